@@ -1,0 +1,54 @@
+"""
+The errors that a user can cause, each with its exit code.
+
+Every tool prints one clang-style message (`place: error: text`, then `note:` lines) and
+exits with `HeatcError.exit_code`; a traceback is shown under `--debug` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class HeatcError(Exception):
+    """
+    Bad input or a compile error (exit code 1).
+
+    `place` says where (a file, an option, a module path with its source line), `notes`
+    what was expected and what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, place: str = "", notes: Sequence[str] = ()):
+        super().__init__(message)
+        self.message = message
+        self.place = place
+        self.notes = tuple(notes)
+
+    def render(self) -> str:
+        """The message as the tools print it, without colour and final newline."""
+        head = f"{self.place}: error: " if self.place else "error: "
+        return "\n".join((head + self.message, *(f"note: {n}" for n in self.notes)))
+
+
+class UsageError(HeatcError):
+    """A wrong option, target or combination of options (exit code 2)."""
+
+    exit_code = 2
+
+
+class VerificationError(HeatcError):
+    """A result differs from its reference by more than its bound (exit code 3)."""
+
+    exit_code = 3
+
+
+class InfeasibleError(HeatcError):
+    """
+    The program does not fit on this hardware (exit code 4).
+
+    `notes` carry the demand, the bound and the levers that would make it fit.
+    """
+
+    exit_code = 4
