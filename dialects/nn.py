@@ -42,6 +42,8 @@ from xdsl.utils.exceptions import VerifyException
 AnyTensor = TensorType[Attribute]
 Value = SSAValue | Operation
 
+PREDICATES = ("eq", "ne", "lt", "le", "gt", "ge")
+
 _FORMAT = "operands attr-dict `:` functional-type(operands, results)"
 
 
@@ -181,7 +183,6 @@ class CompareOp(BinaryOp):
     """`nn.compare %a, %b {predicate = "ge"}`: elementwise comparison to i1."""
 
     name = "nn.compare"
-    PREDICATES = ("eq", "ne", "lt", "le", "gt", "ge")
 
     predicate = prop_def(StringAttr)
 
@@ -195,9 +196,9 @@ class CompareOp(BinaryOp):
 
     def verify_(self) -> None:
         super().verify_()
-        if self.predicate.data not in self.PREDICATES:
+        if self.predicate.data not in PREDICATES:
             raise VerifyException(
-                f"unknown predicate {self.predicate.data!r}, expected one of {self.PREDICATES}"
+                f"unknown predicate {self.predicate.data!r}, expected one of {PREDICATES}"
             )
 
 
@@ -584,9 +585,10 @@ class ConcatOp(NnOp):
 
 @irdl_op_definition
 class IotaOp(NnOp):
-    """`nn.iota {start = 0 : i64, step = 1 : i64} : () -> tensor<16xi64>`: start, start + step, ..."""
+    """`nn.iota {start = 0 : i64, step = 1 : i64} : tensor<16xi64>`: start, start + step, ..."""
 
     name = "nn.iota"
+    assembly_format = "attr-dict `:` type($result)"
     result = result_def(AnyTensor)
     start = prop_def(IntegerAttr)
     step = prop_def(IntegerAttr)
@@ -603,9 +605,10 @@ class IotaOp(NnOp):
 
 @irdl_op_definition
 class FullOp(NnOp):
-    """`nn.full {value = 0.0 : f64} : () -> tensor<f32>`: one value everywhere."""
+    """`nn.full {value = 0.0 : f64} : tensor<f32>`: one value everywhere."""
 
     name = "nn.full"
+    assembly_format = "attr-dict `:` type($result)"
     result = result_def(AnyTensor)
     value = prop_def(FloatAttr)
 
