@@ -1,0 +1,131 @@
+"""
+Fixed-point arithmetic of the machine, vectorised and exact.
+
+A code is an integer `c` of `width` bits; its value is `c * 2**-point`. Rounding is half to even
+everywhere, overflow saturates and is counted. Codes are held in int64 here, in the narrow
+dtype in memory (`storage_dtype`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
+EXACT_FLOAT64 = 2.0**53
+"""Below this magnitude every integer is a float64, so BLAS on float64 is exact."""
+
+
+class Rounded(NamedTuple):
+    """Codes and how many of them saturated."""
+
+    codes: Codes
+    saturated: int
+
+
+def limits(width: int) -> tuple[int, int]:
+    """The least and the greatest code of `width` bits."""
+    return -(1 << (width - 1)), (1 << (width - 1)) - 1
+
+
+def storage_dtype(width: int) -> type[np.signedinteger]:
+    """The memory dtype of codes: int8, int16, int32, and int64 for 48-bit accumulators."""
+    return {8: np.int8, 16: np.int16, 32: np.int32, 48: np.int64}[width]
+
+
+def saturate(codes: Codes, width: int) -> Rounded:
+    """Clip to `width` bits and count what was clipped."""
+    low, high = limits(width)
+    outside = int(np.count_nonzero((codes < low) | (codes > high)))
+    return Rounded(np.clip(codes, low, high) if outside else codes, outside)
+
+
+def round_shift(codes: Codes, shift: int | NDArray[np.int64]) -> Codes:
+    """
+    `codes * 2**-shift`, rounded half to even; a negative shift is an exact left shift.
+
+    `shift` is one integer, or an array of positive shifts that broadcasts against `codes`.
+    """
+    if isinstance(shift, int):
+        if shift <= 0:
+            return codes << -shift
+        if shift > 62:
+            return np.zeros_like(codes)
+    half = (np.int64(1) << np.int64(shift)) >> 1
+    floor = codes >> shift
+    rest = codes - (floor << shift)
+    up = (rest > half) | ((rest == half) & (floor & 1 == 1))
+    return floor + up
+
+
+def requantize(codes: Codes, point: int, to_point: int, to_width: int) -> Rounded:
+    """Move the binary point from `point` to `to_point` and saturate to `to_width` bits."""
+    return saturate(round_shift(codes, point - to_point), to_width)
+
+
+def encode(values: Reals, point: int, width: int) -> Rounded:
+    """
+    Round float64 values half to even into codes.
+
+    Infinities saturate; a NaN raises `FloatingPointError`, because it has no code.
+    """
+    scaled = np.rint(np.ldexp(np.asarray(values, np.float64), point))
+    if np.isnan(scaled).any():
+        raise FloatingPointError("a NaN cannot be rounded into a fixed-point code")
+    low, high = limits(width)
+    outside = int(np.count_nonzero((scaled < low) | (scaled > high)))
+    return Rounded(np.clip(scaled, low, high).astype(np.int64), outside)
+
+
+def decode(codes: NDArray[np.signedinteger], point: int) -> Reals:
+    """The float64 values of codes; exact for codes below 2**53."""
+    return np.ldexp(codes.astype(np.float64), -point)
+
+
+def point_for(bound: float, width: int) -> int:
+    """
+    The finest binary point at which values of magnitude `bound` fit `width` bits.
+
+    The greatest code must not be exceeded after rounding, hence the half code of margin.
+    """
+    _, high = limits(width)
+    if bound <= 0:
+        return width - 1
+    point = int(np.floor(np.log2((high + 0.5) / bound)))
+    while bound * 2.0**point >= high + 0.5:
+        point -= 1
+    return min(point, 40)
+
+
+def split(codes: Codes, point: int) -> tuple[Codes, Codes]:
+    """
+    Integer and fraction part of codes: `I = trunc(value)` at point 0, `F = value - I` at `point`.
+
+    Truncation is toward zero, so both parts carry the value's sign (design of rule `paper`).
+    """
+    if point <= 0:
+        return codes << -point, np.zeros_like(codes)
+    integer = np.sign(codes) * (np.abs(codes) >> point)
+    return integer, codes - (integer << point)
+
+
+def matmul(a: NDArray[np.generic], b: NDArray[np.generic]) -> Codes:
+    """
+    Exact integer product of (..., m, k) and (..., k, n) at BLAS speed.
+
+    Float64 holds every partial sum exactly while it stays below 2**53; wider operands are
+    split into two halves first.
+    """
+    depth = a.shape[-1]
+    if depth == 0 or a.size == 0 or b.size == 0:
+        return np.zeros((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), np.int64)
+    peak = float(np.abs(a).max()) * float(np.abs(b).max()) * depth
+    if peak < EXACT_FLOAT64:
+        return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
+    high = a.astype(np.int64) >> 16
+    low = a.astype(np.int64) - (high << 16)
+    return (matmul(high, b) << 16) + matmul(low, b)
