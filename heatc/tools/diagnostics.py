@@ -1,0 +1,348 @@
+"""
+What the tools share: how they end, how they report, how they write files.
+
+A tool is two lines around its own work:
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_tool(compile_model, argv, "heatc")
+
+Whatever happens inside, the user sees one clang-style message and an exit code:
+
+    0 ok, 1 bad input or compile error, 2 usage, 3 verification failed, 4 infeasible on this
+    hardware, 70 internal error, 130 interrupted (and 141 when the reader of stdout left)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import itertools
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, NoReturn, overload
+
+from heatc.errors import HeatcError, UsageError
+from heatc.version import VERSION
+
+OK = 0
+INTERNAL_ERROR = 70
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""What the shell reports for a program that SIGPIPE ended."""
+
+_BOLD, _RED, _MAGENTA, _CYAN, _BLUE, _RESET = (
+    f"\x1b[{code}m" for code in ("1", "1;31", "1;35", "1;36", "1;34", "0")
+)
+_COLOURS = {"error": _RED, "warning": _MAGENTA, "remark": _BLUE, "note": _CYAN}
+
+
+class SourceError(HeatcError):
+    """Bad input with the piece of text that it is about, printed below the message."""
+
+    def __init__(
+        self, message: str, *, place: str = "", snippet: str = "", notes: Sequence[str] = ()
+    ):
+        super().__init__(message, place=place, notes=notes)
+        self.snippet = snippet
+
+    def render(self) -> str:
+        return _format("error", self.message, self.place, self.notes, self.snippet)
+
+
+# --- Running a tool ---------------------------------------------------------------------------
+
+
+def run_tool(
+    main_function: Callable[[Sequence[str]], int | None],
+    argv: Sequence[str] | None = None,
+    prog: str = "heatc",
+) -> int:
+    """
+    Runs `main_function` on the arguments and returns the exit code of the process.
+
+    `argv` is without the program's name; None stands for `sys.argv[1:]`. A `HeatcError` ends
+    with its own code, an exception of xDSL's about the IR and an `OSError` with 1, anything
+    else is an internal error. `--debug` (or HEATC_DEBUG=1) adds the traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments or os.environ.get("HEATC_DEBUG") == "1"
+    try:
+        code = _call(main_function, arguments)
+        _flush_stdout()
+        return code
+    except BrokenPipeError:
+        _discard_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        _report("interrupted", prog)
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _report_error(error, prog, debug)
+
+
+def _call(main_function: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
+    try:
+        return main_function(arguments) or OK
+    except SystemExit as end:
+        # `--help` and `--version` end this way.
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
+def _report_error(error: Exception, prog: str, debug: bool) -> int:
+    known = as_heatc_error(error)
+    if known is not None:
+        snippet = known.snippet if isinstance(known, SourceError) else ""
+        _emit("error", known.message, known.place or prog, known.notes, snippet)
+        return known.exit_code
+    what = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+    text = str(error).strip()
+    notes = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
+    notes.append("this is a bug in heatc, not in your input; please report it with the input")
+    if not debug:
+        notes.append("run again with --debug (or HEATC_DEBUG=1) for the traceback to send along")
+    _report(f"internal error: {what}{': ' if text else ''}{text}", prog, notes)
+    return INTERNAL_ERROR
+
+
+def as_heatc_error(error: Exception) -> HeatcError | None:
+    """What the user did wrong, if `error` says so; None for an internal error."""
+    if isinstance(error, HeatcError):
+        return error
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    if "xdsl" in sys.modules:
+        # Imported late: most tools do not need xDSL.
+        from heatc.tools.ir_errors import explain
+
+        return explain(error)
+    return None
+
+
+def from_os_error(error: OSError, path: str | os.PathLike[str] = "", verb: str = "") -> HeatcError:
+    """`FileNotFoundError` and the like as a message about the file."""
+    place = os.fspath(path) or (str(error.filename) if error.filename is not None else "")
+    reason = error.strerror or str(error) or type(error).__name__
+    reason = reason[:1].lower() + reason[1:]
+    return HeatcError(f"cannot {verb or 'open'}: {reason}", place=place)
+
+
+def _flush_stdout() -> None:
+    """Writes out what is buffered while an error can still be reported."""
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_stdout()
+        raise from_os_error(error, "<stdout>", "write") from error
+
+
+def _discard_stdout() -> None:
+    """Keeps the interpreter from flushing into a dead pipe, and complaining, when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# --- Messages ---------------------------------------------------------------------------------
+
+
+def warn(message: str, *, place: str = "", notes: Sequence[str] = ()) -> None:
+    """Prints `place: warning: message` to stderr."""
+    _emit("warning", message, place, notes)
+
+
+def remark(message: str, *, place: str = "", notes: Sequence[str] = ()) -> None:
+    """Prints `place: remark: message` to stderr: a decision the user may want to know of."""
+    _emit("remark", message, place, notes)
+
+
+def _report(message: str, prog: str, notes: Sequence[str] = ()) -> None:
+    _emit("error", message, prog, notes)
+
+
+def _emit(kind: str, message: str, place: str, notes: Sequence[str], snippet: str = "") -> None:
+    # A closed or broken stderr is no reason to fail.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        colour = _wants_colour(sys.stderr)
+        text = _format(kind, message, place, notes, snippet, colour)
+        if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+        print(text, file=sys.stderr, flush=True)
+
+
+def _wants_colour(stream: IO[str]) -> bool:
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream.isatty()
+
+
+def _format(
+    kind: str,
+    message: str,
+    place: str,
+    notes: Sequence[str],
+    snippet: str = "",
+    colour: bool = False,
+) -> str:
+    def paint(code: str, text: str) -> str:
+        return f"{code}{text}{_RESET}" if colour and text else text
+
+    def label(kind: str) -> str:
+        return paint(_COLOURS[kind], f"{kind}:")
+
+    head = paint(_BOLD, f"{place}: ") if place else ""
+    lines = [f"{head}{label(kind)} {paint(_BOLD, message)}"]
+    if snippet:
+        lines.append(snippet.rstrip("\n"))
+    lines.extend(f"{label('note')} {note}" for note in notes)
+    return "\n".join(lines)
+
+
+# --- Arguments --------------------------------------------------------------------------------
+
+
+class ToolParser(argparse.ArgumentParser):
+    """
+    An argument parser whose errors are `UsageError`s (exit code 2) that suggest near names.
+
+    Options are never abbreviated, so that a new option can't change what a script means.
+    `--version` and `--debug` are there already.
+    """
+
+    def __init__(self, prog: str, description: str = "", epilog: str | None = None):
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--version", action="version", version=f"{prog} {VERSION}")
+        add_debug_argument(self)
+
+    def error(self, message: str) -> NoReturn:
+        raise_usage_error(self, message)
+
+
+def add_debug_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--debug`, which `run_tool` reads."""
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error (also HEATC_DEBUG=1)"
+    )
+
+
+def raise_usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """Turns argparse's message into a `UsageError` with a suggestion, if a name is near."""
+    notes: list[str] = []
+    if unknown := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
+        options = [o for a in parser._actions for o in a.option_strings]  # pyright: ignore[reportPrivateUsage]
+        name = unknown[1].split()[0].split("=")[0]
+        kind = "option" if name.startswith("-") else "argument"
+        message = f"unknown {kind} {name!r}"
+        notes += suggest(name, options) if kind == "option" else []
+    elif wrong := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL):
+        choices = [choice.strip().strip("'\"") for choice in wrong[2].split(",")]
+        notes += suggest(wrong[1], choices)
+    notes.append(f"see {parser.prog} --help")
+    raise UsageError(message, notes=notes)
+
+
+def suggest(name: str, known: Iterable[str]) -> list[str]:
+    """`["did you mean 'a' or 'b'?"]` for the known names near `name`, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return [f"did you mean {' or '.join(map(repr, near))}?"] if near else []
+
+
+# --- Files ------------------------------------------------------------------------------------
+
+_serial = itertools.count()
+
+
+@overload
+def atomic_write(
+    path: str | os.PathLike[str], mode: Literal["wb"] = "wb"
+) -> contextlib.AbstractContextManager[IO[bytes]]: ...
+
+
+@overload
+def atomic_write(
+    path: str | os.PathLike[str], mode: Literal["w"]
+) -> contextlib.AbstractContextManager[IO[str]]: ...
+
+
+def atomic_write(
+    path: str | os.PathLike[str], mode: Literal["w", "wb"] = "wb"
+) -> contextlib.AbstractContextManager[IO[Any]]:
+    """
+    A stream whose content appears at `path` when the block ends well, and never in part.
+
+    A path that can't be written is a `HeatcError`, before the block runs where that can be
+    known. Devices and pipes are written directly, a link's target is replaced, not the link.
+    """
+    return _atomic_write(path, mode)
+
+
+@contextlib.contextmanager
+def _atomic_write(
+    path: str | os.PathLike[str], mode: Literal["w", "wb"]
+) -> Generator[IO[Any], None, None]:
+    target = Path(os.path.realpath(path))
+    try:
+        _check_writable(target)
+        if target.exists() and not target.is_file():
+            with _open(target, mode) as stream:
+                yield stream
+            return
+        temporary, stream = _open_beside(target, mode)
+    except OSError as error:
+        raise from_os_error(error, path, "write") from error
+    try:
+        try:
+            yield stream
+        finally:
+            stream.close()
+        if target.exists():
+            os.chmod(temporary, target.stat().st_mode & 0o7777)
+        os.replace(temporary, target)
+    except OSError as error:
+        # A failed write names no file; an error that names one is not about the output.
+        if error.filename is not None and error.filename != str(temporary):
+            raise
+        raise from_os_error(error, path, "write") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _check_writable(target: Path) -> None:
+    # Replacing a file needs no right to write to it, only to its folder: ask for both.
+    if target.is_dir():
+        raise IsADirectoryError(None, "it is a folder")
+    if not target.parent.is_dir():
+        raise NotADirectoryError(None, f"there is no folder {str(target.parent)!r}")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(None, "permission denied")
+
+
+def _open_beside(target: Path, mode: Literal["w", "wb"]) -> tuple[Path, IO[Any]]:
+    """A new file in the target's folder, with the rights that the user's umask gives."""
+    while True:
+        temporary = target.parent / f".heatc-{os.getpid()}-{next(_serial)}.tmp"
+        with contextlib.suppress(FileExistsError):
+            return temporary, _open(temporary, "x" if mode == "w" else "xb")
+
+
+def _open(path: Path, mode: str) -> IO[Any]:
+    if "b" in mode:
+        return open(path, mode)
+    return open(path, mode, encoding="utf-8", newline="\n")

@@ -1,0 +1,128 @@
+"""
+xDSL's exceptions as messages: one place, one sentence, one op, never the whole module.
+
+xDSL attaches the top-level module to an error and drops the op's location. Both are put right
+here, from the op that was being verified or rewritten when the exception was raised.
+"""
+
+from __future__ import annotations
+
+from io import StringIO
+from traceback import walk_tb
+
+from xdsl.dialects.builtin import ArrayAttr, CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc
+from xdsl.ir import Attribute, Operation
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import (
+    DiagnosticException,
+    ParseError,
+    UnregisteredConstructException,
+    VerifyException,
+)
+from xdsl.utils.hints import isa
+from xdsl.utils.lexer import Span
+
+from heatc.errors import HeatcError
+from heatc.tools.diagnostics import SourceError
+
+_LONGEST_LINE = 240
+
+
+def explain(error: Exception, *, place: str = "", notes: tuple[str, ...] = ()) -> HeatcError | None:
+    """
+    The user's view of an exception about the IR; None if it is not one.
+
+    `place` serves where the error itself has none, `notes` are added below.
+    """
+    if isinstance(error, HeatcError):
+        return _with_notes(error, place, notes)
+    if isinstance(error, ParseError):
+        return _explain_parse_error(error, notes)
+    if isinstance(error, UnregisteredConstructException):
+        return HeatcError(_sentence(str(error)), place=place, notes=notes)
+    if not isinstance(error, DiagnosticException):
+        return None
+    message, op = str(error), failing_op(error)
+    if op is None:
+        return HeatcError(_sentence(message), place=place, notes=notes)
+    if isinstance(error, VerifyException):
+        message = f"'{op.name}' op {message}"
+    where, module_path = describe_location(op.location)
+    if module_path:
+        notes = (f"in {module_path}", *notes)
+    return SourceError(_sentence(message), place=where or place, snippet=print_op(op), notes=notes)
+
+
+def failing_op(error: BaseException) -> Operation | None:
+    """The innermost op whose `verify` or `emit_error` the exception passed through."""
+    codes = (Operation.verify.__code__, Operation.emit_error.__code__)
+    found: Operation | None = None
+    for frame, _ in walk_tb(error.__traceback__):
+        op = frame.f_locals.get("self")
+        if frame.f_code in codes and isinstance(op, Operation):
+            found = op
+    return found
+
+
+def describe_location(location: Attribute) -> tuple[str, str]:
+    """`file:line:col` and the name (a module path) of a location; `""` for what it lacks."""
+    match location:
+        case FileLineColLoc():
+            return f"{location.filename.data}:{location.line.data}:{location.column.data}", ""
+        case NameLoc():
+            place, inner = describe_location(location.location)
+            return place, inner or location.desc.data
+        case CallSiteLoc():
+            return describe_location(location.callee)
+        case FusedLoc():
+            assert isa(location.locations, ArrayAttr[Attribute])
+            described = (describe_location(part) for part in location.locations)
+            return next(filter(any, described), ("", ""))
+        case _:
+            return "", ""
+
+
+def print_op(op: Operation) -> str:
+    """The op in generic form without its regions' bodies, cut where it gets long."""
+    stream = StringIO()
+    try:
+        Printer(stream, print_generic_format=True).print_op(op)
+    except Exception:
+        # An op that does not verify may not print either.
+        return f"  {op.name}"
+    first, *rest = stream.getvalue().splitlines()
+    if len(first) > _LONGEST_LINE:
+        first = first[:_LONGEST_LINE] + " ..."
+    return f"  {first}{' ...' if rest else ''}"
+
+
+def _explain_parse_error(error: ParseError, notes: tuple[str, ...]) -> HeatcError:
+    return SourceError(
+        _sentence(error.msg),
+        place=str(error.span.get_location()),
+        snippet=_point_at(error.span),
+        notes=notes,
+    )
+
+
+def _point_at(span: Span[str] | Span[bytes]) -> str:
+    """The line the span starts on, with carets below it; nothing for a line too long to help."""
+    # The context is location, line, carets, and pairs of lines and carets for longer spans.
+    _, line, carets, *_ = span.print_with_context().split("\n")
+    if len(line) > _LONGEST_LINE:
+        return ""
+    return f"  {line}\n  {carets}"
+
+
+def _with_notes(error: HeatcError, place: str, notes: tuple[str, ...]) -> HeatcError:
+    error.place = error.place or place
+    error.notes = (*error.notes, *notes)
+    return error
+
+
+def _sentence(text: str) -> str:
+    """The first line of a message, starting in lower case unless it starts with a name."""
+    line = (text.strip() or "invalid").splitlines()[0].rstrip(".!")
+    if line[:1].isupper() and line[1:2].islower():
+        return line[0].lower() + line[1:]
+    return line

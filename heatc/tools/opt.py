@@ -1,0 +1,357 @@
+"""
+`heatc-opt`: runs passes on IR in text form.
+
+xDSL's driver with this project's registry, locations for everything that is parsed, and
+errors as one message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import FileLineColLoc, IntAttr, ModuleOp, StringAttr, UnknownLoc
+from xdsl.ir import Operation
+from xdsl.parser import Parser
+from xdsl.passes import ModulePass, PassPipeline
+from xdsl.printer import Printer
+from xdsl.utils.arg_spec import ArgSpec, parse_pipeline, parse_spec
+from xdsl.utils.exceptions import (
+    ArgSpecParseError,
+    DiagnosticException,
+    ParseError,
+    PyRDLError,
+)
+from xdsl.xdsl_opt_main import xDSLOptMain
+
+from heatc.errors import HeatcError, UsageError
+from heatc.tools.diagnostics import (
+    add_debug_argument,
+    atomic_write,
+    from_os_error,
+    raise_usage_error,
+    run_tool,
+    suggest,
+    warn,
+)
+from heatc.tools.ir_errors import explain, failing_op, print_op
+from heatc.universe import HEATC_UNIVERSE
+from heatc.version import VERSION
+
+PROG = "heatc-opt"
+
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "this looks like a zip archive (a torch.export archive or an HDP program)",
+    b"ML\xefR": "this looks like MLIR bytecode; xDSL reads the text form only",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `heatc-opt`."""
+    return run_tool(_run, argv, PROG)
+
+
+def _run(argv: Sequence[str]) -> None:
+    HeatcOptMain("runs passes on IR in text form", argv).run()
+
+
+class HeatcOptMain(xDSLOptMain):
+    """xDSL's driver, changed through its hooks only."""
+
+    version_format = f"{PROG} {VERSION} (xdsl {{xdsl_version}})"
+
+    # What is happening, for the errors that do not say.
+    stage = ""
+    start_offset = 0
+    output: IO[str] | None = None
+
+    # --- Registration -------------------------------------------------------------------------
+
+    def register_all_dialects(self) -> None:
+        super().register_all_dialects()
+        # The entry point has brought ours already, unless heatc runs without being installed.
+        known = set(self.ctx.registered_dialect_names)
+        for name, factory in HEATC_UNIVERSE.all_dialects.items():
+            if name not in known:
+                self.ctx.register_dialect(name, factory)
+
+    def register_all_passes(self) -> None:
+        super().register_all_passes()
+        self.available_passes |= HEATC_UNIVERSE.all_passes
+
+    def register_all_targets(self) -> None:
+        super().register_all_targets()
+        self.available_targets |= HEATC_UNIVERSE.all_targets
+
+    def register_all_frontends(self) -> None:
+        self.available_frontends["mlir"] = self._parse
+
+    def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
+        arg_parser.prog = PROG
+        arg_parser.allow_abbrev = False
+        arg_parser.error = partial(raise_usage_error, arg_parser)
+        super().register_all_arguments(arg_parser)
+        add_debug_argument(arg_parser)
+        arg_parser.add_argument(
+            "--print-ir-after",
+            metavar="PASS",
+            action="append",
+            default=[],
+            help="print the IR to stderr after this pass (several: repeat, or separate by comma)",
+        )
+        arg_parser.add_argument(
+            "--print-ir-after-all",
+            action="store_true",
+            help="print the IR to stderr after every pass",
+        )
+
+    # --- Passes -------------------------------------------------------------------------------
+
+    def setup_pipeline(self) -> None:
+        self._check_target()
+        self._check_passes()
+        super().setup_pipeline()
+        self._check_print_ir_after()
+        inherited = self.pipeline.callback
+        assert inherited is not None
+
+        def callback(before: ModulePass | None, module: ModuleOp, after: ModulePass | None) -> None:
+            self.stage = f"after pass '{before.name}'" if before is not None else ""
+            inherited(before, module, after)
+            if before is not None and self._prints_after(before.name):
+                _print_ir(before.name, module)
+            self.stage = f"in pass '{after.name}'" if after is not None else ""
+
+        self.pipeline = PassPipeline(self.pipeline.passes, callback)
+
+    def _check_target(self) -> None:
+        """Refuses a wrong target or target option before the input is opened."""
+        spec = _parse_target(self.args.target)
+        factory = HEATC_UNIVERSE.all_targets.get(spec.name)
+        if factory is not None:
+            try:
+                factory().from_spec(spec)
+            except ValueError as error:
+                raise UsageError(f"target {spec.name!r}: {error}") from error
+
+    def _check_passes(self) -> None:
+        """Refuses an unknown pass or a wrong pass option before the input is opened."""
+        try:
+            specs = tuple(parse_pipeline(self.args.passes))
+        except ArgSpecParseError as error:
+            raise _spec_error("pass pipeline", self.args.passes, error) from error
+        for spec in specs:
+            if spec.name not in self.available_passes:
+                raise _unknown_pass(spec.name, self.available_passes)
+            pass_type = self.available_passes[spec.name]()
+            fields = {f.name.replace("_", "-") for f in dataclasses.fields(pass_type)} - {"name"}
+            for option in spec.parameters:
+                if option.replace("_", "-") not in fields:
+                    raise _unknown_option(spec.name, option, fields)
+            try:
+                pass_type.from_pass_spec(spec)
+            except (ValueError, TypeError) as error:
+                raise UsageError(f"pass '{spec.name}': {error}") from error
+
+    def _check_print_ir_after(self) -> None:
+        self.print_after = {
+            name.strip() for names in self.args.print_ir_after for name in names.split(",")
+        }
+        running = {p.name for p in self.pipeline.passes}
+        for name in sorted(self.print_after):
+            if name not in self.available_passes:
+                raise _unknown_pass(name, self.available_passes)
+            if name not in running:
+                warn(f"--print-ir-after: pass '{name}' is not in the pipeline", place=PROG)
+
+    def _prints_after(self, name: str) -> bool:
+        return self.args.print_ir_after_all or name in self.print_after
+
+    def apply_passes(self, prog: ModuleOp) -> None:
+        try:
+            super().apply_passes(prog)
+        except (DiagnosticException, HeatcError) as error:
+            if self.args.verify_diagnostics and isinstance(error, DiagnosticException):
+                raise _shorten(error) from None
+            raise self._explain(error) from error
+        except Exception as error:
+            error.add_note(self.stage)
+            raise
+
+    def _explain(self, error: Exception) -> HeatcError:
+        notes = (self.stage,) if self.stage else ()
+        explained = explain(error, place=self.get_input_name(), notes=notes)
+        assert explained is not None
+        return explained
+
+    # --- Input and output ---------------------------------------------------------------------
+
+    def run(self) -> None:
+        if self.args.output_file in (None, "-"):
+            super().run()
+            return
+        destination: AbstractContextManager[IO[str]] = atomic_write(self.args.output_file, "w")
+        with destination as self.output:
+            super().run()
+
+    def prepare_output(self) -> IO[str]:
+        stream = sys.stdout if self.output is None else self.output
+        if stream is None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise HeatcError("cannot write: standard output is closed")
+        return stream
+
+    def get_input_name(self) -> str:
+        return "<stdin>" if self.args.input_file in (None, "-") else self.args.input_file
+
+    def get_input_stream(self) -> tuple[IO[bytes], str]:
+        """The whole input, checked to be text; the suffix of the file means nothing."""
+        data = _read(self.args.input_file)
+        _check_text(data, self.get_input_name())
+        return BytesIO(data), "mlir"
+
+    def parse_chunk(
+        self, chunk: IO[bytes], file_extension: str, start_offset: int = 0
+    ) -> ModuleOp | None:
+        self.stage, self.start_offset = "", start_offset
+        try:
+            return super().parse_chunk(chunk, file_extension, start_offset)
+        except ParseError as error:
+            if self.args.parsing_diagnostics:
+                raise
+            error.span = dataclasses.replace(error.span, line_offset=start_offset)
+            raise self._explain(error) from error
+        except DiagnosticException as error:
+            if self.args.verify_diagnostics:
+                raise
+            raise self._explain_parsing(error) from error
+        except (HeatcError, PyRDLError, ImportError):
+            # A broken dialect is no fault of the input.
+            raise
+        except RecursionError as error:
+            raise HeatcError("nested too deeply", place=self.get_input_name()) from error
+        except Exception as error:
+            # xDSL's parser lets some malformed input through to Python's own errors.
+            raise self._explain_parsing(error) from error
+
+    def _parse(self, stream: IO[bytes]) -> ModuleOp:
+        name = self.get_input_name()
+        self.parser = LocatingParser(self.ctx, stream.read(), name, self.start_offset)
+        return self.parser.parse_module(not self.args.no_implicit_module)
+
+    def _explain_parsing(self, error: Exception) -> HeatcError:
+        place = self.parser.failed_at or self.get_input_name()
+        explained = explain(error, place=place)
+        if explained is not None:
+            return explained
+        return HeatcError(f"cannot parse: {type(error).__name__}: {error}", place=place)
+
+
+class LocatingParser(Parser):
+    """A parser that gives every op without a location the place it was parsed from."""
+
+    def __init__(self, ctx: Context, data: bytes, name: str, line_offset: int = 0):
+        super().__init__(ctx, data, name)
+        self._name = StringAttr(name)
+        # xDSL counts the newlines before a position anew each time; a table keeps this linear.
+        self._line_starts = [0, *(i + 1 for i, c in enumerate(data.decode()) if c == "\n")]
+        self._line_offset = line_offset
+        self.failed_at = ""
+
+    def parse_operation(self) -> Operation:
+        start = self.pos
+        try:
+            op = super().parse_operation()
+        except Exception:
+            # The innermost op comes first.
+            line, column = self._place(start)
+            self.failed_at = self.failed_at or f"{self._name.data}:{line}:{column}"
+            raise
+        if isinstance(op.location, UnknownLoc):
+            line, column = self._place(start)
+            op.location = FileLineColLoc(self._name, IntAttr(line), IntAttr(column))
+        return op
+
+    def _place(self, position: int) -> tuple[int, int]:
+        row = bisect_right(self._line_starts, position)
+        column = position - self._line_starts[row - 1] + 1
+        return row + self._line_offset, column
+
+
+def _read(input_file: str | None) -> bytes:
+    try:
+        if input_file in (None, "-"):
+            return sys.stdin.buffer.read()
+        return Path(input_file).read_bytes()
+    except (OSError, ValueError) as error:
+        # ValueError: a null character in the name.
+        os_error = error if isinstance(error, OSError) else OSError(None, str(error))
+        raise from_os_error(os_error, input_file or "<stdin>", "read") from error
+
+
+def _check_text(data: bytes, name: str) -> None:
+    if not data:
+        raise HeatcError("the input is empty", place=name)
+    for magic, note in _OTHER_FORMATS.items():
+        if data.startswith(magic):
+            raise HeatcError("expected IR in text form", place=name, notes=[note])
+    if b"\0" in data:
+        raise HeatcError("expected IR in text form, this is binary", place=name)
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise HeatcError(
+            f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}",
+            place=f"{name}:{line}",
+        ) from error
+
+
+def _print_ir(pass_name: str, module: ModuleOp) -> None:
+    print(f"// IR after {pass_name}:", file=sys.stderr)
+    Printer(sys.stderr).print_op(module)
+    print(file=sys.stderr, flush=True)
+
+
+def _shorten(error: DiagnosticException) -> DiagnosticException:
+    """Only the failing op is of interest, not the module around it."""
+    op = failing_op(error)
+    if op is not None:
+        error.__notes__ = [print_op(op)]
+    return error
+
+
+def _parse_target(text: str) -> ArgSpec:
+    try:
+        return parse_spec(text)
+    except ArgSpecParseError as error:
+        raise _spec_error("target", text, error) from error
+
+
+def _spec_error(what: str, text: str, error: ArgSpecParseError) -> UsageError:
+    # Lines: a fixed header, the location, the text, carets with the reason below.
+    reason = str(error).rstrip().splitlines()[-1].strip()
+    notes = ["options are separated by blanks, values by commas, other text is quoted"]
+    return UsageError(f"malformed {what} {text!r}: {reason.lower()}", notes=notes)
+
+
+def _unknown_pass(name: str, known: Iterable[str]) -> UsageError:
+    return UsageError(f"unknown pass '{name}'", notes=[*suggest(name, known), f"see {PROG} --help"])
+
+
+def _unknown_option(pass_name: str, option: str, known: set[str]) -> UsageError:
+    options = ", ".join(sorted(known)) or "none"
+    notes = [*suggest(option, known), f"the options of '{pass_name}': {options}"]
+    return UsageError(f"pass '{pass_name}' has no option '{option}'", notes=notes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
