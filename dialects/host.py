@@ -49,7 +49,10 @@ class TaskOp(IRDLOperation):
     traits = traits_def(Pure(), SingleBlockImplicitTerminator(YieldOp))
 
     def __init__(
-        self, inputs: Sequence[SSAValue | Operation], result_types: Sequence[Attribute], body: Region
+        self,
+        inputs: Sequence[SSAValue | Operation],
+        result_types: Sequence[Attribute],
+        body: Region,
     ):
         super().__init__(operands=[list(inputs)], result_types=[list(result_types)], regions=[body])
 
