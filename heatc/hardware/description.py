@@ -1,0 +1,410 @@
+"""
+Hardware descriptions: what a machine has, read from YAML and checked key by key.
+
+`SCHEMA` is the whole format: a key path, the attribute it sets, its unit and its bounds. A value
+is a text with its unit, or `{value: ..., source: ...}` where the source says who claims it.
+Everything that a file does not say comes from its `base`; a file without `base` says everything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import yaml
+
+from heatc.errors import HeatcError, UsageError
+from heatc.hardware import units
+from heatc.hardware.units import Unit
+
+SCHEMA_VERSION = 1
+
+PRESETS = Path(__file__).parent / "presets"
+
+_LARGEST_FILE = 1 << 20
+_DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """
+    One HDP machine. Units are in the names; a size is in bytes.
+
+    `sources` says for each key path of the file where its value comes from; it takes no part in
+    comparisons.
+    """
+
+    name: str
+    cores: int
+    pe_rows: int
+    pe_columns: int
+    clock_hz: int
+    local_buffer_bytes: int
+    """Of each core."""
+    shared_buffer_bytes: int
+    shared_bytes_per_cycle: int
+    """What the shared buffer moves from and to all cores together."""
+    dram_bytes_per_second: int
+    dram_latency_cycles: int
+    dram_capacity_bytes: int
+    se_lanes: int
+    adder_lanes: int
+    softmax_lanes: int
+    host_ops_per_second: int
+    host_bytes_per_second: int
+    host_call_cycles: int
+    description: str = dataclasses.field(default="", compare=False)
+    sources: Mapping[str, str] = dataclasses.field(
+        default_factory=dict[str, str], compare=False, hash=False
+    )
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Peak multiply-accumulates a cycle of all cores."""
+        return self.cores * self.pe_rows * self.pe_columns
+
+    @property
+    def dram_bytes_per_cycle(self) -> float:
+        """DRAM bandwidth in bytes a machine cycle."""
+        return self.dram_bytes_per_second / self.clock_hz
+
+    def to_json(self) -> dict[str, Any]:
+        """The description for a manifest: attribute names (with units) to integers and texts."""
+        return {**dataclasses.asdict(self), "sources": dict(self.sources)}
+
+
+@dataclass(frozen=True)
+class Key:
+    """
+    One key of the file.
+
+    `units` are the units it may be written in (none: a plain integer); a time is converted to
+    cycles of the clock, rounded up. `low` and `high` bound the attribute.
+    """
+
+    path: str
+    attribute: str
+    units: tuple[Unit, ...]
+    low: int
+    high: int
+
+
+_KIB, _GIGA, _TERA = 1 << 10, 10**9, 10**12
+
+SCHEMA: tuple[Key, ...] = (
+    Key("clock", "clock_hz", (units.FREQUENCY,), 10**6, 100 * _GIGA),
+    Key("cores", "cores", (), 1, 1024),
+    Key("pe_array.rows", "pe_rows", (), 1, 1024),
+    Key("pe_array.columns", "pe_columns", (), 1, 1024),
+    Key("buffers.local", "local_buffer_bytes", (units.BYTES,), _KIB, 1 << 30),
+    Key("buffers.shared", "shared_buffer_bytes", (units.BYTES,), _KIB, 1 << 36),
+    Key(
+        "buffers.shared_bandwidth",
+        "shared_bytes_per_cycle",
+        (units.BYTES_PER_CYCLE,),
+        1,
+        1 << 20,
+    ),
+    Key("dram.bandwidth", "dram_bytes_per_second", (units.BANDWIDTH,), 10**6, 1000 * _TERA),
+    Key("dram.latency", "dram_latency_cycles", (units.TIME, units.CYCLES), 0, 10**6),
+    Key("dram.capacity", "dram_capacity_bytes", (units.BYTES,), _KIB, 1 << 44),
+    Key("sparsity_engine.lanes", "se_lanes", (), 1, 1 << 16),
+    Key("adder.lanes", "adder_lanes", (), 1, 1 << 16),
+    Key("softmax_unit.lanes", "softmax_lanes", (), 1, 1 << 16),
+    Key("host.operations", "host_ops_per_second", (units.OPERATIONS,), 10**6, 1000 * _TERA),
+    Key("host.bandwidth", "host_bytes_per_second", (units.BANDWIDTH,), 10**6, 1000 * _TERA),
+    Key("host.call", "host_call_cycles", (units.TIME, units.CYCLES), 0, 10**9),
+)
+
+_TEXTS = ("name", "description", "schema", "base")
+
+
+# --- Loading ----------------------------------------------------------------------------------
+
+
+def preset_names() -> tuple[str, ...]:
+    """The presets that ship with heatc, sorted."""
+    return tuple(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+
+
+def load_hardware(name_or_path: str | os.PathLike[str]) -> Hardware:
+    """
+    The hardware of a preset's name or of a YAML file.
+
+    A name that is neither is a `UsageError`; whatever is wrong inside a file is a `HeatcError`
+    that names the key path and its line.
+    """
+    name = os.fspath(name_or_path)
+    if name in preset_names():
+        return _preset(name)
+    if not name.endswith((".yaml", ".yml")) and os.sep not in name and not os.path.exists(name):
+        raise _unknown_preset(name)
+    return _load(Path(name))
+
+
+@functools.cache
+def _preset(name: str) -> Hardware:
+    return _load(PRESETS / f"{name}.yaml")
+
+
+def _unknown_preset(name: str) -> UsageError:
+    names = ", ".join(preset_names())
+    notes = [*_near(name, preset_names()), f"the presets: {names}; a file ends in .yaml"]
+    return UsageError(f"unknown hardware {name!r}", notes=notes)
+
+
+def _load(path: Path) -> Hardware:
+    return _build(_File.read(path))
+
+
+def _build(file: _File) -> Hardware:
+    file.check_keys()
+    file = _with_base(file)
+    clock_entry = file.entries.get("clock")
+    clock = _value(file, SCHEMA[0], clock_entry, 1) if clock_entry else 1
+    values: dict[str, Any] = {}
+    for key in SCHEMA:
+        entry = file.entries.get(key.path)
+        if entry is None:
+            raise file.error(f"the key {key.path!r} is missing", notes=[_expected(key)])
+        values[key.attribute] = _value(file, key, entry, clock)
+    name, description = file.entries.get("name"), file.entries.get("description")
+    return Hardware(
+        name.text if name else file.path.stem,
+        description=description.text if description else "",
+        sources={k.path: s for k in SCHEMA if (s := file.entries[k.path].source)},
+        **values,
+    )
+
+
+def _with_base(file: _File) -> _File:
+    """The file with what its base says for the keys that it leaves out."""
+    base = file.entries.get("base")
+    if base is None:
+        return file
+    if base.text not in preset_names():
+        names = ", ".join(preset_names())
+        raise file.error(f"'base' is not a preset: {base.text!r}", base, [f"the presets: {names}"])
+    inherited = _File.read(PRESETS / f"{base.text}.yaml").entries
+    keys = {key.path for key in SCHEMA}
+    entries = {path: entry for path, entry in inherited.items() if path in keys}
+    return _File(file.path, entries | file.entries)
+
+
+def _value(file: _File, key: Key, entry: _Entry, clock: int) -> int:
+    number = _parse(file, key, entry, clock)
+    if number.denominator != 1:
+        raise file.error(
+            f"{key.path}: {entry.text!r} is not a whole number", entry, [_expected(key)]
+        )
+    if not key.low <= number <= key.high:
+        low, high = (_render(key, bound) for bound in (key.low, key.high))
+        raise file.error(f"{key.path}: {entry.text!r} is outside {low} to {high}", entry)
+    return int(number)
+
+
+def _parse(file: _File, key: Key, entry: _Entry, clock: int) -> Fraction:
+    if not key.units:
+        if not entry.text.isascii() or not entry.text.isdecimal() or len(entry.text) > 18:
+            raise file.error(f"{key.path}: expected a whole number, found {entry.text!r}", entry)
+        return Fraction(entry.text)
+    reason = ""
+    for unit in key.units:
+        try:
+            number = unit.parse(entry.text)
+        except ValueError as error:
+            reason = reason or str(error)
+            continue
+        return Fraction(math.ceil(number * clock)) if unit is units.TIME else number
+    raise file.error(f"{key.path}: {reason}, found {entry.text!r}", entry)
+
+
+def _expected(key: Key) -> str:
+    examples = " or ".join(repr(unit.example) for unit in key.units) or "a whole number"
+    return f"expected {examples}"
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return [f"did you mean {' or '.join(map(repr, near))}?"] if near else []
+
+
+# --- The file as text -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A leaf of the file: its text as written, the line it stands on, its source."""
+
+    text: str
+    line: int
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class _File:
+    """The leaves of a hardware file by key path."""
+
+    path: Path
+    entries: dict[str, _Entry]
+
+    @classmethod
+    def read(cls, path: Path) -> _File:
+        try:
+            with open(path, "rb") as stream:
+                data = stream.read(_LARGEST_FILE + 1)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise HeatcError(f"cannot read the hardware file: {reason}", place=str(path)) from error
+        if len(data) > _LARGEST_FILE:
+            raise HeatcError("a hardware file has at most 1 MiB", place=str(path))
+        try:
+            root = _compose(data)
+        except (yaml.YAMLError, ValueError) as error:
+            raise _yaml_error(path, error) from error
+        file = cls(path, {})
+        if not isinstance(root, yaml.MappingNode):
+            raise file.error("expected a mapping of keys such as 'cores: 8'")
+        for key, entry in file.leaves(root, ""):
+            if key in file.entries:
+                raise file.error(f"the key {key!r} is given twice", entry)
+            file.entries[key] = entry
+        return file
+
+    def error(
+        self, message: str, entry: _Entry | None = None, notes: Iterable[str] = ()
+    ) -> HeatcError:
+        place = f"{self.path}:{entry.line}" if entry else str(self.path)
+        return HeatcError(message, place=place, notes=list(notes))
+
+    def leaves(self, node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, _Entry]]:
+        """Every leaf below `node` with its key path; at most one level of nesting exists."""
+        for key_node, child in cast(list[tuple[yaml.Node, yaml.Node]], node.value):
+            here = _Entry("", key_node.start_mark.line + 1)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self.error("a key is a plain text", here)
+            path = f"{prefix}{key_node.value}"
+            if isinstance(child, yaml.ScalarNode):
+                yield path, self._leaf(path, child)
+            elif isinstance(child, yaml.MappingNode) and _is_sourced(child):
+                yield path, self._sourced(path, child)
+            elif isinstance(child, yaml.MappingNode) and not prefix:
+                yield from self.leaves(child, f"{path}.")
+            else:
+                raise self.error(f"{path}: expected one value, found a collection", here)
+
+    def _leaf(self, path: str, node: yaml.ScalarNode) -> _Entry:
+        entry = _Entry(str(node.value).strip(), node.start_mark.line + 1)
+        if not entry.text:
+            raise self.error(f"{path}: the value is empty", entry)
+        return entry
+
+    def _sourced(self, path: str, node: yaml.MappingNode) -> _Entry:
+        parts: dict[str, _Entry] = {}
+        for key, child in cast(list[tuple[yaml.ScalarNode, yaml.Node]], node.value):
+            here = _Entry("", key.start_mark.line + 1)
+            if key.value not in ("value", "source") or key.value in parts:
+                raise self.error(f"{path}: expected 'value' and 'source' once each", here)
+            if not isinstance(child, yaml.ScalarNode):
+                raise self.error(f"{path}.{key.value}: expected a text", here)
+            parts[key.value] = self._leaf(f"{path}.{key.value}", child)
+        value, source = parts["value"], parts.get("source")
+        return _Entry(value.text, value.line, " ".join(source.text.split()) if source else "")
+
+    def check_keys(self) -> None:
+        """Refuses keys that the schema does not know, and files of another schema."""
+        schema = self.entries.get("schema")
+        if schema is not None and schema.text != str(SCHEMA_VERSION):
+            message = f"made for schema {schema.text}, this heatc reads {SCHEMA_VERSION}"
+            raise self.error(message, schema)
+        known = [*(key.path for key in SCHEMA), *_TEXTS]
+        for path, entry in self.entries.items():
+            if path not in known:
+                raise self._unknown_key(path, entry, known)
+
+    def _unknown_key(self, path: str, entry: _Entry, known: list[str]) -> HeatcError:
+        section = path.split(".")[0]
+        beside = [k for k in known if k.startswith(f"{section}.")] or sorted(
+            {k.split(".")[0] for k in known}
+        )
+        notes = [*_near(path, known), f"keys here: {', '.join(beside)}"]
+        return self.error(f"unknown key {path!r}", entry, notes)
+
+
+def _is_sourced(node: yaml.MappingNode) -> bool:
+    keys = [key.value for key, _ in cast(list[tuple[yaml.Node, Any]], node.value)]
+    return "value" in keys
+
+
+def _compose(data: bytes) -> yaml.Node | None:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    # libyaml composes recursively and overflows the stack on deep nesting: look at events first.
+    depth = 0
+    for event in cast(Iterator[yaml.Event], yaml.parse(data, loader)):  # pyright: ignore[reportUnknownMemberType]
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError("nested too deeply")
+    return cast(yaml.Node | None, yaml.compose(data, loader))  # pyright: ignore[reportUnknownMemberType]
+
+
+def _yaml_error(path: Path, error: Exception) -> HeatcError:
+    mark = getattr(error, "problem_mark", None)
+    place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+    reason = str(getattr(error, "problem", None) or error).splitlines()[0]
+    return HeatcError(f"not YAML: {reason}", place=place)
+
+
+# --- Manifest and text ------------------------------------------------------------------------
+
+
+def from_json(value: object, place: str) -> Hardware:
+    """What `Hardware.to_json` wrote, checked like a file; `place` names it in errors."""
+
+    def fail(message: str) -> NoReturn:
+        raise HeatcError(message, place=place, notes=["compile the model again"])
+
+    if not isinstance(value, dict):
+        fail("expected the hardware as an object")
+    data = cast(dict[str, Any], value)
+    for key in SCHEMA:
+        number = data.get(key.attribute)
+        if type(number) is not int or not key.low <= number <= key.high:
+            low, high = _render(key, key.low), _render(key, key.high)
+            fail(f"{key.attribute}: expected {low} to {high}, found {number!r}")
+    if not isinstance(data.get("name"), str) or not isinstance(data.get("description"), str):
+        fail("name and description: expected texts")
+    sources = data.get("sources")
+    if not isinstance(sources, dict):
+        fail("sources: expected an object")
+    texts = {str(k): str(v) for k, v in cast(dict[Any, Any], sources).items()}
+    numbers = {key.attribute: data[key.attribute] for key in SCHEMA}
+    return Hardware(data["name"], description=data["description"], sources=texts, **numbers)
+
+
+def render(hardware: Hardware) -> str:
+    """The resolved description as YAML that `load_hardware` reads back as the same hardware."""
+    tree: dict[str, Any] = {"schema": SCHEMA_VERSION, "name": hardware.name}
+    if hardware.description:
+        tree["description"] = hardware.description
+    for key in SCHEMA:
+        value: Any = _render(key, getattr(hardware, key.attribute))
+        if source := hardware.sources.get(key.path):
+            value = {"value": value, "source": source}
+        section, _, leaf = key.path.rpartition(".")
+        place = cast(dict[str, Any], tree.setdefault(section, {})) if section else tree
+        place[leaf] = value
+    return yaml.safe_dump(tree, sort_keys=False, width=100, allow_unicode=True)
+
+
+def _render(key: Key, value: int) -> str | int:
+    """A value as the file writes it; what may be a time is written in the cycles it became."""
+    return key.units[-1].render(value) if key.units else value

@@ -1,0 +1,146 @@
+"""Hardware files: the frozen presets, units, and messages that name the key."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heatc.errors import HeatcError, UsageError
+from heatc.hardware import SCHEMA, from_json, load_hardware, preset_names, render, units
+
+EDGE = render(load_hardware("hdp-edge"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "my.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def message(path: Path | str) -> str:
+    with pytest.raises(HeatcError) as caught:
+        load_hardware(path)
+    return caught.value.render()
+
+
+def test_presets_are_frozen():
+    assert preset_names() == ("hdp-edge", "hdp-server")
+    edge, server = load_hardware("hdp-edge"), load_hardware("hdp-server")
+    assert (edge.cores, edge.pe_rows, edge.pe_columns, edge.clock_hz) == (8, 16, 16, 500_000_000)
+    assert (edge.shared_buffer_bytes, edge.local_buffer_bytes) == (1 << 20, 64 << 10)
+    assert edge.dram_bytes_per_second == 25_600_000_000
+    assert (server.cores, server.pe_rows, server.pe_columns) == (32, 32, 32)
+    assert server.clock_hz == 1_000_000_000
+    assert (server.shared_buffer_bytes, server.local_buffer_bytes) == (16 << 20, 256 << 10)
+    assert server.dram_bytes_per_second == 256_000_000_000
+    assert edge.macs_per_cycle == 2048
+    assert edge.dram_bytes_per_cycle == 51.2
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_value_of_a_preset_has_a_source(name: str):
+    hardware = load_hardware(name)
+    assert set(hardware.sources) == {key.path for key in SCHEMA}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_render_and_json_round_trip(tmp_path: Path, name: str):
+    hardware = load_hardware(name)
+    again = load_hardware(write(tmp_path, render(hardware)))
+    assert again == hardware
+    assert again.sources == hardware.sources
+    assert from_json(json.loads(json.dumps(hardware.to_json())), "manifest") == hardware
+
+
+def test_base_gives_what_the_file_leaves_out(tmp_path: Path):
+    path = write(tmp_path, "base: hdp-edge\nclock: 1 GHz\nhost: {operations: 60 Gop/s}\n")
+    hardware = load_hardware(path)
+    assert hardware.name == "my"
+    assert hardware.host_ops_per_second == 60_000_000_000
+    # 100 ns are twice as many cycles at twice the clock.
+    assert hardware.dram_latency_cycles == 100
+    assert "clock" not in hardware.sources
+    assert hardware.sources["cores"]
+
+
+def test_unknown_preset_is_a_usage_error():
+    with pytest.raises(UsageError) as caught:
+        load_hardware("hdp-egde")
+    assert "did you mean 'hdp-edge'" in caught.value.render()
+    assert "hdp-edge, hdp-server" in caught.value.render()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("base: hdp-edge\nclock: 500\n", "my.yaml:2: error: clock: expected a frequency"),
+        ("base: hdp-edge\nclock: 500 MB\n", "the unit 'MB' is unknown (one of GHz, MHz, kHz, Hz)"),
+        ("base: hdp-edge\npe_array: {rows: 16.5}\n", "pe_array.rows: expected a whole number"),
+        ("base: hdp-edge\ncores: 0\n", "cores: '0' is outside 1 to 1024"),
+        ("base: hdp-edge\ncores: -3\n", "cores: expected a whole number, found '-3'"),
+        ("base: hdp-edge\ncores: true\n", "cores: expected a whole number, found 'true'"),
+        ("base: hdp-edge\npe_array: {row: 16}\n", "did you mean 'pe_array.rows'"),
+        ("base: hdp-edge\npe_aray: {rows: 16}\n", "unknown key 'pe_aray.rows'"),
+        (
+            "base: hdp-edge\ncores: 4\ncores: 8\n",
+            "my.yaml:3: error: the key 'cores' is given twice",
+        ),
+        ("base: hdp-big\n", "'base' is not a preset: 'hdp-big'"),
+        ("cores: 8\nclock: 1 GHz\n", "the key 'pe_array.rows' is missing"),
+        ("base: hdp-edge\nbuffers: {local: 0.3 KiB}\n", "buffers.local: '0.3 KiB' is not a whole"),
+        ("base: hdp-edge\ncores: [1, 2]\n", "cores: expected one value, found a collection"),
+        ("base: hdp-edge\ncores: {value: 1, value: 2}\n", "expected 'value' and 'source' once"),
+        ("base: hdp-edge\ncores:\n", "cores: the value is empty"),
+        ("schema: 9\nbase: hdp-edge\n", "made for schema 9, this heatc reads 1"),
+        ("", "expected a mapping"),
+        ("cores: [8\n", "not YAML"),
+        ("a: " + "[" * 50_000, "not YAML"),
+        ("a: &a {b: *a}\n", "expected one value"),
+        ("base: hdp-edge\nclock: 1e99999999 Hz\n", "expected a frequency"),
+    ],
+)
+def test_bad_file(tmp_path: Path, text: str, expected: str):
+    assert expected in message(write(tmp_path, text))
+
+
+def test_missing_and_binary_file(tmp_path: Path):
+    assert "cannot read the hardware file" in message(tmp_path / "none.yaml")
+    path = tmp_path / "my.yaml"
+    path.write_bytes(bytes(range(256)))
+    assert "not YAML" in message(path)
+
+
+def test_from_json_is_checked():
+    good = load_hardware("hdp-edge").to_json()
+    bad_ones: list[object] = [None, [], {}]
+    bad_ones += [good | {"cores": "8"}, good | {"cores": 0}, good | {"name": 3}]
+    for bad in bad_ones:
+        with pytest.raises(HeatcError, match="expected"):
+            from_json(bad, "x.hdp: manifest.json: hardware")
+
+
+def test_presets_load_without_numpy():
+    code = (
+        "import sys; from heatc.hardware import load_hardware; load_hardware('hdp-edge');"
+        "sys.exit(any(m in sys.modules for m in ('numpy', 'torch', 'scipy', 'pydantic', 'xdsl')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@given(st.integers(min_value=0, max_value=10**17))
+def test_units_round_trip(value: int):
+    for unit in (units.BYTES, units.FREQUENCY, units.BANDWIDTH, units.OPERATIONS):
+        assert unit.parse(unit.render(value)) == value
+
+
+def test_units():
+    assert units.TIME.parse("100 ns") == Fraction(1, 10**7)
+    assert units.BYTES.render(1 << 20) == "1 MiB"
+    assert units.BANDWIDTH.render(25_600_000_000) == "25.6 GB/s"
