@@ -187,6 +187,40 @@ class UnpackOp(AttnOp):
 
 
 @irdl_op_definition
+class TokenOp(AttnOp):
+    """
+    `attn.token %x, %p {position = 0 : i64}`: (tokens, ...) -> (B, ...), one row of each sequence.
+
+    `position` counts padded positions, as in `x[:, position]`; the row is 0 where that token is
+    masked.
+    """
+
+    name = "attn.token"
+    x = operand_def(AnyTensor)
+    packing = operand_def(PackingType)
+    result = result_def(AnyTensor)
+    position = prop_def(IntegerAttr)
+
+    def __init__(
+        self, x: Value, packing: Value, position: int, result_type: Attribute | None = None
+    ):
+        x, packing = SSAValue.get(x), SSAValue.get(packing)
+        shape = (packing_of(packing).batch.data, *tensor_of(x).get_shape()[1:])
+        type_ = result_type or TensorType(tensor_of(x).get_element_type(), shape)
+        super().__init__(
+            operands=[x, packing],
+            result_types=[type_],
+            properties={"position": IntegerAttr(position, i64)},
+        )
+
+    def verify_(self) -> None:
+        batch, length = packing_of(self.packing).shape
+        if not 0 <= self.position.value.data < length:
+            raise VerifyException(f"position {self.position.value.data} is outside 0..{length - 1}")
+        _expect_shape("result", self.result, (batch, *tensor_of(self.x).get_shape()[1:]))
+
+
+@irdl_op_definition
 class SdpaOp(AttnOp):
     """
     `attn.sdpa %q, %k, %v ...`: multi-head attention, heads side by side in the last axis.
@@ -533,6 +567,7 @@ ATTN = Dialect(
         PackingOp,
         PackOp,
         UnpackOp,
+        TokenOp,
         SdpaOp,
         SplitOp,
         ScoresOp,

@@ -110,6 +110,18 @@ class AttnFunctions(InterpreterFunctions):
         out[packing.rows] = x
         return (out.reshape(static_shape(op.result)),)
 
+    @impl(attn.TokenOp)
+    def run_token(
+        self, interpreter: Interpreter, op: attn.TokenOp, args: PythonValues
+    ) -> PythonValues:
+        x, packing = args
+        out = np.zeros(static_shape(op.result), x.dtype)
+        position = op.position.value.data
+        real = packing.mask[:, position]
+        first = packing.starts + packing.mask[:, :position].sum(axis=1)
+        out[real] = x[first[real]]
+        return (out,)
+
     @impl(attn.SdpaOp)
     def run_sdpa(
         self, interpreter: Interpreter, op: attn.SdpaOp, args: PythonValues

@@ -1,0 +1,332 @@
+"""
+Attention written any way becomes one `attn.sdpa`.
+
+Assumes the captured level. Finds `softmax(scale * Q K^T + mask) V` by dataflow, from PyTorch's
+fused op, from the eager form, or written by hand: operands are followed through any chain of
+reshapes, transposes and constant factors, and what the chain does is compared with a head split
+(`passes/analysis/layout.py`). A mask that is proven to be the key-padding input becomes
+`key_padding` (`passes/analysis/padding.py`), any other becomes an additive `bias`, with a remark.
+Leaves attention it cannot prove to be one, and the layout ops that became dead.
+
+Example: test/passes/raise_attention.mlir.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, TensorType, i1
+from xdsl.ir import Operation, SSAValue
+from xdsl.passes import ModulePass
+
+from heatc.dialects import attn, nn
+from heatc.passes.analysis.layout import (
+    Layout,
+    constant_scalar,
+    head_elements,
+    is_same_order,
+    layout_of,
+    scaled_operand,
+)
+from heatc.passes.analysis.padding import MaskTracker, prove_key_padding
+from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
+
+
+@dataclass
+class Found:
+    """An attention found in the graph: its last op, operands, scale, and masks in order."""
+
+    last: Operation
+    result: SSAValue
+    q: Layout
+    k: Layout
+    v: Layout
+    scale: float
+    masks: list[SSAValue] = field(default_factory=list[SSAValue])
+    causal: bool = False
+    k_transposed: bool = False
+
+
+def _peel_layout(value: SSAValue) -> SSAValue | None:
+    """The value below reshapes that keep the element order; None if the order changes."""
+    layout = layout_of(value)
+    return layout.root if layout.scale == 1.0 and is_same_order(layout) else None
+
+
+def match_sdpa(op: nn.SdpaOp) -> Found:
+    """PyTorch's fused op."""
+    masks = [] if op.mask is None else [op.mask]
+    q, k, v = (layout_of(x) for x in (op.q, op.k, op.v))
+    scale = op.scale.value.data * q.scale * k.scale
+    causal = bool(op.is_causal.value.data)
+    return Found(op, op.result, q, k, v, scale, masks, causal)
+
+
+def match_eager(op: nn.MatmulOp) -> Found | None:
+    """`matmul(softmax(...), v)` in any spelling."""
+    probabilities = _peel_layout(op.lhs)
+    if probabilities is None or not isinstance(probabilities.owner, nn.SoftmaxOp):
+        return None
+    softmax = probabilities.owner
+    rank = len(nn.shape_of(softmax.x))
+    if softmax.dim.value.data not in (-1, rank - 1):
+        return None
+    scale, masks, current = 1.0, list[SSAValue](), softmax.x
+    while True:
+        owner = current.owner
+        if isinstance(owner, nn.MatmulOp):
+            break
+        scaled = scaled_operand(owner)
+        if scaled is not None:
+            if masks:
+                return None
+            current, factor = scaled
+            scale *= factor
+            continue
+        masked = _masked_operand(owner)
+        if masked is not None:
+            current, mask = masked
+            masks.append(mask)
+            continue
+        if isinstance(owner, nn.ReshapeOp):
+            current = owner.x
+            continue
+        return None
+    q, k, v = layout_of(owner.lhs), layout_of(owner.rhs), layout_of(op.rhs)
+    scale *= q.scale * k.scale
+    return Found(op, op.result, q, k, v, scale, masks, k_transposed=True)
+
+
+def _masked_operand(op: object) -> tuple[SSAValue, SSAValue] | None:
+    """`(scores, mask)` of `scores + mask` or `where(mask, scores, -large)`."""
+    if isinstance(op, nn.AddOp):
+        for scores, mask in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
+            if nn.shape_of(scores) == nn.shape_of(op.result) and _leads_to_matmul(scores):
+                return scores, mask
+        return None
+    if not isinstance(op, nn.WhereOp):
+        return None
+    if nn.element_of(op.condition) != i1:
+        return None
+    low = constant_scalar(op.rhs)
+    if low is not None and low <= -1e4 and nn.shape_of(op.lhs) == nn.shape_of(op.result):
+        return op.lhs, op.condition
+    low = constant_scalar(op.lhs)
+    if low is not None and low <= -1e4 and nn.shape_of(op.rhs) == nn.shape_of(op.result):
+        inverse = nn.NotOp(op.condition)
+        insert_before(op, inverse)
+        return op.rhs, inverse.result
+    return None
+
+
+def _leads_to_matmul(value: SSAValue) -> bool:
+    owner = value.owner
+    while True:
+        if isinstance(owner, nn.MatmulOp):
+            return True
+        scaled = scaled_operand(owner)
+        if scaled is not None:
+            owner = scaled[0].owner
+        elif isinstance(owner, nn.ReshapeOp):
+            owner = owner.x.owner
+        elif isinstance(owner, nn.AddOp):
+            owner = (owner.lhs if _leads_to_matmul(owner.lhs) else owner.rhs).owner
+        elif isinstance(owner, nn.WhereOp):
+            owner = (owner.lhs if _leads_to_matmul(owner.lhs) else owner.rhs).owner
+        else:
+            return False
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Extents of an attention: batch, tokens, heads, width of a head of q/k and of v."""
+
+    batch: int
+    length: int
+    heads: int
+    dim: int
+    v_dim: int
+
+
+def heads_of(found: Found) -> Heads | None:
+    """The extents, if every operand is a head split of a (B, S, width) tensor; else None."""
+    q = found.q.elements
+    if q.ndim not in (3, 4) or q.shape[-2] != found.v.elements.shape[-2]:
+        return None
+    length, dim = q.shape[-2:]
+    v_dim = found.v.elements.shape[-1]
+    outer = math.prod(q.shape[:-2])
+    root = nn.shape_of(found.q.root)
+    if root[-1] % dim:
+        return None
+    heads = root[-1] // dim
+    if outer % heads:
+        return None
+    extents = Heads(outer // heads, length, heads, dim, v_dim)
+    split = head_elements(extents.batch, length, heads, dim)
+    keys = split.transpose(0, 1, 3, 2) if found.k_transposed else split
+    values = head_elements(extents.batch, length, heads, v_dim)
+    for layout, expected in ((found.q, split), (found.k, keys), (found.v, values)):
+        if not np.array_equal(layout.elements.ravel(), expected.ravel()):
+            return None
+    return extents
+
+
+def _as_tokens(value: SSAValue, extents: Heads, width: int, anchor: Operation) -> SSAValue:
+    shape = (extents.batch, extents.length, width)
+    if nn.shape_of(value) == shape:
+        return value
+    reshape = nn.ReshapeOp(value, shape)
+    insert_before(anchor, reshape)
+    return reshape.result
+
+
+def _unscaled(layout: Layout, extents: Heads, width: int, anchor: Operation) -> SSAValue:
+    return _as_tokens(layout.root, extents, width, anchor)
+
+
+class RaiseAttention:
+    """Rewrites the attentions of one function; one mask tracker serves them all."""
+
+    def __init__(self) -> None:
+        self._tracker = MaskTracker()
+        self._bias: dict[SSAValue, SSAValue] = {}
+
+    def rewrite(self, found: Found) -> bool:
+        """Replace one attention; False where it is not provably one."""
+        extents = heads_of(found)
+        if extents is None or found.v.scale != 1.0:
+            return False
+        anchor = found.last
+        width, v_width = extents.heads * extents.dim, extents.heads * extents.v_dim
+        q = _unscaled(found.q, extents, width, anchor)
+        k = _unscaled(found.k, extents, width, anchor)
+        v = _unscaled(found.v, extents, v_width, anchor)
+        padding, bias = self._masks(found, extents)
+        element = nn.element_of(found.result)
+        sdpa = attn.SdpaOp(
+            q,
+            k,
+            v,
+            extents.heads,
+            found.scale,
+            key_padding=padding,
+            bias=bias,
+            result_type=TensorType(element, (extents.batch, extents.length, v_width)),
+        )
+        split = nn.ReshapeOp(
+            sdpa.result, (extents.batch, extents.length, extents.heads, extents.v_dim)
+        )
+        heads_first = nn.TransposeOp(split.result, (0, 2, 1, 3))
+        shaped = nn.ReshapeOp(heads_first.result, nn.shape_of(found.result))
+        insert_before(anchor, sdpa, split, heads_first, shaped)
+        replace_value(found.result, shaped.result)
+        return True
+
+    def _masks(self, found: Found, extents: Heads) -> tuple[SSAValue | None, SSAValue | None]:
+        padding: SSAValue | None = None
+        bias: SSAValue | None = None
+        for mask in found.masks:
+            mask = self._heads_apart(mask, extents, found.last)
+            proof = prove_key_padding(
+                self._tracker, mask, extents.batch, extents.heads, extents.length
+            )
+            if proof is not None and (padding is None or proof.mask in (None, padding)):
+                padding = proof.mask if proof.mask is not None else padding
+                continue
+            remark(found.last, "the mask is not provably key padding: all tokens are computed")
+            bias = self._sum(bias, self._additive(mask, found.last), found.last)
+        if found.causal:
+            remark(found.last, "causal attention: all scores are computed, then masked")
+            causal = _causal(extents.length, found.last)
+            bias = self._sum(bias, self._additive(causal, found.last), found.last)
+        return padding, bias
+
+    def _heads_apart(self, mask: SSAValue, extents: Heads, anchor: Operation) -> SSAValue:
+        """A mask of (B * heads, S, S) scores as (B, heads, S, S)."""
+        shape = nn.shape_of(mask)
+        if len(shape) != 3 or shape[0] != extents.batch * extents.heads or extents.heads == 1:
+            return mask
+        apart = nn.ReshapeOp(mask, (extents.batch, extents.heads, *shape[1:]))
+        insert_before(anchor, apart)
+        return apart.result
+
+    def _additive(self, mask: SSAValue, anchor: Operation) -> SSAValue:
+        if nn.element_of(mask) != i1:
+            return mask
+        if mask not in self._bias:
+            element = nn.element_of(anchor.results[0])
+            zero = nn.FullOp(0.0, TensorType(element, ()))
+            low = nn.FullOp(-math.inf, TensorType(element, ()))
+            where = nn.WhereOp(
+                mask, zero.result, low.result, TensorType(element, nn.shape_of(mask))
+            )
+            insert_before(anchor, zero, low, where)
+            self._bias[mask] = where.result
+        return self._bias[mask]
+
+    def _sum(self, bias: SSAValue | None, other: SSAValue, anchor: Operation) -> SSAValue:
+        if bias is None:
+            return other
+        add = nn.AddOp(bias, other)
+        insert_before(anchor, add)
+        return add.result
+
+
+def _causal(length: int, anchor: Operation) -> SSAValue:
+    from xdsl.dialects.builtin import i64
+
+    iota = nn.IotaOp(0, 1, TensorType(i64, (length,)))
+    rows = nn.ReshapeOp(iota.result, (length, 1))
+    keep = nn.CompareOp(rows.result, iota.result, "ge", TensorType(i1, (length, length)))
+    insert_before(anchor, iota, rows, keep)
+    return keep.result
+
+
+class FoldLayouts:
+    """A chain of reshapes and transposes that changes nothing is its root."""
+
+    def fold(self, op: Operation) -> None:
+        """Replace the result of a layout op by its root, or by one reshape of it."""
+        if not isinstance(op, nn.ReshapeOp | nn.TransposeOp):
+            return
+        if -1 in nn.shape_of(op.x):
+            return
+        layout = layout_of(op.result)
+        if layout.scale != 1.0 or not is_same_order(layout) or layout.root is op.x:
+            if layout.root is op.x and nn.shape_of(op.x) == nn.shape_of(op.result):
+                if is_same_order(layout):
+                    replace_value(op.result, op.x)
+            return
+        if nn.shape_of(layout.root) == nn.shape_of(op.result):
+            op.result.replace_all_uses_with(layout.root)
+            return
+        reshape = nn.ReshapeOp(layout.root, nn.shape_of(op.result))
+        insert_before(op, reshape)
+        replace_value(op.result, reshape.result)
+
+
+@dataclass(frozen=True)
+class RaiseAttentionPass(ModulePass):
+    """Eager, fused and hand-written attention become `attn.sdpa`; exact on real tokens."""
+
+    name = "raise-attention"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Rewrite the module in place."""
+        raiser = RaiseAttention()
+        for inner in list(op.walk()):
+            if isinstance(inner, nn.SdpaOp):
+                raiser.rewrite(match_sdpa(inner))
+            elif isinstance(inner, nn.MatmulOp):
+                found = match_eager(inner)
+                if found is not None:
+                    raiser.rewrite(found)
+        erase_dead(op)
+        folder = FoldLayouts()
+        for inner in list(op.walk()):
+            folder.fold(inner)
+        erase_dead(op)

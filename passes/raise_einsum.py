@@ -1,0 +1,74 @@
+"""
+Linear layers and matrix products become contractions.
+
+Assumes the captured level. Changes `nn.linear` into `einsum.contract` plus an `nn.add` of the
+bias, and `nn.matmul` (mm, bmm, matmul) into `einsum.contract` where the leading axes match.
+Leaves products whose leading axes broadcast, and everything else.
+
+Example (test/passes/raise_einsum.mlir):
+`nn.linear %x, %w, %b` on (1, 16, 4) becomes `einsum.contract "abi,oi->abo" %x, %w`, `nn.add`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import (
+    GreedyRewritePatternApplier,
+    PatternRewriter,
+    PatternRewriteWalker,
+    RewritePattern,
+    op_type_rewrite_pattern,
+)
+
+from heatc.dialects.einsum import ContractOp
+from heatc.dialects.nn import AddOp, LinearOp, MatmulOp, shape_of
+
+_LEAD = "abcdefgh"
+
+
+class RaiseLinear(RewritePattern):
+    """`x @ w.T + b` is a contraction over the last axis of both, then a sum."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: LinearOp, rewriter: PatternRewriter) -> None:
+        lead = _LEAD[: len(shape_of(op.x)) - 1]
+        contract = ContractOp(f"{lead}i,oi->{lead}o", [op.x, op.weight], op.result.type)
+        contract.location = op.location
+        if op.bias is None:
+            rewriter.replace(op, contract)
+            return
+        add = AddOp(contract.result, op.bias, op.result.type)
+        add.location = op.location
+        rewriter.replace(op, [contract, add])
+
+
+class RaiseMatmul(RewritePattern):
+    """A product whose leading axes agree, or are the left operand's alone, is a contraction."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: MatmulOp, rewriter: PatternRewriter) -> None:
+        left, right = shape_of(op.lhs), shape_of(op.rhs)
+        lead = _LEAD[: len(left) - 2]
+        if right[:-2] not in (left[:-2], ()):
+            return
+        shared = lead if right[:-2] else ""
+        equation = f"{lead}mk,{shared}kn->{lead}mn"
+        contract = ContractOp(equation, [op.lhs, op.rhs], op.result.type)
+        contract.location = op.location
+        rewriter.replace(op, contract)
+
+
+@dataclass(frozen=True)
+class RaiseEinsumPass(ModulePass):
+    """Linear layers and matrix products become `einsum.contract`; exact."""
+
+    name = "raise-einsum"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Rewrite the module in place."""
+        patterns = GreedyRewritePatternApplier([RaiseLinear(), RaiseMatmul()], dce_enabled=False)
+        PatternRewriteWalker(patterns).rewrite_module(op)

@@ -1,0 +1,83 @@
+"""What every pass of the house needs: rewriting that keeps locations and names, and remarks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from xdsl.dialects.builtin import FileLineColLoc, NameLoc, UnknownLoc
+from xdsl.ir import Operation, SSAValue
+from xdsl.rewriter import InsertPoint, Rewriter
+
+RemarkSink = Callable[[str], None]
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+_sinks: list[RemarkSink] = [_to_stderr]
+
+
+def set_remark_sink(sink: RemarkSink) -> RemarkSink:
+    """Send remarks elsewhere; returns the sink that was in force."""
+    previous = _sinks[0]
+    _sinks[0] = sink
+    return previous
+
+
+def remark(op: Operation, text: str) -> None:
+    """Tell the user of a decision at `op`: `remark: <module path> (<file>:<line>): <text>`."""
+    place = describe_location(op)
+    _sinks[0](f"{place}: remark: {text}" if place else f"remark: {text}")
+
+
+def module_path(op: Operation) -> str:
+    """The module path an op was captured from, or the empty string."""
+    location = op.location
+    return location.desc.data if isinstance(location, NameLoc) else ""
+
+
+def describe_location(op: Operation) -> str:
+    """`encoder.layer.0.attention.self (modeling_bert.py:201)`, as far as it is known."""
+    location = op.location
+    if isinstance(location, NameLoc):
+        name, location = location.desc.data, location.location
+    else:
+        name = ""
+    if isinstance(location, FileLineColLoc):
+        line = f"{location.filename.data}:{location.line.data}"
+        return f"{name} ({line})" if name else line
+    return name
+
+
+def is_unknown(op: Operation) -> bool:
+    """Whether nothing is known about where an op comes from."""
+    return isinstance(op.location, UnknownLoc)
+
+
+def insert_before(anchor: Operation, *ops: Operation) -> None:
+    """Insert ops before `anchor`, at its location where they have none of their own."""
+    for op in ops:
+        if is_unknown(op):
+            op.location = anchor.location
+    Rewriter.insert_op(ops, InsertPoint.before(anchor))
+
+
+def replace_value(old: SSAValue, new: SSAValue) -> None:
+    """Use `new` wherever `old` was used; the name hint moves along."""
+    if new.name_hint is None:
+        new.name_hint = old.name_hint
+    old.replace_all_uses_with(new)
+
+
+def erase_dead(root: Operation) -> None:
+    """Erase pure ops inside `root` whose results are not used, last first."""
+    from xdsl.traits import is_side_effect_free
+
+    for op in reversed(list(root.walk())):
+        if op is root or op.parent is None or not op.results:
+            continue
+        if all(not r.has_uses for r in op.results) and is_side_effect_free(op):
+            op.detach()
+            op.erase()
