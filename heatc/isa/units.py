@@ -47,7 +47,13 @@ def block_sums(values: Codes, block: tuple[int, int]) -> Codes:
     m, n = values.shape[-2:]
     pad = [(0, 0)] * (values.ndim - 2) + [(0, -m % rows), (0, -n % columns)]
     padded = np.pad(values, pad)
-    shape = (*values.shape[:-2], padded.shape[-2] // rows, rows, padded.shape[-1] // columns, columns)
+    shape = (
+        *values.shape[:-2],
+        padded.shape[-2] // rows,
+        rows,
+        padded.shape[-1] // columns,
+        columns,
+    )
     return padded.reshape(shape).sum(axis=(-3, -1))
 
 
@@ -107,7 +113,9 @@ def merge_scores(
     float64, rounded half to even).
     """
     fine = max(points.q, points.k, 0)
-    exact = (integer << fine) + (q_fraction << (fine - points.q)) + (k_fraction << (fine - points.k))
+    exact = (
+        (integer << fine) + (q_fraction << (fine - points.q)) + (k_fraction << (fine - points.k))
+    )
     merged = round_shift(exact, fine - points.score)
     if pruned == "zero":
         merged = np.where(kept, merged, 0)

@@ -1,0 +1,697 @@
+"""
+The instruction set, declared once.
+
+Each entry gives an instruction's fields (hence its encoding, text form and IR operation), what
+it computes, what must hold before it, and its cycles. Encoder, decoder, assembler,
+disassembler, machine, `hdp` dialect and docs/isa.md read this table and nothing else.
+
+`cycles` is a Python expression and is what the machine evaluates; its names are the shape of the
+work (`m`, `n`, `k`, `folds`, `depth`, `blocks`, `nbytes`, `elements`) and constants of the
+hardware (`CYCLE_CONSTANTS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+ISA_VERSION = 1
+WORD_BYTES = 16
+WORD_BITS = 8 * WORD_BYTES
+OPCODE_BITS = 8
+
+BLOCK = (2, 2)
+"""(query rows, key columns) of a block of scores: a constant of this ISA version."""
+
+REGISTERS = 64
+TILES = 64
+DESCRIPTORS = 1024
+HOST_REGISTERS = 8
+
+R_ZERO = 0
+"""Reads as 0, writes are ignored."""
+R_TOKENS = 63
+"""Number of packed tokens, set by `hpack`."""
+R_BATCH = 62
+"""Number of sequences, set by `hpack`."""
+R_START = 61
+"""First packed row of the current sequence, set by `seq`."""
+R_LENGTH = 60
+"""Length of the current sequence in tokens, set by `seq`."""
+
+DTYPES: Mapping[str, int] = MappingProxyType(
+    {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "f32": 4, "acc": 6}
+)
+"""Bytes of an element in a buffer; `acc` is a 48-bit accumulator."""
+
+SPACES = ("dram", "shared", "local")
+PRUNED_SCORES = ("zero", "neginf", "int", "mean")
+MASK_AXES = ("key", "query")
+
+
+class FieldKind(StrEnum):
+    """What a field holds."""
+
+    REG = "reg"
+    TILE = "tile"
+    DESC = "desc"
+    HOST = "host"
+    INT = "int"
+    UINT = "uint"
+    F64 = "f64"
+    ENUM = "enum"
+    FLAG = "flag"
+
+
+INDEX_KINDS: Mapping[FieldKind, str] = MappingProxyType(
+    {FieldKind.REG: "r", FieldKind.TILE: "t", FieldKind.DESC: "d", FieldKind.HOST: "h"}
+)
+"""Kinds that name a piece of state, with the letter of their text form."""
+
+
+class Engine(StrEnum):
+    """What executes an instruction; `pe`, `se`, `adder` and `softmax` exist once a core."""
+
+    CONTROL = "control"
+    DMA = "dma"
+    PE = "pe"
+    SE = "se"
+    ADDER = "adder"
+    SOFTMAX = "softmax"
+    HOST = "host"
+
+
+CORE_ENGINES = (Engine.PE, Engine.SE, Engine.ADDER, Engine.SOFTMAX)
+
+CYCLE_CONSTANTS: Mapping[str, str] = MappingProxyType(
+    {
+        "up": "up(x, y) = x / y rounded up",
+        "rows": "rows of the PE array",
+        "columns": "columns of the PE array",
+        "se_lanes": "block importances per cycle and sparsity engine",
+        "adder_lanes": "scores per cycle and adder",
+        "softmax_lanes": "scores per cycle and softmax unit",
+        "width": "bytes per cycle between DMA and DRAM, or DMA and shared buffer",
+        "call": "cycles to start a host operation",
+        "host_ops": "host operations per machine cycle",
+        "host_width": "host bytes per machine cycle",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of an instruction word; `choices` names the values of an `enum`."""
+
+    name: str
+    kind: FieldKind
+    bits: int
+    choices: tuple[str, ...] = ()
+
+    @property
+    def signed(self) -> bool:
+        """Whether the field is a two's complement integer."""
+        return self.kind is FieldKind.INT
+
+    @property
+    def low(self) -> int:
+        """The least legal value of an integer field."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def high(self) -> int:
+        """The greatest legal value of an integer field."""
+        if self.kind is FieldKind.ENUM:
+            return len(self.choices) - 1
+        return (1 << (self.bits - self.signed)) - 1
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """
+    One instruction: its word, and in words and formulas what it does.
+
+    `semantics` and `precondition` are statements over the operands; `cycles` is the expression
+    that the machine evaluates (engine occupancy; see the module's docstring).
+    """
+
+    mnemonic: str
+    opcode: int
+    engine: Engine
+    fields: tuple[Field, ...]
+    summary: str
+    semantics: str
+    precondition: str
+    cycles: str
+
+    def field_index(self, name: str) -> int:
+        """The position of a field among the operands."""
+        return next(i for i, field in enumerate(self.fields) if field.name == name)
+
+    @property
+    def bits(self) -> int:
+        """Bits used of the word, opcode included."""
+        return OPCODE_BITS + sum(field.bits for field in self.fields)
+
+
+def reg(name: str) -> Field:
+    """A scalar register r0..r63."""
+    return Field(name, FieldKind.REG, 6)
+
+
+def tile(name: str) -> Field:
+    """A tile t0..t63."""
+    return Field(name, FieldKind.TILE, 6)
+
+
+def desc(name: str) -> Field:
+    """A tensor descriptor d0..d1023."""
+    return Field(name, FieldKind.DESC, 10)
+
+
+def host(name: str) -> Field:
+    """A host register h0..h7."""
+    return Field(name, FieldKind.HOST, 3)
+
+
+def sint(name: str, bits: int) -> Field:
+    """A two's complement immediate."""
+    return Field(name, FieldKind.INT, bits)
+
+
+def uint(name: str, bits: int) -> Field:
+    """An unsigned immediate."""
+    return Field(name, FieldKind.UINT, bits)
+
+
+def f64(name: str) -> Field:
+    """A float64 immediate; a NaN is an illegal word."""
+    return Field(name, FieldKind.F64, 64)
+
+
+def enum(name: str, choices: tuple[str, ...]) -> Field:
+    """One of `choices`, encoded as its index."""
+    return Field(name, FieldKind.ENUM, max(1, (len(choices) - 1).bit_length()), choices)
+
+
+def flag(name: str) -> Field:
+    """0 or 1."""
+    return Field(name, FieldKind.FLAG, 1)
+
+
+_PE_DENSE = "up(m, rows) * up(n, columns) * k + rows + columns - 2"
+_HOST = "call + {ops} * elements / host_ops + nbytes / host_width"
+_DMA = "nbytes / width"
+
+_ISA = (
+    Instruction(
+        "halt",
+        0x01,
+        Engine.CONTROL,
+        (),
+        "End of the program.",
+        "The run ends.",
+        "No loop is open.",
+        "1",
+    ),
+    Instruction(
+        "li",
+        0x02,
+        Engine.CONTROL,
+        (reg("rd"), sint("imm", 64)),
+        "Load an immediate.",
+        "rd := imm",
+        "",
+        "1",
+    ),
+    Instruction(
+        "addi",
+        0x03,
+        Engine.CONTROL,
+        (reg("rd"), reg("ra"), sint("imm", 32)),
+        "Add an immediate.",
+        "rd := ra + imm",
+        "The sum fits 64 bits.",
+        "1",
+    ),
+    Instruction(
+        "loop",
+        0x04,
+        Engine.CONTROL,
+        (reg("r"), reg("bound"), uint("step", 20), uint("skip", 20)),
+        "Begin of a loop.",
+        "r := 0; if r >= bound, go to pc + skip (the instruction after the matching `end`)",
+        "r is not r0; step >= 1; pc + skip - 1 is an `end` whose back is skip - 1.",
+        "1",
+    ),
+    Instruction(
+        "end",
+        0x05,
+        Engine.CONTROL,
+        (uint("back", 20),),
+        "End of a loop.",
+        "with the `loop` at pc - back: r := r + step; if r < bound, go to pc - back + 1",
+        "pc - back is the `loop` of the innermost open loop.",
+        "1",
+    ),
+    Instruction(
+        "seq",
+        0x06,
+        Engine.CONTROL,
+        (reg("rb"),),
+        "Make a sequence the current one.",
+        "r61, r60 := first packed row and length of sequence rb",
+        "0 <= rb < r62 as `hpack` set it.",
+        "1",
+    ),
+    Instruction(
+        "all",
+        0x07,
+        Engine.CONTROL,
+        (),
+        "Activate all cores.",
+        "active := kept := true on every core",
+        "",
+        "1",
+    ),
+    Instruction(
+        "heads",
+        0x08,
+        Engine.CONTROL,
+        (reg("rc"), uint("stride", 16), uint("limit", 16)),
+        "Begin of a round of heads.",
+        "active := kept := rc + core * stride < limit; theta_head := 0",
+        "",
+        "1",
+    ),
+    Instruction(
+        "tensor",
+        0x10,
+        Engine.CONTROL,
+        (
+            desc("d"),
+            enum("space", SPACES),
+            enum("dtype", tuple(DTYPES)),
+            uint("base", 40),
+            uint("rows_imm", 20),
+            reg("rows_reg"),
+            uint("cols", 20),
+        ),
+        "Describe a row-major tensor.",
+        "d := (space, dtype, base, rows, cols); rows = rows_reg if that is not r0, else rows_imm",
+        "space is dram or shared, dtype is not acc; base is a multiple of the element; the tensor "
+        "lies inside its space.",
+        "1",
+    ),
+    Instruction(
+        "window",
+        0x11,
+        Engine.CONTROL,
+        (desc("d"), desc("src"), reg("start_reg"), reg("rows_reg")),
+        "Describe some rows of a tensor.",
+        "d := rows start_reg .. start_reg + rows_reg of src",
+        "src is described and has these rows.",
+        "1",
+    ),
+    Instruction(
+        "tile",
+        0x12,
+        Engine.CONTROL,
+        (
+            tile("t"),
+            enum("space", SPACES),
+            enum("dtype", tuple(DTYPES)),
+            uint("address", 32),
+            uint("bytes", 32),
+        ),
+        "Place a tile in a buffer.",
+        "t := (space, dtype, address, capacity in bytes), without contents",
+        "space is local or shared; address + bytes <= the buffer.",
+        "1",
+    ),
+    Instruction(
+        "ld",
+        0x20,
+        Engine.DMA,
+        (
+            tile("t"),
+            desc("d"),
+            reg("row_reg"),
+            reg("col_reg"),
+            uint("rows", 16),
+            uint("cols", 16),
+            uint("core_rows", 16),
+            uint("core_cols", 16),
+        ),
+        "Load a part of a tensor into a tile.",
+        "t[core] := d[row : row + rows, col : col + cols] with row = row_reg + core * core_rows, "
+        "col = col_reg + core * core_cols, clipped at d's bounds; a shared tile takes core 0's "
+        "part; with core_rows = core_cols = 0 the part is fetched once for all cores",
+        "d is described, dtypes agree, row_reg and col_reg are not negative; core 0's part is not "
+        "empty and fits the tile.",
+        _DMA,
+    ),
+    Instruction(
+        "ldm",
+        0x21,
+        Engine.DMA,
+        (
+            tile("t"),
+            desc("d"),
+            reg("row_reg"),
+            reg("col_reg"),
+            uint("rows", 16),
+            uint("cols", 16),
+            uint("core_rows", 16),
+            uint("core_cols", 16),
+            tile("mask"),
+            enum("axis", MASK_AXES),
+        ),
+        "Load upon mask.",
+        "as `ld`, but row i of d, token i of the sequence, is fetched only if the mask keeps a "
+        "block of it: as a key (any written mask row) or as a query (its own mask row); else it "
+        "reads as 0",
+        "as `ld`; t is local, mask is a mask tile written on every live core; core_rows = 0.",
+        _DMA,
+    ),
+    Instruction(
+        "st",
+        0x22,
+        Engine.DMA,
+        (
+            desc("d"),
+            tile("t"),
+            reg("row_reg"),
+            reg("col_reg"),
+            uint("core_rows", 16),
+            uint("core_cols", 16),
+        ),
+        "Store a tile.",
+        "d[row .., col ..] := t[core], placed and clipped as in `ld`; active cores only, a core "
+        "that is active and not kept stores zeros",
+        "t is written and not a mask, dtypes agree, d does not lie among the weights.",
+        _DMA,
+    ),
+    Instruction(
+        "mm",
+        0x30,
+        Engine.PE,
+        (tile("acc"), tile("a"), tile("b"), flag("first"), flag("b_transposed")),
+        "Multiply and accumulate.",
+        "acc := (first ? 0 : acc) + a b, or a b^T when b_transposed; exact",
+        "a and b are integer tiles of at most 16 bits, acc is a local acc tile; inner sizes agree; "
+        "acc has the product's shape unless first; |acc| < 2^47.",
+        _PE_DENSE,
+    ),
+    Instruction(
+        "drain",
+        0x31,
+        Engine.PE,
+        (
+            tile("t"),
+            tile("acc"),
+            tile("bias"),
+            flag("has_bias"),
+            uint("bias_shift", 6),
+            sint("shift", 8),
+        ),
+        "Requantise accumulators.",
+        "t := sat(RHE((acc + (has_bias ? bias << bias_shift : 0)) * 2^-shift)) in t's dtype",
+        "t is a local i8, i16 or i32 tile; bias is an i32 row as wide as acc.",
+        "up(m, rows) * n",
+    ),
+    Instruction(
+        "drains",
+        0x32,
+        Engine.PE,
+        (
+            tile("ti"),
+            tile("tf"),
+            tile("acc"),
+            tile("bias"),
+            flag("has_bias"),
+            uint("bias_shift", 6),
+            sint("shift", 8),
+            sint("point", 8),
+        ),
+        "Requantise accumulators and split.",
+        "c := as `drain` into i16; ti := trunc(c * 2^-point) toward zero, tf := c - (ti << point)",
+        "ti and tf are different local i16 tiles; point >= 0; bias as in `drain`.",
+        "up(m, rows) * n",
+    ),
+    Instruction(
+        "scores",
+        0x33,
+        Engine.PE,
+        (tile("a"), tile("q"), tile("k"), tile("theta"), reg("col_reg")),
+        "Integer scores of some key columns, and their block sums.",
+        "a[:, col : col + n] := q k^T; theta[:, col / 2 ..] := sums of |q k^T| over 2x2 blocks; "
+        "col = 0 begins new contents of a and theta, r60 key columns wide",
+        "q (m, k) and k (n, k) are local i16 or i8 tiles, a is i32 (saturating) or acc, theta is "
+        "acc; col is even, columns are written in ascending order without a gap, only the last "
+        "n may be odd, col + n <= r60.",
+        _PE_DENSE,
+    ),
+    Instruction(
+        "frac",
+        0x34,
+        Engine.PE,
+        (
+            tile("f1"),
+            tile("f2"),
+            tile("qi"),
+            tile("qf"),
+            tile("ki"),
+            tile("kf"),
+            tile("mask"),
+            reg("row_reg"),
+            reg("col_reg"),
+        ),
+        "Fraction products on kept blocks.",
+        "f1 := qf ki^T, f2 := qi kf^T on kept blocks, 0 elsewhere; the tiles' first row and column "
+        "are row_reg and col_reg of the mask. folds: for each group of `rows` query rows the "
+        "greatest up(kept blocks of a block row, columns / 2), summed over groups",
+        "f1 and f2 are local acc tiles; qi, qf (m, k) and ki, kf (n, k) are i16 or i8; the mask has "
+        "these rows and columns; row and col are even.",
+        "2 * folds * k + rows + columns - 2",
+    ),
+    Instruction(
+        "pv",
+        0x35,
+        Engine.PE,
+        (
+            tile("acc"),
+            tile("p"),
+            tile("v"),
+            tile("mask"),
+            reg("row_reg"),
+            reg("col_reg"),
+            flag("first"),
+            flag("sparse"),
+        ),
+        "Probabilities times values of some key columns.",
+        "acc := (first ? 0 : acc) + p[:, col : col + n] v, with sparse over kept blocks only; depth: "
+        "for each group of `rows` query rows the greatest number of key columns to add in one "
+        "row (n unless sparse), summed over groups",
+        "p (m, r60) and v (n, e) are i16 or i8, acc is a local acc tile of shape (m, e) unless "
+        "first; mask is read when sparse, at row_reg and col_reg, both even; |acc| < 2^47.",
+        "depth * up(n, columns) + rows + columns - 2",
+    ),
+    Instruction(
+        "mask",
+        0x40,
+        Engine.SE,
+        (tile("m"), tile("theta"), reg("row_reg"), f64("rho")),
+        "END_R: thresholds and mask of block rows.",
+        "m[row / 2 ..] := theta >= Theta per block row (rho >= 0: rho max + (1 - rho) mean; "
+        "rho < 0: -rho min + (1 + rho) mean; float64); theta_head += sum of theta; row = 0 begins "
+        "new contents of m",
+        "theta is complete; m is a local i8 tile and holds one bit a block, its rows padded to "
+        "bytes; row is even, rows are written in ascending order without a gap.",
+        "up(blocks, se_lanes)",
+    ),
+    Instruction(
+        "gate",
+        0x41,
+        Engine.SE,
+        (f64("tau"),),
+        "END_H: keep or prune the head.",
+        "kept := kept and theta_head / r60^2 >= tau (float64)",
+        "r60 >= 1.",
+        "1",
+    ),
+    Instruction(
+        "add",
+        0x48,
+        Engine.ADDER,
+        (
+            tile("s"),
+            tile("a"),
+            tile("f1"),
+            tile("f2"),
+            tile("mask"),
+            reg("row_reg"),
+            reg("col_reg"),
+            enum("pruned", PRUNED_SCORES),
+            sint("point_q", 8),
+            sint("point_k", 8),
+            sint("point_s", 8),
+        ),
+        "Merge integer and fraction parts of some key columns.",
+        "s[:, col : col + n] := sat32(RHE(((a << f) + (f1 << (f - point_q)) + (f2 << (f - point_k))) "
+        "* 2^-(f - point_s))), f = max(point_q, point_k, 0), on kept blocks; elsewhere 0 (zero), "
+        "excluded (neginf), sat32(a * 2^point_s) (int) or the mean of the row's pruned a (mean); "
+        "col = 0 begins new contents of s",
+        "f1 and f2 (m, n) are acc tiles, a (m, r60) is complete, s is a local i32 tile; columns as "
+        "in `scores`, mask as in `frac`; 0 <= points <= 16, point_s <= 30.",
+        "up(m * n, adder_lanes)",
+    ),
+    Instruction(
+        "softmax",
+        0x50,
+        Engine.SOFTMAX,
+        (tile("p"), tile("s"), uint("multiplier", 16), sint("shift", 8), sint("point", 8)),
+        "Softmax of rows.",
+        "p := softmax unit of s with scores at `point` and scale multiplier * 2^-shift (log2 e "
+        "included); int16 at point 14",
+        "s is a complete i32 tile, p is a local i16 tile; -40 <= point + shift - 16 <= 62. Rows "
+        "stream through three stages: peak, powers and their sum, scaling.",
+        "up(m * n, softmax_lanes) + 2 * up(n, softmax_lanes)",
+    ),
+    Instruction(
+        "hpack",
+        0x60,
+        Engine.HOST,
+        (
+            desc("dpos"),
+            desc("dinv"),
+            desc("dmask"),
+            uint("batch", 16),
+            uint("length", 16),
+            flag("has_mask"),
+        ),
+        "List the real tokens.",
+        "tokens: where dmask (batch, length) is not 0, or all without has_mask, in row-major order; "
+        "dpos[i] := flat index of token i; dinv[j] := token at flat index j or -1; r63 := tokens; "
+        "r62 := batch; sequence table for `seq`. dpos keeps its rows beyond r63",
+        "dpos and dinv are i64 with at least batch * length elements, dmask is an integer tensor "
+        "with as many elements.",
+        _HOST.format(ops=2),
+    ),
+    Instruction(
+        "hidx",
+        0x61,
+        Engine.HOST,
+        (desc("dst"), desc("src"), desc("idx")),
+        "Gather integers.",
+        "dst[i] := src[idx[i]] for the elements i of dst; idx -1 gives 0",
+        "dst, src, idx are integer tensors, idx has as many elements as dst, each within src.",
+        _HOST.format(ops=1),
+    ),
+    Instruction(
+        "hget",
+        0x62,
+        Engine.HOST,
+        (host("h"), desc("d"), reg("row_reg"), uint("rows", 24), sint("point", 8)),
+        "Read rows as float64.",
+        "h := d[row : row + rows] * 2^-point, clipped at d's rows; f32 as it is",
+        "row is inside d.",
+        _HOST.format(ops=1),
+    ),
+    Instruction(
+        "hgeti",
+        0x63,
+        Engine.HOST,
+        (
+            host("h"),
+            desc("d"),
+            desc("idx"),
+            reg("row_reg"),
+            uint("rows", 24),
+            sint("point", 8),
+        ),
+        "Gather rows as float64.",
+        "h[i] := d[idx[row + i]] * 2^-point for i < rows, clipped at idx's elements; idx -1 gives 0",
+        "idx is an integer tensor, each index read is -1 or a row of d.",
+        _HOST.format(ops=1),
+    ),
+    Instruction(
+        "hadd",
+        0x64,
+        Engine.HOST,
+        (host("h"), host("g")),
+        "Add.",
+        "h := h + g",
+        "g has h's shape, or one row.",
+        _HOST.format(ops=1),
+    ),
+    Instruction(
+        "hln",
+        0x65,
+        Engine.HOST,
+        (host("h"), desc("gamma"), desc("beta"), f64("eps")),
+        "Layer norm of rows.",
+        "h := (h - mean) / sqrt(var + eps) * gamma + beta, float64",
+        "gamma and beta are f32 tensors of h's width.",
+        _HOST.format(ops=8),
+    ),
+    Instruction(
+        "hgelu",
+        0x66,
+        Engine.HOST,
+        (host("h"),),
+        "GELU.",
+        "h := 0.5 h (1 + erf(h / sqrt 2))",
+        "",
+        _HOST.format(ops=20),
+    ),
+    Instruction(
+        "htanh",
+        0x67,
+        Engine.HOST,
+        (host("h"),),
+        "Hyperbolic tangent.",
+        "h := tanh h",
+        "",
+        _HOST.format(ops=20),
+    ),
+    Instruction(
+        "hrelu",
+        0x68,
+        Engine.HOST,
+        (host("h"),),
+        "Rectifier.",
+        "h := max(h, 0)",
+        "",
+        _HOST.format(ops=1),
+    ),
+    Instruction(
+        "hput",
+        0x69,
+        Engine.HOST,
+        (desc("d"), host("h"), reg("row_reg"), sint("point", 8)),
+        "Write rows of codes.",
+        "d[row ..] := sat(RHE(h * 2^point)) in d's dtype, f32 the value; rows beyond d's are clipped",
+        "h has d's width, row is inside d, d does not lie among the weights, no value is a NaN.",
+        _HOST.format(ops=4),
+    ),
+)
+
+
+def _checked(entries: tuple[Instruction, ...]) -> Mapping[str, Instruction]:
+    table = {entry.mnemonic: entry for entry in sorted(entries, key=lambda e: e.opcode)}
+    assert len(table) == len(entries) == len({entry.opcode for entry in entries})
+    for entry in entries:
+        assert 0 < entry.opcode < 1 << OPCODE_BITS
+        assert entry.bits <= WORD_BITS, f"{entry.mnemonic} needs {entry.bits} bits"
+        assert len({field.name for field in entry.fields}) == len(entry.fields)
+    return MappingProxyType(table)
+
+
+ISA: Mapping[str, Instruction] = _checked(_ISA)
+"""Instructions by mnemonic, in opcode order."""
+
+BY_OPCODE: Mapping[int, Instruction] = MappingProxyType({i.opcode: i for i in ISA.values()})
+"""Instructions by opcode."""
