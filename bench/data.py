@@ -39,6 +39,16 @@ TEXT_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 TEXT_INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 TEXT_FILE = "movieReviewSnippets_GroundTruth.txt"
 
+EXAMPLES = (
+    "The cat is sleeping on the warm windowsill.",
+    "A kitten naps in the sun by the window.",
+    "Our train was delayed by two hours because of the storm.",
+    "Heavy weather made the railway service late.",
+    "The new compiler shortens the program without changing its result.",
+    "She baked a loaf of bread for her neighbours, and it was gone by noon.",
+)
+"""Sentences of our own for demonstrations and tests; 0 and 1, 2 and 3 mean about the same"""
+
 DEV_SENTENCES = 1000
 TEST_SENTENCES = 1500
 

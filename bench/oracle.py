@@ -12,11 +12,14 @@ states on integers (softmax unit, splitting, shifts) is int64.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -478,3 +481,12 @@ class Encoder:
             weight_point,
             self.points[name],
         )
+
+
+def load(folder: Path, points: Mapping[str, int], rule: Rule) -> Encoder:
+    """The oracle of the model in a Hugging Face folder."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    weights: dict[str, Tensor] = cast(Any, safetensors.torch).load_file(
+        folder / "model.safetensors"
+    )
+    return Encoder(config, weights, points, rule)
