@@ -1,0 +1,89 @@
+"""
+Capture: from a PyTorch model to a module of `nn` ops, with its weights beside it.
+
+The core and the reader of torch.export archives are free of torch; it is imported only for
+models that have to be exported first (Hugging Face folders, state dicts, live modules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xdsl.dialects.builtin import ModuleOp
+
+from heatc.capture.inputs import InputSpec, parse_inputs
+from heatc.weights import WeightStore
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Captured",
+    "InputSpec",
+    "capture_exported",
+    "capture_module",
+    "capture_path",
+    "parse_inputs",
+]
+
+
+@dataclass
+class Captured:
+    """A module (`func.func @main` over `nn` ops) and the weights that its text names."""
+
+    module: ModuleOp
+    weights: WeightStore
+
+
+def capture_path(
+    path: str | PathLike[str],
+    inputs: Mapping[str, InputSpec] | None = None,
+    *,
+    trust_pickle: bool = False,
+) -> Captured:
+    """
+    Capture a model file or folder, recognised by its content.
+
+    A torch.export archive, a Hugging Face folder (config.json and safetensors), or a `.pt` state
+    dict beside a config.json. `inputs` gives shapes and dtypes where the file leaves them open,
+    and must agree where it does not. `trust_pickle` allows a pickled module, which may run code.
+
+    Raises `HeatcError` for anything that is no such model, damaged, or not supported.
+    """
+    from heatc.capture.paths import capture_any
+
+    return Captured(*capture_any(Path(path), inputs, trust_pickle))
+
+
+def capture_module(
+    module: torch.nn.Module,
+    example_inputs: Mapping[str, torch.Tensor] | tuple[torch.Tensor, ...],
+) -> Captured:
+    """
+    Capture a live module; inputs by name are passed to `forward` by keyword.
+
+    The example inputs fix all shapes. The weights are views of the module's own tensors.
+    Raises `HeatcError` if torch cannot export the module, or for unsupported ops.
+    """
+    from heatc.capture.convert import convert
+    from heatc.capture.exported import export, read_exported
+
+    graph, arrays = read_exported(export(module, example_inputs))
+    return Captured(convert(graph), WeightStore(arrays))
+
+
+def capture_exported(program: torch.export.ExportedProgram) -> Captured:
+    """
+    Capture an `ExportedProgram`; the weights are views of its own tensors.
+
+    Raises `HeatcError` for dynamic shapes, side effects and unsupported ops.
+    """
+    from heatc.capture.convert import convert
+    from heatc.capture.exported import read_exported
+
+    graph, arrays = read_exported(program)
+    return Captured(convert(graph), WeightStore(arrays))

@@ -1,0 +1,82 @@
+"""The inputs that a user declares: `--inputs "input_ids=1x128:i64,..."`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from heatc.errors import HeatcError, UsageError
+
+_ALIASES = {
+    "f32": "f32",
+    "float32": "f32",
+    "i64": "i64",
+    "int64": "i64",
+    "i1": "i1",
+    "bool": "i1",
+}
+_INPUT = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)=(\d{1,9}(?:x\d{1,9})*)?:(\w+)")
+_EXAMPLE = 'expected for example "input_ids=1x128:i64,attention_mask=1x128:i64"'
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Shape and element type (`f32`, `i64` or `i1`) of one input."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.shape))}:{self.dtype}"
+
+
+def parse_inputs(text: str) -> dict[str, InputSpec]:
+    """
+    The inputs of `--inputs`, in order; raises `UsageError` on malformed text.
+
+    The form is `name=AxBx...:dtype`, separated by commas; `name=:f32` is a scalar.
+    """
+    specs: dict[str, InputSpec] = {}
+    for part in text.split(","):
+        name, spec = _parse_input(part.strip())
+        if name in specs:
+            raise UsageError(f"input {name!r} is given twice", place="--inputs")
+        specs[name] = spec
+    return specs
+
+
+def _parse_input(part: str) -> tuple[str, InputSpec]:
+    match = _INPUT.fullmatch(part)
+    if match is None:
+        raise UsageError(f"malformed input {part[:80]!r}", place="--inputs", notes=[_EXAMPLE])
+    name, extents, dtype = match.groups()
+    if dtype not in _ALIASES:
+        raise UsageError(
+            f"unknown element type {dtype!r} of input {name!r}",
+            place="--inputs",
+            notes=["supported are f32, i64 and i1"],
+        )
+    shape = tuple(int(extent) for extent in extents.split("x")) if extents else ()
+    if 0 in shape:
+        raise UsageError(f"input {name!r} has an extent of 0", place="--inputs", notes=[_EXAMPLE])
+    return name, InputSpec(shape, _ALIASES[dtype])
+
+
+def check_inputs(
+    wanted: Mapping[str, InputSpec] | None, found: Mapping[str, InputSpec], place: str
+) -> None:
+    """Raise `HeatcError` where the wanted inputs contradict those of a static model."""
+    for name, spec in (wanted or {}).items():
+        if name not in found:
+            raise HeatcError(
+                f"the model has no input {name!r}",
+                place=place,
+                notes=[f"its inputs are {', '.join(f'{n}={s}' for n, s in found.items())}"],
+            )
+        if spec != found[name]:
+            raise HeatcError(
+                f"--inputs says {name}={spec}, the model was exported with {name}={found[name]}",
+                place=place,
+                notes=["shapes are fixed by the export: export it again, or leave --inputs out"],
+            )

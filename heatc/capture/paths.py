@@ -1,0 +1,132 @@
+"""Recognises what a MODEL path holds, by its content, and captures it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
+
+from heatc.capture.archive import is_archive, read_archive
+from heatc.capture.convert import convert, weights_used
+from heatc.capture.graph import AtenGraph
+from heatc.capture.inputs import InputSpec, check_inputs
+from heatc.capture.mapped import MappedZip
+from heatc.errors import HeatcError
+from heatc.weights import WeightStore
+
+ACCEPTED = (
+    "accepted are a torch.export archive (torch.export.save), a Hugging Face folder "
+    "(config.json and *.safetensors), and a .pt state dict beside a config.json"
+)
+
+_ZIP_MAGIC = b"PK\x03\x04"
+_PICKLE_MAGIC = b"\x80"
+
+Inputs = Mapping[str, InputSpec] | None
+
+
+def capture_any(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
+    """The module and the weights of a model file or folder; raises `HeatcError`."""
+    if not path.exists():
+        raise HeatcError("no such file or folder", place=str(path), notes=[ACCEPTED])
+    if path.is_dir():
+        return _capture_folder(path, inputs)
+    if not path.is_file():
+        raise HeatcError("not a regular file", place=str(path), notes=[ACCEPTED])
+    return _capture_file(path, inputs, trust_pickle)
+
+
+def _capture_file(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
+    magic = _first_bytes(path, 8)
+    if not magic:
+        raise HeatcError("the file is empty", place=str(path), notes=[ACCEPTED])
+    if magic.startswith(_ZIP_MAGIC):
+        return _capture_zip(path, inputs, trust_pickle)
+    if magic.startswith(_PICKLE_MAGIC):
+        return _capture_pickle(path, inputs, trust_pickle)
+    if magic[7:8] == b"\0" and _is_safetensors(path):
+        raise HeatcError(
+            "a safetensors file holds weights but no model",
+            place=str(path),
+            notes=["give the folder that holds it and the model's config.json"],
+        )
+    raise HeatcError("the file is no model that heatc knows", place=str(path), notes=[ACCEPTED])
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise HeatcError(f"cannot read the file: {error.strerror}", place=str(path)) from None
+
+
+def _is_safetensors(path: Path) -> bool:
+    return _first_bytes(path, 9)[8:] == b"{"
+
+
+def _capture_zip(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
+    file = MappedZip(path)
+    if is_archive(file):
+        return _capture_archive(file, inputs)
+    if "serialized_exported_program.json" in file.members:
+        raise HeatcError(
+            "the torch.export archive is of an older format",
+            place=str(path),
+            notes=["export the model again with torch 2.9 or later"],
+        )
+    if "data.pkl" in file.members:
+        return _capture_pickle(path, inputs, trust_pickle)
+    raise HeatcError("the zip file holds no model", place=str(path), notes=[ACCEPTED])
+
+
+def _capture_archive(file: MappedZip, inputs: Inputs) -> tuple[ModuleOp, WeightStore]:
+    archive = read_archive(file)
+    graph = archive.graph
+    check_inputs(inputs, _declared(graph), str(file.path))
+    module = _located(file.path, graph)
+    weights = archive.weights(weights_used(module))
+    _sign(module, file)
+    return module, weights
+
+
+def _located(path: Path, graph: AtenGraph) -> ModuleOp:
+    """Convert; an error without a place is about the file."""
+    try:
+        return convert(graph)
+    except HeatcError as error:
+        raise HeatcError(error.message, place=error.place or str(path), notes=error.notes) from None
+
+
+def _declared(graph: AtenGraph) -> dict[str, InputSpec]:
+    tensors = {named.name: graph.tensor(named.value) for named in graph.inputs}
+    return {name: InputSpec(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _sign(module: ModuleOp, file: MappedZip) -> None:
+    """
+    Name the source: the file, and a digest of its graph and of its members' checksums.
+
+    The checksums stand in the archive's directory, so that no weight has to be read for this.
+    """
+    digest = hashlib.sha256()
+    for name, info in sorted(file.members.items()):
+        if name.startswith(("models/", "data/weights/", "data/constants/")):
+            digest.update(f"{name} {info.file_size} {info.CRC}\n".encode())
+    module.attributes["heatc.source"] = DictionaryAttr(
+        {"model": StringAttr(file.path.name), "sha256": StringAttr(digest.hexdigest())}
+    )
+
+
+def _capture_folder(path: Path, inputs: Inputs) -> tuple[ModuleOp, WeightStore]:
+    from heatc.capture.folder import capture_folder
+
+    return capture_folder(path, inputs)
+
+
+def _capture_pickle(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
+    from heatc.capture.folder import capture_pickle
+
+    return capture_pickle(path, inputs, trust_pickle)
