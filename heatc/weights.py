@@ -7,9 +7,12 @@ is read when it is touched. The IR carries names; whoever executes or emits carr
 
 from __future__ import annotations
 
+import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,54 @@ from numpy.typing import NDArray
 from heatc.errors import HeatcError
 
 Array = NDArray[np.generic]
+
+
+_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+_HEADER_LIMIT = 100 << 20
+
+
+def _map_safetensors(path: Path) -> dict[str, Array]:
+    """Every tensor of a safetensors file as a read-only view of one map."""
+    try:
+        data = np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as error:
+        raise HeatcError(f"cannot map the weights: {error}", place=str(path)) from None
+    try:
+        length = int(data[:8].view("<u8")[0])
+        if not 2 <= length <= min(_HEADER_LIMIT, data.size - 8):
+            raise ValueError(f"header of {length} bytes in a file of {data.size}")
+        header = json.loads(bytes(data[8 : 8 + length]))
+        entries = {n: e for n, e in header.items() if n != "__metadata__"}
+        return {
+            name: _view(data, 8 + length, entry)
+            for name, entry in entries.items()
+            if entry["dtype"] in _DTYPES
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise HeatcError(
+            f"not a safetensors file: {error}", place=str(path), notes=["is it complete?"]
+        ) from None
+
+
+def _view(data: NDArray[np.uint8], base: int, entry: dict[str, Any]) -> Array:
+    begin, end = entry["data_offsets"]
+    dtype = np.dtype(_DTYPES[entry["dtype"]])
+    shape = tuple(int(n) for n in entry["shape"])
+    count = math.prod(shape)
+    inside = 0 <= begin <= end <= data.size - base
+    if not inside or min(shape, default=0) < 0 or count * dtype.itemsize != end - begin:
+        raise ValueError(f"tensor of shape {shape} at bytes {begin}..{end}")
+    return data[base + begin : base + end].view(dtype).reshape(shape)
 
 
 class WeightStore(Mapping[str, Array]):
@@ -29,6 +80,15 @@ class WeightStore(Mapping[str, Array]):
     def __init__(self, arrays: Mapping[str, Array], source: Path | None = None):
         self._arrays = dict(arrays)
         self.source = source
+
+    @classmethod
+    def open(cls, path: str | Path) -> WeightStore:
+        """
+        Map a safetensors file; raises `HeatcError` where it cannot be read.
+
+        bfloat16 and 8-bit float tensors are left out: nothing in heatc computes on them.
+        """
+        return cls(_map_safetensors(Path(path)), Path(path))
 
     def __getitem__(self, name: str) -> Array:
         try:

@@ -1,0 +1,193 @@
+"""
+Sound bounds of what a value can be, without calibration data.
+
+A token row x is described by what is known of it for every input: the largest magnitude of each
+channel, Euclidean norms of groups of channels, and, right after a layer norm, that it lies in an
+ellipsoid `x = gamma * u + beta` with `|u| <= sqrt(d)`. A linear layer then is bounded by
+`sqrt(d) |gamma * w| + |w . beta + b|`, far below the sum of magnitudes. Bounds include
+the rounding of activations and weights into codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+MARGIN = 1.0 + 1e-6
+"""Covers the float64 rounding of the bounds themselves."""
+
+
+def spectral_bound(matrix: Matrix) -> float:
+    """
+    An upper bound of the largest singular value: `|G^4|_F^(1/8)` with G the Gram matrix.
+
+    At most `n^(1/16)` too large for rank n; three small products instead of an eigensolver.
+    """
+    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    scale = float(np.abs(gram).max())
+    if scale == 0.0:
+        return 0.0
+    gram = gram / scale
+    square = gram @ gram
+    fourth = square @ square
+    return float(np.sqrt(scale) * np.linalg.norm(fourth) ** 0.125) * MARGIN
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """`x = matrix u + centre`, `|u| <= radius`, each channel off by at most `slack`."""
+
+    matrix: Matrix
+    centre: Vector
+    radius: float
+    slack: Vector
+
+    def norm(self, channels: slice) -> float:
+        """A bound of the Euclidean norm of some channels."""
+        reach = self.radius * spectral_bound(self.matrix[channels])
+        return float(
+            reach + np.linalg.norm(self.centre[channels]) + np.linalg.norm(self.slack[channels])
+        )
+
+
+@dataclass
+class Bound:
+    """
+    What is known of a token row of width d.
+
+    Attributes:
+        peak: (d,) largest magnitude of each channel.
+        norms: Euclidean norm of groups of channels that together are all channels.
+        gamma, beta: set right after a layer norm: `x = gamma u + beta`, `|u|^2 <= d`.
+        image: set after a linear of a layer norm: the ellipsoid it maps to.
+        rounding: the half code by which each channel may be off (already in `peak`).
+    """
+
+    peak: Vector
+    norms: list[tuple[slice, float]] = field(default_factory=list[tuple[slice, float]])
+    gamma: Vector | None = None
+    beta: Vector | None = None
+    image: Ellipsoid | None = None
+    rounding: float = 0.0
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest magnitude of any channel."""
+        return float(self.peak.max(initial=0.0))
+
+    def group_norm(self, channels: slice) -> float:
+        """A bound of the Euclidean norm of some channels."""
+        bounds = [float(np.linalg.norm(self.peak[channels]))]
+        if self.gamma is not None and self.beta is not None:
+            d = len(self.gamma)
+            stretch = float(np.abs(self.gamma[channels]).max(initial=0.0))
+            half = self.rounding * np.sqrt(channels.stop - channels.start)
+            reach = stretch * np.sqrt(d) + np.linalg.norm(self.beta[channels]) + half
+            bounds.append(float(reach))
+        if self.image is not None:
+            bounds.append(self.image.norm(channels))
+        bounds += [
+            n for s, n in self.norms if s.start <= channels.start and channels.stop <= s.stop
+        ]
+        return min(bounds)
+
+    def rounded(self, point: int) -> Bound:
+        """The bound of the value's codes: everything may be half a code further out."""
+        half = 2.0 ** -(point + 1)
+        width = len(self.peak)
+        image = self.image
+        if image is not None:
+            image = Ellipsoid(image.matrix, image.centre, image.radius, image.slack + half)
+        return (
+            Bound(
+                self.peak + half,
+                [(s, n + half * np.sqrt(s.stop - s.start)) for s, n in self.norms],
+                self.gamma,
+                self.beta,
+                image,
+                half,
+            )
+            if width
+            else self
+        )
+
+
+def of_layer_norm(gamma: Vector, beta: Vector) -> Bound:
+    """Normalised rows have norm at most sqrt(d), and no channel beyond sqrt(d - 1)."""
+    d = len(gamma)
+    peak = np.abs(gamma) * np.sqrt(max(d - 1, 0)) + np.abs(beta)
+    return Bound(peak * MARGIN, [], gamma, beta)
+
+
+def of_linear(x: Bound, weight: Matrix, bias: Vector | None, weight_rounding: float) -> Bound:
+    """
+    `x W^T + b` for a weight (O, I) whose codes are off by at most `weight_rounding`.
+
+    The bias is taken as given: its own rounding is far inside the margin.
+    """
+    offset = np.zeros(weight.shape[0]) if bias is None else bias
+    absolute = np.abs(weight)
+    reach = min(float(x.peak.sum()), np.sqrt(len(x.peak)) * x.group_norm(slice(0, len(x.peak))))
+    slack = absolute.sum(axis=1) * x.rounding + reach * weight_rounding
+    if x.gamma is not None and x.beta is not None:
+        matrix = weight * x.gamma
+        centre = weight @ x.beta + offset
+        radius = float(np.sqrt(len(x.gamma)))
+        image = Ellipsoid(matrix, centre, radius, slack)
+        peak = radius * np.linalg.norm(matrix, axis=1) + np.abs(centre) + slack
+        return Bound(peak * MARGIN, [], image=image)
+    candidates = [absolute @ x.peak]
+    if x.norms:
+        parts = [np.linalg.norm(weight[:, s], axis=1) * n for s, n in x.norms]
+        candidates.append(np.sum(parts, axis=0))
+    peak = np.minimum.reduce(candidates) + np.abs(offset) + reach * weight_rounding
+    return Bound(peak * MARGIN)
+
+
+def of_gelu(x: Bound) -> Bound:
+    """`|gelu(t)| <= |t|`, and never below -0.17."""
+    whole = slice(0, len(x.peak))
+    return Bound(np.maximum(x.peak, 0.17), [(whole, x.group_norm(whole))])
+
+
+def of_tanh(x: Bound) -> Bound:
+    """`|tanh(t)| <= min(1, |t|)`."""
+    return Bound(np.minimum(x.peak, 1.0))
+
+
+def of_relu(x: Bound) -> Bound:
+    """`|relu(t)| <= |t|`."""
+    whole = slice(0, len(x.peak))
+    return Bound(x.peak, [(whole, x.group_norm(whole))])
+
+
+def of_sum(x: Bound, y: Bound) -> Bound:
+    """Magnitudes add."""
+    return Bound(x.peak + y.peak)
+
+
+def of_attention(v: Bound, heads: int, length: int) -> Bound:
+    """
+    Weighted values: a row of each head is a combination of value rows with weights >= 0.
+
+    The weights sum to at most 1 plus the softmax unit's error (the reciprocal's 2**-11) and the
+    rounding of `length` probabilities of 14 fraction bits.
+    """
+    excess = 1.0 + 2.0**-11 + length * 2.0**-15
+    dim = len(v.peak) // heads
+    groups = [slice(h * dim, (h + 1) * dim) for h in range(heads)]
+    return Bound(v.peak * excess, [(g, v.group_norm(g) * excess) for g in groups])
+
+
+def of_scores(q: Bound, k: Bound, heads: int) -> float:
+    """The largest magnitude of `q . k` of any head."""
+    dim = len(q.peak) // heads
+    groups: Sequence[slice] = [slice(h * dim, (h + 1) * dim) for h in range(heads)]
+    return max(min(float(q.peak[g] @ k.peak[g]), q.group_norm(g) * k.group_norm(g)) for g in groups)

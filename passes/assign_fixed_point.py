@@ -1,0 +1,473 @@
+"""
+Every value between tasks gets a fixed-point type.
+
+Assumes the partitioned level and needs the weights. Without calibration data the binary point of
+a value is the finest at which a sound bound of the value (`passes/analysis/bounds.py`) fits 16
+bits: nothing can saturate. Linears become an exact 48-bit contraction, bias and one rounding;
+scores are 32 bits, probabilities have 14 fraction bits; inside `host.task` everything is float64
+and is rounded where it leaves. Model outputs are float32. Leaves the choice of other points to
+calibration.
+
+Example: test/passes/assign_fixed_point.mlir.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, TensorType, f32, f64
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.context import weights_of
+from heatc.dialects import attn, nn
+from heatc.dialects.einsum import ContractOp, WeightOp
+from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
+from heatc.dialects.host import TaskOp, YieldOp
+from heatc.fixed_point import limits, point_for
+from heatc.isa.units import PROBABILITY_POINT
+from heatc.passes.analysis import bounds
+from heatc.passes.analysis.bounds import Bound
+from heatc.passes.partition_host import bias_of, is_linear
+from heatc.passes.rewriting import describe_location, erase_dead, insert_before
+from heatc.weights import WeightStore
+
+ACTIVATION_WIDTH = 16
+WEIGHT_WIDTH = 16
+BIAS_WIDTH = 32
+SCORE_WIDTH = 32
+ACCUMULATOR_WIDTH = 48
+
+Vector = NDArray[np.float64]
+
+
+def _typed(shape: tuple[int, ...], width: int, point: int) -> TensorType[Attribute]:
+    return TensorType(QType(width, point), shape)
+
+
+def _fixed(value: SSAValue) -> QType:
+    element = nn.element_of(value)
+    if not isinstance(element, QType):
+        raise PassFailedException(f"{value.type} reached a fixed-point op without a binary point")
+    return element
+
+
+class _Assigner:
+    """Rewrites one function; `new` maps old values to fixed ones, `known` bounds the new ones."""
+
+    def __init__(self, weights: WeightStore, max_length: int):
+        self.weights = weights
+        self.max_length = max_length
+        self.new: dict[SSAValue, SSAValue] = {}
+        self.known: dict[SSAValue, Bound] = {}
+        self.inputs_of: dict[Block, list[SSAValue]] = {}
+        self.rewriters: dict[type[Operation], Callable[..., SSAValue | None]] = {
+            attn.ScoresOp: self.scores,
+            attn.IntegerScoresOp: self.integer_scores,
+            attn.BlockImportanceOp: self.importance,
+            attn.BlockMaskOp: self.mask,
+            attn.HeadGateOp: self.gate,
+            attn.MergeScoresOp: self.merge,
+            attn.SoftmaxOp: self.softmax,
+            attn.WeightedValuesOp: self.values,
+        }
+
+    def run(self, block: Block) -> None:
+        """Rewrite every op of the block, in order."""
+        for op in list(block.ops):
+            if isinstance(op, TaskOp):
+                self.task(op)
+            elif isinstance(op, attn.SplitOp):
+                self.split(op)
+            elif is_linear(op):
+                assert isinstance(op, ContractOp)
+                self.linear(op)
+            elif type(op) in self.rewriters:
+                result = self.rewriters[type(op)](op)
+                if result is not None:
+                    self.bind(op.results[0], result)
+            elif isinstance(op, ReturnOp):
+                self.outputs(op)
+
+    def of(self, value: SSAValue) -> SSAValue:
+        """The fixed form of a value."""
+        return self.new.get(value, value)
+
+    def bind(self, old: SSAValue, new: SSAValue) -> None:
+        """Use `new` for `old` from here on."""
+        new.name_hint = old.name_hint
+        self.new[old] = new
+
+    def place(self, anchor: Operation, op: Operation) -> None:
+        """Insert an op at the place of the one it stands for."""
+        insert_before(anchor, op)
+        op.location = anchor.location
+
+    def rounded(self, bound: Bound) -> tuple[int, Bound]:
+        """The binary point of a 16-bit value, and the bound of its codes."""
+        point = point_for(bound.largest, ACTIVATION_WIDTH)
+        return point, bound.rounded(point)
+
+    # -- linears ---------------------------------------------------------------------------
+
+    def linear(self, op: ContractOp) -> None:
+        """Contraction, bias and rounding: `q<48>`, `q<48>`, `q<16>`."""
+        x = self.of(op.inputs[0])
+        weight_op = op.inputs[1].owner
+        assert isinstance(weight_op, WeightOp)
+        weight, weight_type = self.weight(weight_op, WEIGHT_WIDTH, 40)
+        point = _fixed(x).point.data + weight_type.point.data
+        wide = _typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, point)
+        reader = op.result.get_user_of_unique_use()
+        bias_value = None if reader is None else bias_of(reader)
+        self._check_depth(op)
+
+        contract = ContractOp(op.equation.data, [x, self.of(op.inputs[1])], wide)
+        quantised = WeightOp(
+            weight_op.keys,
+            TensorType(weight_type, nn.shape_of(op.inputs[1])),
+            None
+            if weight_op.permutation is None
+            else [int(p) for p in weight_op.permutation.get_values()],
+            None if weight_op.checksum is None else weight_op.checksum.data,
+        )
+        quantised.result.name_hint = op.inputs[1].name_hint
+        self.place(op, quantised)
+        contract.operands[1] = quantised.result
+        self.place(op, contract)
+        total, last, bias = contract.result, op.result, None
+        if reader is not None and bias_value is not None:
+            total, bias = self.bias(op, reader, bias_value, total, wide)
+            last = reader.results[0]
+        half = 2.0 ** -(weight_type.point.data + 1)
+        bound = bounds.of_linear(self.known[x], weight, bias, half)
+        out_point, bound = self.rounded(bound)
+        requantize = RequantizeOp(
+            total, _typed(nn.shape_of(op.result), ACTIVATION_WIDTH, min(out_point, point))
+        )
+        self.place(op, requantize)
+        self.bind(last, requantize.result)
+        self.known[requantize.result] = bound
+
+    def bias(
+        self,
+        op: ContractOp,
+        reader: Operation,
+        value: SSAValue,
+        total: SSAValue,
+        wide: TensorType[Attribute],
+    ) -> tuple[SSAValue, Vector]:
+        """The sum with the bias, its codes aligned to the accumulator."""
+        bias_op = value.owner
+        assert isinstance(bias_op, WeightOp)
+        point = _fixed(total).point.data
+        bias, type_ = self.weight(bias_op, BIAS_WIDTH, point)
+        quantised = WeightOp(bias_op.keys, TensorType(type_, nn.shape_of(value)))
+        quantised.result.name_hint = value.name_hint
+        add = nn.AddOp(total, quantised.result, wide)
+        self.place(op, quantised)
+        self.place(op, add)
+        add.location = reader.location
+        return add.result, bias
+
+    def weight(self, op: WeightOp, width: int, finest: int) -> tuple[Vector, QType]:
+        """A weight's values in float64, and the finest type its largest value fits."""
+        from heatc.interpreter.einsum import weight_array
+
+        values = weight_array(op, self.weights).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise PassFailedException(f"weight {op.keys[0]!r} has a NaN or an infinity")
+        largest = float(np.abs(values).max(initial=0.0))
+        return values, QType(width, min(point_for(largest, width), finest))
+
+    def _check_depth(self, op: ContractOp) -> None:
+        depth = nn.shape_of(op.inputs[1])[-1]
+        if depth > 1 << (ACCUMULATOR_WIDTH - ACTIVATION_WIDTH - WEIGHT_WIDTH + 1):
+            raise PassFailedException(
+                f"{describe_location(op)}: a sum of depth {depth} can overflow the "
+                f"{ACCUMULATOR_WIDTH}-bit accumulator"
+            )
+
+    # -- attention -------------------------------------------------------------------------
+
+    def split(self, op: attn.SplitOp) -> None:
+        """Integer part at point 0, fraction part at the value's own point."""
+        x = self.of(op.x)
+        point, shape = _fixed(x).point.data, nn.shape_of(op.x)
+        split = attn.SplitOp(
+            x, _typed(shape, ACTIVATION_WIDTH, 0), _typed(shape, ACTIVATION_WIDTH, max(point, 0))
+        )
+        self.place(op, split)
+        self.bind(op.integer, split.integer)
+        self.bind(op.fraction, split.fraction)
+        self.known[split.integer] = self.known[split.fraction] = self.known[x]
+
+    def _score_point(
+        self, op: Operation, q: SSAValue, k: SSAValue, heads: int, finest: int, dropped: bool
+    ) -> int:
+        reach = bounds.of_scores(self.known[q], self.known[k], heads)
+        if dropped:
+            reach += len(self.known[q].peak) // heads
+        point = min(finest, point_for(reach, SCORE_WIDTH))
+        if reach > limits(SCORE_WIDTH)[1]:
+            raise PassFailedException(
+                f"{describe_location(op)}: scores of magnitude {reach:.3g} do not fit 32 bits"
+            )
+        return point
+
+    def scores(self, op: attn.ScoresOp) -> SSAValue:
+        """All bits of Q K^T, rounded to 32."""
+        q, k = self.of(op.q), self.of(op.k)
+        finest = _fixed(q).point.data + _fixed(k).point.data
+        point = self._score_point(op, q, k, op.heads.value.data, finest, False)
+        type_ = _typed(nn.shape_of(op.result), SCORE_WIDTH, point)
+        new = attn.ScoresOp(q, k, self.of(op.packing), op.heads.value.data, type_)
+        self.place(op, new)
+        return new.result
+
+    def integer_scores(self, op: attn.IntegerScoresOp) -> SSAValue:
+        """Integers of 32 bits."""
+        q, k = self.of(op.q), self.of(op.k)
+        self._score_point(op, q, k, op.heads.value.data, 0, True)
+        type_ = _typed(nn.shape_of(op.result), SCORE_WIDTH, 0)
+        new = attn.IntegerScoresOp(q, k, self.of(op.packing), op.heads.value.data, type_)
+        self.place(op, new)
+        return new.result
+
+    def importance(self, op: attn.BlockImportanceOp) -> SSAValue:
+        """Sums of integers, 48 bits."""
+        rows, columns = (int(b) for b in op.block.get_values())
+        type_ = _typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, 0)
+        new = attn.BlockImportanceOp(
+            self.of(op.scores), self.of(op.packing), (rows, columns), type_
+        )
+        self.place(op, new)
+        return new.result
+
+    def mask(self, op: attn.BlockMaskOp) -> SSAValue:
+        """Decided on integers, in float64."""
+        rows, columns = (int(b) for b in op.block.get_values())
+        new = attn.BlockMaskOp(
+            self.of(op.theta), self.of(op.packing), op.rho_b.value.data, (rows, columns)
+        )
+        self.place(op, new)
+        return new.result
+
+    def gate(self, op: attn.HeadGateOp) -> SSAValue:
+        """Decided on integers, in float64."""
+        new = attn.HeadGateOp(self.of(op.theta), self.of(op.packing), op.tau_h.value.data)
+        self.place(op, new)
+        return new.result
+
+    def merge(self, op: attn.MergeScoresOp) -> SSAValue:
+        """Integer and fraction products, rounded to 32 bits."""
+        qi, qf, ki, kf = (
+            self.of(v) for v in (op.q_integer, op.q_fraction, op.k_integer, op.k_fraction)
+        )
+        heads = op.heads.value.data
+        finest = max(_fixed(qf).point.data, _fixed(kf).point.data, 0)
+        point = self._score_point(op, qi, ki, heads, finest, True)
+        rows, columns = (int(b) for b in op.block.get_values())
+        new = attn.MergeScoresOp(
+            self.of(op.integer),
+            (qi, qf),
+            (ki, kf),
+            self.of(op.mask),
+            self.of(op.packing),
+            heads,
+            (rows, columns),
+            op.pruned.data,
+            _typed(nn.shape_of(op.result), SCORE_WIDTH, point),
+        )
+        self.place(op, new)
+        return new.result
+
+    def softmax(self, op: attn.SoftmaxOp) -> SSAValue:
+        """Probabilities of 16 bits with 14 fraction bits."""
+        type_ = _typed(nn.shape_of(op.result), ACTIVATION_WIDTH, PROBABILITY_POINT)
+        new = attn.SoftmaxOp(self.of(op.scores), self.of(op.packing), op.scale.value.data, type_)
+        self.place(op, new)
+        return new.result
+
+    def values(self, op: attn.WeightedValuesOp) -> SSAValue:
+        """Weighted values, 16 bits."""
+        v, heads = self.of(op.v), op.heads.value.data
+        bound = bounds.of_attention(self.known[v], heads, self.max_length)
+        point, bound = self.rounded(bound)
+        point = min(point, _fixed(v).point.data + PROBABILITY_POINT)
+        new = attn.WeightedValuesOp(
+            self.of(op.probabilities),
+            v,
+            self.of(op.packing),
+            None if op.gate is None else self.of(op.gate),
+            heads,
+            _typed(nn.shape_of(op.result), ACTIVATION_WIDTH, point),
+        )
+        self.place(op, new)
+        self.known[new.result] = bound
+        return new.result
+
+    # -- host ------------------------------------------------------------------------------
+
+    def task(self, op: TaskOp) -> None:
+        """Float64 inside, codes (or float32, for model outputs) outside."""
+        inputs = [self.of(v) for v in op.inputs]
+        types: list[Attribute] = [v.type for v in inputs]
+        body = Block(arg_types=types)
+        self.inputs_of[body] = inputs
+        inner: dict[SSAValue, SSAValue] = {}
+        limit: dict[SSAValue, Bound] = {}
+        for old, value, argument in zip(op.body.block.args, inputs, body.args):
+            argument.name_hint = old.name_hint
+            inner[old] = argument
+            if isinstance(nn_element(value), QType):
+                real = DequantizeOp(argument, TensorType(f64, nn.shape_of(value)))
+                body.add_op(real)
+                inner[old] = real.result
+                limit[real.result] = self.known[value]
+        last = self._copy_body(op, body, inner, limit)
+        results = [self._leave(body, inner[v], limit, r) for v, r in zip(last, op.outputs)]
+        body.add_op(YieldOp(*results))
+        task = TaskOp(inputs, [r.type for r in results], Region(body))
+        self.place(op, task)
+        for old, new, real in zip(op.outputs, task.outputs, last):
+            self.bind(old, new)
+            type_ = nn_element(new)
+            if isinstance(type_, QType):
+                self.known[new] = limit[inner[real]].rounded(type_.point.data)
+
+    def _copy_body(
+        self,
+        op: TaskOp,
+        body: Block,
+        inner: dict[SSAValue, SSAValue],
+        limit: dict[SSAValue, Bound],
+    ) -> tuple[SSAValue, ...]:
+        for old in op.body.block.ops:
+            if isinstance(old, YieldOp):
+                return tuple(old.arguments)
+            operands = [inner[v] for v in old.operands]
+            result = old.results[0]
+            new = old.create(
+                operands=operands,
+                result_types=[TensorType(f64, nn.shape_of(result))],
+                properties=dict(old.properties),
+            )
+            new.location = old.location
+            new.results[0].name_hint = result.name_hint
+            body.add_op(new)
+            inner[result] = new.results[0]
+            bound = self._bound(new, limit)
+            if bound is not None:
+                limit[new.results[0]] = bound
+        raise PassFailedException("host.task without a yield")
+
+    def _bound(self, op: Operation, limit: dict[SSAValue, Bound]) -> Bound | None:
+        """The bound of a host op's result, None where nothing bounds it."""
+        if isinstance(op, nn.LayerNormOp):
+            gamma, beta = (self._vector(op, v) for v in (op.weight, op.bias))
+            return bounds.of_layer_norm(gamma, beta)
+        if isinstance(op, nn.EmbeddingOp):
+            table = self._vector(op, op.table)
+            return Bound(np.abs(table).max(axis=0))
+        known = [limit[v] for v in op.operands if v in limit]
+        if isinstance(op, nn.AddOp) and len(known) == 2:
+            return bounds.of_sum(*known)
+        if not known:
+            return None
+        if isinstance(op, nn.GeluOp):
+            return bounds.of_gelu(known[0])
+        if isinstance(op, nn.TanhOp):
+            return bounds.of_tanh(known[0])
+        if isinstance(op, nn.ReluOp):
+            return bounds.of_relu(known[0])
+        return known[0] if isinstance(op, attn.UnpackOp | attn.TokenOp) else None
+
+    def _vector(self, op: Operation, argument: SSAValue) -> Vector:
+        """The weight that a block argument of the task stands for."""
+        block = argument.owner
+        assert isinstance(block, Block)
+        source = self.inputs_of[block][list(block.args).index(argument)].owner
+        if not isinstance(source, WeightOp):
+            raise PassFailedException(f"{describe_location(op)}: {op.name} of a computed weight")
+        from heatc.interpreter.einsum import weight_array
+
+        return weight_array(source, self.weights).astype(np.float64)
+
+    def _leave(
+        self, body: Block, value: SSAValue, limit: dict[SSAValue, Bound], result: SSAValue
+    ) -> SSAValue:
+        """Round a result into codes, or cast it to float32 where only the caller reads it."""
+        shape = nn.shape_of(value)
+        if all(isinstance(use.operation, ReturnOp) for use in result.uses):
+            cast = nn.CastOp(value, TensorType(f32, shape))
+            body.add_op(cast)
+            return cast.result
+        if value not in limit:
+            raise PassFailedException("a host result without a bound: calibration is needed")
+        point = point_for(limit[value].largest, ACTIVATION_WIDTH)
+        quantize = QuantizeOp(value, _typed(shape, ACTIVATION_WIDTH, point))
+        body.add_op(quantize)
+        return quantize.result
+
+    def outputs(self, op: ReturnOp) -> None:
+        """The model's outputs leave as float32."""
+        for i, value in enumerate(op.operands):
+            new = self.of(value)
+            if isinstance(nn_element(new), QType):
+                new = self._output_task(op, new)
+            op.operands[i] = new
+
+    def _output_task(self, op: ReturnOp, value: SSAValue) -> SSAValue:
+        shape = nn.shape_of(value)
+        types: list[Attribute] = [value.type]
+        body = Block(arg_types=types)
+        real = DequantizeOp(body.args[0], TensorType(f64, shape))
+        cast = nn.CastOp(real.result, TensorType(f32, shape))
+        body.add_ops([real, cast, YieldOp(cast.result)])
+        task = TaskOp([value], [cast.result.type], Region(body))
+        insert_before(op, task)
+        if isinstance(value.owner, Operation):
+            task.location = value.owner.location
+        return task.outputs[0]
+
+
+def nn_element(value: SSAValue) -> Attribute | None:
+    """The element type of a value that is a tensor, else None (packings)."""
+    return value.type.get_element_type() if isinstance(value.type, TensorType) else None
+
+
+def _max_length(function: FuncOp) -> int:
+    lengths = [
+        attn.packing_of(op.result).length.data
+        for op in function.body.block.ops
+        if isinstance(op, attn.PackingOp)
+    ]
+    return max(lengths, default=1)
+
+
+@dataclass(frozen=True)
+class AssignFixedPointPass(ModulePass):
+    """Fixed-point types from sound bounds; changes values by the rounding they state."""
+
+    name = "assign-fixed-point"
+
+    weights: str | None = None
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """
+        Rewrite every function in place.
+
+        Raises `HeatcError` without weights, `PassFailedException` where no type fits.
+        """
+        store = weights_of(ctx, self.weights)
+        for function in list(op.ops):
+            if isinstance(function, FuncOp) and function.body.blocks:
+                _Assigner(store, _max_length(function)).run(function.body.block)
+        erase_dead(op)

@@ -1,0 +1,166 @@
+"""
+What the co-processor has no unit for moves into `host.task` regions.
+
+Assumes the pruned level (packed tokens, HDP attention). The co-processor keeps contractions of an
+activation with one weight, their biases, and the HDP ops of `attn`. Every other floating-point op
+becomes host work: an embedding or a sum joins the task of its only reader, so that a residual sum
+and its layer norm, or the embeddings and theirs, are rounded once. Integer work on token ids stays
+where it is. Ops that neither side has are refused, all of them in one message.
+
+Example: test/passes/partition_host.mlir.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, TensorType, i1, i64
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.dialects import attn, nn
+from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
+from heatc.dialects.host import TaskOp, YieldOp
+from heatc.passes.rewriting import describe_location, insert_before
+
+_HDP_ATTENTION = (
+    attn.SplitOp,
+    attn.ScoresOp,
+    attn.IntegerScoresOp,
+    attn.BlockImportanceOp,
+    attn.BlockMaskOp,
+    attn.HeadGateOp,
+    attn.MergeScoresOp,
+    attn.SoftmaxOp,
+    attn.WeightedValuesOp,
+)
+_JOINS_ITS_READER = (nn.EmbeddingOp, nn.AddOp)
+_HOST = (
+    *_JOINS_ITS_READER,
+    nn.LayerNormOp,
+    nn.GeluOp,
+    nn.TanhOp,
+    nn.ReluOp,
+    attn.UnpackOp,
+    attn.TokenOp,
+)
+
+
+def is_linear(op: Operation) -> bool:
+    """Whether an op is `x W^T`: rows of an activation contracted with one weight matrix."""
+    if not isinstance(op, ContractOp) or len(op.inputs) != 2:
+        return False
+    terms, result = parse_equation(op.equation.data)
+    (row, *depth), (column, *other) = terms
+    is_product = len(depth) == 1 and other == depth and result == row + column
+    return is_product and isinstance(op.inputs[1].owner, WeightOp)
+
+
+def bias_of(op: Operation) -> SSAValue | None:
+    """The bias that a sum adds to a linear it is the only reader of, or None."""
+    if not isinstance(op, nn.AddOp):
+        return None
+    for x, bias in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
+        is_vector = isinstance(bias.owner, WeightOp) and len(nn.shape_of(bias)) == 1
+        if is_vector and isinstance(x.owner, ContractOp) and is_linear(x.owner):
+            if x.has_one_use():
+                return bias
+    return None
+
+
+def _is_float(value: SSAValue) -> bool:
+    type_ = value.type
+    return isinstance(type_, TensorType) and type_.get_element_type() not in (i64, i1)
+
+
+@dataclass
+class _Group:
+    root: Operation
+    ops: list[Operation] = field(default_factory=list[Operation])
+
+
+def _is_host(op: Operation) -> bool:
+    if isinstance(op, WeightOp | _HDP_ATTENTION) or not op.results:
+        return False
+    if is_linear(op) or bias_of(op) is not None:
+        return False
+    return all(_is_float(r) for r in op.results)
+
+
+def _groups(block: Block) -> list[_Group]:
+    """The host ops of a block by task, in program order of their roots."""
+    groups: dict[Operation, _Group] = {}
+    found: list[_Group] = []
+    for op in reversed(list(block.ops)):
+        if not _is_host(op):
+            continue
+        reader = op.results[0].get_user_of_unique_use()
+        if isinstance(op, _JOINS_ITS_READER) and reader is not None and reader in groups:
+            group = groups[reader]
+        else:
+            group = _Group(op)
+            found.append(group)
+        groups[op] = group
+        group.ops.append(op)
+    for group in found:
+        group.ops.reverse()
+    return found[::-1]
+
+
+def _outline(group: _Group) -> None:
+    """Move a group's ops into one `host.task` at the place of its root."""
+    members = set(group.ops)
+    inputs: list[SSAValue] = []
+    for op in group.ops:
+        for operand in op.operands:
+            if operand.owner not in members and operand not in inputs:
+                inputs.append(operand)
+    root = group.root
+    types: list[Attribute] = [v.type for v in inputs]
+    block = Block(arg_types=types)
+    task = TaskOp(inputs, [r.type for r in root.results], Region(block))
+    insert_before(root, task)
+    task.location = root.location
+    for result, old in zip(task.outputs, root.results):
+        result.name_hint = old.name_hint
+        old.replace_all_uses_with(result)
+    for op in group.ops:
+        op.detach()
+        block.add_op(op)
+    for value, argument in zip(inputs, block.args):
+        argument.name_hint = value.name_hint
+        value.replace_uses_with_if(argument, lambda use: use.operation in members)
+    block.add_op(YieldOp(*root.results))
+
+
+def _refuse_unsupported(function: FuncOp) -> None:
+    bad = [
+        f"{op.name} at {describe_location(op) or 'an unknown place'}"
+        for op in function.body.block.ops
+        if _is_host(op) and not isinstance(op, _HOST)
+    ]
+    if bad:
+        listing = "\n".join(f"  {line}" for line in bad)
+        raise PassFailedException(
+            f"{len(bad)} op(s) that neither the co-processor nor its host has a unit for:\n"
+            f"{listing}\nuse --target numpy for this model"
+        )
+
+
+@dataclass(frozen=True)
+class PartitionHostPass(ModulePass):
+    """Host work is outlined into tasks; exact."""
+
+    name = "partition-host"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Rewrite every function in place; `PassFailedException` for ops without a unit."""
+        for function in list(op.ops):
+            if not isinstance(function, FuncOp) or not function.body.blocks:
+                continue
+            _refuse_unsupported(function)
+            for group in _groups(function.body.block):
+                _outline(group)
