@@ -69,11 +69,9 @@ def capture_module(
     The example inputs fix all shapes. The weights are views of the module's own tensors.
     Raises `HeatcError` if torch cannot export the module, or for unsupported ops.
     """
-    from heatc.capture.convert import convert
-    from heatc.capture.exported import export, read_exported
+    from heatc.capture.exported import capture_program, export
 
-    graph, arrays = read_exported(export(module, example_inputs))
-    return Captured(convert(graph), WeightStore(arrays))
+    return Captured(*capture_program(export(module, example_inputs)))
 
 
 def capture_exported(program: torch.export.ExportedProgram) -> Captured:
@@ -82,8 +80,6 @@ def capture_exported(program: torch.export.ExportedProgram) -> Captured:
 
     Raises `HeatcError` for dynamic shapes, side effects and unsupported ops.
     """
-    from heatc.capture.convert import convert
-    from heatc.capture.exported import read_exported
+    from heatc.capture.exported import capture_program
 
-    graph, arrays = read_exported(program)
-    return Captured(convert(graph), WeightStore(arrays))
+    return Captured(*capture_program(program))

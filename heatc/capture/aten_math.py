@@ -255,8 +255,8 @@ def convert_dropout(call: Call) -> SSAValue:
     "lift_fresh_copy.default",
 )
 def convert_cast(call: Call) -> SSAValue:
-    call.out_type  # raises for an element type that is not supported
-    return call.cast(call.value("self"), call.out_element)
+    element = call.out_type.get_element_type()
+    return call.cast(call.value("self"), element)
 
 
 @converter(

@@ -28,8 +28,7 @@ from heatc.errors import HeatcError
     "squeeze.dims",
 )
 def convert_reshape(call: Call) -> SSAValue:
-    call.out_type  # raises for a tensor without elements
-    return call.reshape(call.value("self"), call.out.shape)
+    return call.reshape(call.value("self"), call.out_type.get_shape())
 
 
 @converter("transpose.int", "swapaxes.default", "swapdims.default")
@@ -76,8 +75,7 @@ def convert_movedim(call: Call) -> SSAValue:
 
 @converter("expand.default", "expand_as.default", "broadcast_to.default")
 def convert_expand(call: Call) -> SSAValue:
-    call.out_type  # raises for a tensor without elements
-    return call.expand(call.value("self"), call.out.shape)
+    return call.expand(call.value("self"), call.out_type.get_shape())
 
 
 @converter("repeat.default")

@@ -39,7 +39,7 @@ class Dtype:
     name: str
 
 
-Arg: TypeAlias = "Ref | Dtype | bool | int | float | str | None | list[Arg]"
+Arg: TypeAlias = "Ref | Dtype | bool | int | float | str | list[Arg] | None"
 
 
 @dataclass(frozen=True)
