@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
     DenseArrayBase,
     FloatAttr,
     IntAttr,
@@ -154,14 +155,14 @@ class PackOp(AttnOp):
 
     def __init__(self, x: Value, packing: Value):
         x = SSAValue.get(x)
-        type_ = TensorType(tensor_of(x).get_element_type(), (-1, *tensor_of(x).get_shape()[2:]))
+        type_ = TensorType(tensor_of(x).get_element_type(), (DYNAMIC_INDEX, *tensor_of(x).get_shape()[2:]))
         super().__init__(operands=[x, packing], result_types=[type_])
 
     def verify_(self) -> None:
         shape = tensor_of(self.x).get_shape()
         if shape[:2] != packing_of(self.packing).shape:
             raise VerifyException(f"shape {shape} is not packed by {self.packing.type}")
-        _expect_shape("result", self.result, (-1, *shape[2:]))
+        _expect_shape("result", self.result, (DYNAMIC_INDEX, *shape[2:]))
 
 
 @irdl_op_definition
@@ -181,7 +182,7 @@ class UnpackOp(AttnOp):
 
     def verify_(self) -> None:
         shape = tensor_of(self.x).get_shape()
-        if shape[:1] != (-1,):
+        if shape[:1] != (DYNAMIC_INDEX,):
             raise VerifyException(f"expected packed rows (?, ...), got shape {shape}")
         _expect_shape("result", self.result, (*packing_of(self.packing).shape, *shape[1:]))
 

@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
     BoolAttr,
     DenseArrayBase,
     FloatAttr,
@@ -42,13 +43,16 @@ from xdsl.utils.exceptions import VerifyException
 AnyTensor = TensorType[Attribute]
 Value = SSAValue | Operation
 
+TOKENS = DYNAMIC_INDEX
+"""The extent `?`: the number of packed tokens, known at run time."""
+
 PREDICATES = ("eq", "ne", "lt", "le", "gt", "ge")
 
 _FORMAT = "operands attr-dict `:` functional-type(operands, results)"
 
 
 def shape_of(value: SSAValue) -> tuple[int, ...]:
-    """The shape of a tensor value; -1 stands for the number of packed tokens."""
+    """The shape of a tensor value; `TOKENS` stands for the number of packed tokens."""
     type_ = value.type
     if not isinstance(type_, TensorType):
         raise VerifyException(f"expected a tensor, got {type_}")
@@ -65,7 +69,7 @@ def element_of(value: SSAValue) -> Attribute:
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     """
-    NumPy's broadcast of shapes in which -1 is one unknown extent that is not 1.
+    NumPy's broadcast of shapes in which `TOKENS` is one unknown extent that is not 1.
 
     Raises `VerifyException` where the shapes do not broadcast.
     """
@@ -458,8 +462,9 @@ class ReshapeOp(ShapeOp):
 
     def verify_(self) -> None:
         a, b = shape_of(self.x), shape_of(self.result)
-        # -1 is the same unknown extent on both sides.
-        _expect("number of elements", abs(math.prod(a)), abs(math.prod(b)))
+        _expect("number of unknown extents", a.count(TOKENS), b.count(TOKENS))
+        known_a, known_b = (math.prod(n for n in s if n != TOKENS) for s in (a, b))
+        _expect("number of elements", known_a, known_b)
 
 
 @irdl_op_definition

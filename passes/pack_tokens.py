@@ -91,7 +91,9 @@ class _Packer:
         operands = [r for r in rows if r is not None]
         if len(operands) < len(rows):
             return None
-        type_ = TensorType(nn.element_of(op.results[0]), (-1, nn.shape_of(op.results[0])[-1]))
+        type_ = TensorType(
+            nn.element_of(op.results[0]), (nn.TOKENS, nn.shape_of(op.results[0])[-1])
+        )
         return op.create(operands=operands, result_types=[type_], properties=dict(op.properties))
 
     def _contraction(self, op: ContractOp) -> Operation | None:
@@ -108,7 +110,7 @@ class _Packer:
         used = set("".join(terms))
         row = next(c for c in "tabcdefghijklmnopqrsuvwxyz" if c not in used)
         equation = ",".join((row + terms[0][2:], *rest)) + f"->{row}{result[2:]}"
-        type_ = TensorType(nn.element_of(op.result), (-1, *nn.shape_of(op.result)[2:]))
+        type_ = TensorType(nn.element_of(op.result), (nn.TOKENS, *nn.shape_of(op.result)[2:]))
         return ContractOp(equation, [rows, *op.inputs[1:]], type_)
 
     def _attention(self, op: attn.SdpaOp) -> Operation | None:
@@ -116,7 +118,7 @@ class _Packer:
         q, k, v = rows
         if q is None or k is None or v is None:
             return None
-        type_ = TensorType(nn.element_of(op.result), (-1, nn.shape_of(op.result)[-1]))
+        type_ = TensorType(nn.element_of(op.result), (nn.TOKENS, nn.shape_of(op.result)[-1]))
         return attn.SdpaOp(
             q,
             k,
@@ -135,7 +137,9 @@ class _Packer:
         if nn.shape_of(op.x)[:2] != (self.batch, self.length):
             return None
         width = nn.shape_of(op.result)[-1]
-        return nn.SliceOp(self.packed[op.x], (0, int(starts[2])), (-1, width), (1, int(steps[2])))
+        return nn.SliceOp(
+            self.packed[op.x], (0, int(starts[2])), (nn.TOKENS, width), (1, int(steps[2]))
+        )
 
     def _rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
         """

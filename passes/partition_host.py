@@ -83,7 +83,7 @@ class _Group:
 
 
 def _is_host(op: Operation) -> bool:
-    if isinstance(op, WeightOp | _HDP_ATTENTION) or not op.results:
+    if isinstance(op, (WeightOp, *_HDP_ATTENTION)) or not op.results:
         return False
     if is_linear(op) or bias_of(op) is not None:
         return False

@@ -81,13 +81,13 @@ def match_eager(op: nn.MatmulOp) -> Found | None:
             break
         scaled = scaled_operand(owner)
         if scaled is not None:
-            if masks:
-                return None
             current, factor = scaled
             scale *= factor
             continue
         masked = _masked_operand(owner)
         if masked is not None:
+            if scale != 1.0:
+                return None
             current, mask = masked
             masks.append(mask)
             continue
@@ -293,7 +293,7 @@ class FoldLayouts:
         """Replace the result of a layout op by its root, or by one reshape of it."""
         if not isinstance(op, nn.ReshapeOp | nn.TransposeOp):
             return
-        if -1 in nn.shape_of(op.x):
+        if nn.TOKENS in nn.shape_of(op.x):
             return
         layout = layout_of(op.result)
         if layout.scale != 1.0 or not is_same_order(layout) or layout.root is op.x:

@@ -78,6 +78,6 @@ def erase_dead(root: Operation) -> None:
     for op in reversed(list(root.walk())):
         if op is root or op.parent is None or not op.results:
             continue
-        if all(not r.has_uses for r in op.results) and is_side_effect_free(op):
+        if all(r.first_use is None for r in op.results) and is_side_effect_free(op):
             op.detach()
             op.erase()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import Float32Type, Float64Type, IntegerType, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, Float32Type, Float64Type, IntegerType, TensorType
 from xdsl.ir import Attribute, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 
@@ -55,7 +55,7 @@ def element_type(value: SSAValue) -> Attribute:
 def static_shape(value: SSAValue) -> tuple[int, ...]:
     """The shape of a tensor value; -1 for the packed axis."""
     assert isinstance(value.type, TensorType)
-    return value.type.get_shape()
+    return tuple(-1 if n == DYNAMIC_INDEX else n for n in value.type.get_shape())
 
 
 def is_fixed(value: SSAValue) -> bool:
