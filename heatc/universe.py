@@ -40,13 +40,25 @@ def _pass(name: str) -> Callable[[], type[ModulePass]]:
 DIALECTS: dict[str, Callable[[], Dialect]] = {
     name: _dialect(name)
     for name in (
+        "attn",
         "einsum",
         "fixed",
+        "host",
         "nn",
     )
 }
 
-PASSES: dict[str, Callable[[], type[ModulePass]]] = {name: _pass(name) for name in ()}
+PASSES: dict[str, Callable[[], type[ModulePass]]] = {
+    name: _pass(name)
+    for name in (
+        "raise-attention",
+        "raise-einsum",
+        "pack-tokens",
+        "insert-hdp",
+        "partition-host",
+        "assign-fixed-point",
+    )
+}
 
 TARGETS: dict[str, Callable[[], type[Target]]] = {}
 
