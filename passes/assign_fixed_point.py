@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from heatc.fixed_point import limits, point_for
 from heatc.isa.units import PROBABILITY_POINT
 from heatc.passes.analysis import bounds
 from heatc.passes.analysis.bounds import Bound
+from heatc.passes.effect import Effect
 from heatc.passes.partition_host import bias_of, is_linear
 from heatc.passes.rewriting import describe_location, erase_dead, insert_before
 from heatc.weights import WeightStore
@@ -457,6 +459,7 @@ class AssignFixedPointPass(ModulePass):
     """Fixed-point types from sound bounds; changes values by the rounding they state."""
 
     name = "assign-fixed-point"
+    effect: ClassVar[Effect] = Effect.CHANGES_VALUES
 
     weights: str | None = None
 

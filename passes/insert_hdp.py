@@ -13,7 +13,7 @@ Example: test/passes/insert_hdp.mlir, the worked example of the HDP paper (Q 8x4
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType
@@ -22,6 +22,7 @@ from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn
+from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location, insert_before, replace_value
 
 BLOCK = (2, 2)
@@ -78,6 +79,7 @@ class InsertHdpPass(ModulePass):
     """`attn.sdpa` becomes HDP attention; rule `none` is exact, `paper` changes values."""
 
     name = "insert-hdp"
+    effect: ClassVar[Effect] = Effect.CHANGES_VALUES
 
     rule: Literal["none", "paper"] = "none"
     rho_b: float = 0.0

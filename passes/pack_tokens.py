@@ -14,6 +14,7 @@ Example: test/passes/pack_tokens.mlir.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType
@@ -24,6 +25,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
+from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
 
 _POINTWISE = (
@@ -236,6 +238,7 @@ class PackTokensPass(ModulePass):
     """Token tensors keep the rows of real tokens only; exact there, 0 at masked positions."""
 
     name = "pack-tokens"
+    effect: ClassVar[Effect] = Effect.EXACT
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite every function of the module in place."""

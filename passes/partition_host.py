@@ -13,6 +13,7 @@ Example: test/passes/partition_host.mlir.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType, i1, i64
@@ -24,6 +25,7 @@ from xdsl.utils.exceptions import PassFailedException
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
 from heatc.dialects.host import TaskOp, YieldOp
+from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location, insert_before
 
 _HDP_ATTENTION = (
@@ -155,6 +157,7 @@ class PartitionHostPass(ModulePass):
     """Host work is outlined into tasks; exact."""
 
     name = "partition-host"
+    effect: ClassVar[Effect] = Effect.EXACT
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite every function in place; `PassFailedException` for ops without a unit."""

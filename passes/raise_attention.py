@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from xdsl.context import Context
@@ -32,6 +33,7 @@ from heatc.passes.analysis.layout import (
     scaled_operand,
 )
 from heatc.passes.analysis.padding import MaskTracker, prove_key_padding
+from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
 
 
@@ -314,6 +316,7 @@ class RaiseAttentionPass(ModulePass):
     """Eager, fused and hand-written attention become `attn.sdpa`; exact on real tokens."""
 
     name = "raise-attention"
+    effect: ClassVar[Effect] = Effect.EXACT
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place."""

@@ -12,6 +12,7 @@ Example (test/passes/raise_einsum.mlir):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -26,6 +27,7 @@ from xdsl.pattern_rewriter import (
 
 from heatc.dialects.einsum import ContractOp
 from heatc.dialects.nn import AddOp, LinearOp, MatmulOp, shape_of
+from heatc.passes.effect import Effect
 
 _LEAD = "abcdefgh"
 
@@ -67,6 +69,7 @@ class RaiseEinsumPass(ModulePass):
     """Linear layers and matrix products become `einsum.contract`; exact."""
 
     name = "raise-einsum"
+    effect: ClassVar[Effect] = Effect.EXACT
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place."""

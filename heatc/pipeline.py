@@ -1,0 +1,156 @@
+"""
+The named pass pipelines and how they are run.
+
+`pipeline_text(options)` is what `heatc-opt -p` takes; the driver runs nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.transforms import get_all_passes
+from xdsl.utils.arg_spec import parse_pipeline
+
+from heatc.universe import HEATC_UNIVERSE
+
+RAISE = ("canonicalize", "raise-attention", "raise-einsum", "cse", "dce", "pack-tokens", "dce")
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    What the user asked for, as far as it decides the pipeline.
+
+    `hw` is the name of a preset or the path of a YAML file, None for the NumPy target. `level` is
+    -O0..-O3; no level changes what is computed.
+    """
+
+    hw: str | None = None
+    rule: str = "none"
+    rho_b: float = 0.0
+    tau_h: float = 0.0
+    pruned_score: str = "zero"
+    level: int = 2
+
+
+def _number(value: float) -> str:
+    text = f"{value:.17f}".rstrip("0")
+    return text + "0" if text.endswith(".") else text
+
+
+def pipeline_text(options: Options) -> str:
+    """The pipeline as `heatc-opt -p` takes it."""
+    passes = list(RAISE)
+    if options.hw is None:
+        if options.level > 0:
+            passes += ["fuse-projections", "dce"]
+        return ",".join(passes)
+    rule = f"rule={options.rule}"
+    if options.rule != "none":
+        rule += f" rho-b={_number(options.rho_b)} tau-h={_number(options.tau_h)}"
+        rule += f" pruned-score={options.pruned_score}"
+    passes += [
+        f"insert-hdp{{{rule}}}",
+        "partition-host",
+        "assign-fixed-point",
+        f'tile-for-hdp{{hw="{options.hw}"}}',
+        "lower-to-hdp",
+        f'allocate-buffers{{hw="{options.hw}"}}',
+    ]
+    return ",".join(passes)
+
+
+def build(text: str) -> tuple[ModulePass, ...]:
+    """The passes of a pipeline text; raises `ValueError` for an unknown pass or option."""
+    known = {**get_all_passes(), **HEATC_UNIVERSE.all_passes}
+    return tuple(known[spec.name]().from_pass_spec(spec) for spec in parse_pipeline(text))
+
+
+class Instrument:
+    """Watches a pipeline; the methods of this base class do nothing."""
+
+    def before(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Called before a pass runs."""
+
+    def after(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Called after a pass ran and the module was verified."""
+
+
+@dataclass
+class DumpPhases(Instrument):
+    """Writes the IR after every pass to `folder/NN-pass.mlir`, `00-captured.mlir` first."""
+
+    folder: Path
+    _count: int = 0
+
+    def before(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Write what capture gave, once."""
+        if self._count == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write("captured", module)
+
+    def after(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Write the result of a pass."""
+        self._write(pass_.name, module)
+
+    def _write(self, name: str, module: ModuleOp) -> None:
+        path = self.folder / f"{self._count:02d}-{name}.mlir"
+        path.write_text(f"{module}\n")
+        self._count += 1
+
+
+@dataclass
+class PrintAfter(Instrument):
+    """Prints the IR to stderr after the named passes, or after all."""
+
+    names: frozenset[str]
+    everything: bool = False
+
+    def after(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Print where asked for."""
+        if self.everything or pass_.name in self.names:
+            print(f"// IR after {pass_.name}:\n{module}", file=sys.stderr)
+
+
+@dataclass
+class Timing(Instrument):
+    """Seconds per pass, verification included."""
+
+    seconds: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    _start: float = 0.0
+
+    def before(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def after(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Stop it."""
+        self.seconds.append((pass_.name, time.perf_counter() - self._start))
+
+
+def run_passes(
+    ctx: Context,
+    module: ModuleOp,
+    passes: Sequence[ModulePass],
+    instruments: Iterable[Instrument] = (),
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Run passes in order, verifying the module before the first and after each."""
+    watchers = tuple(instruments)
+    module.verify()
+    for pass_ in passes:
+        if progress is not None:
+            progress(pass_.name)
+        for watcher in watchers:
+            watcher.before(pass_, module)
+        pass_.apply(ctx, module)
+        module.verify()
+        for watcher in watchers:
+            watcher.after(pass_, module)
