@@ -25,12 +25,13 @@ from heatc.capture.graph import (
     Dtype,
     Ref,
     dynamic_shape_error,
+    is_plain_number,
     name_inputs,
     name_outputs,
     place_of,
     refused_output,
 )
-from heatc.capture.mapped import MappedZip, Strided, view
+from heatc.capture.mapped import NUMPY_DTYPES, MappedZip, Strided, view
 from heatc.errors import HeatcError
 from heatc.weights import WeightStore
 
@@ -129,7 +130,7 @@ def _read(file: MappedZip, name: str) -> Archive:
     _check_version(program, file)
     table = _weight_table(file, name, "weights") | _weight_table(file, name, "constants")
     module = get(program, "graph_module", dict)
-    return Archive(file, _read_graph(module, table), table)
+    return Archive(file, _read_graph(module, file, table), table)
 
 
 def _check_version(program: Mapping[str, Any], file: MappedZip) -> None:
@@ -211,7 +212,9 @@ def _static(size: object, name: str, axis: int) -> int:
 # The graph.
 
 
-def _read_graph(module: Mapping[str, Any], table: Mapping[str, _Entry]) -> AtenGraph:
+def _read_graph(
+    module: Mapping[str, Any], file: MappedZip, table: Mapping[str, _Entry]
+) -> AtenGraph:
     body = get(module, "graph", dict)
     graph = AtenGraph()
     signature = get(module, "signature", dict)
@@ -225,7 +228,7 @@ def _read_graph(module: Mapping[str, Any], table: Mapping[str, _Entry]) -> AtenG
     first = [n for n in map(_user_input_name, user) if n in declared]
     for name in dict.fromkeys((*first, *declared)):
         graph.tensors[name] = _tensor_meta(declared[name], name)[0]
-    _read_inputs(graph, module, signature, table)
+    _read_inputs(graph, module, signature, file, table)
     graph.calls = [_read_call(node) for node in get(body, "nodes", list)]
     _read_outputs(graph, module, signature)
     return graph
@@ -271,6 +274,7 @@ def _read_inputs(
     graph: AtenGraph,
     module: Mapping[str, Any],
     signature: Mapping[str, Any],
+    file: MappedZip,
     table: Mapping[str, _Entry],
 ) -> None:
     canonical: dict[_Entry, str] = {}
@@ -288,12 +292,22 @@ def _read_inputs(
                 raise HeatcError(f"weight {weight!r} is in no weight table of the archive")
             _check_weight(graph.tensor(value), table[weight], weight)
             graph.weights.append(Bound(value, canonical.setdefault(table[weight], weight)))
+            if kind == "tensor_constant":
+                _read_number(graph, value, file, table[weight])
         else:
             raise HeatcError(
                 f"the model has an input of kind {kind!r}",
                 notes=["supported are tensors, parameters, buffers and constants"],
             )
     graph.inputs = name_inputs(values, _root_spec(module, "in_spec"), _first_names(module))
+
+
+def _read_number(graph: AtenGraph, value: str, file: MappedZip, entry: _Entry) -> None:
+    """Note the value of a constant that is a scalar."""
+    if entry.spec.shape == () and entry.spec.dtype in NUMPY_DTYPES:
+        number = view(file.member(entry.member), entry.spec, value).item()
+        if is_plain_number(number):
+            graph.numbers[value] = number
 
 
 def _check_weight(tensor: AtenTensor, entry: _Entry, weight: str) -> None:

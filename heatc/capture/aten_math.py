@@ -250,6 +250,7 @@ def convert_dropout(call: Call) -> SSAValue:
     "clone.default",
     "contiguous.default",
     "detach.default",
+    "detach_.default",
     "lift.default",
     "lift_fresh.default",
     "lift_fresh_copy.default",

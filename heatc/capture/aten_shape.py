@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import TensorType, i1
+from xdsl.dialects.builtin import TensorType, i1, i64
 from xdsl.ir import SSAValue
 
 from heatc.capture.aten import Call, Unsupported, converter, tensor_type
@@ -203,6 +203,25 @@ def convert_index_select(call: Call) -> SSAValue:
     value = call.value("self")
     axis = call.axis("dim", len(nn.shape_of(value)))
     return _index(call, value, [axis], [call.arg("index")], "index")
+
+
+@converter("gather.default")
+def convert_gather(call: Call) -> SSAValue:
+    """Every axis but one is indexed by its own position."""
+    value, index = call.value("self"), call.value("index")
+    shape = nn.shape_of(index)
+    rank = len(shape)
+    axis = call.axis("dim", rank)
+    if not rank or rank != len(nn.shape_of(value)):
+        raise Unsupported(
+            f"gather from rank {len(nn.shape_of(value))} with an index of rank {rank}"
+        )
+    indices: list[SSAValue] = []
+    for other, extent in enumerate(shape):
+        iota = call.add(nn.IotaOp(0, 1, TensorType(i64, [extent])))
+        position = [extent if a == other else 1 for a in range(rank)]
+        indices.append(index if other == axis else call.reshape(iota, position))
+    return call.add(nn.IndexOp(value, indices, call.out_type))
 
 
 def _index(

@@ -134,6 +134,12 @@ class _Conversion:
         weight = self.bound.get(name)
         if weight is None or name in self.values:
             return
+        if name in self.graph.numbers:
+            op = nn.FullOp(float(self.graph.numbers[name]), self.input_type(name))
+            op.location = _location(place)
+            self.builder.insert(op)
+            self.values[name] = op.results[0]
+            return
         if weight not in self.shared:
             op = WeightOp(weight, self.input_type(name))
             op.location = _location(Place(weight.rpartition(".")[0], place.file, place.line))
@@ -232,6 +238,12 @@ def _names_in(args: Sequence[Arg]) -> list[str]:
     return names
 
 
+_HINTS = {
+    "aten.cumsum.default": "unsupported; if it computes positions, make position_ids an input",
+    "aten.conv2d.default": "unsupported, convolutions are no part of an encoder of text",
+}
+
+
 def _refusal(target: str) -> str:
     """Why a target without a converter is refused."""
     name = target.removeprefix("aten.").partition(".")[0]
@@ -240,7 +252,7 @@ def _refusal(target: str) -> str:
             "it changes a tensor in place: write it without the trailing underscore, "
             "or export ep.run_decompositions({})"
         )
-    return "unsupported"
+    return _HINTS.get(target, "unsupported")
 
 
 def _report(problems: Sequence[_Problem]) -> HeatcError:
@@ -256,8 +268,7 @@ def _report(problems: Sequence[_Problem]) -> HeatcError:
         place=str(problems[0].place),
         notes=[
             *notes,
-            "rewrite these lines with supported ops, or export only the part of the model "
-            "without them; the supported ops are listed in heatc/capture",
+            "rewrite these lines with other ops, or export only the part of the model without them",
         ],
     )
 

@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import ModuleOp
 from heatc.capture.convert import convert, weights_used
 from heatc.capture.fields import parse_json
 from heatc.capture.graph import (
+    SUPPORTED_DTYPES,
     Arg,
     AtenCall,
     AtenGraph,
@@ -25,6 +26,7 @@ from heatc.capture.graph import (
     Place,
     Ref,
     dynamic_shape_error,
+    is_plain_number,
     name_inputs,
     name_outputs,
     place_of,
@@ -172,6 +174,8 @@ def _read_inputs(
             name = str(spec.target)
             key = _storage_key(tensors[name])
             graph.weights.append(Bound(value, canonical.setdefault(key, name)))
+            if kind == "CONSTANT_TENSOR":
+                _read_number(graph, value, tensors[name])
         else:
             raise HeatcError(
                 f"the model has an input of kind {kind.lower()!r}",
@@ -181,6 +185,14 @@ def _read_inputs(
     first_names = list((signature and signature.forward_arg_names) or ())
     in_spec = signature.in_spec if signature else program.call_spec.in_spec
     graph.inputs = name_inputs(values, _tree(in_spec), first_names)
+
+
+def _read_number(graph: AtenGraph, value: str, tensor: torch.Tensor) -> None:
+    """Note the value of a constant that is a scalar."""
+    if not tensor.shape and not tensor.is_meta and graph.tensor(value).dtype in SUPPORTED_DTYPES:
+        number = tensor.item()
+        if is_plain_number(number):
+            graph.numbers[value] = number
 
 
 def _storage_key(tensor: torch.Tensor) -> object:

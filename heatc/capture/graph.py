@@ -104,10 +104,16 @@ class Named:
 
 @dataclass
 class AtenGraph:
-    """A model: its inputs, the weights it binds, its calls in order, and its outputs."""
+    """
+    A model: its inputs, the weights it binds, its calls in order, and its outputs.
+
+    `numbers` are the values of the inputs that are bound to a constant of one element, such as
+    the tensor that `torch.tensor(8.0)` leaves in a program.
+    """
 
     inputs: list[Named] = field(default_factory=list[Named])
     weights: list[Bound] = field(default_factory=list[Bound])
+    numbers: dict[str, int | float] = field(default_factory=dict[str, "int | float"])
     calls: list[AtenCall] = field(default_factory=list[AtenCall])
     outputs: list[Named] = field(default_factory=list[Named])
     tensors: dict[str, AtenTensor] = field(default_factory=dict[str, AtenTensor])
@@ -132,6 +138,11 @@ def place_of(module_path: str, stack_trace: str | None) -> Place:
             # Paths differ from machine to machine, the name of the file does not.
             return Place(module_path, re.split(r"[/\\]", file)[-1], int(line[:9]))
     return Place(module_path)
+
+
+def is_plain_number(number: object) -> bool:
+    """Whether a number of a scalar constant can stand in the text: float64 holds it exactly."""
+    return isinstance(number, float) or (isinstance(number, int) and abs(number) <= 2**53)
 
 
 def dynamic_shape_error(tensor: str, axis: int, expression: str, place: str = "") -> HeatcError:
