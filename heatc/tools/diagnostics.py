@@ -82,6 +82,8 @@ def run_tool(
         _report("interrupted", prog)
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:
+            _discard_stdout()
         if debug:
             traceback.print_exc()
         return _report_error(error, prog, debug)
@@ -130,7 +132,9 @@ def from_os_error(error: OSError, path: str | os.PathLike[str] = "", verb: str =
     place = os.fspath(path) or (str(error.filename) if error.filename is not None else "")
     reason = error.strerror or str(error) or type(error).__name__
     reason = reason[:1].lower() + reason[1:]
-    return HeatcError(f"cannot {verb or 'open'}: {reason}", place=place)
+    # An open stream that fails, typically stdout on a full disk, does not say which it is.
+    verb = verb or ("open" if place else "read or write")
+    return HeatcError(f"cannot {verb}: {reason}", place=place)
 
 
 def _flush_stdout() -> None:

@@ -10,26 +10,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from io import BytesIO
-from pathlib import Path
 from typing import IO
 
-from xdsl.context import Context
-from xdsl.dialects.builtin import FileLineColLoc, IntAttr, ModuleOp, StringAttr, UnknownLoc
-from xdsl.ir import Operation
-from xdsl.parser import Parser
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.printer import Printer
-from xdsl.utils.arg_spec import ArgSpec, parse_pipeline, parse_spec
+from xdsl.utils.arg_spec import parse_pipeline, parse_spec
 from xdsl.utils.exceptions import (
     ArgSpecParseError,
     DiagnosticException,
     ParseError,
-    PyRDLError,
 )
 from xdsl.xdsl_opt_main import xDSLOptMain
 
@@ -37,22 +31,17 @@ from heatc.errors import HeatcError, UsageError
 from heatc.tools.diagnostics import (
     add_debug_argument,
     atomic_write,
-    from_os_error,
     raise_usage_error,
     run_tool,
     suggest,
     warn,
 )
 from heatc.tools.ir_errors import explain, failing_op, print_op
+from heatc.tools.parsing import input_name, parse_module, read_text
 from heatc.universe import HEATC_UNIVERSE
 from heatc.version import VERSION
 
 PROG = "heatc-opt"
-
-_OTHER_FORMATS = {
-    b"PK\x03\x04": "this looks like a zip archive (a torch.export archive or an HDP program)",
-    b"ML\xefR": "this looks like MLIR bytecode; xDSL reads the text form only",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    HeatcOptMain("runs passes on IR in text form", argv).run()
+    try:
+        tool = HeatcOptMain("runs passes on IR in text form", argv)
+    except ArgSpecParseError as error:
+        # The target, which xDSL reads before the hook that sets up the passes.
+        raise _spec_error("target", error) from error
+    tool.run()
 
 
 class HeatcOptMain(xDSLOptMain):
@@ -135,7 +129,7 @@ class HeatcOptMain(xDSLOptMain):
 
     def _check_target(self) -> None:
         """Refuses a wrong target or target option before the input is opened."""
-        spec = _parse_target(self.args.target)
+        spec = parse_spec(self.args.target)
         factory = HEATC_UNIVERSE.all_targets.get(spec.name)
         if factory is not None:
             try:
@@ -148,7 +142,7 @@ class HeatcOptMain(xDSLOptMain):
         try:
             specs = tuple(parse_pipeline(self.args.passes))
         except ArgSpecParseError as error:
-            raise _spec_error("pass pipeline", self.args.passes, error) from error
+            raise _spec_error("pass pipeline", error) from error
         for spec in specs:
             if spec.name not in self.available_passes:
                 raise _unknown_pass(spec.name, self.available_passes)
@@ -210,13 +204,11 @@ class HeatcOptMain(xDSLOptMain):
         return stream
 
     def get_input_name(self) -> str:
-        return "<stdin>" if self.args.input_file in (None, "-") else self.args.input_file
+        return input_name(self.args.input_file)
 
     def get_input_stream(self) -> tuple[IO[bytes], str]:
         """The whole input, checked to be text; the suffix of the file means nothing."""
-        data = _read(self.args.input_file)
-        _check_text(data, self.get_input_name())
-        return BytesIO(data), "mlir"
+        return BytesIO(read_text(self.args.input_file)), "mlir"
 
     def parse_chunk(
         self, chunk: IO[bytes], file_extension: str, start_offset: int = 0
@@ -224,95 +216,22 @@ class HeatcOptMain(xDSLOptMain):
         self.stage, self.start_offset = "", start_offset
         try:
             return super().parse_chunk(chunk, file_extension, start_offset)
-        except ParseError as error:
-            if self.args.parsing_diagnostics:
-                raise
-            error.span = dataclasses.replace(error.span, line_offset=start_offset)
-            raise self._explain(error) from error
-        except DiagnosticException as error:
-            if self.args.verify_diagnostics:
-                raise
-            raise self._explain_parsing(error) from error
-        except (HeatcError, PyRDLError, ImportError):
-            # A broken dialect is no fault of the input.
+        except HeatcError as error:
+            cause = error.__cause__
+            if self.args.parsing_diagnostics and isinstance(cause, ParseError):
+                raise cause from None
+            if self.args.verify_diagnostics and isinstance(cause, DiagnosticException):
+                raise cause from None
             raise
-        except RecursionError as error:
-            raise HeatcError("nested too deeply", place=self.get_input_name()) from error
-        except Exception as error:
-            # xDSL's parser lets some malformed input through to Python's own errors.
-            raise self._explain_parsing(error) from error
 
     def _parse(self, stream: IO[bytes]) -> ModuleOp:
-        name = self.get_input_name()
-        self.parser = LocatingParser(self.ctx, stream.read(), name, self.start_offset)
-        return self.parser.parse_module(not self.args.no_implicit_module)
-
-    def _explain_parsing(self, error: Exception) -> HeatcError:
-        place = self.parser.failed_at or self.get_input_name()
-        explained = explain(error, place=place)
-        if explained is not None:
-            return explained
-        return HeatcError(f"cannot parse: {type(error).__name__}: {error}", place=place)
-
-
-class LocatingParser(Parser):
-    """A parser that gives every op without a location the place it was parsed from."""
-
-    def __init__(self, ctx: Context, data: bytes, name: str, line_offset: int = 0):
-        super().__init__(ctx, data, name)
-        self._name = StringAttr(name)
-        # xDSL counts the newlines before a position anew each time; a table keeps this linear.
-        self._line_starts = [0, *(i + 1 for i, c in enumerate(data.decode()) if c == "\n")]
-        self._line_offset = line_offset
-        self.failed_at = ""
-
-    def parse_operation(self) -> Operation:
-        start = self.pos
-        try:
-            op = super().parse_operation()
-        except Exception:
-            # The innermost op comes first.
-            line, column = self._place(start)
-            self.failed_at = self.failed_at or f"{self._name.data}:{line}:{column}"
-            raise
-        if isinstance(op.location, UnknownLoc):
-            line, column = self._place(start)
-            op.location = FileLineColLoc(self._name, IntAttr(line), IntAttr(column))
-        return op
-
-    def _place(self, position: int) -> tuple[int, int]:
-        row = bisect_right(self._line_starts, position)
-        column = position - self._line_starts[row - 1] + 1
-        return row + self._line_offset, column
-
-
-def _read(input_file: str | None) -> bytes:
-    try:
-        if input_file in (None, "-"):
-            return sys.stdin.buffer.read()
-        return Path(input_file).read_bytes()
-    except (OSError, ValueError) as error:
-        # ValueError: a null character in the name.
-        os_error = error if isinstance(error, OSError) else OSError(None, str(error))
-        raise from_os_error(os_error, input_file or "<stdin>", "read") from error
-
-
-def _check_text(data: bytes, name: str) -> None:
-    if not data:
-        raise HeatcError("the input is empty", place=name)
-    for magic, note in _OTHER_FORMATS.items():
-        if data.startswith(magic):
-            raise HeatcError("expected IR in text form", place=name, notes=[note])
-    if b"\0" in data:
-        raise HeatcError("expected IR in text form, this is binary", place=name)
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise HeatcError(
-            f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}",
-            place=f"{name}:{line}",
-        ) from error
+        return parse_module(
+            self.ctx,
+            stream.read(),
+            self.get_input_name(),
+            line_offset=self.start_offset,
+            implicit_module=not self.args.no_implicit_module,
+        )
 
 
 def _print_ir(pass_name: str, module: ModuleOp) -> None:
@@ -329,16 +248,10 @@ def _shorten(error: DiagnosticException) -> DiagnosticException:
     return error
 
 
-def _parse_target(text: str) -> ArgSpec:
-    try:
-        return parse_spec(text)
-    except ArgSpecParseError as error:
-        raise _spec_error("target", text, error) from error
-
-
-def _spec_error(what: str, text: str, error: ArgSpecParseError) -> UsageError:
-    # Lines: a fixed header, the location, the text, carets with the reason below.
-    reason = str(error).rstrip().splitlines()[-1].strip()
+def _spec_error(what: str, error: ArgSpecParseError) -> UsageError:
+    # Lines: a fixed header, the location, the text, carets, the reason.
+    _, _, text, _, reason, *_ = str(error).splitlines()
+    reason = reason.strip()
     notes = ["options are separated by blanks, values by commas, other text is quoted"]
     return UsageError(f"malformed {what} {text!r}: {reason.lower()}", notes=notes)
 

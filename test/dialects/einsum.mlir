@@ -1,0 +1,21 @@
+// RUN: %roundtrip
+
+// Every op of `einsum` prints what it parses, in the custom and in the generic form.
+
+// CHECK-LABEL: func.func @weights
+func.func @weights() {
+  // CHECK: %0 = einsum.weight ["encoder.layer.0.output.dense.weight"] : tensor<384x1536xf32>
+  %0 = einsum.weight ["encoder.layer.0.output.dense.weight"] : tensor<384x1536xf32>
+  // CHECK: %1 = einsum.weight ["q.weight", "k.weight"] {permutation = array<i64: 1, 0>, checksum = "crc32:0123abcd"} : tensor<384x768x!fixed.q<16, 14>>
+  %1 = einsum.weight ["q.weight", "k.weight"] {permutation = array<i64: 1, 0>, checksum = "crc32:0123abcd"} : tensor<384x768x!fixed.q<16, 14>>
+  func.return
+}
+
+// CHECK-LABEL: func.func @contract
+func.func @contract(%x: tensor<?x4xf32>, %w: tensor<5x4xf32>, %s: tensor<5xf32>) {
+  // CHECK: %0 = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<5x4xf32>) -> tensor<?x5xf32>
+  %0 = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<5x4xf32>) -> tensor<?x5xf32>
+  // CHECK: %1 = einsum.contract "ti,oi,o->t" %x, %w, %s : (tensor<?x4xf32>, tensor<5x4xf32>, tensor<5xf32>) -> tensor<?xf32>
+  %1 = einsum.contract "ti,oi,o->t" %x, %w, %s : (tensor<?x4xf32>, tensor<5x4xf32>, tensor<5xf32>) -> tensor<?xf32>
+  func.return
+}

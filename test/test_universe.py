@@ -1,0 +1,77 @@
+"""The registry: every entry loads, is named as its key says, and has its FileCheck test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from xdsl.passes import ModulePass
+from xdsl.utils.target import Target
+
+from heatc.universe import HEATC_UNIVERSE
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("name", HEATC_UNIVERSE.all_dialects)
+def test_dialect(name: str):
+    dialect = HEATC_UNIVERSE.all_dialects[name]()
+    assert dialect.name == name
+    assert (ROOT / "dialects" / f"{name}.py").is_file()
+    assert (ROOT / "test" / "dialects" / f"{name}.mlir").is_file()
+    for member in (*dialect.operations, *dialect.attributes):
+        assert member.name.startswith(f"{name}.")
+        assert member.__doc__, f"{member.name} has no docstring"
+
+
+@pytest.mark.parametrize("name", HEATC_UNIVERSE.all_dialects)
+def test_every_op_has_a_round_trip_test(name: str):
+    """The round-trip file names every op of the dialect, after a CHECK."""
+    text = (ROOT / "test" / "dialects" / f"{name}.mlir").read_text()
+    checked = "\n".join(line for line in text.splitlines() if "CHECK" in line)
+    missing = [
+        op.name for op in HEATC_UNIVERSE.all_dialects[name]().operations if op.name not in checked
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", HEATC_UNIVERSE.all_passes)
+def test_pass(name: str):
+    pass_type = HEATC_UNIVERSE.all_passes[name]()
+    assert issubclass(pass_type, ModulePass)
+    assert pass_type.name == name
+    assert pass_type.__doc__, f"{name} has no docstring"
+    snake = name.replace("-", "_")
+    assert (ROOT / "passes" / f"{snake}.py").is_file()
+    assert (ROOT / "test" / "passes" / f"{snake}.mlir").is_file()
+
+
+@pytest.mark.parametrize("name", HEATC_UNIVERSE.all_targets)
+def test_target(name: str):
+    target = HEATC_UNIVERSE.all_targets[name]()
+    assert issubclass(target, Target)
+    assert target.name == name
+
+
+def test_every_file_is_registered():
+    """A dialect or pass that nobody can reach is a file that nobody tests."""
+    dialects = {p.stem for p in (ROOT / "dialects").glob("*.py")} - {"__init__"}
+    # Beside the passes stand modules that several of them share.
+    passes = {p.stem for p in (ROOT / "passes").glob("*.py") if "(ModulePass)" in p.read_text()}
+    registered = {name.replace("-", "_") for name in HEATC_UNIVERSE.all_passes}
+    assert dialects == set(HEATC_UNIVERSE.all_dialects)
+    assert passes == registered
+
+
+def test_start_imports_no_dialect_and_no_pass():
+    code = (
+        "import sys, heatc.universe\n"
+        "parts = ('heatc.dialects.', 'heatc.passes.', 'heatc.backends.')\n"
+        "print(*(m for m in sys.modules if m.startswith(parts)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout.strip() == ""

@@ -1,0 +1,213 @@
+"""What the tools share: exit codes, messages, arguments, files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from heatc.errors import HeatcError, UsageError, VerificationError
+from heatc.tools.diagnostics import ToolParser, atomic_write, remark, run_tool, suggest, warn
+
+
+def run(error: BaseException | None, *argv: str) -> int:
+    """The exit code of a tool that raises `error`."""
+
+    def tool(argv: Sequence[str]) -> None:
+        if error is not None:
+            raise error
+
+    return run_tool(tool, argv, "tool")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, 0),
+        (HeatcError("x"), 1),
+        (UsageError("x"), 2),
+        (VerificationError("x"), 3),
+        (SystemExit(0), 0),
+        (SystemExit(None), 0),
+        (FileNotFoundError(2, "No such file", "a.npz"), 1),
+        (ValueError("x"), 70),
+        (MemoryError(), 70),
+        (RecursionError(), 70),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes(error: BaseException | None, code: int, capsys: pytest.CaptureFixture[str]):
+    assert run(error) == code
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    assert text.count("error: ") - text.count("internal error: ") == int(code != 0)
+
+
+def test_message(capsys: pytest.CaptureFixture[str]):
+    assert run(HeatcError("it is bad", place="a.py:3", notes=["do better"])) == 1
+    assert capsys.readouterr().err == "a.py:3: error: it is bad\nnote: do better\n"
+    assert run(HeatcError("it is bad")) == 1
+    assert capsys.readouterr().err == "tool: error: it is bad\n"
+    assert run(FileNotFoundError(2, "No such file", "a.npz")) == 1
+    assert capsys.readouterr().err == "a.npz: error: cannot open: no such file\n"
+
+
+def test_internal_error_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert run(ValueError("x")) == 70
+    text = capsys.readouterr().err
+    assert text.startswith("tool: error: internal error: ValueError: x\n")
+    assert "note: this is a bug in heatc" in text
+    assert run(ValueError("x"), "--debug") == 70
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setenv("HEATC_DEBUG", "1")
+    assert run(ValueError("x")) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_warning_and_remark(capsys: pytest.CaptureFixture[str]):
+    warn("w", place="a", notes=["n"])
+    remark("r")
+    assert capsys.readouterr().err == "a: warning: w\nnote: n\nremark: r\n"
+
+
+def test_colour_only_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run(HeatcError("x"))
+    assert "\x1b[" in capsys.readouterr().err
+    monkeypatch.setenv("NO_COLOR", "1")
+    run(HeatcError("x"))
+    assert "\x1b[" not in capsys.readouterr().err
+
+
+def test_parser_suggests():
+    parser = ToolParser("tool")
+    parser.add_argument("--target", choices=["hdp-edge", "hdp-server"])
+    parser.add_argument("model")
+    with pytest.raises(UsageError, match="unknown option '--tarket'") as raised:
+        parser.parse_args(["m", "--tarket=x"])
+    assert "did you mean '--target'?" in raised.value.notes
+    with pytest.raises(UsageError, match="invalid choice: 'hdp-egde'") as raised:
+        parser.parse_args(["m", "--target", "hdp-egde"])
+    assert "did you mean 'hdp-edge' or 'hdp-server'?" in raised.value.notes
+    with pytest.raises(UsageError, match="required: model"):
+        parser.parse_args([])
+    with pytest.raises(UsageError, match="unknown option '--targ'"):
+        parser.parse_args(["m", "--targ", "hdp-edge"])
+
+
+def test_parser_version(capsys: pytest.CaptureFixture[str]):
+    assert run_tool(lambda argv: ToolParser("tool").parse_args(argv) and 0, ["--version"]) == 0
+    assert capsys.readouterr().out.startswith("tool ")
+
+
+def test_suggest():
+    assert suggest("papr", ["paper", "none"]) == ["did you mean 'paper'?"]
+    assert suggest("xyz", ["paper", "none"]) == []
+
+
+def test_broken_pipe_is_quiet():
+    code = (
+        "import sys; from heatc.tools.diagnostics import run_tool\n"
+        "def main(argv):\n"
+        "    for i in range(100000): print(i)\n"
+        "sys.exit(run_tool(main, [], 'tool'))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk_is_one_message():
+    code = "import sys; from heatc.tools.opt import main; sys.exit(main(['--version']))"
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.endswith("write: no space left on device\n")
+
+
+# --- atomic_write -----------------------------------------------------------------------------
+
+
+def test_atomic_write(tmp_path: Path):
+    path = tmp_path / "out"
+    with atomic_write(path) as stream:
+        stream.write(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+    with atomic_write(path, "w") as stream:
+        stream.write("é\n")
+    assert path.read_bytes() == "é\n".encode()
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_atomic_write_keeps_the_old_file_on_failure(tmp_path: Path):
+    path = tmp_path / "out"
+    path.write_text("old")
+
+    def fail() -> None:
+        with atomic_write(path) as stream:
+            stream.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_atomic_write_keeps_mode_and_link(tmp_path: Path):
+    path, link = tmp_path / "out", tmp_path / "link"
+    path.write_text("old")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    with atomic_write(link) as stream:
+        stream.write(b"new")
+    assert link.is_symlink()
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_atomic_write_to_a_device():
+    with atomic_write(os.devnull) as stream:
+        stream.write(b"gone")
+    assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.parametrize("name", ["missing/out", ".", "x" * 300, "file/out"])
+def test_atomic_write_says_why_not(name: str, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(HeatcError, match="cannot write: ") as raised, atomic_write(tmp_path / name):
+        pass
+    assert raised.value.place == str(tmp_path / name)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_atomic_write_leaves_other_errors_alone(tmp_path: Path):
+    """A missing input is not the output's fault."""
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "out"):
+        open(tmp_path / "input")  # noqa: SIM115
