@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from heatc.backends.hdp import archive as archive_module
 from heatc.backends.hdp.archive import ArchiveReader, ArchiveWriter

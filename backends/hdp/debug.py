@@ -1,0 +1,134 @@
+"""
+What debug.json says: where instructions come from, where named tensors lie.
+
+    {
+      "locations": [{"pc": 0, "path": "embeddings", "source": "modeling_bert.py:90"}, ...],
+      "tensors": {"encoder.layer.0.attention.self.query": {"address": 64, "dtype": "i16",
+                  "rows": 128, "cols": 384, "point": 11, "pc": 12}, ...},
+      "attentions": {"encoder.layer.0.attention.self": {"mask_pcs": [40], "gate_pcs": [41],
+                     "heads": 12, "dim": 32}, ...}
+    }
+
+A location holds from its pc to the next one. A tensor is complete after its `pc` (an integer or
+a list) has retired for the last time; an address is free for other tensors afterwards.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, cast
+
+from heatc.errors import HeatcError
+
+
+class Location(NamedTuple):
+    """A module path and a source line, empty where unknown."""
+
+    path: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.source})" if self.path and self.source else self[0] or self[1]
+
+
+class TensorInfo(NamedTuple):
+    """A named tensor: byte address in DRAM, ISA dtype, shape, binary point (None: a float)."""
+
+    address: int
+    dtype: str
+    rows: int
+    cols: int
+    point: int | None
+    pcs: tuple[int, ...]
+
+
+class AttentionInfo(NamedTuple):
+    """An attention: the pcs of its `mask` and `gate` instructions, its heads and their width."""
+
+    mask_pcs: tuple[int, ...]
+    gate_pcs: tuple[int, ...]
+    heads: int
+    dim: int
+
+
+class Locations:
+    """Where each instruction comes from."""
+
+    def __init__(self, debug: Mapping[str, Any]):
+        entries = cast(list[Any], _checked(debug.get("locations", []), list, "locations"))
+        table: list[tuple[int, Location]] = []
+        for i, value in enumerate(entries):
+            entry = cast(dict[str, Any], _checked(value, dict, f"locations[{i}]"))
+            pc = _integer(entry.get("pc"), f"locations[{i}].pc")
+            texts = (entry.get("path") or "", entry.get("source") or "")
+            path, source = (_checked(text, str, f"locations[{i}]") for text in texts)
+            table.append((pc, Location(_one_line(path), _one_line(source))))
+        table.sort(key=lambda row: row[0])
+        self._starts = [pc for pc, _ in table]
+        self._locations = [location for _, location in table]
+
+    def at(self, pc: int) -> Location:
+        """The location of an instruction."""
+        index = bisect_right(self._starts, pc) - 1
+        return self._locations[index] if index >= 0 else Location()
+
+
+def named_tensors(debug: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    """The named tensors by symbol."""
+    result: dict[str, TensorInfo] = {}
+    for name, value in _checked(debug.get("tensors", {}), dict, "tensors").items():
+        key = f"tensors.{name}"
+        entry = cast(dict[str, Any], _checked(value, dict, key))
+        numbers = (_integer(entry.get(k), f"{key}.{k}") for k in ("address", "rows", "cols"))
+        address, rows, cols = numbers
+        dtype = cast(str, _checked(entry.get("dtype"), str, f"{key}.dtype"))
+        point = entry.get("point")
+        if point is not None:
+            point = _integer(point, f"{key}.point", -64)
+        result[name] = TensorInfo(address, dtype, rows, cols, point, _pcs(entry.get("pc"), key))
+    return result
+
+
+def attentions(debug: Mapping[str, Any]) -> dict[str, AttentionInfo]:
+    """The attentions by module path."""
+    result: dict[str, AttentionInfo] = {}
+    for name, value in _checked(debug.get("attentions", {}), dict, "attentions").items():
+        key = f"attentions.{name}"
+        entry = cast(dict[str, Any], _checked(value, dict, key))
+        result[name] = AttentionInfo(
+            _pcs(entry.get("mask_pcs", []), key),
+            _pcs(entry.get("gate_pcs", []), key),
+            _integer(entry.get("heads"), f"{key}.heads"),
+            _integer(entry.get("dim"), f"{key}.dim"),
+        )
+    return result
+
+
+def _pcs(value: object, key: str) -> tuple[int, ...]:
+    values: Sequence[object] = cast(list[object], value) if isinstance(value, list) else [value]
+    return tuple(_integer(v, f"{key}: a pc") for v in values)
+
+
+def _integer(value: object, key: str, low: int = 0) -> int:
+    if type(value) is not int or not low <= value < 1 << 48:
+        _fail(key, "an integer")
+    return value
+
+
+def _checked(value: Any, kind: type, key: str) -> Any:
+    if not isinstance(value, kind):
+        _fail(key, {list: "a list", dict: "an object", str: "a text"}[kind])
+    return value
+
+
+def _fail(key: str, expected: str) -> NoReturn:
+    raise HeatcError(
+        f"{key}: expected {expected}",
+        place="debug.json",
+        notes=["compile the model again with this heatc"],
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

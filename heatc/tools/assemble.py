@@ -1,0 +1,110 @@
+"""
+`hdp-as`: turns the text of a program into its words.
+
+It reads what `hdp-objdump -d` prints, with or without the raw words, and what a person writes:
+one instruction a line, comments behind `#`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from heatc.backends.hdp.container import program_bytes
+from heatc.errors import HeatcError
+from heatc.isa.words import Inst, from_text
+from heatc.tools.diagnostics import ToolParser, atomic_write, from_os_error, run_tool
+
+PROG = "hdp-as"
+
+_LARGEST_TEXT = 256 << 20
+_MOST_ERRORS = 20
+
+_LABEL = re.compile(r"\s*\d+:\s*")
+_RAW_WORD = re.compile(r"[0-9a-f]{32}\s+")
+_HEADING = re.compile(r".*:\s+format hdp \d+|Disassembly of section program\.bin:|\.\.\.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `hdp-as`."""
+    return run_tool(_run, argv, PROG)
+
+
+def _run(argv: Sequence[str]) -> None:
+    parser = ToolParser(PROG, "turns the text of a program into a program.bin")
+    parser.add_argument("input", metavar="FILE", help="the text, - for standard input")
+    parser.add_argument("-o", dest="output", metavar="FILE", required=True, help="the program.bin")
+    args = parser.parse_args(argv)
+    with atomic_write(args.output) as stream:
+        stream.write(program_bytes(assemble(*_read(args.input))))
+
+
+def _read(path: str) -> tuple[str, str]:
+    """The text of the input and its name for messages."""
+    name = "<stdin>" if path == "-" else path
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read(_LARGEST_TEXT + 1)
+        else:
+            with open(Path(path), "rb") as stream:
+                data = stream.read(_LARGEST_TEXT + 1)
+    except (OSError, ValueError) as error:
+        os_error = error if isinstance(error, OSError) else OSError(None, str(error))
+        raise from_os_error(os_error, name, "read") from error
+    if len(data) > _LARGEST_TEXT:
+        raise HeatcError(f"the text has more than {_LARGEST_TEXT >> 20} MiB", place=name)
+    try:
+        return data.decode(), name
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"expected text: byte 0x{data[error.start]:02x} is not UTF-8"
+        note = "hdp-objdump -d prints the text of a program"
+        raise HeatcError(message, place=f"{name}:{line}", notes=[note]) from error
+
+
+def assemble(text: str, name: str = "<text>") -> list[Inst]:
+    """
+    The instructions of a text. All wrong lines are reported together.
+
+    Empty lines, comments (`#`, and `;` at the start of a line), the headings of `hdp-objdump`,
+    the numbers and the raw words in front of instructions are skipped.
+    """
+    program: list[Inst] = []
+    errors: list[tuple[int, HeatcError]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        code = _code(line)
+        if not code:
+            continue
+        try:
+            program.append(from_text(code))
+        except HeatcError as error:
+            errors.append((number, error))
+    if errors:
+        raise _together(errors, name)
+    return program
+
+
+def _code(line: str) -> str:
+    """The instruction of a line, without what is printed around it."""
+    code = line.partition("#")[0].strip()
+    if not code or code.startswith(";") or _HEADING.fullmatch(code):
+        return ""
+    label = _LABEL.match(code)
+    code = code[label.end() :] if label else code
+    word = _RAW_WORD.match(code)
+    return code[word.end() :] if word else code
+
+
+def _together(errors: Sequence[tuple[int, HeatcError]], name: str) -> HeatcError:
+    (line, first), *others = errors
+    notes = list(first.notes)
+    notes += [f"{name}:{number}: {error.message}" for number, error in others[: _MOST_ERRORS - 1]]
+    if others:
+        notes.append(f"{len(errors)} errors in all")
+    return HeatcError(first.message, place=f"{name}:{line}", notes=notes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
