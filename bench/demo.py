@@ -148,7 +148,7 @@ def cells(result: Result, reference: Result, mask: Array) -> list[str]:
     """One row of the table."""
     ours, theirs = embeddings(result.hidden, mask), embeddings(reference.hidden, mask)
     error = np.abs(result.hidden - reference.hidden)[mask.astype(bool)].max()
-    blocks, heads = kept(result.run)
+    blocks, heads = kept(result.run, mask.sum(1))
     return [
         result.name,
         *(f"{cosine(ours[a], ours[b]):.4f}" for a, b in PAIRS),
@@ -163,9 +163,15 @@ def cells(result: Result, reference: Result, mask: Array) -> list[str]:
     ]
 
 
-def kept(run: Run | None) -> tuple[str, str]:
+def kept(run: Run | None, lengths: Array) -> tuple[str, str]:
     """Shares of kept blocks and heads, "" where nothing decides about them."""
-    raise NotImplementedError
+    layers = run.layers if run else {}
+    masks = [value for name, value in layers.items() if name.startswith("mask/")]
+    gates = [value for name, value in layers.items() if name.startswith("gate/")]
+    real = ((lengths + 1) // 2) ** 2 * (masks[0].shape[1] if masks else 0)
+    blocks = f"{sum(m.sum() for m in masks) / (real.sum() * len(masks)):.0%}" if masks else ""
+    heads = f"{np.mean([g.mean() for g in gates]):.0%}" if gates else ""
+    return blocks, heads
 
 
 if __name__ == "__main__":

@@ -225,57 +225,102 @@ def paper_part(bench: Bench) -> Part:
 
 
 def agreement(bench: Bench, texts: Sequence[str], rho_b: float, tau_h: float) -> Agreement:
-    """Compares the program of one setting with the oracle on all texts, in batches of 8."""
+    """Compares the program of one setting with the oracle on all texts."""
     inputs = data.encode(texts, LENGTH)
-    size = min(8, len(texts))
+    shapes = next(batches(inputs, min(8, len(texts))))
     name = f"paper_{rho_b}_{tau_h}.hdp"
-    program = bench.compiled(name, next(batches(inputs, size)), *programs.paper(rho_b, tau_h))
+    program = bench.compiled(name, shapes, *programs.paper(rho_b, tau_h))
+    run = run_hdp(program, inputs, layers=True)
     rule = oracle.Rule("paper", rho_b, tau_h)
-    model = oracle.load(bench.model, programs.points(program), rule)
-    rows = data.token_ids(texts, LENGTH)
-    traces: list[oracle.Trace] = []
-    differences: list[str] = []
-    for start, batch in zip(range(0, len(rows), size), batches(inputs, size)):
-        run = run_hdp(program, batch, layers=True)
-        for offset, ids in enumerate(rows[start : start + size]):
-            trace = model(ids, range(len(ids)), [0] * len(ids))
-            traces.append(trace)
-            differences.append(difference(run, batch["attention_mask"], offset, trace))
+    traces, differences = compare(run, inputs, programs.points(program), bench.model, rule)
     blocks, heads, touched = pruned_shares(traces)
     first = next((f"sentence {i}: {d}" for i, d in enumerate(differences) if d), "")
-    return Agreement(differences.count(""), len(rows), blocks, heads, touched, first)
+    return Agreement(differences.count(""), len(traces), blocks, heads, touched, first)
 
 
-def pruned_shares(traces: Sequence[oracle.Trace]) -> tuple[float, float, int]:
-    """Shares of pruned blocks and heads, and the number of sentences with a pruned head."""
-    blocks: list[Array] = []
-    heads: list[Array] = []
-    touched = 0
-    for trace in traces:
-        gates = [
-            attention.heads.numpy() for attention in trace.attentions if attention.heads is not None
-        ]
-        touched += any(not gate.all() for gate in gates)
-        heads += gates
-        blocks += [a.blocks.numpy().ravel() for a in trace.attentions if a.blocks is not None]
-    return (
-        1 - float(np.concatenate(blocks).mean()),
-        1 - float(np.concatenate(heads).mean()),
-        touched,
-    )
+def compare(
+    run: Run, inputs: Mapping[str, Array], points: Mapping[str, int], model: Path, rule: oracle.Rule
+) -> tuple[list[oracle.Trace], list[str]]:
+    """
+    Runs the oracle on every sentence of a run and compares the two, bit for bit.
+
+    Args:
+        run: `hdp-run --layers`.
+        inputs: what it was given, each (N, S); padding anywhere.
+        points: the binary points of the program.
+        model: the folder of the model.
+        rule: the rule of the program.
+
+    Returns:
+        The oracle's traces, and for each sentence the first difference ("" if there is none).
+    """
+    encoder = oracle.load(model, points, rule)
+    masks: Array = inputs["attention_mask"].astype(bool)
+    places = inputs.get("position_ids", np.broadcast_to(np.arange(masks.shape[1]), masks.shape))
+    types = inputs.get("token_type_ids", np.zeros_like(places))
+    traces: list[oracle.Trace] = []
+    differences: list[str] = []
+    start = 0
+    for row, mask in enumerate(masks):
+        ids, where, kinds = (x[row][mask].tolist() for x in (inputs["input_ids"], places, types))
+        trace = encoder(ids, where, kinds)
+        tokens = slice(start, start + len(ids))
+        traces.append(trace)
+        differences.append(difference(run, row, tokens, mask, trace))
+        start = tokens.stop
+    return traces, differences
 
 
-def difference(run: Run, mask: Array, row: int, trace: oracle.Trace) -> str:
+def difference(run: Run, row: int, tokens: slice, mask: Array, trace: oracle.Trace) -> str:
     """
     The first thing in which a program's run differs from the oracle's; "" if nothing does.
 
     Args:
         run: `hdp-run` with `--layers`.
-        mask: the batch's attention mask (B, S).
         row: the sentence's place in the batch.
+        tokens: the sentence's rows in packed tensors.
+        mask: the sentence's attention mask, bool (S,).
         trace: the oracle's run of that sentence.
     """
-    raise NotImplementedError
+    base = next(name for name in trace.codes if name.endswith("layer.0.attention.self"))
+    for index, found in enumerate(trace.attentions):
+        name = base.replace("layer.0.", f"layer.{index}.")
+        if found.blocks is None or found.heads is None:
+            continue
+        blocks = np.zeros_like(run.layers[f"mask/{name}"][row])
+        number = found.blocks.shape[-1]
+        blocks[:, :number, :number] = found.blocks.numpy()
+        if not np.array_equal(blocks, run.layers[f"mask/{name}"][row]):
+            return f"mask of {name}"
+        gate = run.layers.get(f"gate/{name}", np.ones((row + 1, len(blocks)), bool))[row]
+        if not np.array_equal(found.heads.numpy(), gate):
+            return f"gate of {name}"
+    for name, codes in trace.codes.items():
+        whole = run.layers[f"codes/{name}"]
+        if "pooler." not in name and name != "classifier":
+            part = whole[tokens]
+        elif mask[0]:
+            part = whole[row : row + 1]
+        else:  # the pooler reads position 0 of the padded tensor, which is no token
+            continue
+        if not np.array_equal(codes.numpy(), part):
+            return f"codes of {name}"
+    hidden = run.outputs[HIDDEN][row]
+    if not np.array_equal(hidden[mask], trace.outputs[HIDDEN].numpy()) or hidden[~mask].any():
+        return HIDDEN
+    return ""
+
+
+def pruned_shares(traces: Sequence[oracle.Trace]) -> tuple[float, float, int]:
+    """Shares of pruned blocks and heads, and the number of sentences with a pruned head."""
+    found = [attention for trace in traces for attention in trace.attentions]
+    blocks = np.concatenate([a.blocks.numpy().ravel() for a in found if a.blocks is not None])
+    heads = np.concatenate([a.heads.numpy() for a in found if a.heads is not None])
+    touched = sum(
+        any(a.heads is not None and not bool(a.heads.all()) for a in trace.attentions)
+        for trace in traces
+    )
+    return 1 - float(blocks.mean()), 1 - float(heads.mean()), touched
 
 
 # ---- padding -----------------------------------------------------------------------------------

@@ -430,7 +430,11 @@ class Encoder:
         """Pooler and, where present, classifier on the first token's codes (1, d)."""
         dense, act = f"{self.prefix}pooler.dense", f"{self.prefix}pooler.activation"
         y = self._linear(trace, first, dense, source)
-        y = quantize(torch.tanh(dequantize(y, self.points[dense])), self.points[act])
+        value = torch.tanh(dequantize(y, self.points[dense]))
+        if act not in self.points:  # a model output: no code in between
+            trace.outputs["pooler_output"] = value[0].float()
+            return
+        y = quantize(value, self.points[act])
         trace.codes[act] = y
         trace.outputs["pooler_output"] = dequantize(y, self.points[act])[0].float()
         if "classifier.weight" in self.weights:
