@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 from xdsl.context import Context
@@ -41,8 +42,9 @@ class Options:
 
 
 def _number(value: float) -> str:
-    text = f"{value:.17f}".rstrip("0")
-    return text + "0" if text.endswith(".") else text
+    """The shortest decimal that reads back as `value`; pass options have no exponents."""
+    text = format(Decimal(repr(value)), "f")
+    return text if "." in text else f"{text}.0"
 
 
 def pipeline_text(options: Options) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from heatc.backends.hdp.container import program_bytes
 from heatc.errors import HeatcError
+from heatc.files import atomic_write, from_os_error
 from heatc.isa.words import Inst, from_text
-from heatc.tools.diagnostics import ToolParser, atomic_write, from_os_error, run_tool
+from heatc.tools.diagnostics import ToolParser, run_tool
 
 PROG = "hdp-as"
 

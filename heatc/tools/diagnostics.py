@@ -1,5 +1,5 @@
 """
-What the tools share: how they end, how they report, how they write files.
+What the tools share: how they end and how they report.
 
 A tool is two lines around its own work:
 
@@ -15,18 +15,16 @@ Whatever happens inside, the user sees one clang-style message and an exit code:
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
-import itertools
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
-from pathlib import Path
-from typing import IO, Any, Literal, NoReturn, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, NoReturn
 
 from heatc.errors import HeatcError, UsageError
+from heatc.files import from_os_error
 from heatc.version import VERSION
 
 OK = 0
@@ -125,16 +123,6 @@ def as_heatc_error(error: Exception) -> HeatcError | None:
 
         return explain(error)
     return None
-
-
-def from_os_error(error: OSError, path: str | os.PathLike[str] = "", verb: str = "") -> HeatcError:
-    """`FileNotFoundError` and the like as a message about the file."""
-    place = os.fspath(path) or (str(error.filename) if error.filename is not None else "")
-    reason = error.strerror or str(error) or type(error).__name__
-    reason = reason[:1].lower() + reason[1:]
-    # An open stream that fails, typically stdout on a full disk, does not say which it is.
-    verb = verb or ("open" if place else "read or write")
-    return HeatcError(f"cannot {verb}: {reason}", place=place)
 
 
 def _flush_stdout() -> None:
@@ -265,88 +253,3 @@ def suggest(name: str, known: Iterable[str]) -> list[str]:
     """`["did you mean 'a' or 'b'?"]` for the known names near `name`, else nothing."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return [f"did you mean {' or '.join(map(repr, near))}?"] if near else []
-
-
-# --- Files ------------------------------------------------------------------------------------
-
-_serial = itertools.count()
-
-
-@overload
-def atomic_write(
-    path: str | os.PathLike[str], mode: Literal["wb"] = "wb"
-) -> contextlib.AbstractContextManager[IO[bytes]]: ...
-
-
-@overload
-def atomic_write(
-    path: str | os.PathLike[str], mode: Literal["w"]
-) -> contextlib.AbstractContextManager[IO[str]]: ...
-
-
-def atomic_write(
-    path: str | os.PathLike[str], mode: Literal["w", "wb"] = "wb"
-) -> contextlib.AbstractContextManager[IO[Any]]:
-    """
-    A stream whose content appears at `path` when the block ends well, and never in part.
-
-    A path that can't be written is a `HeatcError`, before the block runs where that can be
-    known. Devices and pipes are written directly, a link's target is replaced, not the link.
-    """
-    return _atomic_write(path, mode)
-
-
-@contextlib.contextmanager
-def _atomic_write(
-    path: str | os.PathLike[str], mode: Literal["w", "wb"]
-) -> Generator[IO[Any], None, None]:
-    target = Path(os.path.realpath(path))
-    try:
-        _check_writable(target)
-        if target.exists() and not target.is_file():
-            with _open(target, mode) as stream:
-                yield stream
-            return
-        temporary, stream = _open_beside(target, mode)
-    except OSError as error:
-        raise from_os_error(error, path, "write") from error
-    try:
-        try:
-            yield stream
-        finally:
-            stream.close()
-        if target.exists():
-            os.chmod(temporary, target.stat().st_mode & 0o7777)
-        os.replace(temporary, target)
-    except OSError as error:
-        # A failed write names no file; an error that names one is not about the output.
-        if error.filename is not None and error.filename != str(temporary):
-            raise
-        raise from_os_error(error, path, "write") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _check_writable(target: Path) -> None:
-    # Replacing a file needs no right to write to it, only to its folder: ask for both.
-    if target.is_dir():
-        raise IsADirectoryError(None, "it is a folder")
-    if not target.parent.is_dir():
-        raise NotADirectoryError(None, f"there is no folder {str(target.parent)!r}")
-    if target.exists() and not os.access(target, os.W_OK):
-        raise PermissionError(None, "permission denied")
-
-
-def _open_beside(target: Path, mode: Literal["w", "wb"]) -> tuple[Path, IO[Any]]:
-    """A new file in the target's folder, with the rights that the user's umask gives."""
-    while True:
-        temporary = target.parent / f".heatc-{os.getpid()}-{next(_serial)}.tmp"
-        with contextlib.suppress(FileExistsError):
-            return temporary, _open(temporary, "x" if mode == "w" else "xb")
-
-
-def _open(path: Path, mode: str) -> IO[Any]:
-    if "b" in mode:
-        return open(path, mode)
-    return open(path, mode, encoding="utf-8", newline="\n")

@@ -23,7 +23,7 @@ from xdsl.utils.lexer import Input
 from xdsl.utils.mlir_lexer import MLIRLexer
 
 from heatc.errors import HeatcError
-from heatc.tools.diagnostics import from_os_error
+from heatc.files import from_os_error
 from heatc.tools.ir_errors import explain
 
 _OTHER_FORMATS = {

@@ -142,7 +142,7 @@ def _blocks(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 @dataclass
 class KeyPadding:
-    """What a mask was proven to be: key padding from `mask` (B, S), or, with None, no mask at all."""
+    """What a mask was proven to be: key padding from `mask` (B, S), or no mask at all (None)."""
 
     mask: SSAValue | None
 

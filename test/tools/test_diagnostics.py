@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from heatc.errors import HeatcError, UsageError, VerificationError
-from heatc.tools.diagnostics import ToolParser, atomic_write, remark, run_tool, suggest, warn
+from heatc.files import atomic_write
+from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest, warn
 
 
 def run(error: BaseException | None, *argv: str) -> int:

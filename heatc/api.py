@@ -1,0 +1,274 @@
+"""
+The compiler from Python: `heatc.compile(model, inputs)`, and what the `heatc` command runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xdsl.dialects.builtin import ModuleOp
+
+from heatc.context import HeatcContext
+from heatc.errors import HeatcError
+from heatc.files import atomic_write
+from heatc.pipeline import (
+    DumpPhases,
+    Instrument,
+    Options,
+    PrintAfter,
+    Timing,
+    build,
+    pipeline_text,
+    run_passes,
+)
+from heatc.universe import HEATC_UNIVERSE
+from heatc.weights import WeightStore
+
+if TYPE_CHECKING:
+    import torch
+
+    from heatc.capture import InputSpec
+
+
+def make_context(weights: WeightStore | None = None) -> HeatcContext:
+    """A context that knows every dialect of the project and of xDSL."""
+    from xdsl.dialects import get_all_dialects
+
+    context = HeatcContext()
+    for name, factory in {**get_all_dialects(), **HEATC_UNIVERSE.all_dialects}.items():
+        context.register_dialect(name, factory)
+    context.weights = weights
+    return context
+
+
+def parse_module(path: Path) -> ModuleOp:
+    """A module from its text; raises `HeatcError` where it is not one."""
+    from xdsl.parser import Parser
+    from xdsl.utils.exceptions import ParseError, VerifyException
+
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HeatcError(f"cannot read: {error}", place=str(path)) from None
+    try:
+        return Parser(make_context(), text, str(path)).parse_module()
+    except (ParseError, VerifyException) as error:
+        first = str(error).strip().splitlines()
+        raise HeatcError(first[-1] if first else "cannot parse", place=str(path)) from None
+
+
+class Compilation:
+    """
+    One model on its way through a pipeline: `capture`, `run`, `write`.
+
+    `seconds` has the time of every step.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        dump_phases_to: str | PathLike[str] | None = None,
+        print_ir_after: frozenset[str] = frozenset(),
+        print_ir_after_all: bool = False,
+        execute_each: bool = False,
+    ):
+        self.options = options
+        self.pipeline = pipeline_text(options)
+        self.passes = build(self.pipeline)
+        unknown = print_ir_after - set(HEATC_UNIVERSE.all_passes) - {p.name for p in self.passes}
+        if unknown:
+            raise HeatcError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
+        self.execute_each = execute_each
+        self._timing = Timing()
+        self._instruments: list[Instrument] = [self._timing]
+        if dump_phases_to is not None:
+            self._instruments.append(DumpPhases(Path(dump_phases_to)))
+        if print_ir_after or print_ir_after_all:
+            self._instruments.append(PrintAfter(print_ir_after, print_ir_after_all))
+        self._steps: list[tuple[str, float]] = []
+        self.source = ""
+        self._module: ModuleOp | None = None
+        self._weights: WeightStore | None = None
+        self._limits: dict[str, int] = {}
+
+    @property
+    def module(self) -> ModuleOp:
+        """The module as it stands."""
+        if self._module is None:
+            raise HeatcError("nothing was captured yet")
+        return self._module
+
+    @property
+    def weights(self) -> WeightStore:
+        """The weights that the module names."""
+        if self._weights is None:
+            raise HeatcError("nothing was captured yet")
+        return self._weights
+
+    @property
+    def seconds(self) -> list[tuple[str, float]]:
+        """Wall seconds of capture, every pass, and writing."""
+        head, tail = self._steps[:1], self._steps[1:]
+        return [*head, *self._timing.seconds, *tail]
+
+    def capture(
+        self,
+        model: str | PathLike[str],
+        inputs: Mapping[str, InputSpec] | None = None,
+        *,
+        weights: str | None = None,
+        trust_pickle: bool = False,
+    ) -> None:
+        """Read a model file or folder, or IR text (`.mlir`) with its `weights` file."""
+        start = time.perf_counter()
+        path = Path(model)
+        self.source = path.name
+        if path.suffix == ".mlir" and path.is_file():
+            module = parse_module(path)
+            store = WeightStore({}) if weights is None else WeightStore.open(weights)
+        else:
+            from heatc.capture import capture_path
+
+            captured = capture_path(path, inputs, trust_pickle=trust_pickle)
+            module, store = captured.module, captured.weights
+        self._adopt(module, store)
+        self._steps.append(("capture", time.perf_counter() - start))
+
+    def capture_module(
+        self, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | tuple[Any, ...]
+    ) -> None:
+        """Capture a live module on example inputs."""
+        from heatc.capture import capture_module
+
+        start = time.perf_counter()
+        self.source = type(module).__name__
+        captured = capture_module(module, inputs)
+        self._adopt(captured.module, captured.weights)
+        self._steps.append(("capture", time.perf_counter() - start))
+
+    def _adopt(self, module: ModuleOp, weights: WeightStore) -> None:
+        from heatc.execute_each import table_limits
+
+        self._module, self._weights = module, weights
+        self._limits = table_limits(module)
+
+    def run(self) -> None:
+        """Run the pipeline."""
+        instruments = list(self._instruments)
+        if self.execute_each:
+            instruments.append(self._comparison())
+        run_passes(make_context(self.weights), self.module, self.passes, instruments)
+
+    def _comparison(self) -> Instrument:
+        import sys
+
+        from heatc.execute_each import ExecuteEach, sample_inputs
+
+        def run_machine(module: ModuleOp, inputs: Mapping[str, Any]) -> dict[str, Any]:
+            from heatc.backends.hdp.emit import run_module
+
+            assert self.options.hw is not None
+            return run_module(module, inputs, self.weights, self.options.hw)
+
+        def report(line: str) -> None:
+            print(line, file=sys.stderr)
+
+        return ExecuteEach(sample_inputs(self.module), self.weights, run_machine, report)
+
+    def write(self, output: str | PathLike[str] | None, form: str) -> None:
+        """
+        Write the result in one of the forms `ir`, `asm`, `hdp`, `numpy`, atomically.
+
+        Text forms go to standard output where `output` is None or `-`.
+        """
+        start = time.perf_counter()
+        if form == "hdp":
+            assert output is not None
+            self._write_hdp(Path(output))
+        elif form == "numpy":
+            from heatc.backends.numpy.emit import emit_program
+
+            assert output is not None
+            emit_program(self.module, self.weights, Path(output))
+        else:
+            self._write_text(output, self._text(form))
+        self._steps.append((f"write {form}", time.perf_counter() - start))
+
+    def _text(self, form: str) -> str:
+        if form == "ir":
+            return f"{self.module}\n"
+        from heatc.backends.hdp.emit import assembly
+
+        return assembly(self.module)
+
+    def _write_text(self, output: str | PathLike[str] | None, text: str) -> None:
+        if output is None or str(output) == "-":
+            print(text, end="")
+            return
+        with atomic_write(output, "w") as stream:
+            stream.write(text)
+
+    def _write_hdp(self, output: Path) -> None:
+        from heatc.backends.hdp.emit import write_module
+
+        options = {
+            "pipeline": self.pipeline,
+            "hdp_rule": self.options.rule,
+            "rho_b": self.options.rho_b,
+            "tau_h": self.options.tau_h,
+            "pruned_score": self.options.pruned_score,
+        }
+        assert self.options.hw is not None
+        with atomic_write(output) as stream:
+            write_module(
+                stream,
+                self.module,
+                self.weights,
+                self.options.hw,
+                options=options,
+                source={"model": self.source},
+                limits=self._limits,
+            )
+
+
+def compile(
+    model: torch.nn.Module | str | PathLike[str],
+    inputs: Mapping[str, Any] | tuple[Any, ...] | None = None,
+    *,
+    target: str = "hdp-edge",
+    output: str | PathLike[str],
+    hdp_rule: str = "none",
+    rho_b: float = 0.0,
+    tau_h: float = 0.0,
+    pruned_score: str = "zero",
+) -> Path:
+    """
+    Compile a model to a file and return its path.
+
+    Args:
+        model: a live module in eval mode, or anything the `heatc` command takes.
+        inputs: example tensors by name for a live module, `InputSpec`s by name for a file.
+        target: `numpy`, a preset such as `hdp-edge`, or the path of a hardware description.
+        output: `x.py` for the NumPy target, `x.hdp` otherwise.
+        hdp_rule, rho_b, tau_h, pruned_score: as the command's options.
+
+    Raises:
+        HeatcError: for bad input, with what, where and what to do.
+    """
+    options = Options(None if target == "numpy" else target, hdp_rule, rho_b, tau_h, pruned_score)
+    compilation = Compilation(options)
+    if isinstance(model, str | PathLike):
+        specs: Any = inputs
+        compilation.capture(model, specs)
+    else:
+        if inputs is None:
+            raise HeatcError("a live module is captured on example inputs: give `inputs`")
+        compilation.capture_module(model, inputs)
+    compilation.run()
+    compilation.write(output, "numpy" if target == "numpy" else "hdp")
+    return Path(output)

@@ -1,0 +1,238 @@
+"""
+`--execute-each`: the module runs before and after every pass, on the same inputs.
+
+A pass that is declared exact must leave every output the same (float32 results within
+reassociation, results of the machine bit for bit). One that changes values is compared with the
+reference of its own semantics: `insert-hdp` with HDP attention written in one piece,
+`assign-fixed-point` with the real-number program, rounding being what it adds. The first pass that
+differs is named, with the layer and the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
+from xdsl.passes import ModulePass
+
+from heatc.dialects import nn
+from heatc.dialects.einsum import WeightOp
+from heatc.errors import HeatcError, VerificationError
+from heatc.interpreter import input_names, main_function, make_interpreter, output_names
+from heatc.interpreter.reference import PaperAttention, PaperRule
+from heatc.interpreter.values import load
+from heatc.passes.effect import Effect, effect_of
+from heatc.passes.insert_hdp import InsertHdpPass
+from heatc.passes.rewriting import module_path
+from heatc.pipeline import Instrument
+from heatc.weights import WeightStore
+
+Arrays = Mapping[str, NDArray[Any]]
+RunMachine = Callable[[ModuleOp, Arrays], dict[str, NDArray[Any]]]
+
+MACHINE_LEVEL = ("tile-for-hdp", "lower-to-hdp", "allocate-buffers")
+"""Passes after which a module is an instruction stream: it runs on the functional machine."""
+
+EXACT_BOUND = 2e-5
+"""Largest difference of an exact pass, relative to the largest magnitude of the value."""
+
+ROUNDING_BOUND = 0.1
+"""Largest relative difference (Euclidean) that 16-bit rounding may add to an unpruned model."""
+
+
+@dataclass
+class Snapshot:
+    """What a run computed: outputs, and the last value of every layer (real tokens only)."""
+
+    outputs: dict[str, NDArray[Any]]
+    layers: dict[str, NDArray[np.float64]]
+
+
+def table_limits(module: ModuleOp) -> dict[str, int]:
+    """For every input that indexes an embedding table: the number of rows of the table."""
+    function = main_function(module)
+    names = dict(zip(function.body.block.args, input_names(function)))
+    limits: dict[str, int] = {}
+    for op in function.body.block.ops:
+        if isinstance(op, nn.EmbeddingOp) and op.ids in names:
+            rows = nn.shape_of(op.table)[0]
+            name = names[op.ids]  # pyright: ignore[reportArgumentType]
+            limits[name] = min(rows, limits.get(name, rows))
+    return limits
+
+
+def sample_inputs(module: ModuleOp, seed: int = 0) -> dict[str, NDArray[np.int64]]:
+    """
+    Random inputs for a captured module: ids within their tables, masks with padding at the end.
+
+    Every sequence keeps at least one token; an input that indexes no table is taken for a mask.
+    """
+    rng = np.random.default_rng(seed)
+    limits = table_limits(module)
+    function = main_function(module)
+    inputs: dict[str, NDArray[np.int64]] = {}
+    for name, argument in zip(input_names(function), function.body.block.args):
+        shape = nn.shape_of(argument)
+        if name in limits:
+            inputs[name] = rng.integers(0, limits[name], shape)
+            continue
+        lengths = rng.integers((shape[-1] + 1) // 2, shape[-1] + 1, (*shape[:-1], 1))
+        inputs[name] = (np.arange(shape[-1]) < lengths).astype(np.int64)
+    return inputs
+
+
+class ExecuteEach(Instrument):
+    """Compares every pass with what came before it; `report` gets one line a pass."""
+
+    def __init__(
+        self,
+        inputs: Arrays,
+        weights: WeightStore,
+        run_machine: RunMachine,
+        report: Callable[[str], None],
+    ):
+        self.inputs = inputs
+        self.weights = weights
+        self.run_machine = run_machine
+        self.report = report
+        self._previous: Snapshot | None = None
+        self._expected: Snapshot | None = None
+
+    def before(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Run what the pass starts from, under the pass's own semantics if it has one."""
+        if self._previous is None:
+            self._previous = self._run(module)
+        self._expected = self._previous
+        if isinstance(pass_, InsertHdpPass) and pass_.rule == "paper":
+            rule = PaperRule(pass_.rho_b, pass_.tau_h, pass_.pruned_score)
+            self._expected = self._run(module, PaperAttention(rule))
+
+    def after(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Run the result and compare; `VerificationError` at the first difference."""
+        expected = self._expected
+        assert expected is not None
+        if pass_.name in MACHINE_LEVEL:
+            actual = Snapshot(self.run_machine(module, self.inputs), {})
+            self._compare_exactly(pass_, expected, actual)
+        elif pass_.name == "assign-fixed-point":
+            actual = self._run(module)
+            self._report_rounding(pass_, expected, actual)
+        else:
+            actual = self._run(module)
+            self._compare(pass_, expected, actual)
+        self._previous = actual
+
+    def _run(self, module: ModuleOp, override: PaperAttention | None = None) -> Snapshot:
+        recorder = _Recorder(self.inputs.get("attention_mask"))
+        interpreter = make_interpreter(module, self.weights, recorder.observe)
+        if override is not None:
+            interpreter.register_implementations(override, override=True)
+        function = main_function(module)
+        names = input_names(function)
+        missing = [n for n in names if n not in self.inputs]
+        if missing:
+            raise HeatcError(f"--execute-each has no input named {missing[0]!r}")
+        arguments = tuple(np.asarray(self.inputs[n]) for n in names)
+        results = interpreter.call_op("main", arguments)
+        return Snapshot(dict(zip(output_names(function), results)), recorder.layers)
+
+    def _compare(self, pass_: ModulePass, expected: Snapshot, actual: Snapshot) -> None:
+        for layer, value in expected.layers.items():
+            other = actual.layers.get(layer)
+            if other is None or other.shape != value.shape:
+                continue
+            self._check(pass_, f"layer {layer}", value, other)
+        error = 0.0
+        for name, value in expected.outputs.items():
+            value, other = _real_rows(self.inputs, value, actual.outputs[name])
+            error = max(error, self._check(pass_, f"output {name}", value, other))
+        self.report(f"{pass_.name}: {effect_of(pass_)}, max difference {error:.3g}")
+
+    def _check(
+        self, pass_: ModulePass, what: str, expected: NDArray[Any], actual: NDArray[Any]
+    ) -> float:
+        scale = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
+        error = float(np.abs(expected - actual).max(initial=0.0))
+        if not error <= EXACT_BOUND * scale:
+            raise VerificationError(
+                f"pass '{pass_.name}' changed {what}: max difference {error:.3g} "
+                f"at magnitude {scale:.3g}",
+                place="--execute-each",
+                notes=[f"allowed is {EXACT_BOUND:g} of the magnitude ({effect_of(pass_)} pass)"],
+            )
+        return error
+
+    def _compare_exactly(self, pass_: ModulePass, expected: Snapshot, actual: Snapshot) -> None:
+        for name, value in expected.outputs.items():
+            other = actual.outputs[name]
+            differing = int(np.count_nonzero(value != other))
+            if differing:
+                raise VerificationError(
+                    f"pass '{pass_.name}' changed output {name}: "
+                    f"{differing} of {value.size} values differ",
+                    place="--execute-each",
+                )
+        self.report(f"{pass_.name}: exact, bit-identical")
+
+    def _report_rounding(self, pass_: ModulePass, expected: Snapshot, actual: Snapshot) -> None:
+        worst = 0.0
+        for name, value in expected.outputs.items():
+            value, other = _real_rows(self.inputs, value, actual.outputs[name])
+            if not np.isfinite(other).all():
+                raise VerificationError(
+                    f"pass '{pass_.name}' made output {name} not finite", place="--execute-each"
+                )
+            size = max(float(np.linalg.norm(value)), 1e-6)
+            worst = max(worst, float(np.linalg.norm(value - other)) / size)
+        pruned = any("block_mask" in op for op in _op_names(actual))
+        bound = ROUNDING_BOUND if not pruned else float("inf")
+        if worst > bound:
+            raise VerificationError(
+                f"pass '{pass_.name}': rounding changed the outputs by {worst:.3g}, "
+                f"more than {bound:g} of their size",
+                place="--execute-each",
+            )
+        self.report(f"{pass_.name}: {Effect.CHANGES_VALUES}, relative difference {worst:.3g}")
+
+
+def _op_names(snapshot: Snapshot) -> Sequence[str]:
+    return [key for key in snapshot.layers if key.startswith("attn.block_mask")]
+
+
+class _Recorder:
+    """Keeps the last value of every module path, rows of real tokens only."""
+
+    def __init__(self, mask: NDArray[Any] | None) -> None:
+        self.layers: dict[str, NDArray[np.float64]] = {}
+        self._mask = mask
+
+    def observe(self, op: Operation, results: Sequence[Any]) -> None:
+        """Called after every op with its results."""
+        if len(results) != 1:
+            return
+        (result,) = results
+        if not isinstance(result, np.ndarray) or isinstance(op, WeightOp):
+            return
+        path = module_path(op)
+        if op.name == "attn.block_mask":
+            self.layers[f"attn.block_mask {path}"] = result.astype(np.float64)
+            return
+        if path and op.name in ("nn.layer_norm", "nn.gelu", "nn.tanh"):
+            value = load(result, op.results[0]).astype(np.float64)
+            padded = self._mask is not None and value.shape[:2] == self._mask.shape
+            self.layers[path] = value[self._mask != 0] if padded else value
+
+
+def _real_rows(
+    inputs: Arrays, expected: NDArray[Any], actual: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both outputs at real tokens, where the first axes are those of the attention mask."""
+    mask = inputs.get("attention_mask")
+    if mask is None or expected.shape[: mask.ndim] != mask.shape:
+        return expected, actual
+    return expected[mask != 0], actual[mask != 0]

@@ -1,0 +1,206 @@
+"""
+`heatc`: compiles a trained PyTorch transformer.
+
+    heatc model.pt2 -o prog.hdp                    an HDP program for hdp-edge
+    heatc model_folder -o prog.py                  a NumPy program and its weights
+    heatc model.pt2 --hdp-rule paper -o prog.hdp   attention pruned at run time
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from heatc.errors import HeatcError, UsageError
+from heatc.tools.diagnostics import ToolParser, run_tool, suggest
+
+PROG = "heatc"
+SUFFIXES = {".hdp": "hdp", ".py": "numpy", ".mlir": "ir", ".s": "asm"}
+FORMS = ("ir", "asm", "hdp", "numpy")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `heatc`."""
+    return run_tool(_run, argv, PROG)
+
+
+def _parser() -> ToolParser:
+    parser = ToolParser(PROG, (__doc__ or "").strip())
+    add = parser.add_argument
+    add("model", metavar="MODEL", nargs="?", help="torch.export archive, Hugging Face folder, ...")
+    add("-o", dest="output", metavar="FILE", help="the suffix says the form: .hdp .py .mlir .s")
+    add("--target", metavar="NAME", help="hdp-edge (default), hdp-server or numpy")
+    add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
+    add("--emit", choices=FORMS, help="the form of the output, whatever its suffix")
+    add("--inputs", metavar="SPEC", help='e.g. "input_ids=1x128:i64,attention_mask=1x128:i64"')
+    add("--weights", metavar="FILE", help="safetensors file of the weights of an .mlir MODEL")
+    add("--trust-pickle", action="store_true", help="unpickle MODEL: runs code that it contains")
+    add("-O", dest="level", type=int, choices=range(4), default=2, help="0..3, default 2")
+    hdp = parser.add_argument_group("attention pruning (HDP targets)")
+    add = hdp.add_argument
+    add("--hdp-rule", choices=("none", "paper"), help="pruning rule, default none")
+    add("--rho-b", type=float, default=0.0, metavar="X", help="block ratio in (-1, 1), default 0")
+    add("--tau-h", type=float, default=0.0, metavar="X", help="head threshold, default 0: no gate")
+    add(
+        "--pruned-score",
+        choices=("zero", "neginf", "int", "mean"),
+        default="zero",
+        help="what a pruned score becomes, default zero",
+    )
+    debug = parser.add_argument_group("looking inside")
+    add = debug.add_argument
+    add("--dump-phases-to", metavar="DIR", help="write the IR after every pass")
+    add("--print-ir-after", metavar="PASS", action="append", default=[], help="to stderr")
+    add("--print-ir-after-all", action="store_true", help="to stderr")
+    add("--execute-each", action="store_true", help="run before and after every pass and compare")
+    add("--timing", action="store_true", help="seconds of every step, to stderr")
+    add("--dump-pass-pipeline", action="store_true", help="print the pipeline and stop")
+    add("--list-passes", action="store_true", help="print the passes and stop")
+    add("--list-targets", action="store_true", help="print the targets and stop")
+    add("--print-hw", metavar="NAME", help="print a resolved hardware description and stop")
+    return parser
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if _answer(arguments):
+        return 0
+    if arguments.model is None:
+        raise UsageError("no MODEL given", notes=[f"see {PROG} --help"])
+    return _compile(arguments)
+
+
+def _answer(arguments: argparse.Namespace) -> bool:
+    """Print what was asked for instead of a compilation; False where nothing was."""
+    if arguments.print_hw:
+        from heatc.hardware import load_hardware, render
+
+        print(render(load_hardware(arguments.print_hw)), end="")
+    elif arguments.list_targets:
+        from heatc.hardware import preset_names
+
+        print("\n".join((*preset_names(), "numpy")))
+    elif arguments.list_passes:
+        from heatc.universe import HEATC_UNIVERSE
+
+        print("\n".join(HEATC_UNIVERSE.all_passes))
+    elif arguments.dump_pass_pipeline:
+        from heatc.pipeline import pipeline_text
+
+        print(pipeline_text(_options(arguments, _form(arguments))))
+    else:
+        return False
+    return True
+
+
+def _form(arguments: argparse.Namespace) -> str:
+    """The form of the output, from --emit, the suffix of -o, and the target."""
+    if arguments.emit:
+        return arguments.emit
+    if arguments.output is None or arguments.output == "-":
+        return "numpy" if arguments.target == "numpy" else "hdp"
+    suffix = Path(arguments.output).suffix
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"cannot tell the form of {arguments.output!r} by its suffix {suffix!r}",
+            place="-o",
+            notes=[f"use one of {', '.join(SUFFIXES)}, or --emit={'|'.join(FORMS)}"],
+        )
+    return SUFFIXES[suffix]
+
+
+def _hardware_name(arguments: argparse.Namespace, form: str) -> str | None:
+    """The preset or file of an HDP target, None for NumPy; checked before any model is read."""
+    from heatc.hardware import load_hardware, preset_names
+
+    if arguments.hw is not None and arguments.target is not None:
+        raise UsageError("--hw and --target both name the machine", notes=["give one of them"])
+    targets = (*preset_names(), "numpy")
+    if arguments.target is not None and arguments.target not in targets:
+        raise UsageError(
+            f"unknown target {arguments.target!r}",
+            place="--target",
+            notes=[*suggest(arguments.target, targets), f"targets: {', '.join(targets)}"],
+        )
+    is_numpy = arguments.target == "numpy" or (
+        form == "numpy" and arguments.target is None and arguments.hw is None
+    )
+    if is_numpy != (form == "numpy") and form != "ir":
+        raise UsageError(f"target {arguments.target or arguments.hw!r} has no form {form!r}")
+    if is_numpy:
+        return None
+    name = arguments.hw or arguments.target or "hdp-edge"
+    load_hardware(name)
+    return name
+
+
+def _options(arguments: argparse.Namespace, form: str):  # noqa: ANN202
+    from heatc.pipeline import Options
+
+    hardware = _hardware_name(arguments, form)
+    if hardware is None and arguments.hdp_rule not in (None, "none"):
+        raise UsageError(
+            f"--hdp-rule={arguments.hdp_rule} is for HDP targets, the target is numpy",
+            notes=["the NumPy program computes dense attention"],
+        )
+    if not -1.0 < arguments.rho_b < 1.0:
+        raise UsageError(f"{arguments.rho_b} is outside (-1, 1)", place="--rho-b")
+    if arguments.tau_h != arguments.tau_h or abs(arguments.tau_h) == float("inf"):
+        raise UsageError(f"{arguments.tau_h} is not a threshold", place="--tau-h")
+    return Options(
+        hw=hardware,
+        rule=arguments.hdp_rule or "none",
+        rho_b=arguments.rho_b,
+        tau_h=arguments.tau_h,
+        pruned_score=arguments.pruned_score,
+        level=arguments.level,
+    )
+
+
+def _compile(arguments: argparse.Namespace) -> int:
+    form = _form(arguments)
+    options = _options(arguments, form)
+    _check_output(arguments, form)
+    # Imports of the compiler proper: only once the options are known to be good.
+    from heatc.api import Compilation
+    from heatc.capture import parse_inputs
+    from heatc.tools.diagnostics import remark
+
+    inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
+    if options.hw is not None and arguments.hdp_rule is None:
+        remark("attention is not pruned: --hdp-rule is none by default", place=PROG)
+    compilation = Compilation(
+        options,
+        dump_phases_to=arguments.dump_phases_to,
+        print_ir_after=frozenset(
+            n.strip() for names in arguments.print_ir_after for n in names.split(",")
+        ),
+        print_ir_after_all=arguments.print_ir_after_all,
+        execute_each=arguments.execute_each,
+    )
+    compilation.capture(
+        arguments.model, inputs, weights=arguments.weights, trust_pickle=arguments.trust_pickle
+    )
+    compilation.run()
+    compilation.write(arguments.output, form)
+    if arguments.timing:
+        for name, seconds in compilation.seconds:
+            print(f"{seconds * 1e3:10.1f} ms  {name}", file=sys.stderr)
+    return 0
+
+
+def _check_output(arguments: argparse.Namespace, form: str) -> None:
+    """Refuse an output that cannot be written before the work, not after it."""
+    from heatc.files import check_writable
+
+    if arguments.output in (None, "-"):
+        if form in ("hdp", "numpy"):
+            raise UsageError(f"the form {form!r} needs a file", place="-o")
+        return
+    model = Path(arguments.model)
+    if model.exists() and Path(arguments.output).exists() and model.samefile(arguments.output):
+        raise HeatcError("the output would overwrite the model", place=arguments.output)
+    check_writable(arguments.output)
