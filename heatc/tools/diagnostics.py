@@ -15,6 +15,7 @@ Whatever happens inside, the user sees one clang-style message and an exit code:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
 import re
