@@ -1,0 +1,174 @@
+"""
+What the core engines compute, as array functions without machine state.
+
+Operands are (P, m, n) arrays with P = 1 or the number of cores at work. Products are float64 BLAS
+calls that are exact: operands have at most 16 bits, so 2**23 terms stay below 2**53.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp.state import Trap
+from heatc.fixed_point import Codes, Reals, limits
+from heatc.isa import units
+from heatc.isa.table import BLOCK
+from heatc.isa.units import Mask
+
+WIDTHS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "acc": 48}
+"""Bits of integer elements."""
+
+_EXACT = 2.0**53
+
+
+def product(a: Reals, b: Reals, transposed: bool) -> Reals:
+    """a b or a b^T of (P, m, k) and (P, k, n) or (P, n, k); one GEMM where an operand is shared."""
+    if a.shape[0] == 1 and b.shape[0] > 1:
+        return _shared_left(a[0], b, transposed)
+    if transposed:
+        b = b.swapaxes(1, 2)
+    if b.shape[0] == 1:
+        cores, m, k = a.shape
+        return (a.reshape(cores * m, k) @ b[0]).reshape(cores, m, b.shape[2])
+    return np.matmul(a, b)
+
+
+def _shared_left(a: Reals, b: Reals, transposed: bool) -> Reals:
+    cores = b.shape[0]
+    if transposed:
+        flat = a @ b.reshape(cores * b.shape[1], b.shape[2]).T
+    else:
+        flat = a @ b.transpose(1, 0, 2).reshape(b.shape[1], cores * b.shape[2])
+    return flat.reshape(a.shape[0], cores, -1).transpose(1, 0, 2)
+
+
+def requantise(values: Reals, shift: int, width: int) -> tuple[Reals, int]:
+    """`values * 2**-shift` rounded half to even in `width` bits, and how many saturated."""
+    codes = values * 2.0**-shift
+    np.rint(codes, out=codes)
+    return saturate(codes, width)
+
+
+def saturate(codes: Reals, width: int) -> tuple[Reals, int]:
+    """Clip integers in place to `width` bits and count what was clipped."""
+    low, high = limits(width)
+    if codes.size == 0 or (codes.min() >= low and codes.max() <= high):
+        return codes, 0
+    outside = int(np.count_nonzero((codes < low) | (codes > high)))
+    return np.clip(codes, low, high, out=codes), outside
+
+
+def split(codes: NDArray[np.int16], point: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Integer and fraction part of int16 codes, truncated toward zero; point >= 0."""
+    wide = codes.astype(np.int32)
+    point = min(point, 16)
+    integer = (wide + ((wide < 0) * ((1 << point) - 1))) >> point
+    return integer.astype(np.int16), (wide - (integer << point)).astype(np.int16)
+
+
+def block_sums(values: Reals) -> Reals:
+    """Sums of magnitudes over 2x2 blocks, partial at odd ends: (P, m, n) -> (P, m / 2, n / 2)."""
+    sizes = np.abs(values)
+    rows, columns = sizes.shape[1:]
+    if rows % 2 or columns % 2:
+        sizes = np.pad(sizes, ((0, 0), (0, rows % 2), (0, columns % 2)))
+    sizes = sizes[:, 0::2] + sizes[:, 1::2]
+    return sizes[:, :, 0::2] + sizes[:, :, 1::2]
+
+
+def group_peaks(values: Codes, rows: int) -> Codes:
+    """(P, block rows) -> (P,): the greatest value of each fold of `rows` query rows, summed."""
+    group = max(1, rows // BLOCK[0])
+    cores, count = values.shape
+    groups = -(-count // group)
+    padded = np.pad(values, ((0, 0), (0, groups * group - count)))
+    return padded.reshape(cores, groups, group).max(axis=2, initial=0).sum(axis=1)
+
+
+def kept_keys(blocks: Mask, columns: int) -> Codes:
+    """(P, block rows): kept key columns of each block row; the last block may be partial."""
+    keys = blocks.sum(axis=2, dtype=np.int64) * BLOCK[1]
+    if columns % BLOCK[1]:
+        keys -= blocks[:, :, -1]
+    return keys
+
+
+class MergePoints(units.Points):
+    """Binary points of the adder's operands and its result."""
+
+    @property
+    def fine(self) -> int:
+        """The finest point of the operands."""
+        return max(self.q, self.k, 0)
+
+
+def merge(
+    parts: tuple[Reals, Reals, Reals],
+    kept: Mask,
+    points: MergePoints,
+    pruned: str,
+    mean: Reals | None,
+) -> tuple[NDArray[np.int32], int]:
+    """
+    The adder on (P, m, n) parts (integer scores and both fraction products), int32 codes.
+
+    Bit for bit `units.merge_scores`, in float64 where that is exact. `mean` (P, m, 1) is what
+    pruned scores become under `mean`.
+    """
+    integer, by_q, by_k = parts
+    bound = _merge_bound(parts, points)
+    if bound >= _EXACT:
+        return _merge_wide(parts, kept, points, pruned, mean, bound)
+    score = integer * 2.0**points.score
+    rest = np.rint(score) if pruned == "int" and points.score < 0 else score
+    merged = score + by_q * 2.0 ** (points.score - points.q)
+    merged += by_k * 2.0 ** (points.score - points.k)
+    np.rint(merged, out=merged)
+    if pruned in ("zero", "neginf"):
+        merged *= kept
+    else:
+        other = rest if pruned == "int" else cast(Reals, mean)
+        merged = np.where(kept, merged, other)
+    codes, saturated = saturate(merged, 32)
+    result = codes.astype(np.int32)
+    if pruned == "neginf":
+        result[~kept] = units.EXCLUDED
+    return result, saturated
+
+
+def _merge_bound(parts: tuple[Reals, Reals, Reals], points: MergePoints) -> float:
+    shifts = (points.fine, points.fine - points.q, points.fine - points.k)
+    return sum(_peak(part) * 2.0**shift for part, shift in zip(parts, shifts))
+
+
+def _peak(values: Reals) -> float:
+    return max(float(values.max()), -float(values.min())) if values.size else 0.0
+
+
+def _merge_wide(
+    parts: tuple[Reals, Reals, Reals],
+    kept: Mask,
+    points: MergePoints,
+    pruned: str,
+    mean: Reals | None,
+    bound: float,
+) -> tuple[NDArray[np.int32], int]:
+    if max(bound, _peak(parts[0]) * 2.0**points.score) >= 2.0**62:
+        raise Trap("the sum of the parts exceeds the adder's 63 bits")
+    integer, by_q, by_k = (part.astype(np.int64) for part in parts)
+    rule = "zero" if pruned == "mean" else pruned
+    codes, saturated = units.merge_scores(integer, by_q, by_k, kept, rule, points)
+    if pruned == "mean":
+        filled, more = saturate(np.where(kept, 0.0, cast(Reals, mean)), 32)
+        codes, saturated = np.where(kept, codes, filled.astype(np.int64)), saturated + more
+    return codes.astype(np.int32), saturated
+
+
+def pruned_mean(integer: Reals, kept: Mask, point: int) -> Reals:
+    """(P, m, 1): the mean of each row's pruned integer scores, rounded half to even at `point`."""
+    count = np.maximum(np.count_nonzero(~kept, axis=-1), 1)
+    total = np.where(kept, 0, integer).sum(axis=-1)
+    return np.rint(np.ldexp(total / count, point))[..., None]

@@ -1,0 +1,147 @@
+"""Registers, loops, descriptors, tiles and the activity of cores."""
+
+from __future__ import annotations
+
+from heatc.backends.hdp.execution import Execution, executes
+from heatc.backends.hdp.state import Tensor, Tile, Trap, expect
+from heatc.errors import HeatcError, InfeasibleError
+from heatc.isa.table import DTYPES, R_BATCH, R_LENGTH, R_START, SPACES
+
+_DTYPES = tuple(DTYPES)
+_LIMIT = 1 << 63
+
+
+def _set(run: Execution, register: int, value: int) -> None:
+    expect(-_LIMIT <= value < _LIMIT, f"{value} does not fit a register")
+    if register:
+        run.state.registers[register] = value
+
+
+@executes("halt")
+def halt(run: Execution) -> int:
+    """Ends the run: the program counter goes below 0."""
+    expect(not run.loops, "a loop is open")
+    return -1
+
+
+@executes("li")
+def load_immediate(run: Execution, rd: int, imm: int) -> None:
+    _set(run, rd, imm)
+
+
+@executes("addi")
+def add_immediate(run: Execution, rd: int, ra: int, imm: int) -> None:
+    _set(run, rd, run.state.registers[ra] + imm)
+
+
+@executes("loop")
+def loop(run: Execution, r: int, bound: int, step: int, skip: int) -> int | None:
+    """The program was checked: `skip` leads behind the matching end."""
+    run.state.registers[r] = 0
+    if run.state.registers[bound] <= 0:
+        return run.pc + skip
+    run.loops.append((r, bound, step))
+    return None
+
+
+@executes("end")
+def end(run: Execution, back: int) -> int | None:
+    expect(bool(run.loops), "no loop is open")
+    r, bound, step = run.loops[-1]
+    registers = run.state.registers
+    _set(run, r, registers[r] + step)
+    if registers[r] < registers[bound]:
+        return run.pc - back + 1
+    run.loops.pop()
+    return None
+
+
+@executes("seq")
+def sequence(run: Execution, rb: int) -> None:
+    state = run.state
+    index = state.registers[rb]
+    if not 0 <= index < len(state.sequences):
+        raise Trap(f"sequence {index} is not one of {len(state.sequences)} (r{R_BATCH})")
+    state.registers[R_START], state.registers[R_LENGTH] = state.sequences[index]
+
+
+@executes("all")
+def activate_all(run: Execution) -> None:
+    run.state.activate(run.state.cores)
+    run.board.kept_at = 0
+
+
+@executes("heads")
+def heads(run: Execution, rc: int, stride: int, limit: int) -> None:
+    state = run.state
+    left = limit - state.registers[rc]
+    active = state.cores if stride == 0 else min(state.cores, max(0, -(-left // stride)))
+    state.activate(active if left > 0 else 0)
+    state.theta_head[:] = 0
+    run.board.kept_at = 0
+    run.heads_kept += state.active
+    run.heads_total += state.active
+
+
+@executes("tensor")
+def tensor(
+    run: Execution,
+    d: int,
+    space: int,
+    dtype: int,
+    base: int,
+    rows_imm: int,
+    rows_reg: int,
+    cols: int,
+) -> None:
+    rows = run.state.registers[rows_reg] if rows_reg else rows_imm
+    name, where = _DTYPES[dtype], SPACES[space]
+    expect(where != "local", "a tensor lies in dram or shared")
+    expect(name != "acc", "a tensor has no accumulators")
+    expect(base % DTYPES[name] == 0, f"base {base} is not a multiple of the element")
+    memory = run.memory if where == "dram" else run.shared
+    try:
+        data = memory.view(base, name, rows, cols)
+    except HeatcError as error:
+        raise Trap(error.message, *error.notes) from None
+    run.state.tensors[d] = Tensor(where, name, base, data, data.flags.writeable)
+
+
+@executes("window")
+def window(run: Execution, d: int, src: int, start_reg: int, rows_reg: int) -> None:
+    registers = run.state.registers
+    source, start, rows = run.state.tensor(src), registers[start_reg], registers[rows_reg]
+    if start < 0 or rows < 0 or start + rows > source.rows:
+        raise Trap(f"rows {start}..{start + rows} are outside of d{src} with {source.rows} rows")
+    run.state.tensors[d] = Tensor(
+        source.space,
+        source.dtype,
+        source.base + start * source.pitch,
+        source.data[start : start + rows],
+        source.writable,
+    )
+
+
+@executes("tile")
+def tile(run: Execution, t: int, space: int, dtype: int, address: int, nbytes: int) -> None:
+    where, state = SPACES[space], run.state
+    expect(where != "dram", "a tile lies in a buffer: local or shared")
+    bound = (
+        run.hardware.local_buffer_bytes if where == "local" else run.hardware.shared_buffer_bytes
+    )
+    if address + nbytes > bound:
+        raise Trap(
+            f"tile t{t} needs bytes {address}..{address + nbytes}, the {where} buffer has {bound}",
+            "use smaller tiles, or hardware with a larger buffer",
+            error=InfeasibleError,
+        )
+    old, new = state.tiles[t], Tile(f"t{t}", where, _DTYPES[dtype], address, nbytes)
+    run.board.declare(new, old)
+    state.tiles[t] = new
+    others = [o for o in state.tiles if o is not None and o is not new]
+    for other in others:
+        if old is not None and old in other.overlaps:
+            other.overlaps.remove(old)
+        if other.space == where and other.meets(address, address + nbytes):
+            other.overlaps.append(new)
+            new.overlaps.append(other)

@@ -1,0 +1,605 @@
+"""PE array, sparsity engine, adder and softmax unit: instructions on tiles of the live cores."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp import datapath
+from heatc.backends.hdp.execution import Execution, executes
+from heatc.backends.hdp.state import (
+    ACC_LIMIT,
+    Contents,
+    Extent,
+    MachineState,
+    Tile,
+    Times,
+    Trap,
+    expect,
+)
+from heatc.backends.hdp.timing import nonempty
+from heatc.errors import InfeasibleError
+from heatc.fixed_point import Codes, Reals
+from heatc.isa import units
+from heatc.isa.table import BLOCK, DTYPES, PRUNED_SCORES, R_LENGTH, Engine
+from heatc.isa.units import Mask
+
+_NARROW = {"i8": 128.0, "i16": 32768.0}
+"""Greatest magnitudes of the PE array's operands."""
+
+
+# --- Preconditions ----------------------------------------------------------------------------
+
+
+def _operand(state: MachineState, tile: Tile, *, whole: bool = True) -> Contents:
+    """A written operand of the PE array."""
+    expect(tile.dtype in _NARROW, f"{tile.name} is {tile.dtype}, expected i8 or i16")
+    contents = state.whole(tile) if whole else state.read(tile)
+    expect(not contents.is_mask, f"{tile.name} is a mask")
+    return contents
+
+
+def _local(tile: Tile, *dtypes: str) -> Tile:
+    expect(tile.space == "local", f"{tile.name} is not a local tile")
+    expect(tile.dtype in dtypes, f"{tile.name} is {tile.dtype}, expected {' or '.join(dtypes)}")
+    return tile
+
+
+def _distinct(*tiles: Tile) -> None:
+    expect(len({id(tile) for tile in tiles}) == len(tiles), "the tiles must be different")
+
+
+def _accumulators(state: MachineState, tile: Tile) -> Contents:
+    expect(tile.dtype == "acc", f"{tile.name} is {tile.dtype}, expected acc")
+    return state.read(tile)
+
+
+def _agree(what: str, got: object, expected: object) -> None:
+    if got != expected:
+        raise Trap(f"{what} is {got}, expected {expected}")
+
+
+def _length(state: MachineState) -> int:
+    length = state.registers[R_LENGTH]
+    expect(length >= 1, "r60, the sequence length, is not positive")
+    return length
+
+
+def _room(tile: Tile, rows: int, columns: int, *, is_mask: bool = False) -> None:
+    """Trap before anything is allocated if contents of this size do not fit."""
+    bits = -(-columns // 8) if is_mask else columns * DTYPES[tile.dtype]
+    if rows * bits > tile.capacity:
+        raise Trap(
+            f"{rows}x{columns} {'blocks' if is_mask else tile.dtype} need {rows * bits} bytes, "
+            f"{tile.name} has {tile.capacity}",
+            "give the tile more bytes, or tile the operation smaller",
+            error=InfeasibleError,
+        )
+
+
+def _even(name: str, value: int) -> int:
+    if value < 0 or value % BLOCK[0]:
+        raise Trap(f"{name} {value} does not begin a block")
+    return value
+
+
+# --- Accumulators -----------------------------------------------------------------------------
+
+
+def _bounded(values: Reals, peak: float) -> float:
+    """A bound of accumulators that fits 48 bits: measured when `peak`, a cheap one, does not."""
+    if peak < ACC_LIMIT or values.size == 0:
+        return peak
+    actual = max(float(values.max()), -float(values.min()))
+    if actual >= ACC_LIMIT:
+        raise Trap(f"an accumulator reaches {actual:.6g}, beyond 48 bits")
+    return actual
+
+
+def _accumulate(
+    state: MachineState, tile: Tile, result: Reals, bound: float, first: int, extents: Contents
+) -> None:
+    """acc := (first ? 0 : acc) + result, with the true sizes of `extents`."""
+    if not first:
+        before = _accumulators(state, tile)
+        _agree(f"shape of {tile.name}", before.array.shape[1:], result.shape[1:])
+        bound += before.peak
+        result = result + state.take(before.reals())
+    bound = _bounded(result, bound)
+    state.put(
+        tile,
+        Contents(
+            state.spread(result),
+            peak=bound,
+            rows_of=extents.rows_of,
+            columns_of=extents.columns_of,
+        ),
+    )
+
+
+def _sum(state: MachineState, values: Extent | int, each: int = 1) -> int:
+    """Sum over the live cores of a number or of (P,) numbers."""
+    if isinstance(values, int):
+        return values * each * state.live_count
+    if values.shape[0] == 1 and state.cores > 1:
+        return int(values[0]) * each * state.live_count
+    return int(values[state.select].sum()) * each
+
+
+def _by_core(state: MachineState, values: NDArray[np.int64]) -> Times:
+    """(live,) or (1,) numbers as a number, or as a (cores,) vector that is 0 elsewhere."""
+    if values.shape[0] == 1 and state.cores > 1:
+        return int(values[0])
+    full = np.zeros(state.cores, np.int64)
+    full[state.select] = values
+    return full
+
+
+def _wide(state: MachineState, values: Extent) -> Extent:
+    """(P,) numbers as (cores,)."""
+    full = np.zeros(state.cores, np.int64)
+    full[: values.shape[0]] = values
+    return full
+
+
+@executes("mm")
+def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: int) -> None:
+    state = run.state
+    target, left, right = _local(state.tile(acc), "acc"), state.tile(a), state.tile(b)
+    x, y = _operand(state, left, whole=False), _operand(state, right, whole=False)
+    depth = y.columns if b_transposed else y.rows
+    _agree(f"depth of {right.name}", depth, x.columns)
+    rows_of = x.rows_of
+    columns_of, depth_of = (y.rows_of, y.columns_of) if b_transposed else (y.columns_of, y.rows_of)
+    m, n = x.rows, y.rows if b_transposed else y.columns
+    _room(target, m, n)
+    result = datapath.product(state.take(x.reals()), state.take(y.reals()), bool(b_transposed))
+    bound = x.columns * _NARROW[left.dtype] * _NARROW[right.dtype]
+    extents = Contents(result, rows_of=rows_of, columns_of=columns_of)
+    _accumulate(state, target, result, bound, first, extents)
+    sizes = (_size(state, m, rows_of), _size(state, n, columns_of))
+    k = _size(state, x.columns, x.columns_of if depth_of is None else depth_of)
+    cycles = nonempty(run.board.cycles["mm"](m=sizes[0], n=sizes[1], k=k), *sizes, k)
+    macs = sizes[0] * sizes[1] * k
+    run.pc_macs[run.pc] += _sum_cores(state, macs)
+    reads = (left, right) if first else (left, right, target)
+    run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
+
+
+def _size(state: MachineState, size: int, extent: Extent | None) -> Times:
+    return size if extent is None else _wide(state, extent)
+
+
+def _sum_cores(state: MachineState, values: Times) -> int:
+    """Sum over the live cores of a number or of (cores,) numbers."""
+    if isinstance(values, int):
+        return values * state.live_count
+    return int(values[state.select].sum())
+
+
+# --- Drain ------------------------------------------------------------------------------------
+
+
+def _biased(
+    run: Execution, tile: Tile, bias: int, has_bias: int, bias_shift: int
+) -> tuple[Reals, Contents, tuple[Tile, ...]]:
+    """Accumulators plus bias of the live cores, and the tiles that were read."""
+    state = run.state
+    contents = _accumulators(state, tile)
+    expect(contents.complete, f"{tile.name} is not complete")
+    values = state.take(contents.reals())
+    if not has_bias:
+        return values, contents, (tile,)
+    other = state.tile(bias)
+    expect(other.dtype == "i32", f"{other.name} is {other.dtype}, expected i32")
+    row = state.read(other)
+    _agree(f"shape of {other.name}", row.array.shape[1:], (1, contents.columns))
+    addend = np.ldexp(state.take(row.reals()), bias_shift)
+    values = values + addend
+    _bounded(values, contents.peak + 2.0 ** (31 + bias_shift))
+    return values, contents, (tile, other)
+
+
+def _charge_drain(run: Execution, contents: Contents, reads: tuple[Tile, ...], *writes: Tile):
+    m = _size(run.state, contents.rows, contents.rows_of)
+    n = _size(run.state, contents.columns, contents.columns_of)
+    cycles = nonempty(run.board.cycles["drain"](m=m, n=n), m, n)
+    run.board.core(run.pc, Engine.PE, cycles, reads, writes)
+
+
+def _like(state: MachineState, array: NDArray[np.generic], contents: Contents) -> Contents:
+    """Contents for the results of the live cores, with the true sizes of `contents`."""
+    return Contents(state.spread(array), rows_of=contents.rows_of, columns_of=contents.columns_of)
+
+
+@executes("drain")
+def drain(
+    run: Execution, t: int, acc: int, bias: int, has_bias: int, bias_shift: int, shift: int
+) -> None:
+    state = run.state
+    target, source = _local(state.tile(t), "i8", "i16", "i32"), state.tile(acc)
+    values, contents, reads = _biased(run, source, bias, has_bias, bias_shift)
+    _room(target, contents.rows, contents.columns)
+    codes, saturated = datapath.requantise(values, shift, datapath.WIDTHS[target.dtype])
+    run.saturated(_live_copies(state, codes, saturated))
+    dtype = {"i8": np.int8, "i16": np.int16, "i32": np.int32}[target.dtype]
+    state.put(target, _like(state, codes.astype(dtype, order="K"), contents))
+    _charge_drain(run, contents, reads, target)
+
+
+def _live_copies(state: MachineState, array: NDArray[np.generic], count: int) -> int:
+    """A count in an array that all cores share is a count on every live core."""
+    if array.shape[0] == 1 and state.cores > 1:
+        return count * state.live_count
+    return count
+
+
+@executes("drains")
+def drain_split(
+    run: Execution,
+    ti: int,
+    tf: int,
+    acc: int,
+    bias: int,
+    has_bias: int,
+    bias_shift: int,
+    shift: int,
+    point: int,
+) -> None:
+    state = run.state
+    whole, rest = _local(state.tile(ti), "i16"), _local(state.tile(tf), "i16")
+    _distinct(whole, rest)
+    expect(point >= 0, "point is negative")
+    values, contents, reads = _biased(run, state.tile(acc), bias, has_bias, bias_shift)
+    for tile in (whole, rest):
+        _room(tile, contents.rows, contents.columns)
+    codes, saturated = datapath.requantise(values, shift, 16)
+    run.saturated(_live_copies(state, codes, saturated))
+    integer, fraction = datapath.split(codes.astype(np.int16, order="K"), point)
+    state.put(whole, _like(state, integer, contents))
+    state.put(rest, _like(state, fraction, contents))
+    _charge_drain(run, contents, reads, whole, rest)
+
+
+# --- Scores -----------------------------------------------------------------------------------
+
+
+def _columns(
+    state: MachineState, tile: Tile, shape: tuple[int, int], at: int, count: int
+) -> NDArray[np.generic] | None:
+    """
+    The array into which columns [at, at + count) of (rows, width) contents are written.
+
+    None stands for new contents (at = 0); columns come in ascending order without a gap.
+    """
+    if at == 0:
+        return None
+    contents = state.whole(tile)
+    _agree(f"shape of {tile.name}", (contents.rows, contents.columns), shape)
+    _agree(f"first unwritten column of {tile.name}", contents.filled, at)
+    expect(at + count <= shape[1], f"columns {at}..{at + count} are outside of {tile.name}")
+    return contents.array
+
+
+def _put_columns(
+    state: MachineState, tile: Tile, part: NDArray[np.generic], width: int, at: int
+) -> None:
+    """Write columns of a tile that is `width` wide on the live cores, see `_columns`."""
+    rows, count = part.shape[1:]
+    before = _columns(state, tile, (rows, width), at, count)
+    if before is None and count == width:
+        state.put(tile, Contents(state.spread(part), peak=ACC_LIMIT))
+        return
+    part = state.spread(part)
+    if before is None or before.shape[0] < part.shape[0]:
+        full = np.zeros((part.shape[0], rows, width), part.dtype)
+        if before is not None:
+            full[:, :, :at] = before[:, :, :at]
+    else:
+        full = before
+    cores = part.shape[0] if part.shape[0] > 1 else full.shape[0]
+    full[:cores, :, at : at + count] = part
+    state.put(tile, Contents(full, filled=at + count, peak=ACC_LIMIT))
+
+
+def _expect_columns(length: int, at: int, count: int) -> None:
+    _even("column", at)
+    if at + count > length:
+        raise Trap(f"columns {at}..{at + count} are outside of a sequence of {length}")
+    if count % BLOCK[1] and at + count != length:
+        raise Trap(f"{count} columns at {at} end inside a block")
+
+
+@executes("scores")
+def scores(run: Execution, a: int, q: int, k: int, theta: int, col_reg: int) -> None:
+    state = run.state
+    target, sums = _local(state.tile(a), "i32", "acc"), _local(state.tile(theta), "acc")
+    left, right = _local(state.tile(q), *_NARROW), _local(state.tile(k), *_NARROW)
+    _distinct(target, sums)
+    x, y = _operand(state, left), _operand(state, right)
+    _agree(f"depth of {right.name}", y.columns, x.columns)
+    length, at = _length(state), state.registers[col_reg]
+    _expect_columns(length, at, y.rows)
+    blocks = units.block_count(length, BLOCK[1])
+    _room(target, x.rows, length)
+    _room(sums, units.block_count(x.rows, BLOCK[0]), blocks)
+    result = datapath.product(state.take(x.reals()), state.take(y.reals()), True)
+    importance = datapath.block_sums(result)
+    _bounded(importance, 4.0 * x.columns * _NARROW[left.dtype] * _NARROW[right.dtype])
+    if target.dtype == "i32":
+        result, saturated = datapath.saturate(result, 32)
+        run.saturated(_live_copies(state, result, saturated))
+        _put_columns(state, target, result.astype(np.int32, order="C"), length, at)
+    else:
+        _put_columns(state, target, result, length, at)
+    _put_columns(state, sums, importance, blocks, at // BLOCK[1])
+    cycles = run.board.cycles["scores"](m=x.rows, n=y.rows, k=x.columns)
+    run.pc_macs[run.pc] += _sum(state, x.rows * y.rows, x.columns)
+    run.board.core(run.pc, Engine.PE, cycles, (left, right), (target, sums))
+
+
+def _blocks(
+    state: MachineState, tile: Tile, row: int, column: int, rows: int, columns: int
+) -> tuple[Mask, Mask]:
+    """
+    The live cores' mask of the scores [row, row + rows) x [column, column + columns).
+
+    Returns the blocks (P, rows / 2, columns / 2) and the scores (P, rows, columns).
+    """
+    contents = state.read(tile)
+    expect(contents.is_mask, f"{tile.name} is not a mask")
+    top, left = _even("row", row) // BLOCK[0], _even("column", column) // BLOCK[1]
+    bottom, right = -(-(row + rows) // BLOCK[0]), -(-(column + columns) // BLOCK[1])
+    if bottom > contents.filled or right > contents.columns:
+        raise Trap(
+            f"{tile.name} has {contents.filled}x{contents.columns} blocks, "
+            f"expected {bottom}x{right}"
+        )
+    if contents.expanded is None:
+        kept = np.repeat(np.repeat(cast(Mask, contents.array), BLOCK[0], 1), BLOCK[1], 2)
+        contents.expanded = kept
+    blocks = cast(Mask, contents.array)[:, top:bottom, left:right]
+    kept = contents.expanded[:, row : row + rows, column : column + columns]
+    return state.take(blocks), state.take(kept)
+
+
+@executes("frac")
+def fractions(
+    run: Execution,
+    f1: int,
+    f2: int,
+    qi: int,
+    qf: int,
+    ki: int,
+    kf: int,
+    mask: int,
+    row_reg: int,
+    col_reg: int,
+) -> None:
+    state = run.state
+    by_q, by_k = _local(state.tile(f1), "acc"), _local(state.tile(f2), "acc")
+    _distinct(by_q, by_k)
+    tiles = tuple(state.tile(index) for index in (qi, qf, ki, kf))
+    q_int, q_frac, k_int, k_frac = (_operand(state, tile) for tile in tiles)
+    _agree(f"shape of {tiles[1].name}", q_frac.array.shape[1:], q_int.array.shape[1:])
+    _agree(f"shape of {tiles[3].name}", k_frac.array.shape[1:], k_int.array.shape[1:])
+    _agree(f"depth of {tiles[2].name}", k_int.columns, q_int.columns)
+    m, n, k = q_int.rows, k_int.rows, q_int.columns
+    for tile in (by_q, by_k):
+        _room(tile, m, n)
+    selected = state.tile(mask)
+    place = (state.registers[row_reg], state.registers[col_reg])
+    blocks, kept = _blocks(state, selected, *place, m, n)
+    take = state.take
+    pairs = ((by_q, q_frac, k_int, 1, 2), (by_k, q_int, k_frac, 0, 3))
+    for target, x, y, i, j in pairs:
+        result = datapath.product(take(x.reals()), take(y.reals()), True) * kept
+        peak = _bounded(result, k * _NARROW[tiles[i].dtype] * _NARROW[tiles[j].dtype])
+        state.put(target, Contents(state.spread(result), peak=peak))
+    folds = _folds(run, blocks)
+    cycles = nonempty(run.board.cycles["frac"](folds=folds, k=k), folds)
+    scores_kept = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
+    run.pc_macs[run.pc] += 2 * k * _live_sum(state, scores_kept)
+    run.board.core(run.pc, Engine.PE, cycles, (*tiles, selected), (by_q, by_k))
+
+
+def _live_sum(state: MachineState, values: NDArray[np.int64]) -> int:
+    """Sum over the live cores of (live,) or (1,) numbers."""
+    if values.shape[0] == 1 and state.cores > 1:
+        return int(values[0]) * state.live_count
+    return int(values.sum())
+
+
+def _folds(run: Execution, blocks: Mask) -> Times:
+    """Folds of masked products: kept blocks, packed row by row."""
+    hardware = run.hardware
+    wide = max(1, hardware.pe_columns // BLOCK[1])
+    folds = -(-blocks.sum(axis=2, dtype=np.int64) // wide)
+    return _by_core(run.state, datapath.group_peaks(folds, hardware.pe_rows))
+
+
+@executes("pv")
+def values(
+    run: Execution,
+    acc: int,
+    p: int,
+    v: int,
+    mask: int,
+    row_reg: int,
+    col_reg: int,
+    first: int,
+    sparse: int,
+) -> None:
+    state = run.state
+    target, left, right = _local(state.tile(acc), "acc"), state.tile(p), state.tile(v)
+    x, y = _operand(state, left), _operand(state, right)
+    expect(x.complete, f"{left.name} is not complete")
+    at, m, n, e = state.registers[col_reg], x.rows, y.rows, y.columns
+    if at < 0 or at + n > x.columns:
+        raise Trap(f"columns {at}..{at + n} are outside of {left.name} with {x.columns}")
+    _room(target, m, e)
+    part = state.take(x.reals())[:, :, at : at + n]
+    reads: tuple[Tile, ...] = (left, right) if first else (left, right, target)
+    groups = -(-m // run.hardware.pe_rows)
+    depth: Times = n * groups
+    macs = _sum(state, m * n, e)
+    if sparse:
+        selected = state.tile(mask)
+        blocks, kept = _blocks(state, selected, state.registers[row_reg], at, m, n)
+        part = part * kept
+        keys = datapath.kept_keys(blocks, n)
+        depth = _by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows))
+        macs = e * _live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
+        reads = (*reads, selected)
+    result = datapath.product(part, state.take(y.reals()), False)
+    bound = n * _NARROW[left.dtype] * _NARROW[right.dtype]
+    _accumulate(state, target, result, bound, first, Contents(result))
+    cycles = nonempty(run.board.cycles["pv"](depth=depth, n=e), depth)
+    run.pc_macs[run.pc] += macs
+    run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
+
+
+# --- Sparsity engine --------------------------------------------------------------------------
+
+
+@executes("mask")
+def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float) -> None:
+    state = run.state
+    target, source = _local(state.tile(m), "i8"), state.tile(theta)
+    importance = _accumulators(state, source)
+    expect(importance.complete, f"{source.name} is not complete")
+    expect(np.isfinite(rho), "rho is not finite")
+    length = _length(state)
+    blocks = units.block_count(length, BLOCK[1])
+    _agree(f"width of {source.name}", importance.columns, blocks)
+    at, rows = _even("row", state.registers[row_reg]) // BLOCK[0], importance.rows
+    if at + rows > units.block_count(length, BLOCK[0]):
+        raise Trap(f"block rows {at}..{at + rows} are outside of a sequence of {length}")
+    _room(target, at + rows, blocks, is_mask=True)
+    codes = state.take(importance.reals()).astype(np.int64)
+    kept = units.block_mask(codes, rho)
+    _put_rows(state, target, kept, at)
+    totals = codes.sum(axis=(1, 2))
+    state.theta_head[state.select] += totals
+    run.blocks_total += _sum(state, rows * blocks)
+    run.blocks_kept += _live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
+    cycles = run.board.cycles["mask"](blocks=rows * blocks)
+    run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
+
+
+def _put_rows(state: MachineState, tile: Tile, kept: Mask, at: int) -> None:
+    """Append mask rows; at = 0 begins new contents."""
+    kept = cast(Mask, state.spread(kept))
+    if at:
+        before = state.read(tile)
+        expect(before.is_mask, f"{tile.name} is not a mask")
+        _agree(f"first unwritten row of {tile.name}", before.filled, at)
+        _agree(f"width of {tile.name}", before.columns, kept.shape[2])
+        upper = cast(Mask, before.array)
+        cores = max(upper.shape[0], kept.shape[0])
+        parts = [
+            np.broadcast_to(part, (cores, *part.shape[1:]))
+            if part.shape[0] == 1
+            else part[: kept.shape[0]]
+            for part in (upper, kept)
+        ]
+        kept = np.concatenate(parts, axis=1)
+    state.put(tile, Contents(kept, filled=kept.shape[1], is_mask=True))
+
+
+@executes("gate")
+def gate(run: Execution, tau: float) -> None:
+    state = run.state
+    length = _length(state)
+    expect(length < 1 << 26, "r60, the sequence length, is too large")
+    kept = units.head_gate(state.theta_head[: state.active], length, tau)
+    if state.kept is not None:
+        kept = kept & state.kept
+    before = state.live_count
+    run.board.kept_at = run.board.core(run.pc, Engine.SE, run.board.cycles["gate"](), (), ())
+    state.keep(kept)
+    run.heads_kept -= before - state.live_count
+
+
+# --- Adder and softmax ------------------------------------------------------------------------
+
+
+@executes("add")
+def add(
+    run: Execution,
+    s: int,
+    a: int,
+    f1: int,
+    f2: int,
+    mask: int,
+    row_reg: int,
+    col_reg: int,
+    pruned: int,
+    point_q: int,
+    point_k: int,
+    point_s: int,
+) -> None:
+    state = run.state
+    target, source = _local(state.tile(s), "i32"), state.tile(a)
+    tiles = (state.tile(f1), state.tile(f2))
+    expect(source.dtype in ("i32", "acc"), f"{source.name} is {source.dtype}")
+    expect(target is not source, "s and a must be different")
+    points = _points(point_q, point_k, point_s)
+    integer = state.whole(source)
+    expect(integer.complete, f"{source.name} is not complete")
+    by_q, by_k = (_accumulators(state, tile) for tile in tiles)
+    m, n = by_q.rows, by_q.columns
+    _agree(f"shape of {tiles[1].name}", (by_k.rows, by_k.columns), (m, n))
+    _agree(f"rows of {source.name}", integer.rows, m)
+    length, at = _length(state), state.registers[col_reg]
+    _agree(f"width of {source.name}", integer.columns, length)
+    _expect_columns(length, at, n)
+    _room(target, m, length)
+    selected, row = state.tile(mask), state.registers[row_reg]
+    _, kept = _blocks(state, selected, row, at, m, n)
+    whole = state.take(integer.reals())
+    rule, mean = PRUNED_SCORES[pruned], None
+    if rule == "mean":
+        _, every = _blocks(state, selected, row, 0, m, length)
+        mean = datapath.pruned_mean(whole, every, points.score)
+    parts = (
+        whole[:, :, at : at + n],
+        state.take(by_q.reals()),
+        state.take(by_k.reals()),
+    )
+    merged, saturated = datapath.merge(parts, kept, points, rule, mean)
+    run.saturated(_live_copies(state, merged, saturated))
+    _put_columns(state, target, merged, length, at)
+    cycles = run.board.cycles["add"](m=m, n=n)
+    run.board.core(run.pc, Engine.ADDER, cycles, (source, *tiles, selected), (target,))
+
+
+def _points(q: int, k: int, score: int) -> datapath.MergePoints:
+    expect(0 <= q <= 40 and 0 <= k <= 40, "point_q and point_k must be 0..40")
+    expect(-40 <= score <= 40, "point_s must be -40..40")
+    return datapath.MergePoints(q, k, score)
+
+
+@executes("softmax")
+def softmax(run: Execution, p: int, s: int, multiplier: int, shift: int, point: int) -> None:
+    state = run.state
+    target, source = _local(state.tile(p), "i16"), state.tile(s)
+    expect(source.dtype == "i32", f"{source.name} is {source.dtype}, expected i32")
+    contents = state.whole(source)
+    expect(contents.complete, f"{source.name} is not complete")
+    drop = point + shift - units.EXP_BITS
+    expect(-14 <= drop <= 62, "point + shift - 16 must be -14..62")
+    m, n = contents.rows, contents.columns
+    expect(n < 1 << 15, "rows are longer than the unit's 32767")
+    _room(target, m, n)
+    codes: Codes = state.take(contents.array).astype(np.int64)
+    if codes.size:
+        scale = units.SoftmaxScale(multiplier, shift)
+        result = units.softmax_unit(codes, point, scale).astype(np.int16)
+    else:
+        result = np.zeros(codes.shape, np.int16)
+    state.put(target, Contents(state.spread(result)))
+    cycles = run.board.cycles["softmax"](m=m, n=n)
+    run.board.core(run.pc, Engine.SOFTMAX, cycles, (source,), (target,))

@@ -1,0 +1,268 @@
+"""Transfers between tensors and tiles."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from heatc.backends.hdp.execution import Execution, executes
+from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
+from heatc.backends.hdp.state import Contents, Extent, Tensor, Tile, Trap, expect
+from heatc.backends.hdp.timing import Rows
+from heatc.fixed_point import Codes
+from heatc.isa.table import BLOCK, DTYPES, MASK_AXES
+from heatc.isa.units import Mask
+
+
+class Part(NamedTuple):
+    """Where the parts of the cores lie in a tensor: core 0's place, its size, and the strides."""
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+    core_rows: int
+    core_columns: int
+
+    @property
+    def same(self) -> bool:
+        """Whether all cores have the same part."""
+        return not (self.core_rows or self.core_columns)
+
+    def rows_of(self, tensor: Tensor, cores: int) -> Extent:
+        """Rows of each core's part after clipping, (cores,)."""
+        starts = self.row + self.core_rows * np.arange(cores)
+        return np.clip(tensor.rows - starts, 0, self.rows)
+
+    def columns_of(self, tensor: Tensor, cores: int) -> Extent:
+        """Columns of each core's part after clipping, (cores,)."""
+        starts = self.column + self.core_columns * np.arange(cores)
+        return np.clip(tensor.columns - starts, 0, self.columns)
+
+    def fits(self, tensor: Tensor, cores: int) -> bool:
+        """Whether no core's part is clipped, but for those cut like core 0's."""
+        last = max(0, cores - 1)
+        return (
+            self.row + self.rows + last * self.core_rows <= tensor.rows
+            and self.column + self.columns + last * self.core_columns <= tensor.columns
+        )
+
+    def view(self, tensor: Tensor, cores: int) -> Array:
+        """The parts of the first `cores` cores, none clipped: a (cores, rows, columns) view."""
+        data = tensor.data[self.row :, self.column :]
+        row, column = tensor.data.strides
+        return as_strided(
+            data,
+            (cores, self.rows, self.columns),
+            (self.core_rows * row + self.core_columns * column, row, column),
+            writeable=tensor.writable,
+        )
+
+
+def _clip(part: Part, tensor: Tensor) -> Part:
+    """Cut what no core has: the rows and columns beyond the tensor that do not move with cores."""
+    rows = min(part.rows, tensor.rows - part.row)
+    columns = min(part.columns, tensor.columns - part.column)
+    return part._replace(rows=rows, columns=columns)
+
+
+def _place(run: Execution, row_reg: int, col_reg: int) -> tuple[int, int]:
+    row, column = run.state.registers[row_reg], run.state.registers[col_reg]
+    if row < 0 or column < 0:
+        raise Trap(f"row {row} and column {column} must not be negative")
+    return row, column
+
+
+def _source(
+    run: Execution, tile: Tile, tensor: Tensor, place: tuple[int, int], size: tuple[int, ...]
+) -> Part:
+    expect(tile.dtype == tensor.dtype, f"{tile.name} is {tile.dtype}, the tensor {tensor.dtype}")
+    rows, columns, core_rows, core_columns = size
+    if tile.space == "shared":
+        core_rows = core_columns = 0
+    part = _clip(Part(*place, rows, columns, core_rows, core_columns), tensor)
+    if part.rows <= 0 or part.columns <= 0:
+        raise Trap(
+            f"the part at ({part.row}, {part.column}) of {rows}x{columns} is empty",
+            f"the tensor is {tensor.rows}x{tensor.columns}",
+        )
+    _expect_room(tile, part.rows, part.columns)
+    return part
+
+
+def _expect_room(tile: Tile, rows: int, columns: int) -> None:
+    if rows * columns * DTYPES[tile.dtype] > tile.capacity:
+        tile.put(Contents(np.broadcast_to(np.int8(0), (1, rows, columns))))
+
+
+def _gather(run: Execution, tensor: Tensor, part: Part) -> Contents:
+    """The active cores' parts; weights are not copied."""
+    cores = 1 if part.same else run.state.active
+    if part.fits(tensor, cores):
+        array = part.view(tensor, cores)
+        return Contents(array.copy(order="K") if tensor.writable else array)
+    rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)
+    array = np.zeros((cores, part.rows, part.columns), NUMPY_DTYPES[tensor.dtype])
+    for core in np.flatnonzero((rows_of > 0) & (columns_of > 0)):
+        row = part.row + int(core) * part.core_rows
+        column = part.column + int(core) * part.core_columns
+        source = tensor.data[row : row + part.rows, column : column + part.columns]
+        array[core, : source.shape[0], : source.shape[1]] = source
+    return Contents(
+        array,
+        rows_of=rows_of if part.core_rows else None,
+        columns_of=columns_of if part.core_columns else None,
+    )
+
+
+def _elements(run: Execution, contents: Contents, cores: int) -> int:
+    """Elements that `cores` (all parts of the same size) or the live cores hold."""
+    if contents.uniform or contents.array.shape[0] == 1:
+        return cores * contents.rows * contents.columns
+    return int(_product_of(contents)[run.state.select].sum())
+
+
+def _product_of(contents: Contents) -> Codes:
+    rows = contents.rows if contents.rows_of is None else contents.rows_of
+    columns = contents.columns if contents.columns_of is None else contents.columns_of
+    return np.asarray(rows) * np.asarray(columns)
+
+
+def _rows(tensor: Tensor, part: Part, cores: int) -> Rows:
+    count = part.rows + part.core_rows * max(0, cores - 1)
+    return Rows(tensor, part.row, min(count, tensor.rows - part.row))
+
+
+@executes("ld")
+def load(
+    run: Execution,
+    t: int,
+    d: int,
+    row_reg: int,
+    col_reg: int,
+    rows: int,
+    cols: int,
+    core_rows: int,
+    core_cols: int,
+) -> None:
+    state = run.state
+    tile, tensor = state.tile(t), state.tensor(d)
+    place = _place(run, row_reg, col_reg)
+    part = _source(run, tile, tensor, place, (rows, cols, core_rows, core_cols))
+    contents = _gather(run, tensor, part)
+    cores = 1 if tile.space == "shared" else state.live_count
+    if part.same:
+        cores = min(1, cores)
+    nbytes = _elements(run, contents, cores) * DTYPES[tile.dtype]
+    state.put(tile, contents)
+    if cores:
+        run.board.transfer(run.pc, "ld", nbytes, _rows(tensor, part, state.active), tile)
+
+
+@executes("ldm")
+def load_masked(
+    run: Execution,
+    t: int,
+    d: int,
+    row_reg: int,
+    col_reg: int,
+    rows: int,
+    cols: int,
+    core_rows: int,
+    core_cols: int,
+    mask: int,
+    axis: int,
+) -> None:
+    state = run.state
+    tile, tensor, masks = state.tile(t), state.tensor(d), state.tile(mask)
+    expect(tile.space == "local", f"{tile.name} is not a local tile")
+    expect(tile is not masks, "a tile cannot be loaded upon itself")
+    expect(core_rows == 0, "core_rows is not 0")
+    place = _place(run, row_reg, col_reg)
+    part = _source(run, tile, tensor, place, (rows, cols, core_rows, core_cols))
+    contents = _gather(run, tensor, part)
+    wanted = _wanted(run, masks, part, MASK_AXES[axis])
+    array = contents.array
+    if array.shape[0] < wanted.shape[0]:
+        array = np.broadcast_to(array, (wanted.shape[0], *array.shape[1:]))
+    contents = Contents(
+        np.where(wanted[:, :, None], array, np.zeros((), array.dtype)),
+        columns_of=contents.columns_of,
+    )
+    columns = contents.columns if contents.columns_of is None else contents.columns_of
+    each = np.broadcast_to(wanted.sum(axis=1) * columns, (max(wanted.shape[0], 1),))
+    nbytes = int(state.take(each).sum() if wanted.shape[0] else 0) * DTYPES[tile.dtype]
+    state.put(tile, contents)
+    if state.live_count:
+        source = _rows(tensor, part, state.active)
+        run.board.transfer(run.pc, "ldm", nbytes, source, tile, masks)
+
+
+def _wanted(run: Execution, tile: Tile, part: Part, axis: str) -> Mask:
+    """(active, rows): the rows of the part that the mask asks for."""
+    contents = run.state.read(tile)
+    expect(contents.is_mask, f"{tile.name} is not a mask")
+    blocks = contents.array[:, : contents.filled].astype(np.bool_)
+    kept: Mask = np.any(blocks, axis=1 if axis == "key" else 2)
+    last = (part.row + part.rows - 1) // BLOCK[0]
+    expect(
+        last < blocks.shape[2 if axis == "key" else 1],
+        f"{tile.name} has no {axis} blocks for these rows",
+    )
+    tokens = np.repeat(kept, BLOCK[0], axis=1)[:, part.row : part.row + part.rows]
+    return tokens if tokens.shape[0] == 1 else tokens[: run.state.active]
+
+
+@executes("st")
+def store(
+    run: Execution, d: int, t: int, row_reg: int, col_reg: int, core_rows: int, core_cols: int
+) -> None:
+    state = run.state
+    tensor, tile = state.tensor(d), state.tile(t)
+    expect(tensor.writable, f"d{d} lies among the weights")
+    expect(tile.dtype == tensor.dtype, f"{tile.name} is {tile.dtype}, d{d} is {tensor.dtype}")
+    contents = tile.read() if state.live_count == 0 else state.read(tile)
+    expect(not contents.is_mask, f"{tile.name} is a mask")
+    expect(contents.complete, f"{tile.name} is not complete")
+    shared = tile.space == "shared"
+    if shared:
+        core_rows = core_cols = 0
+    place = _place(run, row_reg, col_reg)
+    part = Part(*place, contents.rows, contents.columns, core_rows, core_cols)
+    cores = min(1, 1 if shared else state.active) if part.same else state.active
+    array = contents.array
+    if not shared and state.kept is not None:
+        array = _zero_pruned(array, state.kept[:cores])
+    elements = _scatter(tensor, part, array, contents, cores)
+    if cores:
+        nbytes = elements * DTYPES[tile.dtype]
+        run.board.transfer(run.pc, "st", nbytes, tile, _rows(tensor, _clip(part, tensor), cores))
+
+
+def _zero_pruned(array: Array, kept: Mask) -> Array:
+    full = np.zeros((kept.size, *array.shape[1:]), array.dtype)
+    full[kept] = array if array.shape[0] == 1 else array[np.flatnonzero(kept)]
+    return full
+
+
+def _scatter(tensor: Tensor, part: Part, array: Array, contents: Contents, cores: int) -> int:
+    """Write the parts of the first `cores` cores; returns how many elements were written."""
+    if part.row >= tensor.rows or part.column >= tensor.columns:
+        raise Trap(f"the part at ({part.row}, {part.column}) is outside of the tensor")
+    if contents.uniform and part.fits(tensor, cores):
+        part.view(tensor, cores)[...] = array[: max(cores, 1)] if array.shape[0] > 1 else array
+        return cores * part.rows * part.columns
+    rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)
+    if contents.rows_of is not None:
+        rows_of = np.minimum(rows_of, contents.rows_of[:cores])
+    if contents.columns_of is not None:
+        columns_of = np.minimum(columns_of, contents.columns_of[:cores])
+    for core in np.flatnonzero((rows_of > 0) & (columns_of > 0)):
+        row = part.row + int(core) * part.core_rows
+        column = part.column + int(core) * part.core_columns
+        m, n = int(rows_of[core]), int(columns_of[core])
+        source = array[core if array.shape[0] > 1 else 0]
+        tensor.data[row : row + m, column : column + n] = source[:m, :n]
+    return int((rows_of * columns_of).sum())

@@ -1,0 +1,222 @@
+"""What the host does: packing, gathers, layer norm and activations, in float64."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf  # pyright: ignore[reportMissingTypeStubs]
+
+from heatc import fixed_point
+from heatc.backends.hdp.datapath import WIDTHS
+from heatc.backends.hdp.execution import Execution, executes
+from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
+from heatc.backends.hdp.state import Tensor, Trap, expect
+from heatc.backends.hdp.timing import Rows
+from heatc.errors import InfeasibleError
+from heatc.fixed_point import Reals
+from heatc.isa.table import DTYPES, R_BATCH, R_TOKENS
+
+HOST_ELEMENTS = 1 << 28
+"""Most elements that a host register or a packing may have."""
+
+
+def _integers(run: Execution, index: int) -> Tensor:
+    tensor = run.state.tensor(index)
+    expect(tensor.is_integer, f"d{index} is {tensor.dtype}, expected integers")
+    return tensor
+
+
+def _writable(run: Execution, index: int) -> Tensor:
+    tensor = run.state.tensor(index)
+    expect(tensor.writable, f"d{index} lies among the weights")
+    return tensor
+
+
+def _bytes(tensor: Tensor, elements: int) -> int:
+    return elements * DTYPES[tensor.dtype]
+
+
+@executes("hpack")
+def pack(
+    run: Execution, dpos: int, dinv: int, dmask: int, batch: int, length: int, has_mask: int
+) -> None:
+    state = run.state
+    positions, inverse = _writable(run, dpos), _writable(run, dinv)
+    count = batch * length
+    for index, tensor in ((dpos, positions), (dinv, inverse)):
+        expect(tensor.dtype == "i64", f"d{index} is {tensor.dtype}, expected i64")
+        expect(tensor.data.size >= count, f"d{index} has {tensor.data.size} of {count} elements")
+    reads: tuple[Rows, ...] = ()
+    if has_mask:
+        mask = _integers(run, dmask)
+        expect(mask.data.size == count, f"d{dmask} has {mask.data.size} of {count} elements")
+        real = mask.data.reshape(batch, length) != 0
+        reads = (Rows(mask),)
+    else:
+        real = np.ones((batch, length), np.bool_)
+    flat = np.flatnonzero(real)
+    positions.data.reshape(-1)[: flat.size] = flat
+    numbers = np.full(count, -1, np.int64)
+    numbers[flat] = np.arange(flat.size)
+    inverse.data.reshape(-1)[:count] = numbers
+    lengths = real.sum(axis=1)
+    starts = np.cumsum(lengths) - lengths
+    state.sequences = [(int(s), int(n)) for s, n in zip(starts, lengths)]
+    state.registers[R_TOKENS], state.registers[R_BATCH] = int(flat.size), batch
+    end = run.board.host(
+        run.pc, "hpack", count, 24 * count, reads, (Rows(positions), Rows(inverse))
+    )
+    run.board.clock = max(run.board.clock, end)
+
+
+def _indices(
+    run: Execution, tensor: Tensor, what: str, low: int, count: int, rows: int
+) -> NDArray[np.int64]:
+    """Elements [low, low + count) of an index tensor, each -1 or below `rows`."""
+    indices = tensor.data.reshape(-1)[low : low + count].astype(np.int64)
+    if indices.size and (int(indices.min()) < -1 or int(indices.max()) >= rows):
+        worst = int(indices.min()) if int(indices.min()) < -1 else int(indices.max())
+        raise Trap(f"index {worst} of {what} is outside of {rows} rows")
+    return indices
+
+
+@executes("hidx")
+def gather_integers(run: Execution, dst: int, src: int, idx: int) -> None:
+    target, source, index = _writable(run, dst), _integers(run, src), _integers(run, idx)
+    expect(target.is_integer, f"d{dst} is {target.dtype}, expected integers")
+    count = target.data.size
+    expect(index.data.size >= count, f"d{idx} has {index.data.size} of {count} elements")
+    flat = source.data.reshape(-1)
+    indices = _indices(run, index, f"d{idx}", 0, count, flat.size)
+    if flat.size:
+        gathered = np.where(indices < 0, 0, flat[np.maximum(indices, 0)])
+    else:
+        gathered = np.zeros(count, np.int64)
+    codes, saturated = fixed_point.saturate(gathered.astype(np.int64), WIDTHS[target.dtype])
+    run.saturated(saturated)
+    target.data.reshape(-1)[:] = codes
+    nbytes = sum(_bytes(tensor, count) for tensor in (target, source, index))
+    run.board.host(run.pc, "hidx", count, nbytes, (Rows(source), Rows(index)), (Rows(target),))
+
+
+def _reals(codes: Array, tensor: Tensor, point: int) -> Reals:
+    if not tensor.is_integer:
+        return codes.astype(np.float64)
+    return fixed_point.decode(cast("NDArray[np.signedinteger]", codes), point)
+
+
+def _first_row(run: Execution, row_reg: int, rows: int, what: str) -> int:
+    row = run.state.registers[row_reg]
+    if not 0 <= row <= rows:
+        raise Trap(f"row {row} is outside of {what} with {rows} rows")
+    return row
+
+
+def _expect_size(rows: int, columns: int) -> None:
+    if rows * columns > HOST_ELEMENTS:
+        raise Trap(
+            f"{rows}x{columns} float64 exceed a host register's {HOST_ELEMENTS} elements",
+            error=InfeasibleError,
+        )
+
+
+@executes("hget")
+def get(run: Execution, h: int, d: int, row_reg: int, rows: int, point: int) -> None:
+    tensor = run.state.tensor(d)
+    row = _first_row(run, row_reg, tensor.rows, f"d{d}")
+    codes = tensor.data[row : row + rows]
+    _expect_size(*codes.shape)
+    run.state.host[h] = _reals(codes, tensor, point)
+    nbytes = _bytes(tensor, codes.size)
+    run.board.host(run.pc, "hget", codes.size, nbytes, (Rows(tensor, row, codes.shape[0]),))
+
+
+@executes("hgeti")
+def get_indexed(
+    run: Execution, h: int, d: int, idx: int, row_reg: int, rows: int, point: int
+) -> None:
+    tensor, index = run.state.tensor(d), _integers(run, idx)
+    row = _first_row(run, row_reg, index.data.size, f"d{idx}")
+    indices = _indices(run, index, f"d{idx}", row, rows, tensor.rows)
+    _expect_size(indices.size, tensor.columns)
+    if tensor.rows:
+        result = _reals(tensor.data[np.maximum(indices, 0)], tensor, point)
+        result[indices < 0] = 0.0
+    else:
+        result = np.zeros((indices.size, tensor.columns))
+    run.state.host[h] = result
+    nbytes = _bytes(tensor, result.size) + _bytes(index, indices.size)
+    run.board.host(run.pc, "hgeti", result.size, nbytes, (Rows(tensor), Rows(index)))
+
+
+def _unary(run: Execution, mnemonic: str, h: int, result: Reals) -> None:
+    run.state.host[h] = result
+    run.board.host(run.pc, mnemonic, result.size, 0)
+
+
+@executes("hadd")
+def add(run: Execution, h: int, g: int) -> None:
+    x, y = run.state.host_register(h), run.state.host_register(g)
+    if y.shape not in (x.shape, (1, x.shape[1])):
+        raise Trap(f"h{g} is {y.shape}, expected {x.shape} or one row")
+    _unary(run, "hadd", h, x + y)
+
+
+def _row(run: Execution, index: int, width: int) -> Reals:
+    tensor = run.state.tensor(index)
+    expect(tensor.dtype == "f32", f"d{index} is {tensor.dtype}, expected f32")
+    expect(tensor.data.size == width, f"d{index} has {tensor.data.size} of {width} elements")
+    return tensor.data.reshape(-1).astype(np.float64)
+
+
+@executes("hln")
+def layer_norm(run: Execution, h: int, gamma: int, beta: int, eps: float) -> None:
+    x = run.state.host_register(h)
+    scale, offset = _row(run, gamma, x.shape[1]), _row(run, beta, x.shape[1])
+    if x.size:
+        x = x - x.mean(axis=1, keepdims=True)
+        variance = (x * x).mean(axis=1, keepdims=True)
+        x /= np.sqrt(variance + eps)
+        x *= scale
+        x += offset
+    run.state.host[h] = x
+    tensors = (run.state.tensor(gamma), run.state.tensor(beta))
+    nbytes = sum(tensor.data.nbytes for tensor in tensors)
+    run.board.host(run.pc, "hln", x.size, nbytes, [Rows(tensor) for tensor in tensors])
+
+
+@executes("hgelu")
+def gelu(run: Execution, h: int) -> None:
+    x = run.state.host_register(h)
+    _unary(run, "hgelu", h, 0.5 * x * (1.0 + erf(x / np.sqrt(2.0))))
+
+
+@executes("htanh")
+def tanh(run: Execution, h: int) -> None:
+    _unary(run, "htanh", h, np.tanh(run.state.host_register(h)))
+
+
+@executes("hrelu")
+def relu(run: Execution, h: int) -> None:
+    _unary(run, "hrelu", h, np.maximum(run.state.host_register(h), 0.0))
+
+
+@executes("hput")
+def put(run: Execution, d: int, h: int, row_reg: int, point: int) -> None:
+    tensor, x = _writable(run, d), run.state.host_register(h)
+    expect(x.shape[1] == tensor.columns, f"h{h} is {x.shape[1]} wide, d{d} {tensor.columns}")
+    row = _first_row(run, row_reg, tensor.rows, f"d{d}")
+    x = x[: tensor.rows - row]
+    target = tensor.data[row : row + x.shape[0]]
+    if not tensor.is_integer:
+        target[...] = x.astype(np.float32)
+    else:
+        expect(not np.isnan(x).any(), f"h{h} holds a NaN, which has no code")
+        width = WIDTHS[tensor.dtype]
+        codes, saturated = fixed_point.encode(x, point, min(width, 53))
+        run.saturated(saturated)
+        target[...] = codes.astype(NUMPY_DTYPES[tensor.dtype])
+    rows = Rows(tensor, row, x.shape[0])
+    run.board.host(run.pc, "hput", x.size, _bytes(tensor, x.size), (), (rows,))

@@ -1,0 +1,60 @@
+"""
+One run of a program: state, scoreboard and counters, and the registry of instruction functions.
+
+An instruction's function takes the execution and the operands in field order; it checks the
+precondition, changes the state and charges the time. It returns the next pc where that is not
+the following one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from heatc.backends.hdp.memory import Memory
+from heatc.backends.hdp.state import MachineState
+from heatc.backends.hdp.timing import HardwareModel, Scoreboard
+from heatc.isa.table import ISA
+
+Function = Callable[..., "int | None"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXECUTES: dict[str, Function] = {}
+"""The function of each instruction."""
+
+
+def executes(mnemonic: str) -> Callable[[F], F]:
+    """Register the function of an instruction."""
+    assert mnemonic in ISA
+    assert mnemonic not in EXECUTES
+
+    def register(function: F) -> F:
+        EXECUTES[mnemonic] = function
+        return function
+
+    return register
+
+
+class Execution:
+    """What the instructions of a run share; `pc` is the instruction being executed."""
+
+    def __init__(self, hardware: HardwareModel, memory: Memory, program: int):
+        self.hardware = hardware
+        self.memory = memory
+        self.shared = Memory(np.zeros(0, np.uint8), hardware.shared_buffer_bytes)
+        self.state = MachineState(hardware.cores)
+        self.board = Scoreboard(hardware, self.state, memory.size, program)
+        self.pc = 0
+        self.loops: list[tuple[int, int, int]] = []
+        self.counts = [0] * program
+        self.saturations: dict[int, int] = {}
+        self.pc_macs = [0] * program
+        self.blocks_kept = self.blocks_total = 0
+        self.heads_kept = self.heads_total = 0
+
+    def saturated(self, count: int) -> None:
+        """Count saturations at the current instruction."""
+        if count:
+            self.saturations[self.pc] = self.saturations.get(self.pc, 0) + count

@@ -1,0 +1,313 @@
+"""
+The architectural state of the machine.
+
+A tile's contents are an array (P, m, n): P is 1 when all cores hold the same (shared tiles,
+broadcast loads), else the number of active cores at the time of writing; active cores are always
+the first ones. Integers have their own dtype, `acc` is float64: it holds every 48-bit integer
+exactly. What a pruned core holds is unspecified, and nothing can observe it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
+from heatc.errors import HeatcError, InfeasibleError
+from heatc.fixed_point import Codes, Reals
+from heatc.isa.table import DESCRIPTORS, DTYPES, HOST_REGISTERS, REGISTERS, TILES
+from heatc.isa.units import Mask
+
+A = TypeVar("A", bound=NDArray[Any])
+
+Times = int | NDArray[np.int64]
+"""A point in time in cycles: the same on all cores, or one for each core."""
+
+Extent = NDArray[np.int64]
+"""Rows or columns that each core really holds, (P,)."""
+
+ACC_LIMIT = float(1 << 47)
+"""Accumulators have 48 bits: magnitudes stay below this."""
+
+
+class Trap(Exception):
+    """A precondition that does not hold; the machine adds pc and instruction."""
+
+    def __init__(self, message: str, *notes: str, error: type[HeatcError] = HeatcError):
+        super().__init__(message)
+        self.message = message
+        self.notes = notes
+        self.error = error
+
+
+def expect(holds: bool, message: str) -> None:
+    """Trap unless a precondition holds."""
+    if not holds:
+        raise Trap(message)
+
+
+class Contents:
+    """
+    What a tile holds, see the module's docstring.
+
+    `rows_of` and `columns_of` are the true sizes by core when the cores differ (the array is
+    zero beyond them). `filled` is how far a tile that is written by parts has been written.
+    `peak` bounds the magnitude of accumulators.
+    """
+
+    __slots__ = (
+        "_reals",
+        "array",
+        "columns_of",
+        "expanded",
+        "filled",
+        "is_mask",
+        "peak",
+        "rows_of",
+        "written",
+    )
+
+    def __init__(
+        self,
+        array: Array,
+        *,
+        peak: float = 0.0,
+        filled: int | None = None,
+        rows_of: Extent | None = None,
+        columns_of: Extent | None = None,
+        is_mask: bool = False,
+    ):
+        self.array = array
+        self.peak = peak
+        self.filled = array.shape[2] if filled is None else filled
+        self.rows_of = rows_of
+        self.columns_of = columns_of
+        self.is_mask = is_mask
+        self.written: Mask | None = None
+        self.expanded: Mask | None = None
+        self._reals: Reals | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the array."""
+        return self.array.shape[1]
+
+    @property
+    def columns(self) -> int:
+        """Columns of the array."""
+        return self.array.shape[2]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all cores hold parts of the same size."""
+        return self.rows_of is None and self.columns_of is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all parts are written."""
+        return self.filled == self.array.shape[1 if self.is_mask else 2]
+
+    def reals(self) -> Reals:
+        """The array as float64, converted once."""
+        if self.array.dtype == np.float64:
+            return cast(Reals, self.array)
+        if self._reals is None:
+            self._reals = self.array.astype(np.float64, order="K")
+        return self._reals
+
+    def touch(self) -> None:
+        """Forget what was derived from the array: it has changed."""
+        self._reals = None
+        self.expanded = None
+
+
+@dataclass(eq=False)
+class Tile:
+    """A place in a buffer; `ready` and `busy` are when it is written and no longer read."""
+
+    name: str
+    space: str
+    dtype: str
+    address: int
+    capacity: int
+    overlaps: list[Tile] = field(default_factory=list["Tile"])
+    contents: Contents | None = None
+    lost: str = ""
+    ready: Times = 0
+    busy: Times = 0
+
+    @property
+    def end(self) -> int:
+        """The byte after the tile."""
+        return self.address + self.capacity
+
+    def meets(self, low: int, high: int) -> bool:
+        """Whether the tile shares a byte with [low, high)."""
+        return self.address < high and low < self.end
+
+    def read(self) -> Contents:
+        """The contents; a tile without any is a trap."""
+        if self.contents is None:
+            raise Trap(f"{self.name} {self.lost or 'is read before it is written'}")
+        return self.contents
+
+    def put(self, contents: Contents) -> None:
+        """Replace the contents, which must fit, and lose those of overlapping tiles."""
+        demand = content_bytes(self.dtype, contents)
+        if demand > self.capacity:
+            rows, columns = contents.rows, contents.columns
+            raise Trap(
+                f"{rows}x{columns} {self.dtype} need {demand} bytes, {self.name} has {self.capacity}",
+                "give the tile more bytes, or tile the operation smaller",
+                error=InfeasibleError,
+            )
+        self.contents = contents
+        for other in self.overlaps:
+            if other.contents is not None:
+                other.contents = None
+                other.lost = f"was overwritten through {self.name}, which shares its bytes"
+
+
+def content_bytes(dtype: str, contents: Contents) -> int:
+    """Bytes of contents in a buffer; a mask has a bit for each block, rows padded to bytes."""
+    if contents.is_mask:
+        return contents.rows * -(-contents.columns // 8)
+    return contents.rows * contents.columns * DTYPES[dtype]
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A tensor descriptor: `data` is its (rows, columns) view, `base` its first byte."""
+
+    space: str
+    dtype: str
+    base: int
+    data: Array
+    writable: bool
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.data.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return self.data.shape[1]
+
+    @property
+    def pitch(self) -> int:
+        """Bytes of a row."""
+        return self.data.shape[1] * DTYPES[self.dtype]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the elements are integers."""
+        return NUMPY_DTYPES[self.dtype].kind == "i"
+
+
+class MachineState:
+    """
+    Registers, descriptors, tiles, and the activity of the cores.
+
+    `active` is a number: the first `active` cores take part. `kept` says which of these have not
+    been pruned, None for all of them. `theta_head` is (cores,).
+    """
+
+    def __init__(self, cores: int):
+        self.cores = cores
+        self.registers = [0] * REGISTERS
+        self.tensors: list[Tensor | None] = [None] * DESCRIPTORS
+        self.tiles: list[Tile | None] = [None] * TILES
+        self.host: list[Reals | None] = [None] * HOST_REGISTERS
+        self.sequences: list[tuple[int, int]] = []
+        self.theta_head: Codes = np.zeros(cores, np.int64)
+        self.active = cores
+        self.kept: Mask | None = None
+        self.live: Mask | None = None
+        self.select: slice | NDArray[np.int64] = slice(0, cores)
+
+    def activate(self, active: int) -> None:
+        """The first `active` cores are active and kept."""
+        self.active = active
+        self.kept = None
+        self.select = slice(0, active)
+        self.live = None if active == self.cores else np.arange(self.cores) < active
+
+    def keep(self, kept: Mask) -> None:
+        """Keep those of the active cores for which `kept` (active,) holds."""
+        if kept.all():
+            return
+        self.kept = kept
+        self.select = np.flatnonzero(kept)
+        self.live = np.zeros(self.cores, np.bool_)
+        self.live[: self.active] = kept
+
+    @property
+    def live_count(self) -> int:
+        """Number of cores that are active and kept."""
+        return self.active if self.kept is None else len(cast(NDArray[np.int64], self.select))
+
+    def tile(self, index: int) -> Tile:
+        """A declared tile."""
+        found = self.tiles[index]
+        if found is None:
+            raise Trap(f"t{index} is not declared")
+        return found
+
+    def tensor(self, index: int) -> Tensor:
+        """A described tensor."""
+        found = self.tensors[index]
+        if found is None:
+            raise Trap(f"d{index} is not described")
+        return found
+
+    def host_register(self, index: int) -> Reals:
+        """A written host register."""
+        found = self.host[index]
+        if found is None:
+            raise Trap(f"h{index} is read before it is written")
+        return found
+
+    def read(self, tile: Tile) -> Contents:
+        """A tile's contents, written on every live core."""
+        contents = tile.read()
+        written = contents.written
+        if written is None or written is self.live:
+            return contents
+        if self.live is None or bool((self.live & ~written).any()):
+            raise Trap(f"{tile.name} is not written on every active core")
+        return contents
+
+    def whole(self, tile: Tile) -> Contents:
+        """A tile's contents, of one size on all live cores."""
+        contents = self.read(tile)
+        for extent, size in (
+            (contents.rows_of, contents.rows),
+            (contents.columns_of, contents.columns),
+        ):
+            if extent is not None and bool((self.take(extent) != size).any()):
+                raise Trap(f"{tile.name} is clipped on some cores")
+        return contents
+
+    def take(self, array: A) -> A:
+        """The live cores' part of an array (P, ...)."""
+        if array.shape[0] == 1 and self.cores > 1:
+            return array
+        return cast(A, array[self.select])
+
+    def spread(self, array: Array) -> Array:
+        """Results of the live cores as an array of the active ones."""
+        if self.kept is None or (array.shape[0] == 1 and self.cores > 1):
+            return array
+        full = np.zeros((self.active, *array.shape[1:]), array.dtype)
+        full[self.select] = array
+        return full
+
+    def put(self, tile: Tile, contents: Contents) -> None:
+        """Write a tile on the live cores."""
+        contents.written = None if tile.space == "shared" else self.live
+        tile.put(contents)

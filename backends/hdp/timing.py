@@ -1,0 +1,316 @@
+"""
+The scoreboard: when each instruction starts and ends, and what it kept busy.
+
+Each engine works on its instructions in program order; an instruction starts when its engine is
+free, what it reads is written, and what it overwrites is no longer read. Times are integers where
+all cores agree, else (cores,) vectors. The cycles come from the instruction table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp.state import Extent, MachineState, Tensor, Tile, Times
+from heatc.isa.table import CORE_ENGINES, CYCLE_CONSTANTS, ISA, Engine
+
+PAGE_BITS = 12
+"""Dependencies through memory are kept for pages of 4 KiB."""
+
+
+class HardwareModel(Protocol):
+    """What the machine needs of a hardware description (`heatc.hardware.Hardware`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cores(self) -> int: ...
+    @property
+    def pe_rows(self) -> int: ...
+    @property
+    def pe_columns(self) -> int: ...
+    @property
+    def clock_hz(self) -> int: ...
+    @property
+    def local_buffer_bytes(self) -> int: ...
+    @property
+    def shared_buffer_bytes(self) -> int: ...
+    @property
+    def shared_bytes_per_cycle(self) -> int: ...
+    @property
+    def dram_bytes_per_second(self) -> int: ...
+    @property
+    def dram_latency_cycles(self) -> int: ...
+    @property
+    def se_lanes(self) -> int: ...
+    @property
+    def adder_lanes(self) -> int: ...
+    @property
+    def softmax_lanes(self) -> int: ...
+    @property
+    def host_ops_per_second(self) -> int: ...
+    @property
+    def host_bytes_per_second(self) -> int: ...
+    @property
+    def host_call_cycles(self) -> int: ...
+
+
+def later(a: Times, b: Times) -> Times:
+    """The later of two times, by core."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a if a >= b else b
+    return np.maximum(a, b)
+
+
+def latest(time: Times) -> int:
+    """The time at which all cores are done."""
+    return time if isinstance(time, int) else int(time.max())
+
+
+def up(x: Any, y: Any) -> Any:
+    """`x / y` rounded up; integers or arrays of them."""
+    return -(-x // y)
+
+
+def cycle_constants(hardware: HardwareModel) -> dict[str, Any]:
+    """The names that `cycles` expressions may use, see `heatc.isa.table.CYCLE_CONSTANTS`."""
+    clock = hardware.clock_hz
+    return {
+        "up": up,
+        "rows": hardware.pe_rows,
+        "columns": hardware.pe_columns,
+        "se_lanes": hardware.se_lanes,
+        "adder_lanes": hardware.adder_lanes,
+        "softmax_lanes": hardware.softmax_lanes,
+        "call": hardware.host_call_cycles,
+        "host_ops": hardware.host_ops_per_second / clock,
+        "host_width": hardware.host_bytes_per_second / clock,
+    }
+
+
+def compile_cycles(expression: str, constants: Mapping[str, Any]) -> Callable[..., Any]:
+    """A `cycles` expression of the table as a function of its own variables, by keyword."""
+    names = compile(expression, "<cycles>", "eval").co_names
+    variables = sorted(set(names) - constants.keys())
+    return cast(
+        Callable[..., Any], eval(f"lambda {', '.join(variables)}: {expression}", {**constants})
+    )
+
+
+class Hazards:
+    """Ready and busy times of one memory space, by page."""
+
+    def __init__(self, size: int):
+        pages = (size >> PAGE_BITS) + 2
+        self.ready = np.zeros(pages, np.int64)
+        self.busy = np.zeros(pages, np.int64)
+
+    def pages(self, tensor: Tensor, row: int, rows: int) -> slice:
+        """The pages of some rows of a tensor."""
+        low = tensor.base + row * tensor.pitch
+        return slice(low >> PAGE_BITS, ((low + max(rows * tensor.pitch, 1) - 1) >> PAGE_BITS) + 1)
+
+
+class Rows:
+    """Some rows of a tensor, as an instruction reads or writes them."""
+
+    __slots__ = ("count", "row", "tensor")
+
+    def __init__(self, tensor: Tensor, row: int = 0, count: int | None = None):
+        self.tensor = tensor
+        self.row = row
+        self.count = tensor.rows if count is None else count
+
+
+class Scoreboard:
+    """Clocks of the engines and what they did; see the module's docstring."""
+
+    def __init__(self, hardware: HardwareModel, state: MachineState, size: int, program: int):
+        self.hardware = hardware
+        self.state = state
+        self.clock = 0
+        self.kept_at: Times = 0
+        self.free: dict[Engine, Times] = dict.fromkeys(Engine, 0)
+        self.hazards = {"dram": Hazards(size), "shared": Hazards(hardware.shared_buffer_bytes)}
+        self.widths = {
+            "dram": hardware.dram_bytes_per_second / hardware.clock_hz,
+            "shared": float(hardware.shared_bytes_per_cycle),
+        }
+        self.latencies = {"dram": hardware.dram_latency_cycles, "shared": 0}
+        self.host_ready: list[int] = [0] * len(state.host)
+        constants = cycle_constants(hardware)
+        assert constants.keys() | {"width"} == CYCLE_CONSTANTS.keys()
+        self.cycles = {
+            entry.mnemonic: compile_cycles(entry.cycles, constants) for entry in ISA.values()
+        }
+        self.busy_vector = {e: np.zeros(hardware.cores, np.int64) for e in CORE_ENGINES}
+        self.busy_all: dict[Engine, int] = dict.fromkeys(Engine, 0)
+        self.pc_cycles = [0] * program
+        self.pc_read = [0] * program
+        self.pc_written = [0] * program
+        self.end = 0
+        self._retired: dict[tuple[str, int, int], Times] = {}
+
+    def core(
+        self, pc: int, engine: Engine, cycles: Times, reads: Sequence[Tile], writes: Sequence[Tile]
+    ) -> Times:
+        """An instruction of a core engine, on the live cores; returns when it ends."""
+        start = later(later(self.clock, self.free[engine]), self.kept_at)
+        for tile in reads:
+            start = later(start, tile.ready)
+        for tile in writes:
+            start = later(start, self.overwritable(tile))
+        end: Times = start + cycles
+        live = self.state.live
+        if live is not None:
+            end = np.where(live, end, 0)
+        self._count(pc, engine, cycles)
+        self.free[engine] = later(self.free[engine], end)
+        for tile in reads:
+            tile.busy = later(tile.busy, end)
+        for tile in writes:
+            tile.ready = later(tile.ready, end)
+        return end
+
+    def _count(self, pc: int, engine: Engine, cycles: Times) -> None:
+        live = self.state.live
+        if live is None and isinstance(cycles, int):
+            self.busy_all[engine] += cycles
+            self.pc_cycles[pc] += cycles * self.state.cores
+            return
+        vector = np.where(True if live is None else live, cycles, 0)
+        self.busy_vector[engine] += vector
+        self.pc_cycles[pc] += int(vector.sum())
+
+    def overwritable(self, tile: Tile) -> Times:
+        """When nothing reads or writes a tile's bytes any more."""
+        time = later(tile.ready, tile.busy)
+        for other in tile.overlaps:
+            time = later(time, later(other.ready, other.busy))
+        return time
+
+    def transfer(
+        self,
+        pc: int,
+        mnemonic: str,
+        nbytes: int,
+        source: Tile | Rows,
+        target: Tile | Rows,
+        also: Tile | None = None,
+    ) -> None:
+        """
+        A transfer of the DMA engine between a tile and rows of a tensor; `also` is a mask it reads.
+
+        The engine is occupied while bytes move; the latency of DRAM delays only who waits for them.
+        """
+        rows = source if isinstance(source, Rows) else cast(Rows, target)
+        tile = target if isinstance(target, Tile) else cast(Tile, source)
+        space, loads = rows.tensor.space, rows is source
+        start = max(self.clock, cast(int, self.free[Engine.DMA]), latest(self.kept_at))
+        start = max(start, self._memory(rows, writes=not loads))
+        start = max(start, latest(self.overwritable(tile) if loads else self._live(tile.ready)))
+        if also is not None:
+            start = max(start, latest(self._live(also.ready)))
+        cycles = math.ceil(self.cycles[mnemonic](nbytes=nbytes, width=self.widths[space]))
+        moved = start + cycles
+        done = moved + self.latencies[space]
+        self.free[Engine.DMA] = moved
+        self.busy_all[Engine.DMA] += cycles
+        self.pc_cycles[pc] += cycles
+        self.end = max(self.end, done)
+        if also is not None:
+            also.busy = later(also.busy, moved)
+        if loads:
+            tile.ready = done
+            self._touch(rows, busy=moved)
+        else:
+            tile.busy = later(tile.busy, moved)
+            self._touch(rows, ready=done)
+        if space == "dram":
+            (self.pc_read if loads else self.pc_written)[pc] += nbytes
+
+    def host(
+        self,
+        pc: int,
+        mnemonic: str,
+        elements: int,
+        nbytes: int,
+        reads: Sequence[Rows] = (),
+        writes: Sequence[Rows] = (),
+    ) -> int:
+        """An operation of the host; returns when it ends. `nbytes` is what it moves."""
+        start = max(self.clock, cast(int, self.free[Engine.HOST]))
+        for rows in reads:
+            start = max(start, self._memory(rows, writes=False))
+        for rows in writes:
+            start = max(start, self._memory(rows, writes=True))
+        cycles = math.ceil(self.cycles[mnemonic](elements=elements, nbytes=nbytes))
+        end = start + cycles
+        self.free[Engine.HOST] = end
+        self.busy_all[Engine.HOST] += cycles
+        self.pc_cycles[pc] += cycles
+        self.end = max(self.end, end)
+        for rows in reads:
+            self._touch(rows, busy=end)
+            self.pc_read[pc] += rows.count * rows.tensor.pitch
+        for rows in writes:
+            self._touch(rows, ready=end)
+            self.pc_written[pc] += rows.count * rows.tensor.pitch
+        return end
+
+    def declare(self, tile: Tile, old: Tile | None) -> None:
+        """A tile takes its place: it waits for whoever still uses these bytes."""
+        if old is not None:
+            key = (old.space, old.address, old.end)
+            self._retired[key] = later(self._retired.get(key, 0), later(old.ready, old.busy))
+        for (space, low, high), time in self._retired.items():
+            if space == tile.space and tile.meets(low, high):
+                tile.busy = later(tile.busy, time)
+
+    def total(self) -> int:
+        """The last clock."""
+        return max(self.end, self.clock, *(latest(time) for time in self.free.values()))
+
+    def busy(self, engine: Engine) -> NDArray[np.int64]:
+        """Busy cycles of an engine, by core for core engines, else (1,)."""
+        if engine in self.busy_vector:
+            return self.busy_vector[engine] + self.busy_all[engine]
+        return np.array([self.busy_all[engine]], np.int64)
+
+    def _live(self, time: Times) -> Times:
+        live = self.state.live
+        if isinstance(time, int) or live is None:
+            return time
+        return np.where(live, time, 0)
+
+    def _memory(self, rows: Rows, *, writes: bool) -> int:
+        if not rows.tensor.writable:
+            return 0
+        hazards = self.hazards[rows.tensor.space]
+        pages = hazards.pages(rows.tensor, rows.row, rows.count)
+        time = int(hazards.ready[pages].max())
+        return max(time, int(hazards.busy[pages].max())) if writes else time
+
+    def _touch(self, rows: Rows, *, ready: int = 0, busy: int = 0) -> None:
+        if not rows.tensor.writable:
+            return
+        hazards = self.hazards[rows.tensor.space]
+        pages = hazards.pages(rows.tensor, rows.row, rows.count)
+        if ready:
+            np.maximum(hazards.ready[pages], ready, out=hazards.ready[pages])
+        if busy:
+            np.maximum(hazards.busy[pages], busy, out=hazards.busy[pages])
+
+
+def nonempty(cycles: Any, *extents: int | Extent) -> Times:
+    """Cycles of a piece of work, 0 on cores where it has no extent."""
+    if isinstance(cycles, int) and all(isinstance(extent, int) for extent in extents):
+        return cycles if all(cast(int, e) > 0 for e in extents) else 0
+    work = np.ones(1, np.bool_)
+    for extent in extents:
+        work = work & (np.asarray(extent) > 0)
+    return np.where(work, cycles, 0)

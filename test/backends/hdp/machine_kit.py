@@ -1,0 +1,137 @@
+"""A small machine and a program builder for the machine's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
+from heatc.isa.table import DTYPES
+from heatc.isa.words import Inst, decode_program, encode_program, inst
+
+Array = NDArray[Any]
+BOUNDS = {"i8": 127, "i16": 32767, "i32": 1 << 20}
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """Hardware small enough that tests reach its corners."""
+
+    name: str = "tiny"
+    cores: int = 4
+    pe_rows: int = 4
+    pe_columns: int = 4
+    clock_hz: int = 1_000_000
+    local_buffer_bytes: int = 1 << 16
+    shared_buffer_bytes: int = 1 << 16
+    shared_bytes_per_cycle: int = 64
+    dram_bytes_per_second: int = 8_000_000
+    dram_latency_cycles: int = 10
+    se_lanes: int = 2
+    adder_lanes: int = 4
+    softmax_lanes: int = 2
+    host_ops_per_second: int = 2_000_000
+    host_bytes_per_second: int = 4_000_000
+    host_call_cycles: int = 5
+
+
+def codes(shape: tuple[int, ...], seed: int, dtype: str = "i16", bound: int = 0) -> Array:
+    """Random codes."""
+    high = bound or BOUNDS[dtype]
+    numbers = np.random.default_rng(seed).integers(-high, high + 1, shape)
+    return numbers.astype({"i8": np.int8, "i16": np.int16, "i32": np.int32}[dtype])
+
+
+class Kit:
+    """Collects constants, tensors, tiles and instructions; `run` encodes, decodes and runs."""
+
+    def __init__(self, hardware: Tiny, size: int = 1 << 20):
+        self.hardware = hardware
+        self.size = size
+        self.code: list[Inst] = []
+        self._weights = b""
+        self._rest = 0
+        self._tensors: list[tuple[str, bool, int, tuple[int, int], str]] = []
+        self._used = {"local": 0, "shared": 0}
+        self._tiles = 0
+        self.memory: Memory | None = None
+
+    def emit(self, mnemonic: str, **operands: float | str) -> int:
+        """Append an instruction; returns its pc."""
+        self.code.append(inst(mnemonic, **operands))
+        return len(self.code) - 1
+
+    def put(self, array: Array, dtype: str) -> int:
+        """A constant tensor; returns its descriptor."""
+        self._weights += b"\0" * (-len(self._weights) % 8)
+        base = len(self._weights)
+        self._weights += array.tobytes()
+        return self._describe(True, base, (array.shape[0], array.shape[1]), dtype)
+
+    def tensor(self, shape: tuple[int, int], dtype: str) -> int:
+        """A writable tensor; returns its descriptor."""
+        base = self._rest
+        self._rest += -(-shape[0] * shape[1] * DTYPES[dtype] // 4096) * 4096
+        return self._describe(False, base, shape, dtype)
+
+    def _describe(self, constant: bool, base: int, shape: tuple[int, int], dtype: str) -> int:
+        self._tensors.append(("dram", constant, base, shape, dtype))
+        return len(self._tensors) - 1
+
+    def tile(self, space: str, dtype: str, nbytes: int) -> int:
+        """A tile of its own bytes; returns its number."""
+        number, address = self._tiles, self._used[space]
+        self._tiles += 1
+        self._used[space] += nbytes
+        self.emit("tile", t=number, space=space, dtype=dtype, address=address, bytes=nbytes)
+        return number
+
+    @property
+    def _first_writable(self) -> int:
+        return -(-len(self._weights) // 4096) * 4096
+
+    def _base(self, index: int) -> int:
+        _, constant, base, _, _ = self._tensors[index]
+        return base if constant else self._first_writable + base
+
+    def program(self) -> list[Inst]:
+        """Descriptors first: they have no effect on time but their issue."""
+        head = [
+            inst(
+                "tensor",
+                d=i,
+                space=space,
+                dtype=dtype,
+                base=self._base(i),
+                rows_imm=shape[0],
+                cols=shape[1],
+            )
+            for i, (space, _, _, shape, dtype) in enumerate(self._tensors)
+        ]
+        self.head = len(head)
+        return [*head, *self.code, inst("halt")]
+
+    def run(
+        self,
+        on_retire: Callable[[int, Inst, MachineState], None] | None = None,
+        max_steps: int = 1_000_000,
+    ) -> RunResult:
+        """Run the program through its encoding; pcs of `saturations` are those of `emit`."""
+        weights = np.frombuffer(self._weights, np.uint8)
+        padded = np.concatenate([weights, np.zeros(self._first_writable - weights.size, np.uint8)])
+        self.memory = Memory(padded, self.size)
+        program = decode_program(encode_program(self.program()))
+        result = Machine(self.hardware, self.memory).run(program, on_retire, max_steps=max_steps)
+        moved = {pc - self.head: count for pc, count in result.saturations.items()}
+        object.__setattr__(result, "saturations", moved)
+        return result
+
+    def get(self, index: int) -> Array:
+        """A tensor after the run."""
+        assert self.memory is not None
+        _, _, _, shape, dtype = self._tensors[index]
+        return self.memory.view(self._base(index), dtype, *shape).copy()
