@@ -54,6 +54,7 @@ PASSES: dict[str, Callable[[], type[ModulePass]]] = {
         "raise-attention",
         "raise-einsum",
         "pack-tokens",
+        "fuse-projections",
         "insert-hdp",
         "partition-host",
         "assign-fixed-point",
