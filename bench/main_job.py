@@ -255,8 +255,9 @@ def compare(
         The oracle's traces, and for each sentence the first difference ("" if there is none).
     """
     encoder = oracle.load(model, points, rule)
-    masks: Array = inputs["attention_mask"].astype(bool)
-    places = inputs.get("position_ids", np.broadcast_to(np.arange(masks.shape[1]), masks.shape))
+    masks = inputs["attention_mask"].astype(bool)
+    number, length = inputs["input_ids"].shape
+    places = inputs.get("position_ids", np.tile(np.arange(length), (number, 1)))
     types = inputs.get("token_type_ids", np.zeros_like(places))
     traces: list[oracle.Trace] = []
     differences: list[str] = []
