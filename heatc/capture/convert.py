@@ -240,6 +240,7 @@ def _names_in(args: Sequence[Arg]) -> list[str]:
 
 _HINTS = {
     "aten.cumsum.default": "unsupported; if it computes positions, make position_ids an input",
+    "aten.any.dim": "unsupported; capture the program before run_decompositions(), which made it",
     "aten.conv2d.default": "unsupported, convolutions are no part of an encoder of text",
 }
 

@@ -323,7 +323,7 @@ def _assign(path: Path, model: Any, tensors: Tensors) -> None:
     for group in groups:
         name = next((name for name in group if name in renamed), None)
         if name is None:
-            missing.append(group[0])
+            missing.append(next(iter(group)))
         else:
             state |= {other: renamed[name] for other in group}
     used = set(state) | set(buffers)
@@ -399,16 +399,16 @@ def _examples(model: Any, specs: Mapping[str, InputSpec], path: Path) -> Tensors
     import torch
 
     parameters = inspect.signature(model.forward).parameters
-    any_name = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    # transformers' models take `**kwargs` too, for options, not for tensors.
+    known = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     dtypes = {"f32": torch.float32, "i64": torch.int64, "i1": torch.bool}
     examples: Tensors = {}
     for name, spec in specs.items():
-        if name not in parameters and not any_name:
-            known = ", ".join(n for n in parameters if n != "self")
+        if name not in known and known:
             raise HeatcError(
                 f"the model has no input {name!r}",
                 place=str(path),
-                notes=[f"forward takes {known}"],
+                notes=[f"forward takes {', '.join(known)}"],
             )
         full = torch.ones if name == "attention_mask" else torch.zeros
         examples[name] = full(spec.shape, dtype=dtypes[spec.dtype])

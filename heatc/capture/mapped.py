@@ -125,6 +125,9 @@ class MappedZip:
                 infos = archive.infolist()
         except _ZIP_ERRORS as error:
             raise self.error(f"damaged zip archive: {str(error)[:120]}") from None
+        # A truncated archive can end in the directory of an archive that it holds.
+        if min((info.header_offset for info in infos), default=0):
+            raise self.error("damaged zip archive: it is truncated or has foreign data in front")
         self.members: dict[str, zipfile.ZipInfo] = {}
         tops = {info.filename.partition("/")[0] for info in infos if "/" in info.filename}
         if len(tops) != 1:

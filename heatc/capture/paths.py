@@ -28,7 +28,16 @@ Inputs = Mapping[str, InputSpec] | None
 
 
 def capture_any(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
-    """The module and the weights of a model file or folder; raises `HeatcError`."""
+    """The module and the weights of a model file or folder; raises `HeatcError` with a place."""
+    try:
+        return _capture(path, inputs, trust_pickle)
+    except HeatcError as error:
+        if not error.place:
+            error.place = str(path)
+        raise
+
+
+def _capture(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
     if not path.exists():
         raise HeatcError("no such file or folder", place=str(path), notes=[ACCEPTED])
     if path.is_dir():
@@ -86,18 +95,10 @@ def _capture_archive(file: MappedZip, inputs: Inputs) -> tuple[ModuleOp, WeightS
     archive = read_archive(file)
     graph = archive.graph
     check_inputs(inputs, _declared(graph), str(file.path))
-    module = _located(file.path, graph)
+    module = convert(graph)
     weights = archive.weights(weights_used(module))
     _sign(module, file)
     return module, weights
-
-
-def _located(path: Path, graph: AtenGraph) -> ModuleOp:
-    """Convert; an error without a place is about the file."""
-    try:
-        return convert(graph)
-    except HeatcError as error:
-        raise HeatcError(error.message, place=error.place or str(path), notes=error.notes) from None
 
 
 def _declared(graph: AtenGraph) -> dict[str, InputSpec]:
