@@ -53,34 +53,40 @@ class Difference:
     holds: bool
 
 
+def check_reference(
+    expected: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], place: str
+) -> None:
+    """Refuses a reference that holds none of the outputs, or one of another shape."""
+    names = [name for name in shapes if name in expected]
+    if not names:
+        notes = [f"the program's outputs: {', '.join(shapes)}"]
+        raise HeatcError("the reference holds none of the outputs", place=place, notes=notes)
+    for name in names:
+        array = expected[name]
+        if array.shape != shapes[name] or array.dtype.kind not in "fiub":
+            message = f"expected numbers of shape {shapes[name]}, found {array.dtype} {array.shape}"
+            raise HeatcError(message, place=f"{place}: {name}")
+
+
 def compare(
     found: Mapping[str, Array],
     expected: Mapping[str, Array],
     mask: Array | None,
     bounds: Bounds,
-    place: str,
 ) -> list[Difference]:
     """
     The difference of each output that the reference has.
 
     `mask` (samples, length) is not 0 at real tokens: outputs of these first two axes are compared
-    there, others at samples that have a real token. `place` names the reference in errors.
+    there, others at samples that have a real token. The reference passed `check_reference`.
     """
     names = [name for name in found if name in expected]
-    if not names:
-        notes = [f"the program's outputs: {', '.join(found)}"]
-        raise HeatcError("the reference holds none of the outputs", place=place, notes=notes)
-    bounds = bounds.resolved()
-    return [_difference(n, found[n], expected[n], mask, bounds, f"{place}: {n}") for n in names]
+    return [_difference(n, found[n], expected[n], mask, bounds.resolved()) for n in names]
 
 
 def _difference(
-    name: str, found: Array, expected: Array, mask: Array | None, bounds: Bounds, place: str
+    name: str, found: Array, expected: Array, mask: Array | None, bounds: Bounds
 ) -> Difference:
-    if found.shape != expected.shape:
-        raise HeatcError(f"expected shape {found.shape}, found {expected.shape}", place=place)
-    if expected.dtype.kind not in "fiub":
-        raise HeatcError(f"expected numbers, found {expected.dtype}", place=place)
     a, b = (_rows(array, mask) for array in (found, expected))
     if not a.size:
         return Difference(name, 0, 0.0, 1.0, 1.0, 0.0, True)

@@ -1,0 +1,137 @@
+"""
+What a run computed inside: codes of named tensors, block masks, head gates.
+
+A `LayerRecorder` watches instructions retire and copies what debug.json names, because a program
+reuses memory. It changes nothing in the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp.debug import AttentionInfo, TensorInfo, attentions, named_tensors
+from heatc.backends.hdp.memory import Memory
+from heatc.backends.hdp.state import MachineState
+from heatc.errors import HeatcError
+from heatc.isa.table import BLOCK, R_TOKENS
+from heatc.isa.units import Mask, block_count
+from heatc.isa.words import Inst
+
+Array = NDArray[np.generic]
+Layers = dict[str, Array]
+
+
+class LayerRecorder:
+    """
+    Collects the layers of one run of `batch` sequences of at most `length` tokens.
+
+    Pass `on_retire` to the machine; `layers` holds the result afterwards.
+    """
+
+    def __init__(self, debug: Mapping[str, Any], memory: Memory, batch: int, length: int):
+        self._memory = memory
+        self._batch = batch
+        self._tokens = batch * length
+        self._blocks = block_count(length, BLOCK[0])
+        self._tensors = named_tensors(debug)
+        self._attentions = attentions(debug)
+        self._codes: dict[str, Array] = {}
+        self._masks: dict[str, Mask] = {}
+        self._gates: dict[str, Mask] = {}
+        self._by_pc: dict[int, list[tuple[str, TensorInfo]]] = {}
+        for name, tensor in self._tensors.items():
+            for pc in tensor.pcs:
+                self._by_pc.setdefault(pc, []).append((name, tensor))
+        self._mask_pcs = {pc: n for n, a in self._attentions.items() for pc in a.mask_pcs}
+        self._gate_pcs = {pc: n for n, a in self._attentions.items() for pc in a.gate_pcs}
+        for name, attention in self._attentions.items():
+            self._begin(name, attention)
+        # The sequence and the heads that the cores work on, as `seq` and `heads` set them.
+        self._sequence = 0
+        self._first_head, self._stride = 0, 1
+
+    def _begin(self, name: str, attention: AttentionInfo) -> None:
+        shape = (self._batch, attention.heads, self._blocks, self._blocks)
+        if attention.mask_pcs:
+            self._masks[name] = np.zeros(shape, np.bool_)
+        if attention.gate_pcs:
+            self._gates[name] = np.zeros(shape[:2], np.bool_)
+
+    def on_retire(self, pc: int, inst: Inst, state: MachineState) -> None:
+        """Takes what the instruction at `pc` has completed."""
+        if inst.mnemonic == "seq":
+            self._sequence = state.registers[int(inst["rb"])]
+        elif inst.mnemonic == "heads":
+            self._first_head = state.registers[int(inst["rc"])]
+            self._stride = int(inst["stride"])
+        elif pc in self._mask_pcs:
+            self._take_mask(self._mask_pcs[pc], int(inst["m"]), state)
+        elif pc in self._gate_pcs:
+            self._take_gate(self._gate_pcs[pc], state)
+        for name, tensor in self._by_pc.get(pc, ()):
+            self._codes[name] = self._take_tensor(name, tensor, state)
+
+    def _take_tensor(self, name: str, tensor: TensorInfo, state: MachineState) -> Array:
+        """A copy of a tensor; of a token tensor (as many rows as tokens fit) the real tokens."""
+        rows = tensor.rows
+        if rows == self._tokens:
+            rows = min(rows, state.registers[R_TOKENS])
+        try:
+            view = self._memory.view(tensor.address, tensor.dtype, rows, tensor.cols)
+        except (HeatcError, KeyError) as error:
+            note = "debug.json does not fit this program"
+            raise HeatcError(
+                f"tensor {name!r}: {error}", place="debug.json", notes=[note]
+            ) from error
+        return view.copy()
+
+    def _heads(self, name: str, state: MachineState) -> Sequence[int]:
+        """The head of each active core."""
+        heads = self._attentions[name].heads
+        numbers = [self._first_head + core * self._stride for core in range(state.active)]
+        return [head for head in numbers if head < heads]
+
+    def _take_mask(self, name: str, tile: int, state: MachineState) -> None:
+        array = state.tile(tile).read().array
+        rows = min(array.shape[1], self._blocks)
+        columns = min(array.shape[2], self._blocks)
+        for core, head in enumerate(self._heads(name, state)):
+            part = array[core if array.shape[0] > 1 else 0]
+            kept = self._masks[name][self._sequence, head]
+            kept[:] = False
+            kept[:rows, :columns] = part[:rows, :columns] != 0
+
+    def _take_gate(self, name: str, state: MachineState) -> None:
+        for core, head in enumerate(self._heads(name, state)):
+            kept = state.kept is None or bool(state.kept[core])
+            self._gates[name][self._sequence, head] = kept
+
+    @property
+    def layers(self) -> Layers:
+        """
+        `codes/<tensor>`: codes (rows, cols); `point/<tensor>`: their binary point, where they
+        have one; `mask/<attention>`: bool (batch, heads, blocks, blocks), False outside of a
+        sequence's blocks; `gate/<attention>`: bool (batch, heads), False for absent sequences.
+        """
+        layers: Layers = {}
+        for name, codes in self._codes.items():
+            layers[f"codes/{name}"] = codes
+            point = self._tensors[name].point
+            if point is not None:
+                layers[f"point/{name}"] = np.array(point, np.int64)
+        layers |= {f"mask/{name}": mask for name, mask in self._masks.items()}
+        layers |= {f"gate/{name}": gate for name, gate in self._gates.items()}
+        return layers
+
+
+def concatenate(parts: Sequence[Layers]) -> Layers:
+    """The layers of several runs as those of one larger batch, in the order of the runs."""
+    first = parts[0]
+    return {
+        name: value if name.startswith("point/") else np.concatenate([p[name] for p in parts])
+        for name, value in first.items()
+    }

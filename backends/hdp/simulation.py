@@ -1,0 +1,278 @@
+"""
+Running a program on inputs: check them, place them in DRAM, run the machine, read the outputs.
+
+A data set of more samples than the program was compiled for runs in passes of that many; the
+last pass is filled up with fully masked samples, which cost nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp.container import Manifest, Port, Program
+from heatc.backends.hdp.debug import Locations
+from heatc.backends.hdp.layers import LayerRecorder, Layers, concatenate
+from heatc.backends.hdp.machine import Machine, OnRetire, RunResult
+from heatc.backends.hdp.memory import Memory
+from heatc.errors import HeatcError, InfeasibleError
+from heatc.hardware import Hardware
+
+Array = NDArray[np.generic]
+Arrays = Mapping[str, Array]
+
+_ISA_DTYPES = {
+    "int64": "i64",
+    "int32": "i32",
+    "int16": "i16",
+    "int8": "i8",
+    "uint8": "i8",
+    "bool": "i8",
+    "float32": "f32",
+}
+
+_PC = re.compile(r"pc (\d+):")
+
+_MASK_NAME = "attention_mask"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """
+    What running a program gave.
+
+    `outputs`: float32 by the model's output names. `results`: one a pass. `layers`: see
+    `LayerRecorder.layers`, empty unless asked for.
+    """
+
+    outputs: dict[str, Array]
+    results: Sequence[RunResult]
+    layers: Layers
+
+    @property
+    def result(self) -> RunResult:
+        """The first pass, which is all there is unless the inputs are a data set."""
+        return self.results[0]
+
+
+def simulate(
+    program: Program,
+    inputs: Arrays,
+    hardware: Hardware | None = None,
+    layers: bool = False,
+) -> Simulation:
+    """
+    Runs a program on inputs by name.
+
+    `hardware` replaces the one that the program was compiled for, see `check_hardware`.
+    """
+    if hardware is not None:
+        check_hardware(program, hardware)
+    passes, samples = split_inputs(program.manifest, inputs)
+    machine_hardware = hardware or program.manifest.hardware
+    outputs: list[dict[str, Array]] = []
+    results: list[RunResult] = []
+    recorded: list[Layers] = []
+    for arrays in passes:
+        memory = Memory(program.weights, program.manifest.dram_bytes)
+        for port in program.manifest.inputs:
+            dtype = _ISA_DTYPES[port.dtype]
+            memory.write(port.address, arrays[port.name], dtype)
+        recorder = _recorder(program, memory) if layers else None
+        machine = Machine(machine_hardware, memory)
+        on_retire = recorder.on_retire if recorder else None
+        results.append(_run(program, machine, on_retire))
+        outputs.append({port.name: _read(memory, port) for port in program.manifest.outputs})
+        if recorder:
+            recorded.append(recorder.layers)
+    whole = {
+        port.name: _joined([o[port.name] for o in outputs], samples)
+        for port in program.manifest.outputs
+    }
+    return Simulation(whole, results, concatenate(recorded) if recorded else {})
+
+
+def _run(program: Program, machine: Machine, on_retire: OnRetire | None) -> RunResult:
+    """Runs the machine; a trap says where in the model it happened."""
+    try:
+        return machine.run(program.instructions, on_retire)
+    except HeatcError as error:
+        notes = list(error.notes)
+        pc = _PC.match(error.message)
+        location = str(Locations(program.debug).at(int(pc[1]))) if pc else ""
+        if location:
+            notes.insert(0, f"in {location}")
+        place = error.place or str(program.path)
+        raise type(error)(error.message, place=place, notes=notes) from error
+
+
+def _recorder(program: Program, memory: Memory) -> LayerRecorder:
+    batch, length = (*_batch_shape(program.manifest), 1)[:2]
+    return LayerRecorder(program.debug, memory, batch, length)
+
+
+def _batch_shape(manifest: Manifest) -> tuple[int, ...]:
+    """The shape of the input with the most axes: (batch, length) of a text encoder."""
+    return max((port.shape for port in manifest.inputs), key=len, default=(1, 1)) or (1, 1)
+
+
+def _read(memory: Memory, port: Port) -> Array:
+    dtype = _ISA_DTYPES[port.dtype]
+    flat = memory.view(port.address, dtype, 1, int(np.prod(port.shape, dtype=np.int64)))
+    return flat.reshape(port.shape).astype(port.dtype)
+
+
+def _joined(parts: Sequence[Array], samples: int) -> Array:
+    """The outputs of all passes without the samples that filled up the last one."""
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return whole[:samples] if len(parts) > 1 else whole
+
+
+# --- Inputs -----------------------------------------------------------------------------------
+
+
+def mask_port(manifest: Manifest) -> Port | None:
+    """The input that tells real tokens from padding, if the program has one."""
+    ports = manifest.inputs
+    roles = (p for p in ports if p.role == "mask")
+    return next(roles, None) or next((p for p in ports if p.name == _MASK_NAME), None)
+
+
+def split_inputs(manifest: Manifest, inputs: Arrays) -> tuple[list[dict[str, Array]], int]:
+    """
+    The checked inputs of each pass, and the number of samples in all.
+
+    Names must be the program's, shapes too except for the first axis of a data set; integers are
+    converted where no value changes. What is wrong is a `HeatcError` that names the input.
+    """
+    _check_names(manifest, inputs)
+    converted = {p.name: _converted(p, inputs[p.name]) for p in manifest.inputs}
+    batch, samples = _samples(manifest, converted)
+    if samples == batch:
+        return [converted], samples
+    passes: list[dict[str, Array]] = []
+    for start in range(0, samples, batch):
+        part = {name: array[start : start + batch] for name, array in converted.items()}
+        passes.append({p.name: _filled(p, part[p.name], manifest) for p in manifest.inputs})
+    return passes, samples
+
+
+def _check_names(manifest: Manifest, inputs: Arrays) -> None:
+    known = [port.name for port in manifest.inputs]
+    listing = f"the program's inputs: {', '.join(map(_describe, manifest.inputs))}"
+    for name in known:
+        if name not in inputs:
+            notes = [listing]
+            mask = mask_port(manifest)
+            if mask is not None and name == mask.name:
+                notes.append("give ones of the shape of the tokens if none of them is padding")
+            _fail(name, "the input is missing", *notes)
+    for name in inputs:
+        if name not in known:
+            _fail(name, "the program has no such input", listing)
+
+
+def _describe(port: Port) -> str:
+    return f"{port.name} ({'x'.join(map(str, port.shape))} {port.dtype})"
+
+
+def _converted(port: Port, array: Array) -> Array:
+    """The array in the port's dtype, its values checked."""
+    target = np.dtype(port.dtype)
+    found = f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
+    if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:]:
+        _fail(port.name, f"expected {_describe(port)}, found {found}")
+    integers = "biu"
+    if target.kind in integers and array.dtype.kind not in integers:
+        _fail(port.name, f"expected integers ({target}), found {found}")
+    if target.kind == "f" and array.dtype.kind not in integers + "f":
+        _fail(port.name, f"expected numbers ({target}), found {found}")
+    if target.kind == "f" and not np.isfinite(array.astype(np.float32)).all():
+        _fail(port.name, "a value is not finite in float32")
+    if array.size and target.kind in "iu":
+        _check_range(port, array, target)
+    return np.ascontiguousarray(array.astype(target))
+
+
+def _check_range(port: Port, array: Array, target: np.dtype[np.generic]) -> None:
+    low, high = 0, port.limit - 1
+    if not port.limit:
+        limits = np.iinfo(target.name)
+        low, high = int(limits.min), int(limits.max)
+    values = cast(NDArray[np.int64], array)
+    if low <= int(values.min()) and int(values.max()) <= high:
+        return
+    wrong = (values < low) | (values > high)
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    value = int(array[where])
+    reason = f"the table it indexes has {port.limit} rows" if port.limit else f"it is {target}"
+    _fail(port.name, f"{value} at {list(where)} is outside {low} to {high}: {reason}")
+
+
+def _samples(manifest: Manifest, arrays: Arrays) -> tuple[int, int]:
+    """The batch of the program and the number of samples that the inputs have."""
+    ports = [port for port in manifest.inputs if port.shape]
+    if not ports:
+        return 1, 1
+    batches, counts = ({p.shape[0] for p in ports}, {arrays[p.name].shape[0] for p in ports})
+    if all(arrays[p.name].shape[0] == p.shape[0] for p in ports):
+        return ports[0].shape[0], ports[0].shape[0]
+    if len(counts) > 1 or len(batches) > 1:
+        sizes = ", ".join(f"{p.name} {arrays[p.name].shape[0]}" for p in ports)
+        _fail(ports[0].name, f"the inputs have different numbers of samples: {sizes}")
+    batch, count = batches.pop(), counts.pop()
+    if count < batch or batch == 0:
+        note = f"give at least {batch}; a row whose mask is 0 everywhere is skipped"
+        _fail(ports[0].name, f"{count} samples, the program takes {batch} at once", note)
+    return batch, count
+
+
+def _filled(port: Port, array: Array, manifest: Manifest) -> Array:
+    """A pass of full size: what is missing is masked, or a copy of the last sample."""
+    missing = port.shape[0] - array.shape[0]
+    if not missing:
+        return array
+    masked = mask_port(manifest) is not None
+    rest = np.zeros_like(array[:1]) if masked else array[-1:]
+    return np.concatenate([array, np.repeat(rest, missing, axis=0)])
+
+
+def _fail(name: str, message: str, *notes: str) -> NoReturn:
+    raise HeatcError(message, place=f"input {name!r}", notes=notes)
+
+
+# --- Hardware ---------------------------------------------------------------------------------
+
+
+def check_hardware(program: Program, hardware: Hardware) -> None:
+    """
+    Refuses hardware that the program does not fit on.
+
+    The program spreads heads over the cores it was compiled for and places tiles in their
+    buffers: cores must be as many, buffers and DRAM as large or larger. The rest is free.
+    """
+    made_for = program.manifest.hardware
+    if hardware.cores != made_for.cores:
+        raise InfeasibleError(
+            f"the program spreads its work over {made_for.cores} cores, "
+            f"{hardware.name} has {hardware.cores}",
+            place=str(program.path),
+            notes=["compile the model again for this hardware (heatc --hw)"],
+        )
+    demands = (
+        ("local buffer", made_for.local_buffer_bytes, hardware.local_buffer_bytes),
+        ("shared buffer", made_for.shared_buffer_bytes, hardware.shared_buffer_bytes),
+        ("DRAM", program.manifest.dram_bytes, hardware.dram_capacity_bytes),
+    )
+    for what, demand, bound in demands:
+        if bound < demand:
+            raise InfeasibleError(
+                f"the program was made for {demand} bytes of {what}, {hardware.name} has {bound}",
+                place=str(program.path),
+                notes=["compile the model again for this hardware (heatc --hw), or enlarge it"],
+            )

@@ -1,0 +1,450 @@
+"""`hdp-run` end to end on a hand-written program: values, tables, files, refusals."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from heatc.backends.hdp import open_program, simulate
+from heatc.backends.hdp.container import Manifest, Port, Weight, write_program
+from heatc.fixed_point import encode, requantize
+from heatc.hardware import load_hardware, render
+from heatc.isa.units import block_importance, block_mask
+from heatc.isa.words import Inst, inst
+from heatc.tools import run
+from heatc.tools.npz import read_npz
+
+BATCH, LENGTH, WIDTH, ROWS = 2, 4, 8, 10
+POINT = 8
+
+_seeded = np.random.default_rng(0)
+TABLE = _seeded.normal(size=(ROWS, WIDTH)).astype(np.float32) * 4
+W_CODES = _seeded.integers(-300, 300, size=(WIDTH, WIDTH), dtype=np.int16)
+
+W_END = TABLE.nbytes + W_CODES.nbytes
+IDS, MASK, POS, INV, IDX, X, Y, OUT, DRAM = (W_END + 512 * i for i in range(9))
+
+EDGE = load_hardware("hdp-edge")
+
+
+def words(rho: float = 0.25, tau: float = 0.0) -> list[Inst]:
+    """y = x w for the embedding x of every real token; masks of 2 heads of x x^T."""
+    flat = {"rows_imm": BATCH * LENGTH, "cols": 1}
+    tokens = {"rows_reg": 63, "cols": WIDTH, "dtype": "i16"}
+    body = [
+        inst("tensor", d=0, dtype="i64", base=IDS, **flat),
+        inst("tensor", d=1, dtype="i64", base=MASK, **flat),
+        inst("tensor", d=2, dtype="i64", base=POS, **flat),
+        inst("tensor", d=3, dtype="i64", base=INV, **flat),
+        inst("hpack", dpos=2, dinv=3, dmask=1, batch=BATCH, length=LENGTH, has_mask=1),
+        inst("window", d=2, src=2, start_reg=0, rows_reg=63),
+        inst("tensor", d=4, dtype="i64", base=IDX, rows_reg=63, cols=1),
+        inst("hidx", dst=4, src=0, idx=2),
+        inst("tensor", d=5, dtype="f32", base=0, rows_imm=ROWS, cols=WIDTH),
+        inst("tensor", d=6, base=X, **tokens),
+        inst("hgeti", h=0, d=5, idx=4, rows=BATCH * LENGTH),
+        inst("hput", d=6, h=0, point=POINT),
+        inst("tensor", d=7, dtype="i16", base=TABLE.nbytes, rows_imm=WIDTH, cols=WIDTH),
+        inst("tensor", d=8, base=Y, **tokens),
+        inst("tile", t=0, space="local", dtype="i16", address=0, bytes=256),
+        inst("tile", t=1, space="local", dtype="i16", address=256, bytes=256),
+        inst("tile", t=2, space="local", dtype="acc", address=512, bytes=512),
+        inst("tile", t=3, space="local", dtype="i16", address=1024, bytes=256),
+        inst("tile", t=4, space="local", dtype="i32", address=1280, bytes=256),
+        inst("tile", t=5, space="local", dtype="acc", address=1536, bytes=256),
+        inst("tile", t=6, space="local", dtype="i8", address=1792, bytes=256),
+        inst("loop", r=2, bound=63, step=64, skip=8),
+        inst("heads", rc=0, stride=1, limit=1),
+        inst("ld", t=0, d=6, rows=BATCH * LENGTH, cols=WIDTH),
+        inst("ld", t=1, d=7, rows=WIDTH, cols=WIDTH),
+        inst("mm", acc=2, a=0, b=1, first=1),
+        inst("drain", t=3, acc=2, shift=8),
+        inst("st", d=8, t=3),
+        inst("end", back=7),
+    ]
+    loop = [
+        inst("seq", rb=1),
+        inst("window", d=9, src=6, start_reg=61, rows_reg=60),
+        inst("loop", r=2, bound=60, step=64, skip=7),
+        inst("heads", rc=0, stride=1, limit=2),
+        inst("ld", t=0, d=9, rows=LENGTH, cols=WIDTH // 2, core_cols=WIDTH // 2),
+        inst("scores", a=4, q=0, k=0, theta=5),
+        inst("mask", m=6, theta=5, rho=rho),
+        inst("gate", tau=tau),
+        inst("end", back=6),
+    ]
+    rest = [
+        inst("tensor", d=10, dtype="f32", base=OUT, rows_imm=BATCH * LENGTH, cols=WIDTH),
+        inst("hgeti", h=1, d=8, idx=3, rows=BATCH * LENGTH, point=POINT),
+        inst("hput", d=10, h=1),
+        inst("halt"),
+    ]
+    skip = len(loop) + 2
+    begin, end = inst("loop", r=1, bound=62, step=1, skip=skip), inst("end", back=skip - 1)
+    return [*body, begin, *loop, end, *rest]
+
+
+def pcs(program: list[Inst], mnemonic: str) -> list[int]:
+    return [pc for pc, i in enumerate(program) if i.mnemonic == mnemonic]
+
+
+def write(path: Path, **changes: Any) -> Path:
+    program = words(**changes)
+    debug = {
+        "locations": [
+            {"pc": 0, "path": "embeddings", "source": "toy.py:1"},
+            {"pc": 12, "path": "layer.0", "source": "toy.py:2"},
+        ],
+        "tensors": {
+            "x": {
+                "address": X,
+                "dtype": "i16",
+                "rows": BATCH * LENGTH,
+                "cols": WIDTH,
+                "point": POINT,
+                "pc": pcs(program, "hput")[0],
+            },
+            "y": {
+                "address": Y,
+                "dtype": "i16",
+                "rows": BATCH * LENGTH,
+                "cols": WIDTH,
+                "point": POINT,
+                "pc": pcs(program, "st"),
+            },
+        },
+        "attentions": {
+            "layer.0.attention": {
+                "mask_pcs": pcs(program, "mask"),
+                "gate_pcs": pcs(program, "gate"),
+                "heads": 2,
+                "dim": WIDTH // 2,
+            }
+        },
+    }
+    manifest = Manifest(
+        EDGE,
+        (
+            Port("input_ids", "int64", (BATCH, LENGTH), IDS, limit=ROWS),
+            Port("attention_mask", "int64", (BATCH, LENGTH), MASK),
+        ),
+        (Port("last_hidden_state", "float32", (BATCH, LENGTH, WIDTH), OUT),),
+        DRAM,
+        points={"x": POINT, "y": POINT},
+    )
+    weights = [
+        Weight("table", "F32", TABLE.shape, [TABLE]),
+        Weight("w", "I16", W_CODES.shape, [W_CODES]),
+    ]
+    with open(path, "wb") as stream:
+        write_program(stream, program, manifest, weights, debug)
+    return path
+
+
+def expected(ids: NDArray[Any], mask: NDArray[Any]) -> NDArray[np.float32]:
+    x = encode(TABLE[ids].astype(np.float64), POINT, 16).codes
+    y = requantize(x @ W_CODES.astype(np.int64), 16, POINT, 16).codes
+    return np.where(mask[..., None] != 0, y / 2.0**POINT, 0).astype(np.float32)
+
+
+IDS_IN = np.array([[1, 2, 3, 9], [0, 5, 5, 7]])
+MASK_IN = np.array([[1, 1, 0, 1], [1, 1, 1, 0]])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write(Path("p.hdp"))
+    np.savez("in.npz", input_ids=IDS_IN, attention_mask=MASK_IN)
+    return tmp_path
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = run.main(arguments)
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, captured.err
+
+
+RUN = ("p.hdp", "--inputs", "in.npz")
+
+
+def test_outputs_and_table(capsys: pytest.CaptureFixture[str]):
+    code, out, err = call(capsys, *RUN, "-o", "out.npz")
+    assert (code, err) == (0, "")
+    found = read_npz("out.npz")
+    assert list(found) == ["last_hidden_state"]
+    assert found["last_hidden_state"].dtype == np.float32
+    assert np.array_equal(found["last_hidden_state"], expected(IDS_IN, MASK_IN))
+    kinds = {line.split()[0]: line.split()[-1] for line in out.splitlines()}
+    assert kinds["cycles"] == kinds["time"] == kinds["DRAM"] == kinds["host"] == "modelled"
+    assert kinds["kept"] == kinds["saturated"] == "functional"
+    assert "500 MHz" in out
+
+
+def test_same_run_same_files():
+    for name in ("a", "b"):
+        code = run.main(
+            [*RUN, "-o", f"{name}.npz", "--layers", f"{name}.layers", "--stats", name, "--quiet"]
+        )
+        assert code == 0
+    for path in ("{}.npz", "{}.layers", "{}/stats.json", "{}/stats.txt", "{}/hardware.yaml"):
+        assert Path(path.format("a")).read_bytes() == Path(path.format("b")).read_bytes()
+
+
+def test_integers_are_converted_when_lossless(capsys: pytest.CaptureFixture[str]):
+    np.savez("in.npz", input_ids=IDS_IN.astype(np.uint8), attention_mask=MASK_IN != 0)
+    assert call(capsys, *RUN, "-o", "out.npz")[0] == 0
+    assert np.array_equal(read_npz("out.npz")["last_hidden_state"], expected(IDS_IN, MASK_IN))
+
+
+def test_data_set(capsys: pytest.CaptureFixture[str]):
+    seeded = np.random.default_rng(1)
+    ids = seeded.integers(0, ROWS, size=(5, LENGTH))
+    mask = seeded.integers(0, 2, size=(5, LENGTH))
+    np.savez("in.npz", input_ids=ids, attention_mask=mask)
+    code, out, _ = call(capsys, *RUN, "-o", "out.npz", "--layers", "layers.npz")
+    assert code == 0
+    assert "p50/p95/max of 3 passes" in out
+    assert np.array_equal(read_npz("out.npz")["last_hidden_state"], expected(ids, mask))
+    layers = read_npz("layers.npz")
+    assert len(layers["codes/x"]) == np.count_nonzero(mask)
+
+
+def test_layers(capsys: pytest.CaptureFixture[str]):
+    assert call(capsys, *RUN, "--layers", "layers.npz", "--quiet")[:2] == (0, "")
+    layers = read_npz("layers.npz")
+    x = encode(TABLE[IDS_IN[MASK_IN != 0]].astype(np.float64), POINT, 16).codes
+    assert np.array_equal(layers["codes/x"], x)
+    assert layers["codes/x"].dtype == np.int16
+    assert layers["point/x"] == POINT
+    mask = layers["mask/layer.0.attention"]
+    assert (mask.shape, mask.dtype) == ((BATCH, 2, 2, 2), np.bool_)
+    for sequence, start in ((0, 0), (1, 3)):
+        for head in (0, 1):
+            q = x[start : start + 3, 4 * head : 4 * head + 4]
+            kept = block_mask(block_importance(q @ q.T, (2, 2)), 0.25)
+            assert np.array_equal(mask[sequence, head], kept)
+    assert layers["gate/layer.0.attention"].all()
+
+
+def test_layers_of_short_sequences(capsys: pytest.CaptureFixture[str]):
+    np.savez("in.npz", input_ids=IDS_IN, attention_mask=[[1, 0, 0, 0], [0, 0, 0, 0]])
+    assert call(capsys, *RUN, "--layers", "layers.npz")[0] == 0
+    mask = read_npz("layers.npz")["mask/layer.0.attention"]
+    assert mask[0, :, 0, 0].all()
+    assert mask.sum() == 2
+
+
+def test_gate(capsys: pytest.CaptureFixture[str]):
+    write(Path("p.hdp"), tau=1e30)
+    code, out, _ = call(capsys, *RUN, "--layers", "layers.npz")
+    assert code == 0
+    assert not read_npz("layers.npz")["gate/layer.0.attention"].any()
+    # Of five rounds of heads one is the linear's, which has no gate.
+    assert any(line.split()[:3] == ["kept", "heads", "20.0"] for line in out.splitlines())
+
+
+def test_stats(capsys: pytest.CaptureFixture[str]):
+    assert call(capsys, *RUN, "--stats", "stats/deep")[0] == 0
+    stats = json.loads(Path("stats/deep/stats.json").read_text())
+    assert stats["schema"] == 1
+    units = ("_count", "_percent", "_cycles", "_seconds", "_bytes")
+    for group in ("functional", "modelled"):
+        assert all(name.endswith(units) for name in stats[group])
+    modelled = stats["modelled"]
+    assert modelled["time_seconds"] == modelled["total_cycles"] / EDGE.clock_hz
+    assert stats["functional"]["ranked_blocks_count"] == 2 * 2 * 4
+    assert stats["instructions_by_mnemonic_count"]["mask"] == 2
+    assert load_hardware("stats/deep/hardware.yaml") == EDGE
+    text = Path("stats/deep/stats.txt").read_text()
+    assert "modelled.total_cycles" in text
+    assert "# " in text
+
+
+def test_python_api():
+    program = open_program("p.hdp")
+    result = simulate(program, {"input_ids": IDS_IN, "attention_mask": MASK_IN}, layers=True)
+    assert np.array_equal(result.outputs["last_hidden_state"], expected(IDS_IN, MASK_IN))
+    assert result.result.cycles > 0
+    assert "mask/layer.0.attention" in result.layers
+
+
+def test_other_hardware(capsys: pytest.CaptureFixture[str]):
+    Path("hw.yaml").write_text("base: hdp-edge\ndram: {bandwidth: 1 GB/s}\nname: slow\n")
+    assert call(capsys, *RUN, "--stats", "fast")[0] == 0
+    code, out, _ = call(capsys, *RUN, "--hw", "hw.yaml", "--stats", "slow")
+    assert code == 0
+    assert "slow" in out
+    cycles = [
+        json.loads(Path(name, "stats.json").read_text())["modelled"]["total_cycles"]
+        for name in ("fast", "slow")
+    ]
+    assert cycles[0] < cycles[1]
+    Path("hw.yaml").write_text("base: hdp-edge\nbuffers: {local: 32 KiB}\n")
+    code, _, err = call(capsys, *RUN, "--hw", "hw.yaml")
+    assert code == 4
+    assert "65536 bytes of local buffer, hw has 32768" in err
+    code, _, err = call(capsys, *RUN, "--hw", "hdp-server")
+    assert code == 4
+    assert "8 cores" in err
+    assert call(capsys, "none.hdp", "--inputs", "in.npz", "--hw", "hdp-big")[0] == 2
+
+
+# --- The reference ----------------------------------------------------------------------------
+
+
+def test_reference(capsys: pytest.CaptureFixture[str]):
+    good = expected(IDS_IN, MASK_IN)
+    # What stands at padding does not count.
+    good[MASK_IN == 0] = np.nan
+    np.savez("golden.npz", last_hidden_state=good, other=np.zeros(3))
+    arguments = (*RUN, "-o", "out.npz", "--reference", "golden.npz")
+    code, out, err = call(capsys, *arguments, "--atol=0")
+    assert (code, err) == (0, "")
+    assert "max abs error 0, cosine 1.000000" in out
+    good[0, 0] += 1
+    np.savez("golden.npz", last_hidden_state=good)
+    Path("out.npz").unlink()
+    code, out, err = call(capsys, *arguments, "--atol=0.5", "--rtol=0")
+    assert code == 3
+    assert "max abs error 1" in err
+    assert "OUT OF BOUNDS" in out
+    # The result that is wrong is there to be looked at.
+    assert Path("out.npz").exists()
+    assert call(capsys, *arguments, "--atol=1.01")[0] == 0
+    assert call(capsys, *arguments, "--min-cosine=0.999999")[0] == 3
+    good[0, 0] = np.nan
+    np.savez("golden.npz", last_hidden_state=good)
+    assert call(capsys, *arguments)[0] == 3
+    assert call(capsys, *arguments, "--atol=1e9")[0] == 3
+
+
+def test_reference_of_wrong_form(capsys: pytest.CaptureFixture[str]):
+    np.savez("golden.npz", other=np.zeros(3))
+    code, _, err = call(capsys, *RUN, "--reference", "golden.npz", "-o", "out.npz")
+    assert code == 1
+    assert "holds none of the outputs" in err
+    assert "last_hidden_state" in err
+    np.savez("golden.npz", last_hidden_state=np.zeros(3))
+    code, _, err = call(capsys, *RUN, "--reference", "golden.npz", "-o", "out.npz")
+    assert code == 1
+    assert "golden.npz: last_hidden_state: error: expected numbers of shape (2, 4, 8)" in err
+    assert not Path("out.npz").exists()
+
+
+# --- Bad input --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arrays", "expected_message"),
+    [
+        ({"input_ids": IDS_IN}, "input 'attention_mask': error: the input is missing"),
+        ({"attention_mask": MASK_IN}, "input 'input_ids': error: the input is missing"),
+        ({"input_ids": IDS_IN, "attention_mask": MASK_IN, "x": IDS_IN}, "input 'x'"),
+        ({"input_ids": IDS_IN[:, :3], "attention_mask": MASK_IN}, "expected input_ids (2x4 int64)"),
+        ({"input_ids": IDS_IN[0], "attention_mask": MASK_IN}, "expected input_ids (2x4 int64)"),
+        ({"input_ids": IDS_IN * 1.0, "attention_mask": MASK_IN}, "expected integers"),
+        ({"input_ids": IDS_IN + 1, "attention_mask": MASK_IN}, "10 at [0, 3] is outside 0 to 9"),
+        ({"input_ids": IDS_IN - 1, "attention_mask": MASK_IN}, "-1 at [1, 0] is outside 0 to 9"),
+        (
+            {"input_ids": IDS_IN, "attention_mask": np.full((2, 4), 2**64 - 1, np.uint64)},
+            "it is int64",
+        ),
+        (
+            {"input_ids": IDS_IN[:1], "attention_mask": MASK_IN[:1]},
+            "1 samples, the program takes 2",
+        ),
+        ({"input_ids": IDS_IN[:0], "attention_mask": MASK_IN[:0]}, "0 samples"),
+        (
+            {"input_ids": np.vstack([IDS_IN, IDS_IN]), "attention_mask": MASK_IN},
+            "different numbers of samples: input_ids 4, attention_mask 2",
+        ),
+        ({"input_ids": np.full((2, 4), "a"), "attention_mask": MASK_IN}, "expected integers"),
+        (
+            {"input_ids": IDS_IN.astype("M8[s]"), "attention_mask": MASK_IN},
+            "expected integers",
+        ),
+    ],
+)
+def test_wrong_inputs(
+    capsys: pytest.CaptureFixture[str], arrays: dict[str, Any], expected_message: str
+):
+    np.savez("in.npz", **arrays)
+    code, out, err = call(capsys, *RUN, "-o", "out.npz")
+    assert (code, out) == (1, "")
+    assert expected_message in err
+    assert "in.npz" in err
+    assert not Path("out.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected_message"),
+    [
+        (("none.hdp", "--inputs", "in.npz"), 1, "cannot open: no such file"),
+        (("p.hdp", "--inputs", "none.npz"), 1, "cannot open: no such file"),
+        (("in.npz", "--inputs", "in.npz"), 1, "not an HDP program"),
+        (("p.hdp", "--inputs", "p.hdp"), 1, "p.hdp"),
+        (("p.hdp",), 2, "--inputs"),
+        ((*RUN, "--atol=1"), 2, "need --reference"),
+        ((*RUN, "--reference=in.npz", "--atol=x"), 2, "expected a number"),
+        ((*RUN, "--output=x"), 2, "unknown option"),
+        ((*RUN, "-o", "none/out.npz"), 1, "cannot write"),
+        ((*RUN, "-o", "."), 1, "cannot write"),
+        ((*RUN, "--stats", "in.npz"), 1, "cannot create"),
+        ((*RUN, "--hw", "hdp-edgy"), 2, "did you mean 'hdp-edge'"),
+        # The program is checked before the inputs.
+        (("none.hdp", "--inputs", "none.npz"), 1, "none.hdp"),
+    ],
+)
+def test_errors(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, expected_message: str
+):
+    found, out, err = call(capsys, *arguments)
+    assert (found, out) == (code, "")
+    assert expected_message in err
+
+
+def test_a_trap_names_the_module(capsys: pytest.CaptureFixture[str]):
+    program = words()
+    program[25] = inst("mm", acc=2, a=0, b=9, first=1)
+    manifest = open_program("p.hdp").manifest
+    debug = dict(open_program("p.hdp").debug)
+    weights = [
+        Weight("table", "F32", TABLE.shape, [TABLE]),
+        Weight("w", "I16", W_CODES.shape, [W_CODES]),
+    ]
+    with open("bad.hdp", "wb") as stream:
+        write_program(stream, program, manifest, weights, debug)
+    code, _, err = call(capsys, "bad.hdp", "--inputs", "in.npz", "-o", "out.npz")
+    assert code == 1
+    assert "bad.hdp: error: pc 25: `mm t2, t0, t9" in err
+    assert "in layer.0 (toy.py:2)" in err
+    assert not Path("out.npz").exists()
+
+
+def test_damaged_programs_end_with_one_message(capsys: pytest.CaptureFixture[str]):
+    data = Path("p.hdp").read_bytes()
+    seeded = random.Random(0)
+    damages = [bytearray(data) for _ in range(200)]
+    for damaged in damages:
+        damaged[seeded.randrange(len(data))] ^= seeded.randrange(1, 256)
+    damages += [bytearray(data[: seeded.randrange(len(data))]) for _ in range(50)]
+    for damaged in damages:
+        Path("bad.hdp").write_bytes(damaged)
+        code, out, err = call(capsys, "bad.hdp", "--inputs", "in.npz", "-o", "out.npz")
+        assert (code, out) == (1, "")
+        assert err.startswith("bad.hdp")
+        assert "error: " in err
+    assert not Path("out.npz").exists()
+
+
+def test_render_is_loadable():
+    Path("hw.yaml").write_text(render(EDGE))
+    assert load_hardware("hw.yaml") == EDGE
