@@ -1,0 +1,280 @@
+"""
+Writes a module at the packed level as a NumPy program and its weights file.
+
+Packed activations (tokens, width) are held transposed, as (width, tokens) matrices in buffers
+that are kept from call to call: `weight @ x + bias` then reads the weight as PyTorch stores it,
+a head is a block of rows, and every operand of attention is a view. Everything else is plain
+NumPy. `docs/design/numpy.md` says what was measured.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from os import PathLike
+from pathlib import Path
+
+from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import SSAValue
+
+from heatc.backends.numpy.files import write_both
+from heatc.backends.numpy.loops import Loop, find_loop
+from heatc.backends.numpy.names import argument_names, port_names
+from heatc.backends.numpy.nodes import Node, collect_nodes, used_after
+from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, imports, select
+from heatc.backends.numpy.scope import Buffers, Scope, refuse
+from heatc.backends.numpy.weight_file import WeightTable, dtype_of
+from heatc.dialects.attn import PackingOp
+from heatc.dialects.nn import TOKENS
+from heatc.errors import HeatcError
+from heatc.version import VERSION
+from heatc.weights import WeightStore
+
+
+def emit_program(
+    module: ModuleOp,
+    weights: WeightStore,
+    path: str | PathLike[str],
+    *,
+    model_name: str = "",
+) -> None:
+    """
+    Write the program of `main` to `path` and its weights to `<stem>.safetensors` beside it.
+
+    Both files appear, or neither does. The same module and weights give the same bytes.
+    Raises `HeatcError` for an op or a type that the backend has no form of, with its location,
+    and for a path that cannot be written.
+    """
+    target = Path(path)
+    if target.suffix == ".safetensors":
+        raise HeatcError("the weights file would overwrite the program", place=str(target))
+    table = WeightTable(weights)
+    text = program_text(module, table, model_name or target.stem)
+    metadata = {"format": "np", "producer": f"heatc {VERSION}"}
+    write_both(
+        target,
+        text.encode(),
+        target.with_suffix(".safetensors"),
+        lambda stream: table.write(stream, metadata),
+    )
+
+
+def program_text(module: ModuleOp, table: WeightTable, model_name: str) -> str:
+    """The text of the program; fills `table` with the tensors it reads."""
+    program = _Program(_main(module), table)
+    body = program.run()
+    helpers = select(program.used)
+    code = "\n\n".join([PRELUDE, *helpers, program.ports(), *body, COMMAND_LINE])
+    head = f"{program.docstring(model_name)}\n{imports(code)}\n\n"
+    text = _tidy(head + code)
+    ast.parse(text)
+    return text
+
+
+def _main(module: ModuleOp) -> FuncOp:
+    for op in module.ops:
+        if isinstance(op, FuncOp) and op.sym_name.data == "main" and op.body.blocks:
+            return op
+    raise HeatcError("the module has no function 'main'")
+
+
+def _tidy(text: str) -> str:
+    """Two blank lines at most, one newline at the end."""
+    while "\n\n\n\n" in text:
+        text = text.replace("\n\n\n\n", "\n\n\n")
+    return text.rstrip("\n") + "\n"
+
+
+class _Program:
+    """The text of one function `main` and of the layer function that it calls."""
+
+    def __init__(self, function: FuncOp, table: WeightTable):
+        self.function = function
+        self.table = table
+        self.nodes = collect_nodes(function)
+        self.outputs = self._outputs()
+        self.input_names, self.output_names = port_names(function)
+        self.arguments = argument_names(self.input_names)
+        self.used: set[str] = {"array"}
+        self.loop = find_loop(self.nodes, self.outputs, table)
+        self.buffers = Buffers()
+
+    def _outputs(self) -> list[SSAValue]:
+        last = self.function.body.block.last_op
+        if not isinstance(last, ReturnOp):
+            raise HeatcError("function 'main' does not end with func.return")
+        return list(last.operands)
+
+    def run(self) -> list[str]:
+        """The texts of the functions, the layer's first."""
+        values = self.function.body.block.args
+        scope = Scope(self.table, self.buffers, self.used, used_after(self.nodes, self.outputs))
+        scope.reserve("w", "tokens", *self.arguments)
+        layer = ""
+        for name, value in zip(self.arguments, values):
+            scope.bind_input(value, name)
+        index = 0
+        while index < len(self.nodes):
+            if self.loop is not None and index == self.loop.start:
+                layer = self._emit_loop(scope, self.loop)
+                index = self.loop.stop
+                continue
+            scope.emit(index, self.nodes[index])
+            index += 1
+        return [text for text in (layer, self._main_text(scope)) if text]
+
+    def _emit_loop(self, scope: Scope, loop: Loop) -> str:
+        """Emit the `for` statement; returns the text of the layer function."""
+        scope.current = loop.stop - 1
+        name = self._layer_name(loop)
+        body = Scope(self.table, self.buffers, self.used, used_after(loop.body, [loop.carried_out]))
+        body.weight_names = loop.names
+        body.prefix = self._prefix(loop)
+        carried = scope.carry_in(loop.carried_in)
+        invariants = loop.invariants()
+        passed = [scope.plain_or_matrix(v) for v in invariants]
+        body.reserve("w", "i", "tokens", "layer")
+        body.bind_carried(loop.carried_in, loop.carried_out, "x", carried)
+        parameters = ["w", "i", "x"]
+        for value, held in zip(invariants, passed):
+            parameters.append(body.bind_invariant(value, held))
+        for index, node in enumerate(loop.body):
+            body.emit(index, node)
+        result = body.carry_out(loop.carried_out, carried)
+        numbers = f"range({loop.count})"
+        if loop.first:
+            numbers = f"range({loop.first}, {loop.first + loop.count})"
+        target = scope.name_result("hidden") if carried.buffer is None else carried.text
+        if target != carried.text:
+            scope.line(f"{target} = {carried.text}")
+        scope.line(f"for i in {numbers}:")
+        arguments = ["w", "i", target, *(held.text for held in passed)]
+        scope.line(f"    {target} = {name}({', '.join(arguments)})")
+        scope.carry_done(loop.carried_in, loop.result, target, carried)
+        return self._layer_text(name, parameters, body, result, loop)
+
+    def _layer_text(
+        self, name: str, parameters: list[str], body: Scope, result: str, loop: Loop
+    ) -> str:
+        numbers = f"{loop.first} to {loop.first + loop.count - 1}"
+        path = body.prefix.rstrip(".") or "layer {i}"
+        lines = [
+            f"def {name}({', '.join(parameters)}):",
+            f'    """`{path}`, for i from {numbers}."""',
+        ]
+        if body.uses_tokens:
+            lines.append(
+                "    tokens = x.shape[1]" if body.carries_matrix else "    tokens = len(x)"
+            )
+        if body.prefix:
+            lines.append(f'    layer = f"{body.prefix}"')
+        lines += [f"    {line}" if line else "" for line in body.lines]
+        lines.append(f"    return {result}")
+        return "\n".join(lines) + "\n"
+
+    def _prefix(self, loop: Loop) -> str:
+        """What the names of all numbered weights start with, up to the dot after the number."""
+        heads = {n.partition("{i}")[0] + "{i}." for n in loop.names.values() if "{i}." in n}
+        return heads.pop() if len(heads) == 1 else ""
+
+    def _layer_name(self, loop: Loop) -> str:
+        words = [w for w in self._prefix(loop).split(".") if w.isidentifier()]
+        name = "_".join(words[-2:]).lower() or "layer"
+        return f"{name}_" if name in {*self.arguments, "main", "layer", "weights"} else name
+
+    def _main_text(self, scope: Scope) -> str:
+        results = [scope.output(value) for value in self.outputs]
+        lines = [f"def main({', '.join(self.arguments)}):", '    """']
+        lines += [f"    {line}" if line else "" for line in self._port_lines()]
+        lines.append('    """')
+        lines += [
+            f"    {argument} = _array({json.dumps(name)}, {argument}, *INPUTS[{json.dumps(name)}])"
+            for argument, name in zip(self.arguments, self.input_names)
+        ]
+        statements = ["w = weights()"]
+        if scope.uses_tokens and not self._binds_tokens():
+            statements.append(f"tokens = {self._tokens()}")
+        statements += scope.lines
+        if "workers" in self._all_helpers():
+            lines.append("    with workers:")
+            lines += [f"        {line}" if line else "" for line in statements]
+        else:
+            lines += [f"    {line}" if line else "" for line in statements]
+        lines.append("    return {")
+        lines += [f"        {json.dumps(n)}: {r}," for n, r in zip(self.output_names, results)]
+        lines.append("    }")
+        return "\n".join(lines) + "\n"
+
+    def _all_helpers(self) -> set[str]:
+        return {
+            t for t in ("workers",) if any("workers = Workers()" in s for s in select(self.used))
+        }
+
+    def _binds_tokens(self) -> bool:
+        return any(isinstance(node.op, PackingOp) for node in self.nodes)
+
+    def _tokens(self) -> str:
+        for name, value in zip(self.arguments, self.function.body.block.args):
+            type_ = value.type
+            if isinstance(type_, TensorType) and type_.get_shape()[:1] == (TOKENS,):
+                return f"len({name})"
+        raise HeatcError("function 'main' has packed tensors but no attn.packing")
+
+    # --- Ports --------------------------------------------------------------------------------
+
+    def ports(self) -> str:
+        """The table of inputs that `main` and the command line check against."""
+        lines = ["INPUTS = {"]
+        for name, value in zip(self.input_names, self.function.body.block.args):
+            type_ = value.type
+            if not isinstance(type_, TensorType):
+                raise refuse(self.function, f"an input of type {type_}")
+            dtype = dtype_of(type_.get_element_type())
+            if dtype is None:
+                raise refuse(self.function, f"an input of type {type_}")
+            shape = tuple(None if e == TOKENS else e for e in type_.get_shape())
+            lines.append(f'    {json.dumps(name)}: ("{dtype}", {shape}),')
+        return "\n".join([*lines, "}\n"])
+
+    def _port_lines(self) -> list[str]:
+        def describe(name: str, value: SSAValue) -> str:
+            type_ = value.type
+            assert isinstance(type_, TensorType)
+            extents = ", ".join("?" if e == TOKENS else str(e) for e in type_.get_shape())
+            return f"    {name}: {dtype_of(type_.get_element_type())} ({extents})"
+
+        inputs = zip(self.input_names, self.function.body.block.args)
+        outputs = zip(self.output_names, self.outputs)
+        return [
+            "Run the model.",
+            "",
+            "Args:",
+            *(describe(*port) for port in inputs),
+            "",
+            "Returns a dict of:",
+            *(describe(*port) for port in outputs),
+        ]
+
+    def docstring(self, model_name: str) -> str:
+        """The head of the file."""
+        lines = [
+            '"""',
+            f"{model_name} as a NumPy program, written by heatc {VERSION}.",
+            "",
+            "Needs numpy and the file of weights beside it, nothing else:",
+            "",
+            f"    import {model_name if model_name.isidentifier() else 'prog'}",
+            f"    outputs = {model_name if model_name.isidentifier() else 'prog'}"
+            f".main({', '.join(self.arguments)})",
+            "",
+            f"or `python {model_name}.py in.npz out.npz`.",
+            "",
+            *self._port_lines()[2:],
+            "",
+            "Activations are (width, tokens) matrices in buffers kept from call to call. Real tokens",
+            "only are computed: `pack` drops what the mask masks, `unpack` puts zeros back there.",
+            "One call runs at a time, on as many cores as OMP_NUM_THREADS allows.",
+            '"""',
+        ]
+        return "\n".join(lines) + "\n"

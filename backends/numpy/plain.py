@@ -1,0 +1,210 @@
+"""Plain NumPy expressions of ops, on arrays as the IR has them (tokens first)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from xdsl.dialects.builtin import TensorType
+from xdsl.ir import Attribute, Operation, SSAValue
+
+from heatc.backends.numpy.weight_file import dtype_of
+from heatc.dialects import attn, nn
+from heatc.dialects.einsum import ContractOp, parse_equation
+from heatc.errors import HeatcError
+
+Read = Callable[[SSAValue], str]
+_OPERATORS = {
+    nn.AddOp: "+",
+    nn.SubOp: "-",
+    nn.MulOp: "*",
+    nn.DivOp: "/",
+    nn.AndOp: "&",
+    nn.OrOp: "|",
+}
+_COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_SOME_TOKENS = 128
+
+
+def dtype(type_: Attribute) -> str:
+    """The expression of the dtype of a tensor type."""
+    assert isinstance(type_, TensorType)
+    name = dtype_of(type_.get_element_type())
+    if name is None:
+        raise HeatcError(f"the NumPy backend cannot emit a value of type {type_}")
+    return "np.bool_" if name == "bool" else f"np.{name}"
+
+
+def shape_text(value: SSAValue) -> str:
+    """The shape of a value as an expression."""
+    extents = ["tokens" if e == nn.TOKENS else str(e) for e in nn.shape_of(value)]
+    return f"({', '.join(extents)}{',' if len(extents) == 1 else ''})"
+
+
+def expression(op: Operation, read: Read, used: set[str]) -> str | None:
+    """The expression of an op's result; None for an op without one. Adds helpers to `used`."""
+    for make in (_arithmetic, _shapes, _layers, _attention):
+        text = make(op, read, used)
+        if text is not None:
+            return text
+    return None
+
+
+def _cast(text: str, op: Operation, operands: Sequence[SSAValue]) -> str:
+    """`text`, as the result's type where the operands have another."""
+    want = nn.element_of(op.results[0])
+    if all(nn.element_of(v) == want for v in operands):
+        return text
+    return f"({text}).astype({dtype(op.results[0].type)})"
+
+
+def _arithmetic(op: Operation, read: Read, used: set[str]) -> str | None:
+    for kind, sign in _OPERATORS.items():
+        if isinstance(op, kind):
+            return _cast(f"{read(op.lhs)} {sign} {read(op.rhs)}", op, op.operands)
+    match op:
+        case nn.CompareOp():
+            return f"{read(op.lhs)} {_COMPARE[op.predicate.data]} {read(op.rhs)}"
+        case nn.NotOp():
+            return f"~{read(op.x)}"
+        case nn.TanhOp():
+            return f"np.tanh({read(op.x)})"
+        case nn.ReluOp():
+            return f"np.maximum({read(op.x)}, 0)"
+        case nn.CastOp():
+            if dtype(op.result.type) == "np.bool_":
+                return f"{read(op.x)} != 0"
+            return f"{read(op.x)}.astype({dtype(op.result.type)})"
+        case nn.GeluOp():
+            helper = "gelu" if op.approximate.data == "none" else "gelu_tanh"
+            if dtype(op.result.type) != "np.float32":
+                return None
+            used.update({helper, "elementwise"})
+            return f"elementwise({helper}, {read(op.x)})"
+        case nn.SoftmaxOp():
+            used.add("softmax")
+            return f"softmax({read(op.x)}, {op.dim.value.data})"
+        case nn.WhereOp():
+            text = f"np.where({read(op.condition)}, {read(op.lhs)}, {read(op.rhs)})"
+            return _cast(text, op, [op.lhs, op.rhs])
+        case _:
+            return None
+
+
+def _shapes(op: Operation, read: Read, used: set[str]) -> str | None:
+    match op:
+        case nn.ReshapeOp():
+            return f"{read(op.x)}.reshape({shape_text(op.result)})"
+        case nn.TransposeOp():
+            order = ", ".join(str(int(p)) for p in op.permutation.get_values())
+            return f"{read(op.x)}.transpose({order})"
+        case nn.ExpandOp():
+            return f"np.broadcast_to({read(op.x)}, {shape_text(op.result)})"
+        case nn.SliceOp():
+            return f"{read(op.x)}[{_slices(op)}]" if _slices(op) else read(op.x)
+        case nn.IndexOp():
+            return f"{read(op.x)}[{', '.join(read(i) for i in op.indices)}]"
+        case nn.ConcatOp():
+            parts = ", ".join(read(v) for v in op.inputs)
+            return f"np.concatenate([{parts}], axis={op.dim.value.data})"
+        case nn.IotaOp():
+            start, step = op.start.value.data, op.step.value.data
+            values = f"({start} + {step} * np.arange({nn.shape_of(op.result)[0]}))"
+            return f"{values}.astype({dtype(op.result.type)})"
+        case nn.FullOp():
+            value = op.value.value.data
+            text = repr(value) if np.isfinite(value) else f'float("{value}")'
+            return f"np.full({shape_text(op.result)}, {text}).astype({dtype(op.result.type)})"
+        case _:
+            return None
+
+
+def _slices(op: nn.SliceOp) -> str:
+    parts: list[str] = []
+    starts = [int(s) for s in op.starts.get_values()]
+    steps = [int(s) for s in op.steps.get_values()]
+    shapes = zip(nn.shape_of(op.x), nn.shape_of(op.result))
+    for start, step, (extent, size) in zip(starts, steps, shapes):
+        stop = start + (size - 1) * step + 1
+        if size == nn.TOKENS or (start, step, stop) == (0, 1, extent):
+            parts.append(":")
+        else:
+            parts.append(f"{start}:{stop}" + (f":{step}" if step > 1 else ""))
+    return ", ".join(parts)
+
+
+def _layers(op: Operation, read: Read, used: set[str]) -> str | None:
+    match op:
+        case nn.EmbeddingOp():
+            used.add("embedding")
+            return f"embedding({read(op.table)}, {read(op.ids)})"
+        case nn.LinearOp():
+            bias = f" + {read(op.bias)}" if op.bias is not None else ""
+            return f"{read(op.x)} @ {read(op.weight)}.T{bias}"
+        case nn.MatmulOp():
+            return f"{read(op.lhs)} @ {read(op.rhs)}"
+        case nn.LayerNormOp():
+            used.add("plain_layer_norm")
+            operands = ", ".join(read(v) for v in (op.x, op.weight, op.bias))
+            return f"plain_layer_norm({operands}, {op.eps.value.data!r})"
+        case ContractOp():
+            return _contraction(op, read)
+        case _:
+            return None
+
+
+def _contraction(op: ContractOp, read: Read) -> str:
+    """A product of matrices where it is one, else np.einsum along the best pairwise path."""
+    equation = op.equation.data
+    terms, result = parse_equation(equation)
+    operands = [read(v) for v in op.inputs]
+    if len(terms) == 2 and len(terms[1]) == 2 and len(terms[0]) >= 2:
+        (x, w), (first, second) = terms, terms[1]
+        if x[-1] == second and result == x[:-1] + first and first not in x:
+            return f"{operands[0]} @ {operands[1]}.T"
+        if x[-1] == first and result == x[:-1] + second and second not in x:
+            return f"{operands[0]} @ {operands[1]}"
+    if len(terms) == 1:
+        return f'np.einsum("{equation}", {operands[0]})'
+    shapes = [
+        tuple(_SOME_TOKENS if e == nn.TOKENS else e for e in nn.shape_of(v)) for v in op.inputs
+    ]
+    zeros = [np.broadcast_to(np.float32(0), shape) for shape in shapes]
+    path = np.einsum_path(equation, *zeros, optimize="optimal" if len(shapes) <= 6 else "greedy")
+    return f'np.einsum("{equation}", {", ".join(operands)}, optimize={path[0]!r})'
+
+
+def _attention(op: Operation, read: Read, used: set[str]) -> str | None:
+    match op:
+        case attn.PackingOp():
+            used.add("packing")
+            batch, length = attn.packing_of(op.result).shape
+            mask = read(op.mask) if op.mask is not None else f"np.ones(({batch}, {length}))"
+            return f"Packing({mask})"
+        case attn.PackOp():
+            return f"pack({read(op.x)}, {read(op.packing)})"
+        case attn.UnpackOp():
+            return f"unpack({read(op.x)}, {read(op.packing)})"
+        case attn.TokenOp():
+            used.add("token")
+            return f"token({read(op.x)}, {read(op.packing)}, {op.position.value.data})"
+        case attn.SdpaOp():
+            return _padded_attention(op, read, used) if op.packing is None else None
+        case nn.SdpaOp():
+            used.add("scaled_dot_product")
+            text = ", ".join(read(v) for v in (op.q, op.k, op.v))
+            text += f", {op.scale.value.data!r}"
+            text += f", mask={read(op.mask)}" if op.mask is not None else ""
+            text += ", causal=True" if op.is_causal.value.data else ""
+            return f"scaled_dot_product({text})"
+        case _:
+            return None
+
+
+def _padded_attention(op: attn.SdpaOp, read: Read, used: set[str]) -> str:
+    used.add("padded_attention")
+    text = ", ".join(read(v) for v in (op.q, op.k, op.v))
+    text += f", {op.heads.value.data}, {op.scale.value.data!r}"
+    text += f", real={read(op.key_padding)}" if op.key_padding is not None else ""
+    text += f", bias={read(op.bias)}" if op.bias is not None else ""
+    return f"padded_attention({text})"

@@ -1,0 +1,525 @@
+"""
+The text of the helpers that an emitted program defines, each once and only where it is used.
+
+They are kept here as source text, in the order in which they are written; `HELPERS` maps a
+helper to the helpers it calls. `select` returns the text of a set of helpers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+PRELUDE = '''\
+def _prefer_avx512() -> None:
+    """
+    Let OpenBLAS take its AVX-512 kernels where the CPU has them.
+
+    It does not know newer AMD cores and falls back to AVX2 there. It reads the variable when
+    NumPy is loaded, so this has no effect in a process that imported NumPy before.
+    """
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:
+        return
+    if {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"} <= set(flags):
+        os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
+
+
+if "numpy" not in sys.modules:
+    _prefer_avx512()
+
+import numpy as np  # noqa: E402
+
+WEIGHTS = os.path.splitext(os.path.abspath(__file__))[0] + ".safetensors"
+DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "BOOL": "?"}
+
+
+@functools.cache
+def weights():
+    """The arrays of the safetensors file beside this one by name, mapped, not read."""
+    with open(WEIGHTS, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    data = np.asarray(np.memmap(WEIGHTS, np.uint8, "r", offset=8 + size))
+    arrays = {}
+    for name, entry in header.items():
+        start, stop = entry["data_offsets"]
+        arrays[name] = data[start:stop].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return arrays
+'''
+
+_WORKERS = '''\
+def _core_count() -> int:
+    """The cores to use: what OPENBLAS_NUM_THREADS or OMP_NUM_THREADS says, else all."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "")
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _blas_threads():
+    """The functions (get, set) of the thread count of NumPy's OpenBLAS, None without one."""
+    package = os.path.dirname(np.__file__)
+    for folder in (package + ".libs", os.path.join(package, ".dylibs")):
+        for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            if "openblas" not in file:
+                continue
+            library = ctypes.CDLL(os.path.join(folder, file))
+            for head, tail in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
+                names = (f"{head}openblas_{verb}_num_threads{tail}" for verb in ("get", "set"))
+                get, set_ = (getattr(library, name, None) for name in names)
+                if get is not None and set_ is not None:
+                    return get, set_
+    return None
+
+
+class Workers:
+    """
+    One thread a core; the calling thread is the first of them.
+
+    A step of the program splits its rows, heads or tokens over the workers, so that products
+    and the elementwise work that follows them run on all cores without a thread of OpenBLAS's
+    own (`with workers:` keeps those quiet). Without OpenBLAS the library threads the products.
+    """
+
+    def __init__(self):
+        self.blas = _blas_threads()
+        self.count = 1 if self.blas is None else _core_count()
+        self.reset()
+
+    def reset(self):
+        """Forget the threads; a forked child has none of them."""
+        self.lock = threading.Lock()
+        self.inboxes = []
+        self.outbox = queue.SimpleQueue()
+
+    def __enter__(self):
+        self.lock.acquire()
+        if self.blas is not None:
+            self.threads_before = self.blas[0]()
+            self.blas[1](1)
+
+    def __exit__(self, *_):
+        if self.blas is not None:
+            self.blas[1](self.threads_before)
+        self.lock.release()
+
+    def _serve(self, inbox):
+        while True:
+            function, start, stop = inbox.get()
+            try:
+                function(start, stop)
+                self.outbox.put(None)
+            except BaseException as error:
+                self.outbox.put(error)
+
+    def run(self, function, count, grain=1):
+        """Call `function(start, stop)` on parts of range(count), multiples of `grain`."""
+        step = -(-count // (self.count * grain)) * grain
+        if step >= count:
+            function(0, count)
+            return
+        starts = range(step, count, step)
+        while len(self.inboxes) < len(starts):
+            inbox = queue.SimpleQueue()
+            threading.Thread(target=self._serve, args=(inbox,), daemon=True).start()
+            self.inboxes.append(inbox)
+        for inbox, start in zip(self.inboxes, starts):
+            inbox.put((function, start, min(start + step, count)))
+        errors = []
+        try:
+            function(0, step)
+        finally:
+            errors = [self.outbox.get() for _ in starts]
+        for error in filter(None, errors):
+            raise error
+
+
+workers = Workers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=workers.reset)
+'''
+
+_BUFFERS = '''\
+_buffers = {}
+
+
+def matrix(name, rows, tokens):
+    """The (rows, tokens) buffer `name`, kept from call to call."""
+    size = rows * tokens
+    flat = _buffers.get((name, rows))
+    if flat is None or flat.size < size:
+        flat = _buffers[name, rows] = np.empty(size, np.float32)
+    return flat[:size].reshape(rows, tokens)
+
+
+_local = threading.local()
+
+
+def scratch(name, shape):
+    """A buffer of the calling thread's own."""
+    size = math.prod(shape)
+    flat = getattr(_local, name, None)
+    if flat is None or flat.size < size:
+        flat = np.empty(size, np.float32)
+        setattr(_local, name, flat)
+    return flat[:size].reshape(shape)
+'''
+
+_TRANSPOSED = '''\
+def transposed(x, out):
+    """(tokens, width) as (width, tokens), copied into `out`."""
+    np.copyto(out, x.T)
+    return out
+'''
+
+_PACKING = '''\
+class Packing:
+    """The real tokens of a batch: `columns` of each sequence, flat `positions` in the batch."""
+
+    def __init__(self, mask):
+        self.mask = mask != 0
+        self.positions = np.flatnonzero(self.mask)
+        self.tokens = len(self.positions)
+        ends = np.cumsum(self.mask.sum(axis=1)).tolist()
+        self.columns = [slice(a, b) for a, b in zip([0, *ends], ends)]
+
+
+def pack(x, packing):
+    """(batch, length, ...) to (tokens, ...): the rows of the real tokens."""
+    return x.reshape(-1, *x.shape[2:])[packing.positions]
+
+
+def unpack(x, packing):
+    """(tokens, ...) to (batch, length, ...), zeros where a token is masked."""
+    out = np.zeros((packing.mask.size, *x.shape[1:]), x.dtype)
+    out[packing.positions] = x
+    return out.reshape(*packing.mask.shape, *x.shape[1:])
+'''
+
+_TOKEN = '''\
+def token(x, packing, position):
+    """(tokens, ...) to (batch, ...): the row at one position of each sequence, 0 if masked."""
+    out = np.zeros((len(packing.mask), *x.shape[1:]), x.dtype)
+    real = packing.mask[:, position]
+    rows = [c.start for c in packing.columns] + packing.mask[:, :position].sum(axis=1)
+    out[real] = x[rows[real]]
+    return out
+'''
+
+_EMBEDDING = '''\
+def embedding(table, ids):
+    """Rows of `table` by `ids`."""
+    if ids.size and not 0 <= ids.min() <= ids.max() < len(table):
+        raise ValueError(f"an id is outside 0..{len(table) - 1}")
+    return table[ids]
+'''
+
+_GELU = '''\
+# x Phi(x) = max(x, 0) - |x| Phi(-|x|), and Phi(-a) = p(a) ** -16 with this polynomial, fitted
+# so that a Phi(-a) is off by 2.2e-7 at most; constant first.
+GELU = [
+    np.float32(c)
+    for c in (
+        1.0442748412821428,
+        0.05206397702592782,
+        0.022113718477736924,
+        0.003370509508998448,
+        7.532232974234234e-05,
+        3.964935344244738e-05,
+        6.987981002051822e-06,
+    )
+]
+
+
+def gelu(x, out):
+    """out = x Phi(x), the exact (erf) GELU, to 1e-6; `out` may be `x`."""
+    a, p = scratch("gelu_a", x.shape), scratch("gelu_p", x.shape)
+    np.abs(x, out=a)
+    np.multiply(a, GELU[-1], out=p)
+    for c in GELU[-2:0:-1]:
+        np.add(p, c, out=p)
+        np.multiply(p, a, out=p)
+    np.add(p, GELU[0], out=p)
+    with np.errstate(over="ignore"):
+        for _ in range(4):
+            np.multiply(p, p, out=p)
+    np.divide(a, p, out=a)
+    np.maximum(x, np.float32(0), out=out)
+    np.subtract(out, a, out=out)
+'''
+
+_GELU_TANH = '''\
+def gelu_tanh(x, out):
+    """out = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x ** 3))); `out` may be `x`."""
+    t = scratch("gelu_a", x.shape)
+    np.multiply(x, x, out=t)
+    np.multiply(t, np.float32(0.044715 * math.sqrt(2 / math.pi)), out=t)
+    np.add(t, np.float32(math.sqrt(2 / math.pi)), out=t)
+    np.multiply(t, x, out=t)
+    np.tanh(t, out=t)
+    np.add(t, np.float32(1), out=t)
+    np.multiply(t, np.float32(0.5), out=t)
+    np.multiply(x, t, out=out)
+'''
+
+_RELU = '''\
+def relu(x, out):
+    """out = max(x, 0); `out` may be `x`."""
+    np.maximum(x, np.float32(0), out=out)
+'''
+
+_APPLY = '''\
+def apply(function, x, out):
+    """out = function(x) elementwise, a tile at a time on every core."""
+    tile = max(1, TILE // max(x.shape[1], 1))
+
+    def part(start, stop):
+        for row in range(start, stop, tile):
+            rows = slice(row, min(row + tile, stop))
+            function(x[rows], out=out[rows])
+
+    workers.run(part, len(x), grain=16)
+    return out
+'''
+
+_ADD = '''\
+def add(x, y, out):
+    """out = x + y."""
+    workers.run(lambda i, j: np.add(x[i:j], y[i:j], out=out[i:j]), len(x), grain=16)
+    return out
+'''
+
+_LINEAR = '''\
+def linear(weight, bias, x, out, activation=None, residual=None):
+    """out = activation(weight @ x + bias) + residual, for x (in, tokens)."""
+    tile = max(1, TILE // max(x.shape[1], 1))
+
+    def part(start, stop):
+        np.matmul(weight[start:stop], x, out=out[start:stop])
+        for row in range(start, stop, tile):
+            rows = slice(row, min(row + tile, stop))
+            y = out[rows]
+            if bias is not None:
+                np.add(y, bias[rows, None], out=y)
+            if activation is not None:
+                activation(y, out=y)
+            if residual is not None:
+                np.add(y, residual[rows], out=y)
+
+    workers.run(part, len(weight), grain=16)
+    return out
+'''
+
+_LAYER_NORM = '''\
+def layer_norm(x, weight, bias, eps, out):
+    """out = (x - mean) / sqrt(variance + eps) * weight + bias over the rows of each column."""
+    average = np.full((1, len(x)), 1 / len(x), np.float32)
+    weight, bias, eps = weight[:, None], bias[:, None], np.float32(eps)
+
+    def part(start, stop):
+        y, square = out[:, start:stop], scratch("square", (len(x), stop - start))
+        np.subtract(x[:, start:stop], average @ x[:, start:stop], out=y)
+        np.multiply(y, y, out=square)
+        deviation = average @ square
+        np.add(deviation, eps, out=deviation)
+        np.sqrt(deviation, out=deviation)
+        np.divide(y, deviation, out=y)
+        np.multiply(y, weight, out=y)
+        np.add(y, bias, out=y)
+
+    workers.run(part, x.shape[1], grain=16)
+    return out
+'''
+
+_ATTENTION = '''\
+def attention(q, k, v, packing, heads, scale, out, bias=None):
+    """
+    Multi-head attention of every sequence to itself, for q, k, v (heads * dim, tokens).
+
+    Scores are (heads, keys, queries): then every operand is a view, also of one fused
+    product of queries, keys and values. The division by the sums comes after the product
+    with v, which has fewer rows than the scores.
+    """
+    tokens, scale = q.shape[1], np.float32(scale)
+    q, k, v, out_heads = (x.reshape(heads, len(x) // heads, tokens) for x in (q, k, v, out))
+
+    def sequence(columns, number, start, stop):
+        n = columns.stop - columns.start
+        some = max(1, TILE * 2 // (n * n))
+        for first in range(start, stop, some):
+            h = slice(first, min(first + some, stop))
+            scaled = scratch("scaled", (h.stop - first, q.shape[1], n))
+            scores = scratch("scores", (h.stop - first, n, n))
+            np.multiply(q[h, :, columns], scale, out=scaled)
+            np.matmul(k[h, :, columns].transpose(0, 2, 1), scaled, out=scores)
+            if bias is not None:
+                real = packing.mask[number]
+                np.add(scores, bias[number, h][:, real][:, :, real].transpose(0, 2, 1), out=scores)
+            highest = scores.max(axis=1, keepdims=True)
+            np.maximum(highest, LOWEST, out=highest)
+            np.subtract(scores, highest, out=scores)
+            np.exp(scores, out=scores)
+            sums = scores.sum(axis=1, keepdims=True)
+            np.maximum(sums, TINY, out=sums)
+            result = out_heads[h, :, columns]
+            np.matmul(v[h, :, columns], scores, out=result)
+            np.divide(result, sums, out=result)
+
+    def part(start, stop):
+        for number, columns in enumerate(packing.columns):
+            if columns.start < columns.stop:
+                sequence(columns, number, start, stop)
+
+    workers.run(part, heads)
+    return out
+'''
+
+_SOFTMAX = '''\
+def softmax(x, axis):
+    """Softmax along an axis."""
+    y = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
+    return y / y.sum(axis=axis, keepdims=True)
+'''
+
+_PADDED_ATTENTION = '''\
+def padded_attention(q, k, v, heads, scale, real=None, bias=None):
+    """
+    Multi-head attention on (batch, length, heads * dim).
+
+    Keys where `real` (batch, length) is 0 are skipped, rows of the result there are 0.
+    """
+    batch, length = q.shape[:2]
+    q, k, v = (x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3) for x in (q, k, v))
+    scores = (q * np.float32(scale)) @ k.transpose(0, 1, 3, 2)
+    if bias is not None:
+        scores = scores + bias
+    if real is not None:
+        scores = np.where(real[:, None, None, :] != 0, scores, np.float32(-np.inf))
+    highest = np.maximum(scores.max(axis=-1, keepdims=True), LOWEST)
+    scores = np.exp(scores - highest)
+    result = scores @ v / np.maximum(scores.sum(axis=-1, keepdims=True), TINY)
+    result = result.transpose(0, 2, 1, 3).reshape(batch, length, -1)
+    return result if real is None else result * (real != 0)[:, :, None].astype(np.float32)
+'''
+
+_SDPA = '''\
+def scaled_dot_product(q, k, v, scale, mask=None, causal=False):
+    """softmax(q k' * scale + mask) v over the last two axes."""
+    scores = (q * np.float32(scale)) @ np.swapaxes(k, -1, -2)
+    if mask is not None:
+        keep = mask.dtype == np.bool_
+        scores = np.where(mask, scores, np.float32(-np.inf)) if keep else scores + mask
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, np.float32(-np.inf))
+    return softmax(scores, -1) @ v
+'''
+
+_PLAIN_LAYER_NORM = '''\
+def plain_layer_norm(x, weight, bias, eps):
+    """Layer norm over the last axis."""
+    y = x - x.mean(axis=-1, keepdims=True)
+    return y / np.sqrt((y * y).mean(axis=-1, keepdims=True) + np.float32(eps)) * weight + bias
+'''
+
+_ELEMENTWISE = '''\
+def elementwise(function, x):
+    """A new array, function(x)."""
+    out = np.empty(x.shape, x.dtype)
+    function(np.ascontiguousarray(x), out=out)
+    return out
+'''
+
+_ARRAY = '''\
+def _array(name, value, dtype, shape):
+    """The input `name` as an array of its declared type; ValueError if it is not one."""
+    array = np.asarray(value)
+    if len(array.shape) != len(shape) or any(n not in (None, m) for m, n in zip(array.shape, shape)):
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+    if not np.can_cast(array.dtype, dtype, "safe"):
+        raise ValueError(f"{name} has dtype {array.dtype}, expected {np.dtype(dtype)}")
+    return array.astype(dtype, copy=False)
+'''
+
+_CONSTANTS = """\
+TILE = 32768  # elements of a tile: with its scratch it stays in a core's cache
+LOWEST, TINY = np.finfo(np.float32).min, np.finfo(np.float32).tiny
+"""
+
+COMMAND_LINE = '''\
+def _command_line(arguments):
+    """`prog.py in.npz out.npz`."""
+    if len(arguments) != 2:
+        sys.exit(f"usage: {os.path.basename(sys.argv[0])} in.npz out.npz")
+    try:
+        with np.load(arguments[0], allow_pickle=False) as archive:
+            missing = [name for name in INPUTS if name not in archive.files]
+            if missing:
+                raise ValueError(f"no {', '.join(missing)} in {arguments[0]}")
+            inputs = [archive[name] for name in INPUTS]
+        outputs = main(*inputs)
+        with open(arguments[1], "wb") as file:
+            np.savez(file, **outputs)
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    _command_line(sys.argv[1:])
+'''
+
+# name: (text, the helpers it calls), in the order of the program.
+HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "constants": (_CONSTANTS, ()),
+    "workers": (_WORKERS, ()),
+    "matrix": (_BUFFERS, ()),
+    "array": (_ARRAY, ()),
+    "packing": (_PACKING, ()),
+    "token": (_TOKEN, ("packing",)),
+    "embedding": (_EMBEDDING, ()),
+    "transposed": (_TRANSPOSED, ("matrix",)),
+    "gelu": (_GELU, ("matrix",)),
+    "gelu_tanh": (_GELU_TANH, ("matrix",)),
+    "relu": (_RELU, ()),
+    "elementwise": (_ELEMENTWISE, ()),
+    "apply": (_APPLY, ("workers", "constants")),
+    "add": (_ADD, ("workers",)),
+    "linear": (_LINEAR, ("workers", "constants", "matrix")),
+    "layer_norm": (_LAYER_NORM, ("workers", "matrix")),
+    "attention": (_ATTENTION, ("workers", "constants", "matrix", "packing")),
+    "softmax": (_SOFTMAX, ()),
+    "padded_attention": (_PADDED_ATTENTION, ("constants",)),
+    "scaled_dot_product": (_SDPA, ("softmax",)),
+    "plain_layer_norm": (_PLAIN_LAYER_NORM, ()),
+}
+
+MODULES = ("ctypes", "functools", "json", "math", "os", "queue", "sys", "threading", "zipfile")
+
+
+def select(used: Iterable[str]) -> list[str]:
+    """The texts of the helpers `used` and of all that they call, in order."""
+    wanted: set[str] = set()
+    pending = list(used)
+    while pending:
+        name = pending.pop()
+        if name not in wanted:
+            wanted.add(name)
+            pending.extend(HELPERS[name][1])
+    return [text for name, (text, _) in HELPERS.items() if name in wanted]
+
+
+def definitions() -> set[str]:
+    """Every name that the prelude or a helper defines."""
+    texts = "\n".join([PRELUDE, *(text for text, _ in HELPERS.values())])
+    return set(re.findall(r"^(?:def |class )?(\w+)(?:\(| =|:$)", texts, re.MULTILINE))
+
+
+def imports(text: str) -> str:
+    """The import lines of the standard modules that a program's text uses."""
+    return "".join(f"import {module}\n" for module in MODULES if f"{module}." in text)

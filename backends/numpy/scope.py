@@ -1,0 +1,509 @@
+"""
+The statements of one function of the program, and the buffers that its matrices live in.
+
+A value is held as a `Held`: the expression that reads it, whether that is a (width, tokens)
+matrix, and the buffer it lies in. A buffer is free again after the last read of all values in
+it; an op that may work in place takes over the buffer of an operand that it is the last to read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import TensorType
+from xdsl.ir import Operation, SSAValue
+
+from heatc.backends.numpy import plain
+from heatc.backends.numpy.names import identifier, unique
+from heatc.backends.numpy.nodes import LINEAR, Node, activation_name, is_matrix, is_weight
+from heatc.backends.numpy.weight_file import WeightTable, dtype_of
+from heatc.dialects import attn, nn
+from heatc.dialects.einsum import WeightOp
+from heatc.errors import HeatcError
+from heatc.passes.rewriting import describe_location, module_path
+
+_WIDTH = 92
+_GENERIC_WORDS = {"dense", "LayerNorm", "self", "layer", "default"}
+_WORDS = {
+    LINEAR: "y",
+    "attn.pack": "packed",
+    "attn.sdpa": "context",
+    "attn.token": "rows",
+    "attn.unpack": "padded",
+    "nn.add": "total",
+    "nn.embedding": "embedded",
+    "nn.gelu": "activated",
+    "nn.layer_norm": "normed",
+    "nn.relu": "activated",
+    "nn.slice": "part",
+    "nn.tanh": "activated",
+}
+_OWN = (attn.UnpackOp, attn.TokenOp, nn.TanhOp, nn.SoftmaxOp)
+_VIEWS = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
+
+
+def refuse(op: Operation, what: str) -> HeatcError:
+    """The error about something that has no form in this backend."""
+    return HeatcError(
+        f"the NumPy backend cannot emit {what}",
+        place=describe_location(op),
+        notes=["it takes the packed level: nn, einsum and attn ops on f32, f64, i64 and i1"],
+    )
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A matrix buffer of the program."""
+
+    name: str
+    rows: int
+
+    @property
+    def text(self) -> str:
+        """The expression that gives the buffer."""
+        return f'matrix("{self.name}", {self.rows}, tokens)'
+
+
+@dataclass(frozen=True)
+class Held:
+    """
+    How a value is read: the expression, whether it is (width, tokens), its buffer.
+
+    `own` says that the value is an array of its own, which nothing else is a view of.
+    """
+
+    text: str
+    matrix: bool = False
+    buffer: Buffer | None = None
+    own: bool = False
+
+    @property
+    def rows(self) -> str:
+        """The expression of the value as the IR has it, (tokens, width)."""
+        return f"{self.text}.T" if self.matrix else self.text
+
+
+class Buffers:
+    """The buffers of a program and what lives in them."""
+
+    def __init__(self) -> None:
+        self.made: dict[int, int] = {}
+        self.users: dict[Buffer, set[SSAValue]] = {}
+        self.pinned: set[Buffer] = set()
+
+    def take(self, rows: int) -> Buffer:
+        """A buffer in which nothing lives."""
+        for buffer, users in self.users.items():
+            if buffer.rows == rows and not users and buffer not in self.pinned:
+                return buffer
+        number = self.made[rows] = self.made.get(rows, 0) + 1
+        letters = ""
+        while number:
+            number, digit = divmod(number - 1, 26)
+            letters = chr(ord("a") + digit) + letters
+        buffer = Buffer(letters, rows)
+        self.users[buffer] = set()
+        return buffer
+
+
+class Scope:
+    """
+    The statements of one function.
+
+    `current` is the index of the node at hand, `last` when each value is read for the last time.
+    """
+
+    def __init__(
+        self,
+        table: WeightTable,
+        buffers: Buffers,
+        used: set[str],
+        last: dict[SSAValue, int],
+    ):
+        self.table = table
+        self.buffers = buffers
+        self.used = used
+        self.last = last
+        self.current = 0
+        self.lines: list[str] = []
+        self.held: dict[SSAValue, Held] = {}
+        self.names: set[str] = set()
+        self.weight_names: dict[SSAValue, str] = {}
+        self.prefix = ""
+        self.uses_tokens = False
+        self.carries_matrix = False
+        self._carry: Buffer | None = None
+        self._carry_value: SSAValue | None = None
+        self._path = ""
+
+    # --- Names and lines ----------------------------------------------------------------------
+
+    def reserve(self, *names: str) -> None:
+        """Keep names from being given to values."""
+        self.names.update(names)
+
+    def name_result(self, wish: str) -> str:
+        """A new name like `wish`."""
+        name = unique(identifier(wish), self.names)
+        self.names.add(name)
+        return name
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        self.lines.append(text)
+
+    def call(self, target: str, function: str, arguments: Sequence[str]) -> None:
+        """Add `target = function(arguments)`, one argument a line where it is too long."""
+        head = f"{target} = {function}(" if target else f"{function}("
+        text = f"{head}{', '.join(arguments)})"
+        if len(text) <= _WIDTH:
+            self.line(text)
+            return
+        self.line(head)
+        for argument in arguments:
+            self.line(f"    {argument},")
+        self.line(")")
+
+    def _comment(self, node: Node) -> None:
+        """Say which module follows, where it changes."""
+        path = node.path(self.table) if not self.weight_names else self._node_path(node)
+        path = path.removeprefix(self.prefix)
+        if path and path != self._path:
+            self.line(f"# {path}")
+            self._path = path
+
+    def _node_path(self, node: Node) -> str:
+        for arg in node.args:
+            if arg in self.weight_names:
+                return self.weight_names[arg].rpartition(".")[0]
+        path = module_path(node.op).split(".")
+        depth = self.prefix.count(".")
+        return ".".join(path[depth:]) if self.prefix else ""
+
+    def _result_name(self, node: Node) -> str:
+        if node.kind in (LINEAR, "einsum.contract") and is_weight(node.args[-1]):
+            path = [p for p in self._weight_key(node.args[1]).split(".")[:-1]]
+            path = [
+                p for p in path if p not in _GENERIC_WORDS and not p.isdecimal() and "{" not in p
+            ]
+            if path:
+                return self.name_result("_".join(path[-1].split("+")))
+        return self.name_result(_WORDS.get(node.kind, node.kind.partition(".")[2]))
+
+    # --- Weights and operands -----------------------------------------------------------------
+
+    def _weight_key(self, value: SSAValue) -> str:
+        owner = value.owner
+        assert isinstance(owner, WeightOp)
+        return self.weight_names.get(value) or self.table.name(owner)
+
+    def weight(self, value: SSAValue) -> str:
+        """The expression that reads a weight."""
+        owner = value.owner
+        assert isinstance(owner, WeightOp)
+        key = self._weight_key(value)
+        text = f'w["{key}"]'
+        if self.prefix and key.startswith(self.prefix):
+            text = f'w[layer + "{key.removeprefix(self.prefix)}"]'
+        elif "{i}" in key:
+            text = f'w[f"{key}"]'
+        if owner.permutation is not None:
+            order = ", ".join(str(int(p)) for p in owner.permutation.get_values())
+            text += f".transpose({order})"
+        return text
+
+    def rows(self, value: SSAValue) -> str:
+        """The expression of any value as the IR has it."""
+        if is_weight(value):
+            return self.weight(value)
+        return self.held[value].rows
+
+    def matrix(self, value: SSAValue) -> str:
+        """The expression of a packed activation as (width, tokens); copied there if need be."""
+        held = self.held.get(value)
+        if held is not None and held.matrix:
+            return held.text
+        self.used.add("transposed")
+        name = self.name_result("x")
+        buffer = self.buffers.take(nn.shape_of(value)[1])
+        text = self.buffer(buffer)
+        self.call(name, "transposed", [self.rows(value), text])
+        if held is None:
+            return name
+        self.hold(value, Held(name, True, buffer))
+        return name
+
+    def buffer(self, buffer: Buffer) -> str:
+        """The expression of a buffer; remembers that it needs the number of tokens."""
+        self.uses_tokens = True
+        self.used.add("matrix")
+        return buffer.text
+
+    # --- Life of values -----------------------------------------------------------------------
+
+    def hold(self, value: SSAValue, held: Held) -> None:
+        """Say how a value is read from now on."""
+        self.held[value] = held
+        if held.buffer is not None and value in self.last:
+            self.buffers.users[held.buffer].add(value)
+
+    def bind_input(self, value: SSAValue, name: str) -> None:
+        """An argument of the program."""
+        self.hold(value, Held(name))
+
+    def _release(self) -> None:
+        """Free the buffers of what is read no more."""
+        for value, held in self.held.items():
+            if held.buffer is not None and self.last.get(value, -1) <= self.current:
+                self.buffers.users[held.buffer].discard(value)
+
+    def _pin(self, values: Iterable[SSAValue]) -> None:
+        """Keep the buffers of values that something else may be a view of."""
+        for value in values:
+            held = self.held.get(value)
+            if held is not None and held.buffer is not None:
+                self.buffers.pinned.add(held.buffer)
+
+    def _target(self, node: Node, in_place: Sequence[SSAValue]) -> Buffer:
+        """The buffer for a node's result, an operand's own where it may be overwritten."""
+        rows = nn.shape_of(node.result)[1]
+        if node.result is self._carry_value and self._carry is not None:
+            others = self.buffers.users[self._carry] - {
+                v for v in in_place if self.last[v] == self.current
+            }
+            if not others and self._carry.rows == rows:
+                return self._carry
+        for value in in_place:
+            held = self.held.get(value)
+            if held is None or held.buffer is None or held.buffer.rows != rows:
+                continue
+            if held.buffer in self.buffers.pinned or held.buffer is self._carry:
+                continue
+            alone = self.buffers.users[held.buffer] <= {value}
+            if alone and self.last.get(value, -1) == self.current:
+                return held.buffer
+        return self.buffers.take(rows)
+
+    # --- Loops --------------------------------------------------------------------------------
+
+    def carry_in(self, value: SSAValue) -> Held:
+        """What the first iteration reads, in a buffer that every iteration may overwrite."""
+        if not is_matrix(value):
+            return self.held[value]
+        text = self.matrix(value)
+        held = self.held[value]
+        read_later = self.last.get(value, -1) > self.current
+        assert held.buffer is not None or held.matrix
+        shared = held.buffer is None or self.buffers.users[held.buffer] - {value}
+        if read_later or shared or held.buffer in self.buffers.pinned:
+            buffer = self.buffers.take(nn.shape_of(value)[1])
+            name = self.name_result("hidden")
+            self.line(f"{name} = {self.buffer(buffer)}")
+            self.line(f"np.copyto({name}, {text})")
+            held = Held(name, True, buffer)
+        assert held.buffer is not None
+        # Nothing of the layers may live there but the value that passes through them.
+        self.buffers.pinned.add(held.buffer)
+        return held
+
+    def plain_or_matrix(self, value: SSAValue) -> Held:
+        """How a value is handed to the layer function."""
+        return self.held[value]
+
+    def bind_carried(self, value: SSAValue, result: SSAValue, name: str, outer: Held) -> None:
+        """The parameter that carries `value` from layer to layer, where `result` replaces it."""
+        self._carry_value = result
+        self.names.add(name)
+        self.held[value] = Held(name, outer.matrix, outer.buffer)
+        self._carry = outer.buffer
+        self.carries_matrix = outer.matrix
+        if outer.buffer is not None:
+            self.buffers.users[outer.buffer] = {value}
+
+    def bind_invariant(self, value: SSAValue, outer: Held) -> str:
+        """A parameter that is the same for every layer; returns its name."""
+        name = self.name_result(outer.text if outer.text.isidentifier() else "given")
+        self.held[value] = Held(name, outer.matrix, None)
+        return name
+
+    def carry_out(self, value: SSAValue, carried: Held) -> str:
+        """The result of an iteration, in the buffer that the next one reads."""
+        held = self.held[value]
+        if carried.buffer is None:
+            return held.rows
+        if held.buffer is not carried.buffer or not held.matrix:
+            self.line(f"np.copyto(x, {held.text if held.matrix else held.rows + '.T'})")
+            return "x"
+        return held.text
+
+    def carry_done(self, before: SSAValue, result: SSAValue, name: str, carried: Held) -> None:
+        """After the loop: the buffer holds its result."""
+        if carried.buffer is not None:
+            for users in self.buffers.users.values():
+                users -= {v for v in users if v not in self.held}
+            self.buffers.users[carried.buffer] = set()
+            self.buffers.pinned.discard(carried.buffer)
+        self.hold(result, Held(name, carried.matrix, carried.buffer))
+        self._release()
+
+    # --- Nodes --------------------------------------------------------------------------------
+
+    def emit(self, index: int, node: Node) -> None:
+        """Add the statement of a node."""
+        self.current = index
+        self._check_types(node)
+        view = self._column_slice(node)
+        if view is not None:
+            self.hold(node.result, view)
+            self._release()
+            return
+        self._comment(node)
+        if not self._emit_matrix(node):
+            self._emit_plain(node)
+        self._release()
+
+    def _check_types(self, node: Node) -> None:
+        for value in (*node.args, node.result):
+            type_ = value.type
+            if isinstance(type_, attn.PackingType):
+                continue
+            if not isinstance(type_, TensorType) or dtype_of(type_.get_element_type()) is None:
+                raise refuse(node.op, f"'{node.op.name}' on a value of type {type_}")
+
+    def _column_slice(self, node: Node) -> Held | None:
+        """Columns of a packed activation are rows of its matrix: a view."""
+        op = node.op
+        if not isinstance(op, nn.SliceOp) or not is_matrix(op.x) or op.x not in self.held:
+            return None
+        held = self.held[op.x]
+        starts, steps = ([int(i) for i in a.get_values()] for a in (op.starts, op.steps))
+        if (
+            not held.matrix
+            or starts[0]
+            or steps != [1, 1]
+            or nn.shape_of(op.result)[0] != nn.TOKENS
+        ):
+            return None
+        stop = starts[1] + nn.shape_of(op.result)[1]
+        if not held.text.isidentifier():
+            return None
+        return Held(f"{held.text}[{starts[1]}:{stop}]", True, held.buffer)
+
+    def _emit_matrix(self, node: Node) -> bool:
+        """Emit a node that has a form on matrices; False if it has none."""
+        if not is_matrix(node.result):
+            return False
+        if node.kind == LINEAR:
+            self._linear(node)
+        elif isinstance(node.op, nn.LayerNormOp):
+            self._layer_norm(node)
+        elif isinstance(node.op, attn.SdpaOp):
+            self._attention(node)
+        elif isinstance(node.op, nn.AddOp):
+            return self._add(node)
+        elif activation_name(node.op) is not None and is_matrix(node.args[0]):
+            self._activation(node)
+        else:
+            return False
+        return True
+
+    def _finish(
+        self, node: Node, function: str, arguments: list[str], in_place: Sequence[SSAValue] = ()
+    ) -> None:
+        """Add the call that fills the result's buffer, its last argument."""
+        buffer = self._target(node, in_place)
+        name = self._result_name(node)
+        keywords = [a for a in arguments if "=" in a.partition("[")[0]]
+        positional = [a for a in arguments if a not in keywords]
+        self.call(name, function, [*positional, self.buffer(buffer), *keywords])
+        self.hold(node.result, Held(name, True, buffer))
+
+    def _linear(self, node: Node) -> None:
+        self.used.add("linear")
+        rest = list(node.args[2:])
+        weight = self.weight(node.args[1]) + (".T" if node.attributes["order"] == "io" else "")
+        bias = self.weight(rest.pop(0)) if "bias" in node.attributes else "None"
+        arguments = [weight, bias, self.matrix(node.args[0])]
+        activation = node.attributes.get("activation")
+        if activation is not None:
+            self.used.update({activation} - {"np.tanh"})
+            arguments.append(f"activation={activation}")
+        if "residual" in node.attributes:
+            arguments.append(f"residual={self.matrix(rest.pop(0))}")
+        self._finish(node, "linear", arguments)
+
+    def _layer_norm(self, node: Node) -> None:
+        self.used.add("layer_norm")
+        assert isinstance(node.op, nn.LayerNormOp)
+        x, weight, bias = node.args
+        eps = repr(node.op.eps.value.data)
+        arguments = [self.matrix(x), self.rows(weight), self.rows(bias), eps]
+        self._finish(node, "layer_norm", arguments, [x])
+
+    def _add(self, node: Node) -> bool:
+        types = {a.type for a in node.args}
+        held = [self.held.get(a) for a in node.args]
+        if types != {node.result.type} or not any(h is not None and h.matrix for h in held):
+            return False
+        self.used.add("add")
+        self._finish(node, "add", [self.matrix(a) for a in node.args], node.args)
+        return True
+
+    def _activation(self, node: Node) -> None:
+        name = activation_name(node.op)
+        assert name is not None
+        self.used.update({"apply", name} - {"np.tanh"})
+        self._finish(node, "apply", [name, self.matrix(node.args[0])], node.args)
+
+    def _attention(self, node: Node) -> None:
+        op = node.op
+        assert isinstance(op, attn.SdpaOp)
+        assert op.packing is not None
+        self.used.add("attention")
+        heads, scale = op.heads.value.data, op.scale.value.data
+        arguments = [self.matrix(v) for v in (op.q, op.k, op.v)]
+        arguments += [self.rows(op.packing), str(heads), repr(scale)]
+        if op.bias is not None:
+            batch, length = attn.packing_of(op.packing).shape
+            shape = (batch, heads, length, length)
+            name = self.name_result("bias")
+            self.line(f"{name} = np.broadcast_to({self.rows(op.bias)}, {shape})")
+            arguments.append(f"bias={name}")
+        self._finish(node, "attention", arguments)
+
+    def _emit_plain(self, node: Node) -> None:
+        """Emit a node on arrays as the IR has them."""
+        made = plain.expression(node.op, self.rows, self.used)
+        if made is None:
+            raise refuse(node.op, f"'{node.op.name}'")
+        if re.search(r"\btokens\b", made):
+            self.uses_tokens = True
+        if isinstance(node.op, _VIEWS) or node.kind == "einsum.contract":
+            self._pin(node.args)
+        name = self._result_name(node)
+        self._assign(name, made)
+        self.hold(node.result, Held(name, own=isinstance(node.op, _OWN)))
+        if isinstance(node.op, attn.PackingOp):
+            self.line(f"tokens = {name}.tokens")
+
+    def _assign(self, name: str, expression: str) -> None:
+        text = f"{name} = {expression}"
+        function, bracket, rest = expression.partition("(")
+        fits = len(text) <= _WIDTH or not bracket or not rest.endswith(")")
+        if fits or "," not in rest or any(c in rest for c in "()[]"):
+            self.line(text)
+            return
+        self.call(name, function, rest[:-1].split(", "))
+
+    def output(self, value: SSAValue) -> str:
+        """The expression of an output: an array of its own, never a buffer."""
+        type_ = value.type
+        if not isinstance(type_, TensorType):
+            raise HeatcError(f"an output has type {type_}")
+        held = self.held.get(value)
+        if held is not None and held.own:
+            self.held[value] = Held(held.text)
+            return held.text
+        return f"np.array({self.rows(value)}, {plain.dtype(type_)})"
