@@ -119,7 +119,7 @@ def hdp(name: str, model: Path, path: Path, inputs: Arrays, options: tuple[str, 
     start = time.perf_counter()
     compiled(model, path, inputs, *options)
     middle = time.perf_counter()
-    run = run_hdp(path, inputs, layers=True)
+    run = run_hdp(path, inputs)
     end = time.perf_counter()
     return Result(name, run.outputs[HIDDEN], end - middle, middle - start, size(path), run)
 
@@ -148,30 +148,18 @@ def cells(result: Result, reference: Result, mask: Array) -> list[str]:
     """One row of the table."""
     ours, theirs = embeddings(result.hidden, mask), embeddings(reference.hidden, mask)
     error = np.abs(result.hidden - reference.hidden)[mask.astype(bool)].max()
-    blocks, heads = kept(result.run, mask.sum(1))
+    kept = [result.run.kept(what) if result.run else None for what in ("blocks", "heads")]
     return [
         result.name,
         *(f"{cosine(ours[a], ours[b]):.4f}" for a, b in PAIRS),
         f"{cosine(ours, theirs).min():.5f}",
         f"{error:.1e}" if result is not reference else "",
-        blocks,
-        heads,
+        *("" if share is None else f"{share:.0f} %" for share in kept),
         f"{result.run.cycles:,}" if result.run else "",
         f"{result.megabytes:.1f} MB" if result.megabytes else "",
         f"{result.compile_seconds:.1f} s" if result.compile_seconds else "",
         f"{result.seconds * 1e3:.0f} ms",
     ]
-
-
-def kept(run: Run | None, lengths: Array) -> tuple[str, str]:
-    """Shares of kept blocks and heads, "" where nothing decides about them."""
-    layers = run.layers if run else {}
-    masks = [value for name, value in layers.items() if name.startswith("mask/")]
-    gates = [value for name, value in layers.items() if name.startswith("gate/")]
-    real = ((lengths + 1) // 2) ** 2 * (masks[0].shape[1] if masks else 0)
-    blocks = f"{sum(m.sum() for m in masks) / (real.sum() * len(masks)):.0%}" if masks else ""
-    heads = f"{np.mean([g.mean() for g in gates]):.0%}" if gates else ""
-    return blocks, heads
 
 
 if __name__ == "__main__":

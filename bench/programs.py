@@ -97,17 +97,21 @@ class Run:
 
     outputs: Arrays
     layers: Arrays
-    """What `--layers` wrote: codes, masks and gates by name"""
+    """What `--layers` wrote: `codes/NAME`, `mask/NAME`, `gate/NAME`"""
     stats: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def busy(self, engine: str) -> int:
         """Modelled busy cycles of one engine, over all cores."""
-        return int(self.stats["engines"][engine]["busy_cycles"])
+        return int(self.stats["modelled"][f"{engine}_busy_cycles"])
 
     @property
     def cycles(self) -> int:
         """Modelled cycles of the whole run."""
-        return int(self.stats["cycles"])
+        return int(self.stats["modelled"]["total_cycles"])
+
+    def kept(self, what: str) -> float | None:
+        """The share of "blocks" or "heads" that was kept, in percent; None without pruning."""
+        return self.stats["functional"][f"kept_{what}_percent"]
 
 
 def run_hdp(program: Path, inputs: Mapping[str, Array], *, layers: bool = False) -> Run:
