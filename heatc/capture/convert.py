@@ -253,6 +253,8 @@ def _refusal(target: str) -> str:
             "it changes a tensor in place: write it without the trailing underscore, "
             "or export ep.run_decompositions({})"
         )
+    if target.startswith("higher_order."):
+        return "unsupported; take blocks such as `with torch.no_grad()` out of forward"
     return _HINTS.get(target, "unsupported")
 
 

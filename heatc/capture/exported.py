@@ -117,7 +117,7 @@ def read_program(program: ExportedProgram) -> tuple[AtenGraph, dict[str, torch.T
     tensors.
     """
     graph = AtenGraph()
-    tensors = {**program.state_dict, **program.constants}
+    tensors = cast("dict[str, torch.Tensor]", {**program.state_dict, **program.constants})
     _declare(graph, program)
     _read_inputs(graph, program, tensors)
     for node in program.graph.nodes:
@@ -239,7 +239,7 @@ def _read_call(graph: AtenGraph, node: Node) -> AtenCall:
     stack = node.meta.get("nn_module_stack") or {}
     module = list(stack.values())[-1][0] if stack else ""
     place = place_of(str(module), node.meta.get("stack_trace"))
-    text = str(target) if schema else f"{getattr(target, '__module__', '')}.{node.name}"
+    text = str(target) if schema else f"higher_order.{getattr(target, '__name__', node.name)}"
     return AtenCall(text, args, tuple(_results(graph, node, place)), place)
 
 

@@ -10,7 +10,7 @@ from heatc.errors import HeatcError
 
 T = TypeVar("T")
 
-_WORDS = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
+_WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
 
 
 def parse_json(text: bytes, place: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -229,7 +229,7 @@ def _check_layers(folder: Path, config: Mapping[str, Any], tensors: Tensors) -> 
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def _quiet_transformers() -> Generator[None]:
     """No warnings and no log lines of transformers: what matters becomes an error here."""
     import_transformers()
     from transformers.utils import logging
@@ -296,7 +296,7 @@ def _model_class(transformers: Any, config: Mapping[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _parameters_without_memory() -> Iterator[None]:
+def _parameters_without_memory() -> Generator[None]:
     """Parameters lose their memory when they are registered; buffers keep theirs."""
     import torch
     from torch.nn.modules import module

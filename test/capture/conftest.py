@@ -27,7 +27,8 @@ def make_bert() -> MakeBert:
         import transformers
 
         torch.manual_seed(0)
-        config = transformers.BertConfig(**{**SMALL, **settings})
+        make_config: Any = transformers.BertConfig
+        config = make_config(**{**SMALL, **settings})
         build = getattr(transformers, kind)._from_config
         return build(config, attn_implementation=attention).eval()
 

@@ -337,6 +337,17 @@ def test_in_place_ops_are_refused() -> None:
     assert "in place" in error.notes[0]
 
 
+def test_blocks_inside_forward_are_refused() -> None:
+    def forward(x: Any) -> Any:
+        with torch.enable_grad():
+            y = x * 2
+        return y + 1
+
+    error = refusal(forward, X)
+    assert error.notes[0].startswith("higher_order.wrap_with_set_grad_enabled: 1 call")
+    assert "torch.no_grad" in error.notes[0]
+
+
 def test_mutated_buffers_are_refused() -> None:
     class Counter(torch.nn.Module):
         def __init__(self) -> None:

@@ -61,7 +61,8 @@ def test_encoder(make_bert: MakeBert, attention: str, batch: int) -> None:
     assert counts["nn.matmul"] == (0 if attention == "sdpa" else 4)
     assert {name.partition(".")[0] for name in counts} == {"nn", "einsum", "func"}
     assert names_of(captured) == (list(inputs), ["last_hidden_state", "pooler_output"])
-    shapes = [type_.get_shape() for type_ in main_of(captured.module).function_type.outputs]
+    results: Any = main_of(captured.module).function_type.outputs
+    shapes = [type_.get_shape() for type_ in results]
     assert shapes == [(batch, 8, 32), (batch, 32)]
     check_round_trip(captured.module)
     check_numbers(captured, model, inputs)
