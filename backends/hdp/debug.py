@@ -85,7 +85,7 @@ def named_tensors(debug: Mapping[str, Any]) -> dict[str, TensorInfo]:
         dtype = cast(str, _checked(entry.get("dtype"), str, f"{key}.dtype"))
         point = entry.get("point")
         if point is not None:
-            point = _integer(point, f"{key}.point", -64)
+            point = _integer(point, f"{key}.point", -64, 64)
         result[name] = TensorInfo(address, dtype, rows, cols, point, _pcs(entry.get("pc"), key))
     return result
 
@@ -99,8 +99,8 @@ def attentions(debug: Mapping[str, Any]) -> dict[str, AttentionInfo]:
         result[name] = AttentionInfo(
             _pcs(entry.get("mask_pcs", []), key),
             _pcs(entry.get("gate_pcs", []), key),
-            _integer(entry.get("heads"), f"{key}.heads"),
-            _integer(entry.get("dim"), f"{key}.dim"),
+            _integer(entry.get("heads"), f"{key}.heads", 1, 1 << 16),
+            _integer(entry.get("dim"), f"{key}.dim", 1, 1 << 16),
         )
     return result
 
@@ -110,9 +110,9 @@ def _pcs(value: object, key: str) -> tuple[int, ...]:
     return tuple(_integer(v, f"{key}: a pc") for v in values)
 
 
-def _integer(value: object, key: str, low: int = 0) -> int:
-    if type(value) is not int or not low <= value < 1 << 48:
-        _fail(key, "an integer")
+def _integer(value: object, key: str, low: int = 0, high: int = 1 << 40) -> int:
+    if type(value) is not int or not low <= value <= high:
+        _fail(key, f"an integer from {low} to {high}")
     return value
 
 
@@ -131,4 +131,5 @@ def _fail(key: str, expected: str) -> NoReturn:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """The text without what would break a line or reach the terminal as a command."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

@@ -7,6 +7,7 @@ reuses memory. It changes nothing in the machine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from heatc.errors import HeatcError
 from heatc.isa.table import BLOCK, R_TOKENS
 from heatc.isa.units import Mask, block_count
 from heatc.isa.words import Inst
+
+_LARGEST_MASK = 1 << 34
+"""Elements of the masks of one attention."""
 
 Array = NDArray[np.generic]
 Layers = dict[str, Array]
@@ -56,6 +60,8 @@ class LayerRecorder:
 
     def _begin(self, name: str, attention: AttentionInfo) -> None:
         shape = (self._batch, attention.heads, self._blocks, self._blocks)
+        if math.prod(shape) > _LARGEST_MASK:
+            raise HeatcError(f"the masks of {name!r} are absurdly large: {shape}")
         if attention.mask_pcs:
             self._masks[name] = np.zeros(shape, np.bool_)
         if attention.gate_pcs:

@@ -79,7 +79,7 @@ def simulate(
     results: list[RunResult] = []
     recorded: list[Layers] = []
     for arrays in passes:
-        memory = Memory(program.weights, program.manifest.dram_bytes)
+        memory = _memory(program)
         for port in program.manifest.inputs:
             dtype = _ISA_DTYPES[port.dtype]
             memory.write(port.address, arrays[port.name], dtype)
@@ -95,6 +95,17 @@ def simulate(
         for port in program.manifest.outputs
     }
     return Simulation(whole, results, concatenate(recorded) if recorded else {})
+
+
+def _memory(program: Program) -> Memory:
+    size = program.manifest.dram_bytes
+    try:
+        return Memory(program.weights, size)
+    except MemoryError:
+        raise InfeasibleError(
+            f"this computer has not enough memory for the {size} bytes of the program's DRAM",
+            place=str(program.path),
+        ) from None
 
 
 def _run(program: Program, machine: Machine, on_retire: OnRetire | None) -> RunResult:

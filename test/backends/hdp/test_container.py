@@ -289,7 +289,7 @@ def test_debug_of_wrong_form(tmp_path: Path):
         ("outputs", [{"name": "a", "dtype": "int8", "shape": [9], "address": 0}], "outside of"),
         ("dram_bytes", -1, "dram_bytes: expected an integer"),
         ("dram_bytes", 8, "the weights alone have"),
-        ("dram_bytes", 1 << 39, "the hardware has"),
+        ("dram_bytes", 1 << 37, "the hardware has"),
         ("points", {"x": 99}, "points.x: expected an integer from -64 to 64"),
         ("points", {"x": True}, "points.x: expected an integer"),
         ("hardware", {}, "manifest.json: hardware: error: clock_hz"),
