@@ -10,7 +10,8 @@ What debug.json says: where instructions come from, where named tensors lie.
     }
 
 A location holds from its pc to the next one. A tensor is complete after its `pc` (an integer or
-a list) has retired for the last time; an address is free for other tensors afterwards.
+a list) has retired for the last time; an address is free for other tensors afterwards. Its `rows`
+are -1 where they are the packed tokens of the run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, cast
 
 from heatc.errors import HeatcError
+
+TOKENS = -1
 
 
 class Location(NamedTuple):
@@ -33,7 +36,11 @@ class Location(NamedTuple):
 
 
 class TensorInfo(NamedTuple):
-    """A named tensor: byte address in DRAM, ISA dtype, shape, binary point (None: a float)."""
+    """
+    A named tensor: byte address in DRAM, ISA dtype, shape, binary point (None: a float).
+
+    `rows` is TOKENS where it is the number of packed tokens.
+    """
 
     address: int
     dtype: str
@@ -80,8 +87,8 @@ def named_tensors(debug: Mapping[str, Any]) -> dict[str, TensorInfo]:
     for name, value in _checked(debug.get("tensors", {}), dict, "tensors").items():
         key = f"tensors.{name}"
         entry = cast(dict[str, Any], _checked(value, dict, key))
-        numbers = (_integer(entry.get(k), f"{key}.{k}") for k in ("address", "rows", "cols"))
-        address, rows, cols = numbers
+        address, cols = (_integer(entry.get(k), f"{key}.{k}") for k in ("address", "cols"))
+        rows = _integer(entry.get("rows"), f"{key}.rows", TOKENS)
         dtype = cast(str, _checked(entry.get("dtype"), str, f"{key}.dtype"))
         point = entry.get("point")
         if point is not None:

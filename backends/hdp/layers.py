@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp.debug import AttentionInfo, TensorInfo, attentions, named_tensors
+from heatc.backends.hdp.debug import TOKENS, AttentionInfo, TensorInfo, attentions, named_tensors
 from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState
 from heatc.errors import HeatcError
@@ -84,8 +84,8 @@ class LayerRecorder:
     def _take_tensor(self, name: str, tensor: TensorInfo, state: MachineState) -> Array:
         """A copy of a tensor; of a token tensor (as many rows as tokens fit) the real tokens."""
         rows = tensor.rows
-        if rows == self._tokens:
-            rows = min(rows, state.registers[R_TOKENS])
+        if rows in (TOKENS, self._tokens):
+            rows = state.registers[R_TOKENS]
         try:
             view = self._memory.view(tensor.address, tensor.dtype, rows, tensor.cols)
         except (HeatcError, KeyError) as error:
@@ -136,8 +136,9 @@ class LayerRecorder:
 
 def concatenate(parts: Sequence[Layers]) -> Layers:
     """The layers of several runs as those of one larger batch, in the order of the runs."""
-    first = parts[0]
-    return {
-        name: value if name.startswith("point/") else np.concatenate([p[name] for p in parts])
-        for name, value in first.items()
-    }
+    whole: Layers = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        # A run without a single token writes no token tensor.
+        values = [part[name] for part in parts if name in part]
+        whole[name] = values[0] if name.startswith("point/") else np.concatenate(values)
+    return whole

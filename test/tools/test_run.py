@@ -113,7 +113,7 @@ def write(path: Path, **changes: Any) -> Path:
             "y": {
                 "address": Y,
                 "dtype": "i16",
-                "rows": BATCH * LENGTH,
+                "rows": -1,
                 "cols": WIDTH,
                 "point": POINT,
                 "pc": pcs(program, "st"),
@@ -208,6 +208,7 @@ def test_data_set(capsys: pytest.CaptureFixture[str]):
     seeded = np.random.default_rng(1)
     ids = seeded.integers(0, ROWS, size=(5, LENGTH))
     mask = seeded.integers(0, 2, size=(5, LENGTH))
+    mask[:2] = 0
     np.savez("in.npz", input_ids=ids, attention_mask=mask)
     code, out, _ = call(capsys, *RUN, "-o", "out.npz", "--layers", "layers.npz")
     assert code == 0
@@ -224,6 +225,7 @@ def test_layers(capsys: pytest.CaptureFixture[str]):
     assert np.array_equal(layers["codes/x"], x)
     assert layers["codes/x"].dtype == np.int16
     assert layers["point/x"] == POINT
+    assert layers["codes/y"].shape == x.shape
     mask = layers["mask/layer.0.attention"]
     assert (mask.shape, mask.dtype) == ((BATCH, 2, 2, 2), np.bool_)
     for sequence, start in ((0, 0), (1, 3)):

@@ -48,7 +48,7 @@ def parse(debug: dict[str, Any]) -> None:
         ({"locations": [{"pc": "x"}]}, "locations[0].pc: expected an integer"),
         ({"locations": [{"pc": 0, "path": 3}]}, "locations[0]: expected a text"),
         ({"tensors": []}, "tensors: expected an object"),
-        ({"tensors": {"x": TENSOR | {"rows": -1}}}, "tensors.x.rows: expected an integer"),
+        ({"tensors": {"x": TENSOR | {"rows": -2}}}, "tensors.x.rows: expected an integer"),
         ({"tensors": {"x": TENSOR | {"dtype": 3}}}, "tensors.x.dtype: expected a text"),
         ({"tensors": {"x": TENSOR | {"point": 99}}}, "tensors.x.point: expected an integer"),
         ({"tensors": {"x": TENSOR | {"pc": None}}}, "tensors.x: a pc: expected an integer"),
