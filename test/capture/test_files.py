@@ -19,6 +19,7 @@ import pytest
 from capture_support import MakeBert, bert_inputs, check_round_trip, names_of, save, text_of
 
 from heatc.capture import InputSpec, capture_path, parse_inputs
+from heatc.capture.mapped import read_safetensors
 from heatc.errors import HeatcError, UsageError
 
 torch = pytest.importorskip("torch")
@@ -330,7 +331,9 @@ def survive(path: Path) -> bool:
     try:
         captured = capture_path(path)
     except HeatcError as error:
-        return not error.place
+        if not error.place:
+            pytest.fail(f"no place in {error.message!r}")
+        return False
     captured.module.verify()
     for name in captured.weights:
         assert captured.weights[name].size < 10**7
@@ -497,6 +500,23 @@ def test_damaged_folders(broken: Path) -> None:
     refuse(broken, match=r"0 \*\.safetensors files")
     (broken / "config.json").write_text("{")
     refuse(broken, match="malformed JSON")
+
+
+def test_fuzzed_safetensors(folder: Path, tmp_path: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(data)
+        for _ in range(rng.choice((1, 3))):
+            changed[rng.randrange(8 + size)] = rng.choice(b'\0\xff09-{}[]",:')
+        (tmp_path / "x").write_bytes(changed)
+        try:
+            read_safetensors(tmp_path / "x")
+        except HeatcError:
+            refused += 1
+    assert refused > 100
 
 
 def test_lone_safetensors(folder: Path) -> None:
