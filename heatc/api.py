@@ -45,22 +45,6 @@ def make_context(weights: WeightStore | None = None) -> HeatcContext:
     return context
 
 
-def parse_module(path: Path) -> ModuleOp:
-    """A module from its text; raises `HeatcError` where it is not one."""
-    from xdsl.parser import Parser
-    from xdsl.utils.exceptions import ParseError, VerifyException
-
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise HeatcError(f"cannot read: {error}", place=str(path)) from None
-    try:
-        return Parser(make_context(), text, str(path)).parse_module()
-    except (ParseError, VerifyException) as error:
-        first = str(error).strip().splitlines()
-        raise HeatcError(first[-1] if first else "cannot parse", place=str(path)) from None
-
-
 class Compilation:
     """
     One model on its way through a pipeline: `capture`, `run`, `write`.
@@ -121,22 +105,14 @@ class Compilation:
         model: str | PathLike[str],
         inputs: Mapping[str, InputSpec] | None = None,
         *,
-        weights: str | None = None,
         trust_pickle: bool = False,
     ) -> None:
-        """Read a model file or folder, or IR text (`.mlir`) with its `weights` file."""
-        start = time.perf_counter()
-        path = Path(model)
-        self.source = path.name
-        if path.suffix == ".mlir" and path.is_file():
-            module = parse_module(path)
-            store = WeightStore({}) if weights is None else WeightStore.open(weights)
-        else:
-            from heatc.capture import capture_path
+        """Read a model file or folder."""
+        from heatc.capture import capture_path
 
-            captured = capture_path(path, inputs, trust_pickle=trust_pickle)
-            module, store = captured.module, captured.weights
-        self._adopt(module, store)
+        start = time.perf_counter()
+        captured = capture_path(model, inputs, trust_pickle=trust_pickle)
+        self.adopt(captured.module, captured.weights, Path(model).name)
         self._steps.append(("capture", time.perf_counter() - start))
 
     def capture_module(
@@ -146,15 +122,15 @@ class Compilation:
         from heatc.capture import capture_module
 
         start = time.perf_counter()
-        self.source = type(module).__name__
         captured = capture_module(module, inputs)
-        self._adopt(captured.module, captured.weights)
+        self.adopt(captured.module, captured.weights, type(module).__name__)
         self._steps.append(("capture", time.perf_counter() - start))
 
-    def _adopt(self, module: ModuleOp, weights: WeightStore) -> None:
+    def adopt(self, module: ModuleOp, weights: WeightStore, source: str) -> None:
+        """Take a module at the captured level, its weights, and the name it came by."""
         from heatc.execute_each import table_limits
 
-        self._module, self._weights = module, weights
+        self._module, self._weights, self.source = module, weights, source
         self._limits = table_limits(module)
 
     def run(self) -> None:

@@ -12,9 +12,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heatc.errors import HeatcError, UsageError
 from heatc.tools.diagnostics import ToolParser, run_tool, suggest
+
+if TYPE_CHECKING:
+    from heatc.api import Compilation
+    from heatc.pipeline import Options
 
 PROG = "heatc"
 SUFFIXES = {".hdp": "hdp", ".py": "numpy", ".mlir": "ir", ".s": "asm"}
@@ -137,7 +142,7 @@ def _hardware_name(arguments: argparse.Namespace, form: str) -> str | None:
     return name
 
 
-def _options(arguments: argparse.Namespace, form: str):  # noqa: ANN202
+def _options(arguments: argparse.Namespace, form: str) -> Options:
     from heatc.pipeline import Options
 
     hardware = _hardware_name(arguments, form)
@@ -181,15 +186,34 @@ def _compile(arguments: argparse.Namespace) -> int:
         print_ir_after_all=arguments.print_ir_after_all,
         execute_each=arguments.execute_each,
     )
-    compilation.capture(
-        arguments.model, inputs, weights=arguments.weights, trust_pickle=arguments.trust_pickle
-    )
+    if _is_ir(arguments.model):
+        _read_ir(arguments, compilation)
+    else:
+        compilation.capture(arguments.model, inputs, trust_pickle=arguments.trust_pickle)
     compilation.run()
     compilation.write(arguments.output, form)
     if arguments.timing:
         for name, seconds in compilation.seconds:
             print(f"{seconds * 1e3:10.1f} ms  {name}", file=sys.stderr)
     return 0
+
+
+def _is_ir(model: str) -> bool:
+    return model == "-" or Path(model).suffix == ".mlir"
+
+
+def _read_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
+    """The module of an .mlir MODEL, with the weights of --weights."""
+    from heatc.api import make_context
+    from heatc.tools.parsing import input_name, parse_module, read_text
+    from heatc.weights import WeightStore
+
+    if arguments.inputs:
+        raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
+    name = input_name(arguments.model)
+    module = parse_module(make_context(), read_text(arguments.model), name)
+    weights = WeightStore.open(arguments.weights) if arguments.weights else WeightStore({})
+    compilation.adopt(module, weights, name)
 
 
 def _check_output(arguments: argparse.Namespace, form: str) -> None:
