@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from heatc.backends.hdp.container import Manifest, Port, Program
 from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.layers import LayerRecorder, Layers, concatenate
-from heatc.backends.hdp.machine import Machine, OnRetire, RunResult
 from heatc.backends.hdp.memory import Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import Hardware
+
+if TYPE_CHECKING:
+    from heatc.backends.hdp.machine import Machine, OnRetire, RunResult
 
 Array = NDArray[np.generic]
 Arrays = Mapping[str, Array]
@@ -71,6 +73,9 @@ def simulate(
 
     `hardware` replaces the one that the program was compiled for, see `check_hardware`.
     """
+    # Whoever only checks inputs needs no machine.
+    from heatc.backends.hdp.machine import Machine
+
     if hardware is not None:
         check_hardware(program, hardware)
     passes, samples = split_inputs(program.manifest, inputs)
