@@ -134,6 +134,7 @@ class Scoreboard:
         self.state = state
         self.clock = 0
         self.kept_at: Times = 0
+        self.load_free = self.store_free = 0
         self.free: dict[Engine, Times] = dict.fromkeys(Engine, 0)
         self.hazards = {"dram": Hazards(size), "shared": Hazards(hardware.shared_buffer_bytes)}
         self.widths = {
@@ -205,12 +206,15 @@ class Scoreboard:
         """
         A transfer of the DMA engine between a tile and rows of a tensor; `also` is a mask it reads.
 
-        The engine is occupied while bytes move; the latency of DRAM delays only who waits for them.
+        Loads and stores wait in queues of their own, each in program order, so that a store of a
+        result does not hold up the loads behind it. A queue is occupied while bytes move; the
+        latency of DRAM delays only who waits for them.
         """
         rows = source if isinstance(source, Rows) else cast(Rows, target)
         tile = target if isinstance(target, Tile) else cast(Tile, source)
         space, loads = rows.tensor.space, rows is source
-        start = max(self.clock, cast(int, self.free[Engine.DMA]), latest(self.kept_at))
+        queue = self.load_free if loads else self.store_free
+        start = max(self.clock, queue, latest(self.kept_at))
         start = max(start, self._memory(rows, writes=not loads))
         start = max(start, latest(self.overwritable(tile) if loads else self._live(tile.ready)))
         if also is not None:
@@ -218,16 +222,17 @@ class Scoreboard:
         cycles = math.ceil(self.cycles[mnemonic](nbytes=nbytes, width=self.widths[space]))
         moved = start + cycles
         done = moved + self.latencies[space]
-        self.free[Engine.DMA] = moved
         self.busy_all[Engine.DMA] += cycles
         self.pc_cycles[pc] += cycles
         self.end = max(self.end, done)
         if also is not None:
             also.busy = later(also.busy, moved)
         if loads:
+            self.load_free = moved
             tile.ready = done
             self._touch(rows, busy=moved)
         else:
+            self.store_free = moved
             tile.busy = later(tile.busy, moved)
             self._touch(rows, ready=done)
         if space == "dram":
@@ -272,8 +277,9 @@ class Scoreboard:
                 tile.busy = later(tile.busy, time)
 
     def total(self) -> int:
-        """The last clock."""
-        return max(self.end, self.clock, *(latest(time) for time in self.free.values()))
+        """The last clock, and at least the time to move all bytes one after the other."""
+        last = max(self.end, self.clock, *(latest(time) for time in self.free.values()))
+        return max(last, self.busy_all[Engine.DMA])
 
     def busy(self, engine: Engine) -> NDArray[np.int64]:
         """Busy cycles of an engine, by core for core engines, else (1,)."""

@@ -419,7 +419,7 @@ _ISA = (
         ),
         "Requantise accumulators.",
         "t := sat(RHE((acc + (has_bias ? bias << bias_shift : 0)) * 2^-shift)) in t's dtype",
-        "t is a local i8, i16 or i32 tile; bias is an i32 row as wide as acc.",
+        "t is a local i8, i16 or i32 tile; bias is an i32 row as wide as acc; with it |acc| < 2^47.",
         "up(m, rows) * n",
     ),
     Instruction(
@@ -545,7 +545,7 @@ _ISA = (
         "excluded (neginf), sat32(a * 2^point_s) (int) or the mean of the row's pruned a (mean); "
         "col = 0 begins new contents of s",
         "f1 and f2 (m, n) are acc tiles, a (m, r60) is complete, s is a local i32 tile; columns as "
-        "in `scores`, mask as in `frac`; 0 <= points <= 16, point_s <= 30.",
+        "in `scores`, mask as in `frac`; 0 <= point_q, point_k <= 40, -40 <= point_s <= 40.",
         "up(m * n, adder_lanes)",
     ),
     Instruction(
@@ -556,7 +556,7 @@ _ISA = (
         "Softmax of rows.",
         "p := softmax unit of s with scores at `point` and scale multiplier * 2^-shift (log2 e "
         "included); int16 at point 14",
-        "s is a complete i32 tile, p is a local i16 tile; -40 <= point + shift - 16 <= 62. Rows "
+        "s is a complete i32 tile, p is a local i16 tile; -14 <= point + shift - 16 <= 62, n <= 32767. Rows "
         "stream through three stages: peak, powers and their sum, scaling.",
         "up(m * n, softmax_lanes) + 2 * up(n, softmax_lanes)",
     ),
