@@ -37,6 +37,12 @@ PAIRS = ((0, 1), (2, 3), (0, 4))
 """Two paraphrases and a pair that has nothing in common"""
 
 
+LEGEND = """\
+similarity: cosine of two sentence embeddings (mean over real tokens)
+error: largest difference from PyTorch in a hidden state of a real token
+cycles: of the preset hdp-edge, all sentences; run: on this machine (HDP: simulated)"""
+
+
 @dataclass
 class Result:
     """What one way of computing the sentences gave."""
@@ -62,13 +68,7 @@ def main() -> int:
     for number, text in enumerate(data.EXAMPLES, 1):
         console.print(f"  {number}. {text}", highlight=False)
     console.print(table(results, inputs["attention_mask"]))
-    console.print(
-        "cosine: of mean-pooled sentence embeddings; error: largest difference from PyTorch on a "
-        "real token;\n[modelled]: counted by the simulator of hdp-edge, for all sentences; "
-        "run: this machine's time (for HDP, the simulator's).",
-        highlight=False,
-        markup=False,
-    )
+    console.print(LEGEND, highlight=False, markup=False)
     return 0
 
 
@@ -82,14 +82,14 @@ def compute(folder: Path, console: Console) -> tuple[list[Result], Arrays]:
         start = time.perf_counter()
         path = compiled(model, folder / "minilm.py", inputs)
         seconds = time.perf_counter() - start
-        results.append(timed("NumPy program", numpy_runner(path), inputs))
+        results.append(timed("NumPy\nprogram", numpy_runner(path), inputs))
         results[-1].compile_seconds = seconds
         results[-1].megabytes = size(path, path.with_suffix(".safetensors"))
     for name, options in (
-        ("HDP, no pruning", ("--hdp-rule=none",)),
-        (f"HDP, paper, rho_B {RHO_B:g}, tau_H {TAU_H:g}", programs.paper(RHO_B, TAU_H)),
+        ("HDP\nno pruning", ("--hdp-rule=none",)),
+        (f"HDP, paper\nrho_B {RHO_B:g}, tau_H {TAU_H:g}", programs.paper(RHO_B, TAU_H)),
     ):
-        with console.status(f"compiling to {name}"):
+        with console.status("compiling to HDP and simulating"):
             results.append(hdp(name, model, folder / f"{len(results)}.hdp", inputs, options))
     return results, inputs
 
@@ -130,36 +130,35 @@ def size(*paths: Path) -> float:
 
 
 def table(results: list[Result], mask: Array) -> Table:
-    """One row for each way to compute the sentences."""
-    shown = Table(title="all-MiniLM-L6-v2, six sentences")
-    shown.add_column("program")
-    for a, b in PAIRS:
-        shown.add_column(f"cosine\n{a + 1} and {b + 1}", justify="right")
-    for heading in ("cosine\nto PyTorch", "error", "blocks\nkept", "heads\nkept"):
-        shown.add_column(heading, justify="right")
-    for heading in ("cycles\n(modelled)", "size", "compile", "run"):
-        shown.add_column(heading, justify="right")
+    """A column for each way to compute the sentences, so that it fits on 80 characters."""
+    shown = Table(title=f"all-MiniLM-L6-v2, {len(mask)} sentences at once")
+    shown.add_column("")
     for result in results:
-        shown.add_row(*cells(result, results[0], mask))
+        shown.add_column(result.name, justify="right")
+    columns = [figures(result, results[0], mask) for result in results]
+    for name in columns[0]:
+        shown.add_row(name, *(column[name] for column in columns))
     return shown
 
 
-def cells(result: Result, reference: Result, mask: Array) -> list[str]:
-    """One row of the table."""
+def figures(result: Result, reference: Result, mask: Array) -> dict[str, str]:
+    """One column of the table."""
     ours, theirs = embeddings(result.hidden, mask), embeddings(reference.hidden, mask)
     error = np.abs(result.hidden - reference.hidden)[mask.astype(bool)].max()
-    kept = [result.run.kept(what) if result.run else None for what in ("blocks", "heads")]
-    return [
-        result.name,
-        *(f"{cosine(ours[a], ours[b]):.4f}" for a, b in PAIRS),
-        f"{cosine(ours, theirs).min():.5f}",
-        f"{error:.1e}" if result is not reference else "",
-        *("" if share is None else f"{share:.0f} %" for share in kept),
-        f"{result.run.cycles:,}" if result.run else "",
-        f"{result.megabytes:.1f} MB" if result.megabytes else "",
-        f"{result.compile_seconds:.1f} s" if result.compile_seconds else "",
-        f"{result.seconds * 1e3:.0f} ms",
-    ]
+    run, compiling = result.run, result.compile_seconds
+    kept = [run.kept(what) if run else None for what in ("blocks", "heads")]
+    blocks, heads = ("" if share is None else f"{share:.0f} %" for share in kept)
+    return {
+        **{f"similarity {a + 1}-{b + 1}": f"{cosine(ours[a], ours[b]):.4f}" for a, b in PAIRS},
+        "cosine to PyTorch, least": f"{cosine(ours, theirs).min():.5f}",
+        "error": "" if result is reference else f"{error:.1e}",
+        "blocks kept": blocks,
+        "heads kept": heads,
+        "cycles [modelled]": f"{run.cycles:,}" if run else "",
+        "size": f"{result.megabytes:.1f} MB" if result.megabytes else "",
+        "compile": f"{compiling:.1f} s" if compiling else "",
+        "run": f"{result.seconds * 1e3:.0f} ms",
+    }
 
 
 if __name__ == "__main__":

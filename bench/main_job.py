@@ -127,6 +127,7 @@ def quiet() -> Generator[None]:
 
 def pytorch(model: Path) -> Callable[[Arrays], Array]:
     """The model in PyTorch, as `last_hidden_state` float32 (B, S, d) of its inputs."""
+    cast(Any, transformers.utils).logging.disable_progress_bar()
     loaded = cast(Any, transformers.BertModel).from_pretrained(model).eval()
 
     def run(inputs: Arrays) -> Array:
