@@ -84,8 +84,11 @@ def group_peaks(values: Codes, rows: int) -> Codes:
     group = max(1, rows // BLOCK[0])
     cores, count = values.shape
     groups = -(-count // group)
-    padded = np.pad(values, ((0, 0), (0, groups * group - count)))
-    return padded.reshape(cores, groups, group).max(axis=2, initial=0).sum(axis=1)
+    if groups * group != count:
+        padded = np.zeros((cores, groups * group), np.int64)
+        padded[:, :count] = values
+        values = padded
+    return values.reshape(cores, groups, group).max(axis=2, initial=0).sum(axis=1)
 
 
 def kept_keys(blocks: Mask, columns: int) -> Codes:

@@ -143,13 +143,11 @@ def _attention(
 ) -> int:
     """One round of attention on all heads, key columns in tiles of `columns`; returns do."""
     length, width = q.shape
-    e, pq, pk = width // heads, points[0], points[1]
+    e = width // heads
     eye = kit.put(np.eye(e, dtype=np.int16), "i16")
     dq, dk, dv = (kit.put(x, "i16") for x in (q, k, v))
     do = kit.tensor((length, width), "i16")
     kit.emit("li", rd=60, imm=length)
-    kit.emit("li", rd=5, imm=0)
-    kit.emit("heads", rc=5, stride=1, limit=heads)
     narrow = min(columns, length)
     blocks = -(-length // 2)
     t = {
@@ -165,9 +163,39 @@ def _attention(
     }
     kit.emit("ld", t=t["eye"], d=eye, rows=e, cols=e)
 
+    args = (kit, t, (dq, dk, dv, do), e, points, scale, heads, rho, tau, pruned, sparse)
+    for first in range(0, heads, kit.hardware.cores):
+        _round(*args, length, narrow, masked_fetch, first)
+    return do
+
+
+def _round(
+    kit: Kit,
+    t: dict[str, int],
+    tensors: tuple[int, int, int, int],
+    e: int,
+    points: tuple[int, int, int],
+    scale: units.SoftmaxScale,
+    heads: int,
+    rho: float,
+    tau: float,
+    pruned: str,
+    sparse: int,
+    length: int,
+    narrow: int,
+    masked_fetch: bool,
+    first: int,
+) -> None:
+    """Attention of as many heads as there are cores."""
+    dq, dk, dv, do = tensors
+    pq, pk = points[:2]
+    kit.emit("li", rd=5, imm=first)
+    kit.emit("li", rd=7, imm=first * e)
+    kit.emit("heads", rc=5, stride=1, limit=heads)
+
     def split(x: str, d: int, row: int, rows: int) -> None:
         kit.emit("li", rd=6, imm=row)
-        kit.emit("ld", t=t[x], d=d, row_reg=6, rows=rows, cols=e, core_cols=e)
+        kit.emit("ld", t=t[x], d=d, row_reg=6, col_reg=7, rows=rows, cols=e, core_cols=e)
         kit.emit("mm", acc=t["acc"], a=t[x], b=t["eye"], first=1)
         kit.emit("drains", ti=t[x + "i"], tf=t[x + "f"], acc=t["acc"], point=pq if x == "q" else pk)
 
@@ -202,7 +230,7 @@ def _attention(
     )
     for at in starts:
         kit.emit("li", rd=6, imm=at)
-        load = {"d": dv, "row_reg": 6, "rows": narrow, "cols": e, "core_cols": e}
+        load = {"d": dv, "row_reg": 6, "col_reg": 7, "rows": narrow, "cols": e, "core_cols": e}
         if masked_fetch:
             kit.emit("ldm", t=t["v"], **load, mask=t["mask"], axis="key")
         else:
@@ -216,8 +244,7 @@ def _attention(
             sparse=sparse,
         )
     kit.emit("drain", t=t["o"], acc=t["acc"], shift=14)
-    kit.emit("st", d=do, t=t["o"], core_cols=e)
-    return do
+    kit.emit("st", d=do, t=t["o"], col_reg=7, core_cols=e)
 
 
 def _expected(
@@ -293,6 +320,47 @@ def test_head_gate_skips_pruned_heads(masked_fetch: bool):
     assert everything.dram_bytes_read > some.dram_bytes_read
     assert np.all(some.busy["pe"][1:3] < everything.busy["pe"][1:3])
     assert np.all(some.busy["pe"][[0, 3]] == everything.busy["pe"][[0, 3]])
+
+
+@given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 5), st.floats(0, 30))
+@settings(max_examples=40, deadline=None)
+def test_rounds_of_heads(seed: int, heads: int, cores: int, tau: float):
+    """More heads than cores, some pruned, the last round not full; also a single core."""
+    q, k, v = (codes((7, heads * 2), seed + i, bound=5000) for i in range(3))
+    points, scale = (10, 10, 9), units.SoftmaxScale.of(0.7)
+    kit = Kit(Tiny(cores=cores))
+    do = _attention(kit, q, k, v, points, scale, heads=heads, tau=tau, columns=4)
+    result = kit.run()
+    out, _ = _expected(q, k, v, points, scale, heads, 0.0, tau, "neginf")
+    np.testing.assert_array_equal(kit.get(do), out)
+    assert result.heads_total == heads
+
+
+def test_shared_tiles_and_tensors():
+    x = codes((6, 8), 1)
+    kit = Kit(Tiny(cores=3))
+    dx, dy, dz = kit.put(x, "i16"), kit.tensor((6, 8), "i16"), kit.tensor((6, 8), "i16")
+    kit.emit("tensor", d=50, space="shared", dtype="i16", base=4096, rows_imm=6, cols=8)
+    kit.emit("window", d=51, src=50, start_reg=0, rows_reg=3)
+    kit.emit("li", rd=3, imm=3)
+    kit.emit("window", d=51, src=50, start_reg=3, rows_reg=3)
+    kit.emit("window", d=52, src=dz, start_reg=3, rows_reg=3)
+    t, u, w = (
+        kit.tile("shared", "i16", 96),
+        kit.tile("local", "i16", 96),
+        kit.tile("local", "i16", 96),
+    )
+    kit.emit("ld", t=t, d=dx, rows=6, cols=8, core_cols=3)
+    kit.emit("st", d=50, t=t)
+    kit.emit("ld", t=u, d=50, rows=6, cols=3, core_cols=3)
+    kit.emit("st", d=dy, t=u, core_cols=3)
+    kit.emit("ld", t=w, d=51, rows=9, cols=8)
+    kit.emit("st", d=52, t=w)
+    result = kit.run()
+    np.testing.assert_array_equal(kit.get(dy), x)
+    np.testing.assert_array_equal(kit.get(dz), np.concatenate([np.zeros_like(x[:3]), x[3:]]))
+    assert result.dram_bytes_read == x.nbytes
+    assert result.dram_bytes_written == x.nbytes + x.nbytes // 2
 
 
 def test_fetch_upon_mask_reads_less():
