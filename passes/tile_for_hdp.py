@@ -1,0 +1,530 @@
+"""
+From values to instructions on tiles.
+
+Assumes the fixed level: linears as `einsum.contract`, bias and `fixed.requantize`, HDP attention,
+`host.task`, packed tokens. `main` becomes a function without arguments whose body is `hdp`
+instructions in `scf.for` loops: tensors and tiles are symbolic values, inputs, weights and
+outputs are `hdp.tensor` ops that say what they are. Tile sizes come from
+`heatc.passes.tiling.plan`, for the largest run; loops run to registers, so that shorter inputs
+take fewer iterations. Integer constants (position ids) are evaluated here. Leaves registers to
+lower-to-hdp, addresses to allocate-buffers.
+
+Example: test/passes/tile_for_hdp.mlir.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DenseArrayBase,
+    Float32Type,
+    IntegerAttr,
+    IntegerType,
+    ModuleOp,
+    StringAttr,
+    i64,
+)
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.context import weights_of
+from heatc.dialects import attn, hdp, nn
+from heatc.dialects.einsum import ContractOp, WeightOp
+from heatc.dialects.fixed import QType, RequantizeOp
+from heatc.dialects.host import TaskOp
+from heatc.hardware import Hardware, load_hardware
+from heatc.passes.partition_host import is_linear
+from heatc.passes.rewriting import describe_location
+from heatc.passes.tiling.attention import Attention, Pruning, emit_attention
+from heatc.passes.tiling.emitter import Emitter
+from heatc.passes.tiling.host import HostTask
+from heatc.passes.tiling.linear import Linear, emit_linear
+from heatc.passes.tiling.plan import AttentionShape, LinearShape
+from heatc.weights import WeightStore
+
+_PART_OF_A_LARGER_OP = (
+    WeightOp,
+    ContractOp,
+    nn.AddOp,
+    attn.SplitOp,
+    attn.ScoresOp,
+    attn.IntegerScoresOp,
+    attn.BlockImportanceOp,
+    attn.BlockMaskOp,
+    attn.HeadGateOp,
+    attn.MergeScoresOp,
+    attn.SoftmaxOp,
+)
+_CONSTANT = (
+    nn.IotaOp,
+    nn.FullOp,
+    nn.SliceOp,
+    nn.ExpandOp,
+    nn.ReshapeOp,
+    nn.CastOp,
+)
+
+
+def _fixed(value: SSAValue) -> QType:
+    element = nn.element_of(value)
+    if not isinstance(element, QType):
+        raise PassFailedException(f"{value.type} has no binary point: run assign-fixed-point first")
+    return element
+
+
+def _isa_dtype(element: Attribute) -> str:
+    if isinstance(element, QType):
+        return {8: "i8", 16: "i16", 32: "i32"}[element.width.data]
+    if isinstance(element, Float32Type):
+        return "f32"
+    if isinstance(element, IntegerType):
+        return {1: "i8", 8: "i8", 16: "i16", 32: "i32"}.get(element.width.data, "i64")
+    raise PassFailedException(f"a tensor of {element} cannot lie in the machine's memory")
+
+
+def _owner(value: SSAValue, *kinds: type[Operation]) -> Any:
+    """The op that computes a value, which must be of one of some kinds."""
+    owner = value.owner
+    if not isinstance(owner, kinds):
+        what = owner.name if isinstance(owner, Operation) else "an argument"
+        names = ", ".join(k.name for k in kinds)
+        raise PassFailedException(f"expected {names} as operand of an hdp op, got {what}")
+    return owner
+
+
+@dataclass
+class _Packing:
+    """The tensors of an `attn.packing`: positions of tokens, their inverse, and its extent."""
+
+    positions: SSAValue
+    inverse: SSAValue
+    batch: int
+    length: int
+    token_positions: SSAValue | None = None
+    tokens: dict[int, SSAValue] = field(default_factory=dict[int, SSAValue])
+
+
+class _Tiler:
+    """Tiles one function; `tensors` maps values of the fixed level to `hdp.tensor` values."""
+
+    def __init__(self, function: FuncOp, hardware: Hardware, store: Callable[[], WeightStore]):
+        from heatc.interpreter import input_names, output_names
+
+        self.function = function
+        self.hardware = hardware
+        self.store = store
+        self.input_names = input_names(function)
+        self.output_names = output_names(function)
+        self.body = Block()
+        self.e = Emitter(self.body)
+        self.tensors: dict[SSAValue, SSAValue] = {}
+        self.weights: dict[tuple[Attribute | None, ...], SSAValue] = {}
+        self.packings: dict[SSAValue, _Packing] = {}
+        self.outputs: dict[SSAValue, list[str]] = {}
+        self.tokens: SSAValue | None = None
+        self.capacity = max(
+            (math.prod(attn.packing_of(op.result).shape) for op in self._ops(attn.PackingOp)),
+            default=0,
+        )
+
+    def _ops(self, kind: type[Operation]) -> list[Any]:
+        return [op for op in self.function.body.block.ops if isinstance(op, kind)]
+
+    def run(self) -> FuncOp:
+        """The tiled function."""
+        for op in self._ops(ReturnOp):
+            for value, name in zip(op.operands, self.output_names):
+                self.outputs.setdefault(value, []).append(name)
+        for op in self.function.body.block.ops:
+            self.e.source = op
+            self._tile(op)
+        return self._finish()
+
+    def _tile(self, op: Operation) -> None:
+        if isinstance(op, RequantizeOp):
+            self._linear(op)
+        elif isinstance(op, attn.WeightedValuesOp):
+            self._attention(op)
+        elif isinstance(op, TaskOp):
+            HostTask(self.e, self.tensor, self._index, self.extents).emit(op)
+        elif isinstance(op, attn.PackingOp):
+            self._packing(op)
+        elif isinstance(op, attn.PackOp):
+            self._pack(op)
+        elif not isinstance(op, (*_PART_OF_A_LARGER_OP, *_CONSTANT, ReturnOp)):
+            raise PassFailedException(
+                f"{describe_location(op)}: {op.name} is not part of the fixed level; run "
+                "partition-host and assign-fixed-point first"
+            )
+
+    def _finish(self) -> FuncOp:
+        for argument in self.function.body.block.args:
+            self.tensor(argument)
+        missing = [n for v, names in self.outputs.items() if v not in self.tensors for n in names]
+        if missing:
+            raise PassFailedException(f"output {missing[0]!r} is not computed by any instruction")
+        self.e.do("halt")
+        self.e.emit(ReturnOp())
+        new = FuncOp(self.function.sym_name.data, ((), ()), Region(self.body))
+        new.location = self.function.location
+        for key, names in (("inputs", self.input_names), ("outputs", self.output_names)):
+            new.attributes[f"heatc.{key}"] = ArrayAttr(StringAttr(n) for n in names)
+        return new
+
+    # -- tensors ---------------------------------------------------------------------------
+
+    def extents(self, value: SSAValue) -> tuple[int, int]:
+        """Rows and columns of a value at most; a vector is one row, integers are one column."""
+        shape = tuple(self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value))
+        if self.capacity == 0 and nn.TOKENS in nn.shape_of(value):
+            raise PassFailedException("packed tokens without an attn.packing")
+        if isinstance(nn.element_of(value), IntegerType):
+            return math.prod(shape), 1
+        return (1, shape[0]) if len(shape) == 1 else (math.prod(shape[:-1]), shape[-1])
+
+    def _rows(self, value: SSAValue) -> SSAValue | None:
+        """The run-time rows of a packed value."""
+        return self._token_count() if nn.TOKENS in nn.shape_of(value) else None
+
+    def _token_count(self) -> SSAValue:
+        if self.tokens is None:
+            self.tokens = self.e.special("tokens")
+        return self.tokens
+
+    def tensor(self, value: SSAValue) -> SSAValue:
+        """The tensor of a value, described where it is first asked for."""
+        if value not in self.tensors:
+            self.tensors[value] = self._describe(value)
+        return self.tensors[value]
+
+    def _describe(self, value: SSAValue) -> SSAValue:
+        owner = value.owner
+        if isinstance(value, BlockArgument):
+            return self._input(value)
+        if isinstance(owner, WeightOp):
+            return self._weight(owner)
+        assert isinstance(owner, Operation)
+        if isinstance(owner, _CONSTANT):
+            return self._constant(owner, value)
+        return self._result(value, self.e.symbol_of(owner, value))
+
+    def _result(self, value: SSAValue, symbol: str) -> SSAValue:
+        """A tensor that the program writes."""
+        element = nn.element_of(value)
+        properties: dict[str, Attribute] = {}
+        if value in self.outputs:
+            properties["ports"] = ArrayAttr(StringAttr(n) for n in self.outputs[value])
+            properties["shape"] = DenseArrayBase.from_list(i64, list(self._port_shape(value)))
+        return self.e.tensor(
+            symbol,
+            "output" if value in self.outputs else "activation",
+            _isa_dtype(element),
+            self.extents(value),
+            rows_value=self._rows(value),
+            point=element.point.data if isinstance(element, QType) else None,
+            properties=properties,
+        )
+
+    def _port_shape(self, value: SSAValue) -> tuple[int, ...]:
+        return tuple(self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value))
+
+    def _input(self, value: BlockArgument) -> SSAValue:
+        name, element = self.input_names[value.index], nn.element_of(value)
+        if value in self.outputs:
+            raise PassFailedException(f"input {name!r} is returned as it is")
+        return self.e.tensor(
+            self.e.symbol(name),
+            "input",
+            _isa_dtype(element),
+            self.extents(value),
+            rows_value=self._rows(value),
+            point=element.point.data if isinstance(element, QType) else None,
+            properties={
+                "ports": ArrayAttr([StringAttr(name)]),
+                "shape": DenseArrayBase.from_list(i64, list(self._port_shape(value))),
+            },
+        )
+
+    def _weight(self, op: WeightOp) -> SSAValue:
+        key = (op.names, op.permutation, nn.element_of(op.result))
+        if key not in self.weights:
+            element = nn.element_of(op.result)
+            properties: dict[str, Attribute] = {
+                "names": op.names,
+                "shape": DenseArrayBase.from_list(i64, list(nn.shape_of(op.result))),
+            }
+            if op.permutation is not None:
+                properties["permutation"] = op.permutation
+            self.weights[key] = self.e.tensor(
+                self.e.symbol("+".join(op.keys)),
+                "weight",
+                _isa_dtype(element),
+                self.extents(op.result),
+                point=element.point.data if isinstance(element, QType) else None,
+                properties=properties,
+            )
+        return self.weights[key]
+
+    def _constant(self, op: Operation, value: SSAValue) -> SSAValue:
+        """Integers that depend on no input."""
+        array = np.asarray(self._evaluate(value)).reshape(-1)
+        return self._integers(self.e.symbol_of(op, value), [int(x) for x in array])
+
+    def _integers(self, symbol: str, values: list[int]) -> SSAValue:
+        array = DenseArrayBase.from_list(i64, values)
+        extents = (len(values), 1)
+        return self.e.tensor(symbol, "constant", "i64", extents, properties={"values": array})
+
+    def _evaluate(self, value: SSAValue) -> Any:
+        from heatc.interpreter import make_interpreter
+
+        owner = value.owner
+        if not isinstance(owner, (*_CONSTANT, WeightOp)):
+            what = owner.name if isinstance(owner, Operation) else "an input"
+            raise PassFailedException(
+                f"{what} of integers computed from inputs: the machine has no unit for it"
+            )
+        arguments = tuple(self._evaluate(v) for v in owner.operands)
+        needs_weights = isinstance(owner, WeightOp)
+        store = self.store() if needs_weights else WeightStore({})
+        return make_interpreter(ModuleOp([]), store).run_op(owner, arguments)[0]
+
+    # -- tokens ----------------------------------------------------------------------------
+
+    def _packing(self, op: attn.PackingOp) -> None:
+        batch, length = attn.packing_of(op.result).shape
+        count = batch * length
+        positions, inverse = (
+            self.e.tensor(self.e.symbol(f"packing.{name}"), "activation", "i64", (count, 1))
+            for name in ("positions", "inverse")
+        )
+        mask = positions
+        if op.mask is not None:
+            mask = self.tensor(op.mask)
+            owner = mask.owner
+            assert isinstance(owner, hdp.TensorOp)
+            if owner.role.data != "input":
+                raise PassFailedException("attn.packing of a mask that is no input of the model")
+            owner.port_role = StringAttr("mask")
+        self.e.do(
+            "hpack",
+            dpos=positions,
+            dinv=inverse,
+            dmask=mask,
+            batch=batch,
+            length=length,
+            has_mask=op.mask is not None,
+        )
+        self.packings[op.result] = _Packing(positions, inverse, batch, length)
+
+    def _pack(self, op: attn.PackOp) -> None:
+        if not isinstance(nn.element_of(op.x), IntegerType):
+            raise PassFailedException(
+                f"{describe_location(op)}: attn.pack of {op.x.type}: only integers are packed"
+            )
+        packing, source = self.packings[op.packing], self.tensor(op.x)
+        result = self.tensor(op.result)
+        if packing.token_positions is None:
+            window = hdp.WindowOp(packing.positions, self.e.constant(0), self._token_count())
+            packing.token_positions = self.e.emit(window)
+        self.e.do("hidx", dst=result, src=source, idx=packing.token_positions)
+        self._limit(op)
+
+    def _limit(self, op: attn.PackOp) -> None:
+        """Tell the input how many rows the table has that it indexes."""
+        source = self.tensor(op.x).owner
+        assert isinstance(source, hdp.TensorOp)
+        if source.role.data != "input":
+            return
+        limits: list[int] = []
+        for use in op.result.uses:
+            if not isinstance(use.operation, TaskOp):
+                continue
+            argument = use.operation.body.block.args[use.index]
+            limits += [
+                nn.shape_of(u.operation.table)[0]
+                for u in argument.uses
+                if isinstance(u.operation, nn.EmbeddingOp) and u.index == 1
+            ]
+        if limits:
+            source.limit = IntegerAttr(min(limits), i64)
+
+    def _index(self, op: Operation) -> SSAValue:
+        """The index tensor that puts tokens back (`attn.unpack`) or picks one of each sequence."""
+        assert isinstance(op, attn.UnpackOp | attn.TokenOp)
+        task = op.parent_op()
+        assert isinstance(task, TaskOp)
+        outer = dict(zip(task.body.block.args, task.inputs))
+        packing = self.packings[outer[op.packing]]
+        if isinstance(op, attn.UnpackOp):
+            return packing.inverse
+        position = op.position.value.data
+        if position not in packing.tokens:
+            places = [b * packing.length + position for b in range(packing.batch)]
+            symbol = f"packing.position{position}"
+            source = self._integers(self.e.symbol(f"{symbol}.places"), places)
+            index = self.e.tensor(
+                self.e.symbol(symbol), "activation", "i64", (packing.batch, 1)
+            )
+            self.e.do("hidx", dst=index, src=packing.inverse, idx=source)
+            packing.tokens[position] = index
+        return packing.tokens[position]
+
+    # -- the co-processor ------------------------------------------------------------------
+
+    def _linear(self, op: RequantizeOp) -> None:
+        total = _owner(op.x, ContractOp, nn.AddOp)
+        bias: SSAValue | None = None
+        contract = total
+        if isinstance(total, nn.AddOp):
+            contract = _owner(total.lhs, ContractOp)
+            bias = total.rhs
+            _owner(bias, WeightOp)
+        if not is_linear(contract):
+            raise PassFailedException(
+                f"{describe_location(op)}: contraction {contract.equation.data!r} is no linear"
+            )
+        x, weight = contract.inputs
+        accumulator = _fixed(contract.result).point.data
+        outputs, point = self._linear_results(op)
+        columns, depth = nn.shape_of(weight)
+        rows, _ = self.extents(op.result)
+        emit_linear(
+            self.e,
+            Linear(
+                LinearShape(rows, depth, columns, len(outputs), bias is not None),
+                self._rows(op.result),
+                self.tensor(x),
+                self.tensor(weight),
+                None if bias is None else self.tensor(bias),
+                outputs,
+                0 if bias is None else accumulator - _fixed(bias).point.data,
+                accumulator - point,
+                point,
+            ),
+            self.hardware,
+        )
+
+    def _linear_results(self, op: RequantizeOp) -> tuple[tuple[SSAValue, ...], int]:
+        """The tensors that a linear writes (one, or two planes if only split), and its point."""
+        point = _fixed(op.result).point.data
+        splits = [use.operation for use in op.result.uses]
+        if not splits or not all(isinstance(s, attn.SplitOp) for s in splits):
+            return (self.tensor(op.result),), point
+        if point < 0:
+            raise PassFailedException(
+                f"{describe_location(op)}: a binary point of {point} leaves no room for the "
+                "integer part that hdp decides on"
+            )
+        symbol = self.e.symbol_of(op, op.result)
+        planes = [
+            self.e.tensor(
+                f"{symbol}.{name}",
+                "activation",
+                "i16",
+                self.extents(op.result),
+                rows_value=self._rows(op.result),
+                point=plane_point,
+                properties={"plane_of": StringAttr(symbol)},
+            )
+            for name, plane_point in (("integer", 0), ("fraction", point))
+        ]
+        for split in splits:
+            assert isinstance(split, attn.SplitOp)
+            self.tensors[split.integer], self.tensors[split.fraction] = planes
+        return tuple(planes), point
+
+    def _attention(self, op: attn.WeightedValuesOp) -> None:
+        softmax: attn.SoftmaxOp = _owner(op.probabilities, attn.SoftmaxOp)
+        scores = _owner(softmax.scores, attn.ScoresOp, attn.MergeScoresOp)
+        pruning, planes, points = None, dict[str, SSAValue](), dict[str, int]()
+        if isinstance(scores, attn.MergeScoresOp):
+            pruning = self._pruning(op, scores)
+            values = {
+                "q": scores.q_integer,
+                "q.fraction": scores.q_fraction,
+                "k": scores.k_integer,
+                "k.fraction": scores.k_fraction,
+            }
+            points = {k: _fixed(values[f"{k}.fraction"]).point.data for k in ("q", "k")}
+        else:
+            values = {"q": scores.q, "k": scores.k}
+            points = {k: _fixed(v).point.data for k, v in values.items()}
+        values["v"] = op.v
+        points |= {"v": _fixed(op.v).point.data, "s": _fixed(softmax.scores).point.data}
+        points["o"] = _fixed(op.result).point.data
+        for name, value in values.items():
+            if value not in self.tensors and isinstance(value.owner, attn.SplitOp):
+                raise PassFailedException(
+                    f"{describe_location(op)}: attn.split of a value that no linear computes"
+                )
+            planes[name] = self.tensor(value)
+        heads = op.heads.value.data
+        _, length = attn.packing_of(op.packing).shape
+        dim = nn.shape_of(op.v)[1] // heads
+        output = self.tensor(op.result)
+        owner = output.owner
+        assert isinstance(owner, hdp.TensorOp)
+        shape = AttentionShape(
+            length, heads, dim, pruning is not None, pruning is not None and pruning.gate is not None
+        )
+        scale = softmax.scale.value.data
+        emit_attention(
+            self.e,
+            Attention(owner.symbol.data, shape, planes, output, scale, points, pruning),
+            self.hardware,
+        )
+
+    def _pruning(self, op: attn.WeightedValuesOp, scores: attn.MergeScoresOp) -> Pruning:
+        mask: attn.BlockMaskOp = _owner(scores.mask, attn.BlockMaskOp)
+        gate: attn.HeadGateOp | None = None
+        if op.gate is not None:
+            gate = _owner(op.gate, attn.HeadGateOp)
+        return Pruning(
+            mask.rho_b.value.data,
+            None if gate is None else gate.tau_h.value.data,
+            scores.pruned.data,
+            mask,
+            gate,
+        )
+
+
+@dataclass(frozen=True)
+class TileForHdpPass(ModulePass):
+    """
+    Instructions on tiles; exact.
+
+    `hw` is a preset or a YAML file, `weights` a safetensors file for integer constants.
+    """
+
+    name = "tile-for-hdp"
+
+    hw: str = "hdp-edge"
+    weights: str | None = None
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """
+        Replace every function; `InfeasibleError` where tiles do not fit the hardware.
+
+        Raises `PassFailedException` for what is not of the fixed level.
+        """
+        hardware = load_hardware(self.hw)
+
+        def store() -> WeightStore:
+            return weights_of(ctx, self.weights)
+
+        for function in list(op.ops):
+            if isinstance(function, FuncOp) and function.body.blocks:
+                new = _Tiler(function, hardware, store).run()
+                op.body.block.insert_op_before(new, function)
+                function.detach()
+                function.erase()

@@ -1,0 +1,1 @@
+"""How the co-processor's work is cut into tiles: plans, and the ops they become."""

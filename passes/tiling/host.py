@@ -1,0 +1,191 @@
+"""A `host.task` as host instructions: float64 in host registers, rounded where it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import FloatAttr
+from xdsl.ir import Operation, SSAValue
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.dialects import attn, nn
+from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp
+from heatc.dialects.host import TaskOp, YieldOp
+from heatc.isa.table import HOST_REGISTERS
+from heatc.passes.rewriting import describe_location
+from heatc.passes.tiling.emitter import Emitter
+
+TensorOf = Callable[[SSAValue], SSAValue]
+IndexOf = Callable[[Operation], SSAValue]
+Extents = Callable[[SSAValue], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows of a tensor that are not read yet: all, or those that an index tensor names."""
+
+    tensor: SSAValue
+    point: int
+    rows: int
+    index: SSAValue | None = None
+
+
+class HostTask:
+    """
+    Emits one task.
+
+    `tensor_of` gives the tensor of a task's operand or result, `index_of` the index tensor of an
+    `attn.unpack` or `attn.token`, `extents` the rows and columns of a value at most.
+    """
+
+    def __init__(self, emitter: Emitter, tensor_of: TensorOf, index_of: IndexOf, extents: Extents):
+        self.e = emitter
+        self.tensor_of = tensor_of
+        self.index_of = index_of
+        self.extents = extents
+        self.sources: dict[SSAValue, Source] = {}
+        self.registers: dict[SSAValue, int] = {}
+        self.free: list[int] = []
+        self.outer: dict[SSAValue, SSAValue] = {}
+
+    def emit(self, task: TaskOp) -> None:
+        """Append the task's instructions; `PassFailedException` for an op without one."""
+        block = task.body.block
+        self.outer = dict(zip(block.args, task.inputs))
+        self.free = list(range(HOST_REGISTERS))
+        for op in block.ops:
+            self.e.source = op
+            if isinstance(op, YieldOp):
+                for value, result in zip(op.arguments, task.outputs):
+                    self._put(value, result)
+            else:
+                self._compute(op)
+
+    def _compute(self, op: Operation) -> None:
+        if isinstance(op, DequantizeOp):
+            self.sources[op.result] = self._dequantize(op)
+        elif isinstance(op, attn.UnpackOp | attn.TokenOp):
+            self.sources[op.result] = self._selected(op)
+        elif isinstance(op, nn.EmbeddingOp):
+            self._embedding(op)
+        elif isinstance(op, nn.AddOp):
+            self._add(op)
+        elif isinstance(op, nn.LayerNormOp):
+            gamma, beta = (self.tensor_of(self._outside(v)) for v in (op.weight, op.bias))
+            eps: FloatAttr = op.eps
+            h = self._take(op.x)
+            self.e.do("hln", h=h, gamma=gamma, beta=beta, eps=eps.value.data)
+            self.registers[op.result] = h
+        elif isinstance(op, nn.GeluOp | nn.TanhOp | nn.ReluOp):
+            self._activation(op)
+        elif isinstance(op, QuantizeOp | nn.CastOp):
+            self._alias(op.x, op.results[0])
+        else:
+            self._refuse(op, "has no host instruction")
+
+    def _refuse(self, op: Operation, why: str) -> None:
+        raise PassFailedException(f"{describe_location(op)}: {op.name} {why}")
+
+    def _outside(self, value: SSAValue) -> SSAValue:
+        """The task's operand that a block argument stands for."""
+        if value not in self.outer:
+            raise PassFailedException(
+                f"{describe_location(value.owner) if isinstance(value.owner, Operation) else ''}: "
+                "a host instruction reads this operand from memory, not from a host register"
+            )
+        return self.outer[value]
+
+    def _dequantize(self, op: DequantizeOp) -> Source:
+        outside = self._outside(op.x)
+        element = nn.element_of(outside)
+        assert isinstance(element, QType)
+        rows, _ = self.extents(outside)
+        return Source(self.tensor_of(outside), element.point.data, rows)
+
+    def _selected(self, op: attn.UnpackOp | attn.TokenOp) -> Source:
+        source = self.sources.get(op.x)
+        if source is None or source.index is not None:
+            self._refuse(op, "of a computed value has no host instruction")
+            raise AssertionError
+        rows, _ = self.extents(op.result)
+        return Source(source.tensor, source.point, rows, self.index_of(op))
+
+    def _embedding(self, op: nn.EmbeddingOp) -> None:
+        table, ids = (self._outside(v) for v in (op.table, op.ids))
+        h = self._new(op)
+        rows, _ = self.extents(op.result)
+        self.e.do(
+            "hgeti",
+            h=h,
+            d=self.tensor_of(table),
+            idx=self.tensor_of(ids),
+            row_reg=self.e.constant(0),
+            rows=rows,
+        )
+        self.registers[op.result] = h
+
+    def _add(self, op: nn.AddOp) -> None:
+        x, y = op.lhs, op.rhs
+        if x in self.registers and not x.has_one_use():
+            x, y = y, x
+        h, g = self._take(x), self._read(y)
+        self.e.do("hadd", h=h, g=g)
+        self._release(y, g)
+        self.registers[op.result] = h
+
+    def _activation(self, op: nn.GeluOp | nn.TanhOp | nn.ReluOp) -> None:
+        if isinstance(op, nn.GeluOp) and op.approximate.data != "none":
+            self._refuse(op, f"of approximation {op.approximate.data!r} has no host instruction")
+        h = self._take(op.x)
+        self.e.do(f"h{op.name.removeprefix('nn.')}", h=h)
+        self.registers[op.results[0]] = h
+
+    def _alias(self, old: SSAValue, new: SSAValue) -> None:
+        if old in self.sources:
+            self.sources[new] = self.sources[old]
+        else:
+            self.registers[new] = self.registers[old]
+
+    # -- registers -------------------------------------------------------------------------
+
+    def _new(self, op: Operation) -> int:
+        if not self.free:
+            self._refuse(op, f"needs more than {HOST_REGISTERS} host registers")
+        return self.free.pop(0)
+
+    def _read(self, value: SSAValue) -> int:
+        """A register that holds a value."""
+        if value in self.registers:
+            return self.registers[value]
+        source, zero = self.sources[value], self.e.constant(0)
+        owner = value.owner
+        assert isinstance(owner, Operation)
+        h = self._new(owner)
+        common = {"d": source.tensor, "row_reg": zero, "rows": source.rows, "point": source.point}
+        if source.index is None:
+            self.e.do("hget", h=h, **common)
+        else:
+            self.e.do("hgeti", h=h, idx=source.index, **common)
+        return h
+
+    def _take(self, value: SSAValue) -> int:
+        """A register that holds a value and may be overwritten."""
+        if value in self.registers and not value.has_one_use():
+            owner = value.owner
+            assert isinstance(owner, Operation)
+            self._refuse(owner, "is read twice, which host registers cannot do")
+        return self._read(value)
+
+    def _release(self, value: SSAValue, register: int) -> None:
+        if value not in self.registers or value.has_one_use():
+            self.free.insert(0, register)
+
+    def _put(self, value: SSAValue, result: SSAValue) -> None:
+        element = nn.element_of(result)
+        point = element.point.data if isinstance(element, QType) else 0
+        h = self._read(value)
+        self.e.do(
+            "hput", d=self.tensor_of(result), h=h, row_reg=self.e.constant(0), point=point
+        )
+        self._release(value, h)

@@ -1,0 +1,57 @@
+"""First-fit placement of things with live ranges; planner and allocator share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+TILE_ALIGNMENT = 64
+"""Tiles begin at multiples of this many bytes."""
+
+
+class Range(NamedTuple):
+    """`size` bytes that are needed from `start` to `end`, both included."""
+
+    size: int
+    start: int
+    end: int
+
+
+class Placement(NamedTuple):
+    """The address of each range, in order, and the bytes in use at the worst moment."""
+
+    addresses: list[int]
+    peak: int
+
+
+def align(value: int, alignment: int) -> int:
+    """`value` rounded up to a multiple of `alignment`."""
+    return -(-value // alignment) * alignment
+
+
+def first_fit(
+    ranges: Sequence[Range], alignment: int, taken: Iterable[tuple[Range, int]] = ()
+) -> Placement:
+    """
+    Each range at the lowest address where nothing that is live at the same time lies.
+
+    `taken` are ranges that have an address already. Largest first, ties in the given order.
+    """
+    placed = list(taken)
+    addresses = [0] * len(ranges)
+    for index in sorted(range(len(ranges)), key=lambda i: (-ranges[i].size, i)):
+        new = ranges[index]
+        busy = sorted(
+            (address, align(address + old.size, alignment))
+            for old, address in placed
+            if old.start <= new.end and new.start <= old.end
+        )
+        address = 0
+        for low, high in busy:
+            if address + new.size <= low:
+                break
+            address = max(address, high)
+        addresses[index] = address
+        placed.append((new, address))
+    peak = max((address + r.size for r, address in placed), default=0)
+    return Placement(addresses, peak)
