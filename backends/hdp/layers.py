@@ -95,24 +95,26 @@ class LayerRecorder:
             ) from error
         return view.copy()
 
-    def _heads(self, name: str, state: MachineState) -> Sequence[int]:
-        """The head of each active core."""
+    def _heads(self, name: str, state: MachineState) -> list[tuple[int, int]]:
+        """Each active core with its head."""
+        if not 0 <= self._sequence < self._batch:
+            raise _misfit(f"attention {name!r}: sequence {self._sequence} of {self._batch}")
         heads = self._attentions[name].heads
-        numbers = [self._first_head + core * self._stride for core in range(state.active)]
-        return [head for head in numbers if head < heads]
+        pairs = ((c, self._first_head + c * self._stride) for c in range(state.active))
+        return [(core, head) for core, head in pairs if 0 <= head < heads]
 
     def _take_mask(self, name: str, tile: int, state: MachineState) -> None:
         array = state.tile(tile).read().array
         rows = min(array.shape[1], self._blocks)
         columns = min(array.shape[2], self._blocks)
-        for core, head in enumerate(self._heads(name, state)):
+        for core, head in self._heads(name, state):
             part = array[core if array.shape[0] > 1 else 0]
             kept = self._masks[name][self._sequence, head]
             kept[:] = False
             kept[:rows, :columns] = part[:rows, :columns] != 0
 
     def _take_gate(self, name: str, state: MachineState) -> None:
-        for core, head in enumerate(self._heads(name, state)):
+        for core, head in self._heads(name, state):
             kept = state.kept is None or bool(state.kept[core])
             self._gates[name][self._sequence, head] = kept
 
@@ -132,6 +134,11 @@ class LayerRecorder:
         layers |= {f"mask/{name}": mask for name, mask in self._masks.items()}
         layers |= {f"gate/{name}": gate for name, gate in self._gates.items()}
         return layers
+
+
+def _misfit(message: str) -> HeatcError:
+    note = "debug.json does not describe this program: compile the model again"
+    return HeatcError(message, place="debug.json", notes=[note])
 
 
 def concatenate(parts: Sequence[Layers]) -> Layers:
