@@ -6,7 +6,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf  # pyright: ignore[reportMissingTypeStubs]
 
 from heatc import fixed_point
 from heatc.backends.hdp.datapath import WIDTHS
@@ -189,6 +188,9 @@ def layer_norm(run: Execution, h: int, gamma: int, beta: int, eps: float) -> Non
 
 @executes("hgelu")
 def gelu(run: Execution, h: int) -> None:
+    # Imported here: it takes longer than everything else that the machine imports.
+    from scipy.special import erf  # pyright: ignore[reportMissingTypeStubs]
+
     x = run.state.host_register(h)
     _unary(run, "hgelu", h, 0.5 * x * (1.0 + erf(x / np.sqrt(2.0))))
 
