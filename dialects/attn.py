@@ -155,7 +155,9 @@ class PackOp(AttnOp):
 
     def __init__(self, x: Value, packing: Value):
         x = SSAValue.get(x)
-        type_ = TensorType(tensor_of(x).get_element_type(), (DYNAMIC_INDEX, *tensor_of(x).get_shape()[2:]))
+        type_ = TensorType(
+            tensor_of(x).get_element_type(), (DYNAMIC_INDEX, *tensor_of(x).get_shape()[2:])
+        )
         super().__init__(operands=[x, packing], result_types=[type_])
 
     def verify_(self) -> None:
@@ -283,6 +285,18 @@ class SdpaOp(AttnOp):
             _expect_shape("key padding", self.key_padding, q[:2])
         if self.packing is not None and self.key_padding is not None:
             raise VerifyException("packed attention has no padding left to skip")
+        if self.bias is not None:
+            self._verify_bias(tensor_of(self.bias).get_shape())
+
+    def _verify_bias(self, shape: Sequence[int]) -> None:
+        if self.packing is not None:
+            batch, length = packing_of(self.packing).shape
+        else:
+            batch, length, _ = tensor_of(self.q).get_shape()
+        full = (batch, self.heads.value.data, length, length)
+        fits = (a in (1, b) for a, b in zip(reversed(shape), reversed(full)))
+        if len(shape) > 4 or not all(fits):
+            raise VerifyException(f"bias of shape {tuple(shape)} does not broadcast to {full}")
 
 
 @irdl_op_definition
@@ -367,7 +381,7 @@ class BlockImportanceOp(AttnOp):
     scores = operand_def(AnyTensor)
     packing = operand_def(PackingType)
     result = result_def(AnyTensor)
-    block = prop_def(DenseArrayBase)
+    block = prop_def(DenseArrayBase.constr(i64))
 
     def __init__(
         self, scores: Value, packing: Value, block: tuple[int, int], result_type: Attribute
@@ -401,7 +415,7 @@ class BlockMaskOp(AttnOp):
     packing = operand_def(PackingType)
     result = result_def(AnyTensor)
     rho_b = prop_def(FloatAttr)
-    block = prop_def(DenseArrayBase)
+    block = prop_def(DenseArrayBase.constr(i64))
 
     def __init__(self, theta: Value, packing: Value, rho_b: float, block: tuple[int, int]):
         theta = SSAValue.get(theta)
@@ -468,7 +482,7 @@ class MergeScoresOp(AttnOp):
     packing = operand_def(PackingType)
     result = result_def(AnyTensor)
     heads = prop_def(IntegerAttr)
-    block = prop_def(DenseArrayBase)
+    block = prop_def(DenseArrayBase.constr(i64))
     pruned = prop_def(StringAttr)
 
     def __init__(

@@ -8,6 +8,7 @@ came in. The op says which weight, how it is viewed, and its checksum; nothing i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from xdsl.dialects.builtin import ArrayAttr, DenseArrayBase, StringAttr, TensorType, i64
 from xdsl.ir import Attribute, Dialect, Operation, SSAValue
@@ -53,7 +54,7 @@ class WeightOp(IRDLOperation):
 
     name = "einsum.weight"
     names = prop_def(ArrayAttr[StringAttr])
-    permutation = opt_prop_def(DenseArrayBase)
+    permutation = opt_prop_def(DenseArrayBase.constr(i64))
     checksum = opt_prop_def(StringAttr)
     result = result_def(TensorType[Attribute])
     traits = traits_def(Pure())
@@ -87,9 +88,7 @@ class WeightOp(IRDLOperation):
     def verify_(self) -> None:
         if not self.names.data:
             raise VerifyException("expected at least one weight name")
-        type_ = self.result.type
-        assert isinstance(type_, TensorType)
-        rank = type_.get_num_dims()
+        rank = self.result.type.get_num_dims()
         if self.permutation is not None:
             permutation = self.permutation.get_values()
             if sorted(permutation) != list(range(rank)):
@@ -130,8 +129,7 @@ class ContractOp(IRDLOperation):
             )
         extents: dict[str, int] = {}
         for term, value in zip((*terms, result_term), (*self.inputs, self.result)):
-            assert isinstance(value.type, TensorType)
-            shape = value.type.get_shape()
+            shape = cast(TensorType[Attribute], value.type).get_shape()
             if len(term) != len(shape):
                 raise VerifyException(f"term {term!r} does not fit shape {shape}")
             for letter, extent in zip(term, shape):

@@ -9,8 +9,9 @@ The binary point is part of the type, so every rounding in a program can be read
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
-from xdsl.dialects.builtin import IntAttr, TensorType
+from xdsl.dialects.builtin import IntAttr, TensorType, f32, f64
 from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAValue, TypeAttribute
 from xdsl.irdl import (
     IRDLOperation,
@@ -60,6 +61,29 @@ class QType(ParametrizedAttribute, TypeAttribute):
             raise VerifyException(f"point {self.point.data} is outside -64..64")
 
 
+def _tensor(value: SSAValue) -> TensorType[Attribute]:
+    return cast(TensorType[Attribute], value.type)
+
+
+def _expect_same_shape(x: SSAValue, result: SSAValue) -> None:
+    if _tensor(x).get_shape() != _tensor(result).get_shape():
+        raise VerifyException(
+            f"expected result shape {_tensor(x).get_shape()}, got {_tensor(result).get_shape()}"
+        )
+
+
+def _expect_fixed(what: str, value: SSAValue) -> None:
+    element = _tensor(value).get_element_type()
+    if not isinstance(element, QType):
+        raise VerifyException(f"expected a fixed-point {what}, got elements of type {element}")
+
+
+def _expect_float(what: str, value: SSAValue) -> None:
+    element = _tensor(value).get_element_type()
+    if element not in (f32, f64):
+        raise VerifyException(f"expected a floating-point {what}, got elements of type {element}")
+
+
 @irdl_op_definition
 class RequantizeOp(IRDLOperation):
     """
@@ -78,15 +102,9 @@ class RequantizeOp(IRDLOperation):
         super().__init__(operands=[x], result_types=[result_type])
 
     def verify_(self) -> None:
-        x, result = self.x.type, self.result.type
-        assert isinstance(x, TensorType) and isinstance(result, TensorType)
-        if x.get_shape() != result.get_shape():
-            raise VerifyException(
-                f"expected result shape {x.get_shape()}, got {result.get_shape()}"
-            )
-        for type_ in (x.get_element_type(), result.get_element_type()):
-            if not isinstance(type_, QType):
-                raise VerifyException(f"expected a fixed-point element type, got {type_}")
+        _expect_same_shape(self.x, self.result)
+        _expect_fixed("operand", self.x)
+        _expect_fixed("result", self.result)
 
 
 @irdl_op_definition
@@ -102,6 +120,11 @@ class QuantizeOp(IRDLOperation):
     def __init__(self, x: SSAValue | Operation, result_type: TensorType[Attribute]):
         super().__init__(operands=[x], result_types=[result_type])
 
+    def verify_(self) -> None:
+        _expect_same_shape(self.x, self.result)
+        _expect_float("operand", self.x)
+        _expect_fixed("result", self.result)
+
 
 @irdl_op_definition
 class DequantizeOp(IRDLOperation):
@@ -115,6 +138,11 @@ class DequantizeOp(IRDLOperation):
 
     def __init__(self, x: SSAValue | Operation, result_type: TensorType[Attribute]):
         super().__init__(operands=[x], result_types=[result_type])
+
+    def verify_(self) -> None:
+        _expect_same_shape(self.x, self.result)
+        _expect_fixed("operand", self.x)
+        _expect_float("result", self.result)
 
 
 FIXED = Dialect("fixed", [QuantizeOp, RequantizeOp, DequantizeOp], [QType])

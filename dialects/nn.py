@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
+    I64,
     BoolAttr,
     DenseArrayBase,
     FloatAttr,
@@ -56,7 +58,7 @@ def shape_of(value: SSAValue) -> tuple[int, ...]:
     type_ = value.type
     if not isinstance(type_, TensorType):
         raise VerifyException(f"expected a tensor, got {type_}")
-    return type_.get_shape()
+    return cast(AnyTensor, type_).get_shape()
 
 
 def element_of(value: SSAValue) -> Attribute:
@@ -64,7 +66,7 @@ def element_of(value: SSAValue) -> Attribute:
     type_ = value.type
     if not isinstance(type_, TensorType):
         raise VerifyException(f"expected a tensor, got {type_}")
-    return type_.get_element_type()
+    return cast(AnyTensor, type_).get_element_type()
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
@@ -84,7 +86,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     return tuple(result)
 
 
-def int_array(values: Sequence[int]) -> DenseArrayBase:
+def int_array(values: Sequence[int]) -> DenseArrayBase[I64]:
     """`array<i64: ...>` of the given integers."""
     return DenseArrayBase.from_list(i64, list(values))
 
@@ -403,6 +405,8 @@ class SdpaOp(NnOp):
 
     def verify_(self) -> None:
         q, k, v = shape_of(self.q), shape_of(self.k), shape_of(self.v)
+        _expect("leading extents of the keys", q[:-2], k[:-2])
+        _expect("leading extents of the values", q[:-2], v[:-2])
         _expect("key extent", q[-1], k[-1])
         _expect("number of values", k[-2], v[-2])
         _expect("result shape", (*q[:-1], v[-1]), shape_of(self.result))
@@ -472,7 +476,7 @@ class TransposeOp(ShapeOp):
     """`nn.transpose %x {permutation = array<i64: 0, 2, 1, 3>}`: result axis i is axis permutation[i]."""
 
     name = "nn.transpose"
-    permutation = prop_def(DenseArrayBase)
+    permutation = prop_def(DenseArrayBase.constr(i64))
 
     def __init__(self, x: Value, permutation: Sequence[int]):
         x = SSAValue.get(x)
@@ -512,8 +516,8 @@ class SliceOp(ShapeOp):
     """`nn.slice %x {starts, steps}`: `x[start : start + size * step : step]` with the result's sizes."""
 
     name = "nn.slice"
-    starts = prop_def(DenseArrayBase)
-    steps = prop_def(DenseArrayBase)
+    starts = prop_def(DenseArrayBase.constr(i64))
+    steps = prop_def(DenseArrayBase.constr(i64))
 
     def __init__(
         self, x: Value, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int] = ()
@@ -584,6 +588,8 @@ class ConcatOp(NnOp):
         expected = list(shapes[0])
         if not 0 <= dim < len(expected):
             raise VerifyException(f"dim {dim} is out of range for rank {len(expected)}")
+        for shape in shapes:
+            _expect("rank", len(expected), len(shape))
         expected[dim] = sum(s[dim] for s in shapes)
         _expect("result shape", tuple(expected), shape_of(self.result))
 

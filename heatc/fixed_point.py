@@ -113,19 +113,29 @@ def split(codes: Codes, point: int) -> tuple[Codes, Codes]:
     return integer, codes - (integer << point)
 
 
+def _peak(codes: NDArray[np.generic]) -> int:
+    """The largest magnitude; the least code of a narrow dtype has no absolute value in it."""
+    return max(int(codes.max()), -int(codes.min()))
+
+
 def matmul(a: NDArray[np.generic], b: NDArray[np.generic]) -> Codes:
     """
     Exact integer product of (..., m, k) and (..., k, n) at BLAS speed.
 
-    Float64 holds every partial sum exactly while it stays below 2**53; wider operands are
-    split into two halves first.
+    Float64 holds every partial sum exactly while it stays below 2**53; the wider operand is
+    split into two halves otherwise.
     """
     depth = a.shape[-1]
     if depth == 0 or a.size == 0 or b.size == 0:
-        return np.zeros((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), np.int64)
-    peak = float(np.abs(a).max()) * float(np.abs(b).max()) * depth
-    if peak < EXACT_FLOAT64:
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        return np.zeros((*lead, a.shape[-2], b.shape[-1]), np.int64)
+    peak_a, peak_b = _peak(a), _peak(b)
+    if peak_a * peak_b * depth < EXACT_FLOAT64:
         return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
+    if peak_a < peak_b:
+        return matmul(b.swapaxes(-1, -2), a.swapaxes(-1, -2)).swapaxes(-1, -2)
+    if peak_a < 1 << 17:
+        return a.astype(np.int64) @ b.astype(np.int64)
     high = a.astype(np.int64) >> 16
     low = a.astype(np.int64) - (high << 16)
     return (matmul(high, b) << 16) + matmul(low, b)

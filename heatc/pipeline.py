@@ -72,7 +72,11 @@ def pipeline_text(options: Options) -> str:
 def build(text: str) -> tuple[ModulePass, ...]:
     """The passes of a pipeline text; raises `ValueError` for an unknown pass or option."""
     known = {**get_all_passes(), **HEATC_UNIVERSE.all_passes}
-    return tuple(known[spec.name]().from_pass_spec(spec) for spec in parse_pipeline(text))
+    specs = list(parse_pipeline(text))
+    unknown = [spec.name for spec in specs if spec.name not in known]
+    if unknown:
+        raise ValueError(f"unknown pass {unknown[0]!r}")
+    return tuple(known[spec.name]().from_pass_spec(spec) for spec in specs)
 
 
 class Instrument:

@@ -113,4 +113,4 @@ class WeightStore(Mapping[str, Array]):
     def checksum(self, name: str) -> str:
         """`"crc32:<8 hex digits>"` of the weight's bytes in row-major order."""
         data = np.ascontiguousarray(self[name])
-        return f"crc32:{zlib.crc32(data.reshape(-1).view(np.uint8)):08x}"
+        return f"crc32:{zlib.crc32(data.reshape(-1).view(np.uint8).data):08x}"

@@ -13,8 +13,9 @@ Example: test/passes/assign_fixed_point.mlir.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -45,6 +46,8 @@ WEIGHT_WIDTH = 16
 BIAS_WIDTH = 32
 SCORE_WIDTH = 32
 ACCUMULATOR_WIDTH = 48
+MAX_POINT = 64
+"""The finest point of a fixed-point type."""
 
 Vector = NDArray[np.float64]
 
@@ -123,11 +126,12 @@ class _Assigner:
         x = self.of(op.inputs[0])
         weight_op = op.inputs[1].owner
         assert isinstance(weight_op, WeightOp)
-        weight, weight_type = self.weight(weight_op, WEIGHT_WIDTH, 40)
-        point = _fixed(x).point.data + weight_type.point.data
-        wide = _typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, point)
         reader = op.result.get_user_of_unique_use()
         bias_value = None if reader is None else bias_of(reader)
+        finest = self._finest_sum(bias_value) - _fixed(x).point.data
+        weight, weight_type = self.weight(weight_op, WEIGHT_WIDTH, min(finest, 40))
+        point = _fixed(x).point.data + weight_type.point.data
+        wide = _typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, point)
         self._check_depth(op)
 
         contract = ContractOp(op.equation.data, [x, self.of(op.inputs[1])], wide)
@@ -176,21 +180,33 @@ class _Assigner:
         self.place(op, quantised)
         self.place(op, add)
         add.location = reader.location
-        return add.result, bias
+        return add.result, bias.astype(np.float64)
 
-    def weight(self, op: WeightOp, width: int, finest: int) -> tuple[Vector, QType]:
-        """A weight's values in float64, and the finest type its largest value fits."""
+    def weight(self, op: WeightOp, width: int, finest: int) -> tuple[NDArray[np.float32], QType]:
+        """A weight's values, and the finest type its largest value fits."""
         from heatc.interpreter.einsum import weight_array
 
-        values = weight_array(op, self.weights).astype(np.float64)
-        if not np.isfinite(values).all():
+        values = weight_array(op, self.weights)
+        largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
+        if not np.isfinite(largest):
             raise PassFailedException(f"weight {op.keys[0]!r} has a NaN or an infinity")
-        largest = float(np.abs(values).max(initial=0.0))
         return values, QType(width, min(point_for(largest, width), finest))
 
+    def _finest_sum(self, bias: SSAValue | None) -> int:
+        """The finest point at which a bias fills at most half of the accumulator."""
+        if bias is None:
+            return MAX_POINT
+        assert isinstance(bias.owner, WeightOp)
+        values, _ = self.weight(bias.owner, BIAS_WIDTH, MAX_POINT)
+        largest = float(np.abs(values).max(initial=0.0))
+        if largest == 0.0:
+            return MAX_POINT
+        return min(MAX_POINT, math.floor(ACCUMULATOR_WIDTH - 2 - math.log2(largest)))
+
     def _check_depth(self, op: ContractOp) -> None:
+        """Products fill at most half of the accumulator, so that a bias has room beside them."""
         depth = nn.shape_of(op.inputs[1])[-1]
-        if depth > 1 << (ACCUMULATOR_WIDTH - ACTIVATION_WIDTH - WEIGHT_WIDTH + 1):
+        if depth > 1 << (ACCUMULATOR_WIDTH - ACTIVATION_WIDTH - WEIGHT_WIDTH):
             raise PassFailedException(
                 f"{describe_location(op)}: a sum of depth {depth} can overflow the "
                 f"{ACCUMULATOR_WIDTH}-bit accumulator"
@@ -365,20 +381,21 @@ class _Assigner:
             new.results[0].name_hint = result.name_hint
             body.add_op(new)
             inner[result] = new.results[0]
-            bound = self._bound(new, limit)
-            if bound is not None:
-                limit[new.results[0]] = bound
         raise PassFailedException("host.task without a yield")
 
-    def _bound(self, op: Operation, limit: dict[SSAValue, Bound]) -> Bound | None:
-        """The bound of a host op's result, None where nothing bounds it."""
+    def _bound(self, value: SSAValue, limit: dict[SSAValue, Bound]) -> Bound | None:
+        """The bound of a value inside a task, None where nothing bounds it."""
+        if value in limit or isinstance(value.owner, Block):
+            return limit.get(value)
+        op = value.owner
         if isinstance(op, nn.LayerNormOp):
-            gamma, beta = (self._vector(op, v) for v in (op.weight, op.bias))
+            gamma, beta = (self._array(op, v).astype(np.float64) for v in (op.weight, op.bias))
             return bounds.of_layer_norm(gamma, beta)
         if isinstance(op, nn.EmbeddingOp):
-            table = self._vector(op, op.table)
-            return Bound(np.abs(table).max(axis=0))
-        known = [limit[v] for v in op.operands if v in limit]
+            table = self._array(op, op.table)
+            return Bound(np.maximum(table.max(axis=0), -table.min(axis=0)).astype(np.float64))
+        bounded = [self._bound(v, limit) for v in op.operands]
+        known = [b for b in bounded if b is not None]
         if isinstance(op, nn.AddOp) and len(known) == 2:
             return bounds.of_sum(*known)
         if not known:
@@ -389,18 +406,22 @@ class _Assigner:
             return bounds.of_tanh(known[0])
         if isinstance(op, nn.ReluOp):
             return bounds.of_relu(known[0])
-        return known[0] if isinstance(op, attn.UnpackOp | attn.TokenOp) else None
+        if isinstance(op, attn.UnpackOp | attn.TokenOp):
+            return replace(known[0], may_be_zero=True)
+        return None
 
-    def _vector(self, op: Operation, argument: SSAValue) -> Vector:
+    def _array(self, op: Operation, argument: SSAValue) -> NDArray[np.generic]:
         """The weight that a block argument of the task stands for."""
         block = argument.owner
         assert isinstance(block, Block)
-        source = self.inputs_of[block][list(block.args).index(argument)].owner
+        source = self.inputs_of[block][
+            next(i for i, a in enumerate(block.args) if a is argument)
+        ].owner
         if not isinstance(source, WeightOp):
             raise PassFailedException(f"{describe_location(op)}: {op.name} of a computed weight")
         from heatc.interpreter.einsum import weight_array
 
-        return weight_array(source, self.weights).astype(np.float64)
+        return weight_array(source, self.weights)
 
     def _leave(
         self, body: Block, value: SSAValue, limit: dict[SSAValue, Bound], result: SSAValue
@@ -411,9 +432,11 @@ class _Assigner:
             cast = nn.CastOp(value, TensorType(f32, shape))
             body.add_op(cast)
             return cast.result
-        if value not in limit:
+        bound = self._bound(value, limit)
+        if bound is None:
             raise PassFailedException("a host result without a bound: calibration is needed")
-        point = point_for(limit[value].largest, ACTIVATION_WIDTH)
+        limit[value] = bound
+        point = point_for(bound.largest, ACTIVATION_WIDTH)
         quantize = QuantizeOp(value, _typed(shape, ACTIVATION_WIDTH, point))
         body.add_op(quantize)
         return quantize.result
@@ -442,7 +465,7 @@ class _Assigner:
 
 def nn_element(value: SSAValue) -> Attribute | None:
     """The element type of a value that is a tensor, else None (packings)."""
-    return value.type.get_element_type() if isinstance(value.type, TensorType) else None
+    return nn.element_of(value) if isinstance(value.type, TensorType) else None
 
 
 def _max_length(function: FuncOp) -> int:

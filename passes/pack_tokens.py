@@ -19,7 +19,7 @@ from typing import ClassVar
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
@@ -223,6 +223,9 @@ def pack_function(function: FuncOp) -> None:
     mask = masks.pop()
     if mask is not None and any(op.bias is not None for op in attentions):
         remark(attentions[0], "a mask beside the key padding: padding is not packed away")
+        return
+    if isinstance(mask, SSAValue) and not isinstance(mask, BlockArgument):
+        remark(attentions[0], "the key padding is computed: padding is not packed away")
         return
     batch, length = shapes.pop()
     block = function.body.block

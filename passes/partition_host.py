@@ -55,9 +55,10 @@ def is_linear(op: Operation) -> bool:
     """Whether an op is `x W^T`: rows of an activation contracted with one weight matrix."""
     if not isinstance(op, ContractOp) or len(op.inputs) != 2:
         return False
-    terms, result = parse_equation(op.equation.data)
-    (row, *depth), (column, *other) = terms
-    is_product = len(depth) == 1 and other == depth and result == row + column
+    (x, weight), result = parse_equation(op.equation.data)
+    if len(x) != 2 or len(weight) != 2 or x[0] == x[1]:
+        return False
+    is_product = x[1] == weight[1] and result == x[0] + weight[0]
     return is_product and isinstance(op.inputs[1].owner, WeightOp)
 
 
@@ -67,9 +68,8 @@ def bias_of(op: Operation) -> SSAValue | None:
         return None
     for x, bias in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
         is_vector = isinstance(bias.owner, WeightOp) and len(nn.shape_of(bias)) == 1
-        if is_vector and isinstance(x.owner, ContractOp) and is_linear(x.owner):
-            if x.has_one_use():
-                return bias
+        if is_vector and isinstance(x.owner, Operation) and is_linear(x.owner) and x.has_one_use():
+            return bias
     return None
 
 

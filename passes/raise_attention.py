@@ -39,7 +39,11 @@ from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_va
 
 @dataclass
 class Found:
-    """An attention found in the graph: its last op, operands, scale, and masks in order."""
+    """
+    An attention found in the graph: its last op, operands, scale, and masks in order.
+
+    Each mask comes with the shape of the scores that it is applied to, by broadcasting.
+    """
 
     last: Operation
     result: SSAValue
@@ -47,7 +51,9 @@ class Found:
     k: Layout
     v: Layout
     scale: float
-    masks: list[SSAValue] = field(default_factory=list[SSAValue])
+    masks: list[tuple[SSAValue, tuple[int, ...]]] = field(
+        default_factory=list[tuple[SSAValue, tuple[int, ...]]]
+    )
     causal: bool = False
     k_transposed: bool = False
 
@@ -60,7 +66,8 @@ def _peel_layout(value: SSAValue) -> SSAValue | None:
 
 def match_sdpa(op: nn.SdpaOp) -> Found:
     """PyTorch's fused op."""
-    masks = [] if op.mask is None else [op.mask]
+    shape = (*nn.shape_of(op.q)[:-1], nn.shape_of(op.k)[-2])
+    masks = [] if op.mask is None else [(op.mask, shape)]
     q, k, v = (layout_of(x) for x in (op.q, op.k, op.v))
     scale = op.scale.value.data * q.scale * k.scale
     causal = bool(op.is_causal.value.data)
@@ -76,7 +83,7 @@ def match_eager(op: nn.MatmulOp) -> Found | None:
     rank = len(nn.shape_of(softmax.x))
     if softmax.dim.value.data not in (-1, rank - 1):
         return None
-    scale, masks, current = 1.0, list[SSAValue](), softmax.x
+    scale, masks, current = 1.0, list[tuple[SSAValue, tuple[int, ...]]](), softmax.x
     while True:
         owner = current.owner
         if isinstance(owner, nn.MatmulOp):
@@ -90,12 +97,14 @@ def match_eager(op: nn.MatmulOp) -> Found | None:
         if masked is not None:
             if scale != 1.0:
                 return None
-            current, mask = masked
-            masks.append(mask)
+            masks.append((masked[1], nn.shape_of(current)))
+            current = masked[0]
             continue
         if isinstance(owner, nn.ReshapeOp):
             current = owner.x
             continue
+        return None
+    if nn.shape_of(current)[-1] != nn.shape_of(softmax.x)[-1]:
         return None
     q, k, v = layout_of(owner.lhs), layout_of(owner.rhs), layout_of(op.rhs)
     scale *= q.scale * k.scale
@@ -134,9 +143,7 @@ def _leads_to_matmul(value: SSAValue) -> bool:
             owner = scaled[0].owner
         elif isinstance(owner, nn.ReshapeOp):
             owner = owner.x.owner
-        elif isinstance(owner, nn.AddOp):
-            owner = (owner.lhs if _leads_to_matmul(owner.lhs) else owner.rhs).owner
-        elif isinstance(owner, nn.WhereOp):
+        elif isinstance(owner, nn.AddOp | nn.WhereOp):
             owner = (owner.lhs if _leads_to_matmul(owner.lhs) else owner.rhs).owner
         else:
             return False
@@ -200,7 +207,7 @@ class RaiseAttention:
     def rewrite(self, found: Found) -> bool:
         """Replace one attention; False where it is not provably one."""
         extents = heads_of(found)
-        if extents is None or found.v.scale != 1.0:
+        if extents is None or found.v.scale != 1.0 or found.scale <= 0.0:
             return False
         anchor = found.last
         width, v_width = extents.heads * extents.dim, extents.heads * extents.v_dim
@@ -231,8 +238,8 @@ class RaiseAttention:
     def _masks(self, found: Found, extents: Heads) -> tuple[SSAValue | None, SSAValue | None]:
         padding: SSAValue | None = None
         bias: SSAValue | None = None
-        for mask in found.masks:
-            mask = self._heads_apart(mask, extents, found.last)
+        for mask, applied_to in found.masks:
+            mask = self._of_scores(mask, applied_to, extents, found.last)
             proof = prove_key_padding(
                 self._tracker, mask, extents.batch, extents.heads, extents.length
             )
@@ -247,12 +254,23 @@ class RaiseAttention:
             bias = self._sum(bias, self._additive(causal, found.last), found.last)
         return padding, bias
 
-    def _heads_apart(self, mask: SSAValue, extents: Heads, anchor: Operation) -> SSAValue:
-        """A mask of (B * heads, S, S) scores as (B, heads, S, S)."""
+    def _of_scores(
+        self, mask: SSAValue, applied_to: tuple[int, ...], extents: Heads, anchor: Operation
+    ) -> SSAValue:
+        """A mask of scores of some shape as one that broadcasts to (B, heads, S, S)."""
+        full = (extents.batch, extents.heads, extents.length, extents.length)
         shape = nn.shape_of(mask)
-        if len(shape) != 3 or shape[0] != extents.batch * extents.heads or extents.heads == 1:
+        rows = (1,) * (len(applied_to) - len(shape)) + shape
+        square = applied_to[-2:] == full[-2:]
+        if applied_to == full or (square and set(rows[:-2]) <= {1}):
             return mask
-        apart = nn.ReshapeOp(mask, (extents.batch, extents.heads, *shape[1:]))
+        spread = (*applied_to[:-2], *rows[-2:]) if square else applied_to
+        if shape != spread:
+            expand = nn.ExpandOp(mask, spread)
+            insert_before(anchor, expand)
+            mask = expand.result
+        tail = rows[-2:] if square else full[-2:]
+        apart = nn.ReshapeOp(mask, (extents.batch, extents.heads, *tail))
         insert_before(anchor, apart)
         return apart.result
 
@@ -298,13 +316,12 @@ class FoldLayouts:
         if nn.TOKENS in nn.shape_of(op.x):
             return
         layout = layout_of(op.result)
-        if layout.scale != 1.0 or not is_same_order(layout) or layout.root is op.x:
-            if layout.root is op.x and nn.shape_of(op.x) == nn.shape_of(op.result):
-                if is_same_order(layout):
-                    replace_value(op.result, op.x)
+        if layout.scale != 1.0 or not is_same_order(layout):
             return
         if nn.shape_of(layout.root) == nn.shape_of(op.result):
-            op.result.replace_all_uses_with(layout.root)
+            replace_value(op.result, layout.root)
+            return
+        if layout.root is op.x:
             return
         reshape = nn.ReshapeOp(layout.root, nn.shape_of(op.result))
         insert_before(op, reshape)

@@ -11,7 +11,7 @@ from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, im
 from heatc.dialects import attn
 from heatc.fixed_point import matmul, requantize
 from heatc.fixed_point import split as split_codes
-from heatc.interpreter.nn import softmax
+from heatc.interpreter.nn import masked_softmax
 from heatc.interpreter.values import (
     Array,
     Packing,
@@ -77,9 +77,30 @@ def _reference_attention(
     if bias is not None:
         scores = scores + bias
     scores = np.where(real, scores, -np.inf)
-    with np.errstate(invalid="ignore"):
-        probabilities = np.nan_to_num(softmax(scores))
-    return merge_heads(probabilities @ d) * real[:, None]
+    return merge_heads(masked_softmax(scores) @ d) * real[:, None]
+
+
+def _biases(bias: Array | None, real: NDArray[np.bool_], heads: int) -> list[Array | None]:
+    """The (heads, S, S) bias of every sequence."""
+    if bias is None:
+        return [None] * len(real)
+    return list(np.broadcast_to(bias, (len(real), heads, real.shape[1], real.shape[1])))
+
+
+def _packed_attention(
+    op: attn.SdpaOp, args: PythonValues, packing: Packing, bias: Array | None
+) -> Array:
+    q, k, v = args[:3]
+    heads, scale = op.heads.value.data, op.scale.value.data
+    out = np.zeros(v.shape, np.float64)
+    biases = _biases(bias, packing.mask, heads)
+    for rows, own, real in zip(packing.sequences(), biases, packing.mask):
+        if rows.stop == rows.start:
+            continue
+        own = None if own is None else own[:, real][:, :, real]
+        everything = np.ones(rows.stop - rows.start, np.bool_)
+        out[rows] = _reference_attention(q[rows], k[rows], v[rows], heads, scale, own, everything)
+    return out
 
 
 @register_impls
@@ -130,37 +151,17 @@ class AttnFunctions(InterpreterFunctions):
         packing = rest.pop(0) if op.packing is not None else None
         padding = rest.pop(0) if op.key_padding is not None else None
         bias = rest.pop(0) if op.bias is not None else None
+        if packing is not None:
+            return (store(_packed_attention(op, args, packing, bias), op.result),)
         q, k, v = args[:3]
+        real = np.ones(q.shape[:2], np.bool_) if padding is None else padding != 0
+        biases = _biases(bias, real, op.heads.value.data)
         heads, scale = op.heads.value.data, op.scale.value.data
-        if packing is None:
-            real = np.ones(q.shape[:2], np.bool_) if padding is None else padding != 0
-        else:
-            real = packing.mask
-        biases = [None] * len(real)
-        if bias is not None:
-            full = (real.shape[0], heads, real.shape[1], real.shape[1])
-            biases = list(np.broadcast_to(bias, full))
-        if packing is None:
-            out = [
-                _reference_attention(*x, heads, scale, b, r)
-                for *x, b, r in zip(q, k, v, biases, real)
-            ]
-            return (store(np.stack(out), op.result),)
         out = [
-            _reference_attention(
-                q[rows],
-                k[rows],
-                v[rows],
-                heads,
-                scale,
-                None if b is None else b[:, r][:, :, r],
-                np.ones(rows.stop - rows.start, np.bool_),
-            )
-            for rows, b, r in zip(packing.sequences(), biases, real)
-            if rows.stop > rows.start
+            _reference_attention(q[b], k[b], v[b], heads, scale, biases[b], real[b])
+            for b in range(len(q))
         ]
-        merged = np.concatenate(out) if out else np.zeros_like(v)
-        return (store(merged, op.result),)
+        return (store(np.stack(out), op.result),)
 
     @impl(attn.SplitOp)
     def run_split(
@@ -203,7 +204,8 @@ class AttnFunctions(InterpreterFunctions):
     def run_block_mask(
         self, interpreter: Interpreter, op: attn.BlockMaskOp, args: PythonValues
     ) -> PythonValues:
-        theta, packing = args
+        theta: Array = args[0]
+        packing: Packing = args[1]
         block, rho_b = _block(op), op.rho_b.value.data
 
         def mask(b: int) -> Array:
@@ -234,17 +236,17 @@ class AttnFunctions(InterpreterFunctions):
         second = _scores(qi, kf, packing, heads, np.zeros(shape, dtype))
         out = np.zeros(shape, dtype)
         for b, n in enumerate(int(x) for x in packing.lengths):
-            kept = units.expand_mask(mask[b], block, shape[2:])[:, :n, :n]
-            parts = (x[b, :, :n, :n] for x in (integer, first, second))
+            kept = units.expand_mask(mask[b], block, (shape[2], shape[3]))[:, :n, :n]
+            a, f1, f2 = (x[b, :, :n, :n] for x in (integer, first, second))
             if is_fixed(op.result):
                 points = units.Points(
                     fixed_type(op.q_fraction).point.data,
                     fixed_type(op.k_fraction).point.data,
                     fixed_type(op.result).point.data,
                 )
-                out[b, :, :n, :n] = units.merge_scores(*parts, kept, pruned, points).codes
+                out[b, :, :n, :n] = units.merge_scores(a, f1, f2, kept, pruned, points).codes
             else:
-                out[b, :, :n, :n] = _merge_values(*parts, kept, pruned)
+                out[b, :, :n, :n] = _merge_values(a, f1, f2, kept, pruned)
         return (out,)
 
     @impl(attn.SoftmaxOp)
@@ -262,7 +264,7 @@ class AttnFunctions(InterpreterFunctions):
                 point = fixed_type(op.scores).point.data
                 out[b, :, :n, :n] = units.softmax_unit(real, point, units.SoftmaxScale.of(scale))
             else:
-                out[b, :, :n, :n] = softmax(real * scale)
+                out[b, :, :n, :n] = masked_softmax(real * scale)
         return (out,)
 
     @impl(attn.WeightedValuesOp)

@@ -28,14 +28,28 @@ def softmax(x: Array, axis: int = -1) -> Array:
     return e / e.sum(axis=axis, keepdims=True)
 
 
-def gelu(x: Array, approximate: str) -> Array:
-    """GELU in float64."""
+def masked_softmax(x: Array) -> Array:
+    """Softmax along the last axis in which a row of nothing but -inf gives zeros."""
+    peak = x.max(axis=-1, keepdims=True)
+    e = np.exp(x - np.where(np.isneginf(peak), 0.0, peak).astype(x.dtype))
+    total = e.sum(axis=-1, keepdims=True)
+    return e / np.where(total == 0.0, 1.0, total).astype(x.dtype)
+
+
+def _erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Imported late: most runs of the tools never need scipy.
     from scipy.special import erf
 
+    result: NDArray[np.float64] = erf(x)
+    return result
+
+
+def gelu(x: Array, approximate: str) -> Array:
+    """GELU in float64."""
     x = x.astype(np.float64)
     if approximate == "tanh":
         return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1.0 + erf(x / np.sqrt(2.0)))
+    return 0.5 * x * (1.0 + _erf(x / np.sqrt(2.0)))
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> NDArray[np.float64]:
@@ -153,7 +167,7 @@ class NnFunctions(InterpreterFunctions):
             scores = np.where(mask, scores, -np.inf) if mask.dtype == np.bool_ else scores + mask
         if op.is_causal.value.data:
             scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf)
-        return (store(softmax(scores) @ v, op.result),)
+        return (store(masked_softmax(scores) @ v, op.result),)
 
     @impl(nn.LayerNormOp)
     def run_layer_norm(

@@ -30,7 +30,7 @@ class PaperRule:
 
 def block_theta(scores: Reals) -> Reals:
     """Sum of magnitudes of each 2 x 2 block of (L, L) scores, partial at odd ends."""
-    edges = np.arange(0, scores.shape[0], 2)
+    edges: list[int] = list(range(0, scores.shape[0], 2))
     return np.add.reduceat(np.add.reduceat(np.abs(scores), edges, 0), edges, 1)
 
 
@@ -56,8 +56,12 @@ def attend(q: Reals, k: Reals, v: Reals, scale: float, rule: PaperRule) -> Reals
     kept = np.kron(blocks, np.ones((2, 2), np.bool_))[:length, :length]
     scores = q @ k.T - (q - integer_q) @ (k - integer_k).T
     scores = np.where(kept, scores, _replacement(integer, kept, rule.pruned_score))
-    weights = np.exp(scale * (scores - scores.max(axis=1, keepdims=True)))
-    return weights @ v / weights.sum(axis=1, keepdims=True)
+    weights = np.zeros_like(scores)
+    for row, values in zip(weights, scores):
+        if values.max() > -np.inf:
+            row[:] = np.exp(scale * (values - values.max()))
+            row /= row.sum()
+    return weights @ v
 
 
 def _replacement(integer: Reals, kept: NDArray[np.bool_], pruned: str) -> Reals:

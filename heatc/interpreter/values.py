@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import DYNAMIC_INDEX, Float32Type, Float64Type, IntegerType, TensorType
+from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
+    Float32Type,
+    Float64Type,
+    IntegerType,
+    TensorType,
+    i1,
+)
 from xdsl.ir import Attribute, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 
@@ -48,14 +55,13 @@ class Packing:
 
 def element_type(value: SSAValue) -> Attribute:
     """The element type of a tensor value."""
-    assert isinstance(value.type, TensorType)
-    return value.type.get_element_type()
+    return cast(TensorType[Attribute], value.type).get_element_type()
 
 
 def static_shape(value: SSAValue) -> tuple[int, ...]:
     """The shape of a tensor value; -1 for the packed axis."""
-    assert isinstance(value.type, TensorType)
-    return tuple(-1 if n == DYNAMIC_INDEX else n for n in value.type.get_shape())
+    shape = cast(TensorType[Attribute], value.type).get_shape()
+    return tuple(-1 if n == DYNAMIC_INDEX else n for n in shape)
 
 
 def is_fixed(value: SSAValue) -> bool:
@@ -80,7 +86,7 @@ def dtype_of(element: Attribute) -> type[Any]:
     if isinstance(element, Float64Type):
         return np.float64
     if isinstance(element, IntegerType):
-        return np.bool_ if element.width.data == 1 else np.int64
+        return np.bool_ if element == i1 else np.int64
     raise InterpretationError(f"no array form of element type {element}")
 
 

@@ -18,10 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.float32]
 
-MARGIN = 1.0 + 1e-6
-"""Covers the float64 rounding of the bounds themselves."""
+MARGIN = 1.0 + 1e-3
+"""Covers the float32 rounding of the bounds themselves: sums of up to 2**14 products."""
+
+GELU_DIP = 0.1701
+"""The least value of GELU, in its exact and its tanh form, is above minus this."""
+
+
+def row_norms(matrix: Matrix) -> Vector:
+    """The Euclidean norm of every row, summed in float32 within the margin."""
+    return np.sqrt(np.einsum("oi,oi->o", matrix, matrix)).astype(np.float64)
 
 
 def spectral_bound(matrix: Matrix) -> float:
@@ -31,7 +39,7 @@ def spectral_bound(matrix: Matrix) -> float:
     At most `n^(1/64)` too large for rank n; five small products instead of an eigensolver.
     """
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
-    bound = 1.0
+    bound = MARGIN
     for power in (1, 2, 4, 8, 16):
         scale = float(np.linalg.norm(gram))
         if scale == 0.0:
@@ -40,7 +48,7 @@ def spectral_bound(matrix: Matrix) -> float:
         gram = gram / scale
         if power < 16:
             gram = gram @ gram
-    return bound * MARGIN
+    return bound
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,14 @@ class Ellipsoid:
     centre: Vector
     radius: float
     slack: Vector
+    _norms: dict[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
 
     def norm(self, channels: slice) -> float:
         """A bound of the Euclidean norm of some channels."""
-        reach = self.radius * spectral_bound(self.matrix[channels])
+        key = (channels.start, channels.stop)
+        if key not in self._norms:
+            self._norms[key] = spectral_bound(self.matrix[channels])
+        reach = self.radius * self._norms[key]
         return float(
             reach + np.linalg.norm(self.centre[channels]) + np.linalg.norm(self.slack[channels])
         )
@@ -71,7 +83,8 @@ class Bound:
         gamma, beta: set right after a layer norm: `x = gamma u + beta`, `|u|^2 <= d`.
         image: set after a linear of a layer norm: the ellipsoid it maps to.
         activated: set after a GELU of such a linear: the ellipsoid of its argument.
-        rounding: the half code by which each channel may be off (already in `peak`).
+        rounding: the half codes by which each channel may be off (already in `peak`).
+        may_be_zero: set where a masked token's row, which is 0, may stand among the rows.
     """
 
     peak: Vector
@@ -81,6 +94,7 @@ class Bound:
     image: Ellipsoid | None = None
     activated: Ellipsoid | None = None
     rounding: float = 0.0
+    may_be_zero: bool = False
 
     @cached_property
     def largest(self) -> float:
@@ -110,7 +124,8 @@ class Bound:
         if image is not None:
             image = replace(image, slack=image.slack + half)
         norms = [(s, n + half * float(np.sqrt(s.stop - s.start))) for s, n in self.norms]
-        return replace(self, peak=self.peak + half, norms=norms, image=image, rounding=half)
+        rounding = self.rounding + half
+        return replace(self, peak=self.peak + half, norms=norms, image=image, rounding=rounding)
 
 
 def of_layer_norm(gamma: Vector, beta: Vector) -> Bound:
@@ -129,17 +144,19 @@ def of_linear(x: Bound, weight: Matrix, bias: Vector | None, weight_rounding: fl
     offset = np.zeros(weight.shape[0]) if bias is None else bias
     absolute = np.abs(weight)
     reach = min(float(x.peak.sum()), np.sqrt(len(x.peak)) * x.group_norm(slice(0, len(x.peak))))
-    slack = absolute.sum(axis=1) * x.rounding + reach * weight_rounding
+    slack = absolute.sum(axis=1).astype(np.float64) * x.rounding + reach * weight_rounding
     if x.gamma is not None and x.beta is not None:
-        matrix = weight * x.gamma
-        centre = weight @ x.beta + offset
+        matrix = weight * x.gamma.astype(np.float32)
+        centre = weight @ x.beta.astype(np.float32) + offset
         radius = float(np.sqrt(len(x.gamma)))
         image = Ellipsoid(matrix, centre, radius, slack)
-        peak = radius * np.linalg.norm(matrix, axis=1) + np.abs(centre) + slack
+        peak = radius * row_norms(matrix) + np.abs(centre) + slack
+        if x.may_be_zero:
+            return Bound(np.maximum(peak, np.abs(offset)) * MARGIN)
         return Bound(peak * MARGIN, [], image=image)
-    candidates = [absolute @ x.peak]
+    candidates: list[Vector] = [(absolute @ x.peak.astype(np.float32)).astype(np.float64)]
     if x.norms:
-        parts = [np.linalg.norm(weight[:, s], axis=1) * n for s, n in x.norms]
+        parts = [row_norms(weight[:, s]) * n for s, n in x.norms]
         candidates.append(np.sum(parts, axis=0))
     if x.activated is not None:
         candidates.append(_of_activated(weight, x.activated) + slack)
@@ -151,22 +168,23 @@ def _of_activated(weight: Matrix, t: Ellipsoid) -> Vector:
     """
     `|W gelu(t)|` for t in an ellipsoid.
 
-    With `gelu(t) = t / 2 + |t| / 2 - e`, `0 <= e <= 0.17`: the first part is linear in the
+    With `gelu(t) = t / 2 + |t| / 2 - e`, `0 <= e <= GELU_DIP`: the first part is linear in the
     ellipsoid's u, the second is at most half of |W+| or |W-| times |t|.
     """
-    linear = t.radius * np.linalg.norm(weight @ t.matrix, axis=1) + np.abs(weight @ t.centre)
-    linear += np.abs(weight) @ t.slack
-    up, down = (np.linalg.norm(np.maximum(sign * weight, 0.0), axis=1) for sign in (1.0, -1.0))
+    linear = t.radius * row_norms(weight @ t.matrix)
+    linear += np.abs(weight @ t.centre.astype(np.float32))
+    linear += np.abs(weight) @ t.slack.astype(np.float32)
+    positive, negative = np.maximum(weight, 0.0), np.maximum(-weight, 0.0)
     size = t.norm(slice(0, len(t.centre)))
-    tail = np.maximum(*(np.maximum(sign * weight, 0.0).sum(axis=1) for sign in (1.0, -1.0)))
-    return 0.5 * linear + 0.5 * np.maximum(up, down) * size + 0.17 * tail
+    steepest = np.maximum(row_norms(positive), row_norms(negative))
+    tail = np.maximum(positive.sum(axis=1), negative.sum(axis=1))
+    return 0.5 * linear + 0.5 * steepest * size + GELU_DIP * tail
 
 
 def of_gelu(x: Bound) -> Bound:
-    """`|gelu(t)| <= |t|`, and never below -0.17."""
+    """`|gelu(t)| <= |t|`, in both forms."""
     whole = slice(0, len(x.peak))
-    peak = np.maximum(x.peak, 0.17)
-    return Bound(peak, [(whole, x.group_norm(whole))], activated=x.image)
+    return Bound(x.peak, [(whole, x.group_norm(whole))], activated=x.image)
 
 
 def of_tanh(x: Bound) -> Bound:

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.dialects.builtin import f32, f64
 from xdsl.ir import SSAValue
 
 from heatc.dialects import nn
 
 
 def constant_scalar(value: SSAValue) -> float | None:
-    """The value of an `nn.full` (seen through shape changes and casts), else None."""
+    """The value of an `nn.full` (seen through shape changes and casts to floats), else None."""
     owner = value.owner
     while isinstance(owner, nn.ReshapeOp | nn.ExpandOp | nn.CastOp | nn.TransposeOp):
+        if isinstance(owner, nn.CastOp) and nn.element_of(owner.result) not in (f32, f64):
+            return None
         owner = owner.x.owner
     return owner.value.value.data if isinstance(owner, nn.FullOp) else None
 
@@ -28,12 +31,12 @@ def scaled_operand(op: object) -> tuple[SSAValue, float] | None:
     """`(x, c)` for an op that computes `x * c` or `x / c` with a constant c, else None."""
     if isinstance(op, nn.DivOp):
         divisor = constant_scalar(op.rhs)
-        return (op.lhs, 1.0 / divisor) if divisor else None
+        return (op.lhs, 1.0 / divisor) if divisor and op.lhs.type == op.result.type else None
     if not isinstance(op, nn.MulOp):
         return None
     for value, other in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
         factor = constant_scalar(other)
-        if factor is not None and nn.shape_of(value) == nn.shape_of(op.result):
+        if factor is not None and value.type == op.result.type:
             return value, factor
     return None
 

@@ -92,8 +92,9 @@ class MaskTracker:
             zeros = np.zeros(shape, np.int64)
             return Tracked(zeros, zeros + 1, source, value)
         if isinstance(owner, nn.IotaOp | nn.FullOp):
-            constant = self._run(owner, [])
-            return Tracked(constant, constant, np.full(constant.shape, -1), None)
+            constant: NDArray[Any] = self._run(owner, [])
+            nowhere: NDArray[np.int64] = np.full(constant.shape, -1, np.int64)
+            return Tracked(constant, constant, nowhere, None)
         if isinstance(owner, _MOVES):
             return self._move(owner)
         if isinstance(owner, nn.IndexOp):
