@@ -222,7 +222,7 @@ class _Recorder:
         path = module_path(op)
         self.prunes |= op.name == "attn.block_mask"
         if path and op.name in ("nn.layer_norm", "nn.gelu", "nn.tanh"):
-            value = load(result, op.results[0]).astype(np.float64)
+            value: NDArray[np.float64] = load(result, op.results[0]).astype(np.float64)
             if self._mask is not None and value.shape[:2] == self._mask.shape:
                 value = value[self._mask != 0]
             self.layers[path] = value
