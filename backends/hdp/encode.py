@@ -1,0 +1,395 @@
+"""
+From the machine level to words: instructions, debug information, ports, and lazy weights.
+
+Weights are quantised when they are written, in chunks of `CHUNK` elements, so that a compilation
+never holds a second copy of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import ArrayAttr, FileLineColLoc, IntegerAttr, ModuleOp, NameLoc, StringAttr
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Block, Operation, SSAValue
+
+from heatc.backends.hdp.container import Port, Weight
+from heatc.dialects import hdp
+from heatc.errors import HeatcError
+from heatc.fixed_point import encode as encode_codes
+from heatc.isa.table import DTYPES, ISA, Field, FieldKind
+from heatc.isa.words import Inst, Operand, inst
+from heatc.passes.allocate_buffers import PAGE, weight_shape, weight_tensors
+from heatc.passes.tiling.packing import align
+from heatc.weights import WeightStore
+
+CHUNK = 1 << 18
+"""Elements of a weight that are quantised at a time."""
+
+NUMPY_DTYPES = {
+    "i8": "int8",
+    "i16": "int16",
+    "i32": "int32",
+    "i64": "int64",
+    "f32": "float32",
+}
+"""numpy's names of ISA dtypes."""
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class WeightItem:
+    """
+    One tensor of the weights file.
+
+    `names` are concatenated along axis 0, then `permutation` permutes the axes, then the values
+    are rounded to `dtype` at `point` (floats have none). A constant has `values` and no names.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    permutation: tuple[int, ...] | None = None
+    point: int | None = None
+    values: Array | None = field(default=None, compare=False)
+
+    def chunks(self, store: WeightStore) -> Iterator[Array]:
+        """The codes in row-major order, some at a time."""
+        dtype = np.dtype(NUMPY_DTYPES[self.dtype])
+        if self.values is not None:
+            yield self.values.astype(dtype, copy=False)
+            return
+        for part in self._parts(store):
+            flat = part.reshape(-1)
+            for start in range(0, flat.size, CHUNK):
+                yield self._encode(flat[start : start + CHUNK], dtype)
+
+    def _parts(self, store: WeightStore) -> Iterator[Array]:
+        """What to encode, in order: the file's arrays unless axes are permuted."""
+        arrays = [store[name] for name in self.names]
+        if self.permutation is None:
+            yield from arrays
+            return
+        whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        yield np.transpose(whole, self.permutation)
+
+    def _encode(self, values: Array, dtype: np.dtype[np.generic]) -> Array:
+        if self.point is None:
+            return values.astype(dtype)
+        return encode_codes(values.astype(np.float64), self.point, 8 * dtype.itemsize).codes.astype(
+            dtype
+        )
+
+    def array(self, store: WeightStore) -> Array:
+        """The whole tensor."""
+        return np.concatenate([c.reshape(-1) for c in self.chunks(store)]).reshape(self.shape)
+
+    def weight(self, store: WeightStore) -> Weight:
+        """The item as `write_program` takes it."""
+        return Weight(self.key, NUMPY_DTYPES[self.dtype], self.shape, self.chunks(store))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a program consists of, but for the bytes of its weights."""
+
+    program: tuple[Inst, ...]
+    debug: dict[str, Any]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    points: dict[str, int]
+    weights: tuple[WeightItem, ...]
+    dram_bytes: int
+
+
+def encode_module(module: ModuleOp) -> Encoded:
+    """
+    Encode `main` of a module that allocate-buffers has finished.
+
+    Raises `HeatcError` for an op that is not of the machine level.
+    """
+    function = next((op for op in module.ops if isinstance(op, FuncOp)), None)
+    if function is None:
+        raise HeatcError("the module has no function to encode")
+    encoder = _Encoder()
+    encoder.block(function.body.block)
+    tensors = [op for op in function.walk() if isinstance(op, hdp.TensorOp)]
+    weights = weight_tensors(module)
+    end = align(sum(op.nbytes for op in weights), PAGE)
+    return Encoded(
+        tuple(encoder.program),
+        _debug(encoder, tensors),
+        _ports(function, tensors, "input"),
+        _ports(function, tensors, "output"),
+        _points(encoder, tensors),
+        tuple(_weight_item(op) for op in weights),
+        max([end, *(_base(op) + op.nbytes for op in tensors)]),
+    )
+
+
+# --- Instructions -------------------------------------------------------------------------------
+
+
+def _number(value: SSAValue) -> int:
+    """The number of a register, tensor or tile."""
+    if isinstance(value.type, hdp.RegType):
+        return hdp.register_of(value)
+    owner = value.owner
+    number = getattr(owner, "number", None)
+    if not isinstance(owner, hdp.TensorOp | hdp.WindowOp | hdp.TileOp) or number is None:
+        raise HeatcError(f"{value.type} has no number yet", notes=["run allocate-buffers first"])
+    return owner.number.value.data if owner.number is not None else 0
+
+
+def _assigned(op: Operation, attribute: IntegerAttr | None) -> int:
+    if attribute is None:
+        raise HeatcError(f"{op.name} has no address yet", notes=["run allocate-buffers first"])
+    return attribute.value.data
+
+
+def _base(op: hdp.TensorOp) -> int:
+    return _assigned(op, op.base)
+
+
+class _Encoder:
+    """Walks the ops in order; `pcs` tells where each op's word is."""
+
+    def __init__(self):
+        self.program: list[Inst] = []
+        self.ops: list[Operation] = []
+        self.pcs: dict[Operation, int] = {}
+
+    def block(self, block: Block) -> None:
+        """Encode the ops of a block."""
+        for op in block.ops:
+            if isinstance(op, hdp.LoopOp):
+                self._loop(op)
+            elif isinstance(op, hdp.SpecialOp | ReturnOp):
+                continue
+            else:
+                self._append(op, _word(op))
+
+    def _append(self, op: Operation, word: Inst) -> None:
+        self.pcs.setdefault(op, len(self.program))
+        self.program.append(word)
+        self.ops.append(op)
+
+    def _loop(self, op: hdp.LoopOp) -> None:
+        begin = len(self.program)
+        self._append(op, inst("halt"))
+        self.block(op.body.block)
+        length = len(self.program) - begin
+        self._append(op, inst("end", back=length))
+        self.program[begin] = inst(
+            "loop", r=op.register, bound=_number(op.bound), step=op.step.value.data, skip=length + 1
+        )
+
+
+def _word(op: Operation) -> Inst:
+    if isinstance(op, hdp.TensorOp):
+        return _tensor(op)
+    if isinstance(op, hdp.WindowOp):
+        return inst(
+            "window",
+            d=_number(op.result),
+            src=_number(op.src),
+            start_reg=_number(op.start_reg),
+            rows_reg=_number(op.rows_reg),
+        )
+    if isinstance(op, hdp.TileOp):
+        return inst(
+            "tile",
+            t=_number(op.result),
+            space=op.space.data,
+            dtype=op.dtype.data,
+            address=_assigned(op, op.address),
+            bytes=op.bytes.value.data,
+        )
+    if isinstance(op, hdp.InstructionOp):
+        return Inst(op.mnemonic, tuple(_operand(op, f) for f in ISA[op.mnemonic].fields))
+    raise HeatcError(f"{op.name} has no instruction", notes=["run lower-to-hdp first"])
+
+
+def _tensor(op: hdp.TensorOp) -> Inst:
+    rows = op.rows_value
+    return inst(
+        "tensor",
+        d=_number(op.result),
+        space=op.space.data,
+        dtype=op.dtype.data,
+        base=_base(op),
+        rows_imm=op.rows.value.data if rows is None else 0,
+        rows_reg=0 if rows is None else _number(rows),
+        cols=op.cols.value.data,
+    )
+
+
+def _operand(op: hdp.InstructionOp, entry: Field) -> Operand:
+    if entry.name == hdp.RESULT_FIELD.get(op.mnemonic):
+        return _number(op.results[0])
+    if entry.kind in (FieldKind.REG, FieldKind.TILE, FieldKind.DESC):
+        return _number(op.operand_of(entry.name))
+    value = op.immediate(entry)
+    return entry.choices.index(value) if isinstance(value, str) else value
+
+
+# --- Debug information --------------------------------------------------------------------------
+
+
+def _location(op: Operation) -> tuple[str, str]:
+    """Module path and source line of an op."""
+    location, path = op.location, ""
+    if isinstance(location, NameLoc):
+        path, location = location.desc.data, location.location
+    if isinstance(location, FileLineColLoc):
+        return path, f"{location.filename.data}:{location.line.data}"
+    return path, ""
+
+
+def _debug(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, Any]:
+    locations: list[dict[str, Any]] = []
+    last: tuple[str, str] | None = None
+    for pc, op in enumerate(encoder.ops):
+        place = _location(op)
+        if place != last:
+            locations.append({"pc": pc, "path": place[0], "source": place[1]})
+        last = place
+    return {
+        "locations": locations,
+        "tensors": _named_tensors(encoder, tensors),
+        "attentions": _attentions(encoder),
+    }
+
+
+def _writers(encoder: _Encoder, value: SSAValue) -> list[int]:
+    """The pcs of the instructions that write a tensor, through windows too."""
+    pcs: list[int] = []
+    for use in value.uses:
+        op = use.operation
+        if isinstance(op, hdp.WindowOp):
+            if use.index == 0:
+                pcs += _writers(encoder, op.result)
+        elif isinstance(op, hdp.InstructionOp):
+            written = hdp.TENSOR_WRITES.get(op.mnemonic, ())
+            if op.value_fields[use.index].name in written:
+                pcs.append(encoder.pcs[op])
+    return sorted(pcs)
+
+
+def _named_tensors(
+    encoder: _Encoder, tensors: Sequence[hdp.TensorOp]
+) -> dict[str, dict[str, Any]]:
+    """
+    What the program writes, by symbol.
+
+    A tensor that exists as two planes is listed as its fraction plane, whose codes are missing
+    `integer plane << point`; the integer plane's address is `integer_address`.
+    """
+    named: dict[str, dict[str, Any]] = {}
+    for op in tensors:
+        writers = _writers(encoder, op.result)
+        if op.role.data not in ("activation", "output") or not writers:
+            continue
+        named[op.symbol.data] = {
+            "address": _base(op),
+            "dtype": op.dtype.data,
+            "rows": op.rows.value.data,
+            "cols": op.cols.value.data,
+            "point": None if op.point is None else op.point.value.data,
+            "pc": writers[-1] if len(writers) == 1 else writers,
+        }
+    for op in tensors:
+        if op.plane_of is not None and op.symbol.data.endswith(".integer"):
+            whole, fraction = op.plane_of.data, f"{op.plane_of.data}.fraction"
+            named[whole] = {**named[fraction], "integer_address": _base(op)}
+    return named
+
+
+def _reporting(encoder: _Encoder) -> Iterator[tuple[str, hdp.InstructionOp]]:
+    """The instructions that name the attention they belong to."""
+    for op in encoder.pcs:
+        name = op.attributes.get("attention")
+        if isinstance(op, hdp.InstructionOp) and isinstance(name, StringAttr):
+            yield name.data, op
+
+
+def _attentions(encoder: _Encoder) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name, op in _reporting(encoder):
+        entry = found.setdefault(name, {"mask_pcs": [], "gate_pcs": [], "heads": 1, "dim": 1})
+        if op.mnemonic in ("mask", "gate"):
+            entry[f"{op.mnemonic}_pcs"].append(encoder.pcs[op])
+        elif op.mnemonic == "heads":
+            dim = op.attributes["dim"]
+            assert isinstance(dim, IntegerAttr)
+            entry["heads"], entry["dim"] = _operand(op, _field(op, "limit")), dim.value.data
+    return found
+
+
+def _field(op: hdp.InstructionOp, name: str) -> Field:
+    return next(f for f in op.instruction.fields if f.name == name)
+
+
+def _points(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, int]:
+    """Binary points by symbol; of scores as `<attention>.scores`."""
+    points: dict[str, int] = {}
+    for op in tensors:
+        if op.point is None:
+            continue
+        points[op.symbol.data] = op.point.value.data
+        if op.plane_of is not None and op.symbol.data.endswith(".fraction"):
+            points[op.plane_of.data] = op.point.value.data
+    for name, op in _reporting(encoder):
+        if op.mnemonic == "softmax":
+            points[f"{name}.scores"] = int(_operand(op, _field(op, "point")))
+    return points
+
+
+# --- Ports and weights --------------------------------------------------------------------------
+
+
+def _ports(function: FuncOp, tensors: Sequence[hdp.TensorOp], role: str) -> tuple[Port, ...]:
+    """The model's inputs or outputs, in its own order."""
+    ports: dict[str, Port] = {}
+    for op in tensors:
+        if op.role.data != role or op.ports is None or op.shape is None:
+            continue
+        for name in op.ports:
+            ports[name.data] = Port(
+                name.data,
+                NUMPY_DTYPES[op.dtype.data],
+                tuple(int(n) for n in op.shape.get_values()),
+                _base(op),
+                0 if op.limit is None else op.limit.value.data,
+                "" if op.port_role is None else op.port_role.data,
+            )
+    names = function.attributes.get(f"heatc.{role}s")
+    if isinstance(names, ArrayAttr):
+        order = [n.data for n in names if isinstance(n, StringAttr)]
+        return tuple(ports[name] for name in order)
+    return tuple(ports.values())
+
+
+def _weight_item(op: hdp.TensorOp) -> WeightItem:
+    permutation = op.permutation
+    values = None
+    if op.values is not None:
+        values = np.array([int(v) for v in op.values.get_values()], np.int64)
+    return WeightItem(
+        op.symbol.data,
+        op.dtype.data,
+        weight_shape(op),
+        () if op.names is None else tuple(n.data for n in op.names),
+        None if permutation is None else tuple(int(p) for p in permutation.get_values()),
+        None if op.point is None else op.point.value.data,
+        values,
+    )
+
+
+assert set(NUMPY_DTYPES) == {d for d in DTYPES if d != "acc"}

@@ -1,0 +1,228 @@
+"""
+Numbers and addresses of tensors and tiles.
+
+Assumes the machine level of lower-to-hdp. Weights and constants lie first in DRAM, in the order
+of `weight_layout`, as the data section of the program's weights.safetensors. Inputs, outputs and
+activations follow: an activation's place is used again after its last use. A tile that is
+declared outside of a loop keeps its place throughout the loop; one declared in a loop's body needs
+it from its first to its last use there. Places are first fit, largest first. Tensors get
+descriptor numbers and tiles get tile numbers by the same ranges. Leaves nothing symbolic.
+
+Example: test/passes/allocate_buffers.mlir.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, i64
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Block, Operation, SSAValue
+from xdsl.passes import ModulePass
+
+from heatc.dialects import hdp
+from heatc.errors import InfeasibleError
+from heatc.hardware import Hardware, load_hardware
+from heatc.isa.table import DESCRIPTORS, DTYPES, TILES
+from heatc.passes.rewriting import describe_location
+from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, align, first_fit
+
+PAGE = 4096
+"""Activations begin at multiples of a page: the machine orders accesses by page."""
+
+_IN_WEIGHTS = ("weight", "constant")
+
+
+class WeightPlace(NamedTuple):
+    """Where a weight lies: `offset` is its address and its place in the data section."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+def weight_tensors(module: ModuleOp) -> list[hdp.TensorOp]:
+    """The weights and constants in the order of their addresses: widest elements first, by key."""
+    found = [
+        op
+        for op in module.walk()
+        if isinstance(op, hdp.TensorOp) and op.role.data in _IN_WEIGHTS
+    ]
+    return sorted(found, key=lambda op: (-DTYPES[op.dtype.data], op.symbol.data))
+
+
+def weight_shape(op: hdp.TensorOp) -> tuple[int, ...]:
+    """The shape of a weight in the weights file."""
+    if op.shape is not None:
+        return tuple(int(n) for n in op.shape.get_values())
+    return (op.rows.value.data * op.cols.value.data,)
+
+
+def weight_layout(module: ModuleOp) -> list[WeightPlace]:
+    """Key, dtype, shape and offset of the weights, one after the other without gaps."""
+    places: list[WeightPlace] = []
+    offset = 0
+    for op in weight_tensors(module):
+        places.append(WeightPlace(op.symbol.data, op.dtype.data, weight_shape(op), offset))
+        offset += op.nbytes
+    return places
+
+
+# --- Live ranges --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Span:
+    """First and last place of an op in program order."""
+
+    start: int
+    end: int
+
+
+class _Order:
+    """Places of ops in program order."""
+
+    def __init__(self, function: FuncOp):
+        self.spans: dict[Operation, _Span] = {}
+        self._next = 0
+        self._number(function.body.block)
+        self.last = self._next
+
+    def _number(self, block: Block) -> None:
+        for op in block.ops:
+            start = self._next
+            self._next += 1
+            for region in op.regions:
+                self._number(region.block)
+            self.spans[op] = _Span(start, self._next)
+            self._next += 1
+
+    def uses(self, value: SSAValue, block: Block | None) -> list[_Span]:
+        """
+        The spans of a value's uses, as seen from `block`: a use in a loop is the whole loop.
+
+        The uses of a tensor's windows are uses of the tensor.
+        """
+        spans: list[_Span] = []
+        for use in value.uses:
+            if isinstance(use.operation, hdp.WindowOp):
+                spans += self.uses(use.operation.result, block)
+            op = use.operation
+            while op.parent is not block:
+                parent = op.parent_op()
+                assert parent is not None
+                op = parent
+            spans.append(self.spans[op])
+        return spans
+
+    def live(self, op: Operation, *, from_definition: bool) -> _Span:
+        """From an op's place, or the first use of its result, to the last use of it."""
+        uses = self.uses(op.results[0], op.parent)
+        own = self.spans[op]
+        starts = [own.start] if from_definition or not uses else [s.start for s in uses]
+        return _Span(min(starts), max((s.end for s in uses), default=own.end))
+
+
+# --- Numbers ------------------------------------------------------------------------------------
+
+
+T = TypeVar("T", bound=hdp.TensorOp | hdp.WindowOp | hdp.TileOp)
+
+
+def _number(ops: Sequence[T], order: _Order, limit: int, what: str) -> None:
+    """The lowest number that no op has that is live at the same time."""
+    free = list(range(limit))
+    active: list[tuple[int, int]] = []
+    for op in ops:
+        live = order.live(op, from_definition=True)
+        for end, number in [a for a in active if a[0] < live.start]:
+            active.remove((end, number))
+            free.append(number)
+        if not free:
+            raise InfeasibleError(
+                f"more than {limit} {what}s at a time", place=describe_location(op)
+            )
+        number = min(free)
+        free.remove(number)
+        active.append((live.end, number))
+        op.number = IntegerAttr(number, i64)
+
+
+# --- Addresses ----------------------------------------------------------------------------------
+
+
+def _place_tiles(tiles: Sequence[hdp.TileOp], order: _Order, space: str, bound: int) -> None:
+    own = [op for op in tiles if op.space.data == space]
+    # What a body declares is needed between its uses; what is declared before a loop, in all of it.
+    spans = [order.live(op, from_definition=False) for op in own]
+    ranges = [Range(op.bytes.value.data, s.start, s.end) for op, s in zip(own, spans)]
+    placed = first_fit(ranges, TILE_ALIGNMENT)
+    if placed.peak > bound:
+        worst = max(zip(own, placed.addresses), key=lambda p: p[1] + p[0].bytes.value.data)[0]
+        raise InfeasibleError(
+            f"tiles need {placed.peak} bytes of a {space} buffer of {bound}",
+            place=describe_location(worst),
+            notes=["smaller tiles, or hardware with larger buffers, would fit"],
+        )
+    for op, address in zip(own, placed.addresses):
+        op.address = IntegerAttr(address, i64)
+
+
+def _dram_range(op: hdp.TensorOp, order: _Order) -> Range:
+    """Inputs and outputs keep their place for the whole run."""
+    if op.role.data != "activation":
+        return Range(op.nbytes, 0, order.last)
+    live = order.live(op, from_definition=False)
+    return Range(op.nbytes, live.start, live.end)
+
+
+def _place_tensors(
+    module: ModuleOp, tensors: Sequence[hdp.TensorOp], order: _Order, hw: Hardware
+) -> None:
+    weights = weight_tensors(module)
+    for op, place in zip(weights, weight_layout(module)):
+        op.base = IntegerAttr(place.offset, i64)
+    first = align(sum(op.nbytes for op in weights), PAGE)
+    rest = [op for op in tensors if op.role.data not in _IN_WEIGHTS]
+    placed = first_fit([_dram_range(op, order) for op in rest], PAGE)
+    if first + placed.peak > hw.dram_capacity_bytes:
+        raise InfeasibleError(
+            f"weights and activations need {first + placed.peak} bytes of DRAM, "
+            f"{hw.name} has {hw.dram_capacity_bytes}",
+            notes=["a smaller batch or shorter sequences need less"],
+        )
+    for op, address in zip(rest, placed.addresses):
+        op.base = IntegerAttr(first + address, i64)
+
+
+@dataclass(frozen=True)
+class AllocateBuffersPass(ModulePass):
+    """Numbers and addresses, checked against the hardware's buffers; exact."""
+
+    name = "allocate-buffers"
+
+    hw: str = "hdp-edge"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Annotate every function in place; `InfeasibleError` where something does not fit."""
+        hardware = load_hardware(self.hw)
+        for function in op.ops:
+            if isinstance(function, FuncOp) and function.body.blocks:
+                self._allocate(op, function, hardware)
+        op.attributes["heatc.hardware"] = StringAttr(hardware.name)
+
+    def _allocate(self, module: ModuleOp, function: FuncOp, hardware: Hardware) -> None:
+        order = _Order(function)
+        walked = list(function.walk())
+        tensors = [op for op in walked if isinstance(op, hdp.TensorOp)]
+        tiles = [op for op in walked if isinstance(op, hdp.TileOp)]
+        described = [op for op in walked if isinstance(op, hdp.TensorOp | hdp.WindowOp)]
+        _number(described, order, DESCRIPTORS, "tensor")
+        _number(tiles, order, TILES, "tile")
+        _place_tiles(tiles, order, "local", hardware.local_buffer_bytes)
+        _place_tiles(tiles, order, "shared", hardware.shared_buffer_bytes)
+        _place_tensors(module, tensors, order, hardware)
