@@ -21,7 +21,7 @@ from xdsl.ir import SSAValue
 from heatc.backends.numpy.files import write_both
 from heatc.backends.numpy.loops import Loop, find_loop
 from heatc.backends.numpy.names import argument_names, port_names
-from heatc.backends.numpy.nodes import Node, collect_nodes, used_after
+from heatc.backends.numpy.nodes import collect_nodes, used_after
 from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, imports, select
 from heatc.backends.numpy.scope import Buffers, Scope, refuse
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of

@@ -159,7 +159,7 @@ def _contraction(op: ContractOp, read: Read) -> str:
     terms, result = parse_equation(equation)
     operands = [read(v) for v in op.inputs]
     if len(terms) == 2 and len(terms[1]) == 2 and len(terms[0]) >= 2:
-        (x, w), (first, second) = terms, terms[1]
+        x, (first, second) = terms[0], terms[1]
         if x[-1] == second and result == x[:-1] + first and first not in x:
             return f"{operands[0]} @ {operands[1]}.T"
         if x[-1] == first and result == x[:-1] + second and second not in x:

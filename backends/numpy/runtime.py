@@ -63,8 +63,8 @@ def _core_count() -> int:
     return os.cpu_count() or 1
 
 
-def _blas_threads():
-    """The functions (get, set) of the thread count of NumPy's OpenBLAS, None without one."""
+def _openblas():
+    """NumPy's OpenBLAS: (get, set) of its thread count and its kernels' name; None without it."""
     package = os.path.dirname(np.__file__)
     for folder in (package + ".libs", os.path.join(package, ".dylibs")):
         for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
@@ -72,10 +72,12 @@ def _blas_threads():
                 continue
             library = ctypes.CDLL(os.path.join(folder, file))
             for head, tail in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
-                names = (f"{head}openblas_{verb}_num_threads{tail}" for verb in ("get", "set"))
-                get, set_ = (getattr(library, name, None) for name in names)
-                if get is not None and set_ is not None:
-                    return get, set_
+                names = ("get_num_threads", "set_num_threads", "get_corename")
+                names = [f"{head}openblas_{name}{tail}" for name in names]
+                if all(hasattr(library, name) for name in names):
+                    get, set_, kernels = (getattr(library, name) for name in names)
+                    kernels.restype = ctypes.c_char_p
+                    return get, set_, kernels()
     return None
 
 
@@ -89,8 +91,9 @@ class Workers:
     """
 
     def __init__(self):
-        self.blas = _blas_threads()
+        self.blas = _openblas()
         self.count = 1 if self.blas is None else _core_count()
+        self.small_products = self.blas is not None and self.blas[2] in AVX512_KERNELS
         self.reset()
 
     def reset(self):
@@ -297,12 +300,33 @@ def add(x, y, out):
 '''
 
 _LINEAR = '''\
+def product(weight, x, out):
+    """
+    out = weight @ x, a few rows of `weight` at a time.
+
+    OpenBLAS's AVX-512 kernels multiply without copying the weight into their own order first
+    where rows * depth * tokens is at most 10 ** 6. The row counts are the ones that run fast.
+    """
+    depth, tokens = x.shape
+    limit = 10**6 // max(depth * tokens, 1)
+    some = next((c for c in (24, 12, 8, 4) if c <= limit), 0)
+    if not workers.small_products or not weight.flags.c_contiguous or some < 8 and tokens % 32:
+        some = 0
+    if some:
+        whole = len(weight) // some * some
+        parts = (-1, some, depth), (-1, some, tokens)
+        np.matmul(weight[:whole].reshape(parts[0]), x, out=out[:whole].reshape(parts[1]))
+        weight, out = weight[whole:], out[whole:]
+    if len(weight):
+        np.matmul(weight, x, out=out)
+
+
 def linear(weight, bias, x, out, activation=None, residual=None):
     """out = activation(weight @ x + bias) + residual, for x (in, tokens)."""
     tile = max(1, TILE // max(x.shape[1], 1))
 
     def part(start, stop):
-        np.matmul(weight[start:stop], x, out=out[start:stop])
+        product(weight[start:stop], x, out[start:stop])
         for row in range(start, stop, tile):
             rows = slice(row, min(row + tile, stop))
             y = out[rows]
@@ -448,6 +472,7 @@ def _array(name, value, dtype, shape):
 '''
 
 _CONSTANTS = """\
+AVX512_KERNELS = {b"SkylakeX", b"Cooperlake", b"SapphireRapids"}
 TILE = 32768  # elements of a tile: with its scratch it stays in a core's cache
 LOWEST, TINY = np.finfo(np.float32).min, np.finfo(np.float32).tiny
 """
@@ -477,7 +502,7 @@ if __name__ == "__main__":
 # name: (text, the helpers it calls), in the order of the program.
 HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "constants": (_CONSTANTS, ()),
-    "workers": (_WORKERS, ()),
+    "workers": (_WORKERS, ("constants",)),
     "matrix": (_BUFFERS, ()),
     "array": (_ARRAY, ()),
     "packing": (_PACKING, ()),
