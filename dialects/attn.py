@@ -103,10 +103,16 @@ def packing_of(value: SSAValue) -> PackingType:
     return value.type
 
 
+def _text(shape: Sequence[int]) -> str:
+    """`(?, 4)`: a shape in a message."""
+    extents = ["?" if n == DYNAMIC_INDEX else str(n) for n in shape]
+    return f"({', '.join(extents)})" if len(extents) != 1 else f"({extents[0]},)"
+
+
 def _expect_shape(what: str, value: SSAValue, shape: Sequence[int]) -> None:
     if tensor_of(value).get_shape() != tuple(shape):
         raise VerifyException(
-            f"expected {what} of shape {tuple(shape)}, got {tensor_of(value).get_shape()}"
+            f"expected {what} of shape {_text(shape)}, got {_text(tensor_of(value).get_shape())}"
         )
 
 
@@ -163,7 +169,7 @@ class PackOp(AttnOp):
     def verify_(self) -> None:
         shape = tensor_of(self.x).get_shape()
         if shape[:2] != packing_of(self.packing).shape:
-            raise VerifyException(f"shape {shape} is not packed by {self.packing.type}")
+            raise VerifyException(f"shape {_text(shape)} is not packed by {self.packing.type}")
         _expect_shape("result", self.result, (DYNAMIC_INDEX, *shape[2:]))
 
 
@@ -185,7 +191,7 @@ class UnpackOp(AttnOp):
     def verify_(self) -> None:
         shape = tensor_of(self.x).get_shape()
         if shape[:1] != (DYNAMIC_INDEX,):
-            raise VerifyException(f"expected packed rows (?, ...), got shape {shape}")
+            raise VerifyException(f"expected packed rows (?, ...), got shape {_text(shape)}")
         _expect_shape("result", self.result, (*packing_of(self.packing).shape, *shape[1:]))
 
 
@@ -273,11 +279,12 @@ class SdpaOp(AttnOp):
 
     def verify_(self) -> None:
         q, k, v = (tensor_of(x).get_shape() for x in (self.q, self.k, self.v))
+        shapes = ", ".join(_text(shape) for shape in (q, k, v))
         rank = 3 if self.packing is None else 2
         if not len(q) == len(k) == len(v) == rank:
-            raise VerifyException(f"expected rank {rank}, got shapes {q}, {k}, {v}")
+            raise VerifyException(f"expected rank {rank}, got shapes {shapes}")
         if q[-1] != k[-1] or k[:-1] != v[:-1] or q[:-1] != k[:-1]:
-            raise VerifyException(f"shapes {q}, {k}, {v} do not attend to each other")
+            raise VerifyException(f"shapes {shapes} do not attend to each other")
         _expect_divides(self.heads.value.data, q[-1])
         _expect_divides(self.heads.value.data, v[-1])
         _expect_shape("result", self.result, (*q[:-1], v[-1]))
@@ -296,7 +303,7 @@ class SdpaOp(AttnOp):
         full = (batch, self.heads.value.data, length, length)
         fits = (a in (1, b) for a, b in zip(reversed(shape), reversed(full)))
         if len(shape) > 4 or not all(fits):
-            raise VerifyException(f"bias of shape {tuple(shape)} does not broadcast to {full}")
+            raise VerifyException(f"bias of shape {_text(shape)} does not broadcast to {full}")
 
 
 @irdl_op_definition
@@ -348,7 +355,9 @@ class ScoresBase(AttnOp):
     def verify_(self) -> None:
         q, k = tensor_of(self.q).get_shape(), tensor_of(self.k).get_shape()
         if len(q) != 2 or q != k:
-            raise VerifyException(f"expected equal shapes (tokens, width), got {q} and {k}")
+            raise VerifyException(
+                f"expected equal shapes (tokens, width), got {_text(q)} and {_text(k)}"
+            )
         _expect_divides(self.heads.value.data, q[1])
         shape = scores_shape(packing_of(self.packing), self.heads.value.data)
         _expect_shape("result", self.result, shape)

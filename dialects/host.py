@@ -26,6 +26,10 @@ from xdsl.traits import IsTerminator, Pure, SingleBlockImplicitTerminator
 from xdsl.utils.exceptions import VerifyException
 
 
+def _text(types: Sequence[Attribute]) -> str:
+    return f"({', '.join(map(str, types))})"
+
+
 @irdl_op_definition
 class YieldOp(AbstractYieldOperation[Attribute]):
     """`host.yield %y : tensor<?x4xf64>`: the results of the task."""
@@ -60,13 +64,16 @@ class TaskOp(IRDLOperation):
         block = self.body.block
         arguments, inputs = [a.type for a in block.args], [i.type for i in self.inputs]
         if arguments != inputs:
-            raise VerifyException(f"block arguments {arguments} do not match inputs {inputs}")
+            raise VerifyException(
+                f"block arguments {_text(arguments)} do not match inputs {_text(inputs)}"
+            )
         last = block.last_op
-        if not isinstance(last, YieldOp):
-            raise VerifyException("expected host.yield at the end of the task")
+        assert isinstance(last, YieldOp)
         yielded, results = [v.type for v in last.arguments], [r.type for r in self.outputs]
         if yielded != results:
-            raise VerifyException(f"yielded types {yielded} do not match results {results}")
+            raise VerifyException(
+                f"yielded types {_text(yielded)} do not match results {_text(results)}"
+            )
         for op in block.walk():
             for operand in op.operands:
                 owner = operand.owner

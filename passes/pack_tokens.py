@@ -41,13 +41,19 @@ _POINTWISE = (
 
 
 class _Packer:
-    """Packs one function; `packed` maps padded values to their packed form."""
+    """
+    Packs one function.
+
+    `packed` maps padded values to the packed form that replaces them, `rows` those that stay
+    (inputs, what all sequences share) to their rows of real tokens.
+    """
 
     def __init__(self, block: Block, packing: attn.PackingOp):
         self.block = block
         self.packing = packing
         self.batch, self.length = attn.packing_of(packing.result).shape
         self.packed: dict[SSAValue, SSAValue] = {}
+        self.rows: dict[SSAValue, SSAValue] = {}
         self.origin: dict[SSAValue, Operation] = {}
 
     def run(self) -> None:
@@ -151,6 +157,14 @@ class _Packer:
         """
         if value in self.packed:
             return self.packed[value]
+        if value not in self.rows:
+            rows = self._new_rows(value, anchor)
+            if rows is None or rows is value:
+                return rows
+            self.rows[value] = rows
+        return self.rows[value]
+
+    def _new_rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
         shape = nn.shape_of(value)
         is_ids = isinstance(anchor, nn.EmbeddingOp)
         if not is_ids and len(shape) < 2:
@@ -165,6 +179,16 @@ class _Packer:
             a not in (1, b) for a, b in zip(shape, (self.batch, self.length))
         ):
             return None
+        if isinstance(value.owner, nn.EmbeddingOp):
+            # Ids are packed, not the rows of a table that all sequences share.
+            embedding = value.owner
+            ids = self._rows(embedding.ids, embedding)
+            if ids is None:
+                return None
+            again = nn.EmbeddingOp(embedding.table, ids)
+            insert_before(embedding, again)
+            again.result.name_hint = value.name_hint
+            return again.result
         full = (self.batch, self.length, *shape[2:])
         if nn.shape_of(value) != full:
             expand = nn.ExpandOp(value, full)

@@ -27,12 +27,12 @@ from heatc.isa import units
 
 def split_heads(x: Array, heads: int) -> Array:
     """(L, heads * dim) -> (heads, L, dim)."""
-    return x.reshape(x.shape[0], heads, -1).transpose(1, 0, 2)
+    return x.reshape(x.shape[0], heads, x.shape[1] // heads).transpose(1, 0, 2)
 
 
 def merge_heads(x: Array) -> Array:
     """(heads, L, dim) -> (L, heads * dim)."""
-    return x.transpose(1, 0, 2).reshape(x.shape[1], -1)
+    return x.transpose(1, 0, 2).reshape(x.shape[1], x.shape[0] * x.shape[2])
 
 
 def _block(op: attn.BlockImportanceOp | attn.BlockMaskOp | attn.MergeScoresOp) -> tuple[int, int]:
