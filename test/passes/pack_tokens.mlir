@@ -1,0 +1,172 @@
+// RUN: heatc-opt %s -p pack-tokens --split-input-file 2>%t.err | filecheck %s
+// RUN: filecheck %s --check-prefix=REMARK --input-file %t.err
+
+// One layer from ids to tokens: embeddings, a position table that all sequences share, residual
+// sum, layer norm, linear, attention. Padded values come back where they are returned.
+
+// CHECK-LABEL: func.func @layer(%ids: tensor<2x3xi64>, %m: tensor<2x3xi64>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %0 = attn.packing %m : (tensor<2x3xi64>) -> !attn.packing<2, 3>
+// CHECK-NEXT:    %t = einsum.weight ["word"] : tensor<9x4xf32>
+// CHECK-NEXT:    %u = einsum.weight ["position"] : tensor<3x4xf32>
+// CHECK-NEXT:    %w = einsum.weight ["w"] : tensor<4x4xf32>
+// CHECK-NEXT:    %b = einsum.weight ["b"] : tensor<4xf32>
+// CHECK-NEXT:    %1 = attn.pack %ids, %0 : (tensor<2x3xi64>, !attn.packing<2, 3>) -> tensor<?xi64>
+// CHECK-NEXT:    %e = nn.embedding %t, %1 : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %i = nn.iota {start = 0 : i64, step = 1 : i64} : tensor<3xi64>
+// CHECK-NEXT:    %j = nn.reshape %i : (tensor<3xi64>) -> tensor<1x3xi64>
+// CHECK-NEXT:    %2 = nn.expand %j : (tensor<1x3xi64>) -> tensor<2x3xi64>
+// CHECK-NEXT:    %3 = attn.pack %2, %0 : (tensor<2x3xi64>, !attn.packing<2, 3>) -> tensor<?xi64>
+// CHECK-NEXT:    %f = nn.embedding %u, %3 : (tensor<3x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %x = nn.add %e, %f : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %n = nn.layer_norm %x, %b, %b {eps = 1.000000e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %q0 = einsum.contract "ti,oi->to" %n, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %q = nn.add %q0, %b : (tensor<?x4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.sdpa %q, %n, %n packed %0 : !attn.packing<2, 3> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK-NEXT:    %r = nn.add %a, %n : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %r_1 = attn.unpack %r, %0 : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    func.return %r_1 : tensor<2x3x4xf32>
+func.func @layer(%ids: tensor<2x3xi64>, %m: tensor<2x3xi64>) -> tensor<2x3x4xf32> {
+  %t = einsum.weight ["word"] : tensor<9x4xf32>
+  %u = einsum.weight ["position"] : tensor<3x4xf32>
+  %w = einsum.weight ["w"] : tensor<4x4xf32>
+  %b = einsum.weight ["b"] : tensor<4xf32>
+  %e = nn.embedding %t, %ids : (tensor<9x4xf32>, tensor<2x3xi64>) -> tensor<2x3x4xf32>
+  %i = nn.iota {start = 0 : i64, step = 1 : i64} : tensor<3xi64>
+  %j = nn.reshape %i : (tensor<3xi64>) -> tensor<1x3xi64>
+  %f = nn.embedding %u, %j : (tensor<3x4xf32>, tensor<1x3xi64>) -> tensor<1x3x4xf32>
+  %x = nn.add %e, %f : (tensor<2x3x4xf32>, tensor<1x3x4xf32>) -> tensor<2x3x4xf32>
+  %n = nn.layer_norm %x, %b, %b {eps = 1.0e-12 : f64} : (tensor<2x3x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<2x3x4xf32>
+  %q0 = einsum.contract "abi,oi->abo" %n, %w : (tensor<2x3x4xf32>, tensor<4x4xf32>) -> tensor<2x3x4xf32>
+  %q = nn.add %q0, %b : (tensor<2x3x4xf32>, tensor<4xf32>) -> tensor<2x3x4xf32>
+  %a = attn.sdpa %q, %n, %n key_padding %m : tensor<2x3xi64> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  %r = nn.add %a, %n : (tensor<2x3x4xf32>, tensor<2x3x4xf32>) -> tensor<2x3x4xf32>
+  func.return %r : tensor<2x3x4xf32>
+}
+
+// -----
+
+// The first position of every sequence is read from the packed rows.
+
+// CHECK-LABEL: func.func @first_token(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x4xf32> {
+// CHECK-NEXT:    %0 = attn.packing %m : (tensor<2x3xi64>) -> !attn.packing<2, 3>
+// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 3> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK-NEXT:    %y = attn.token %a, %0 {position = 1 : i64} : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x4xf32>
+// CHECK-NEXT:    func.return %y : tensor<2x4xf32>
+func.func @first_token(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x4xf32> {
+  %a = attn.sdpa %x, %x, %x key_padding %m : tensor<2x3xi64> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  %s = nn.slice %a {starts = array<i64: 0, 1, 0>, steps = array<i64: 1, 1, 1>} : (tensor<2x3x4xf32>) -> tensor<2x1x4xf32>
+  %y = nn.reshape %s : (tensor<2x1x4xf32>) -> tensor<2x4xf32>
+  func.return %y : tensor<2x4xf32>
+}
+
+// -----
+
+// Channels are cut from packed rows; positions are not.
+
+// CHECK-LABEL: func.func @slices(%x: tensor<1x3x4xf32>) -> (tensor<1x3x2xf32>, tensor<1x2x4xf32>) {
+// CHECK-NEXT:    %0 = attn.packing : () -> !attn.packing<1, 3>
+// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<1x3x4xf32>, !attn.packing<1, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<1, 3> {heads = 1 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK-NEXT:    %a_1 = attn.unpack %a, %0 : (tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x3x4xf32>
+// CHECK-NEXT:    %c = nn.slice %a {starts = array<i64: 0, 1>, steps = array<i64: 1, 2>} : (tensor<?x4xf32>) -> tensor<?x2xf32>
+// CHECK-NEXT:    %c_1 = attn.unpack %c, %0 : (tensor<?x2xf32>, !attn.packing<1, 3>) -> tensor<1x3x2xf32>
+// CHECK-NEXT:    %p = nn.slice %a_1 {starts = array<i64: 0, 1, 0>, steps = array<i64: 1, 1, 1>} : (tensor<1x3x4xf32>) -> tensor<1x2x4xf32>
+// CHECK-NEXT:    func.return %c_1, %p : tensor<1x3x2xf32>, tensor<1x2x4xf32>
+func.func @slices(%x: tensor<1x3x4xf32>) -> (tensor<1x3x2xf32>, tensor<1x2x4xf32>) {
+  %a = attn.sdpa %x, %x, %x {heads = 1 : i64, scale = 0.5 : f64} : tensor<1x3x4xf32>, tensor<1x3x4xf32>, tensor<1x3x4xf32> -> tensor<1x3x4xf32>
+  %c = nn.slice %a {starts = array<i64: 0, 0, 1>, steps = array<i64: 1, 1, 2>} : (tensor<1x3x4xf32>) -> tensor<1x3x2xf32>
+  %p = nn.slice %a {starts = array<i64: 0, 1, 0>, steps = array<i64: 1, 1, 1>} : (tensor<1x3x4xf32>) -> tensor<1x2x4xf32>
+  func.return %c, %p : tensor<1x3x2xf32>, tensor<1x2x4xf32>
+}
+
+// -----
+
+// Without a mask all tokens are real; a bias on the scores stays.
+
+// CHECK-LABEL: func.func @no_mask(%x: tensor<2x3x4xf32>, %b: tensor<2x1x3x3xf32>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %0 = attn.packing : () -> !attn.packing<2, 3>
+// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 3> bias %b : tensor<2x1x3x3xf32> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK-NEXT:    %a_1 = attn.unpack %a, %0 : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    func.return %a_1 : tensor<2x3x4xf32>
+func.func @no_mask(%x: tensor<2x3x4xf32>, %b: tensor<2x1x3x3xf32>) -> tensor<2x3x4xf32> {
+  %a = attn.sdpa %x, %x, %x bias %b : tensor<2x1x3x3xf32> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %a : tensor<2x3x4xf32>
+}
+
+// -----
+
+// A value that is read packed and padded, and one that mixes tokens in between.
+
+// CHECK-LABEL: func.func @mixed(%x: tensor<2x3x4xf32>, %z: tensor<3x3xf32>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %0 = attn.packing : () -> !attn.packing<2, 3>
+// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 3> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK-NEXT:    %a_1 = attn.unpack %a, %0 : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    %t = einsum.contract "bsd,ts->btd" %a_1, %z : (tensor<2x3x4xf32>, tensor<3x3xf32>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    %g = nn.gelu %a {approximate = "none"} : (tensor<?x4xf32>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %2 = attn.pack %t, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %r = nn.add %2, %g : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %r_1 = attn.unpack %r, %0 : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    func.return %r_1 : tensor<2x3x4xf32>
+func.func @mixed(%x: tensor<2x3x4xf32>, %z: tensor<3x3xf32>) -> tensor<2x3x4xf32> {
+  %a = attn.sdpa %x, %x, %x {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  %t = einsum.contract "bsd,ts->btd" %a, %z : (tensor<2x3x4xf32>, tensor<3x3xf32>) -> tensor<2x3x4xf32>
+  %g = nn.gelu %a {approximate = "none"} : (tensor<2x3x4xf32>) -> tensor<2x3x4xf32>
+  %r = nn.add %t, %g : (tensor<2x3x4xf32>, tensor<2x3x4xf32>) -> tensor<2x3x4xf32>
+  func.return %r : tensor<2x3x4xf32>
+}
+
+// -----
+
+// Attentions that disagree about the mask are left, with a remark.
+
+// REMARK: pack_tokens.mlir:{{[0-9]+}}: remark: attentions disagree about the mask: padding is not packed away
+// CHECK-LABEL: func.func @disagree(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>, %n: tensor<2x3xi64>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %a = attn.sdpa %x, %x, %x key_padding %m : tensor<2x3xi64> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+// CHECK-NEXT:    %b = attn.sdpa %a, %a, %a key_padding %n : tensor<2x3xi64> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+// CHECK-NEXT:    func.return %b : tensor<2x3x4xf32>
+func.func @disagree(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>, %n: tensor<2x3xi64>) -> tensor<2x3x4xf32> {
+  %a = attn.sdpa %x, %x, %x key_padding %m : tensor<2x3xi64> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  %b = attn.sdpa %a, %a, %a key_padding %n : tensor<2x3xi64> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %b : tensor<2x3x4xf32>
+}
+
+// -----
+
+// REMARK-NEXT: pack_tokens.mlir:{{[0-9]+}}: remark: a mask beside the key padding: padding is not packed away
+// CHECK-LABEL: func.func @padding_and_bias(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>, %b: tensor<3x3xf32>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %a = attn.sdpa %x, %x, %x key_padding %m : tensor<2x3xi64> bias %b : tensor<3x3xf32> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+// CHECK-NEXT:    func.return %a : tensor<2x3x4xf32>
+func.func @padding_and_bias(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>, %b: tensor<3x3xf32>) -> tensor<2x3x4xf32> {
+  %a = attn.sdpa %x, %x, %x key_padding %m : tensor<2x3xi64> bias %b : tensor<3x3xf32> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %a : tensor<2x3x4xf32>
+}
+
+// -----
+
+// REMARK-NEXT: pack_tokens.mlir:{{[0-9]+}}: remark: the key padding is computed: padding is not packed away
+// CHECK-LABEL: func.func @computed_padding(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %n = nn.not %m : (tensor<2x3xi1>) -> tensor<2x3xi1>
+// CHECK-NEXT:    %a = attn.sdpa %x, %x, %x key_padding %n : tensor<2x3xi1> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+// CHECK-NEXT:    func.return %a : tensor<2x3x4xf32>
+func.func @computed_padding(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf32> {
+  %n = nn.not %m : (tensor<2x3xi1>) -> tensor<2x3xi1>
+  %a = attn.sdpa %x, %x, %x key_padding %n : tensor<2x3xi1> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %a : tensor<2x3x4xf32>
+}
+
+// -----
+
+// A function without attention has no padding to speak of.
+
+// CHECK-LABEL: func.func @no_attention(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %a = nn.gelu %x {approximate = "none"} : (tensor<2x3x4xf32>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    func.return %a : tensor<2x3x4xf32>
+func.func @no_attention(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {
+  %a = nn.gelu %x {approximate = "none"} : (tensor<2x3x4xf32>) -> tensor<2x3x4xf32>
+  func.return %a : tensor<2x3x4xf32>
+}
+
+// REMARK-NOT: remark

@@ -1,0 +1,321 @@
+// RUN: heatc-opt %s -p raise-attention --split-input-file 2>%t.err | filecheck %s
+// RUN: filecheck %s --check-prefix=REMARK --input-file %t.err
+
+// Attention in any spelling becomes one op on the linear outputs.
+
+// PyTorch's fused op, heads split by reshape and transpose, a boolean mask: the operands are the
+// linear outputs, the mask is the input, no layout op is left.
+
+// CHECK-LABEL: func.func @fused(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v key_padding %m : tensor<2x3xi64> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @fused(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+  %m1 = nn.cast %m0 : (tensor<2x1x1x3xi64>) -> tensor<2x1x1x3xi1>
+  %m3 = nn.expand %m1 : (tensor<2x1x1x3xi1>) -> tensor<2x1x3x3xi1>
+  %o = nn.sdpa %qh, %kh, %vh, %m3 {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x1x3x3xi1>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// The eager form: products, scale, additive mask of (1 - mask) * -10000, softmax.
+
+// CHECK-LABEL: func.func @eager(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v key_padding %m : tensor<2x3xi64> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @eager(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+  %m1 = nn.cast %m0 : (tensor<2x1x1x3xi64>) -> tensor<2x1x1x3xf32>
+  %one = nn.full {value = 1.0 : f64} : tensor<f32>
+  %m2 = nn.sub %one, %m1 : (tensor<f32>, tensor<2x1x1x3xf32>) -> tensor<2x1x1x3xf32>
+  %low = nn.full {value = -1.0e4 : f64} : tensor<f32>
+  %m3 = nn.mul %m2, %low : (tensor<2x1x1x3xf32>, tensor<f32>) -> tensor<2x1x1x3xf32>
+  %kt = nn.transpose %kh {permutation = array<i64: 0, 1, 3, 2>} : (tensor<2x2x3x4xf32>) -> tensor<2x2x4x3xf32>
+  %s = nn.matmul %qh, %kt : (tensor<2x2x3x4xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x3x3xf32>
+  %c = nn.full {value = 0.5 : f64} : tensor<f32>
+  %s1 = nn.mul %s, %c : (tensor<2x2x3x3xf32>, tensor<f32>) -> tensor<2x2x3x3xf32>
+  %s2 = nn.add %s1, %m3 : (tensor<2x2x3x3xf32>, tensor<2x1x1x3xf32>) -> tensor<2x2x3x3xf32>
+  %p = nn.softmax %s2 {dim = -1 : i64} : (tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
+  %o = nn.matmul %p, %vh : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// No mask; division by sqrt(d); keys transposed in one step; softmax named by its axis.
+
+// CHECK-LABEL: func.func @division(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @division(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kt = nn.transpose %ks {permutation = array<i64: 0, 2, 3, 1>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x4x3xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %s = nn.matmul %qh, %kt : (tensor<2x2x3x4xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x3x3xf32>
+  %c = nn.full {value = 2.0 : f64} : tensor<f32>
+  %s1 = nn.div %s, %c : (tensor<2x2x3x3xf32>, tensor<f32>) -> tensor<2x2x3x3xf32>
+  %p = nn.softmax %s1 {dim = 3 : i64} : (tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
+  %o = nn.matmul %p, %vh : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// Written by hand: bmm on (B * heads, S, d), queries scaled before the product, the mask added at
+// rank 4 between two reshapes, filled where masked.
+
+// CHECK-LABEL: func.func @by_hand(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v key_padding %m : tensor<2x3xi64> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @by_hand(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+  %c = nn.full {value = 0.5 : f64} : tensor<f32>
+  %qc = nn.mul %q, %c : (tensor<2x3x8xf32>, tensor<f32>) -> tensor<2x3x8xf32>
+  %qs = nn.reshape %qc : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %qf = nn.reshape %qh : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %kf = nn.reshape %kh : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vf = nn.reshape %vh : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+  %kt = nn.transpose %kf {permutation = array<i64: 0, 2, 1>} : (tensor<4x3x4xf32>) -> tensor<4x4x3xf32>
+  %s = nn.matmul %qf, %kt : (tensor<4x3x4xf32>, tensor<4x4x3xf32>) -> tensor<4x3x3xf32>
+  %s4 = nn.reshape %s : (tensor<4x3x3xf32>) -> tensor<2x2x3x3xf32>
+  %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+  %zero = nn.full {value = 0.0 : f64} : tensor<i64>
+  %hide = nn.compare %m0, %zero {predicate = "eq"} : (tensor<2x1x1x3xi64>, tensor<i64>) -> tensor<2x1x1x3xi1>
+  %low = nn.full {value = -1.0e9 : f64} : tensor<f32>
+  %s5 = nn.where %hide, %low, %s4 : (tensor<2x1x1x3xi1>, tensor<f32>, tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
+  %s6 = nn.reshape %s5 : (tensor<2x2x3x3xf32>) -> tensor<4x3x3xf32>
+  %p = nn.softmax %s6 {dim = -1 : i64} : (tensor<4x3x3xf32>) -> tensor<4x3x3xf32>
+  %o = nn.matmul %p, %vf : (tensor<4x3x3xf32>, tensor<4x3x4xf32>) -> tensor<4x3x4xf32>
+  %o4 = nn.reshape %o : (tensor<4x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// A mask of (B * heads, 1, S), made by repeating the input for every head, at rank 3.
+
+// CHECK-LABEL: func.func @mask_per_head(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v key_padding %m : tensor<2x3xi64> {heads = 2 : i64, scale = 1.000000e+00 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @mask_per_head(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %qf = nn.reshape %qh : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %kf = nn.reshape %kh : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vf = nn.reshape %vh : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+  %kt = nn.transpose %kf {permutation = array<i64: 0, 2, 1>} : (tensor<4x3x4xf32>) -> tensor<4x4x3xf32>
+  %s = nn.matmul %qf, %kt : (tensor<4x3x4xf32>, tensor<4x4x3xf32>) -> tensor<4x3x3xf32>
+  %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+  %m1 = nn.expand %m0 : (tensor<2x1x1x3xi64>) -> tensor<2x2x1x3xi64>
+  %m2 = nn.reshape %m1 : (tensor<2x2x1x3xi64>) -> tensor<4x1x3xi64>
+  %keep = nn.cast %m2 : (tensor<4x1x3xi64>) -> tensor<4x1x3xi1>
+  %low = nn.full {value = 0xFFF0000000000000 : f64} : tensor<f32>
+  %s1 = nn.where %keep, %s, %low : (tensor<4x1x3xi1>, tensor<4x3x3xf32>, tensor<f32>) -> tensor<4x3x3xf32>
+  %p = nn.softmax %s1 {dim = -1 : i64} : (tensor<4x3x3xf32>) -> tensor<4x3x3xf32>
+  %o = nn.matmul %p, %vf : (tensor<4x3x3xf32>, tensor<4x3x4xf32>) -> tensor<4x3x4xf32>
+  %o4 = nn.reshape %o : (tensor<4x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// A mask that attends everywhere is no mask.
+
+// CHECK-LABEL: func.func @all_ones(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @all_ones(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ones = nn.full {value = 1.0 : f64} : tensor<1x1x3x3xi1>
+  %o = nn.sdpa %qh, %kh, %vh, %ones {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<1x1x3x3xi1>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// Causal attention with a padding mask: both.
+
+// REMARK: raise_attention.mlir:{{[0-9]+}}: remark: causal attention: all scores are computed, then masked
+// CHECK-LABEL: func.func @causal(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %0 = nn.iota {start = 0 : i64, step = 1 : i64} : tensor<3xi64>
+// CHECK-NEXT:    %1 = nn.reshape %0 : (tensor<3xi64>) -> tensor<3x1xi64>
+// CHECK-NEXT:    %2 = nn.compare %1, %0 {predicate = "ge"} : (tensor<3x1xi64>, tensor<3xi64>) -> tensor<3x3xi1>
+// CHECK-NEXT:    %3 = nn.full {value = 0.000000e+00 : f64} : tensor<f32>
+// CHECK-NEXT:    %4 = nn.full {value = 0xfff0000000000000 : f64} : tensor<f32>
+// CHECK-NEXT:    %5 = nn.where %2, %3, %4 : (tensor<3x3xi1>, tensor<f32>, tensor<f32>) -> tensor<3x3xf32>
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v key_padding %m : tensor<2x3xi64> bias %5 : tensor<3x3xf32> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @causal(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+  %m1 = nn.cast %m0 : (tensor<2x1x1x3xi64>) -> tensor<2x1x1x3xi1>
+  %m3 = nn.expand %m1 : (tensor<2x1x1x3xi1>) -> tensor<2x1x3x3xi1>
+  %o = nn.sdpa %qh, %kh, %vh, %m3 {scale = 0.5 : f64, is_causal = true} : (tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x1x3x3xi1>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// A mask that is learned (a bias per head) is added, not skipped.
+
+// REMARK-NEXT: raise_attention.mlir:{{[0-9]+}}: remark: the mask is not provably key padding: all tokens are computed
+// CHECK-LABEL: func.func @bias(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %b: tensor<1x2x3x3xf32>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v bias %b : tensor<1x2x3x3xf32> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @bias(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %b: tensor<1x2x3x3xf32>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %kt = nn.transpose %kh {permutation = array<i64: 0, 1, 3, 2>} : (tensor<2x2x3x4xf32>) -> tensor<2x2x4x3xf32>
+  %s = nn.matmul %qh, %kt : (tensor<2x2x3x4xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x3x3xf32>
+  %c = nn.full {value = 0.5 : f64} : tensor<f32>
+  %s1 = nn.mul %s, %c : (tensor<2x2x3x3xf32>, tensor<f32>) -> tensor<2x2x3x3xf32>
+  %s2 = nn.add %b, %s1 : (tensor<1x2x3x3xf32>, tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
+  %p = nn.softmax %s2 {dim = -1 : i64} : (tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
+  %o = nn.matmul %p, %vh : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// A mask that depends on two inputs.
+
+// REMARK-NEXT: raise_attention.mlir:{{[0-9]+}}: remark: the mask is not provably key padding: all tokens are computed
+// CHECK-LABEL: func.func @two_inputs(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>, %n: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %both = nn.and %m, %n : (tensor<2x3xi64>, tensor<2x3xi64>) -> tensor<2x3xi64>
+// CHECK-NEXT:    %m0 = nn.reshape %both : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+// CHECK-NEXT:    %m1 = nn.cast %m0 : (tensor<2x1x1x3xi64>) -> tensor<2x1x1x3xi1>
+// CHECK-NEXT:    %0 = nn.full {value = 0.000000e+00 : f64} : tensor<f32>
+// CHECK-NEXT:    %1 = nn.full {value = 0xfff0000000000000 : f64} : tensor<f32>
+// CHECK-NEXT:    %2 = nn.where %m1, %0, %1 : (tensor<2x1x1x3xi1>, tensor<f32>, tensor<f32>) -> tensor<2x1x1x3xf32>
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v bias %2 : tensor<2x1x1x3xf32> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @two_inputs(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>, %n: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %both = nn.and %m, %n : (tensor<2x3xi64>, tensor<2x3xi64>) -> tensor<2x3xi64>
+  %m0 = nn.reshape %both : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+  %m1 = nn.cast %m0 : (tensor<2x1x1x3xi64>) -> tensor<2x1x1x3xi1>
+  %o = nn.sdpa %qh, %kh, %vh, %m1 {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x1x1x3xi1>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// A mask of queries instead of keys.
+
+// REMARK-NEXT: raise_attention.mlir:{{[0-9]+}}: remark: the mask is not provably key padding: all tokens are computed
+// CHECK-LABEL: func.func @of_queries(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x3x1xi64>
+// CHECK-NEXT:    %m1 = nn.cast %m0 : (tensor<2x1x3x1xi64>) -> tensor<2x1x3x1xi1>
+// CHECK-NEXT:    %0 = nn.full {value = 0.000000e+00 : f64} : tensor<f32>
+// CHECK-NEXT:    %1 = nn.full {value = 0xfff0000000000000 : f64} : tensor<f32>
+// CHECK-NEXT:    %2 = nn.where %m1, %0, %1 : (tensor<2x1x3x1xi1>, tensor<f32>, tensor<f32>) -> tensor<2x1x3x1xf32>
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v bias %2 : tensor<2x1x3x1xf32> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @of_queries(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x3x1xi64>
+  %m1 = nn.cast %m0 : (tensor<2x1x3x1xi64>) -> tensor<2x1x3x1xi1>
+  %o = nn.sdpa %qh, %kh, %vh, %m1 {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x1x3x1xi1>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// A bias added to (B * heads, S, S) scores gets its heads apart.
+
+// REMARK-NEXT: raise_attention.mlir:{{[0-9]+}}: remark: the mask is not provably key padding: all tokens are computed
+// CHECK-LABEL: func.func @bias_at_rank_3(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %b: tensor<4x3x3xf32>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %0 = nn.reshape %b : (tensor<4x3x3xf32>) -> tensor<2x2x3x3xf32>
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v bias %0 : tensor<2x2x3x3xf32> {heads = 2 : i64, scale = 1.000000e+00 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @bias_at_rank_3(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %b: tensor<4x3x3xf32>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %qf = nn.reshape %qh : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %kf = nn.reshape %kh : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vf = nn.reshape %vh : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+  %kt = nn.transpose %kf {permutation = array<i64: 0, 2, 1>} : (tensor<4x3x4xf32>) -> tensor<4x4x3xf32>
+  %s = nn.matmul %qf, %kt : (tensor<4x3x4xf32>, tensor<4x4x3xf32>) -> tensor<4x3x3xf32>
+  %s1 = nn.add %s, %b : (tensor<4x3x3xf32>, tensor<4x3x3xf32>) -> tensor<4x3x3xf32>
+  %p = nn.softmax %s1 {dim = -1 : i64} : (tensor<4x3x3xf32>) -> tensor<4x3x3xf32>
+  %o = nn.matmul %p, %vf : (tensor<4x3x3xf32>, tensor<4x3x4xf32>) -> tensor<4x3x4xf32>
+  %o4 = nn.reshape %o : (tensor<4x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+
+// REMARK-NOT: remark

@@ -1,0 +1,66 @@
+// RUN: heatc-opt %s -p raise-einsum --split-input-file | filecheck %s
+
+// A linear layer: a contraction over the last axis of both, then the bias.
+
+// CHECK-LABEL: func.func @linear(%x: tensor<1x16x4xf32>, %w: tensor<5x4xf32>, %b: tensor<5xf32>) -> tensor<1x16x5xf32> {
+// CHECK-NEXT:    %y = einsum.contract "abi,oi->abo" %x, %w : (tensor<1x16x4xf32>, tensor<5x4xf32>) -> tensor<1x16x5xf32>
+// CHECK-NEXT:    %y_1 = nn.add %y, %b : (tensor<1x16x5xf32>, tensor<5xf32>) -> tensor<1x16x5xf32>
+// CHECK-NEXT:    func.return %y_1 : tensor<1x16x5xf32>
+func.func @linear(%x: tensor<1x16x4xf32>, %w: tensor<5x4xf32>, %b: tensor<5xf32>) -> tensor<1x16x5xf32> {
+  %y = nn.linear %x, %w, %b : (tensor<1x16x4xf32>, tensor<5x4xf32>, tensor<5xf32>) -> tensor<1x16x5xf32>
+  func.return %y : tensor<1x16x5xf32>
+}
+
+// -----
+
+// Without a bias, and on one matrix.
+
+// CHECK-LABEL: func.func @no_bias(%x: tensor<3x4xf32>, %w: tensor<5x4xf32>) -> tensor<3x5xf32> {
+// CHECK-NEXT:    %y = einsum.contract "ai,oi->ao" %x, %w : (tensor<3x4xf32>, tensor<5x4xf32>) -> tensor<3x5xf32>
+// CHECK-NEXT:    func.return %y : tensor<3x5xf32>
+func.func @no_bias(%x: tensor<3x4xf32>, %w: tensor<5x4xf32>) -> tensor<3x5xf32> {
+  %y = nn.linear %x, %w : (tensor<3x4xf32>, tensor<5x4xf32>) -> tensor<3x5xf32>
+  func.return %y : tensor<3x5xf32>
+}
+
+// -----
+
+// A linear layer of a single vector has no leading axes.
+
+// CHECK-LABEL: func.func @vector(%x: tensor<4xf32>, %w: tensor<5x4xf32>) -> tensor<5xf32> {
+// CHECK-NEXT:    %y = einsum.contract "i,oi->o" %x, %w : (tensor<4xf32>, tensor<5x4xf32>) -> tensor<5xf32>
+// CHECK-NEXT:    func.return %y : tensor<5xf32>
+func.func @vector(%x: tensor<4xf32>, %w: tensor<5x4xf32>) -> tensor<5xf32> {
+  %y = nn.linear %x, %w : (tensor<4xf32>, tensor<5x4xf32>) -> tensor<5xf32>
+  func.return %y : tensor<5xf32>
+}
+
+// -----
+
+// mm, bmm and a product whose right operand is one matrix for all.
+
+// CHECK-LABEL: func.func @products(%a: tensor<3x4xf32>, %b: tensor<4x5xf32>, %c: tensor<2x3x4xf32>, %d: tensor<2x4x5xf32>) {
+// CHECK-NEXT:    %0 = einsum.contract "mk,kn->mn" %a, %b : (tensor<3x4xf32>, tensor<4x5xf32>) -> tensor<3x5xf32>
+// CHECK-NEXT:    %1 = einsum.contract "amk,akn->amn" %c, %d : (tensor<2x3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+// CHECK-NEXT:    %2 = einsum.contract "amk,kn->amn" %c, %b : (tensor<2x3x4xf32>, tensor<4x5xf32>) -> tensor<2x3x5xf32>
+// CHECK-NEXT:    func.return
+func.func @products(%a: tensor<3x4xf32>, %b: tensor<4x5xf32>, %c: tensor<2x3x4xf32>, %d: tensor<2x4x5xf32>) {
+  %0 = nn.matmul %a, %b : (tensor<3x4xf32>, tensor<4x5xf32>) -> tensor<3x5xf32>
+  %1 = nn.matmul %c, %d : (tensor<2x3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+  %2 = nn.matmul %c, %b : (tensor<2x3x4xf32>, tensor<4x5xf32>) -> tensor<2x3x5xf32>
+  func.return
+}
+
+// -----
+
+// Leading axes that broadcast are left.
+
+// CHECK-LABEL: func.func @broadcast(%a: tensor<3x4xf32>, %b: tensor<1x3x4xf32>, %c: tensor<2x4x5xf32>) {
+// CHECK-NEXT:    %0 = nn.matmul %a, %c : (tensor<3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+// CHECK-NEXT:    %1 = nn.matmul %b, %c : (tensor<1x3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+// CHECK-NEXT:    func.return
+func.func @broadcast(%a: tensor<3x4xf32>, %b: tensor<1x3x4xf32>, %c: tensor<2x4x5xf32>) {
+  %0 = nn.matmul %a, %c : (tensor<3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+  %1 = nn.matmul %b, %c : (tensor<1x3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+  func.return
+}
