@@ -351,7 +351,7 @@ def padding_part(bench: Bench) -> Part:
             error = max(error, float(np.abs(found[0][real] - plain[0]).max()))
             for engine in extra:
                 extra[engine] = max(extra[engine], abs(run.busy(engine) - hdp.busy(engine)))
-    what = f"padded (left, right, both) against unpadded, {number} sentences in {LENGTH} tokens"
+    what = f"padded (left, right, both) against unpadded, {len(texts)} sentences in {LENGTH} tokens"
     rows = [
         Row(f"{what}: HDP bit-identical", identical, "cases", cases, ">="),
         Row(f"{what}: NumPy", error, "max abs difference", 1e-5, "<="),
