@@ -25,6 +25,7 @@ from xdsl.dialects.builtin import (
     IndexType,
     IntAttr,
     IntegerAttr,
+    IntegerType,
     StringAttr,
     f64,
     i64,
@@ -163,6 +164,12 @@ def register_of(value: SSAValue) -> int:
     if not isinstance(value.type, RegType):
         raise VerifyException(f"expected a register, got {value.type}")
     return value.type.number.data
+
+
+def integers(array: Attribute) -> tuple[int, ...]:
+    """The values of an `array<i64: ...>`."""
+    assert isinstance(array, DenseArrayBase)
+    return tuple(int(v) for v in cast("DenseArrayBase[IntegerType]", array).get_values())
 
 
 def _integer(value: int) -> IntegerAttr:
@@ -547,10 +554,8 @@ class InstructionOp(IRDLOperation):
             value = self.immediate(field)
             if field.kind is FieldKind.ENUM:
                 _one_of(field.name, str(value), field.choices)
-            elif field.kind is not FieldKind.F64 and not field.low <= value <= field.high:
-                raise VerifyException(
-                    f"{field.name} {value} is outside {field.low}..{field.high}"
-                )
+            elif isinstance(value, int) and not field.low <= value <= field.high:
+                raise VerifyException(f"{field.name} {value} is outside {field.low}..{field.high}")
 
     @classmethod
     def parse(cls, parser: Parser) -> InstructionOp:
@@ -571,7 +576,7 @@ class InstructionOp(IRDLOperation):
                 parser.parse_punctuation("=")
                 fields[field.name] = _parse_immediate(parser, field)
         result_type = _resolve(parser, entry, names, fields, defined)
-        op = instruction(entry.mnemonic, result_type=result_type, **fields)
+        op = instruction(entry.mnemonic, result_type, **fields)
         _take_properties(op, parser.parse_optional_attr_dict())
         return op
 
@@ -679,7 +684,7 @@ INSTRUCTION_OPS: dict[str, type[InstructionOp]] = {
 
 
 def instruction(
-    mnemonic: str, *, result_type: Attribute | None = None, **fields: Operand | Operation
+    mnemonic: str, result_type: Attribute | None = None, /, **fields: Operand | Operation
 ) -> InstructionOp:
     """
     An instruction op from its fields by name; immediates that are left out are 0.

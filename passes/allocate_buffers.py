@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, i64
@@ -27,6 +27,7 @@ from heatc.dialects import hdp
 from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware, load_hardware
 from heatc.isa.table import DESCRIPTORS, DTYPES, TILES
+from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
 from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, align, first_fit
 
@@ -48,9 +49,7 @@ class WeightPlace(NamedTuple):
 def weight_tensors(module: ModuleOp) -> list[hdp.TensorOp]:
     """The weights and constants in the order of their addresses: widest elements first, by key."""
     found = [
-        op
-        for op in module.walk()
-        if isinstance(op, hdp.TensorOp) and op.role.data in _IN_WEIGHTS
+        op for op in module.walk() if isinstance(op, hdp.TensorOp) and op.role.data in _IN_WEIGHTS
     ]
     return sorted(found, key=lambda op: (-DTYPES[op.dtype.data], op.symbol.data))
 
@@ -58,7 +57,7 @@ def weight_tensors(module: ModuleOp) -> list[hdp.TensorOp]:
 def weight_shape(op: hdp.TensorOp) -> tuple[int, ...]:
     """The shape of a weight in the weights file."""
     if op.shape is not None:
-        return tuple(int(n) for n in op.shape.get_values())
+        return hdp.integers(op.shape)
     return (op.rows.value.data * op.cols.value.data,)
 
 
@@ -204,6 +203,7 @@ class AllocateBuffersPass(ModulePass):
     """Numbers and addresses, checked against the hardware's buffers; exact."""
 
     name = "allocate-buffers"
+    effect: ClassVar[Effect] = Effect.EXACT
 
     hw: str = "hdp-edge"
 

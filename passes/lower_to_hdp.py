@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects import arith, scf
@@ -26,6 +27,7 @@ from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import hdp
 from heatc.isa.table import R_LENGTH
+from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
 
 FIRST, LAST = 1, R_LENGTH - 1
@@ -215,7 +217,7 @@ class _Lowering:
             type_ = hdp.RegType(self.registers[op.result])
             value = _constant(op.result)
             assert value is not None
-            self.define(op, hdp.instruction("li", imm=value, result_type=type_))
+            self.define(op, hdp.instruction("li", type_, imm=value))
 
     def addi(self, op: arith.AddiOp) -> None:
         """`addi`; one that moves a carried value writes that value's register."""
@@ -228,7 +230,7 @@ class _Lowering:
         else:
             return
         type_ = hdp.RegType(number)
-        self.define(op, hdp.instruction("addi", ra=source, imm=amount, result_type=type_))
+        self.define(op, hdp.instruction("addi", type_, ra=source, imm=amount))
 
     def special(self, op: hdp.SpecialOp) -> None:
         """The register's own value."""
@@ -241,15 +243,16 @@ class _Lowering:
             raise PassFailedException(f"{describe_location(op)}: a loop that does not begin at 0")
         step = _expect_constant(op, op.step, "the step")
         old = op.body.block
-        if len(old.args) > 1:
-            type_ = hdp.RegType(self.registers[old.args[1]])
-            start = hdp.instruction("addi", ra=self.of(op.iter_args[0]), imm=0, result_type=type_)
+        arguments = list(old.args)
+        if len(arguments) > 1:
+            type_ = hdp.RegType(self.registers[arguments[1]])
+            start = hdp.instruction("addi", type_, ra=self.of(op.iter_args[0]), imm=0)
             start.location = op.location
             Rewriter.insert_op(start, _before(op))
-            self.values[old.args[1]] = start.results[0]
-        block = Block(arg_types=[hdp.RegType(self.registers[old.args[0]])])
-        block.args[0].name_hint = old.args[0].name_hint
-        self.values[old.args[0]] = block.args[0]
+            self.values[arguments[1]] = start.results[0]
+        block = Block(arg_types=[hdp.RegType(self.registers[arguments[0]])])
+        block.args[0].name_hint = arguments[0].name_hint
+        self.values[arguments[0]] = block.args[0]
         for inner in list(old.ops):
             inner.detach()
             block.add_op(inner)
@@ -282,6 +285,7 @@ class LowerToHdpPass(ModulePass):
     """Loops and registers of the machine; exact."""
 
     name = "lower-to-hdp"
+    effect: ClassVar[Effect] = Effect.EXACT
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite every function in place; `PassFailedException` when out of registers."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from xdsl.context import Context
@@ -42,6 +42,7 @@ from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.dialects.fixed import QType, RequantizeOp
 from heatc.dialects.host import TaskOp
 from heatc.hardware import Hardware, load_hardware
+from heatc.passes.effect import Effect
 from heatc.passes.partition_host import is_linear
 from heatc.passes.rewriting import describe_location
 from heatc.passes.tiling.attention import Attention, Pruning, emit_attention
@@ -83,11 +84,11 @@ def _fixed(value: SSAValue) -> QType:
 
 def _isa_dtype(element: Attribute) -> str:
     if isinstance(element, QType):
-        return {8: "i8", 16: "i16", 32: "i32"}[element.width.data]
+        return f"i{element.width.data}"
     if isinstance(element, Float32Type):
         return "f32"
     if isinstance(element, IntegerType):
-        return {1: "i8", 8: "i8", 16: "i16", 32: "i32"}.get(element.width.data, "i64")
+        return {1: "i8", 8: "i8", 16: "i16", 32: "i32"}.get(element.bitwidth, "i64")
     raise PassFailedException(f"a tensor of {element} cannot lie in the machine's memory")
 
 
@@ -363,7 +364,8 @@ class _Tiler:
         assert isinstance(op, attn.UnpackOp | attn.TokenOp)
         task = op.parent_op()
         assert isinstance(task, TaskOp)
-        outer = dict(zip(task.body.block.args, task.inputs))
+        arguments: list[SSAValue] = list(task.body.block.args)
+        outer = dict(zip(arguments, task.inputs))
         packing = self.packings[outer[op.packing]]
         if isinstance(op, attn.UnpackOp):
             return packing.inverse
@@ -372,9 +374,7 @@ class _Tiler:
             places = [b * packing.length + position for b in range(packing.batch)]
             symbol = f"packing.position{position}"
             source = self._integers(self.e.symbol(f"{symbol}.places"), places)
-            index = self.e.tensor(
-                self.e.symbol(symbol), "activation", "i64", (packing.batch, 1)
-            )
+            index = self.e.tensor(self.e.symbol(symbol), "activation", "i64", (packing.batch, 1))
             self.e.do("hidx", dst=index, src=packing.inverse, idx=source)
             packing.tokens[position] = index
         return packing.tokens[position]
@@ -475,7 +475,11 @@ class _Tiler:
         owner = output.owner
         assert isinstance(owner, hdp.TensorOp)
         shape = AttentionShape(
-            length, heads, dim, pruning is not None, pruning is not None and pruning.gate is not None
+            length,
+            heads,
+            dim,
+            pruning is not None,
+            pruning is not None and pruning.gate is not None,
         )
         scale = softmax.scale.value.data
         emit_attention(
@@ -507,6 +511,7 @@ class TileForHdpPass(ModulePass):
     """
 
     name = "tile-for-hdp"
+    effect: ClassVar[Effect] = Effect.EXACT
 
     hw: str = "hdp-edge"
     weights: str | None = None

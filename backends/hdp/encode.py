@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import ArrayAttr, FileLineColLoc, IntegerAttr, ModuleOp, NameLoc, StringAttr
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    FileLineColLoc,
+    IntegerAttr,
+    ModuleOp,
+    NameLoc,
+    StringAttr,
+)
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, SSAValue
 
@@ -282,9 +289,7 @@ def _writers(encoder: _Encoder, value: SSAValue) -> list[int]:
     return sorted(pcs)
 
 
-def _named_tensors(
-    encoder: _Encoder, tensors: Sequence[hdp.TensorOp]
-) -> dict[str, dict[str, Any]]:
+def _named_tensors(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, dict[str, Any]]:
     """
     What the program writes, by symbol.
 
@@ -363,30 +368,35 @@ def _ports(function: FuncOp, tensors: Sequence[hdp.TensorOp], role: str) -> tupl
         for name in op.ports:
             ports[name.data] = Port(
                 name.data,
-                NUMPY_DTYPES[op.dtype.data],
-                tuple(int(n) for n in op.shape.get_values()),
+                "bool" if _is_bool(op) else NUMPY_DTYPES[op.dtype.data],
+                hdp.integers(op.shape),
                 _base(op),
                 0 if op.limit is None else op.limit.value.data,
                 "" if op.port_role is None else op.port_role.data,
             )
     names = function.attributes.get(f"heatc.{role}s")
     if isinstance(names, ArrayAttr):
-        order = [n.data for n in names if isinstance(n, StringAttr)]
+        order = [str(n.data) for n in cast("ArrayAttr[StringAttr]", names)]
         return tuple(ports[name] for name in order)
     return tuple(ports.values())
+
+
+def _is_bool(op: hdp.TensorOp) -> bool:
+    """Whether a tensor holds truth values: bytes that are no codes."""
+    return op.dtype.data == "i8" and op.point is None
 
 
 def _weight_item(op: hdp.TensorOp) -> WeightItem:
     permutation = op.permutation
     values = None
     if op.values is not None:
-        values = np.array([int(v) for v in op.values.get_values()], np.int64)
+        values = np.array(hdp.integers(op.values), np.int64)
     return WeightItem(
         op.symbol.data,
         op.dtype.data,
         weight_shape(op),
         () if op.names is None else tuple(n.data for n in op.names),
-        None if permutation is None else tuple(int(p) for p in permutation.get_values()),
+        None if permutation is None else hdp.integers(permutation),
         None if op.point is None else op.point.value.data,
         values,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -141,7 +141,7 @@ class _Kernel:
             self.e.do("ld", **fields)
 
     @contextmanager
-    def _key_tiles(self) -> Iterator[SSAValue]:
+    def _key_tiles(self) -> Generator[SSAValue]:
         """The first key column of each key tile; a loop only where keys are not resident."""
         if self.plan.resident:
             yield self.e.constant(0)
@@ -290,5 +290,3 @@ class _Kernel:
             first=first,
             sparse=self.attention.sparse,
         )
-
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from xdsl.dialects import arith, scf
@@ -40,7 +40,7 @@ class Emitter:
 
     def do(self, mnemonic: str, **fields: hdp.Operand | Operation) -> hdp.InstructionOp:
         """Append an instruction."""
-        op = hdp.instruction(mnemonic, **fields)
+        op = hdp.instruction(mnemonic, None, **fields)
         self.emit(op)
         return op
 
@@ -70,7 +70,7 @@ class Emitter:
         return self.emit(arith.AddiOp(value, self.constant(amount)))
 
     @contextmanager
-    def loop(self, bound: SSAValue, step: int) -> Iterator[SSAValue]:
+    def loop(self, bound: SSAValue, step: int) -> Generator[SSAValue]:
         """A loop from 0 to a bound; yields its index."""
         block = Block(arg_types=[IndexType()])
         loop = scf.ForOp(self.constant(0), bound, self.constant(step), [], Region(block))
@@ -83,7 +83,7 @@ class Emitter:
     @contextmanager
     def strided_loop(
         self, bound: SSAValue, step: int, stride: int
-    ) -> Iterator[tuple[SSAValue, SSAValue]]:
+    ) -> Generator[tuple[SSAValue, SSAValue]]:
         """As `loop`, with a second index that moves by `stride`."""
         block = Block(arg_types=[IndexType(), IndexType()])
         zero = self.constant(0)

@@ -185,7 +185,5 @@ class HostTask:
         element = nn.element_of(result)
         point = element.point.data if isinstance(element, QType) else 0
         h = self._read(value)
-        self.e.do(
-            "hput", d=self.tensor_of(result), h=h, row_reg=self.e.constant(0), point=point
-        )
+        self.e.do("hput", d=self.tensor_of(result), h=h, row_reg=self.e.constant(0), point=point)
         self._release(value, h)

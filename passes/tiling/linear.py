@@ -125,6 +125,4 @@ def _emit_drain(emitter: Emitter, linear: Linear, local: Tiles) -> None:
     if len(linear.outputs) == 1:
         emitter.do("drain", t=local["out.0"], **common)
     else:
-        emitter.do(
-            "drains", ti=local["out.0"], tf=local["out.1"], point=linear.point, **common
-        )
+        emitter.do("drains", ti=local["out.0"], tf=local["out.1"], point=linear.point, **common)
