@@ -1,0 +1,54 @@
+// RUN: %roundtrip
+
+// Tensors, tiles and registers are values, immediates are properties.
+
+// CHECK-LABEL: func.func @tiled
+func.func @tiled(%row: index) {
+  // CHECK: %tokens = hdp.special tokens : index
+  %tokens = hdp.special tokens : index
+  // CHECK: %w = hdp.tensor "query.weight" weight dram i16 [384, 384] {point = 15 : i64, names = ["a.b"]}
+  %w = hdp.tensor "query.weight" weight dram i16 [384, 384] {point = 15 : i64, names = ["a.b"]}
+  // CHECK: %x = hdp.tensor "x" activation dram i16 [128, 384] rows %tokens : index {point = 11 : i64}
+  %x = hdp.tensor "x" activation dram i16 [128, 384] rows %tokens : index {point = 11 : i64}
+  // CHECK: %v = hdp.window %x, %row, %tokens : index, index
+  %v = hdp.window %x, %row, %tokens : index, index
+  // CHECK: %t = hdp.tile "slab.0" local i16 6144
+  %t = hdp.tile "slab.0" local i16 6144
+  // CHECK: %acc = hdp.tile "acc" local acc 6144
+  %acc = hdp.tile "acc" local acc 6144
+  // CHECK: hdp.ld %t, %w, %row, %row, rows = 48, cols = 64, core_rows = 48, core_cols = 0 : index, index
+  hdp.ld %t, %w, %row, %row, rows = 48, cols = 64, core_rows = 48, core_cols = 0 : index, index
+  // CHECK: hdp.mm %acc, %t, %t, first = 1, b_transposed = 1
+  hdp.mm %acc, %t, %t, first = 1, b_transposed = 1
+  // CHECK: hdp.mask %t, %acc, %row, rho = -0.5 : index
+  hdp.mask %t, %acc, %row, rho = -0.5 : index
+  // CHECK: hdp.ldm %t, %v, %row, %row, %t, rows = 2, cols = 2, core_rows = 0, core_cols = 2, axis = key : index, index
+  hdp.ldm %t, %v, %row, %row, %t, rows = 2, cols = 2, core_rows = 0, core_cols = 2, axis = key : index, index
+  // CHECK: hdp.hln %w, %w, h = 1, eps = 1.0e-12
+  hdp.hln %w, %w, h = 1, eps = 1.0e-12
+  func.return
+}
+
+// CHECK-LABEL: func.func @machine
+func.func @machine() {
+  %zero = hdp.special zero : !hdp.reg<0>
+  // CHECK: %x = hdp.tensor "x" output dram f32 [8, 4] {shape = array<i64: 2, 4, 4>, ports = ["y"], number = 7 : i64, base = 4096 : i64}
+  %x = hdp.tensor "x" output dram f32 [8, 4] {shape = array<i64: 2, 4, 4>, ports = ["y"], number = 7 : i64, base = 4096 : i64}
+  // CHECK: %t = hdp.tile "t" shared i8 64 {number = 3 : i64, address = 128 : i64}
+  %t = hdp.tile "t" shared i8 64 {number = 3 : i64, address = 128 : i64}
+  // CHECK: %r = hdp.li imm = 64 : !hdp.reg<5>
+  %r = hdp.li imm = 64 : !hdp.reg<5>
+  // CHECK: %s = hdp.addi %r, imm = -4 : !hdp.reg<5>, !hdp.reg<6>
+  %s = hdp.addi %r, imm = -4 : !hdp.reg<5>, !hdp.reg<6>
+  // CHECK: hdp.loop %i : !hdp.reg<7> = 0 to %s : !hdp.reg<6> step 16 {
+  // CHECK-NEXT: hdp.st %x, %t, %i, %zero, core_rows = 0, core_cols = 3 : !hdp.reg<7>, !hdp.reg<0>
+  // CHECK-NEXT: }
+  hdp.loop %i : !hdp.reg<7> = 0 to %s : !hdp.reg<6> step 16 {
+    hdp.st %x, %t, %i, %zero, core_rows = 0, core_cols = 3 : !hdp.reg<7>, !hdp.reg<0>
+  }
+  // CHECK: hdp.gate tau = 0.25 {attention = "self"}
+  hdp.gate tau = 0.25 {attention = "self"}
+  // CHECK: hdp.halt
+  hdp.halt
+  func.return
+}

@@ -1,0 +1,69 @@
+// RUN: heatc-opt %s --split-input-file --verify-diagnostics --parsing-diagnostics | filecheck %s
+
+// CHECK: unknown role 'wait', expected one of weight, constant, input, output, activation
+%0 = hdp.tensor "x" wait dram i16 [4, 4]
+
+// -----
+
+// CHECK: unknown space 'local', expected one of dram, shared
+%0 = hdp.tensor "x" activation local i16 [4, 4]
+
+// -----
+
+// CHECK: unknown dtype 'acc', expected one of i8, i16, i32, i64, f32
+%0 = hdp.tensor "x" activation dram acc [4, 4]
+
+// -----
+
+// CHECK: cols 1048576 is outside 1..1048575
+%0 = hdp.tensor "x" activation dram i16 [4, 1048576]
+
+// -----
+
+// CHECK: number 1024 is outside 0..1023
+%0 = hdp.tensor "x" activation dram i16 [4, 4] {number = 1024 : i64}
+
+// -----
+
+// CHECK: unknown space 'dram', expected one of shared, local
+%0 = hdp.tile "t" dram i16 64
+
+// -----
+
+// CHECK: bytes 0 is outside 1..4294967295
+%0 = hdp.tile "t" local i16 0
+
+// -----
+
+// CHECK: register 64 is outside 0..63
+%0 = hdp.li imm = 1 : !hdp.reg<64>
+
+// -----
+
+// CHECK: unknown register 'rows', expected one of zero, tokens, batch, start, length
+%0 = hdp.special rows : index
+
+// -----
+
+// CHECK: tokens is register 63, got 62
+%0 = hdp.special tokens : !hdp.reg<62>
+
+// -----
+
+// CHECK: shift 128 is outside -128..127
+%t = hdp.tile "t" local i16 64
+hdp.drain %t, %t, %t, has_bias = 0, bias_shift = 0, shift = 128
+
+// -----
+
+// CHECK: unknown pruned 'one', expected one of zero, neginf, int, mean
+%t = hdp.tile "t" local i16 64
+%r = hdp.special zero : !hdp.reg<0>
+hdp.add %t, %t, %t, %t, %t, %r, %r, pruned = one, point_q = 0, point_k = 0, point_s = 0 : !hdp.reg<0>, !hdp.reg<0>
+
+// -----
+
+// CHECK: step 0 is outside 1..1048575
+%r = hdp.special tokens : !hdp.reg<63>
+hdp.loop %i : !hdp.reg<7> = 0 to %r : !hdp.reg<63> step 0 {
+}
