@@ -78,7 +78,6 @@ class Compilation:
         self.source = ""
         self._module: ModuleOp | None = None
         self._weights: WeightStore | None = None
-        self._limits: dict[str, int] = {}
 
     @property
     def module(self) -> ModuleOp:
@@ -128,10 +127,7 @@ class Compilation:
 
     def adopt(self, module: ModuleOp, weights: WeightStore, source: str) -> None:
         """Take a module at the captured level, its weights, and the name it came by."""
-        from heatc.execute_each import table_limits
-
         self._module, self._weights, self.source = module, weights, source
-        self._limits = table_limits(module)
 
     def run(self) -> None:
         """Run the pipeline."""
@@ -208,7 +204,6 @@ class Compilation:
                 self.options.hw,
                 options=options,
                 source={"model": self.source},
-                limits=self._limits,
             )
 
 

@@ -43,6 +43,7 @@ DIALECTS: dict[str, Callable[[], Dialect]] = {
         "attn",
         "einsum",
         "fixed",
+        "hdp",
         "host",
         "nn",
     )
@@ -58,6 +59,9 @@ PASSES: dict[str, Callable[[], type[ModulePass]]] = {
         "insert-hdp",
         "partition-host",
         "assign-fixed-point",
+        "tile-for-hdp",
+        "lower-to-hdp",
+        "allocate-buffers",
     )
 }
 
