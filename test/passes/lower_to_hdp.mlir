@@ -1,0 +1,47 @@
+// RUN: heatc-opt %s -p lower-to-hdp | filecheck %s
+
+// Steps and addends are immediates; a carried value is a register that moves.
+
+func.func @main() {
+  %c0 = arith.constant 0 : index
+  %c32 = arith.constant 32 : index
+  %cm32 = arith.constant -32 : index
+  %c96 = arith.constant 96 : index
+  %c64 = arith.constant 64 : index
+  %length = hdp.special length : index
+  %x = hdp.tensor "x" input dram i16 [96, 64] rows %length : index
+  %t = hdp.tile "t" local i16 1024
+  %rest = arith.addi %length, %cm32 : index
+  %end = scf.for %i = %c0 to %c96 step %c32 iter_args(%column = %c0) -> (index) {
+    scf.for %j = %c0 to %rest step %c32 {
+      %key = arith.addi %j, %c32 : index
+      hdp.ld %t, %x, %key, %column, rows = 8, cols = 64, core_rows = 0, core_cols = 64 : index, index
+    }
+    %next = arith.addi %column, %c64 : index
+    scf.yield %next : index
+  }
+  hdp.halt
+  func.return
+}
+
+// CHECK-LABEL: func.func @main
+// CHECK: %zero = hdp.special zero : !hdp.reg<0>
+// CHECK-NEXT: %c96 = hdp.li imm = 96 : !hdp.reg<1>
+// CHECK-NEXT: %length = hdp.special length : !hdp.reg<60>
+// CHECK-NEXT: %x = hdp.tensor "x" input dram i16 [96, 64] rows %length : !hdp.reg<60>
+// CHECK-NEXT: %t = hdp.tile "t" local i16 1024
+// CHECK-NEXT: %rest = hdp.addi %length, imm = -32 : !hdp.reg<60>, !hdp.reg<2>
+// CHECK-NEXT: %0 = hdp.addi %zero, imm = 0 : !hdp.reg<0>, !hdp.reg<4>
+// CHECK-NEXT: hdp.loop %i : !hdp.reg<3> = 0 to %c96 : !hdp.reg<1> step 32 {
+// CHECK-NEXT: hdp.loop %j : !hdp.reg<5> = 0 to %rest : !hdp.reg<2> step 32 {
+// CHECK-NEXT: %key = hdp.addi %j, imm = 32 : !hdp.reg<5>, !hdp.reg<6>
+// CHECK-NEXT: hdp.ld %t, %x, %key, %0, rows = 8, cols = 64, core_rows = 0, core_cols = 64 : !hdp.reg<6>, !hdp.reg<4>
+// CHECK-NEXT: }
+// CHECK-NEXT: %next = hdp.addi %0, imm = 64 : !hdp.reg<4>, !hdp.reg<4>
+// CHECK-NEXT: }
+// CHECK-NEXT: hdp.halt
+// CHECK-NEXT: func.return
+// CHECK-NEXT: }
+// CHECK-NEXT: }
+
+// CHECK-NOT: scf
