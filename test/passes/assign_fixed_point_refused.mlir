@@ -1,0 +1,72 @@
+// RUN: python %S/Inputs/make_weights.py %t.safetensors
+// RUN: heatc-opt %s -p 'assign-fixed-point{weights="%t.safetensors"}' --split-input-file --verify-diagnostics | filecheck %s
+// RUN: not heatc-opt %s -p assign-fixed-point --split-input-file 2>&1 | filecheck %s --check-prefix=NONE
+// RUN: not heatc-opt %s -p 'assign-fixed-point{weights="%t.none"}' --split-input-file 2>&1 | filecheck %s --check-prefix=MISSING
+
+// NONE: error: this pass reads weights and has none
+// NONE: note: give the pass option weights="file.safetensors"
+// MISSING: none: error: cannot map the weights
+
+// CHECK: weight 'nan' has a NaN or an infinity
+func.func @f(%i: tensor<?xi64>) -> tensor<?x4xf32> {
+  %t = einsum.weight ["table"] : tensor<9x4xf32>
+  %w = einsum.weight ["nan"] : tensor<4x4xf32>
+  %x = host.task (%ta = %t : tensor<9x4xf32>, %ia = %i : tensor<?xi64>) -> (tensor<?x4xf32>) {
+    %e = nn.embedding %ta, %ia : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+    host.yield %e : tensor<?x4xf32>
+  }
+  %y = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
+  func.return %y : tensor<?x4xf32>
+}
+
+// -----
+
+// CHECK: scores of magnitude {{.*}} do not fit 32 bits
+func.func @f(%i: tensor<?xi64>, %p: !attn.packing<1, 3>) -> tensor<?x4xf32> {
+  %t = einsum.weight ["table"] : tensor<9x4xf32>
+  %w = einsum.weight ["huge"] : tensor<4x4xf32>
+  %x = host.task (%ta = %t : tensor<9x4xf32>, %ia = %i : tensor<?xi64>) -> (tensor<?x4xf32>) {
+    %e = nn.embedding %ta, %ia : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+    host.yield %e : tensor<?x4xf32>
+  }
+  %q = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
+  %s = attn.scores %q, %q, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x2x3x3xf32>
+  %r = attn.softmax %s, %p {scale = 0.5 : f64} : (tensor<1x2x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x2x3x3xf32>
+  %o = attn.weighted_values %r, %q, %p {heads = 2 : i64} : (tensor<1x2x3x3xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<?x4xf32>
+  func.return %o : tensor<?x4xf32>
+}
+
+// -----
+
+// CHECK: nn.embedding of a computed weight
+func.func @f(%t: tensor<9x4xf32>, %i: tensor<?xi64>) -> tensor<?x4xf32> {
+  %w = einsum.weight ["half"] : tensor<4x4xf32>
+  %x = host.task (%ta = %t : tensor<9x4xf32>, %ia = %i : tensor<?xi64>) -> (tensor<?x4xf32>) {
+    %e = nn.embedding %ta, %ia : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+    host.yield %e : tensor<?x4xf32>
+  }
+  %y = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
+  func.return %y : tensor<?x4xf32>
+}
+
+// -----
+
+// CHECK: a host result without a bound: calibration is needed
+func.func @f(%a: tensor<?x4xf32>) -> tensor<?x4xf32> {
+  %w = einsum.weight ["half"] : tensor<4x4xf32>
+  %x = host.task (%aa = %a : tensor<?x4xf32>) -> (tensor<?x4xf32>) {
+    %g = nn.gelu %aa {approximate = "none"} : (tensor<?x4xf32>) -> tensor<?x4xf32>
+    host.yield %g : tensor<?x4xf32>
+  }
+  %y = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
+  func.return %y : tensor<?x4xf32>
+}
+
+// -----
+
+// CHECK: tensor<?x4xf32> reached a fixed-point op without a binary point
+func.func @f(%a: tensor<?x4xf32>) -> tensor<?x4xf32> {
+  %w = einsum.weight ["half"] : tensor<4x4xf32>
+  %y = einsum.contract "ti,oi->to" %a, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
+  func.return %y : tensor<?x4xf32>
+}

@@ -1,0 +1,24 @@
+// RUN: heatc-opt %s -p insert-hdp --split-input-file --verify-diagnostics | filecheck %s
+// RUN: not heatc-opt %s -p 'insert-hdp{rule=paper rho-b=1.0}' --split-input-file 2>&1 | filecheck %s --check-prefix=RHO
+// RUN: not heatc-opt %s -p 'insert-hdp{rule=sanger}' --split-input-file 2>&1 | filecheck %s --check-prefix=RULE
+// RUN: not heatc-opt %s -p 'insert-hdp{pruned-score=one}' --split-input-file 2>&1 | filecheck %s --check-prefix=SCORE
+
+// RHO: rho-b 1.0 is outside (-1, 1)
+// RULE: pass 'insert-hdp': {{.*}}'sanger'
+// SCORE: pass 'insert-hdp': {{.*}}'one'
+
+// The machine adds no bias to scores, and knows no padding but packed one.
+
+// CHECK: insert_hdp_refused.mlir:{{[0-9]+}}: hdp attention needs a mask that is provably key padding (or none)
+func.func @bias(%q: tensor<?x4xf32>, %p: !attn.packing<1, 8>, %b: tensor<8x8xf32>) -> tensor<?x4xf32> {
+  %o = attn.sdpa %q, %q, %q packed %p : !attn.packing<1, 8> bias %b : tensor<8x8xf32> {heads = 1 : i64, scale = 0.5 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+  func.return %o : tensor<?x4xf32>
+}
+
+// -----
+
+// CHECK: insert_hdp_refused.mlir:{{[0-9]+}}: hdp attention needs a mask that is provably key padding (or none)
+func.func @not_packed(%q: tensor<1x8x4xf32>) -> tensor<1x8x4xf32> {
+  %o = attn.sdpa %q, %q, %q {heads = 1 : i64, scale = 0.5 : f64} : tensor<1x8x4xf32>, tensor<1x8x4xf32>, tensor<1x8x4xf32> -> tensor<1x8x4xf32>
+  func.return %o : tensor<1x8x4xf32>
+}
