@@ -298,19 +298,34 @@ def difference(run: Run, row: int, tokens: slice, mask: Array, trace: oracle.Tra
         if not np.array_equal(found.heads.numpy(), gate):
             return f"gate of {name}"
     for name, codes in trace.codes.items():
-        whole = run.layers[f"codes/{name}"]
         if "pooler." not in name and name != "classifier":
-            part = whole[tokens]
+            rows = tokens
         elif mask[0]:
-            part = whole[row : row + 1]
+            rows = slice(row, row + 1)
         else:  # the pooler reads position 0 of the padded tensor, which is no token
             continue
-        if not np.array_equal(codes.numpy(), part):
+        if not same_codes(run, name, rows, codes):
             return f"codes of {name}"
     hidden = run.outputs[HIDDEN][row]
     if not np.array_equal(hidden[mask], trace.outputs[HIDDEN].numpy()) or hidden[~mask].any():
         return HIDDEN
     return ""
+
+
+def same_codes(run: Run, name: str, rows: slice, codes: torch.Tensor) -> bool:
+    """
+    Whether a run has the oracle's codes of a tensor.
+
+    Queries and keys of rule `paper` leave the PE array as integer and fraction parts.
+    """
+    if f"codes/{name}.integer" not in run.layers:
+        return np.array_equal(run.layers[f"codes/{name}"][rows], codes.numpy())
+    point = int(run.layers[f"point/{name}.fraction"])
+    parts = zip(("integer", "fraction"), oracle.integer_fraction(codes, point))
+    return all(
+        np.array_equal(run.layers[f"codes/{name}.{part}"][rows], expected.numpy())
+        for part, expected in parts
+    )
 
 
 def pruned_shares(traces: Sequence[oracle.Trace]) -> tuple[float, float, int]:
