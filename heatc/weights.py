@@ -7,8 +7,11 @@ is read when it is touched. The IR carries names; whoever executes or emits carr
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
+import mmap
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,6 +36,7 @@ _DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+_MADV_PAGEOUT = 21
 _HEADER_LIMIT = 100 << 20
 
 
@@ -57,6 +61,21 @@ def _map_safetensors(path: Path) -> dict[str, Array]:
         raise HeatcError(
             f"not a safetensors file: {error}", place=str(path), notes=["is it complete?"]
         ) from None
+
+
+def _page_out(array: Array) -> None:
+    """
+    Ask the kernel to reclaim an array's pages: clean pages of a file are dropped.
+
+    Unlike MADV_DONTNEED this never loses data, whatever the pages are; where the kernel cannot do
+    it, nothing happens.
+    """
+    start, size = array.__array_interface__["data"][0], array.nbytes
+    first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
+    madvise = getattr(ctypes.CDLL(None), "madvise", None) if os.name == "posix" else None
+    if madvise is not None and last > first and array.flags.c_contiguous:
+        madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_PAGEOUT)
 
 
 def _view(data: NDArray[np.uint8], base: int, entry: dict[str, Any]) -> Array:
@@ -109,6 +128,14 @@ class WeightStore(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+    def release(self, name: str) -> None:
+        """
+        Give the memory of a mapped weight back; it is read again when it is touched.
+
+        A compiler that walks over all weights then holds one at a time, not all of them.
+        """
+        _page_out(self[name])
 
     def checksum(self, name: str) -> str:
         """`"crc32:<8 hex digits>"` of the weight's bytes in row-major order."""

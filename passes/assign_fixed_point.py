@@ -160,6 +160,8 @@ class _Assigner:
         self.place(op, requantize)
         self.bind(last, requantize.result)
         self.known[requantize.result] = bound
+        for name in weight_op.keys:
+            self.weights.release(name)
 
     def bias(
         self,

@@ -76,6 +76,8 @@ class WeightItem:
             flat = part.reshape(-1)
             for start in range(0, flat.size, CHUNK):
                 yield self._encode(flat[start : start + CHUNK], dtype)
+        for name in self.names:
+            store.release(name)
 
     def _parts(self, store: WeightStore) -> Iterator[Array]:
         """What to encode, in order: the file's arrays unless axes are permuted."""

@@ -1,0 +1,5 @@
+"""The command-line tools; a process that runs one takes the fast kernels of NumPy's BLAS."""
+
+from heatc.blas import prefer_avx512
+
+prefer_avx512()

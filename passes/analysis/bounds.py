@@ -38,8 +38,13 @@ def spectral_bound(matrix: Matrix) -> float:
 
     At most `n^(1/64)` too large for rank n; five small products instead of an eigensolver.
     """
+    largest = float(np.abs(matrix).max(initial=0.0))
+    if largest == 0.0:
+        return 0.0
+    # Powers of what is near 1 leave the range of float32 nowhere.
+    matrix = matrix / largest
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
-    bound = MARGIN
+    bound = MARGIN * largest
     for power in (1, 2, 4, 8, 16):
         scale = float(np.linalg.norm(gram))
         if scale == 0.0:
@@ -53,9 +58,14 @@ def spectral_bound(matrix: Matrix) -> float:
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """`x = matrix u + centre`, `|u| <= radius`, each channel off by at most `slack`."""
+    """
+    `x = weight (gamma * u) + centre`, `|u| <= radius`, each channel off by at most `slack`.
 
-    matrix: Matrix
+    Holds the weight as it is mapped from its file, so that keeping an ellipsoid costs nothing.
+    """
+
+    weight: Matrix
+    gamma: NDArray[np.float32]
     centre: Vector
     radius: float
     slack: Vector
@@ -65,7 +75,7 @@ class Ellipsoid:
         """A bound of the Euclidean norm of some channels."""
         key = (channels.start, channels.stop)
         if key not in self._norms:
-            self._norms[key] = spectral_bound(self.matrix[channels])
+            self._norms[key] = spectral_bound(self.weight[channels] * self.gamma)
         reach = self.radius * self._norms[key]
         return float(
             reach + np.linalg.norm(self.centre[channels]) + np.linalg.norm(self.slack[channels])
@@ -146,11 +156,11 @@ def of_linear(x: Bound, weight: Matrix, bias: Vector | None, weight_rounding: fl
     reach = min(float(x.peak.sum()), np.sqrt(len(x.peak)) * x.group_norm(slice(0, len(x.peak))))
     slack = absolute.sum(axis=1).astype(np.float64) * x.rounding + reach * weight_rounding
     if x.gamma is not None and x.beta is not None:
-        matrix = weight * x.gamma.astype(np.float32)
+        gamma = x.gamma.astype(np.float32)
         centre = weight @ x.beta.astype(np.float32) + offset
         radius = float(np.sqrt(len(x.gamma)))
-        image = Ellipsoid(matrix, centre, radius, slack)
-        peak = radius * row_norms(matrix) + np.abs(centre) + slack
+        image = Ellipsoid(weight, gamma, centre, radius, slack)
+        peak = radius * row_norms(weight * gamma) + np.abs(centre) + slack
         if x.may_be_zero:
             return Bound(np.maximum(peak, np.abs(offset)) * MARGIN)
         return Bound(peak * MARGIN, [], image=image)
@@ -171,7 +181,7 @@ def _of_activated(weight: Matrix, t: Ellipsoid) -> Vector:
     With `gelu(t) = t / 2 + |t| / 2 - e`, `0 <= e <= GELU_DIP`: the first part is linear in the
     ellipsoid's u, the second is at most half of |W+| or |W-| times |t|.
     """
-    linear = t.radius * row_norms(weight @ t.matrix)
+    linear = t.radius * row_norms((weight @ t.weight) * t.gamma)
     linear += np.abs(weight @ t.centre.astype(np.float32))
     linear += np.abs(weight) @ t.slack.astype(np.float32)
     positive, negative = np.maximum(weight, 0.0), np.maximum(-weight, 0.0)
