@@ -4,7 +4,7 @@ Writes a module at the packed level as a NumPy program and its weights file.
 Packed activations (tokens, width) are held transposed, as (width, tokens) matrices in buffers
 that are kept from call to call: `weight @ x + bias` then reads the weight as PyTorch stores it,
 a head is a block of rows, and every operand of attention is a view. Everything else is plain
-NumPy. `docs/design/numpy.md` says what was measured.
+NumPy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from heatc.backends.numpy.names import argument_names, port_names
 from heatc.backends.numpy.nodes import collect_nodes, used_after
 from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, imports, select
 from heatc.backends.numpy.scope import Buffers, Scope, refuse
-from heatc.backends.numpy.weight_file import WeightTable, dtype_of
+from heatc.backends.numpy.weight_file import WeightTable, dtype_of, tensor_type
 from heatc.dialects.attn import PackingOp
 from heatc.dialects.nn import TOKENS
 from heatc.errors import HeatcError
@@ -227,22 +227,24 @@ class _Program:
         """The table of inputs that `main` and the command line check against."""
         lines = ["INPUTS = {"]
         for name, value in zip(self.input_names, self.function.body.block.args):
-            type_ = value.type
-            if not isinstance(type_, TensorType):
-                raise refuse(self.function, f"an input of type {type_}")
-            dtype = dtype_of(type_.get_element_type())
-            if dtype is None:
-                raise refuse(self.function, f"an input of type {type_}")
-            shape = tuple(None if e == TOKENS else e for e in type_.get_shape())
+            dtype, extents = self._port(value)
+            shape = tuple(None if e == TOKENS else e for e in extents)
             lines.append(f'    {json.dumps(name)}: ("{dtype}", {shape}),')
         return "\n".join([*lines, "}\n"])
 
+    def _port(self, value: SSAValue) -> tuple[str, tuple[int, ...]]:
+        """The dtype and shape of an input or output."""
+        type_ = tensor_type(value.type)
+        dtype = dtype_of(value.type)
+        if type_ is None or dtype is None:
+            raise refuse(self.function, f"an input or output of type {value.type}")
+        return dtype, type_.get_shape()
+
     def _port_lines(self) -> list[str]:
         def describe(name: str, value: SSAValue) -> str:
-            type_ = value.type
-            assert isinstance(type_, TensorType)
-            extents = ", ".join("?" if e == TOKENS else str(e) for e in type_.get_shape())
-            return f"    {name}: {dtype_of(type_.get_element_type())} ({extents})"
+            dtype, shape = self._port(value)
+            extents = ", ".join("?" if e == TOKENS else str(e) for e in shape)
+            return f"    {name}: {dtype} ({extents})"
 
         inputs = zip(self.input_names, self.function.body.block.args)
         outputs = zip(self.output_names, self.outputs)

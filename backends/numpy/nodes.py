@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from xdsl.dialects.builtin import Float32Type, TensorType
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, SSAValue
 
-from heatc.backends.numpy.weight_file import WeightTable
+from heatc.backends.numpy.weight_file import WeightTable, dtype_of, tensor_type
 from heatc.dialects import nn
 from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
 from heatc.passes.rewriting import module_path
@@ -56,8 +55,8 @@ class Node:
 
 def is_matrix(value: SSAValue) -> bool:
     """Whether a value is a packed activation, which the program holds as (width, tokens)."""
-    type_ = value.type
-    if not isinstance(type_, TensorType) or not isinstance(type_.element_type, Float32Type):
+    type_ = tensor_type(value.type)
+    if type_ is None or dtype_of(type_) != "float32":
         return False
     shape = type_.get_shape()
     return len(shape) == 2 and shape[0] == nn.TOKENS and shape[1] > 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from heatc.backends.numpy.weight_file import dtype_of
@@ -28,8 +27,7 @@ _SOME_TOKENS = 128
 
 def dtype(type_: Attribute) -> str:
     """The expression of the dtype of a tensor type."""
-    assert isinstance(type_, TensorType)
-    name = dtype_of(type_.get_element_type())
+    name = dtype_of(type_)
     if name is None:
         raise HeatcError(f"the NumPy backend cannot emit a value of type {type_}")
     return "np.bool_" if name == "bool" else f"np.{name}"

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from xdsl.dialects.builtin import Float32Type, Float64Type, IntegerType, TensorType
+from xdsl.dialects.builtin import Float32Type, Float64Type, TensorType, i1, i64
 from xdsl.ir import Attribute
 
 from heatc.dialects.einsum import WeightOp
@@ -26,15 +26,20 @@ _CODES = {"float32": "F32", "float64": "F64", "int64": "I64", "bool": "BOOL"}
 _SLICE = 1 << 22  # elements converted and written at a time
 
 
-def dtype_of(element: Attribute) -> str | None:
-    """The NumPy dtype of an element type by name, None where the backend has none."""
+def tensor_type(type_: Attribute) -> TensorType[Attribute] | None:
+    """A tensor type as such, None for any other type."""
+    return cast("TensorType[Attribute]", type_) if isinstance(type_, TensorType) else None
+
+
+def dtype_of(type_: Attribute) -> str | None:
+    """The NumPy dtype of a tensor type by name, None where the backend has none."""
+    tensor = tensor_type(type_)
+    element = None if tensor is None else tensor.get_element_type()
     if isinstance(element, Float32Type):
         return "float32"
     if isinstance(element, Float64Type):
         return "float64"
-    if isinstance(element, IntegerType):
-        return {1: "bool", 64: "int64"}.get(element.width.data)
-    return None
+    return "int64" if element == i64 else "bool" if element == i1 else None
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class WeightTable:
     def _entry(self, op: WeightOp) -> Stored:
         type_ = op.result.type
         assert isinstance(type_, TensorType)
-        dtype = dtype_of(type_.get_element_type())
+        dtype = dtype_of(type_)
         if dtype is None:
             raise HeatcError(f"the NumPy backend has no weights of type {type_}")
         shapes = [self.weights[key].shape for key in op.keys]
