@@ -292,12 +292,7 @@ def _writers(encoder: _Encoder, value: SSAValue) -> list[int]:
 
 
 def _named_tensors(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, dict[str, Any]]:
-    """
-    What the program writes, by symbol.
-
-    A tensor that exists as two planes is listed as its fraction plane, whose codes are missing
-    `integer plane << point`; the integer plane's address is `integer_address`.
-    """
+    """What the program writes, by symbol; a split tensor as its two planes."""
     named: dict[str, dict[str, Any]] = {}
     for op in tensors:
         writers = _writers(encoder, op.result)
@@ -311,10 +306,6 @@ def _named_tensors(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[s
             "point": None if op.point is None else op.point.value.data,
             "pc": writers[-1] if len(writers) == 1 else writers,
         }
-    for op in tensors:
-        if op.plane_of is not None and op.symbol.data.endswith(".integer"):
-            whole, fraction = op.plane_of.data, f"{op.plane_of.data}.fraction"
-            named[whole] = {**named[fraction], "integer_address": _base(op)}
     return named
 
 

@@ -59,14 +59,21 @@ def _emit_rows(
     local: Tiles,
     row: SSAValue,
 ) -> None:
+    step = hardware.cores * plan.columns
+    single = step >= linear.shape.columns
+    early = single and plan.slots >= plan.slabs
+    if early:
+        # Weights depend on nothing: they come in while the activations are still computed.
+        for i in range(plan.slabs):
+            _load_weights(emitter, linear, plan, local, emitter.constant(0), i)
     for i, tile in enumerate(shared):
         column = emitter.constant(i * plan.slab)
         emitter.do(
             "ld", t=tile, d=linear.x, row_reg=row, col_reg=column, rows=plan.rows, cols=plan.slab
         )
-    step = hardware.cores * plan.columns
-    if step >= linear.shape.columns:
-        _emit_columns(emitter, linear, plan, shared, local, row, emitter.constant(0))
+    if single:
+        zero = emitter.constant(0)
+        _emit_columns(emitter, linear, plan, shared, local, row, zero, loaded=early)
         return
     with emitter.loop(emitter.constant(linear.shape.columns), step) as column:
         _emit_columns(emitter, linear, plan, shared, local, row, column)
@@ -80,6 +87,8 @@ def _emit_columns(
     local: Tiles,
     row: SSAValue,
     column: SSAValue,
+    *,
+    loaded: bool = False,
 ) -> None:
     zero, acc = emitter.constant(0), local["acc"]
     if linear.bias is not None:
@@ -95,21 +104,34 @@ def _emit_columns(
         )
     for i, x in enumerate(shared):
         slab = local[f"slab.{i % plan.slots}"]
-        emitter.do(
-            "ld",
-            t=slab,
-            d=linear.weight,
-            row_reg=column,
-            col_reg=emitter.constant(i * plan.slab),
-            rows=plan.columns,
-            cols=plan.slab,
-            core_rows=plan.columns,
-        )
+        if not loaded:
+            _load_weights(emitter, linear, plan, local, column, i)
         emitter.do("mm", acc=acc, a=x, b=slab, first=i == 0, b_transposed=1)
     _emit_drain(emitter, linear, local)
     for i, output in enumerate(linear.outputs):
         tile = local[f"out.{i}"]
         emitter.do("st", d=output, t=tile, row_reg=row, col_reg=column, core_cols=plan.columns)
+
+
+def _load_weights(
+    emitter: Emitter,
+    linear: Linear,
+    plan: LinearPlan,
+    local: Tiles,
+    column: SSAValue,
+    index: int,
+) -> None:
+    """Slab `index` of the weights of result columns from `column`, a share for each core."""
+    emitter.do(
+        "ld",
+        t=local[f"slab.{index % plan.slots}"],
+        d=linear.weight,
+        row_reg=column,
+        col_reg=emitter.constant(index * plan.slab),
+        rows=plan.columns,
+        cols=plan.slab,
+        core_rows=plan.columns,
+    )
 
 
 def _emit_drain(emitter: Emitter, linear: Linear, local: Tiles) -> None:

@@ -164,8 +164,9 @@ def test_debug_points_and_ports():
     assert [program[pc].mnemonic for pc in attention["gate_pcs"]] == ["gate"]
     tensors = encoded.debug["tensors"]
     assert program[tensors["o"]["pc"]].mnemonic == "st"
-    assert tensors["q"]["address"] == tensors["q.fraction"]["address"]
-    assert tensors["q"]["integer_address"] == tensors["q.integer"]["address"]
+    planes = [tensors[f"q.{part}"]["point"] for part in ("integer", "fraction")]
+    assert planes == [0, 10]
+    assert "q" not in tensors
 
 
 def test_weights_are_quantised_in_chunks():
