@@ -1,0 +1,115 @@
+"""Tile plans fit the buffers, placements never overlap, and passes refuse what they cannot do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xdsl.context import Context
+from xdsl.dialects import arith, func, scf
+from xdsl.parser import Parser
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.dialects.hdp import HDP
+from heatc.errors import InfeasibleError
+from heatc.hardware import load_hardware
+from heatc.passes.allocate_buffers import AllocateBuffersPass
+from heatc.passes.lower_to_hdp import LowerToHdpPass
+from heatc.passes.tiling.packing import Range, first_fit
+from heatc.passes.tiling.plan import AttentionShape, LinearShape, plan_attention, plan_linear
+
+PRESETS = ("hdp-edge", "hdp-server")
+
+ranges = st.builds(
+    lambda size, start, length: Range(size, start, start + length),
+    st.integers(1, 500),
+    st.integers(0, 20),
+    st.integers(0, 10),
+)
+
+
+@given(st.lists(ranges, max_size=20))
+def test_first_fit_never_overlaps(wanted: list[Range]):
+    """What is live at the same time lies apart, aligned, below the peak."""
+    placed = first_fit(wanted, 64)
+    places = list(zip(wanted, placed.addresses))
+    for i, (a, at) in enumerate(places):
+        assert at % 64 == 0
+        assert at + a.size <= placed.peak
+        for b, other in places[:i]:
+            apart = at + a.size <= other or other + b.size <= at
+            assert apart or a.end < b.start or b.end < a.start
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("rows", [1, 8, 128, 1024, 4096])
+@pytest.mark.parametrize(("depth", "columns"), [(768, 768), (768, 3072), (3072, 768), (1536, 384)])
+def test_linear_plans_fit_and_keep_the_array_busy(name: str, rows: int, depth: int, columns: int):
+    """The estimate stays near the larger of compute and weight traffic."""
+    hw = load_hardware(name)
+    plan = plan_linear(LinearShape(rows, depth, columns, 2), hw)
+    assert plan.local_bytes <= hw.local_buffer_bytes
+    assert plan.shared_bytes <= hw.shared_buffer_bytes
+    assert plan.slabs * plan.slab >= depth
+    if name == "hdp-edge" and rows >= 128:
+        assert plan.cost(hw) < 1.1 * rows * depth * columns / hw.macs_per_cycle
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 600), st.integers(1, 16), st.integers(1, 128), st.booleans(), st.booleans())
+def test_attention_plans_fit(length: int, heads: int, dim: int, pruned: bool, gate: bool):
+    """Every attention of a usual size fits the small preset; tiles begin at blocks."""
+    hw = load_hardware("hdp-edge")
+    plan = plan_attention(AttentionShape(length, heads, dim, pruned, pruned and gate), hw)
+    assert plan.local_bytes() <= hw.local_buffer_bytes
+    assert plan.rows % 2 == 0
+    assert plan.resident or plan.keys % 2 == 0
+
+
+def test_infeasible_linear_names_demand_and_bound():
+    """The message has what is needed and what there is."""
+    hw = replace(load_hardware("hdp-edge"), shared_buffer_bytes=1024)
+    with pytest.raises(InfeasibleError, match="does not fit") as raised:
+        plan_linear(LinearShape(128, 768, 768), hw)
+    assert "a shared buffer of 1024" in raised.value.notes[1]
+
+
+def _parse(body: str):
+    ctx = Context()
+    for dialect in (arith.Arith, func.Func, scf.Scf, HDP):
+        ctx.load_dialect(dialect)
+    text = f"func.func @main() {{\n{body}\nfunc.return\n}}"
+    return ctx, Parser(ctx, text).parse_module()
+
+
+def test_out_of_registers():
+    """More live values than registers are refused."""
+    lines = ['%x = hdp.tensor "x" activation dram i16 [4, 4]', '%t = hdp.tile "t" local i16 64']
+    lines += [f"%c{i} = arith.constant {i} : index" for i in range(1, 62)]
+    fields = "rows = 1, cols = 1, core_rows = 0, core_cols = 0 : index, index"
+    lines += [f"hdp.ld %t, %x, %c{i}, %c{i}, {fields}" for i in range(1, 62)]
+    ctx, module = _parse("\n".join(lines))
+    with pytest.raises(PassFailedException, match="out of registers"):
+        LowerToHdpPass().apply(ctx, module)
+
+
+def test_loop_that_does_not_begin_at_zero():
+    """The machine's loops begin at 0."""
+    ctx, module = _parse(
+        "%a = arith.constant 1 : index\n%b = arith.constant 8 : index\n"
+        "scf.for %i = %a to %b step %a {\n}"
+    )
+    with pytest.raises(PassFailedException, match="does not begin at 0"):
+        LowerToHdpPass().apply(ctx, module)
+
+
+def test_tiles_that_do_not_fit():
+    """Hand-written tiles are checked against the buffers."""
+    ctx, module = _parse(
+        '%a = hdp.tile "a" local i16 40000\n%b = hdp.tile "b" local i16 40000\n'
+        "hdp.drain %a, %b, %b, has_bias = 0, bias_shift = 0, shift = 0"
+    )
+    with pytest.raises(InfeasibleError, match="tiles need 80000 bytes of a local buffer of 65536"):
+        AllocateBuffersPass("hdp-edge").apply(ctx, module)
