@@ -65,14 +65,13 @@ _PART_OF_A_LARGER_OP = (
     attn.MergeScoresOp,
     attn.SoftmaxOp,
 )
-_CONSTANT = (
-    nn.IotaOp,
-    nn.FullOp,
-    nn.SliceOp,
-    nn.ExpandOp,
-    nn.ReshapeOp,
-    nn.CastOp,
-)
+
+
+def _is_integer(op: Operation) -> bool:
+    """Whether an op computes integers (or truth values), at compile time if at all."""
+    if not isinstance(op, nn.NnOp):
+        return False
+    return all(isinstance(nn.element_of(r), IntegerType) for r in op.results)
 
 
 def _fixed(value: SSAValue) -> QType:
@@ -161,7 +160,7 @@ class _Tiler:
             self._packing(op)
         elif isinstance(op, attn.PackOp):
             self._pack(op)
-        elif not isinstance(op, (*_PART_OF_A_LARGER_OP, *_CONSTANT, ReturnOp)):
+        elif not isinstance(op, (*_PART_OF_A_LARGER_OP, ReturnOp)) and not _is_integer(op):
             raise PassFailedException(
                 f"{describe_location(op)}: {op.name} is not part of the fixed level; run "
                 "partition-host and assign-fixed-point first"
@@ -214,7 +213,7 @@ class _Tiler:
         if isinstance(owner, WeightOp):
             return self._weight(owner)
         assert isinstance(owner, Operation)
-        if isinstance(owner, _CONSTANT):
+        if _is_integer(owner):
             return self._constant(owner, value)
         return self._result(value, self.e.symbol_of(owner, value))
 
@@ -289,14 +288,12 @@ class _Tiler:
         from heatc.interpreter import make_interpreter
 
         owner = value.owner
-        if not isinstance(owner, (*_CONSTANT, WeightOp)):
-            what = owner.name if isinstance(owner, Operation) else "an input"
+        if not isinstance(owner, Operation):
             raise PassFailedException(
-                f"{what} of integers computed from inputs: the machine has no unit for it"
+                "integers computed from an input index a table: the machine has no unit for them"
             )
         arguments = tuple(self._evaluate(v) for v in owner.operands)
-        needs_weights = isinstance(owner, WeightOp)
-        store = self.store() if needs_weights else WeightStore({})
+        store = self.store() if isinstance(owner, WeightOp) else WeightStore({})
         return make_interpreter(ModuleOp([]), store).run_op(owner, arguments)[0]
 
     # -- tokens ----------------------------------------------------------------------------
