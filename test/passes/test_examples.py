@@ -1,0 +1,121 @@
+"""Every case of the FileCheck files computes the same before and after its pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import SSAValue
+from xdsl.parser import Parser
+
+from heatc.api import make_context
+from heatc.dialects import attn, nn
+from heatc.dialects.einsum import WeightOp
+from heatc.interpreter import make_interpreter
+from heatc.interpreter.values import Packing, dtype_of
+from heatc.passes.rewriting import set_remark_sink
+from heatc.pipeline import build
+from heatc.weights import WeightStore
+
+FOLDER = Path(__file__).parent
+PASSES = {
+    "raise_einsum": "raise-einsum",
+    "raise_attention": "raise-attention",
+    "raise_attention_left": "raise-attention",
+    "pack_tokens": "pack-tokens",
+    "insert_hdp": "insert-hdp",
+    "fuse_projections": "fuse-projections",
+    "partition_host": "partition-host",
+}
+
+
+def cases() -> Iterator[Any]:
+    for stem, name in PASSES.items():
+        text = (FOLDER / f"{stem}.mlir").read_text()
+        for part in text.split("// -----"):
+            for label in re.findall(r"^func\.func @(\w+)\(", part, re.M):
+                yield pytest.param(part, label, name, id=f"{stem}-{label}")
+
+
+def random_value(value: SSAValue, rng: np.random.Generator) -> Any:
+    """Masks have a real token in each sequence; ids are 0 and 1."""
+    if isinstance(value.type, attn.PackingType):
+        mask = rng.random(value.type.shape) < 0.7
+        mask[:, 0] = True
+        return Packing.of(mask)
+    shape, dtype = nn.shape_of(value), dtype_of(nn.element_of(value))
+    if dtype is np.float32:
+        return rng.normal(size=shape).astype(np.float32)
+    values = rng.integers(0, 2, shape)
+    values[:, 0] = 1
+    return values.astype(dtype)
+
+
+def random_inputs(function: FuncOp, rng: np.random.Generator) -> list[Any]:
+    """Packed operands have one row for each token of the packing."""
+    values = {a: None for a in function.body.block.args}
+    packing: Packing | None = None
+    for argument in values:
+        if isinstance(argument.type, attn.PackingType):
+            values[argument] = packing = random_value(argument, rng)
+    for argument in values:
+        if values[argument] is not None:
+            continue
+        shape = nn.shape_of(argument)
+        if nn.TOKENS in shape:
+            tokens = 5 if packing is None else len(packing.rows)
+            values[argument] = rng.normal(size=(tokens, *shape[1:])).astype(np.float32)
+        else:
+            values[argument] = random_value(argument, rng)
+    return list(values.values())
+
+
+def random_weights(function: FuncOp, rng: np.random.Generator) -> WeightStore:
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for op in function.walk():
+        if isinstance(op, WeightOp):
+            assert len(op.keys) == 1
+            shape = nn.shape_of(op.result)
+            if op.permutation is not None:
+                shape = tuple(shape[i] for i in np.argsort(op.permutation.get_values()))
+            arrays.setdefault(op.keys[0], rng.normal(size=shape).astype(np.float32))
+    return WeightStore(arrays)
+
+
+@pytest.mark.parametrize(("text", "label", "name"), list(cases()))
+def test_same_values(text: str, label: str, name: str):
+    context = make_context()
+    before = Parser(context, text).parse_module()
+    after = before.clone()
+    previous = set_remark_sink(lambda line: None)
+    try:
+        (pass_,) = build(name)
+        pass_.apply(context, after)
+    finally:
+        set_remark_sink(previous)
+    after.verify()
+    (function,) = (f for f in before.ops if isinstance(f, FuncOp) and f.sym_name.data == label)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        weights, inputs = random_weights(function, rng), random_inputs(function, rng)
+        expected, found = (
+            make_interpreter(module, weights).call_op(label, tuple(inputs))
+            for module in (before, after)
+        )
+        masks = [x for x in inputs if isinstance(x, np.ndarray) and x.dtype == np.int64]
+        real = np.logical_and.reduce([m != 0 for m in masks]) if masks else None
+        for one, other in zip(expected, found):
+            assert one.shape == other.shape
+            assert one.dtype == other.dtype
+            if real is not None and one.shape[:2] == real.shape:
+                one, other = one[real], other[real]
+            elif real is not None:
+                keep = real[:, 1]  # the position that first_token reads
+                one, other = one[keep], other[keep]
+            np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
