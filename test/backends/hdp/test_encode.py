@@ -102,9 +102,10 @@ def test_gate_prunes_some_heads():
 
 @pytest.mark.parametrize("hw", PRESETS)
 @pytest.mark.parametrize("rule", [None, {"tau": 1.0}])
-def test_encoder_layer(hw: str, rule: dict[str, Any] | None):
-    """One layer of a transformer encoder, host work included."""
-    net = Net(_mask(12, 19, size=24), 48)
+@pytest.mark.parametrize("lengths", [(12, 19), (0, 0)])
+def test_encoder_layer(hw: str, rule: dict[str, Any] | None, lengths: tuple[int, ...]):
+    """One layer of a transformer encoder, host work included; also of no token at all."""
+    net = Net(_mask(*lengths, size=24), 48)
     y = net.linear("dense", _attention(net, 4, rule), 48, 10)
     x = net.norm("norm1", y, net.x, 11)
     hidden = net.gelu("gelu", net.linear("up", x, 192, 10), 10)
