@@ -74,8 +74,10 @@ def export(
     """`torch.export` with static shapes; raises `HeatcError` where torch cannot export."""
     torch = import_torch("exporting a module")
     by_name = isinstance(example_inputs, Mapping)
-    args = () if by_name else tuple(example_inputs)
-    kwargs = dict(cast(Mapping[str, Any], example_inputs)) if by_name else {}
+    # Clones: torch.export takes one tensor object given twice for one input.
+    args = () if by_name else tuple(_clone(x) for x in example_inputs)
+    named = cast(Mapping[str, Any], example_inputs) if by_name else {}
+    kwargs = {name: _clone(x) for name, x in named.items()}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -87,6 +89,10 @@ def export(
             f"torch.export cannot export the model: {type(error).__name__}: {lines[0][:200]}",
             notes=["run the model on the same inputs, and torch.export.export alone, to see why"],
         ) from error
+
+
+def _clone(value: Any) -> Any:
+    return value.clone() if hasattr(value, "clone") else value
 
 
 def capture_program(program: ExportedProgram) -> tuple[ModuleOp, WeightStore]:

@@ -305,6 +305,16 @@ def refusal(fn: Callable[..., Any] | Any, *args: Any) -> HeatcError:
     return info.value
 
 
+def test_one_tensor_given_twice_stays_two_inputs() -> None:
+    class Difference(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return a - b
+
+    x = torch.ones(1, 4)
+    text = str(capture_module(Difference(), {"a": x, "b": x}).module)
+    assert "nn.sub %a, %b" in text
+
+
 def test_all_unsupported_ops_are_reported_at_once() -> None:
     class Model(torch.nn.Module):
         def __init__(self) -> None:
