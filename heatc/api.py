@@ -173,7 +173,7 @@ class Compilation:
 
     def _text(self, form: str) -> str:
         if form == "ir":
-            return f"{self.module}\n"
+            return f"{self.module!s}\n"
         from heatc.backends.hdp.emit import assembly
 
         return assembly(self.module)

@@ -108,7 +108,7 @@ class DumpPhases(Instrument):
 
     def _write(self, name: str, module: ModuleOp) -> None:
         path = self.folder / f"{self._count:02d}-{name}.mlir"
-        path.write_text(f"{module}\n")
+        path.write_text(f"{module!s}\n")
         self._count += 1
 
 
@@ -122,7 +122,7 @@ class PrintAfter(Instrument):
     def after(self, pass_: ModulePass, module: ModuleOp) -> None:
         """Print where asked for."""
         if self.everything or pass_.name in self.names:
-            print(f"// IR after {pass_.name}:\n{module}", file=sys.stderr)
+            print(f"// IR after {pass_.name}:\n{module!s}", file=sys.stderr)
 
 
 @dataclass
