@@ -1,0 +1,131 @@
+"""Pipelines as text, and what can watch them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.parser import Parser
+from xdsl.passes import PassPipeline
+from xdsl.utils.arg_spec import ArgSpecParseError, parse_pipeline
+
+from heatc.api import make_context
+from heatc.passes.effect import Effect, effect_of
+from heatc.passes.insert_hdp import InsertHdpPass
+from heatc.pipeline import (
+    RAISE,
+    DumpPhases,
+    Options,
+    PrintAfter,
+    Timing,
+    build,
+    pipeline_text,
+    run_passes,
+)
+from heatc.universe import HEATC_UNIVERSE
+
+TEXT = """
+func.func @main(%x: tensor<3x4xf32>, %w: tensor<5x4xf32>) -> tensor<3x5xf32> {
+  %d = nn.tanh %x : (tensor<3x4xf32>) -> tensor<3x4xf32>
+  %y = nn.linear %x, %w : (tensor<3x4xf32>, tensor<5x4xf32>) -> tensor<3x5xf32>
+  func.return %y : tensor<3x5xf32>
+}
+"""
+OPTIONS = [
+    Options(),
+    Options(level=0),
+    Options("hdp-edge"),
+    Options("my machines/m.yaml", "paper", -0.5, 1e-7, "mean"),
+    Options("hdp-server", "paper", 0.25, 123456.75, "neginf", level=3),
+]
+
+
+def parse(text: str = TEXT) -> ModuleOp:
+    return Parser(make_context(), text).parse_module()
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_text_parses_back_to_the_same_passes(options: Options):
+    passes = build(pipeline_text(options))
+    assert [p.name for p in passes] == [s.name for s in parse_pipeline(pipeline_text(options))]
+    assert all(isinstance(effect_of(p), Effect) for p in passes)
+
+
+@pytest.mark.parametrize("options", OPTIONS[2:])
+def test_options_reach_the_passes(options: Options):
+    passes = {p.name: p for p in build(pipeline_text(options))}
+    rule = passes["insert-hdp"]
+    assert isinstance(rule, InsertHdpPass)
+    expected = (options.rule, options.rho_b, options.tau_h, options.pruned_score)
+    assert (rule.rule, rule.rho_b, rule.tau_h, rule.pruned_score) == expected
+    assert passes["tile-for-hdp"].hw == options.hw  # pyright: ignore
+
+
+def test_targets():
+    numpy, hdp = pipeline_text(Options()), pipeline_text(Options("hdp-edge"))
+    raised = ",".join(RAISE)
+    assert numpy == f"{raised},fuse-projections,dce"
+    assert pipeline_text(Options(level=0)) == raised
+    assert hdp.startswith(f"{raised},insert-hdp{{rule=none}},partition-host,assign-fixed-point,")
+
+
+def test_every_pass_of_the_house_declares_its_effect():
+    changing = {
+        name
+        for name, factory in HEATC_UNIVERSE.all_passes.items()
+        if effect_of(factory()()) is not Effect.EXACT  # pyright: ignore
+    }
+    assert changing >= {"insert-hdp", "assign-fixed-point"}
+    assert not changing & {"raise-einsum", "raise-attention", "pack-tokens", "partition-host"}
+
+
+@pytest.mark.parametrize("text", ["no-such-pass", "insert-hdp{rule=wrong}", "insert-hdp{rho=1}"])
+def test_wrong_pipelines(text: str):
+    with pytest.raises(ValueError, match=r"no-such-pass|wrong|rho"):
+        build(text)
+
+
+def test_malformed_pipeline():
+    with pytest.raises(ArgSpecParseError):
+        build("cse,{")
+
+
+def test_phases_are_dumped(tmp_path: Path):
+    folder = tmp_path / "phases"
+    run_passes(make_context(), parse(), build("raise-einsum,dce"), [DumpPhases(folder)])
+    texts = {path.name: path.read_text() for path in sorted(folder.iterdir())}
+    assert list(texts) == ["00-captured.mlir", "01-raise-einsum.mlir", "02-dce.mlir"]
+    assert "nn.linear" in texts["00-captured.mlir"]
+    assert "einsum.contract" in texts["01-raise-einsum.mlir"]
+    assert "nn.tanh" in texts["01-raise-einsum.mlir"]
+    assert "nn.tanh" not in texts["02-dce.mlir"]
+    for text in texts.values():
+        assert str(parse(text)) == text.rstrip("\n")
+
+
+def test_ir_is_printed_after_named_passes(capsys: pytest.CaptureFixture[str]):
+    passes = build("raise-einsum,dce")
+    run_passes(make_context(), parse(), passes, [PrintAfter(frozenset({"dce"}))])
+    assert capsys.readouterr().err.count("// IR after") == 1
+    run_passes(make_context(), parse(), passes, [PrintAfter(frozenset(), everything=True)])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("// IR after") == 2
+    assert err.index("raise-einsum") < err.index("IR after dce")
+
+
+def test_timing_and_progress():
+    timing, names = Timing(), list[str]()
+    run_passes(make_context(), parse(), build("raise-einsum,dce"), [timing], names.append)
+    assert names == ["raise-einsum", "dce"]
+    assert [name for name, _ in timing.seconds] == names
+    assert all(seconds > 0 for _, seconds in timing.seconds)
+
+
+def test_the_same_result_as_xdsls_own_driver():
+    ours, theirs = parse(), parse()
+    passes = build(pipeline_text(Options()))
+    run_passes(make_context(), ours, passes)
+    PassPipeline(passes).apply(make_context(), theirs)
+    assert str(ours) == str(theirs)
