@@ -553,7 +553,8 @@ def main(arguments: Sequence[str]) -> int:
                 part = PARTS[name](bench)
                 total.rows += part.rows
                 total.tables |= part.tables
-                console.print(f"{name}: {time.perf_counter() - start:.0f} s")
+                found = ", ".join(report.number(row.measured) for row in part.rows)
+                console.print(f"{name}: {found} ({time.perf_counter() - start:.0f} s)")
         except (data.MissingError, programs.CommandError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
