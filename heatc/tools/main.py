@@ -228,3 +228,7 @@ def _check_output(arguments: argparse.Namespace, form: str) -> None:
     if model.exists() and Path(arguments.output).exists() and model.samefile(arguments.output):
         raise HeatcError("the output would overwrite the model", place=arguments.output)
     check_writable(arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

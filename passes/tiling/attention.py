@@ -13,7 +13,7 @@ from heatc.dialects import hdp
 from heatc.hardware import Hardware
 from heatc.isa.units import PROBABILITY_POINT, SoftmaxScale
 from heatc.passes.tiling.emitter import Emitter, Tiles
-from heatc.passes.tiling.plan import AttentionPlan, AttentionShape, plan_attention
+from heatc.passes.tiling.plan import AttentionPlan, AttentionShape, plan_token_attention
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Kernel:
         self.attention = attention
         self.hardware = hardware
         self.shape = attention.shape
-        self.plan: AttentionPlan = plan_attention(attention.shape, hardware)
+        self.plan: AttentionPlan = plan_token_attention(attention.shape, hardware)
         self.windows: dict[str, SSAValue] = {}
         self.head: Tiles = {}
 

@@ -8,7 +8,13 @@ from xdsl.ir import SSAValue
 
 from heatc.hardware import Hardware
 from heatc.passes.tiling.emitter import Emitter, Tiles
-from heatc.passes.tiling.plan import LinearPlan, LinearShape, TileSpec, plan_linear
+from heatc.passes.tiling.plan import (
+    LinearPlan,
+    LinearShape,
+    TileSpec,
+    plan_linear,
+    plan_token_linear,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ def emit_linear(emitter: Emitter, linear: Linear, hardware: Hardware) -> None:
     A row tile's activations stay in the shared buffer while all weights pass by; core c computes
     columns n + c * columns.
     """
-    plan = plan_linear(linear.shape, hardware)
+    planned = plan_linear if linear.rows is None else plan_token_linear
+    plan = planned(linear.shape, hardware)
     slab = [TileSpec(f"x.{i}", "i16", plan.slab_bytes) for i in range(plan.slabs)]
     shared = list(emitter.tiles(slab, "shared").values())
     local = emitter.tiles(plan.local_tiles())

@@ -11,7 +11,7 @@ Everything is decided for the largest run; shorter sequences run fewer iteration
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from heatc.errors import InfeasibleError
@@ -21,6 +21,9 @@ from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, align, first_fit
 
 ISSUE = 16
 """Cycles that an instruction counts in the estimate beside its work."""
+
+PLANNED_TOKENS = 128
+"""Tiles are planned for a multiple of this many tokens, see `plan_token_linear`."""
 
 MOST_SLABS = 16
 """The depth of a linear is cut into at most this many slabs: each needs registers and tiles."""
@@ -168,6 +171,19 @@ def plan_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:
             "a smaller PE array, or larger buffers, would make it fit",
         ],
     )
+
+
+def plan_token_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:
+    """
+    Tiles of a linear over packed tokens, planned for a multiple of `PLANNED_TOKENS`.
+
+    Programs compiled for 30, 64 or 128 tokens then have the same tiles: what a sentence costs
+    depends on its tokens, not on how far it was padded. Where that does not fit, as few as asked.
+    """
+    try:
+        return plan_linear(replace(shape, rows=align(shape.rows, PLANNED_TOKENS)), hw)
+    except InfeasibleError:
+        return plan_linear(shape, hw)
 
 
 # --- Attention ----------------------------------------------------------------------------------
@@ -331,3 +347,11 @@ def plan_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
             "compile for shorter sequences, or use hardware with larger local buffers",
         ],
     )
+
+
+def plan_token_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
+    """Tiles of an attention, planned for a multiple of `PLANNED_TOKENS` where that fits."""
+    try:
+        return plan_attention(replace(shape, length=align(shape.length, PLANNED_TOKENS)), hw)
+    except InfeasibleError:
+        return plan_attention(shape, hw)
