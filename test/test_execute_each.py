@@ -100,16 +100,18 @@ def ops(module: ModuleOp, kind: type[Any], path: str) -> list[Any]:
     return [op for op in module.walk() if isinstance(op, kind) and module_path(op) == path]
 
 
+def all_of(module: ModuleOp, kind: type[Any]) -> list[Any]:
+    return [op for op in module.walk() if isinstance(op, kind)]
+
+
 def drop_bias(module: ModuleOp) -> None:
     (add,) = ops(module, nn.AddOp, "encoder.layer.1.attention.self.query")
     replace_value(add.result, add.lhs)
 
 
 def transpose_weight(module: ModuleOp) -> None:
-    for op in module.walk():
-        if isinstance(op, WeightOp) and op.keys == (
-            "encoder.layer.0.attention.output.dense.weight",
-        ):
+    for op in all_of(module, WeightOp):
+        if op.keys == ("encoder.layer.0.attention.output.dense.weight",):
             new = WeightOp(op.keys, op.result.type, [1, 0])
             op.parent.insert_op_before(new, op)
             replace_value(op.result, new.result)
@@ -117,7 +119,7 @@ def transpose_weight(module: ModuleOp) -> None:
 
 def shift_mask(module: ModuleOp) -> None:
     """The packing of one token fewer at the front: off by one."""
-    (packing,) = (op for op in module.walk() if isinstance(op, attn.PackingOp))
+    (packing,) = all_of(module, attn.PackingOp)
     mask = packing.mask
     block = packing.parent
     batch, length = nn.shape_of(mask)
@@ -129,13 +131,13 @@ def shift_mask(module: ModuleOp) -> None:
 
 
 def swap_keys_and_values(module: ModuleOp) -> None:
-    op = next(op for op in module.walk() if isinstance(op, attn.SdpaOp))
+    op = all_of(module, attn.SdpaOp)[0]
     k, v = op.operands[1], op.operands[2]
     op.operands[1], op.operands[2] = v, k
 
 
 def scale_output(module: ModuleOp) -> None:
-    (tanh,) = (op for op in module.walk() if isinstance(op, nn.TanhOp))
+    (tanh,) = all_of(module, nn.TanhOp)
     double = nn.AddOp(tanh.result, tanh.result)
     tanh.parent.insert_op_after(double, tanh)
     tanh.result.replace_uses_with_if(double.result, lambda use: use.operation is not double)
@@ -215,7 +217,7 @@ def test_bad_rounding_is_named(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_change_of_one_code_after_rounding_is_found():
     def coarser(module: ModuleOp) -> None:
-        op = [op for op in module.walk() if isinstance(op, RequantizeOp)][3]
+        op = all_of(module, RequantizeOp)[3]
         type_ = op.result.type
         element = type_.element_type
         half = type(element)(element.width.data, element.point.data - 6)
@@ -230,7 +232,7 @@ def test_a_change_of_one_code_after_rounding_is_found():
 
 def test_nan_is_a_difference():
     def divide(module: ModuleOp) -> None:
-        (tanh,) = (op for op in module.walk() if isinstance(op, nn.TanhOp))
+        (tanh,) = all_of(module, nn.TanhOp)
         zero = nn.SubOp(tanh.result, tanh.result)
         nothing = nn.DivOp(zero.result, zero.result)
         tanh.parent.insert_ops_after([zero, nothing], tanh)

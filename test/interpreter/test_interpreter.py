@@ -147,9 +147,12 @@ def test_contraction_of_codes_is_exact():
     x, w, y = "tensor<1x3x!fixed.q<16, 4>>", "tensor<2x3x!fixed.q<16, 5>>", "!fixed.q<48, 9>"
     a, b = np.full((1, 3), -32768), np.array([[-32768] * 3, [32767] * 3])
     line = f'%r = einsum.contract "ti,oi->to" %x, %w : ({x}, {w}) -> tensor<1x2x{y}>'
-    keywords = {"arguments": f"%x: {x}, %w: {w}", "result": f"tensor<1x2x{y}>"}
+    keywords: dict[str, Any] = {"arguments": f"%x: {x}, %w: {w}", "result": f"tensor<1x2x{y}>"}
     assert run(line, a, b, **keywords).tolist() == [[3 << 30, -3 * 32768 * 32767]]
-    other = {"arguments": f"%x: {x}, %w: {w}", "result": "tensor<1x2x!fixed.q<48, 8>>"}
+    other: dict[str, Any] = {
+        "arguments": f"%x: {x}, %w: {w}",
+        "result": "tensor<1x2x!fixed.q<48, 8>>",
+    }
     with pytest.raises(InterpretationError, match="result point 9"):
         run(line.replace("<48, 9>", "<48, 8>"), a, b, **other)
 

@@ -59,7 +59,7 @@ def random_value(value: SSAValue, rng: np.random.Generator) -> Any:
 
 def random_inputs(function: FuncOp, rng: np.random.Generator) -> list[Any]:
     """Packed operands have one row for each token of the packing."""
-    values = {a: None for a in function.body.block.args}
+    values: dict[SSAValue, Any] = dict.fromkeys(function.body.block.args)
     packing: Packing | None = None
     for argument in values:
         if isinstance(argument.type, attn.PackingType):

@@ -268,7 +268,7 @@ def test_near_misses(build: object):
 
 def test_two_inputs():
     graph = Graph(2)
-    both = graph.add(nn.AndOp(*graph.inputs))
+    both = graph.add(nn.AndOp(graph.inputs[0], graph.inputs[1]))
     assert graph.prove(keys(graph, both)) is None
 
 
