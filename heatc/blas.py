@@ -20,7 +20,7 @@ def prefer_avx512() -> None:
         return
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            flags = next((line.split() for line in file if line.startswith("flags")), [])
+            flags = next((line for line in file if line.startswith("flags")), "").split()
     except OSError:
         return
     if set(flags) >= _NEEDED:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,9 +216,9 @@ class _Recorder:
         """Called after every op with its results."""
         if len(results) != 1:
             return
-        (result,) = results
-        if not isinstance(result, np.ndarray) or isinstance(op, WeightOp):
+        if not isinstance(results[0], np.ndarray) or isinstance(op, WeightOp):
             return
+        result = cast("NDArray[Any]", results[0])
         path = module_path(op)
         self.prunes |= op.name == "attn.block_mask"
         if path and op.name in ("nn.layer_norm", "nn.gelu", "nn.tanh"):

@@ -30,7 +30,7 @@ def softmax(x: Array, axis: int = -1) -> Array:
 
 def masked_softmax(x: Array) -> Array:
     """Softmax along the last axis in which a row of nothing but -inf gives zeros."""
-    peak = x.max(axis=-1, keepdims=True)
+    peak: Array = x.max(axis=-1, keepdims=True)
     e = np.exp(x - np.where(np.isneginf(peak), 0.0, peak).astype(x.dtype))
     total = e.sum(axis=-1, keepdims=True)
     return e / np.where(total == 0.0, 1.0, total).astype(x.dtype)
