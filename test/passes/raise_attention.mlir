@@ -318,4 +318,49 @@ func.func @bias_at_rank_3(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tens
 }
 
 
+// -----
+
+// One head needs no split: scores are (B, S, S), and so is what masks them.
+
+// CHECK-LABEL: func.func @one_head(%q: tensor<2x3x4xf32>, %k: tensor<2x3x4xf32>, %v: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %o = attn.sdpa %q, %k, %v key_padding %m : tensor<2x3xi64> {heads = 1 : i64, scale = 1.000000e+00 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+// CHECK-NEXT:    func.return %o : tensor<2x3x4xf32>
+func.func @one_head(%q: tensor<2x3x4xf32>, %k: tensor<2x3x4xf32>, %v: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x3x4xf32> {
+  %kt = nn.transpose %k {permutation = array<i64: 0, 2, 1>} : (tensor<2x3x4xf32>) -> tensor<2x4x3xf32>
+  %s = nn.matmul %q, %kt : (tensor<2x3x4xf32>, tensor<2x4x3xf32>) -> tensor<2x3x3xf32>
+  %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x3xi64>
+  %m1 = nn.cast %m0 : (tensor<2x1x3xi64>) -> tensor<2x1x3xi1>
+  %low = nn.full {value = -1.0e9 : f64} : tensor<f32>
+  %s1 = nn.where %m1, %s, %low : (tensor<2x1x3xi1>, tensor<2x3x3xf32>, tensor<f32>) -> tensor<2x3x3xf32>
+  %p = nn.softmax %s1 {dim = -1 : i64} : (tensor<2x3x3xf32>) -> tensor<2x3x3xf32>
+  %o = nn.matmul %p, %v : (tensor<2x3x3xf32>, tensor<2x3x4xf32>) -> tensor<2x3x4xf32>
+  func.return %o : tensor<2x3x4xf32>
+}
+
+// -----
+
+// Heads that come split from outside are a batch of single heads; the mask is repeated for each.
+
+// REMARK-NEXT: raise_attention.mlir:{{[0-9]+}}: remark: the mask is not provably key padding: all tokens are computed
+// CHECK-LABEL: func.func @split_outside(%q: tensor<2x2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x2x3x4xf32> {
+// CHECK-NEXT:    %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+// CHECK-NEXT:    %m1 = nn.cast %m0 : (tensor<2x1x1x3xi64>) -> tensor<2x1x1x3xi1>
+// CHECK-NEXT:    %0 = nn.reshape %q : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+// CHECK-NEXT:    %1 = nn.reshape %q : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+// CHECK-NEXT:    %2 = nn.reshape %q : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
+// CHECK-NEXT:    %3 = nn.expand %m1 : (tensor<2x1x1x3xi1>) -> tensor<2x2x1x3xi1>
+// CHECK-NEXT:    %4 = nn.reshape %3 : (tensor<2x2x1x3xi1>) -> tensor<4x1x1x3xi1>
+// CHECK-NEXT:    %5 = nn.full {value = 0.000000e+00 : f64} : tensor<f32>
+// CHECK-NEXT:    %6 = nn.full {value = 0xfff0000000000000 : f64} : tensor<f32>
+// CHECK-NEXT:    %7 = nn.where %4, %5, %6 : (tensor<4x1x1x3xi1>, tensor<f32>, tensor<f32>) -> tensor<4x1x1x3xf32>
+// CHECK-NEXT:    %8 = attn.sdpa %0, %1, %2 bias %7 : tensor<4x1x1x3xf32> {heads = 1 : i64, scale = 5.000000e-01 : f64} : tensor<4x3x4xf32>, tensor<4x3x4xf32>, tensor<4x3x4xf32> -> tensor<4x3x4xf32>
+// CHECK-NEXT:    %o = nn.reshape %8 : (tensor<4x3x4xf32>) -> tensor<2x2x3x4xf32>
+// CHECK-NEXT:    func.return %o : tensor<2x2x3x4xf32>
+func.func @split_outside(%q: tensor<2x2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x2x3x4xf32> {
+  %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+  %m1 = nn.cast %m0 : (tensor<2x1x1x3xi64>) -> tensor<2x1x1x3xi1>
+  %o = nn.sdpa %q, %q, %q, %m1 {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x1x1x3xi1>) -> tensor<2x2x3x4xf32>
+  func.return %o : tensor<2x2x3x4xf32>
+}
+
 // REMARK-NOT: remark
