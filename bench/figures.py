@@ -1,6 +1,9 @@
 """
 Prints every measured figure as one table: `python bench/figures.py [FILE.json ...]`.
 
+`python bench/figures.py --update` writes the tables into the pages that show them: a table of
+bench/results/NAME.json stands between `<!-- figures: NAME -->` and `<!-- end of figures -->`.
+
 Reads bench/results/*.json, written by the bench commands. Each has `rows` of {what, measured,
 unit, goal, sense, holds}; `holds` is worked out again here, so that a file can't claim what
 its own numbers deny. Ends with 1 if a file is malformed; a figure that misses its goal is
@@ -11,12 +14,16 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "manual.md")
+_BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 SENSES: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
 HEADER = ("bench", "what", "measured", "goal", "unit", "holds")
 
@@ -49,6 +56,10 @@ class MalformedError(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the table of the given files, or of all of them."""
+    if list(arguments) == ["--update"]:
+        for page in PAGES:
+            page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
+        return 0
     paths = [Path(a) for a in arguments] or sorted(RESULTS.glob("*.json"))
     if not paths:
         print(f"no results yet in {RESULTS}")
@@ -61,6 +72,16 @@ def main(arguments: Sequence[str]) -> int:
     print(table([HEADER, *(row.cells() for row in rows)]))
     print(f"{sum(row.holds for row in rows)} of {len(rows)} figures hold")
     return 0
+
+
+def updated(text: str) -> str:
+    """A page with its tables made anew from the results."""
+
+    def block(match: re.Match[str]) -> str:
+        rows = [row.cells()[1:] for row in read(RESULTS / f"{match[2]}.json")]
+        return f"{match[1]}{table([HEADER[1:], *rows])}\n{match[3]}"
+
+    return _BLOCK.sub(block, text)
 
 
 def read(path: Path) -> list[Row]:

@@ -41,3 +41,14 @@ def test_malformed_row(changes: dict[str, object], tmp_path: Path):
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert "Traceback" not in result.stderr
+
+
+def test_pages_show_the_results():
+    """README and manual hold the tables of bench/results; `--update` makes them anew."""
+    sys.path.insert(0, str(SCRIPT.parent.parent))
+    from bench import figures as module
+
+    for page in module.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert "<!-- figures: " in text
+        assert module.updated(text) == text, f"run python bench/figures.py --update: {page.name}"
