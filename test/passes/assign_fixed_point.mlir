@@ -221,3 +221,71 @@ func.func @extremes(%x: tensor<1x3xi64>) -> (tensor<?x4xf32>, tensor<?x4xf32>, t
   %y2 = einsum.contract "ti,oi->to" %q, %w1 : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
   func.return %y0, %y1, %y2 : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>
 }
+
+// -----
+
+// The linear layer of a norm close to 2, with a bias that takes the 2 away, is close to 0: 20
+// fraction bits. The row of a masked first token is 0, and leaves the bias: 13 bits.
+
+// CHECK-LABEL: func.func @masked_token(%x: tensor<2x3xi64>, %m: tensor<2x3xi64>) -> (tensor<?x4xf32>, tensor<2x4xf32>) {
+// CHECK-NEXT:    %p = attn.packing %m : (tensor<2x3xi64>) -> !attn.packing<2, 3>
+// CHECK-NEXT:    %t = einsum.weight ["table"] : tensor<9x4xf32>
+// CHECK-NEXT:    %g = einsum.weight ["hundredth"] : tensor<4xf32>
+// CHECK-NEXT:    %b = einsum.weight ["two"] : tensor<4xf32>
+// CHECK-NEXT:    %i = attn.pack %x, %p : (tensor<2x3xi64>, !attn.packing<2, 3>) -> tensor<?xi64>
+// CHECK-NEXT:    %n = host.task (%ta = %t : tensor<9x4xf32>, %ia = %i : tensor<?xi64>, %ga = %g : tensor<4xf32>, %ba = %b : tensor<4xf32>) -> (tensor<?x4x!fixed.q<16, 13>>) {
+// CHECK-NEXT:      %e = nn.embedding %ta, %ia : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf64>
+// CHECK-NEXT:      %l = nn.layer_norm %e, %ga, %ba {eps = 1.000000e-12 : f64} : (tensor<?x4xf64>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf64>
+// CHECK-NEXT:      %0 = fixed.quantize %l : tensor<?x4xf64> to tensor<?x4x!fixed.q<16, 13>>
+// CHECK-NEXT:      host.yield %0 : tensor<?x4x!fixed.q<16, 13>>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    %w = einsum.weight ["identity"] : tensor<4x4x!fixed.q<16, 14>>
+// CHECK-NEXT:    %0 = einsum.contract "ti,oi->to" %n, %w : (tensor<?x4x!fixed.q<16, 13>>, tensor<4x4x!fixed.q<16, 14>>) -> tensor<?x4x!fixed.q<48, 27>>
+// CHECK-NEXT:    %c = einsum.weight ["minus_two"] : tensor<4x!fixed.q<32, 27>>
+// CHECK-NEXT:    %1 = nn.add %0, %c : (tensor<?x4x!fixed.q<48, 27>>, tensor<4x!fixed.q<32, 27>>) -> tensor<?x4x!fixed.q<48, 27>>
+// CHECK-NEXT:    %y = fixed.requantize %1 : tensor<?x4x!fixed.q<48, 27>> to tensor<?x4x!fixed.q<16, 20>>
+// CHECK-NEXT:    %o = host.task (%na = %n : tensor<?x4x!fixed.q<16, 13>>, %pa = %p : !attn.packing<2, 3>) -> (tensor<2x4x!fixed.q<16, 13>>) {
+// CHECK-NEXT:      %2 = fixed.dequantize %na : tensor<?x4x!fixed.q<16, 13>> to tensor<?x4xf64>
+// CHECK-NEXT:      %r = attn.token %2, %pa {position = 0 : i64} : (tensor<?x4xf64>, !attn.packing<2, 3>) -> tensor<2x4xf64>
+// CHECK-NEXT:      %3 = fixed.quantize %r : tensor<2x4xf64> to tensor<2x4x!fixed.q<16, 13>>
+// CHECK-NEXT:      host.yield %3 : tensor<2x4x!fixed.q<16, 13>>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    %w_1 = einsum.weight ["identity"] : tensor<4x4x!fixed.q<16, 14>>
+// CHECK-NEXT:    %2 = einsum.contract "bi,oi->bo" %o, %w_1 : (tensor<2x4x!fixed.q<16, 13>>, tensor<4x4x!fixed.q<16, 14>>) -> tensor<2x4x!fixed.q<48, 27>>
+// CHECK-NEXT:    %c_1 = einsum.weight ["minus_two"] : tensor<4x!fixed.q<32, 27>>
+// CHECK-NEXT:    %3 = nn.add %2, %c_1 : (tensor<2x4x!fixed.q<48, 27>>, tensor<4x!fixed.q<32, 27>>) -> tensor<2x4x!fixed.q<48, 27>>
+// CHECK-NEXT:    %z = fixed.requantize %3 : tensor<2x4x!fixed.q<48, 27>> to tensor<2x4x!fixed.q<16, 13>>
+// CHECK-NEXT:    %4 = host.task (%5 = %y : tensor<?x4x!fixed.q<16, 20>>) -> (tensor<?x4xf32>) {
+// CHECK-NEXT:      %6 = fixed.dequantize %5 : tensor<?x4x!fixed.q<16, 20>> to tensor<?x4xf64>
+// CHECK-NEXT:      %7 = nn.cast %6 : (tensor<?x4xf64>) -> tensor<?x4xf32>
+// CHECK-NEXT:      host.yield %7 : tensor<?x4xf32>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    %5 = host.task (%6 = %z : tensor<2x4x!fixed.q<16, 13>>) -> (tensor<2x4xf32>) {
+// CHECK-NEXT:      %7 = fixed.dequantize %6 : tensor<2x4x!fixed.q<16, 13>> to tensor<2x4xf64>
+// CHECK-NEXT:      %8 = nn.cast %7 : (tensor<2x4xf64>) -> tensor<2x4xf32>
+// CHECK-NEXT:      host.yield %8 : tensor<2x4xf32>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    func.return %4, %5 : tensor<?x4xf32>, tensor<2x4xf32>
+func.func @masked_token(%x: tensor<2x3xi64>, %m: tensor<2x3xi64>) -> (tensor<?x4xf32>, tensor<2x4xf32>) {
+  %p = attn.packing %m : (tensor<2x3xi64>) -> !attn.packing<2, 3>
+  %t = einsum.weight ["table"] : tensor<9x4xf32>
+  %g = einsum.weight ["hundredth"] : tensor<4xf32>
+  %b = einsum.weight ["two"] : tensor<4xf32>
+  %w = einsum.weight ["identity"] : tensor<4x4xf32>
+  %c = einsum.weight ["minus_two"] : tensor<4xf32>
+  %i = attn.pack %x, %p : (tensor<2x3xi64>, !attn.packing<2, 3>) -> tensor<?xi64>
+  %n = host.task (%ta = %t : tensor<9x4xf32>, %ia = %i : tensor<?xi64>, %ga = %g : tensor<4xf32>, %ba = %b : tensor<4xf32>) -> (tensor<?x4xf32>) {
+    %e = nn.embedding %ta, %ia : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+    %l = nn.layer_norm %e, %ga, %ba {eps = 1.0e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+    host.yield %l : tensor<?x4xf32>
+  }
+  %y0 = einsum.contract "ti,oi->to" %n, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
+  %y = nn.add %y0, %c : (tensor<?x4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+  %o = host.task (%na = %n : tensor<?x4xf32>, %pa = %p : !attn.packing<2, 3>) -> (tensor<2x4xf32>) {
+    %r = attn.token %na, %pa {position = 0 : i64} : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x4xf32>
+    host.yield %r : tensor<2x4xf32>
+  }
+  %z0 = einsum.contract "bi,oi->bo" %o, %w : (tensor<2x4xf32>, tensor<4x4xf32>) -> tensor<2x4xf32>
+  %z = nn.add %z0, %c : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  func.return %y, %z : tensor<?x4xf32>, tensor<2x4xf32>
+}
