@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from xdsl.dialects.builtin import ModuleOp
 
 from heatc.context import HeatcContext
-from heatc.errors import HeatcError
+from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write
 from heatc.pipeline import (
     DumpPhases,
@@ -66,7 +66,7 @@ class Compilation:
         self.passes = build(self.pipeline)
         unknown = print_ir_after - set(HEATC_UNIVERSE.all_passes) - {p.name for p in self.passes}
         if unknown:
-            raise HeatcError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
+            raise UsageError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
         self.execute_each = execute_each
         self._timing = Timing()
         self._instruments: list[Instrument] = [self._timing]

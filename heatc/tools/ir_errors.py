@@ -16,6 +16,7 @@ from xdsl.printer import Printer
 from xdsl.utils.exceptions import (
     DiagnosticException,
     ParseError,
+    PassFailedException,
     UnregisteredConstructException,
     VerifyException,
 )
@@ -43,6 +44,9 @@ def explain(error: Exception, *, place: str = "", notes: tuple[str, ...] = ()) -
     if not isinstance(error, DiagnosticException):
         return None
     message, op = str(error), failing_op(error)
+    if isinstance(error, PassFailedException):
+        # What a pass has to say may take several lines: a list of ops, what to do.
+        notes = (*(line.strip() for line in message.strip().splitlines()[1:]), *notes)
     if op is None:
         return HeatcError(_sentence(message), place=place, notes=notes)
     if isinstance(error, VerifyException):

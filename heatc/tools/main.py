@@ -175,8 +175,6 @@ def _compile(arguments: argparse.Namespace) -> int:
     from heatc.tools.diagnostics import remark
 
     inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
-    if options.hw is not None and arguments.hdp_rule is None:
-        remark("attention is not pruned: --hdp-rule is none by default", place=PROG)
     compilation = Compilation(
         options,
         dump_phases_to=arguments.dump_phases_to,
@@ -190,6 +188,8 @@ def _compile(arguments: argparse.Namespace) -> int:
         _read_ir(arguments, compilation)
     else:
         compilation.capture(arguments.model, inputs, trust_pickle=arguments.trust_pickle)
+    if options.hw is not None and arguments.hdp_rule is None:
+        remark("attention is not pruned: --hdp-rule is none by default", place=PROG)
     compilation.run()
     compilation.write(arguments.output, form)
     if arguments.timing:

@@ -157,18 +157,18 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 // CHECK-NEXT: scf.for %4 = %c0 to %length step %c16 {
 // CHECK-NEXT: %5 = scf.for %6 = %c0 to %c2 step %c8 iter_args(%7 = %c0) -> (index) {
 // CHECK-NEXT: hdp.heads %6, stride = 1, limit = 2 : index {dim = 16 : i64, attention = "o"}
-// CHECK-NEXT: %k_1 = hdp.tile "k" local i16 512
-// CHECK-NEXT: %v_1 = hdp.tile "v" local i16 512
-// CHECK-NEXT: hdp.ld %k_1, %k_rows, %c0, %7, rows = 16, cols = 16, core_rows = 0, core_cols = 16 : index, index
-// CHECK-NEXT: hdp.ld %v_1, %v_rows, %c0, %7, rows = 16, cols = 16, core_rows = 0, core_cols = 16 : index, index
-// CHECK-NEXT: scf.for %8 = %c0 to %length step %c16 {
-// CHECK-NEXT: %q_1 = hdp.tile "q" local i16 512
-// CHECK-NEXT: %a = hdp.tile "a" local acc 1536
-// CHECK-NEXT: %s = hdp.tile "s" local i32 1024
-// CHECK-NEXT: %p = hdp.tile "p" local i16 512
-// CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 1536
-// CHECK-NEXT: %o_1 = hdp.tile "o" local i16 512
-// CHECK-NEXT: hdp.ld %q_1, %q_rows, %8, %7, rows = 16, cols = 16, core_rows = 0, core_cols = 16 : index, index
+// CHECK-NEXT: %k_1 = hdp.tile "k" local i16 4096
+// CHECK-NEXT: %v_1 = hdp.tile "v" local i16 4096
+// CHECK-NEXT: hdp.ld %k_1, %k_rows, %c0, %7, rows = 128, cols = 16, core_rows = 0, core_cols = 16 : index, index
+// CHECK-NEXT: hdp.ld %v_1, %v_rows, %c0, %7, rows = 128, cols = 16, core_rows = 0, core_cols = 16 : index, index
+// CHECK-NEXT: scf.for %8 = %c0 to %length step %c32 {
+// CHECK-NEXT: %q_1 = hdp.tile "q" local i16 1024
+// CHECK-NEXT: %a = hdp.tile "a" local acc 24576
+// CHECK-NEXT: %s = hdp.tile "s" local i32 16384
+// CHECK-NEXT: %p = hdp.tile "p" local i16 8192
+// CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 3072
+// CHECK-NEXT: %o_1 = hdp.tile "o" local i16 1024
+// CHECK-NEXT: hdp.ld %q_1, %q_rows, %8, %7, rows = 32, cols = 16, core_rows = 0, core_cols = 16 : index, index
 // CHECK-NEXT: hdp.mm %a, %q_1, %k_1, first = 1, b_transposed = 1
 // CHECK-NEXT: hdp.drain %s, %a, %a, has_bias = 0, bias_shift = 0, shift = 9
 // CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 17, point = 14 {attention = "o"}

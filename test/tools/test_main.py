@@ -1,0 +1,132 @@
+"""The `heatc` command on its own: options, forms, bad input, nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from heatc.tools.main import main
+
+MODULE = """
+func.func @main(%x: tensor<1x4xf32> {heatc.name = "x"}) -> (tensor<1x2xf32> {heatc.name = "y"}) {
+  %w = einsum.weight ["w"] : tensor<2x4xf32>
+  %y = nn.linear %x, %w : (tensor<1x4xf32>, tensor<2x4xf32>) -> tensor<1x2xf32>
+  func.return %y : tensor<1x2xf32>
+}
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> tuple[Path, Path]:
+    """One linear layer as text, and its weights."""
+    text, weights = tmp_path / "model.mlir", tmp_path / "weights.safetensors"
+    text.write_text(MODULE)
+    save_file({"w": np.arange(8, dtype=np.float32).reshape(2, 4)}, weights)
+    return text, weights
+
+
+def test_a_numpy_program_from_text(model: tuple[Path, Path], tmp_path: Path):
+    output = tmp_path / "linear.py"
+    assert main([str(model[0]), "--weights", str(model[1]), "-o", str(output)]) == 0
+    namespace: dict[str, object] = {"__file__": str(output), "__name__": "linear"}
+    exec(compile(output.read_text(), str(output), "exec"), namespace)
+    run = namespace["main"]
+    assert callable(run)
+    y = run(np.array([[1.0, 0.0, 2.0, 0.0]], np.float32))["y"]
+    np.testing.assert_allclose(y, [[4.0, 16.0]])
+
+
+def test_ir_goes_to_stdout(model: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
+    arguments = [str(model[0]), "--weights", str(model[1]), "--target", "numpy", "--emit", "ir"]
+    assert main(arguments) == 0
+    assert 'einsum.contract "ai,oi->ao"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "no MODEL given"),
+        (["missing.pt", "-o", "x.hdp"], 1, "no such file"),
+        (["missing.pt", "-o", "x.hdp", "--target", "hdp-edg"], 2, "did you mean 'hdp-edge'"),
+        (["missing.pt", "-o", "x.hdp", "--hw", "missing.yaml"], 1, "missing.yaml"),
+        (["missing.pt", "-o", "x.hdp", "--hw", "a", "--target", "numpy"], 2, "both name"),
+        (["missing.pt", "-o", "x.bin"], 2, "suffix"),
+        (["missing.pt"], 2, "needs a file"),
+        (["missing.pt", "-o", "no/such/folder/x.hdp"], 1, "no folder"),
+        (["missing.pt", "-o", "x.py", "--hdp-rule", "paper"], 2, "for HDP targets"),
+        (["missing.pt", "-o", "x.py", "--target", "hdp-edge"], 2, "has no form"),
+        (["missing.pt", "-o", "x.hdp", "--rho-b", "1"], 2, "outside (-1, 1)"),
+        (["missing.pt", "-o", "x.hdp", "--tau-h", "nan"], 2, "not a threshold"),
+        (["missing.pt", "-o", "x.hdp", "--inputs", "a=1y2"], 2, "malformed"),
+        (["missing.pt", "-o", "x.hdp", "--print-ir-after", "rise-einsum"], 2, "unknown pass"),
+        (["missing.pt", "-o", "x.hdp", "--hdp-rle", "none"], 2, "unknown option"),
+    ],
+)
+def test_bad_arguments(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """One message, the right exit code, no file."""
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("error:") == 1
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_op_without_a_unit_is_refused(
+    model: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    text = MODULE.replace(
+        "func.return %y",
+        "%z = nn.mul %y, %y : (tensor<1x2xf32>, "
+        "tensor<1x2xf32>) -> tensor<1x2xf32>\n  func.return %z",
+    )
+    model[0].write_text(text)
+    output = tmp_path / "x.hdp"
+    code = main([str(model[0]), "--weights", str(model[1]), "-o", str(output)])
+    assert code == 1
+    assert "nn.mul at model.mlir:5" in capsys.readouterr().err.replace(f"{tmp_path}/", "")
+    assert not output.exists()
+
+
+def test_missing_weights_are_named(
+    model: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main([str(model[0]), "-o", str(tmp_path / "x.py")]) == 1
+    assert "no weight named 'w'" in capsys.readouterr().err
+
+
+def test_questions_are_answered(capsys: pytest.CaptureFixture[str]):
+    assert main(["--list-targets"]) == 0
+    assert capsys.readouterr().out.split() == ["hdp-edge", "hdp-server", "numpy"]
+    assert main(["--list-passes"]) == 0
+    assert "raise-attention" in capsys.readouterr().out.split()
+    assert main(["--print-hw", "hdp-edge"]) == 0
+    assert "name: hdp-edge" in capsys.readouterr().out
+    assert main(["--dump-pass-pipeline", "-o", "x.hdp", "--rho-b", "1e-3"]) == 0
+    assert "insert-hdp{rule=none}" in capsys.readouterr().out
+
+
+def test_phases_and_timing(
+    model: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "phases"
+    arguments = [str(model[0]), "--weights", str(model[1]), "-o", str(tmp_path / "x.py")]
+    arguments += ["--dump-phases-to", str(folder), "--timing", "--execute-each"]
+    assert main([*arguments, "--print-ir-after", "raise-einsum"]) == 0
+    names = [p.name for p in sorted(folder.iterdir())]
+    assert names[:3] == ["00-captured.mlir", "01-canonicalize.mlir", "02-raise-attention.mlir"]
+    error = capsys.readouterr().err
+    assert "// IR after raise-einsum:" in error
+    assert "ms  raise-einsum" in error
+    assert "raise-einsum: exact" in error
