@@ -122,6 +122,18 @@ def test_feed_forward(seed: int, approximate: str):
     check(lambda x: activate(x) @ w2.T + b2, bound, seed, 3.0)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_feed_forward_whose_linear_part_cancels(sign: float):
+    """gelu(t) + gelu(-t) is |t|: the part of the bound that follows the magnitude is needed."""
+    row = 10 * np.array([1.0, -1.0, 0.0, 0.0]) / np.sqrt(2)
+    weight, last = np.stack([row, -row]), np.array([[sign, sign]])
+    linear = of_linear(bounds.of_layer_norm(np.ones(4), np.zeros(4)), weight, None)
+    bound = of_linear(bounds.of_gelu(linear), last, None)
+    rows = normalised(np.ones(4), np.zeros(4))(np.array([[1.0, -1.0, 0.0, 0.0]]))
+    reached = abs(float((gelu(rows @ weight.T, "none") @ last.T)[0, 0]))
+    assert 19.9 < reached <= bound.largest < 1.1 * reached
+
+
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_the_dip_of_gelu(approximate: str):
     x = np.linspace(-10, 10, 200001)
