@@ -213,6 +213,9 @@ class _Packer:
 
     def _select(self, op: Operation, padded: SSAValue, packed: SSAValue) -> None:
         """`x[:, i]`, a slice of one position that is reshaped to (B, width), is `attn.token`."""
+        if isinstance(op, nn.ReshapeOp) and self.length == 1:
+            self._take(op, packed, 0)
+            return
         if not isinstance(op, nn.SliceOp):
             return
         width = nn.shape_of(padded)[-1]
@@ -220,14 +223,15 @@ class _Packer:
         if nn.shape_of(op.result) != (self.batch, 1, width) or starts[0] != 0 or starts[2] != 0:
             return
         for use in list(op.result.uses):
-            reshape = use.operation
-            if not isinstance(reshape, nn.ReshapeOp):
-                continue
-            if nn.shape_of(reshape.result) != (self.batch, width):
-                continue
-            token = attn.TokenOp(packed, self.packing.result, starts[1])
-            insert_before(reshape, token)
-            replace_value(reshape.result, token.result)
+            if isinstance(use.operation, nn.ReshapeOp):
+                self._take(use.operation, packed, starts[1])
+
+    def _take(self, reshape: nn.ReshapeOp, packed: SSAValue, position: int) -> None:
+        if nn.shape_of(reshape.result) != (self.batch, nn.shape_of(packed)[-1]):
+            return
+        token = attn.TokenOp(packed, self.packing.result, position)
+        insert_before(reshape, token)
+        replace_value(reshape.result, token.result)
 
 
 def _attentions(function: FuncOp) -> list[attn.SdpaOp]:

@@ -52,3 +52,50 @@ func.func @machine() {
   hdp.halt
   func.return
 }
+
+// Every other instruction.
+
+// CHECK-LABEL: func.func @rest
+func.func @rest(%row: index) {
+  // CHECK: %w = hdp.tensor "w" weight dram i16 [384, 384] {point = 15 : i64, names = ["a.b"]}
+  %w = hdp.tensor "w" weight dram i16 [384, 384] {point = 15 : i64, names = ["a.b"]}
+  // CHECK-NEXT: %t = hdp.tile "t" local i16 6144
+  %t = hdp.tile "t" local i16 6144
+  // CHECK-NEXT: hdp.seq %row : index
+  hdp.seq %row : index
+  // CHECK-NEXT: hdp.all
+  hdp.all
+  // CHECK-NEXT: hdp.heads %row, stride = 2, limit = 2 : index
+  hdp.heads %row, stride = 2, limit = 2 : index
+  // CHECK-NEXT: hdp.drain %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2
+  hdp.drain %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2
+  // CHECK-NEXT: hdp.drains %t, %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2, point = 2
+  hdp.drains %t, %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2, point = 2
+  // CHECK-NEXT: hdp.scores %t, %t, %t, %t, %row : index
+  hdp.scores %t, %t, %t, %t, %row : index
+  // CHECK-NEXT: hdp.frac %t, %t, %t, %t, %t, %t, %t, %row, %row : index, index
+  hdp.frac %t, %t, %t, %t, %t, %t, %t, %row, %row : index, index
+  // CHECK-NEXT: hdp.pv %t, %t, %t, %t, %row, %row, first = 1, sparse = 1 : index, index
+  hdp.pv %t, %t, %t, %t, %row, %row, first = 1, sparse = 1 : index, index
+  // CHECK-NEXT: hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
+  hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
+  // CHECK-NEXT: hdp.hpack %w, %w, %w, batch = 2, length = 2, has_mask = 1
+  hdp.hpack %w, %w, %w, batch = 2, length = 2, has_mask = 1
+  // CHECK-NEXT: hdp.hidx %w, %w, %w
+  hdp.hidx %w, %w, %w
+  // CHECK-NEXT: hdp.hget %w, %row, h = 1, rows = 2, point = 2 : index
+  hdp.hget %w, %row, h = 1, rows = 2, point = 2 : index
+  // CHECK-NEXT: hdp.hgeti %w, %w, %row, h = 1, rows = 2, point = 2 : index
+  hdp.hgeti %w, %w, %row, h = 1, rows = 2, point = 2 : index
+  // CHECK-NEXT: hdp.hadd h = 1, g = 1
+  hdp.hadd h = 1, g = 1
+  // CHECK-NEXT: hdp.hgelu h = 1
+  hdp.hgelu h = 1
+  // CHECK-NEXT: hdp.htanh h = 1
+  hdp.htanh h = 1
+  // CHECK-NEXT: hdp.hrelu h = 1
+  hdp.hrelu h = 1
+  // CHECK-NEXT: hdp.hput %w, %row, h = 1, point = 2 : index
+  hdp.hput %w, %row, h = 1, point = 2 : index
+  func.return
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,11 +32,9 @@ def model(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_numpy_program_from_text(model: tuple[Path, Path], tmp_path: Path):
     output = tmp_path / "linear.py"
     assert main([str(model[0]), "--weights", str(model[1]), "-o", str(output)]) == 0
-    namespace: dict[str, object] = {"__file__": str(output), "__name__": "linear"}
+    namespace: dict[str, Any] = {"__file__": str(output), "__name__": "linear"}
     exec(compile(output.read_text(), str(output), "exec"), namespace)
-    run = namespace["main"]
-    assert callable(run)
-    y = run(np.array([[1.0, 0.0, 2.0, 0.0]], np.float32))["y"]
+    y = namespace["main"](np.array([[1.0, 0.0, 2.0, 0.0]], np.float32))["y"]
     np.testing.assert_allclose(y, [[4.0, 16.0]])
 
 
