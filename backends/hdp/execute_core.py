@@ -456,7 +456,7 @@ def values(
     result = datapath.product(part, state.take(y.reals()), False)
     bound = n * _NARROW[left.dtype] * _NARROW[right.dtype]
     _accumulate(state, target, result, bound, first, Contents(result))
-    cycles = nonempty(run.board.cycles["pv"](depth=depth, n=e), depth)
+    cycles = nonempty(run.board.cycles["pv"](depth=depth, m=m, n=e), depth)
     run.pc_macs[run.pc] += macs
     run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
 

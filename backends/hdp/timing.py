@@ -34,6 +34,8 @@ class HardwareModel(Protocol):
     @property
     def pe_columns(self) -> int: ...
     @property
+    def fold_overlap(self) -> bool: ...
+    @property
     def clock_hz(self) -> int: ...
     @property
     def local_buffer_bytes(self) -> int: ...
@@ -76,6 +78,18 @@ def up(x: Any, y: Any) -> Any:
     return -(-x // y)
 
 
+def _one(folds: Any) -> Any:
+    return np.minimum(folds, 1) if isinstance(folds, np.ndarray) else min(folds, 1)
+
+
+def _same(folds: Any) -> Any:
+    return folds
+
+
+def _none(cycles: Any) -> Any:
+    return 0 * cycles
+
+
 def cycle_constants(hardware: HardwareModel) -> dict[str, Any]:
     """The names that `cycles` expressions may use, see `heatc.isa.table.CYCLE_CONSTANTS`."""
     clock = hardware.clock_hz
@@ -83,6 +97,8 @@ def cycle_constants(hardware: HardwareModel) -> dict[str, Any]:
         "up": up,
         "rows": hardware.pe_rows,
         "columns": hardware.pe_columns,
+        "fills": _one if hardware.fold_overlap else _same,
+        "leaves": _same if hardware.fold_overlap else _none,
         "se_lanes": hardware.se_lanes,
         "adder_lanes": hardware.adder_lanes,
         "softmax_lanes": hardware.softmax_lanes,

@@ -46,6 +46,8 @@ class Hardware:
     cores: int
     pe_rows: int
     pe_columns: int
+    fold_overlap: bool
+    """Whether a fold of the PE array fills while the one before it empties."""
     clock_hz: int
     local_buffer_bytes: int
     """Of each core."""
@@ -96,6 +98,11 @@ class Key:
     low: int
     high: int
 
+    @property
+    def kind(self) -> type[int]:
+        """The attribute's type: `bool` of a switch, else `int`."""
+        return bool if self.units == (units.SWITCH,) else int
+
 
 _KIB, _GIGA, _TERA = 1 << 10, 10**9, 10**12
 
@@ -104,6 +111,7 @@ SCHEMA: tuple[Key, ...] = (
     Key("cores", "cores", (), 1, 1024),
     Key("pe_array.rows", "pe_rows", (), 1, 1024),
     Key("pe_array.columns", "pe_columns", (), 1, 1024),
+    Key("pe_array.fold_overlap", "fold_overlap", (units.SWITCH,), 0, 1),
     Key("buffers.local", "local_buffer_bytes", (units.BYTES,), _KIB, 1 << 30),
     Key("buffers.shared", "shared_buffer_bytes", (units.BYTES,), _KIB, 1 << 36),
     Key(
@@ -208,7 +216,7 @@ def _value(file: _File, key: Key, entry: _Entry, clock: int) -> int:
     if not key.low <= number <= key.high:
         low, high = (_render(key, bound) for bound in (key.low, key.high))
         raise file.error(f"{key.path}: {entry.text!r} is outside {low} to {high}", entry)
-    return int(number)
+    return key.kind(number)
 
 
 def _parse(file: _File, key: Key, entry: _Entry, clock: int) -> Fraction:
@@ -377,7 +385,7 @@ def from_json(value: object, place: str) -> Hardware:
     data = cast(dict[str, Any], value)
     for key in SCHEMA:
         number = data.get(key.attribute)
-        if type(number) is not int or not key.low <= number <= key.high:
+        if type(number) is not key.kind or not key.low <= number <= key.high:
             low, high = _render(key, key.low), _render(key, key.high)
             fail(f"{key.attribute}: expected {low} to {high}, found {number!r}")
     if not isinstance(data.get("name"), str) or not isinstance(data.get("description"), str):
@@ -407,4 +415,6 @@ def render(hardware: Hardware) -> str:
 
 def _render(key: Key, value: int) -> str | int:
     """A value as the file writes it; what may be a time is written in the cycles it became."""
+    if key.kind is bool:
+        return bool(value)
     return key.units[-1].render(value) if key.units else value

@@ -48,6 +48,21 @@ class Unit:
         return f"{_decimal(Fraction(value) / scale)} {name}"
 
 
+@dataclass(frozen=True)
+class Switch(Unit):
+    """What is on or off: 1 or 0, written as YAML's booleans."""
+
+    def parse(self, text: str) -> Fraction:
+        """1 or 0; `ValueError` says what was expected."""
+        if text not in ("true", "false"):
+            raise ValueError("expected true or false")
+        return Fraction(text == "true")
+
+    def render(self, value: int | Fraction) -> str:
+        """The text that `parse` reads back."""
+        return "true" if value else "false"
+
+
 def _decimal(number: Fraction) -> str:
     whole, thousandths = divmod(int(number * 1000), 1000)
     return f"{whole}.{thousandths:03}".rstrip("0").rstrip(".")
@@ -78,3 +93,4 @@ TIME = Unit(
     ),
 )
 CYCLES = Unit("a number of cycles", "50 cycles", (("cycles", Fraction(1)),))
+SWITCH = Switch("a switch", "true", ())

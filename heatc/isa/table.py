@@ -90,6 +90,8 @@ CYCLE_CONSTANTS: Mapping[str, str] = MappingProxyType(
         "up": "up(x, y) = x / y rounded up",
         "rows": "rows of the PE array",
         "columns": "columns of the PE array",
+        "fills": "fills(x) = how often x folds fill the PE array: once if folds overlap, else x times",
+        "leaves": "leaves(x) = x if folds overlap, else 0: results then leave within their fold",
         "se_lanes": "block importances per cycle and sparsity engine",
         "adder_lanes": "scores per cycle and adder",
         "softmax_lanes": "scores per cycle and softmax unit",
@@ -201,7 +203,10 @@ def flag(name: str) -> Field:
     return Field(name, FieldKind.FLAG, 1)
 
 
-_PE_DENSE = "up(m, rows) * up(n, columns) * k + rows + columns - 2"
+_FILL = "fills({folds}) * (rows + columns - 2)"
+_DENSE = "up(m, rows) * up(n, columns)"
+_PE_DENSE = f"{_DENSE} * k + {_FILL.format(folds=_DENSE)}"
+_DRAIN = "leaves(up(m, rows) * n)"
 _HOST = "call + {ops} * elements / host_ops + nbytes / host_width"
 _DMA = "nbytes / width"
 
@@ -420,7 +425,7 @@ _ISA = (
         "Requantise accumulators.",
         "t := sat(RHE((acc + (has_bias ? bias << bias_shift : 0)) * 2^-shift)) in t's dtype",
         "t is a local i8, i16 or i32 tile; bias is an i32 row as wide as acc; with it |acc| < 2^47.",
-        "up(m, rows) * n",
+        _DRAIN,
     ),
     Instruction(
         "drains",
@@ -439,7 +444,7 @@ _ISA = (
         "Requantise accumulators and split.",
         "c := as `drain` into i16; ti := trunc(c * 2^-point) toward zero, tf := c - (ti << point)",
         "ti and tf are different local i16 tiles; point >= 0; bias as in `drain`.",
-        "up(m, rows) * n",
+        _DRAIN,
     ),
     Instruction(
         "scores",
@@ -475,7 +480,7 @@ _ISA = (
         "greatest up(kept blocks of a block row, columns / 2), summed over groups",
         "f1 and f2 are local acc tiles; qi, qf (m, k) and ki, kf (n, k) are i16 or i8; the mask has "
         "these rows and columns; row and col are even.",
-        "2 * folds * k + rows + columns - 2",
+        f"2 * folds * k + {_FILL.format(folds='2 * folds')}",
     ),
     Instruction(
         "pv",
@@ -497,7 +502,7 @@ _ISA = (
         "row (n unless sparse), summed over groups",
         "p (m, r60) and v (n, e) are i16 or i8, acc is a local acc tile of shape (m, e) unless "
         "first; mask is read when sparse, at row_reg and col_reg, both even; |acc| < 2^47.",
-        "depth * up(n, columns) + rows + columns - 2",
+        f"depth * up(n, columns) + {_FILL.format(folds=_DENSE)}",
     ),
     Instruction(
         "mask",

@@ -31,7 +31,7 @@ def message(path: Path | str) -> str:
 
 
 def test_presets_are_frozen():
-    assert preset_names() == ("hdp-edge", "hdp-server")
+    assert preset_names() == ("hdp-edge", "hdp-server", "validation")
     edge, server = load_hardware("hdp-edge"), load_hardware("hdp-server")
     assert (edge.cores, edge.pe_rows, edge.pe_columns, edge.clock_hz) == (8, 16, 16, 500_000_000)
     assert (edge.shared_buffer_bytes, edge.local_buffer_bytes) == (1 << 20, 64 << 10)
@@ -68,6 +68,14 @@ def test_base_gives_what_the_file_leaves_out(tmp_path: Path):
     assert hardware.dram_latency_cycles == 100
     assert "clock" not in hardware.sources
     assert hardware.sources["cores"]
+
+
+def test_switches_are_true_or_false(tmp_path: Path):
+    path = write(tmp_path, "base: hdp-edge\npe_array: {fold_overlap: false}\n")
+    assert load_hardware(path).fold_overlap is False
+    assert load_hardware("hdp-edge").fold_overlap is True
+    path = write(tmp_path, "base: hdp-edge\npe_array: {fold_overlap: 1}\n")
+    assert "pe_array.fold_overlap: expected true or false, found '1'" in message(path)
 
 
 def test_unknown_preset_is_a_usage_error():

@@ -25,6 +25,7 @@ class Tiny:
     cores: int = 4
     pe_rows: int = 4
     pe_columns: int = 4
+    fold_overlap: bool = True
     clock_hz: int = 1_000_000
     local_buffer_bytes: int = 1 << 16
     shared_buffer_bytes: int = 1 << 16
