@@ -32,7 +32,6 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import (
     Attribute,
-    Block,
     Dialect,
     Operation,
     ParametrizedAttribute,
@@ -91,21 +90,6 @@ SPECIAL = {
 
 RESULT_FIELD = {"tensor": "d", "window": "d", "tile": "t", "li": "rd", "addi": "rd", "loop": "r"}
 """The field of an instruction that its op defines."""
-
-TILE_WRITES = {
-    "ld": ("t",),
-    "ldm": ("t",),
-    "mm": ("acc",),
-    "drain": ("t",),
-    "drains": ("ti", "tf"),
-    "scores": ("a", "theta"),
-    "frac": ("f1", "f2"),
-    "pv": ("acc",),
-    "mask": ("m",),
-    "add": ("s",),
-    "softmax": ("p",),
-}
-"""The tiles that instructions write, by field."""
 
 TENSOR_WRITES = {
     "st": ("d",),
@@ -716,11 +700,6 @@ def _immediate_attribute(field: Field, value: object) -> Attribute:
     if field.kind is FieldKind.ENUM:
         return StringAttr(value if isinstance(value, str) else field.choices[cast(int, value)])
     return _integer(int(cast(int, value)))
-
-
-def loop_body(register: Attribute) -> Block:
-    """The empty body of an `hdp.loop`."""
-    return Block(arg_types=[register])
 
 
 assert set(SPACES) == {"dram", "shared", "local"}

@@ -13,7 +13,7 @@ import math
 import mmap
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,19 @@ class WeightStore(Mapping[str, Array]):
         """
         _page_out(self[name])
 
-    def checksum(self, name: str) -> str:
-        """`"crc32:<8 hex digits>"` of the weight's bytes in row-major order."""
-        data = np.ascontiguousarray(self[name])
-        return f"crc32:{zlib.crc32(data.reshape(-1).view(np.uint8).data):08x}"
+    def checksum(self, names: Sequence[str]) -> str:
+        """`"crc32:<8 hex digits>"` of the bytes of some weights, one after the other."""
+        crc = 0
+        for name in names:
+            crc = zlib.crc32(np.ascontiguousarray(self[name]).reshape(-1).view(np.uint8).data, crc)
+        return f"crc32:{crc:08x}"
+
+    def check(self, names: Sequence[str], checksum: str) -> None:
+        """Raise a `HeatcError` if some weights do not have a checksum."""
+        actual = self.checksum(names)
+        if actual != checksum:
+            raise HeatcError(
+                f"weight {', '.join(names)!r} has checksum {actual}, the IR says {checksum}",
+                place=str(self.source) if self.source else "weights",
+                notes=["these are the weights of another model, or the file is damaged"],
+            )

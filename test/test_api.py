@@ -68,7 +68,7 @@ def test_hdp(model: Any, tmp_path: Path):
     from heatc.backends.hdp import open_program, simulate
 
     path = heatc.compile(model, example(), output=tmp_path / "encoder.hdp", hdp_rule="none")
-    y = simulate(open_program(path), {"ids": IDS, "mask": MASK}).outputs["output"]
+    y: Any = simulate(open_program(path), {"ids": IDS, "mask": MASK}).outputs["output"]
     np.testing.assert_allclose(y[:, :4], reference(model)[:, :4], atol=5e-3)
     assert not y[:, 4:].any()
 

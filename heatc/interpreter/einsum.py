@@ -16,8 +16,11 @@ def weight_array(op: WeightOp, weights: WeightStore) -> Array:
     """
     The weight an op names, in its type: a view of the file where no change is asked for.
 
-    Raises `HeatcError` for an unknown name, `InterpretationError` for another shape.
+    Raises `HeatcError` for an unknown name or a wrong checksum, `InterpretationError` for another
+    shape.
     """
+    if op.checksum is not None:
+        weights.check(op.keys, op.checksum.data)
     parts = [weights[name] for name in op.keys]
     array: Array = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=0)
     if op.permutation is not None:
