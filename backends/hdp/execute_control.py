@@ -79,8 +79,7 @@ def heads(run: Execution, rc: int, stride: int, limit: int) -> None:
     state.activate(active if left > 0 else 0)
     state.theta_head[:] = 0
     run.board.kept_at = 0
-    run.heads_kept += state.active
-    run.heads_total += state.active
+    run.pc_heads[run.pc] += state.active
 
 
 @executes("tensor")

@@ -21,7 +21,7 @@ from heatc.backends.hdp.state import (
 )
 from heatc.backends.hdp.timing import nonempty
 from heatc.errors import InfeasibleError
-from heatc.fixed_point import Codes, Reals
+from heatc.fixed_point import Reals
 from heatc.isa import units
 from heatc.isa.table import BLOCK, DTYPES, PRUNED_SCORES, R_LENGTH, Engine
 from heatc.isa.units import Mask
@@ -88,26 +88,17 @@ def _even(name: str, value: int) -> int:
 # --- Accumulators -----------------------------------------------------------------------------
 
 
-def _bounded(values: Reals, peak: float) -> float:
-    """A bound of accumulators that fits 48 bits: measured when `peak`, a cheap one, does not."""
-    if peak < ACC_LIMIT or values.size == 0:
-        return peak
-    actual = max(float(values.max()), -float(values.min()))
-    if actual >= ACC_LIMIT:
-        raise Trap(f"an accumulator reaches {actual:.6g}, beyond 48 bits")
-    return actual
-
-
 def _accumulate(
-    state: MachineState, tile: Tile, result: Reals, bound: float, first: int, extents: Contents
+    run: Execution, tile: Tile, result: Reals, bound: float, first: int, extents: Contents
 ) -> None:
     """acc := (first ? 0 : acc) + result, with the true sizes of `extents`."""
+    state = run.state
     if not first:
         before = _accumulators(state, tile)
         _agree(f"shape of {tile.name}", before.array.shape[1:], result.shape[1:])
         bound += before.peak
-        result = result + state.take(before.reals())
-    bound = _bounded(result, bound)
+        result = run.values.plus(result, state.take(before.reals()))
+    bound = run.values.bounded(result, bound)
     state.put(
         tile,
         Contents(
@@ -155,10 +146,10 @@ def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: i
     columns_of, depth_of = (y.rows_of, y.columns_of) if b_transposed else (y.columns_of, y.rows_of)
     m, n = x.rows, y.rows if b_transposed else y.columns
     _room(target, m, n)
-    result = datapath.product(state.take(x.reals()), state.take(y.reals()), bool(b_transposed))
+    result = run.values.product(state.take(x.reals()), state.take(y.reals()), bool(b_transposed))
     bound = x.columns * _NARROW[left.dtype] * _NARROW[right.dtype]
     extents = Contents(result, rows_of=rows_of, columns_of=columns_of)
-    _accumulate(state, target, result, bound, first, extents)
+    _accumulate(run, target, result, bound, first, extents)
     sizes = (_size(state, m, rows_of), _size(state, n, columns_of))
     k = _size(state, x.columns, x.columns_of if depth_of is None else depth_of)
     cycles = nonempty(run.board.cycles["mm"](m=sizes[0], n=sizes[1], k=k), *sizes, k)
@@ -196,9 +187,8 @@ def _biased(
     expect(other.dtype == "i32", f"{other.name} is {other.dtype}, expected i32")
     row = state.read(other)
     _agree(f"shape of {other.name}", row.array.shape[1:], (1, contents.columns))
-    addend = np.ldexp(state.take(row.reals()), bias_shift)
-    values = values + addend
-    _bounded(values, contents.peak + 2.0 ** (31 + bias_shift))
+    values = run.values.biased(values, state.take(row.reals()), bias_shift)
+    run.values.bounded(values, contents.peak + 2.0 ** (31 + bias_shift))
     return values, contents, (tile, other)
 
 
@@ -222,10 +212,9 @@ def drain(
     target, source = _local(state.tile(t), "i8", "i16", "i32"), state.tile(acc)
     values, contents, reads = _biased(run, source, bias, has_bias, bias_shift)
     _room(target, contents.rows, contents.columns)
-    codes, saturated = datapath.requantise(values, shift, datapath.WIDTHS[target.dtype])
+    codes, saturated = run.values.requantise(values, shift, target.dtype)
     run.saturated(_live_copies(state, codes, saturated))
-    dtype = {"i8": np.int8, "i16": np.int16, "i32": np.int32}[target.dtype]
-    state.put(target, _like(state, codes.astype(dtype, order="K"), contents))
+    state.put(target, _like(state, codes, contents))
     _charge_drain(run, contents, reads, target)
 
 
@@ -255,9 +244,9 @@ def drain_split(
     values, contents, reads = _biased(run, state.tile(acc), bias, has_bias, bias_shift)
     for tile in (whole, rest):
         _room(tile, contents.rows, contents.columns)
-    codes, saturated = datapath.requantise(values, shift, 16)
+    codes, saturated = run.values.requantise(values, shift, "i16")
     run.saturated(_live_copies(state, codes, saturated))
-    integer, fraction = datapath.split(codes.astype(np.int16, order="K"), point)
+    integer, fraction = run.values.split(codes, point)
     state.put(whole, _like(state, integer, contents))
     state.put(rest, _like(state, fraction, contents))
     _charge_drain(run, contents, reads, whole, rest)
@@ -325,13 +314,13 @@ def scores(run: Execution, a: int, q: int, k: int, theta: int, col_reg: int) -> 
     blocks = units.block_count(length, BLOCK[1])
     _room(target, x.rows, length)
     _room(sums, units.block_count(x.rows, BLOCK[0]), blocks)
-    result = datapath.product(state.take(x.reals()), state.take(y.reals()), True)
-    importance = datapath.block_sums(result)
-    _bounded(importance, 4.0 * x.columns * _NARROW[left.dtype] * _NARROW[right.dtype])
+    result = run.values.product(state.take(x.reals()), state.take(y.reals()), True)
+    importance = run.values.block_sums(result)
+    run.values.bounded(importance, 4.0 * x.columns * _NARROW[left.dtype] * _NARROW[right.dtype])
     if target.dtype == "i32":
-        result, saturated = datapath.saturate(result, 32)
-        run.saturated(_live_copies(state, result, saturated))
-        _put_columns(state, target, result.astype(np.int32, order="C"), length, at)
+        codes, saturated = run.values.integer_scores(result)
+        run.saturated(_live_copies(state, codes, saturated))
+        _put_columns(state, target, codes, length, at)
     else:
         _put_columns(state, target, result, length, at)
     _put_columns(state, sums, importance, blocks, at // BLOCK[1])
@@ -395,8 +384,9 @@ def fractions(
     take = state.take
     pairs = ((by_q, q_frac, k_int, 1, 2), (by_k, q_int, k_frac, 0, 3))
     for target, x, y, i, j in pairs:
-        result = datapath.product(take(x.reals()), take(y.reals()), True) * kept
-        peak = _bounded(result, k * _NARROW[tiles[i].dtype] * _NARROW[tiles[j].dtype])
+        result = run.values.product(take(x.reals()), take(y.reals()), True)
+        result = run.values.masked(result, kept)
+        peak = run.values.bounded(result, k * _NARROW[tiles[i].dtype] * _NARROW[tiles[j].dtype])
         state.put(target, Contents(state.spread(result), peak=peak))
     folds = _folds(run, blocks)
     cycles = nonempty(run.board.cycles["frac"](folds=folds, k=k), folds)
@@ -448,14 +438,14 @@ def values(
     if sparse:
         selected = state.tile(mask)
         blocks, kept = _blocks(state, selected, state.registers[row_reg], at, m, n)
-        part = part * kept
+        part = run.values.masked(part, kept)
         keys = datapath.kept_keys(blocks, n)
         depth = _by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows))
         macs = e * _live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
         reads = (*reads, selected)
-    result = datapath.product(part, state.take(y.reals()), False)
+    result = run.values.product(part, state.take(y.reals()), False)
     bound = n * _NARROW[left.dtype] * _NARROW[right.dtype]
-    _accumulate(state, target, result, bound, first, Contents(result))
+    _accumulate(run, target, result, bound, first, Contents(result))
     cycles = nonempty(run.board.cycles["pv"](depth=depth, m=m, n=e), depth)
     run.pc_macs[run.pc] += macs
     run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
@@ -478,13 +468,13 @@ def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float) -> None:
     if at + rows > units.block_count(length, BLOCK[0]):
         raise Trap(f"block rows {at}..{at + rows} are outside of a sequence of {length}")
     _room(target, at + rows, blocks, is_mask=True)
-    codes = state.take(importance.reals()).astype(np.int64)
-    kept = units.block_mask(codes, rho)
+    ranked = state.take(importance.reals())
+    kept, totals = run.values.mask(run.pc, state, ranked, rho, at)
     _put_rows(state, target, kept, at)
-    totals = codes.sum(axis=(1, 2))
     state.theta_head[state.select] += totals
-    run.blocks_total += _sum(state, rows * blocks)
-    run.blocks_kept += _live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
+    run.pc_blocks[run.pc] += _sum(state, rows * blocks)
+    kept_blocks = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
+    run.pc_blocks_kept[run.pc] += _live_sum(state, kept_blocks)
     cycles = run.board.cycles["mask"](blocks=rows * blocks)
     run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
 
@@ -514,13 +504,13 @@ def gate(run: Execution, tau: float) -> None:
     state = run.state
     length = _length(state)
     expect(length < 1 << 26, "r60, the sequence length, is too large")
-    kept = units.head_gate(state.theta_head[: state.active], length, tau)
+    kept = run.values.gate(run.pc, state, tau)
     if state.kept is not None:
         kept = kept & state.kept
     before = state.live_count
     run.board.kept_at = run.board.core(run.pc, Engine.SE, run.board.cycles["gate"](), (), ())
     state.keep(kept)
-    run.heads_kept -= before - state.live_count
+    run.pc_heads_pruned[run.pc] += before - state.live_count
 
 
 # --- Adder and softmax ------------------------------------------------------------------------
@@ -560,16 +550,17 @@ def add(
     selected, row = state.tile(mask), state.registers[row_reg]
     _, kept = _blocks(state, selected, row, at, m, n)
     whole = state.take(integer.reals())
-    rule, mean = PRUNED_SCORES[pruned], None
-    if rule == "mean":
+
+    def mean() -> Reals:
         _, every = _blocks(state, selected, row, 0, m, length)
-        mean = datapath.pruned_mean(whole, every, points.score)
+        return datapath.pruned_mean(whole, every, points.score)
+
     parts = (
         whole[:, :, at : at + n],
         state.take(by_q.reals()),
         state.take(by_k.reals()),
     )
-    merged, saturated = datapath.merge(parts, kept, points, rule, mean)
+    merged, saturated = run.values.merge(parts, kept, points, PRUNED_SCORES[pruned], mean)
     run.saturated(_live_copies(state, merged, saturated))
     _put_columns(state, target, merged, length, at)
     cycles = run.board.cycles["add"](m=m, n=n)
@@ -594,12 +585,7 @@ def softmax(run: Execution, p: int, s: int, multiplier: int, shift: int, point: 
     m, n = contents.rows, contents.columns
     expect(n < 1 << 15, "rows are longer than the unit's 32767")
     _room(target, m, n)
-    codes: Codes = state.take(contents.array).astype(np.int64)
-    if codes.size:
-        scale = units.SoftmaxScale(multiplier, shift)
-        result = units.softmax_unit(codes, point, scale).astype(np.int16)
-    else:
-        result = np.zeros(codes.shape, np.int16)
+    result = run.values.softmax(state.take(contents.array), point, multiplier, shift)
     state.put(target, Contents(state.spread(result)))
     cycles = run.board.cycles["softmax"](m=m, n=n)
     run.board.core(run.pc, Engine.SOFTMAX, cycles, (source,), (target,))

@@ -100,21 +100,31 @@ def _expect_room(tile: Tile, rows: int, columns: int) -> None:
 def _gather(run: Execution, tensor: Tensor, part: Part) -> Contents:
     """The active cores' parts; weights are not copied."""
     cores = 1 if part.same else run.state.active
+    shape = (cores, part.rows, part.columns)
     if part.fits(tensor, cores):
-        array = part.view(tensor, cores)
-        return Contents(array.copy(order="K") if tensor.writable else array)
+        return Contents(run.values.fetched(shape, lambda: _read(tensor, part, cores)))
     rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)
-    array = np.zeros((cores, part.rows, part.columns), NUMPY_DTYPES[tensor.dtype])
+    return Contents(
+        run.values.fetched(shape, lambda: _read_clipped(tensor, part, rows_of, columns_of)),
+        rows_of=rows_of if part.core_rows else None,
+        columns_of=columns_of if part.core_columns else None,
+    )
+
+
+def _read(tensor: Tensor, part: Part, cores: int) -> Array:
+    array = part.view(tensor, cores)
+    return array.copy(order="K") if tensor.writable else array
+
+
+def _read_clipped(tensor: Tensor, part: Part, rows_of: Extent, columns_of: Extent) -> Array:
+    """Each core's part, zero beyond what it really has."""
+    array = np.zeros((rows_of.size, part.rows, part.columns), NUMPY_DTYPES[tensor.dtype])
     for core in np.flatnonzero((rows_of > 0) & (columns_of > 0)):
         row = part.row + int(core) * part.core_rows
         column = part.column + int(core) * part.core_columns
         source = tensor.data[row : row + part.rows, column : column + part.columns]
         array[core, : source.shape[0], : source.shape[1]] = source
-    return Contents(
-        array,
-        rows_of=rows_of if part.core_rows else None,
-        columns_of=columns_of if part.core_columns else None,
-    )
+    return array
 
 
 def _elements(run: Execution, contents: Contents, cores: int) -> int:
@@ -187,10 +197,7 @@ def load_masked(
     array = contents.array
     if array.shape[0] < wanted.shape[0]:
         array = np.broadcast_to(array, (wanted.shape[0], *array.shape[1:]))
-    contents = Contents(
-        np.where(wanted[:, :, None], array, np.zeros((), array.dtype)),
-        columns_of=contents.columns_of,
-    )
+    contents = Contents(run.values.selected(array, wanted), columns_of=contents.columns_of)
     columns = contents.columns if contents.columns_of is None else contents.columns_of
     each = np.broadcast_to(wanted.sum(axis=1) * columns, (max(wanted.shape[0], 1),))
     nbytes = int(state.take(each).sum() if wanted.shape[0] else 0) * DTYPES[tile.dtype]
@@ -235,7 +242,7 @@ def store(
     array = contents.array
     if not shared and state.kept is not None:
         array = _zero_pruned(array, state.kept[:cores])
-    elements = _scatter(tensor, part, array, contents, cores)
+    elements = _scatter(run, tensor, part, array, contents, cores)
     if cores:
         nbytes = elements * DTYPES[tile.dtype]
         run.board.transfer(run.pc, "st", nbytes, tile, _rows(tensor, _clip(part, tensor), cores))
@@ -247,22 +254,34 @@ def _zero_pruned(array: Array, kept: Mask) -> Array:
     return full
 
 
-def _scatter(tensor: Tensor, part: Part, array: Array, contents: Contents, cores: int) -> int:
+def _scatter(
+    run: Execution, tensor: Tensor, part: Part, array: Array, contents: Contents, cores: int
+) -> int:
     """Write the parts of the first `cores` cores; returns how many elements were written."""
     if part.row >= tensor.rows or part.column >= tensor.columns:
         raise Trap(f"the part at ({part.row}, {part.column}) is outside of the tensor")
     if contents.uniform and part.fits(tensor, cores):
-        part.view(tensor, cores)[...] = array[: max(cores, 1)] if array.shape[0] > 1 else array
+        run.values.store(lambda: _write(tensor, part, array, cores))
         return cores * part.rows * part.columns
     rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)
     if contents.rows_of is not None:
         rows_of = np.minimum(rows_of, contents.rows_of[:cores])
     if contents.columns_of is not None:
         columns_of = np.minimum(columns_of, contents.columns_of[:cores])
+    run.values.store(lambda: _write_clipped(tensor, part, array, rows_of, columns_of))
+    return int((rows_of * columns_of).sum())
+
+
+def _write(tensor: Tensor, part: Part, array: Array, cores: int) -> None:
+    part.view(tensor, cores)[...] = array[: max(cores, 1)] if array.shape[0] > 1 else array
+
+
+def _write_clipped(
+    tensor: Tensor, part: Part, array: Array, rows_of: Extent, columns_of: Extent
+) -> None:
     for core in np.flatnonzero((rows_of > 0) & (columns_of > 0)):
         row = part.row + int(core) * part.core_rows
         column = part.column + int(core) * part.core_columns
         m, n = int(rows_of[core]), int(columns_of[core])
         source = array[core if array.shape[0] > 1 else 0]
         tensor.data[row : row + m, column : column + n] = source[:m, :n]
-    return int((rows_of * columns_of).sum())

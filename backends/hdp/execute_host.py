@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -127,7 +128,7 @@ def get(run: Execution, h: int, d: int, row_reg: int, rows: int, point: int) -> 
     row = _first_row(run, row_reg, tensor.rows, f"d{d}")
     codes = tensor.data[row : row + rows]
     _expect_size(*codes.shape)
-    run.state.host[h] = _reals(codes, tensor, point)
+    run.state.host[h] = run.values.host(codes.shape, lambda: _reals(codes, tensor, point))
     nbytes = _bytes(tensor, codes.size)
     run.board.host(run.pc, "hget", codes.size, nbytes, (Rows(tensor, row, codes.shape[0]),))
 
@@ -140,19 +141,26 @@ def get_indexed(
     row = _first_row(run, row_reg, index.data.size, f"d{idx}")
     indices = _indices(run, index, f"d{idx}", row, rows, tensor.rows)
     _expect_size(indices.size, tensor.columns)
-    if tensor.rows:
-        result = _reals(tensor.data[np.maximum(indices, 0)], tensor, point)
-        result[indices < 0] = 0.0
-    else:
-        result = np.zeros((indices.size, tensor.columns))
+    shape = (indices.size, tensor.columns)
+    result = run.values.host(shape, lambda: _rows_at(tensor, indices, point))
     run.state.host[h] = result
     nbytes = _bytes(tensor, result.size) + _bytes(index, indices.size)
     run.board.host(run.pc, "hgeti", result.size, nbytes, (Rows(tensor), Rows(index)))
 
 
-def _unary(run: Execution, mnemonic: str, h: int, result: Reals) -> None:
-    run.state.host[h] = result
-    run.board.host(run.pc, mnemonic, result.size, 0)
+def _rows_at(tensor: Tensor, indices: NDArray[np.int64], point: int) -> Reals:
+    """The rows at `indices`, zeros for -1."""
+    if not tensor.rows:
+        return np.zeros((indices.size, tensor.columns))
+    result = _reals(tensor.data[np.maximum(indices, 0)], tensor, point)
+    result[indices < 0] = 0.0
+    return result
+
+
+def _apply(run: Execution, mnemonic: str, h: int, function: Callable[[Reals], Reals]) -> None:
+    x = run.state.host_register(h)
+    run.state.host[h] = run.values.host(x.shape, lambda: function(x))
+    run.board.host(run.pc, mnemonic, x.size, 0)
 
 
 @executes("hadd")
@@ -160,7 +168,7 @@ def add(run: Execution, h: int, g: int) -> None:
     x, y = run.state.host_register(h), run.state.host_register(g)
     if y.shape not in (x.shape, (1, x.shape[1])):
         raise Trap(f"h{g} is {y.shape}, expected {x.shape} or one row")
-    _unary(run, "hadd", h, x + y)
+    _apply(run, "hadd", h, lambda x: x + y)
 
 
 def _row(run: Execution, index: int, width: int) -> Reals:
@@ -174,35 +182,43 @@ def _row(run: Execution, index: int, width: int) -> Reals:
 def layer_norm(run: Execution, h: int, gamma: int, beta: int, eps: float) -> None:
     x = run.state.host_register(h)
     scale, offset = _row(run, gamma, x.shape[1]), _row(run, beta, x.shape[1])
-    if x.size:
-        x = x - x.mean(axis=1, keepdims=True)
-        variance = (x * x).mean(axis=1, keepdims=True)
-        x /= np.sqrt(variance + eps)
-        x *= scale
-        x += offset
-    run.state.host[h] = x
+    run.state.host[h] = run.values.host(x.shape, lambda: _normalised(x, scale, offset, eps))
     tensors = (run.state.tensor(gamma), run.state.tensor(beta))
     nbytes = sum(tensor.data.nbytes for tensor in tensors)
     run.board.host(run.pc, "hln", x.size, nbytes, [Rows(tensor) for tensor in tensors])
 
 
+def _normalised(x: Reals, scale: Reals, offset: Reals, eps: float) -> Reals:
+    if not x.size:
+        return x
+    x = x - x.mean(axis=1, keepdims=True)
+    variance = (x * x).mean(axis=1, keepdims=True)
+    x /= np.sqrt(variance + eps)
+    x *= scale
+    x += offset
+    return x
+
+
 @executes("hgelu")
 def gelu(run: Execution, h: int) -> None:
+    _apply(run, "hgelu", h, _gelu)
+
+
+def _gelu(x: Reals) -> Reals:
     # Imported here: it takes longer than everything else that the machine imports.
     from scipy.special import erf  # pyright: ignore[reportMissingTypeStubs]
 
-    x = run.state.host_register(h)
-    _unary(run, "hgelu", h, 0.5 * x * (1.0 + erf(x / np.sqrt(2.0))))
+    return 0.5 * x * (1.0 + erf(x / np.sqrt(2.0)))
 
 
 @executes("htanh")
 def tanh(run: Execution, h: int) -> None:
-    _unary(run, "htanh", h, np.tanh(run.state.host_register(h)))
+    _apply(run, "htanh", h, np.tanh)
 
 
 @executes("hrelu")
 def relu(run: Execution, h: int) -> None:
-    _unary(run, "hrelu", h, np.maximum(run.state.host_register(h), 0.0))
+    _apply(run, "hrelu", h, lambda x: np.maximum(x, 0.0))
 
 
 @executes("hput")
@@ -212,13 +228,19 @@ def put(run: Execution, d: int, h: int, row_reg: int, point: int) -> None:
     row = _first_row(run, row_reg, tensor.rows, f"d{d}")
     x = x[: tensor.rows - row]
     target = tensor.data[row : row + x.shape[0]]
-    if not tensor.is_integer:
-        target[...] = x.astype(np.float32)
-    else:
-        expect(not np.isnan(x).any(), f"h{h} holds a NaN, which has no code")
-        width = WIDTHS[tensor.dtype]
-        codes, saturated = fixed_point.encode(x, point, min(width, 53))
-        run.saturated(saturated)
-        target[...] = codes.astype(NUMPY_DTYPES[tensor.dtype])
+    run.values.store(lambda: _write(run, tensor, target, x, point, h))
     rows = Rows(tensor, row, x.shape[0])
     run.board.host(run.pc, "hput", x.size, _bytes(tensor, x.size), (), (rows,))
+
+
+def _write(
+    run: Execution, tensor: Tensor, target: Array, x: Reals, point: int, register: int
+) -> None:
+    """Round to the tensor's codes, or to f32."""
+    if not tensor.is_integer:
+        target[...] = x.astype(np.float32)
+        return
+    expect(not np.isnan(x).any(), f"h{register} holds a NaN, which has no code")
+    codes, saturated = fixed_point.encode(x, point, min(WIDTHS[tensor.dtype], 53))
+    run.saturated(saturated)
+    target[...] = codes.astype(NUMPY_DTYPES[tensor.dtype])

@@ -15,7 +15,8 @@ import numpy as np
 
 from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState
-from heatc.backends.hdp.timing import HardwareModel, Scoreboard
+from heatc.backends.hdp.timing import HardwareModel, Recorder, Scoreboard
+from heatc.backends.hdp.values import Values
 from heatc.isa.table import ISA
 
 Function = Callable[..., "int | None"]
@@ -40,19 +41,30 @@ def executes(mnemonic: str) -> Callable[[F], F]:
 class Execution:
     """What the instructions of a run share; `pc` is the instruction being executed."""
 
-    def __init__(self, hardware: HardwareModel, memory: Memory, program: int):
+    def __init__(
+        self,
+        hardware: HardwareModel,
+        memory: Memory,
+        program: int,
+        values: Values | None = None,
+        recorder: Recorder | None = None,
+    ):
         self.hardware = hardware
+        self.values = values or Values()
         self.memory = memory
         self.shared = Memory(np.zeros(0, np.uint8), hardware.shared_buffer_bytes)
         self.state = MachineState(hardware.cores)
         self.board = Scoreboard(hardware, self.state, memory.size, program)
+        self.board.recorder = recorder
         self.pc = 0
         self.loops: list[tuple[int, int, int]] = []
         self.counts = [0] * program
         self.saturations: dict[int, int] = {}
         self.pc_macs = [0] * program
-        self.blocks_kept = self.blocks_total = 0
-        self.heads_kept = self.heads_total = 0
+        self.pc_blocks = [0] * program
+        self.pc_blocks_kept = [0] * program
+        self.pc_heads = [0] * program
+        self.pc_heads_pruned = [0] * program
 
     def saturated(self, count: int) -> None:
         """Count saturations at the current instruction."""

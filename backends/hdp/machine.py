@@ -22,7 +22,8 @@ from heatc.backends.hdp import execute_host as _host
 from heatc.backends.hdp.execution import EXECUTES, Execution
 from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState, Trap
-from heatc.backends.hdp.timing import HardwareModel
+from heatc.backends.hdp.timing import HardwareModel, Recorder
+from heatc.backends.hdp.values import Values
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.isa.table import ISA, Engine
 from heatc.isa.words import Inst, encode, to_text
@@ -44,7 +45,7 @@ class RunResult:
 
     `busy` gives the busy cycles of an engine, (cores,) for core engines and (1,) else. Lists with
     `pc` in their name have an entry for each instruction of the program; `pc_cycles` sums over
-    cores. `heads_*` and `blocks_*` count heads that entered a round, and blocks that were ranked.
+    cores and engines, `pc_busy` over the cores of each engine. `heads_*` and `blocks_*` count heads that entered a round, and blocks that were ranked.
     """
 
     cycles: int
@@ -61,9 +62,14 @@ class RunResult:
     saturations: dict[int, int]
     pc_counts: list[int] = field(repr=False)
     pc_cycles: list[int] = field(repr=False)
+    pc_busy: dict[str, list[int]] = field(repr=False)
     pc_bytes_read: list[int] = field(repr=False)
     pc_bytes_written: list[int] = field(repr=False)
     pc_macs: list[int] = field(repr=False)
+    pc_blocks: list[int] = field(repr=False)
+    pc_blocks_kept: list[int] = field(repr=False)
+    pc_heads: list[int] = field(repr=False)
+    pc_heads_pruned: list[int] = field(repr=False)
 
 
 def check_program(program: Sequence[Inst]) -> None:
@@ -122,18 +128,21 @@ class Machine:
         on_retire: OnRetire | None = None,
         *,
         max_steps: int = MAX_STEPS,
+        values: Values | None = None,
+        recorder: Recorder | None = None,
     ) -> RunResult:
         """
         Execute a program until `halt`; DRAM keeps what it wrote.
 
-        `on_retire(pc, instruction, state)` is called after each instruction.
+        `on_retire(pc, instruction, state)` is called after each instruction. `values` is how data
+        is computed: `Shapes` counts the cost alone. `recorder` watches the engines.
 
         Raises:
             HeatcError: an illegal program or a precondition that does not hold, with its pc.
             InfeasibleError: a tile does not fit its buffer, or contents their tile.
         """
         check_program(program)
-        run = Execution(self.hardware, self.memory, len(program))
+        run = Execution(self.hardware, self.memory, len(program), values, recorder)
         try:
             with np.errstate(all="ignore"):
                 steps = self._loop(run, program, on_retire, max_steps)
@@ -183,14 +192,19 @@ def _result(run: Execution, program: Sequence[Inst], steps: int) -> RunResult:
         steps=steps,
         counts=counts,
         macs=sum(run.pc_macs),
-        blocks_kept=run.blocks_kept,
-        blocks_total=run.blocks_total,
-        heads_kept=run.heads_kept,
-        heads_total=run.heads_total,
+        blocks_kept=sum(run.pc_blocks_kept),
+        blocks_total=sum(run.pc_blocks),
+        heads_kept=sum(run.pc_heads) - sum(run.pc_heads_pruned),
+        heads_total=sum(run.pc_heads),
         saturations=dict(run.saturations),
         pc_counts=run.counts,
-        pc_cycles=board.pc_cycles,
+        pc_cycles=[sum(cycles) for cycles in zip(*board.pc_busy.values())],
+        pc_busy={e.value: cycles for e, cycles in board.pc_busy.items()},
         pc_bytes_read=board.pc_read,
         pc_bytes_written=board.pc_written,
         pc_macs=run.pc_macs,
+        pc_blocks=run.pc_blocks,
+        pc_blocks_kept=run.pc_blocks_kept,
+        pc_heads=run.pc_heads,
+        pc_heads_pruned=run.pc_heads_pruned,
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from heatc.backends.hdp.state import Extent, MachineState, Tensor, Tile, Times
 from heatc.isa.table import CORE_ENGINES, CYCLE_CONSTANTS, ISA, Engine
+from heatc.isa.units import Mask
 
 PAGE_BITS = 12
 """Dependencies through memory are kept for pages of 4 KiB."""
@@ -131,6 +132,26 @@ class Hazards:
         return slice(low >> PAGE_BITS, ((low + max(rows * tensor.pitch, 1) - 1) >> PAGE_BITS) + 1)
 
 
+class Recorder(Protocol):
+    """Watches what the engines do, for a trace; times in cycles."""
+
+    def core(self, pc: int, engine: Engine, start: Times, end: Times, live: Mask | None) -> None:
+        """Work of a core engine on the live cores (None: on all)."""
+        ...
+
+    def transfer(self, pc: int, space: str, loads: bool, start: int, end: int, nbytes: int) -> None:
+        """Bytes that the DMA engine moved between a tile and `space`."""
+        ...
+
+    def host(self, pc: int, start: int, end: int) -> None:
+        """Work of the host."""
+        ...
+
+    def written(self, tile: Tile, start: int) -> None:
+        """A tile's contents begin to be written."""
+        ...
+
+
 class Rows:
     """Some rows of a tensor, as an instruction reads or writes them."""
 
@@ -149,6 +170,7 @@ class Scoreboard:
         self.hardware = hardware
         self.state = state
         self.clock = 0
+        self.recorder: Recorder | None = None
         self.kept_at: Times = 0
         self.load_free = self.store_free = 0
         self.free: dict[Engine, Times] = dict.fromkeys(Engine, 0)
@@ -166,7 +188,7 @@ class Scoreboard:
         }
         self.busy_vector = {e: np.zeros(hardware.cores, np.int64) for e in CORE_ENGINES}
         self.busy_all: dict[Engine, int] = dict.fromkeys(Engine, 0)
-        self.pc_cycles = [0] * program
+        self.pc_busy = {e: [0] * program for e in Engine if e is not Engine.CONTROL}
         self.pc_read = [0] * program
         self.pc_written = [0] * program
         self.end = 0
@@ -183,6 +205,8 @@ class Scoreboard:
             start = later(start, self.overwritable(tile))
         end: Times = start + cycles
         live = self.state.live
+        if self.recorder is not None:
+            self._record(pc, engine, start, end, writes)
         if live is not None:
             end = np.where(live, end, 0)
         self._count(pc, engine, cycles)
@@ -193,15 +217,23 @@ class Scoreboard:
             tile.ready = later(tile.ready, end)
         return end
 
+    def _record(
+        self, pc: int, engine: Engine, start: Times, end: Times, writes: Sequence[Tile]
+    ) -> None:
+        recorder = cast(Recorder, self.recorder)
+        recorder.core(pc, engine, start, end, self.state.live)
+        for tile in writes:
+            recorder.written(tile, latest(start))
+
     def _count(self, pc: int, engine: Engine, cycles: Times) -> None:
         live = self.state.live
         if live is None and isinstance(cycles, int):
             self.busy_all[engine] += cycles
-            self.pc_cycles[pc] += cycles * self.state.cores
+            self.pc_busy[engine][pc] += cycles * self.state.cores
             return
         vector = np.where(True if live is None else live, cycles, 0)
         self.busy_vector[engine] += vector
-        self.pc_cycles[pc] += int(vector.sum())
+        self.pc_busy[engine][pc] += int(vector.sum())
 
     def overwritable(self, tile: Tile) -> Times:
         """When nothing reads or writes a tile's bytes any more."""
@@ -239,10 +271,14 @@ class Scoreboard:
         moved = start + cycles
         done = moved + self.latencies[space]
         self.busy_all[Engine.DMA] += cycles
-        self.pc_cycles[pc] += cycles
+        self.pc_busy[Engine.DMA][pc] += cycles
         self.end = max(self.end, done)
         if also is not None:
             also.busy = later(also.busy, moved)
+        if self.recorder is not None:
+            self.recorder.transfer(pc, space, loads, start, moved, nbytes)
+            if loads:
+                self.recorder.written(tile, start)
         if loads:
             self.load_free = moved
             tile.ready = done
@@ -273,8 +309,10 @@ class Scoreboard:
         end = start + cycles
         self.free[Engine.HOST] = end
         self.busy_all[Engine.HOST] += cycles
-        self.pc_cycles[pc] += cycles
+        self.pc_busy[Engine.HOST][pc] += cycles
         self.end = max(self.end, end)
+        if self.recorder is not None:
+            self.recorder.host(pc, start, end)
         for rows in reads:
             self._touch(rows, busy=end)
             self.pc_read[pc] += rows.count * rows.tensor.pitch

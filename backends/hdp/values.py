@@ -1,0 +1,217 @@
+"""
+What instructions do to data: exactly (`Values`), or not at all (`Shapes`).
+
+The functions of the instructions check, charge and count; what they compute goes through the
+object here, so that both modes run the same program, cost the same and differ in values only.
+Arrays are those of `heatc.backends.hdp.datapath`: (P, m, n) of the cores at work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp import datapath
+from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
+from heatc.backends.hdp.state import ACC_LIMIT, MachineState, Trap
+from heatc.fixed_point import Codes, Reals
+from heatc.isa import units
+from heatc.isa.table import BLOCK, R_LENGTH
+from heatc.isa.units import Mask
+
+Extents = tuple[int, ...]
+
+
+class Decisions(Protocol):
+    """Where masks and gates come from when no scores are computed."""
+
+    def mask(self, pc: int, state: MachineState, row: int, rows: int, columns: int) -> Mask:
+        """The kept blocks (active, rows, columns) of block rows from `row` on."""
+        ...
+
+    def gate(self, pc: int, state: MachineState) -> Mask:
+        """The active cores whose head is kept, (active,)."""
+        ...
+
+
+class Values:
+    """Bit-exact arithmetic."""
+
+    def product(self, a: Reals, b: Reals, transposed: bool) -> Reals:
+        """a b or a b^T."""
+        return datapath.product(a, b, transposed)
+
+    def plus(self, a: Reals, b: Reals) -> Reals:
+        """a + b, both accumulators."""
+        return a + b
+
+    def masked(self, array: Reals, kept: Mask) -> Reals:
+        """The array, 0 where not kept."""
+        return array * kept
+
+    def bounded(self, values: Reals, peak: float) -> float:
+        """
+        A bound of accumulators that fits 48 bits: measured when `peak`, a cheap one, does not.
+
+        Raises:
+            Trap: a value needs more bits.
+        """
+        if peak < ACC_LIMIT or values.size == 0:
+            return peak
+        actual = max(float(values.max()), -float(values.min()))
+        if actual >= ACC_LIMIT:
+            raise Trap(f"an accumulator reaches {actual:.6g}, beyond 48 bits")
+        return actual
+
+    def biased(self, values: Reals, row: Reals, shift: int) -> Reals:
+        """values + row * 2**shift."""
+        return values + np.ldexp(row, shift)
+
+    def requantise(self, values: Reals, shift: int, dtype: str) -> tuple[Array, int]:
+        """Codes of an ISA dtype after a rounded shift, and how many saturated."""
+        codes, saturated = datapath.requantise(values, shift, datapath.WIDTHS[dtype])
+        return codes.astype(NUMPY_DTYPES[dtype], order="K"), saturated
+
+    def split(self, codes: Array, point: int) -> tuple[Array, Array]:
+        """Integer and fraction parts of int16 codes."""
+        return datapath.split(cast("NDArray[np.int16]", codes), point)
+
+    def block_sums(self, values: Reals) -> Reals:
+        """Sums of magnitudes over blocks."""
+        return datapath.block_sums(values)
+
+    def integer_scores(self, values: Reals) -> tuple[Array, int]:
+        """Scores in int32, and how many saturated."""
+        result, saturated = datapath.saturate(values, 32)
+        return result.astype(np.int32, order="C"), saturated
+
+    def mask(
+        self, pc: int, state: MachineState, importance: Reals, rho: float, row: int
+    ) -> tuple[Mask, Codes]:
+        """The live cores' kept blocks of block rows from `row` on, and sums of importance."""
+        codes = importance.astype(np.int64)
+        return units.block_mask(codes, rho), codes.sum(axis=(1, 2))
+
+    def gate(self, pc: int, state: MachineState, tau: float) -> Mask:
+        """The active cores whose head is important enough."""
+        theta = state.theta_head[: state.active]
+        return units.head_gate(theta, state.registers[R_LENGTH], tau)
+
+    def merge(
+        self,
+        parts: tuple[Reals, Reals, Reals],
+        kept: Mask,
+        points: datapath.MergePoints,
+        rule: str,
+        mean: Callable[[], Reals],
+    ) -> tuple[Array, int]:
+        """The adder; `mean` gives what pruned scores become under the rule `mean`."""
+        return datapath.merge(parts, kept, points, rule, mean() if rule == "mean" else None)
+
+    def softmax(self, codes: Array, point: int, multiplier: int, shift: int) -> Array:
+        """The softmax unit on int32 codes; int16 probabilities."""
+        if not codes.size:
+            return np.zeros(codes.shape, np.int16)
+        scale = units.SoftmaxScale(multiplier, shift)
+        return units.softmax_unit(codes.astype(np.int64), point, scale).astype(np.int16)
+
+    def fetched(self, shape: Extents, read: Callable[[], Array]) -> Array:
+        """What a load brings, `read()`."""
+        return read()
+
+    def selected(self, array: Array, wanted: Mask) -> Array:
+        """Loaded parts, their rows 0 where not wanted (P, rows)."""
+        return np.where(wanted[:, :, None], array, np.zeros((), array.dtype))
+
+    def store(self, write: Callable[[], None]) -> None:
+        """Write to memory."""
+        write()
+
+    def host(self, shape: Extents, compute: Callable[[], Reals]) -> Reals:
+        """What the host computes, float64 of a shape."""
+        return compute()
+
+
+class Shapes(Values):
+    """
+    No arithmetic: arrays have their shapes and zeros that take no memory; masks are given.
+
+    What depends on values cannot happen: nothing saturates, no accumulator overflows.
+    """
+
+    def __init__(self, decisions: Decisions):
+        self._decisions = decisions
+
+    def product(self, a: Reals, b: Reals, transposed: bool) -> Reals:
+        return blank(max(len(a), len(b)), a.shape[1], b.shape[1 if transposed else 2])
+
+    def plus(self, a: Reals, b: Reals) -> Reals:
+        return a
+
+    def masked(self, array: Reals, kept: Mask) -> Reals:
+        return array
+
+    def bounded(self, values: Reals, peak: float) -> float:
+        return 0.0
+
+    def biased(self, values: Reals, row: Reals, shift: int) -> Reals:
+        return values
+
+    def requantise(self, values: Reals, shift: int, dtype: str) -> tuple[Array, int]:
+        return values, 0
+
+    def split(self, codes: Array, point: int) -> tuple[Array, Array]:
+        return codes, codes
+
+    def block_sums(self, values: Reals) -> Reals:
+        cores, rows, columns = values.shape
+        return blank(cores, -(-rows // BLOCK[0]), -(-columns // BLOCK[1]))
+
+    def integer_scores(self, values: Reals) -> tuple[Array, int]:
+        return values, 0
+
+    def mask(
+        self, pc: int, state: MachineState, importance: Reals, rho: float, row: int
+    ) -> tuple[Mask, Codes]:
+        rows, columns = importance.shape[1:]
+        kept = self._decisions.mask(pc, state, row, rows, columns)
+        return state.take(kept), np.zeros(1, np.int64)
+
+    def gate(self, pc: int, state: MachineState, tau: float) -> Mask:
+        return self._decisions.gate(pc, state)
+
+    def merge(
+        self,
+        parts: tuple[Reals, Reals, Reals],
+        kept: Mask,
+        points: datapath.MergePoints,
+        rule: str,
+        mean: Callable[[], Reals],
+    ) -> tuple[Array, int]:
+        return parts[1], 0
+
+    def softmax(self, codes: Array, point: int, multiplier: int, shift: int) -> Array:
+        return codes
+
+    def fetched(self, shape: Extents, read: Callable[[], Array]) -> Array:
+        return blank(*shape)
+
+    def selected(self, array: Array, wanted: Mask) -> Array:
+        return array
+
+    def store(self, write: Callable[[], None]) -> None:
+        pass
+
+    def host(self, shape: Extents, compute: Callable[[], Reals]) -> Reals:
+        return blank(*shape)
+
+
+_ZERO = np.zeros((), np.float64)
+
+
+def blank(*shape: int) -> Any:
+    """Zeros of a shape that share one element."""
+    return np.broadcast_to(_ZERO, shape)
