@@ -22,7 +22,7 @@ from typing import Any, NoReturn, cast
 import yaml
 
 from heatc.errors import HeatcError, UsageError
-from heatc.hardware import units
+from heatc.hardware import costs, units
 from heatc.hardware.units import Unit
 
 SCHEMA_VERSION = 1
@@ -34,7 +34,7 @@ _DEEPEST = 8
 
 
 @dataclass(frozen=True)
-class Hardware:
+class Hardware(costs.Costs):
     """
     One HDP machine. Units are in the names; a size is in bytes.
 
@@ -127,6 +127,7 @@ SCHEMA: tuple[Key, ...] = (
     Key("sparsity_engine.lanes", "se_lanes", (), 1, 1 << 16),
     Key("adder.lanes", "adder_lanes", (), 1, 1 << 16),
     Key("softmax_unit.lanes", "softmax_lanes", (), 1, 1 << 16),
+    *(Key(*row) for row in costs.ROWS),
     Key("host.operations", "host_ops_per_second", (units.OPERATIONS,), 10**6, 1000 * _TERA),
     Key("host.bandwidth", "host_bytes_per_second", (units.BANDWIDTH,), 10**6, 1000 * _TERA),
     Key("host.call", "host_call_cycles", (units.TIME, units.CYCLES), 0, 10**9),

@@ -81,6 +81,26 @@ FREQUENCY = Unit("a frequency", "500 MHz", _decimals("Hz", "GMk"))
 BANDWIDTH = Unit("a bandwidth", "25.6 GB/s", _decimals("B/s", "TGMk"))
 OPERATIONS = Unit("a rate of operations", "15 Gop/s", _decimals("op/s", "TGMk"))
 BYTES_PER_CYCLE = Unit("bytes a cycle", "128 B/cycle", (("B/cycle", Fraction(1)),))
+
+
+def _small(
+    base: str, per: str, scales: tuple[tuple[str, int], ...]
+) -> tuple[tuple[str, Fraction], ...]:
+    """Scales of a unit with prefixes, each `base` followed by `per`."""
+    return tuple((f"{prefix}{base}{per}", Fraction(scale)) for prefix, scale in scales)
+
+
+_ATTO = tuple((p, 10 ** (18 - 3 * n)) for n, p in enumerate(("", "m", "u", "n", "p", "f", "a")))
+_NANO = tuple((p, 10 ** (9 - 3 * n)) for n, p in enumerate(("", "m", "u", "n")))
+_SQUARES = (("m", 10**12), ("u", 10**6), ("n", 1))
+
+# Base units: attojoule, nanowatt, square nanometre.
+ENERGY = Unit("an energy", "0.25 pJ", _small("J", "", _ATTO))
+ENERGY_PER_BYTE = Unit("an energy a byte", "0.31 pJ/B", _small("J", "/B", _ATTO))
+POWER = Unit("a power", "12 mW", _small("W", "", _NANO))
+POWER_PER_MIB = Unit("a power a MiB", "248 mW/MiB", _small("W", "/MiB", _NANO))
+AREA = Unit("an area", "0.3 mm2", _small("m2", "", _SQUARES))
+AREA_PER_MIB = Unit("an area a MiB", "0.3 mm2/MiB", _small("m2", "/MiB", _SQUARES))
 TIME = Unit(
     "a time",
     "100 ns",

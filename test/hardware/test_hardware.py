@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatc.errors import HeatcError, UsageError
-from heatc.hardware import SCHEMA, from_json, load_hardware, preset_names, render, units
+from heatc.hardware import SCHEMA, costs, from_json, load_hardware, preset_names, render, units
 
 EDGE = render(load_hardware("hdp-edge"))
 
@@ -103,6 +103,13 @@ def test_unknown_preset_is_a_usage_error():
         ("base: hdp-big\n", "'base' is not a preset: 'hdp-big'"),
         ("cores: 8\nclock: 1 GHz\n", "the key 'pe_array.rows' is missing"),
         ("base: hdp-edge\nbuffers: {local: 0.3 KiB}\n", "buffers.local: '0.3 KiB' is not a whole"),
+        (
+            "base: hdp-edge\nenergy:\n  mac_8x8: 3 mJ/B\n",
+            "my.yaml:3: error: energy.mac_8x8: expected an energy such as '0.25 pJ'; the unit 'mJ/B'",
+        ),
+        ("base: hdp-edge\nenergy: {mac_8x9: 1 pJ}\n", "did you mean 'energy.mac_8x8'"),
+        ("base: hdp-edge\nleakage: {pe: 0.5 nW}\n", "leakage.pe: '0.5 nW' is not a whole number"),
+        ("base: hdp-edge\narea: {pe: 300}\n", "area.pe: expected an area such as '0.3 mm2'"),
         ("base: hdp-edge\ncores: [1, 2]\n", "cores: expected one value, found a collection"),
         ("base: hdp-edge\ncores: {value: 1, value: 2}\n", "expected 'value' and 'source' once"),
         ("base: hdp-edge\ncores:\n", "cores: the value is empty"),
@@ -148,7 +155,27 @@ def test_units_round_trip(value: int):
         assert unit.parse(unit.render(value)) == value
 
 
+@given(st.integers(min_value=0, max_value=10**18))
+def test_units_of_costs_round_trip(value: int):
+    for unit in (units.ENERGY, units.ENERGY_PER_BYTE, units.POWER, units.AREA_PER_MIB):
+        assert unit.parse(unit.render(value)) == value
+
+
+def test_costs_of_the_presets_are_consistent():
+    for name in ("hdp-edge", "hdp-server"):
+        hardware = load_hardware(name)
+        energies = [getattr(hardware, f"energy_mac_{width}_aj") for width in costs.MAC_WIDTHS]
+        assert energies == sorted(energies, reverse=True)
+        assert hardware.energy_local_read_aj < hardware.energy_shared_read_aj
+        assert hardware.energy_shared_read_aj < hardware.energy_dram_read_aj
+        assert min(getattr(hardware, row.attribute) for row in costs.ROWS) > 0
+        assert all("14 nm" in hardware.sources[f"area.{name}"] for name in ("pe", "sequencer"))
+
+
 def test_units():
+    assert units.ENERGY.parse("0.25 pJ") == 250_000
+    assert units.POWER.parse("12 mW") == 12_000_000
+    assert units.AREA.parse("0.3 mm2") == 300_000_000_000
     assert units.TIME.parse("100 ns") == Fraction(1, 10**7)
     assert units.BYTES.render(1 << 20) == "1 MiB"
     assert units.BANDWIDTH.render(25_600_000_000) == "25.6 GB/s"

@@ -1,0 +1,121 @@
+"""
+What the actions of a machine cost: energy an action, leakage and area a part.
+
+`ROWS` are the keys of the file's sections `energy`, `leakage` and `area`. Attributes are integers
+of small units, so that a file is read exactly: attojoules, nanowatts, square nanometres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from heatc.hardware import units
+from heatc.hardware.units import Unit
+
+MAC_WIDTHS = ("16x16", "8x16", "8x8", "4x16", "4x8", "4x4")
+"""Operand widths in bits with an energy of their own; a narrow operand takes the next wider row."""
+
+
+class Row(NamedTuple):
+    """A key of the file, in the order of `heatc.hardware.description.Key`."""
+
+    path: str
+    attribute: str
+    units: tuple[Unit, ...]
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Energy, leakage and area rows; units are in the names."""
+
+    energy_mac_16x16_aj: int
+    """Of a multiply-accumulate of these operand widths in bits."""
+    energy_mac_8x16_aj: int
+    energy_mac_8x8_aj: int
+    energy_mac_4x16_aj: int
+    energy_mac_4x8_aj: int
+    energy_mac_4x4_aj: int
+    energy_requantise_aj: int
+    """Of an accumulator that is drained."""
+    energy_block_aj: int
+    """Of a block importance that the sparsity engine ranks."""
+    energy_add_aj: int
+    """Of a score that the adder merges, or adds to a block's importance."""
+    energy_softmax_aj: int
+    """Of a score."""
+    energy_local_read_aj: int
+    """Of a byte, like those of the other memories."""
+    energy_local_write_aj: int
+    energy_shared_read_aj: int
+    energy_shared_write_aj: int
+    energy_dram_read_aj: int
+    energy_dram_write_aj: int
+    energy_dma_aj: int
+    """Of a byte that the DMA engine moves."""
+    energy_host_operation_aj: int
+    energy_host_byte_aj: int
+    energy_instruction_aj: int
+    """Of an instruction that the sequencer issues."""
+    leakage_pe_nw: int
+    """Of each processing element."""
+    leakage_se_lane_nw: int
+    leakage_adder_lane_nw: int
+    leakage_softmax_lane_nw: int
+    leakage_local_buffer_nw: int
+    """Of a MiB."""
+    leakage_shared_buffer_nw: int
+    """Of a MiB."""
+    leakage_sequencer_nw: int
+    """Of sequencer and DMA engine."""
+    area_pe_nm2: int
+    area_se_lane_nm2: int
+    area_adder_lane_nm2: int
+    area_softmax_lane_nm2: int
+    area_local_buffer_nm2: int
+    """Of a MiB."""
+    area_shared_buffer_nm2: int
+    """Of a MiB."""
+    area_sequencer_nm2: int
+
+
+_JOULE, _WATT, _LARGEST_AREA = 10**18, 10**9, 10**15
+_EACH = (
+    *(f"mac_{width}" for width in MAC_WIDTHS),
+    *("requantise", "block", "add", "softmax", "host_operation", "instruction"),
+)
+_BYTES = (
+    *(f"{memory}_{way}" for memory in ("local", "shared", "dram") for way in ("read", "write")),
+    *("dma", "host_byte"),
+)
+ACTIONS: tuple[str, ...] = (*_EACH, *_BYTES)
+"""The rows of `energy`: what an action may be."""
+
+_PARTS = ("pe", "se_lane", "adder_lane", "softmax_lane")
+_BUFFERS = ("local_buffer", "shared_buffer")
+
+
+def _energy(name: str) -> Row:
+    unit = units.ENERGY if name in _EACH else units.ENERGY_PER_BYTE
+    return Row(f"energy.{name}", f"energy_{name}_aj", (unit,), 0, _JOULE)
+
+
+def _leakage(name: str) -> Row:
+    unit = units.POWER_PER_MIB if name in _BUFFERS else units.POWER
+    return Row(f"leakage.{name}", f"leakage_{name}_nw", (unit,), 0, 1000 * _WATT)
+
+
+def _area(name: str) -> Row:
+    unit = units.AREA_PER_MIB if name in _BUFFERS else units.AREA
+    return Row(f"area.{name}", f"area_{name}_nm2", (unit,), 0, _LARGEST_AREA)
+
+
+_PLACES = (*_PARTS, *_BUFFERS, "sequencer")
+
+ROWS: tuple[Row, ...] = (
+    *map(_energy, ACTIONS),
+    *map(_leakage, _PLACES),
+    *map(_area, _PLACES),
+)
