@@ -156,7 +156,10 @@ def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: i
     macs = sizes[0] * sizes[1] * k
     run.pc_macs[run.pc] += _sum_cores(state, macs)
     reads = (left, right) if first else (left, right, target)
-    run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
+    after = 0
+    if left.space == "local":
+        after = _refetched(run, (left,), n, m * x.columns)
+    run.board.core(run.pc, Engine.PE, cycles, reads, (target,), after)
 
 
 def _size(state: MachineState, size: int, extent: Extent | None) -> Times:
@@ -324,9 +327,41 @@ def scores(run: Execution, a: int, q: int, k: int, theta: int, col_reg: int) -> 
     else:
         _put_columns(state, target, result, length, at)
     _put_columns(state, sums, importance, blocks, at // BLOCK[1])
-    cycles = run.board.cycles["scores"](m=x.rows, n=y.rows, k=x.columns)
     run.pc_macs[run.pc] += _sum(state, x.rows * y.rows, x.columns)
-    run.board.core(run.pc, Engine.PE, cycles, (left, right), (target, sums))
+    _charge_scores(run, (left, right), (target, sums), (x.rows, y.rows, x.columns))
+
+
+def _charge_scores(
+    run: Execution, operands: tuple[Tile, Tile], results: tuple[Tile, Tile], size: tuple[int, ...]
+) -> None:
+    """
+    The integer pass: on the PE array, whose accumulators emit the block sums.
+
+    Without `block_importance_in_array` the adder reads the scores again and sums them. Sums of
+    scores in accumulators are those of a dense attention, which nobody wants.
+    """
+    board, hardware = run.board, run.hardware
+    m, n, k = size
+    cycles = board.cycles["scores"](m=m, n=n, k=k)
+    after = _refetched(run, operands[:1], n, m * k)
+    board.core(run.pc, Engine.PE, cycles, operands, results, after)
+    if not hardware.block_importance_in_array and results[0].dtype != "acc":
+        board.core(run.pc, Engine.ADDER, board.cycles["add"](m=m, n=n), results[:1], results[1:])
+
+
+def _refetched(run: Execution, tiles: tuple[Tile, ...], keys: int, elements: int) -> int:
+    """
+    When queries that do not stay local are there for their last fold of `keys` key columns.
+
+    With `local_a_stationary` they stay: 0. Else every fold beyond the first one fetches the
+    `elements` of each tile again, for every live core.
+    """
+    if run.hardware.local_a_stationary:
+        return 0
+    folds = -(-keys // run.hardware.pe_columns) - 1
+    each = elements * sum(DTYPES[tile.dtype] for tile in tiles)
+    nbytes = folds * each * run.state.live_count
+    return run.board.refetch(run.pc, nbytes) if nbytes > 0 else 0
 
 
 def _blocks(
@@ -392,7 +427,22 @@ def fractions(
     cycles = nonempty(run.board.cycles["frac"](folds=folds, k=k), folds)
     scores_kept = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
     run.pc_macs[run.pc] += 2 * k * _live_sum(state, scores_kept)
-    run.board.core(run.pc, Engine.PE, cycles, (*tiles, selected), (by_q, by_k))
+    after = _refetched_folds(run, tiles[:2], folds, m, k)
+    run.board.core(run.pc, Engine.PE, cycles, (*tiles, selected), (by_q, by_k), after)
+
+
+def _refetched_folds(
+    run: Execution, tiles: tuple[Tile, ...], folds: Times, rows: int, depth: int
+) -> int:
+    """As `_refetched`, for masked products: a fold takes the rows of one group of queries."""
+    if run.hardware.local_a_stationary:
+        return 0
+    high = run.hardware.pe_rows
+    groups = -(-rows // high)
+    beyond = max(folds - groups, 0) if isinstance(folds, int) else np.maximum(folds - groups, 0)
+    again = _sum_cores(run.state, beyond)
+    each = min(rows, high) * depth * sum(DTYPES[tile.dtype] for tile in tiles)
+    return run.board.refetch(run.pc, again * each) if again > 0 else 0
 
 
 def _live_sum(state: MachineState, values: NDArray[np.int64]) -> int:
@@ -507,10 +557,12 @@ def gate(run: Execution, tau: float) -> None:
     kept = run.values.gate(run.pc, state, tau)
     if state.kept is not None:
         kept = kept & state.kept
-    before = state.live_count
+    elif state.zeroed is not None:
+        kept = kept & state.zeroed
+    before = state.live_count if state.zeroed is None else int(state.zeroed.sum())
     run.board.kept_at = run.board.core(run.pc, Engine.SE, run.board.cycles["gate"](), (), ())
-    state.keep(kept)
-    run.pc_heads_pruned[run.pc] += before - state.live_count
+    state.keep(kept, leave=run.hardware.early_head_exit)
+    run.pc_heads_pruned[run.pc] += before - int(kept.sum())
 
 
 # --- Adder and softmax ------------------------------------------------------------------------

@@ -199,7 +199,8 @@ def load_masked(
         array = np.broadcast_to(array, (wanted.shape[0], *array.shape[1:]))
     contents = Contents(run.values.selected(array, wanted), columns_of=contents.columns_of)
     columns = contents.columns if contents.columns_of is None else contents.columns_of
-    each = np.broadcast_to(wanted.sum(axis=1) * columns, (max(wanted.shape[0], 1),))
+    fetched = wanted if run.hardware.fetch_upon_mask else np.ones_like(wanted)
+    each = np.broadcast_to(fetched.sum(axis=1) * columns, (max(wanted.shape[0], 1),))
     nbytes = int(state.take(each).sum() if wanted.shape[0] else 0) * DTYPES[tile.dtype]
     state.put(tile, contents)
     if state.live_count:
@@ -240,8 +241,9 @@ def store(
     part = Part(*place, contents.rows, contents.columns, core_rows, core_cols)
     cores = min(1, 1 if shared else state.active) if part.same else state.active
     array = contents.array
-    if not shared and state.kept is not None:
-        array = _zero_pruned(array, state.kept[:cores])
+    kept = state.kept if state.zeroed is None else state.zeroed
+    if not shared and kept is not None:
+        array = _zero_pruned(array, kept[:cores])
     elements = _scatter(run, tensor, part, array, contents, cores)
     if cores:
         nbytes = elements * DTYPES[tile.dtype]

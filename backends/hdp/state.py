@@ -214,7 +214,8 @@ class MachineState:
     Registers, descriptors, tiles, and the activity of the cores.
 
     `active` is a number: the first `active` cores take part. `kept` says which of these have not
-    been pruned, None for all of them. `theta_head` is (cores,).
+    been pruned, None for all of them; `zeroed` the same on a machine whose pruned cores work on
+    (`early_head_exit` off). `theta_head` is (cores,).
     """
 
     def __init__(self, cores: int):
@@ -227,19 +228,27 @@ class MachineState:
         self.theta_head: Codes = np.zeros(cores, np.int64)
         self.active = cores
         self.kept: Mask | None = None
+        self.zeroed: Mask | None = None
         self.live: Mask | None = None
         self.select: slice | NDArray[np.int64] = slice(0, cores)
 
     def activate(self, active: int) -> None:
         """The first `active` cores are active and kept."""
         self.active = active
-        self.kept = None
+        self.kept = self.zeroed = None
         self.select = slice(0, active)
         self.live = None if active == self.cores else np.arange(self.cores) < active
 
-    def keep(self, kept: Mask) -> None:
-        """Keep those of the active cores for which `kept` (active,) holds."""
+    def keep(self, kept: Mask, *, leave: bool = True) -> None:
+        """
+        Keep those of the active cores for which `kept` (active,) holds.
+
+        The others leave, or else (no early exit) work on and only their stores are zeros.
+        """
         if kept.all():
+            return
+        if not leave:
+            self.zeroed = kept
             return
         self.kept = kept
         self.select = np.flatnonzero(kept)

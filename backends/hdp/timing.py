@@ -60,6 +60,16 @@ class HardwareModel(Protocol):
     def host_bytes_per_second(self) -> int: ...
     @property
     def host_call_cycles(self) -> int: ...
+    @property
+    def fetch_upon_mask(self) -> bool: ...
+    @property
+    def early_head_exit(self) -> bool: ...
+    @property
+    def stage_overlap(self) -> bool: ...
+    @property
+    def local_a_stationary(self) -> bool: ...
+    @property
+    def block_importance_in_array(self) -> bool: ...
 
 
 def later(a: Times, b: Times) -> Times:
@@ -174,6 +184,8 @@ class Scoreboard:
         self.kept_at: Times = 0
         self.load_free = self.store_free = 0
         self.free: dict[Engine, Times] = dict.fromkeys(Engine, 0)
+        # Without overlap the engines of a core share one clock.
+        self._clock_of = {e: e if hardware.stage_overlap else Engine.PE for e in CORE_ENGINES}
         self.hazards = {"dram": Hazards(size), "shared": Hazards(hardware.shared_buffer_bytes)}
         self.widths = {
             "dram": hardware.dram_bytes_per_second / hardware.clock_hz,
@@ -195,10 +207,23 @@ class Scoreboard:
         self._retired: dict[tuple[str, int, int], Times] = {}
 
     def core(
-        self, pc: int, engine: Engine, cycles: Times, reads: Sequence[Tile], writes: Sequence[Tile]
+        self,
+        pc: int,
+        engine: Engine,
+        cycles: Times,
+        reads: Sequence[Tile],
+        writes: Sequence[Tile],
+        after: int = 0,
     ) -> Times:
-        """An instruction of a core engine, on the live cores; returns when it ends."""
-        start = later(later(self.clock, self.free[engine]), self.kept_at)
+        """
+        An instruction of a core engine, on the live cores, not before `after`.
+
+        Returns when it ends.
+        """
+        turn = self._clock_of[engine]
+        start = later(later(self.clock, self.free[turn]), self.kept_at)
+        if after:
+            start = later(start, after)
         for tile in reads:
             start = later(start, tile.ready)
         for tile in writes:
@@ -210,7 +235,7 @@ class Scoreboard:
         if live is not None:
             end = np.where(live, end, 0)
         self._count(pc, engine, cycles)
-        self.free[engine] = later(self.free[engine], end)
+        self.free[turn] = later(self.free[turn], end)
         for tile in reads:
             tile.busy = later(tile.busy, end)
         for tile in writes:
@@ -289,6 +314,22 @@ class Scoreboard:
             self._touch(rows, ready=done)
         if space == "dram":
             (self.pc_read if loads else self.pc_written)[pc] += nbytes
+
+    def refetch(self, pc: int, nbytes: int) -> int:
+        """
+        Fetch `nbytes` from DRAM that a core has dropped; returns when they are there.
+
+        They queue with the loads. Only without local A-stationary tiling.
+        """
+        cycles = math.ceil(nbytes / self.widths["dram"])
+        moved = max(self.clock, self.load_free, latest(self.kept_at)) + cycles
+        self.load_free = moved
+        self.busy_all[Engine.DMA] += cycles
+        self.pc_busy[Engine.DMA][pc] += cycles
+        self.pc_read[pc] += nbytes
+        done = moved + self.latencies["dram"]
+        self.end = max(self.end, done)
+        return done
 
     def host(
         self,

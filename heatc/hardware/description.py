@@ -63,6 +63,16 @@ class Hardware(costs.Costs):
     host_ops_per_second: int
     host_bytes_per_second: int
     host_call_cycles: int
+    fetch_upon_mask: bool
+    """`ldm` fetches only the rows that its mask wants."""
+    early_head_exit: bool
+    """A head that the gate prunes executes nothing more."""
+    stage_overlap: bool
+    """The engines of a core work at the same time."""
+    local_a_stationary: bool
+    """The queries stay in the local buffer while keys pass."""
+    block_importance_in_array: bool
+    """The PE array's accumulators emit the block sums."""
     description: str = dataclasses.field(default="", compare=False)
     sources: Mapping[str, str] = dataclasses.field(
         default_factory=dict[str, str], compare=False, hash=False
@@ -131,6 +141,11 @@ SCHEMA: tuple[Key, ...] = (
     Key("host.operations", "host_ops_per_second", (units.OPERATIONS,), 10**6, 1000 * _TERA),
     Key("host.bandwidth", "host_bytes_per_second", (units.BANDWIDTH,), 10**6, 1000 * _TERA),
     Key("host.call", "host_call_cycles", (units.TIME, units.CYCLES), 0, 10**9),
+    Key("mechanisms.fetch_upon_mask", "fetch_upon_mask", (units.SWITCH,), 0, 1),
+    Key("mechanisms.early_head_exit", "early_head_exit", (units.SWITCH,), 0, 1),
+    Key("mechanisms.stage_overlap", "stage_overlap", (units.SWITCH,), 0, 1),
+    Key("mechanisms.local_a_stationary", "local_a_stationary", (units.SWITCH,), 0, 1),
+    Key("mechanisms.block_importance_in_array", "block_importance_in_array", (units.SWITCH,), 0, 1),
 )
 
 _TEXTS = ("name", "description", "schema", "base")

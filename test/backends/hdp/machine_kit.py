@@ -38,6 +38,11 @@ class Tiny:
     host_ops_per_second: int = 2_000_000
     host_bytes_per_second: int = 4_000_000
     host_call_cycles: int = 5
+    fetch_upon_mask: bool = True
+    early_head_exit: bool = True
+    stage_overlap: bool = True
+    local_a_stationary: bool = True
+    block_importance_in_array: bool = True
 
 
 def codes(shape: tuple[int, ...], seed: int, dtype: str = "i16", bound: int = 0) -> Array:
