@@ -7,6 +7,7 @@ calls that are exact: operands have at most 16 bits, so 2**23 terms stay below 2
 
 from __future__ import annotations
 
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -45,9 +46,15 @@ def _shared_left(a: Reals, b: Reals, transposed: bool) -> Reals:
     return flat.reshape(a.shape[0], cores, -1).transpose(1, 0, 2)
 
 
-def requantise(values: Reals, shift: int, width: int) -> tuple[Reals, int]:
-    """`values * 2**-shift` rounded half to even in `width` bits, and how many saturated."""
-    codes = values * 2.0**-shift
+def requantise(
+    values: Reals, shift: int, width: int, out: Reals | None = None
+) -> tuple[Reals, int]:
+    """
+    `values * 2**-shift` rounded half to even in `width` bits, and how many saturated.
+
+    `out` takes the codes, if given: `values` themselves where nobody needs them any more.
+    """
+    codes = np.multiply(values, 2.0**-shift, out=out)
     np.rint(codes, out=codes)
     return saturate(codes, width)
 
@@ -175,3 +182,36 @@ def pruned_mean(integer: Reals, kept: Mask, point: int) -> Reals:
     count = np.maximum(np.count_nonzero(~kept, axis=-1), 1)
     total = np.where(kept, 0, integer).sum(axis=-1)
     return np.rint(np.ldexp(total / count, point))[..., None]
+
+
+_FURTHEST = (18 << units.EXP_BITS) - 1
+"""A distance whose power is 0, as that of any greater one."""
+
+
+@cache
+def _mantissas() -> NDArray[np.int32]:
+    """The exp unit's power of every fraction."""
+    return units.exp2_unit(np.arange(1 << units.EXP_BITS)).astype(np.int32)
+
+
+def softmax(codes: NDArray[np.int32], point: int, scale: units.SoftmaxScale) -> NDArray[np.int16]:
+    """
+    The softmax unit on (P, m, n) scores.
+
+    Bit for bit `units.softmax_unit`: distances have at most 49 bits and powers times reciprocals
+    at most 33, so that float64 holds them; the exp unit's polynomial is a table.
+    """
+    drop = point + scale.shift - units.EXP_BITS
+    distance = codes.astype(np.float64)
+    np.subtract(distance.max(axis=-1, keepdims=True), distance, out=distance)
+    distance *= scale.multiplier * 2.0**-drop
+    whole = np.minimum(distance, _FURTHEST, out=distance).astype(np.int32)
+    powers = _mantissas().take(whole & ((1 << units.EXP_BITS) - 1))
+    powers >>= whole >> units.EXP_BITS
+    if codes.min() == units.EXCLUDED:
+        powers[codes == units.EXCLUDED] = 0
+    total = powers.sum(axis=-1, keepdims=True, dtype=np.int64)
+    reciprocal, exponent = units.reciprocal_unit(np.maximum(total, 1))
+    lift = exponent + (16 - units.PROBABILITY_POINT)
+    result = np.multiply(powers, np.ldexp(reciprocal.astype(np.float64), -lift), out=distance)
+    return np.rint(result, out=result).astype(np.int16)

@@ -215,7 +215,7 @@ def drain(
     target, source = _local(state.tile(t), "i8", "i16", "i32"), state.tile(acc)
     values, contents, reads = _biased(run, source, bias, has_bias, bias_shift)
     _room(target, contents.rows, contents.columns)
-    codes, saturated = run.values.requantise(values, shift, target.dtype)
+    codes, saturated = run.values.requantise(values, shift, target.dtype, owned=bool(has_bias))
     run.saturated(_live_copies(state, codes, saturated))
     state.put(target, _like(state, codes, contents))
     _charge_drain(run, contents, reads, target)
@@ -247,7 +247,7 @@ def drain_split(
     values, contents, reads = _biased(run, state.tile(acc), bias, has_bias, bias_shift)
     for tile in (whole, rest):
         _room(tile, contents.rows, contents.columns)
-    codes, saturated = run.values.requantise(values, shift, "i16")
+    codes, saturated = run.values.requantise(values, shift, "i16", owned=bool(has_bias))
     run.saturated(_live_copies(state, codes, saturated))
     integer, fraction = run.values.split(codes, point)
     state.put(whole, _like(state, integer, contents))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heatc import fixed_point
+from heatc.backends.hdp import datapath
 from heatc.backends.hdp.datapath import WIDTHS
 from heatc.backends.hdp.execution import Execution, executes
 from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
@@ -104,7 +105,9 @@ def gather_integers(run: Execution, dst: int, src: int, idx: int) -> None:
 def _reals(codes: Array, tensor: Tensor, point: int) -> Reals:
     if not tensor.is_integer:
         return codes.astype(np.float64)
-    return fixed_point.decode(cast("NDArray[np.signedinteger]", codes), point)
+    values = codes.astype(np.float64)
+    values *= 2.0**-point
+    return values
 
 
 def _first_row(run: Execution, row_reg: int, rows: int, what: str) -> int:
@@ -129,6 +132,10 @@ def get(run: Execution, h: int, d: int, row_reg: int, rows: int, point: int) -> 
     codes = tensor.data[row : row + rows]
     _expect_size(*codes.shape)
     run.state.host[h] = run.values.host(codes.shape, lambda: _reals(codes, tensor, point))
+    if tensor.dtype == "i16":
+        run.host_codes[h] = (run.values.fetched(codes.shape, codes.copy), point)
+    else:
+        run.host_codes.pop(h, None)
     nbytes = _bytes(tensor, codes.size)
     run.board.host(run.pc, "hget", codes.size, nbytes, (Rows(tensor, row, codes.shape[0]),))
 
@@ -144,6 +151,7 @@ def get_indexed(
     shape = (indices.size, tensor.columns)
     result = run.values.host(shape, lambda: _rows_at(tensor, indices, point))
     run.state.host[h] = result
+    run.host_codes.pop(h, None)
     nbytes = _bytes(tensor, result.size) + _bytes(index, indices.size)
     run.board.host(run.pc, "hgeti", result.size, nbytes, (Rows(tensor), Rows(index)))
 
@@ -160,6 +168,7 @@ def _rows_at(tensor: Tensor, indices: NDArray[np.int64], point: int) -> Reals:
 def _apply(run: Execution, mnemonic: str, h: int, function: Callable[[Reals], Reals]) -> None:
     x = run.state.host_register(h)
     run.state.host[h] = run.values.host(x.shape, lambda: function(x))
+    run.host_codes.pop(h, None)
     run.board.host(run.pc, mnemonic, x.size, 0)
 
 
@@ -183,6 +192,7 @@ def layer_norm(run: Execution, h: int, gamma: int, beta: int, eps: float) -> Non
     x = run.state.host_register(h)
     scale, offset = _row(run, gamma, x.shape[1]), _row(run, beta, x.shape[1])
     run.state.host[h] = run.values.host(x.shape, lambda: _normalised(x, scale, offset, eps))
+    run.host_codes.pop(h, None)
     tensors = (run.state.tensor(gamma), run.state.tensor(beta))
     nbytes = sum(tensor.data.nbytes for tensor in tensors)
     run.board.host(run.pc, "hln", x.size, nbytes, [Rows(tensor) for tensor in tensors])
@@ -201,7 +211,18 @@ def _normalised(x: Reals, scale: Reals, offset: Reals, eps: float) -> Reals:
 
 @executes("hgelu")
 def gelu(run: Execution, h: int) -> None:
-    _apply(run, "hgelu", h, _gelu)
+    source = run.host_codes.get(h)
+    if source is None:
+        _apply(run, "hgelu", h, _gelu)
+    else:
+        _apply(run, "hgelu", h, lambda _: _gelu_table(source[1]).take(source[0].view(np.uint16)))
+
+
+@lru_cache(maxsize=16)
+def _gelu_table(point: int) -> Reals:
+    """GELU of every int16 code: there are fewer codes than values in most tensors."""
+    values = np.arange(1 << 16).astype(np.uint16).view(np.int16).astype(np.float64)
+    return _gelu(values * 2.0**-point)
 
 
 def _gelu(x: Reals) -> Reals:
@@ -240,7 +261,8 @@ def _write(
     if not tensor.is_integer:
         target[...] = x.astype(np.float32)
         return
-    expect(not np.isnan(x).any(), f"h{register} holds a NaN, which has no code")
-    codes, saturated = fixed_point.encode(x, point, min(WIDTHS[tensor.dtype], 53))
+    codes, saturated = datapath.requantise(x, -point, min(WIDTHS[tensor.dtype], 53))
+    # A NaN passes through rounding and clipping, and makes the sum one.
+    expect(not np.isnan(codes.sum()), f"h{register} holds a NaN, which has no code")
     run.saturated(saturated)
     target[...] = codes.astype(NUMPY_DTYPES[tensor.dtype])

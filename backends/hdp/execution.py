@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from heatc.backends.hdp.memory import Memory
+from heatc.backends.hdp.memory import Array, Memory
 from heatc.backends.hdp.state import MachineState
 from heatc.backends.hdp.timing import HardwareModel, Recorder, Scoreboard
 from heatc.backends.hdp.values import Values
@@ -60,6 +60,8 @@ class Execution:
         self.loops: list[tuple[int, int, int]] = []
         self.counts = [0] * program
         self.saturations: dict[int, int] = {}
+        self.host_codes: dict[int, tuple[Array, int]] = {}
+        """The int16 codes and point that a host register holds unchanged, for tables."""
         self.pc_macs = [0] * program
         self.pc_blocks = [0] * program
         self.pc_blocks_kept = [0] * program

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def check_program(program: Sequence[Inst]) -> None:
     loops: list[int] = []
     for pc, instruction in enumerate(program):
         try:
-            encode(instruction)
+            _expect_encodable(instruction)
         except HeatcError as error:
             raise HeatcError(f"pc {pc}: {error.message}", notes=error.notes) from None
         if instruction.mnemonic == "loop":
@@ -95,6 +96,12 @@ def check_program(program: Sequence[Inst]) -> None:
                 raise _error(pc, instruction, "the loop does not skip to behind this end")
     if loops:
         raise _error(loops[-1], program[loops[-1]], "the loop has no end")
+
+
+@lru_cache(maxsize=1 << 16)
+def _expect_encodable(instruction: Inst) -> None:
+    """Passes for most instructions of a program's second run without a look."""
+    encode(instruction)
 
 
 def _check_loop(program: Sequence[Inst], pc: int) -> None:

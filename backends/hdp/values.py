@@ -45,8 +45,9 @@ class Values:
         return datapath.product(a, b, transposed)
 
     def plus(self, a: Reals, b: Reals) -> Reals:
-        """a + b, both accumulators."""
-        return a + b
+        """a + b, both accumulators; a's place may take the sum."""
+        a += b
+        return a
 
     def masked(self, array: Reals, kept: Mask) -> Reals:
         """The array, 0 where not kept."""
@@ -68,11 +69,18 @@ class Values:
 
     def biased(self, values: Reals, row: Reals, shift: int) -> Reals:
         """values + row * 2**shift."""
-        return values + np.ldexp(row, shift)
+        return values + row * 2.0**shift
 
-    def requantise(self, values: Reals, shift: int, dtype: str) -> tuple[Array, int]:
-        """Codes of an ISA dtype after a rounded shift, and how many saturated."""
-        codes, saturated = datapath.requantise(values, shift, datapath.WIDTHS[dtype])
+    def requantise(
+        self, values: Reals, shift: int, dtype: str, *, owned: bool = False
+    ) -> tuple[Array, int]:
+        """
+        Codes of an ISA dtype after a rounded shift, and how many saturated.
+
+        `owned`: nobody else needs the values, their place may be used.
+        """
+        out = values if owned else None
+        codes, saturated = datapath.requantise(values, shift, datapath.WIDTHS[dtype], out)
         return codes.astype(NUMPY_DTYPES[dtype], order="K"), saturated
 
     def split(self, codes: Array, point: int) -> tuple[Array, Array]:
@@ -116,7 +124,7 @@ class Values:
         if not codes.size:
             return np.zeros(codes.shape, np.int16)
         scale = units.SoftmaxScale(multiplier, shift)
-        return units.softmax_unit(codes.astype(np.int64), point, scale).astype(np.int16)
+        return datapath.softmax(cast("NDArray[np.int32]", codes), point, scale)
 
     def fetched(self, shape: Extents, read: Callable[[], Array]) -> Array:
         """What a load brings, `read()`."""
@@ -160,7 +168,9 @@ class Shapes(Values):
     def biased(self, values: Reals, row: Reals, shift: int) -> Reals:
         return values
 
-    def requantise(self, values: Reals, shift: int, dtype: str) -> tuple[Array, int]:
+    def requantise(
+        self, values: Reals, shift: int, dtype: str, *, owned: bool = False
+    ) -> tuple[Array, int]:
         return values, 0
 
     def split(self, codes: Array, point: int) -> tuple[Array, Array]:

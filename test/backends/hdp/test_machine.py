@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from machine_kit import Kit, Tiny, codes
 
 from heatc import fixed_point
+from heatc.backends.hdp import datapath
 from heatc.backends.hdp.machine import Machine, Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.isa import units
@@ -581,3 +582,44 @@ def test_halt_is_needed():
     machine = Machine(Tiny(), Memory(np.zeros(0, np.uint8), 16))
     with pytest.raises(HeatcError, match="beyond its end"):
         machine.run([])
+
+
+@given(
+    st.integers(0, 1000),
+    st.integers(-10, 20),
+    st.integers(1, 1 << 31),
+    st.floats(1e-3, 8.0),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_fast_softmax_is_the_unit(seed: int, point: int, bound: int, scale: float, excluded: bool):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(-bound, bound, (2, 3, int(rng.integers(1, 9))), np.int64)
+    if excluded:
+        scores[rng.random(scores.shape) < 0.4] = units.EXCLUDED
+    constant = units.SoftmaxScale.of(scale)
+    if not -14 <= point + constant.shift - units.EXP_BITS <= 62:
+        return
+    expected = units.softmax_unit(scores, point, constant)
+    fast = datapath.softmax(scores.astype(np.int32), point, constant)
+    np.testing.assert_array_equal(fast, expected)
+
+
+@pytest.mark.parametrize("point", [3, 9, 14])
+def test_gelu_by_table_is_gelu(point: int):
+    """A register that holds codes takes GELU from a table, one that was changed computes it."""
+    x = codes((40, 8), point, bound=32767)
+    results: list[Any] = []
+    for changed in (False, True):
+        kit = Kit(Tiny())
+        d, zero = kit.put(x, "i16"), kit.put(0 * x, "i16")
+        y = kit.tensor(x.shape, "i16")
+        kit.emit("hget", h=0, d=d, rows=40, point=point)
+        if changed:
+            kit.emit("hget", h=1, d=zero, rows=40, point=point)
+            kit.emit("hadd", h=0, g=1)
+        kit.emit("hgelu", h=0)
+        kit.emit("hput", d=y, h=0, point=point)
+        kit.run()
+        results.append(kit.get(y))
+    np.testing.assert_array_equal(*results)
