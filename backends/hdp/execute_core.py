@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -154,12 +155,44 @@ def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: i
     k = _size(state, x.columns, x.columns_of if depth_of is None else depth_of)
     cycles = nonempty(run.board.cycles["mm"](m=sizes[0], n=sizes[1], k=k), *sizes, k)
     macs = sizes[0] * sizes[1] * k
+    _work_product(run, (left, right), first, (*sizes, k))
     run.pc_macs[run.pc] += _sum_cores(state, macs)
     reads = (left, right) if first else (left, right, target)
     after = 0
     if left.space == "local":
         after = _refetched(run, (left,), n, m * x.columns)
     run.board.core(run.pc, Engine.PE, cycles, reads, (target,), after)
+
+
+def _work_product(run: Execution, tiles: tuple[Tile, Tile], first: int, sizes: Sequence[Times]):
+    left, right = tiles
+    a, b = DTYPES[left.dtype], DTYPES[right.dtype]
+    locals_ = (int(left.space == "local"), int(right.space == "local"))
+    for cores, once, m, n, k in _by_size(run.state, *sizes):
+        run.work(
+            cores=cores,
+            once=once,
+            m=m,
+            n=n,
+            k=k,
+            first=first,
+            bits_a=8 * a,
+            bits_b=8 * b,
+            size_a=a,
+            size_b=b,
+            a_local=locals_[0],
+            b_local=locals_[1],
+        )
+
+
+def _by_size(state: MachineState, *sizes: Times) -> Iterator[tuple[int, ...]]:
+    """The live cores by the sizes of their parts: how many, 1 for the first of them, the sizes."""
+    if all(isinstance(size, int) for size in sizes):
+        yield (state.live_count, min(1, state.live_count), *cast("tuple[int, ...]", sizes))
+        return
+    columns = [np.broadcast_to(size, state.cores)[state.select].tolist() for size in sizes]
+    for i, part in enumerate(zip(*columns)):
+        yield (1, int(i == 0), *part)
 
 
 def _size(state: MachineState, size: int, extent: Extent | None) -> Times:
@@ -198,6 +231,9 @@ def _biased(
 def _charge_drain(run: Execution, contents: Contents, reads: tuple[Tile, ...], *writes: Tile):
     m = _size(run.state, contents.rows, contents.rows_of)
     n = _size(run.state, contents.columns, contents.columns_of)
+    size = sum(DTYPES[tile.dtype] for tile in writes)
+    for cores, _, rows, columns in _by_size(run.state, m, n):
+        run.work(cores=cores, m=rows, n=columns, has_bias=len(reads) - 1, size_t=size)
     cycles = nonempty(run.board.cycles["drain"](m=m, n=n), m, n)
     run.board.core(run.pc, Engine.PE, cycles, reads, writes)
 
@@ -326,6 +362,7 @@ def scores(run: Execution, a: int, q: int, k: int, theta: int, col_reg: int) -> 
         _put_columns(state, target, codes, length, at)
     else:
         _put_columns(state, target, result, length, at)
+    _work_scores(run, (left, right, target), x.rows, y.rows, x.columns)
     _put_columns(state, sums, importance, blocks, at // BLOCK[1])
     run.pc_macs[run.pc] += _sum(state, x.rows * y.rows, x.columns)
     _charge_scores(run, (left, right), (target, sums), (x.rows, y.rows, x.columns))
@@ -346,6 +383,7 @@ def _charge_scores(
     after = _refetched(run, operands[:1], n, m * k)
     board.core(run.pc, Engine.PE, cycles, operands, results, after)
     if not hardware.block_importance_in_array and results[0].dtype != "acc":
+        run.works.act(run.pc, "local_read", m * n * DTYPES["i32"] * run.state.live_count)
         board.core(run.pc, Engine.ADDER, board.cycles["add"](m=m, n=n), results[:1], results[1:])
 
 
@@ -361,7 +399,29 @@ def _refetched(run: Execution, tiles: tuple[Tile, ...], keys: int, elements: int
     folds = -(-keys // run.hardware.pe_columns) - 1
     each = elements * sum(DTYPES[tile.dtype] for tile in tiles)
     nbytes = folds * each * run.state.live_count
-    return run.board.refetch(run.pc, nbytes) if nbytes > 0 else 0
+    return _refetch(run, nbytes) if nbytes > 0 else 0
+
+
+def _refetch(run: Execution, nbytes: int) -> int:
+    for action in ("dma", "dram_read", "local_write"):
+        run.works.act(run.pc, action, nbytes)
+    return run.board.refetch(run.pc, nbytes)
+
+
+def _work_scores(run: Execution, tiles: tuple[Tile, Tile, Tile], m: int, n: int, k: int) -> None:
+    a, b, t = (DTYPES[tile.dtype] for tile in tiles)
+    run.work(
+        cores=run.state.live_count,
+        m=m,
+        n=n,
+        k=k,
+        ranked=int(tiles[2].dtype != "acc"),
+        bits_a=8 * a,
+        bits_b=8 * b,
+        size_a=a,
+        size_b=b,
+        size_t=t,
+    )
 
 
 def _blocks(
@@ -426,6 +486,8 @@ def fractions(
     folds = _folds(run, blocks)
     cycles = nonempty(run.board.cycles["frac"](folds=folds, k=k), folds)
     scores_kept = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
+    for _, _, _, i, j in pairs:
+        _work_masked(run, (tiles[i], tiles[j]), (m, n, k), _live_sum(state, scores_kept), folds)
     run.pc_macs[run.pc] += 2 * k * _live_sum(state, scores_kept)
     after = _refetched_folds(run, tiles[:2], folds, m, k)
     run.board.core(run.pc, Engine.PE, cycles, (*tiles, selected), (by_q, by_k), after)
@@ -442,7 +504,26 @@ def _refetched_folds(
     beyond = max(folds - groups, 0) if isinstance(folds, int) else np.maximum(folds - groups, 0)
     again = _sum_cores(run.state, beyond)
     each = min(rows, high) * depth * sum(DTYPES[tile.dtype] for tile in tiles)
-    return run.board.refetch(run.pc, again * each) if again > 0 else 0
+    return _refetch(run, again * each) if again > 0 else 0
+
+
+def _work_masked(
+    run: Execution, tiles: tuple[Tile, Tile], size: tuple[int, int, int], kept: int, folds: Times
+) -> None:
+    a, b = (DTYPES[tile.dtype] for tile in tiles)
+    m, n, k = size
+    run.work(
+        cores=run.state.live_count,
+        m=m,
+        n=n,
+        k=k,
+        kept=kept,
+        folds=_sum_cores(run.state, folds),
+        bits_a=8 * a,
+        bits_b=8 * b,
+        size_a=a,
+        size_b=b,
+    )
 
 
 def _live_sum(state: MachineState, values: NDArray[np.int64]) -> int:
@@ -497,8 +578,37 @@ def values(
     bound = n * _NARROW[left.dtype] * _NARROW[right.dtype]
     _accumulate(run, target, result, bound, first, Contents(result))
     cycles = nonempty(run.board.cycles["pv"](depth=depth, m=m, n=e), depth)
+    _work_values(run, (left, right), (m, e, n), macs // max(e, 1), (first, sparse))
     run.pc_macs[run.pc] += macs
     run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
+
+
+def _work_values(
+    run: Execution,
+    tiles: tuple[Tile, Tile],
+    size: tuple[int, int, int],
+    kept: int,
+    flags: tuple[int, int],
+) -> None:
+    """A block row of the mask streams its own rows of v; without a mask a fold of rows does."""
+    a, b = (DTYPES[tile.dtype] for tile in tiles)
+    (m, n, k), (first, sparse) = size, flags
+    cores = run.state.live_count
+    dense = cores * k * -(-m // run.hardware.pe_rows)
+    run.work(
+        cores=cores,
+        m=m,
+        n=n,
+        k=k,
+        kept=kept,
+        streamed=-(-kept // BLOCK[0]) if sparse else dense,
+        first=first,
+        sparse=sparse,
+        bits_a=8 * a,
+        bits_b=8 * b,
+        size_a=a,
+        size_b=b,
+    )
 
 
 # --- Sparsity engine --------------------------------------------------------------------------
@@ -525,6 +635,7 @@ def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float) -> None:
     run.pc_blocks[run.pc] += _sum(state, rows * blocks)
     kept_blocks = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
     run.pc_blocks_kept[run.pc] += _live_sum(state, kept_blocks)
+    run.work(cores=state.live_count, blocks=rows * blocks)
     cycles = run.board.cycles["mask"](blocks=rows * blocks)
     run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
 
@@ -554,6 +665,7 @@ def gate(run: Execution, tau: float) -> None:
     state = run.state
     length = _length(state)
     expect(length < 1 << 26, "r60, the sequence length, is too large")
+    run.work(cores=state.live_count)
     kept = run.values.gate(run.pc, state, tau)
     if state.kept is not None:
         kept = kept & state.kept
@@ -612,6 +724,9 @@ def add(
         state.take(by_q.reals()),
         state.take(by_k.reals()),
     )
+    marked = int(np.count_nonzero(kept))
+    marked *= state.live_count if kept.shape[0] == 1 and state.cores > 1 else 1
+    run.work(cores=state.live_count, m=m, n=n, kept=marked, size_a=DTYPES[source.dtype])
     merged, saturated = run.values.merge(parts, kept, points, PRUNED_SCORES[pruned], mean)
     run.saturated(_live_copies(state, merged, saturated))
     _put_columns(state, target, merged, length, at)
@@ -637,6 +752,7 @@ def softmax(run: Execution, p: int, s: int, multiplier: int, shift: int, point: 
     m, n = contents.rows, contents.columns
     expect(n < 1 << 15, "rows are longer than the unit's 32767")
     _room(target, m, n)
+    run.work(cores=state.live_count, m=m, n=n)
     result = run.values.softmax(state.take(contents.array), point, multiplier, shift)
     state.put(target, Contents(state.spread(result)))
     cycles = run.board.cycles["softmax"](m=m, n=n)

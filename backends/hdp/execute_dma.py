@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from heatc.backends.hdp.execution import Execution, executes
 from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
-from heatc.backends.hdp.state import Contents, Extent, Tensor, Tile, Trap, expect
+from heatc.backends.hdp.state import Contents, Extent, Tensor, Tile, Trap, content_bytes, expect
 from heatc.backends.hdp.timing import Rows
 from heatc.fixed_point import Codes
 from heatc.isa.table import BLOCK, DTYPES, MASK_AXES
@@ -145,6 +145,14 @@ def _rows(tensor: Tensor, part: Part, cores: int) -> Rows:
     return Rows(tensor, part.row, min(count, tensor.rows - part.row))
 
 
+def _ends(tile: Tile, tensor: Tensor) -> dict[str, int]:
+    """Where a transfer begins and ends, for the energy."""
+    return {
+        "from_dram": int(tensor.space == "dram"),
+        "in_local": int(tile.space == "local"),
+    }
+
+
 @executes("ld")
 def load(
     run: Execution,
@@ -168,6 +176,8 @@ def load(
     nbytes = _elements(run, contents, cores) * DTYPES[tile.dtype]
     state.put(tile, contents)
     if cores:
+        copies = state.live_count if part.same else 1
+        run.work(nbytes=nbytes, copies=copies, **_ends(tile, tensor))
         run.board.transfer(run.pc, "ld", nbytes, _rows(tensor, part, state.active), tile)
 
 
@@ -204,6 +214,8 @@ def load_masked(
     nbytes = int(state.take(each).sum() if wanted.shape[0] else 0) * DTYPES[tile.dtype]
     state.put(tile, contents)
     if state.live_count:
+        mask_bytes = state.live_count * content_bytes(masks.dtype, state.read(masks))
+        run.work(nbytes=nbytes, copies=1, mask_bytes=mask_bytes, **_ends(tile, tensor))
         source = _rows(tensor, part, state.active)
         run.board.transfer(run.pc, "ldm", nbytes, source, tile, masks)
 
@@ -247,6 +259,7 @@ def store(
     elements = _scatter(run, tensor, part, array, contents, cores)
     if cores:
         nbytes = elements * DTYPES[tile.dtype]
+        run.work(nbytes=nbytes, **_ends(tile, tensor))
         run.board.transfer(run.pc, "st", nbytes, tile, _rows(tensor, _clip(part, tensor), cores))
 
 

@@ -17,6 +17,7 @@ from heatc.backends.hdp.memory import Array, Memory
 from heatc.backends.hdp.state import MachineState
 from heatc.backends.hdp.timing import HardwareModel, Recorder, Scoreboard
 from heatc.backends.hdp.values import Values
+from heatc.backends.hdp.work import Work
 from heatc.isa.table import ISA
 
 Function = Callable[..., "int | None"]
@@ -57,6 +58,7 @@ class Execution:
         self.board = Scoreboard(hardware, self.state, memory.size, program)
         self.board.recorder = recorder
         self.pc = 0
+        self.works = Work()
         self.loops: list[tuple[int, int, int]] = []
         self.counts = [0] * program
         self.saturations: dict[int, int] = {}
@@ -67,6 +69,10 @@ class Execution:
         self.pc_blocks_kept = [0] * program
         self.pc_heads = [0] * program
         self.pc_heads_pruned = [0] * program
+
+    def work(self, **variables: int) -> None:
+        """Count a piece of work of the current instruction, see `heatc.isa.actions`."""
+        self.works.add(self.pc, variables)
 
     def saturated(self, count: int) -> None:
         """Count saturations at the current instruction."""

@@ -25,6 +25,7 @@ from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState, Trap
 from heatc.backends.hdp.timing import HardwareModel, Recorder
 from heatc.backends.hdp.values import Values
+from heatc.backends.hdp.work import Work
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.isa.table import ISA, Engine
 from heatc.isa.words import Inst, encode, to_text
@@ -47,6 +48,7 @@ class RunResult:
     `busy` gives the busy cycles of an engine, (cores,) for core engines and (1,) else. Lists with
     `pc` in their name have an entry for each instruction of the program; `pc_cycles` sums over
     cores and engines, `pc_busy` over the cores of each engine. `heads_*` and `blocks_*` count heads that entered a round, and blocks that were ranked.
+    `work` is what `heatc.backends.hdp.energy` charges.
     """
 
     cycles: int
@@ -71,6 +73,7 @@ class RunResult:
     pc_blocks_kept: list[int] = field(repr=False)
     pc_heads: list[int] = field(repr=False)
     pc_heads_pruned: list[int] = field(repr=False)
+    work: Work = field(repr=False)
 
 
 def check_program(program: Sequence[Inst]) -> None:
@@ -187,6 +190,7 @@ class Machine:
 
 def _result(run: Execution, program: Sequence[Inst], steps: int) -> RunResult:
     board = run.board
+    run.works.mnemonics = [instruction.mnemonic for instruction in program]
     counts: dict[str, int] = {}
     for instruction, count in zip(program, run.counts):
         if count:
@@ -214,4 +218,5 @@ def _result(run: Execution, program: Sequence[Inst], steps: int) -> RunResult:
         pc_blocks_kept=run.pc_blocks_kept,
         pc_heads=run.pc_heads,
         pc_heads_pruned=run.pc_heads_pruned,
+        work=run.works,
     )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from heatc.isa.actions import WORK_VARIABLES
 from heatc.isa.table import (
     BLOCK,
     CYCLE_CONSTANTS,
@@ -63,6 +64,17 @@ sequencer a cycle. All are modelled.
 |---|---|
 """
 
+_ENERGY = """\
+## Energy
+
+What an instruction does that costs energy, as counts of actions on all cores together; the
+hardware file says what an action costs (docs/design/energy.md). `mac` is priced by the widths of its
+operands, `frac` does its actions for each of its two products. All are modelled.
+
+| name | meaning |
+|---|---|
+"""
+
 _TITLES = {
     Engine.CONTROL: "Control",
     Engine.DMA: "DMA",
@@ -102,12 +114,15 @@ def _section(entry: Instruction) -> Iterator[str]:
     yield f"* does: {entry.semantics}"
     if entry.precondition:
         yield f"* needs: {entry.precondition}"
-    yield f"* cycles: `{entry.cycles}`\n"
+    yield f"* cycles: `{entry.cycles}`"
+    actions = "; ".join(f"{action} `{count}`" for action, count in entry.energy.items())
+    yield f"* energy: {actions}\n"
 
 
 def render() -> str:
     """The text of docs/isa.md."""
     lines = [_HEAD, _CYCLES + "\n".join(f"| `{k}` | {v} |" for k, v in CYCLE_CONSTANTS.items()), ""]
+    lines += [_ENERGY + "\n".join(f"| `{k}` | {v} |" for k, v in WORK_VARIABLES.items()), ""]
     for engine, title in _TITLES.items():
         lines.append(f"## {title}\n")
         for entry in ISA.values():

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from heatc.isa.actions import ENERGY, Actions
+
 ISA_VERSION = 1
 WORD_BYTES = 16
 WORD_BITS = 8 * WORD_BYTES
@@ -151,6 +153,11 @@ class Instruction:
     def field_index(self, name: str) -> int:
         """The position of a field among the operands."""
         return next(i for i, field in enumerate(self.fields) if field.name == name)
+
+    @property
+    def energy(self) -> Actions:
+        """What it does that costs energy: action to expression, see `heatc.isa.actions`."""
+        return ENERGY[self.mnemonic]
 
     @property
     def bits(self) -> int:
@@ -687,6 +694,7 @@ _ISA = (
 
 def _checked(entries: tuple[Instruction, ...]) -> Mapping[str, Instruction]:
     table = {entry.mnemonic: entry for entry in sorted(entries, key=lambda e: e.opcode)}
+    assert table.keys() == ENERGY.keys()
     assert len(table) == len(entries) == len({entry.opcode for entry in entries})
     for entry in entries:
         assert 0 < entry.opcode < 1 << OPCODE_BITS

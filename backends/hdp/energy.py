@@ -1,0 +1,210 @@
+"""
+Energy and area of a run: action counts times the hardware file's costs, and leakage times time.
+
+All of it is modelled (docs/design/energy.md): the actions come from the executed instructions and
+the run's own masks, their costs from the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp.debug import Locations
+from heatc.backends.hdp.machine import RunResult
+from heatc.backends.hdp.timing import up
+from heatc.hardware import Hardware
+from heatc.hardware.costs import ACTIONS
+from heatc.isa.actions import ENERGY, MAC_ACTION
+
+Joules = NDArray[np.float64]
+
+UNITS: tuple[str, ...] = (
+    "pe",
+    "se",
+    "adder",
+    "softmax",
+    "local",
+    "shared",
+    "dram",
+    "dma",
+    "host",
+    "sequencer",
+)
+"""What energy is told apart by."""
+
+_UNIT_OF = {"requantise": "pe", "block": "se", "add": "adder", "instruction": "sequencer"}
+_INDEX = {action: i for i, action in enumerate(ACTIONS)}
+_WIDTHS = (4, 8, 16)
+_ATTO, _NANO, _MIB = 1e-18, 1e-9, 1 << 20
+_NM2_PER_MM2 = 1e12
+
+
+def unit_of(action: str) -> str:
+    """The unit that an action belongs to."""
+    return _UNIT_OF.get(action) or action.split("_")[0].replace("mac", "pe")
+
+
+@dataclass(frozen=True)
+class EnergyReport:
+    """
+    Where the energy of one or more runs went; all of it is modelled.
+
+    `dynamic_joules` and `leakage_joules` are by unit (`UNITS`), `pc_joules` (dynamic) by
+    instruction of the program, `path_joules` (dynamic) by module path. `delay_product` is the sum
+    over runs of energy times time, in joule seconds. `table` names the hardware file.
+    """
+
+    table: str
+    seconds: float
+    delay_product: float
+    dynamic_joules: Mapping[str, float]
+    leakage_joules: Mapping[str, float]
+    actions: Mapping[str, float] = field(repr=False)
+    pc_joules: Joules = field(repr=False)
+    path_joules: Mapping[str, float] = field(repr=False)
+
+    @property
+    def joules(self) -> float:
+        """Dynamic energy and leakage of all units."""
+        return sum(self.dynamic_joules.values()) + sum(self.leakage_joules.values())
+
+    def unit_joules(self, unit: str) -> float:
+        """Dynamic energy and leakage of a unit."""
+        return self.dynamic_joules.get(unit, 0.0) + self.leakage_joules.get(unit, 0.0)
+
+
+# --- Actions ----------------------------------------------------------------------------------
+
+
+def mac_row(bits_a: int, bits_b: int) -> str:
+    """The row of the file that prices a multiply-accumulate: the next wider one of each operand."""
+    low, high = sorted(min(w for w in _WIDTHS if w >= min(bits, 16)) for bits in (bits_a, bits_b))
+    return f"mac_{low}x{high}"
+
+
+def action_counts(result: RunResult, hardware: Hardware) -> NDArray[np.float64]:
+    """How often each instruction of the program did each action: (pcs, `ACTIONS`)."""
+    work = result.work
+    counts = np.zeros((len(result.pc_counts), len(ACTIONS)))
+    counts[:, _INDEX["instruction"]] = result.pc_counts
+    functions: dict[tuple[str, tuple[str, ...]], _Function] = {}
+    for key, times in work.counts.items():
+        pc = key[0]
+        kind = (work.mnemonics[pc], work.names[pc])
+        function = functions.get(kind)
+        if function is None:
+            function = functions[kind] = _Function(*kind, hardware)
+        for row, count in function.actions(key[1:]):
+            counts[pc, row] += times * count
+    for (pc, action), count in work.extra.items():
+        counts[pc, _INDEX[action]] += count
+    return counts
+
+
+class _Function:
+    """The action expressions of an instruction as one function of its work's variables."""
+
+    def __init__(self, mnemonic: str, names: tuple[str, ...], hardware: Hardware):
+        expressions = {a: e for a, e in ENERGY[mnemonic].items() if a != "instruction"}
+        body = ", ".join(f"({e})" for e in expressions.values())
+        constants = {"up": up, "rows": hardware.pe_rows, "columns": hardware.pe_columns}
+        source = f"lambda {', '.join(names)}: ({body},)"
+        self._counts = cast(Callable[..., tuple[float, ...]], eval(source, constants))
+        self._actions = tuple(expressions)
+        self._widths = tuple(names.index(n) for n in ("bits_a", "bits_b") if n in names)
+
+    def actions(self, values: tuple[int, ...]) -> Iterable[tuple[int, float]]:
+        """Pairs of an action's position in `ACTIONS` and its count."""
+        for action, count in zip(self._actions, self._counts(*values)):
+            if action == MAC_ACTION:
+                action = mac_row(*(values[i] for i in self._widths))
+            yield _INDEX[action], count
+
+
+# --- Costs ------------------------------------------------------------------------------------
+
+
+def _costs(hardware: Hardware) -> NDArray[np.float64]:
+    """Joules of each action."""
+    return np.array([_ATTO * getattr(hardware, f"energy_{action}_aj") for action in ACTIONS])
+
+
+def _places(hardware: Hardware) -> dict[str, tuple[str, float]]:
+    """The row of `leakage` and `area` of each unit, and how many of it (MiB of a buffer)."""
+    cores = hardware.cores
+    return {
+        "pe": ("pe", cores * hardware.pe_rows * hardware.pe_columns),
+        "se": ("se_lane", cores * hardware.se_lanes),
+        "adder": ("adder_lane", cores * hardware.adder_lanes),
+        "softmax": ("softmax_lane", cores * hardware.softmax_lanes),
+        "local": ("local_buffer", cores * hardware.local_buffer_bytes / _MIB),
+        "shared": ("shared_buffer", hardware.shared_buffer_bytes / _MIB),
+        "sequencer": ("sequencer", 1),
+    }
+
+
+def leakage_watts(hardware: Hardware) -> dict[str, float]:
+    """Leakage by unit. DRAM and host have none: standby and an idle host are not modelled."""
+    return {
+        unit: _NANO * getattr(hardware, f"leakage_{row}_nw") * count
+        for unit, (row, count) in _places(hardware).items()
+    }
+
+
+def area_mm2(hardware: Hardware) -> dict[str, float]:
+    """Area by unit, without wires between units, pads, DRAM and host."""
+    return {
+        unit: getattr(hardware, f"area_{row}_nm2") * count / _NM2_PER_MM2
+        for unit, (row, count) in _places(hardware).items()
+    }
+
+
+def energy_report(
+    results: RunResult | Sequence[RunResult], hardware: Hardware, debug: Mapping[str, Any]
+) -> EnergyReport:
+    """
+    The energy of runs of one program; `debug` is its debug.json, `hardware` what it ran on.
+
+    Runs are one after the other: energy and time are sums over them.
+    """
+    runs = [results] if isinstance(results, RunResult) else list(results)
+    costs, watts = _costs(hardware), leakage_watts(hardware)
+    pcs = len(runs[0].pc_counts) if runs else 0
+    counts = np.zeros((pcs, len(ACTIONS)))
+    seconds, product = 0.0, 0.0
+    for run in runs:
+        mine = action_counts(run, hardware)
+        time = run.cycles / hardware.clock_hz
+        product += (float((mine @ costs).sum()) + sum(watts.values()) * time) * time
+        counts, seconds = counts + mine, seconds + time
+    pc_joules = counts @ costs
+    return EnergyReport(
+        table=hardware.name,
+        seconds=seconds,
+        delay_product=product,
+        dynamic_joules=_by_unit(counts.sum(axis=0) * costs),
+        leakage_joules={unit: power * seconds for unit, power in watts.items()},
+        actions=dict(zip(ACTIONS, counts.sum(axis=0).tolist())),
+        pc_joules=pc_joules,
+        path_joules=_by_path(pc_joules, debug),
+    )
+
+
+def _by_unit(joules: Joules) -> dict[str, float]:
+    result = dict.fromkeys(UNITS, 0.0)
+    for action, value in zip(ACTIONS, joules.tolist()):
+        result[unit_of(action)] += value
+    return result
+
+
+def _by_path(pc_joules: Joules, debug: Mapping[str, Any]) -> dict[str, float]:
+    locations, result = Locations(debug), dict[str, float]()
+    for pc, joules in enumerate(pc_joules.tolist()):
+        path = locations.at(pc).path
+        result[path] = result.get(path, 0.0) + joules
+    return result

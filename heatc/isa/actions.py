@@ -1,0 +1,166 @@
+"""
+What each instruction does that costs energy: counts of actions, beside its `cycles`.
+
+An expression is over the shape of the work (`WORK_VARIABLES`) and constants of the PE array, and
+counts an action on all cores together. What an action costs is the hardware file's to say
+(`heatc.hardware.costs`); `mac` is priced by the widths of its operands. Buffers are counted in
+bytes: an output-stationary fold streams `rows` rows of a and `columns` columns of b, so that a is
+read once for each fold of columns and b once for each fold of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+MAC_ACTION = "mac"
+
+ENERGY_CONSTANTS = ("up", "min", "rows", "columns")
+"""Names of an expression that are no variables; the first two as in Python and CYCLE_CONSTANTS."""
+
+WORK_VARIABLES: Mapping[str, str] = MappingProxyType(
+    {
+        "cores": "live cores that do this work",
+        "once": "1 where a broadcast of a shared tile is counted, else 0",
+        "m": "rows of a core's result",
+        "n": "columns of a core's result (`pv`: of the values; `scores`, `frac`, `add`: keys)",
+        "k": "depth of a core's product (`pv`: keys)",
+        "bits_a": "width of the left operands in bits",
+        "bits_b": "width of the right operands in bits",
+        "size_a": "bytes of an element of the left operand, or of the adder's integer scores",
+        "size_b": "bytes of an element of the right operand",
+        "size_t": "bytes of an element of the result, of both results of `drains`",
+        "a_local": "1 if the left operand lies in the local buffer, 0 if in the shared one",
+        "b_local": "the same of the right operand",
+        "first": "1 if the accumulators start from 0",
+        "has_bias": "1 if a bias is added",
+        "sparse": "1 if only kept blocks are computed",
+        "ranked": "1 if blocks are ranked, 0 if the scores are accumulators, as in dense attention",
+        "kept": "kept scores of all cores",
+        "folds": "masked folds of all cores, of one of the two products",
+        "streamed": "rows of v that are read, of all cores",
+        "blocks": "block importances of a core",
+        "nbytes": "bytes that are moved, of all cores together",
+        "copies": "local buffers that take what is loaded once",
+        "mask_bytes": "bytes of masks that are read, of all cores",
+        "from_dram": "1 if the tensor lies in DRAM, 0 if in the shared buffer",
+        "in_local": "1 if the tile lies in the local buffer, 0 if in the shared one",
+        "elements": "elements that the host handles",
+        "written": "those of `nbytes` that the host writes",
+    }
+)
+
+Actions = Mapping[str, str]
+"""Action to expression."""
+
+_ACC = 6
+_ISSUE = {"instruction": "1"}
+_MASK_BITS = "cores * up(m, 2) * up({columns}, 2) / 8"
+_STREAM_A = "m * k * up(n, columns) * size_a"
+_STREAM_B = "n * k * up(m, rows) * size_b"
+_SPILL = f"cores * (1 - first) * m * n * {_ACC}"
+"""Accumulators that go on from an earlier instruction come back from their tile."""
+
+
+def _host(operations: int) -> Actions:
+    return {
+        **_ISSUE,
+        "host_operation": f"{operations} * elements",
+        "host_byte": "nbytes",
+        "dram_read": "nbytes - written",
+        "dram_write": "written",
+    }
+
+
+_LOAD = {
+    **_ISSUE,
+    "dma": "nbytes",
+    "dram_read": "from_dram * nbytes",
+    "shared_read": "(1 - from_dram) * nbytes",
+    "local_write": "in_local * copies * nbytes",
+    "shared_write": "(1 - in_local) * nbytes",
+}
+_DRAIN = {
+    **_ISSUE,
+    "requantise": "cores * m * n",
+    "local_read": f"cores * (m * n * {_ACC} + has_bias * n * 4)",
+    "local_write": "cores * m * n * size_t",
+}
+_CONTROL = ("halt", "li", "addi", "loop", "end", "seq", "all", "heads", "tensor", "window", "tile")
+
+ENERGY: Mapping[str, Actions] = MappingProxyType(
+    {
+        **dict.fromkeys(_CONTROL, _ISSUE),
+        "ld": _LOAD,
+        "ldm": {**_LOAD, "local_read": "mask_bytes"},
+        "st": {
+            **_ISSUE,
+            "dma": "nbytes",
+            "local_read": "in_local * nbytes",
+            "shared_read": "(1 - in_local) * nbytes",
+            "dram_write": "from_dram * nbytes",
+            "shared_write": "(1 - from_dram) * nbytes",
+        },
+        "mm": {
+            **_ISSUE,
+            "mac": "cores * m * n * k",
+            "local_read": f"cores * (a_local * {_STREAM_A} + b_local * {_STREAM_B}) + {_SPILL}",
+            "shared_read": f"once * ((1 - a_local) * {_STREAM_A} + (1 - b_local) * {_STREAM_B})",
+            "local_write": f"cores * m * n * {_ACC}",
+        },
+        "drain": _DRAIN,
+        "drains": _DRAIN,
+        "scores": {
+            **_ISSUE,
+            "mac": "cores * m * n * k",
+            "add": "ranked * cores * m * n",
+            "local_read": f"cores * ({_STREAM_A} + {_STREAM_B})",
+            "local_write": f"cores * (m * n * size_t + ranked * up(m, 2) * up(n, 2) * {_ACC})",
+        },
+        "frac": {
+            **_ISSUE,
+            "mac": "kept * k",
+            "local_read": "folds * min(m, rows) * k * size_a + kept / 2 * k * size_b + "
+            + _MASK_BITS.format(columns="n"),
+            "local_write": f"kept * {_ACC}",
+        },
+        "pv": {
+            **_ISSUE,
+            "mac": "kept * n",
+            "local_read": f"kept * up(n, columns) * size_a + streamed * n * size_b + {_SPILL} + "
+            + f"sparse * {_MASK_BITS.format(columns='k')}",
+            "local_write": f"cores * m * n * {_ACC}",
+        },
+        "mask": {
+            **_ISSUE,
+            "block": "cores * blocks",
+            "local_read": f"cores * blocks * {_ACC}",
+            "local_write": "cores * blocks / 8",
+        },
+        "gate": {**_ISSUE, "block": "cores"},
+        "add": {
+            **_ISSUE,
+            "add": "cores * m * n",
+            "local_read": f"cores * m * n * size_a + kept * {2 * _ACC} + "
+            + _MASK_BITS.format(columns="n"),
+            "local_write": "cores * m * n * 4",
+        },
+        "softmax": {
+            **_ISSUE,
+            "softmax": "cores * m * n",
+            "local_read": "cores * m * n * 4",
+            "local_write": "cores * m * n * 2",
+        },
+        "hpack": _host(2),
+        "hidx": _host(1),
+        "hget": _host(1),
+        "hgeti": _host(1),
+        "hadd": _host(1),
+        "hln": _host(8),
+        "hgelu": _host(20),
+        "htanh": _host(20),
+        "hrelu": _host(1),
+        "hput": _host(4),
+    }
+)
+"""The actions of each instruction; `frac` counts each of its two products."""
