@@ -18,7 +18,7 @@ from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.machine import RunResult
 from heatc.backends.hdp.timing import up
 from heatc.hardware import Hardware
-from heatc.hardware.costs import ACTIONS
+from heatc.hardware.costs import ACTIONS, leakage_watts
 from heatc.isa.actions import ENERGY, MAC_ACTION
 
 Joules = NDArray[np.float64]
@@ -40,8 +40,7 @@ UNITS: tuple[str, ...] = (
 _UNIT_OF = {"requantise": "pe", "block": "se", "add": "adder", "instruction": "sequencer"}
 _INDEX = {action: i for i, action in enumerate(ACTIONS)}
 _WIDTHS = (4, 8, 16)
-_ATTO, _NANO, _MIB = 1e-18, 1e-9, 1 << 20
-_NM2_PER_MM2 = 1e12
+_ATTO = 1e-18
 
 
 def unit_of(action: str) -> str:
@@ -132,36 +131,6 @@ class _Function:
 def _costs(hardware: Hardware) -> NDArray[np.float64]:
     """Joules of each action."""
     return np.array([_ATTO * getattr(hardware, f"energy_{action}_aj") for action in ACTIONS])
-
-
-def _places(hardware: Hardware) -> dict[str, tuple[str, float]]:
-    """The row of `leakage` and `area` of each unit, and how many of it (MiB of a buffer)."""
-    cores = hardware.cores
-    return {
-        "pe": ("pe", cores * hardware.pe_rows * hardware.pe_columns),
-        "se": ("se_lane", cores * hardware.se_lanes),
-        "adder": ("adder_lane", cores * hardware.adder_lanes),
-        "softmax": ("softmax_lane", cores * hardware.softmax_lanes),
-        "local": ("local_buffer", cores * hardware.local_buffer_bytes / _MIB),
-        "shared": ("shared_buffer", hardware.shared_buffer_bytes / _MIB),
-        "sequencer": ("sequencer", 1),
-    }
-
-
-def leakage_watts(hardware: Hardware) -> dict[str, float]:
-    """Leakage by unit. DRAM and host have none: standby and an idle host are not modelled."""
-    return {
-        unit: _NANO * getattr(hardware, f"leakage_{row}_nw") * count
-        for unit, (row, count) in _places(hardware).items()
-    }
-
-
-def area_mm2(hardware: Hardware) -> dict[str, float]:
-    """Area by unit, without wires between units, pads, DRAM and host."""
-    return {
-        unit: getattr(hardware, f"area_{row}_nm2") * count / _NM2_PER_MM2
-        for unit, (row, count) in _places(hardware).items()
-    }
 
 
 def energy_report(

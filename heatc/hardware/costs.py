@@ -8,7 +8,7 @@ of small units, so that a file is read exactly: attojoules, nanowatts, square na
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from heatc.hardware import units
 from heatc.hardware.units import Unit
@@ -119,3 +119,59 @@ ROWS: tuple[Row, ...] = (
     *map(_leakage, _PLACES),
     *map(_area, _PLACES),
 )
+
+
+# --- Sums over a machine ----------------------------------------------------------------------
+
+_NANO, _MIB, _NM2_PER_MM2 = 1e-9, 1 << 20, 1e12
+
+
+class Sizes(Protocol):
+    """How many of each part a machine has."""
+
+    @property
+    def cores(self) -> int: ...
+    @property
+    def pe_rows(self) -> int: ...
+    @property
+    def pe_columns(self) -> int: ...
+    @property
+    def se_lanes(self) -> int: ...
+    @property
+    def adder_lanes(self) -> int: ...
+    @property
+    def softmax_lanes(self) -> int: ...
+    @property
+    def local_buffer_bytes(self) -> int: ...
+    @property
+    def shared_buffer_bytes(self) -> int: ...
+
+
+def _places(hardware: Sizes) -> dict[str, tuple[str, float]]:
+    """The row of `leakage` and `area` of each unit, and how many of it (MiB of a buffer)."""
+    cores = hardware.cores
+    return {
+        "pe": ("pe", cores * hardware.pe_rows * hardware.pe_columns),
+        "se": ("se_lane", cores * hardware.se_lanes),
+        "adder": ("adder_lane", cores * hardware.adder_lanes),
+        "softmax": ("softmax_lane", cores * hardware.softmax_lanes),
+        "local": ("local_buffer", cores * hardware.local_buffer_bytes / _MIB),
+        "shared": ("shared_buffer", hardware.shared_buffer_bytes / _MIB),
+        "sequencer": ("sequencer", 1),
+    }
+
+
+def leakage_watts(hardware: Sizes) -> dict[str, float]:
+    """Leakage by unit. DRAM and host have none: standby and an idle host are not modelled."""
+    return {
+        unit: _NANO * getattr(hardware, f"leakage_{row}_nw") * count
+        for unit, (row, count) in _places(hardware).items()
+    }
+
+
+def area_mm2(hardware: Sizes) -> dict[str, float]:
+    """Area by unit, without wires between units, pads, DRAM and host."""
+    return {
+        unit: getattr(hardware, f"area_{row}_nm2") * count / _NM2_PER_MM2
+        for unit, (row, count) in _places(hardware).items()
+    }

@@ -401,7 +401,7 @@ def from_json(value: object, place: str) -> Hardware:
     data = cast(dict[str, Any], value)
     for key in SCHEMA:
         number = data.get(key.attribute)
-        if type(number) is not key.kind or not key.low <= number <= key.high:
+        if type(number) is not key.kind or not key.low <= cast(int, number) <= key.high:
             low, high = _render(key, key.low), _render(key, key.high)
             fail(f"{key.attribute}: expected {low} to {high}, found {number!r}")
     if not isinstance(data.get("name"), str) or not isinstance(data.get("description"), str):
@@ -426,7 +426,15 @@ def render(hardware: Hardware) -> str:
         section, _, leaf = key.path.rpartition(".")
         place = cast(dict[str, Any], tree.setdefault(section, {})) if section else tree
         place[leaf] = value
-    return yaml.safe_dump(tree, sort_keys=False, width=100, allow_unicode=True)
+    text = yaml.safe_dump(tree, sort_keys=False, width=100, allow_unicode=True)
+    return text + _render_area(hardware)
+
+
+def _render_area(hardware: Hardware) -> str:
+    """Comments that say how large the machine is, modelled."""
+    areas = costs.area_mm2(hardware)
+    lines = [f"#   {part}: {area:.4g} mm2" for part, area in areas.items()]
+    return "\n".join([f"# area, modelled: {sum(areas.values()):.4g} mm2", *lines, ""])
 
 
 def _render(key: Key, value: int) -> str | int:

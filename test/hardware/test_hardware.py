@@ -179,3 +179,9 @@ def test_units():
     assert units.TIME.parse("100 ns") == Fraction(1, 10**7)
     assert units.BYTES.render(1 << 20) == "1 MiB"
     assert units.BANDWIDTH.render(25_600_000_000) == "25.6 GB/s"
+
+
+def test_the_echo_says_the_area():
+    text = render(load_hardware("hdp-edge"))
+    assert "# area, modelled: 2.25 mm2" in text
+    assert "#   shared: 0.303 mm2" in text

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from machine_kit import Kit, Tiny, codes
 
 from heatc.backends.hdp import energy
-from heatc.backends.hdp.energy import UNITS, action_counts, area_mm2, energy_report, unit_of
+from heatc.backends.hdp.energy import UNITS, action_counts, energy_report, unit_of
 from heatc.backends.hdp.machine import RunResult
 from heatc.hardware import Hardware, load_hardware
-from heatc.hardware.costs import ACTIONS
+from heatc.hardware.costs import ACTIONS, area_mm2, leakage_watts
 from heatc.isa import units
 from heatc.isa.table import ISA, Engine
 
@@ -163,7 +163,7 @@ def test_nothing_run_costs_its_sequencer_and_leakage():
     report = energy_report(result, hardware, {})
     assert report.joules == pytest.approx(
         hardware.energy_instruction_aj * 1e-18 * result.steps
-        + sum(energy.leakage_watts(hardware).values()) * report.seconds
+        + sum(leakage_watts(hardware).values()) * report.seconds
     )
     assert energy_report([], hardware, {}).joules == 0
 
