@@ -210,8 +210,9 @@ def load_masked(
     contents = Contents(run.values.selected(array, wanted), columns_of=contents.columns_of)
     columns = contents.columns if contents.columns_of is None else contents.columns_of
     fetched = wanted if run.hardware.fetch_upon_mask else np.ones_like(wanted)
-    each = np.broadcast_to(fetched.sum(axis=1) * columns, (max(wanted.shape[0], 1),))
-    nbytes = int(state.take(each).sum() if wanted.shape[0] else 0) * DTYPES[tile.dtype]
+    each = np.asarray(fetched.sum(axis=1) * columns)
+    copies = state.live_count if each.shape[0] == 1 and state.cores > 1 and not part.same else 1
+    nbytes = int(state.take(each).sum() if each.size else 0) * copies * DTYPES[tile.dtype]
     state.put(tile, contents)
     if state.live_count:
         mask_bytes = state.live_count * content_bytes(masks.dtype, state.read(masks))

@@ -114,9 +114,9 @@ class LayerRecorder:
             kept[:rows, :columns] = part[:rows, :columns] != 0
 
     def _take_gate(self, name: str, state: MachineState) -> None:
+        passed = state.kept if state.zeroed is None else state.zeroed
         for core, head in self._heads(name, state):
-            kept = state.kept is None or bool(state.kept[core])
-            self._gates[name][self._sequence, head] = kept
+            self._gates[name][self._sequence, head] = passed is None or bool(passed[core])
 
     @property
     def layers(self) -> Layers:
