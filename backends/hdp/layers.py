@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.backends.hdp.debug import TOKENS, AttentionInfo, TensorInfo, attentions, named_tensors
+from heatc.backends.hdp.masks import LENGTHS, Rounds
 from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState
 from heatc.errors import HeatcError
@@ -33,10 +34,19 @@ class LayerRecorder:
     """
     Collects the layers of one run of `batch` sequences of at most `length` tokens.
 
-    Pass `on_retire` to the machine; `layers` holds the result afterwards.
+    Pass `on_retire` to the machine; `layers` and `decisions` hold the result afterwards. Without
+    `codes` no tensors are copied.
     """
 
-    def __init__(self, debug: Mapping[str, Any], memory: Memory, batch: int, length: int):
+    def __init__(
+        self,
+        debug: Mapping[str, Any],
+        memory: Memory,
+        batch: int,
+        length: int,
+        *,
+        codes: bool = True,
+    ):
         self._memory = memory
         self._batch = batch
         self._tokens = batch * length
@@ -47,16 +57,15 @@ class LayerRecorder:
         self._masks: dict[str, Mask] = {}
         self._gates: dict[str, Mask] = {}
         self._by_pc: dict[int, list[tuple[str, TensorInfo]]] = {}
-        for name, tensor in self._tensors.items():
+        for name, tensor in self._tensors.items() if codes else ():
             for pc in tensor.pcs:
                 self._by_pc.setdefault(pc, []).append((name, tensor))
         self._mask_pcs = {pc: n for n, a in self._attentions.items() for pc in a.mask_pcs}
         self._gate_pcs = {pc: n for n, a in self._attentions.items() for pc in a.gate_pcs}
         for name, attention in self._attentions.items():
             self._begin(name, attention)
-        # The sequence and the heads that the cores work on, as `seq` and `heads` set them.
-        self._sequence = 0
-        self._first_head, self._stride = 0, 1
+        self._rounds = Rounds()
+        self._lengths = np.zeros(batch, np.int64)
 
     def _begin(self, name: str, attention: AttentionInfo) -> None:
         shape = (self._batch, attention.heads, self._blocks, self._blocks)
@@ -69,11 +78,10 @@ class LayerRecorder:
 
     def on_retire(self, pc: int, inst: Inst, state: MachineState) -> None:
         """Takes what the instruction at `pc` has completed."""
-        if inst.mnemonic == "seq":
-            self._sequence = state.registers[int(inst["rb"])]
-        elif inst.mnemonic == "heads":
-            self._first_head = state.registers[int(inst["rc"])]
-            self._stride = int(inst["stride"])
+        if inst.mnemonic in ("seq", "heads"):
+            self._rounds.on_retire(inst, state)
+        elif inst.mnemonic == "hpack":
+            self._lengths[:] = [length for _, length in state.sequences][: self._batch]
         elif pc in self._mask_pcs:
             self._take_mask(self._mask_pcs[pc], int(inst["m"]), state)
         elif pc in self._gate_pcs:
@@ -97,10 +105,11 @@ class LayerRecorder:
 
     def _heads(self, name: str, state: MachineState) -> list[tuple[int, int]]:
         """Each active core with its head."""
-        if not 0 <= self._sequence < self._batch:
-            raise _misfit(f"attention {name!r}: sequence {self._sequence} of {self._batch}")
+        rounds = self._rounds
+        if not 0 <= rounds.sequence < self._batch:
+            raise _misfit(f"attention {name!r}: sequence {rounds.sequence} of {self._batch}")
         heads = self._attentions[name].heads
-        pairs = ((c, self._first_head + c * self._stride) for c in range(state.active))
+        pairs = ((c, rounds.first_head + c * rounds.stride) for c in range(state.active))
         return [(core, head) for core, head in pairs if 0 <= head < heads]
 
     def _take_mask(self, name: str, tile: int, state: MachineState) -> None:
@@ -109,14 +118,15 @@ class LayerRecorder:
         columns = min(array.shape[2], self._blocks)
         for core, head in self._heads(name, state):
             part = array[core if array.shape[0] > 1 else 0]
-            kept = self._masks[name][self._sequence, head]
+            kept = self._masks[name][self._rounds.sequence, head]
             kept[:] = False
             kept[:rows, :columns] = part[:rows, :columns] != 0
 
     def _take_gate(self, name: str, state: MachineState) -> None:
         passed = state.kept if state.zeroed is None else state.zeroed
         for core, head in self._heads(name, state):
-            self._gates[name][self._sequence, head] = passed is None or bool(passed[core])
+            kept = passed is None or bool(passed[core])
+            self._gates[name][self._rounds.sequence, head] = kept
 
     @property
     def layers(self) -> Layers:
@@ -131,9 +141,16 @@ class LayerRecorder:
             point = self._tensors[name].point
             if point is not None:
                 layers[f"point/{name}"] = np.array(point, np.int64)
-        layers |= {f"mask/{name}": mask for name, mask in self._masks.items()}
-        layers |= {f"gate/{name}": gate for name, gate in self._gates.items()}
-        return layers
+        return layers | self._decisions()
+
+    @property
+    def decisions(self) -> Layers:
+        """What a run without values needs, see `heatc.backends.hdp.masks`."""
+        return {LENGTHS: self._lengths} | self._decisions()
+
+    def _decisions(self) -> Layers:
+        masks: Layers = {f"mask/{name}": mask for name, mask in self._masks.items()}
+        return masks | {f"gate/{name}": gate for name, gate in self._gates.items()}
 
 
 def _misfit(message: str) -> HeatcError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from heatc.backends.hdp.container import Manifest, Port, Program
 from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.layers import LayerRecorder, Layers, concatenate
+from heatc.backends.hdp.masks import split_masks
 from heatc.backends.hdp.memory import Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import Hardware
 
 if TYPE_CHECKING:
     from heatc.backends.hdp.machine import Machine, OnRetire, RunResult
+    from heatc.backends.hdp.trace import TraceRecorder
+    from heatc.backends.hdp.values import Values
 
 Array = NDArray[np.generic]
 Arrays = Mapping[str, Array]
@@ -48,13 +51,16 @@ class Simulation:
     """
     What running a program gave.
 
-    `outputs`: float32 by the model's output names. `results`: one a pass. `layers`: see
-    `LayerRecorder.layers`, empty unless asked for.
+    `outputs`: float32 by the model's output names, empty if only the cost was simulated.
+    `results`: one a pass. `layers` and `masks`: see `LayerRecorder.layers` and `.decisions`, empty
+    unless asked for. `computed`: whether there are values, and with them saturations.
     """
 
     outputs: dict[str, Array]
     results: Sequence[RunResult]
     layers: Layers
+    masks: Layers = field(default_factory=dict[str, Array])
+    computed: bool = True
 
     @property
     def result(self) -> RunResult:
@@ -67,11 +73,15 @@ def simulate(
     inputs: Arrays,
     hardware: Hardware | None = None,
     layers: bool = False,
+    *,
+    masks: bool = False,
+    trace: TraceRecorder | None = None,
 ) -> Simulation:
     """
     Runs a program on inputs by name.
 
-    `hardware` replaces the one that the program was compiled for, see `check_hardware`.
+    `hardware` replaces the one that the program was compiled for, see `check_hardware`. `layers`
+    and `masks` ask for these parts of the result.
     """
     # Whoever only checks inputs needs no machine.
     from heatc.backends.hdp.machine import Machine
@@ -82,24 +92,74 @@ def simulate(
     machine_hardware = hardware or program.manifest.hardware
     outputs: list[dict[str, Array]] = []
     results: list[RunResult] = []
-    recorded: list[Layers] = []
+    recorded: list[LayerRecorder] = []
     for arrays in passes:
         memory = _memory(program)
         for port in program.manifest.inputs:
             dtype = _ISA_DTYPES[port.dtype]
             memory.write(port.address, arrays[port.name], dtype)
-        recorder = _recorder(program, memory) if layers else None
+        recorder = _recorder(program, memory, layers) if layers or masks else None
         machine = Machine(machine_hardware, memory)
         on_retire = recorder.on_retire if recorder else None
-        results.append(_run(program, machine, on_retire))
+        results.append(_run(program, machine, on_retire, trace=trace))
         outputs.append({port.name: _read(memory, port) for port in program.manifest.outputs})
         if recorder:
-            recorded.append(recorder.layers)
+            recorded.append(recorder)
     whole = {
         port.name: _joined([o[port.name] for o in outputs], samples)
         for port in program.manifest.outputs
     }
-    return Simulation(whole, results, concatenate(recorded) if recorded else {})
+    return Simulation(
+        whole,
+        results,
+        concatenate([r.layers for r in recorded]) if layers else {},
+        concatenate([r.decisions for r in recorded]) if masks else {},
+    )
+
+
+def simulate_timing(
+    program: Program,
+    stored: Arrays,
+    hardware: Hardware | None = None,
+    *,
+    trace: TraceRecorder | None = None,
+) -> Simulation:
+    """
+    What a program costs on the masks of an earlier run; no values are computed.
+
+    `stored` is `Simulation.masks`. Cycles, bytes and counts are those of that run.
+    """
+    from heatc.backends.hdp.machine import Machine
+    from heatc.backends.hdp.masks import LENGTHS, StoredDecisions
+    from heatc.backends.hdp.values import Shapes
+
+    if hardware is not None:
+        check_hardware(program, hardware)
+    results: list[RunResult] = []
+    for masks in split_stored(program, stored):
+        memory = _memory(program)
+        _write_lengths(program.manifest, memory, masks[LENGTHS])
+        decisions = StoredDecisions(program.debug, masks)
+        machine = Machine(hardware or program.manifest.hardware, memory)
+        shapes = Shapes(decisions)
+        results.append(_run(program, machine, decisions.on_retire, values=shapes, trace=trace))
+    return Simulation({}, results, {}, computed=False)
+
+
+def split_stored(program: Program, stored: Arrays) -> list[dict[str, Array]]:
+    """The checked masks of each pass, see `heatc.backends.hdp.masks`."""
+    batch, length = (*_batch_shape(program.manifest), 1)[:2]
+    return split_masks(stored, program.debug, batch, length)
+
+
+def _write_lengths(manifest: Manifest, memory: Memory, lengths: Array) -> None:
+    """Places an attention mask with as many tokens in each sequence."""
+    port = mask_port(manifest)
+    if port is None:
+        return
+    positions = np.arange(int(np.prod(port.shape[1:])))
+    real = positions < cast(NDArray[np.int64], lengths)[:, None]
+    memory.write(port.address, real.astype(port.dtype), _ISA_DTYPES[port.dtype])
 
 
 def _memory(program: Program) -> Memory:
@@ -113,10 +173,20 @@ def _memory(program: Program) -> Memory:
         ) from None
 
 
-def _run(program: Program, machine: Machine, on_retire: OnRetire | None) -> RunResult:
+def _run(
+    program: Program,
+    machine: Machine,
+    on_retire: OnRetire | None,
+    *,
+    values: Values | None = None,
+    trace: TraceRecorder | None = None,
+) -> RunResult:
     """Runs the machine; a trap says where in the model it happened."""
     try:
-        return machine.run(program.instructions, on_retire)
+        result = machine.run(program.instructions, on_retire, values=values, recorder=trace)
+        if trace is not None:
+            trace.end_pass(result.cycles)
+        return result
     except HeatcError as error:
         notes = list(error.notes)
         pc = _PC.match(error.message)
@@ -127,9 +197,9 @@ def _run(program: Program, machine: Machine, on_retire: OnRetire | None) -> RunR
         raise type(error)(error.message, place=place, notes=notes) from error
 
 
-def _recorder(program: Program, memory: Memory) -> LayerRecorder:
+def _recorder(program: Program, memory: Memory, codes: bool) -> LayerRecorder:
     batch, length = (*_batch_shape(program.manifest), 1)[:2]
-    return LayerRecorder(program.debug, memory, batch, length)
+    return LayerRecorder(program.debug, memory, batch, length, codes=codes)
 
 
 def _batch_shape(manifest: Manifest) -> tuple[int, ...]:

@@ -1,6 +1,11 @@
 """
 `hdp-run`: runs a program on inputs, and says what it computed and what it would cost.
 
+    hdp-run p.hdp --inputs in.npz -o out.npz --stats stats/    values and cost
+    hdp-run p.hdp --inputs in.npz --save-masks masks.npz       keep the masks of this run
+    hdp-run p.hdp --model=timing --masks masks.npz --hw x.yaml  the cost alone, on those masks
+    hdp-run p.hdp --inputs in.npz --trace x.pftrace            a timeline for ui.perfetto.dev
+
 Values are exact; cycles, time and bytes are modelled. stdout gets one table.
 """
 
@@ -24,17 +29,26 @@ from heatc.backends.hdp.simulation import (
     check_hardware,
     mask_port,
     simulate,
+    simulate_timing,
     split_inputs,
+    split_stored,
 )
-from heatc.errors import HeatcError
+from heatc.backends.hdp.trace import SINKS, TraceRecorder
+from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write, from_os_error
 from heatc.hardware import Hardware, load_hardware, preset_names, render
 from heatc.tools.comparison import Bounds, Difference, check_reference, compare, require
+from heatc.tools.data_dictionary import explain
 from heatc.tools.diagnostics import ToolParser, run_tool, warn
+from heatc.tools.layer_stats import COLUMNS, layers_csv, layers_of
 from heatc.tools.npz import read_npz, write_npz
+from heatc.tools.quantities import FUNCTIONAL, MODELLED, Value
 from heatc.tools.run_stats import (
+    MODES,
+    STATISTICS,
     Figure,
     figures,
+    program_json,
     saturations_by_path,
     stats_json,
     stats_text,
@@ -42,7 +56,10 @@ from heatc.tools.run_stats import (
 
 PROG = "hdp-run"
 
+_STATS = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json")
+
 Array = NDArray[np.generic]
+Line = tuple[str, str, str]
 
 _EPILOG = """\
 exit codes: 0 ok, 1 bad program or input, 2 usage, 3 the reference differs by more than its
@@ -60,7 +77,6 @@ def _parser() -> ToolParser:
     parser.add_argument(
         "--inputs",
         metavar="IN.npz",
-        required=True,
         help="the model's inputs by name; more samples than the program's batch run in passes",
     )
     parser.add_argument("-o", dest="output", metavar="OUT.npz", help="the outputs by name, float32")
@@ -73,7 +89,7 @@ def _parser() -> ToolParser:
     for name, text in bounds:
         parser.add_argument(name, metavar="X", type=_bound, help=text)
     parser.add_argument(
-        "--stats", metavar="DIR", help="write stats.json, stats.txt and hardware.yaml there"
+        "--stats", metavar="DIR", help=f"write {', '.join(_STATS)} there (docs/stats.md)"
     )
     parser.add_argument(
         "--layers",
@@ -85,8 +101,44 @@ def _parser() -> ToolParser:
         metavar="NAME|FILE.yaml",
         help=f"other hardware than compiled for: {', '.join(preset_names())} or a file",
     )
+    parser.add_argument(
+        "--model",
+        choices=MODES,
+        default="both",
+        help="values alone, their cost alone on --masks, or both (default)",
+    )
+    parser.add_argument(
+        "--masks", metavar="MASKS.npz", help="for --model=timing: what --save-masks wrote"
+    )
+    parser.add_argument(
+        "--save-masks",
+        metavar="MASKS.npz",
+        help="write block masks, head gates and lengths, for --model=timing",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="X.pftrace|X.json",
+        help="write a timeline of the engines: Perfetto's format or Chrome's",
+    )
+    parser.add_argument(
+        "--explain", metavar="NAME", action=_Explain, help="say what a figure of --stats is"
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="print no table")
     return parser
+
+
+class _Explain(argparse.Action):
+    """Answers at once, like --version."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        print(explain(str(values)))
+        parser.exit()
 
 
 def _bound(text: str) -> float:
@@ -105,26 +157,36 @@ def _run(argv: Sequence[str]) -> None:
     bounds = Bounds(args.atol, args.rtol, args.min_cosine)
     if args.reference is None and bounds != Bounds():
         parser.error("--atol, --rtol and --min-cosine need --reference")
+    _check_modes(parser, args)
     other = load_hardware(args.hw) if args.hw is not None else None
     program = open_program(args.program)
     if other is not None:
         check_hardware(program, other)
-    inputs = _read_inputs(program, args.inputs)
+    timing = args.model == "timing"
+    inputs = {} if timing else _read_inputs(program, args.inputs)
+    stored = _read_masks(program, args.masks) if timing else {}
     reference = _read_reference(program, inputs, args.reference)
+    hardware = other or program.manifest.hardware
     with ExitStack() as files:
-        output, layers = (_open(files, path) for path in (args.output, args.layers))
+        paths = (args.output, args.layers, args.save_masks)
+        output, layers, masks = (_open(files, path) for path in paths)
         stats = _open_stats(files, args.stats)
-        simulation = simulate(program, inputs, other, layers=layers is not None)
-        hardware = other or program.manifest.hardware
-        rows = figures(simulation, hardware)
-        if output:
-            write_npz(output, simulation.outputs)
-        if layers:
-            write_npz(layers, simulation.layers)
-        if stats:
-            stats["stats.json"].write(stats_json(rows, simulation, program, hardware).encode())
-            stats["stats.txt"].write(stats_text(rows).encode())
-            stats["hardware.yaml"].write(render(hardware).encode())
+        trace = _open_trace(files, args.trace, program, hardware)
+        if timing:
+            simulation = simulate_timing(program, stored, other, trace=trace)
+        else:
+            wanted = {"layers": layers is not None, "masks": masks is not None}
+            simulation = simulate(program, inputs, other, **wanted, trace=trace)
+        if trace:
+            trace.close()
+        rows = figures(simulation, hardware, modelled=args.model != FUNCTIONAL)
+        arrays = (simulation.outputs, simulation.layers, simulation.masks)
+        for stream, content in zip((output, layers, masks), arrays):
+            if stream:
+                write_npz(stream, content)
+        for name, text in _stats_files(rows, simulation, program, hardware, args.model).items():
+            if name in stats:
+                stats[name].write(text.encode())
     differences = None
     if reference is not None:
         mask = _mask(program, inputs)
@@ -134,6 +196,36 @@ def _run(argv: Sequence[str]) -> None:
         print(_table(program, hardware, simulation, rows, differences))
     if differences is not None:
         require(differences, bounds)
+
+
+def _check_modes(parser: ToolParser, args: argparse.Namespace) -> None:
+    """Refuses options that contradict --model."""
+    if args.model != "timing":
+        if args.masks is not None:
+            parser.error("--masks needs --model=timing")
+        if args.inputs is None:
+            parser.error("--inputs is missing")
+        if args.model == FUNCTIONAL and args.trace is not None:
+            parser.error("--trace shows what is modelled, --model=functional does not model it")
+        return
+    if args.masks is None:
+        parser.error("--model=timing needs --masks, which --save-masks writes")
+    valued = ("inputs", "output", "reference", "layers", "save_masks")
+    for name in valued:
+        if getattr(args, name) is not None:
+            option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
+            parser.error(f"{option} needs values, --model=timing computes none")
+
+
+def _read_masks(program: Program, path: str) -> dict[str, Array]:
+    """The masks, checked here so that no output file is opened for wrong ones."""
+    stored = read_npz(path)
+    try:
+        split_stored(program, stored)
+    except HeatcError as error:
+        place = f"{path}: {error.place}"
+        raise type(error)(error.message, place=place, notes=error.notes) from error
+    return stored
 
 
 def _read_inputs(program: Program, path: str) -> dict[str, Array]:
@@ -174,8 +266,39 @@ def _open_stats(files: ExitStack, folder: str | None) -> dict[str, IO[bytes]]:
     except (OSError, ValueError) as error:
         os_error = error if isinstance(error, OSError) else OSError(None, str(error))
         raise from_os_error(os_error, folder, "create") from error
-    names = ("stats.json", "stats.txt", "hardware.yaml")
-    return {name: files.enter_context(atomic_write(Path(folder) / name)) for name in names}
+    return {name: files.enter_context(atomic_write(Path(folder) / name)) for name in _STATS}
+
+
+def _stats_files(
+    rows: Sequence[Figure],
+    simulation: Simulation,
+    program: Program,
+    hardware: Hardware,
+    model: str,
+) -> dict[str, str]:
+    """What `--stats` writes, by name."""
+    columns = [c for c in COLUMNS if model != FUNCTIONAL or c.group == FUNCTIONAL]
+    return {
+        "stats.json": stats_json(rows, simulation, program, hardware, model),
+        "stats.txt": stats_text(rows),
+        "layers.csv": layers_csv(layers_of(simulation, program), columns),
+        "hardware.yaml": render(hardware),
+        "program.json": program_json(program),
+    }
+
+
+def _open_trace(
+    files: ExitStack, path: str | None, program: Program, hardware: Hardware
+) -> TraceRecorder | None:
+    if path is None:
+        return None
+    sink = SINKS.get(Path(path).suffix)
+    if sink is None:
+        raise UsageError(f"--trace: expected a name that ends in {' or '.join(SINKS)}, got {path}")
+    stream = files.enter_context(atomic_write(path))
+    return TraceRecorder(
+        sink(stream), program.instructions, program.debug, hardware.cores, hardware.clock_hz
+    )
 
 
 def _mask(program: Program, inputs: Mapping[str, Array]) -> Array | None:
@@ -204,25 +327,16 @@ def _table(
     differences: Sequence[Difference] | None,
 ) -> str:
     values = {figure.name: figure.value for figure in rows}
-    moved = (values["dram_read_bytes"] or 0) + (values["dram_written_bytes"] or 0)
-    microseconds = 1e6 * (values["time_seconds"] or 0)
     lines = [
         ("program", f"{program.path.name}, {len(program.instructions)} instructions", ""),
         ("hardware", hardware.name, ""),
-        ("cycles", f"{values['total_cycles']:,}", "modelled"),
-        ("time", f"{microseconds:,.1f} us at {hardware.clock_hz / 1e6:g} MHz", "modelled"),
-        ("DRAM", f"{moved:,} bytes", "modelled"),
-        ("host share", _percent(values["host_utilisation_percent"]), "modelled"),
-        ("PE utilisation", _percent(values["pe_utilisation_percent"]), "modelled"),
-        ("kept blocks", _percent(values["kept_blocks_percent"]), "functional"),
-        ("kept heads", _percent(values["kept_heads_percent"]), "functional"),
-        ("saturated values", f"{values['saturated_values_count']:,}", "functional"),
     ]
+    if any(figure.group == MODELLED for figure in rows):
+        lines += _modelled(values, hardware)
+    lines += _functional(values, simulation.computed)
     passes = len(simulation.results)
     if passes > 1:
-        each = (values[f"pass_{name}_cycles"] or 0 for name in ("p50", "p95", "max"))
-        text = " / ".join(f"{value:,.0f}" for value in each)
-        lines.insert(3, (f"p50/p95/max of {passes} passes", text, "modelled"))
+        lines += _passes(values, passes, simulation.computed)
     for d in differences or ():
         text = f"max abs error {d.max_abs_error:.3g}, cosine {d.cosine:.6f}"
         verdict = "ok" if d.holds else "OUT OF BOUNDS"
@@ -231,6 +345,52 @@ def _table(
     return "\n".join(
         f"{what:{widths[0]}}  {value:{widths[1]}}  {kind}".rstrip() for what, value, kind in lines
     )
+
+
+def _modelled(values: Mapping[str, Value], hardware: Hardware) -> list[Line]:
+    moved = (values["dram_read_bytes"] or 0) + (values["dram_written_bytes"] or 0)
+    microseconds = 1e6 * (values["time_seconds"] or 0)
+    return [
+        ("cycles", f"{values['total_cycles']:,}", "modelled"),
+        ("time", f"{microseconds:,.1f} us at {hardware.clock_hz / 1e6:g} MHz", "modelled"),
+        ("DRAM", f"{moved:,} bytes", "modelled"),
+        ("host share", _percent(values["host_utilisation_percent"]), "modelled"),
+        ("PE utilisation", _percent(values["pe_utilisation_percent"]), "modelled"),
+    ]
+
+
+def _functional(values: Mapping[str, Value], computed: bool) -> list[Line]:
+    source = _source(computed)
+    lines = [
+        ("kept blocks", _percent(values["kept_blocks_percent"]), source),
+        ("kept heads", _percent(values["kept_heads_percent"]), source),
+    ]
+    if computed:
+        lines.append(("saturated values", f"{values['saturated_values_count']:,}", source))
+    return lines
+
+
+def _source(computed: bool) -> str:
+    """Where masks come from: a run without values takes those of an earlier one."""
+    return "functional" if computed else "stored masks"
+
+
+def _passes(values: Mapping[str, Value], passes: int, computed: bool) -> list[Line]:
+    """The spread over the passes of a data set."""
+    wanted = (
+        ("cycles", 1, "cycles", "modelled"),
+        ("time", 1e6, "seconds", "modelled"),
+        ("DRAM bytes", 1, "dram_bytes", "modelled"),
+        ("kept blocks", 1, "kept_blocks_count", _source(computed)),
+    )
+    lines = [(f"of {passes} passes", "p50 / p95 / max / mean", "")]
+    for what, scale, name, kind in wanted:
+        each = [values.get(f"pass_{short}_{name}") for short in STATISTICS]
+        if None in each:
+            continue
+        text = " / ".join(f"{scale * (value or 0):,.{1 if scale > 1 else 0}f}" for value in each)
+        lines.append((f"  {what}", f"{text}{' us' if scale > 1 else ''}", kind))
+    return lines
 
 
 def _percent(value: float | None) -> str:

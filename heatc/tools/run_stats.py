@@ -7,9 +7,9 @@ The two are never mixed: each figure belongs to one of two groups, and its name 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,103 +18,276 @@ from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.simulation import Simulation
 from heatc.hardware import Hardware
 from heatc.isa.table import CORE_ENGINES
+from heatc.tools.layer_stats import ENGINES
+from heatc.tools.quantities import FUNCTIONAL, MODELLED, Kind, Quantity, Value, percent
 from heatc.version import VERSION
+
+if TYPE_CHECKING:
+    from heatc.backends.hdp.machine import RunResult
 
 SCHEMA = 1
 """The version of stats.json."""
 
-FUNCTIONAL, MODELLED = "functional", "modelled"
+MODES = (FUNCTIONAL, "timing", "both")
+"""What may be simulated: values, their cost on given masks, or both."""
 
-Value = int | float | None
+
+@dataclass(frozen=True)
+class Run:
+    """What the figures are computed from."""
+
+    results: Sequence[RunResult]
+    hardware: Hardware
+    computed: bool = True
+
+    def sum(self, value: Callable[[RunResult], int]) -> int:
+        """A sum over passes."""
+        return sum(map(value, self.results))
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all passes."""
+        return self.sum(lambda r: r.cycles)
+
+    def busy(self, engine: str) -> int:
+        """Busy cycles of an engine's units together."""
+        return self.sum(lambda r: int(r.busy[engine].sum()))
+
+    def units(self, engine: str) -> int:
+        """How many units of an engine there are."""
+        return self.hardware.cores if engine in CORE_ENGINES else 1
+
+
+# --- Declarations -----------------------------------------------------------------------------
+
+
+def _count(name: str, kind: Kind, meaning: str, value: Callable[[RunResult], int]) -> Quantity[Run]:
+    return Quantity(f"{name}_count", "count", kind, meaning, lambda run: run.sum(value))
+
+
+def _engines() -> Iterator[Quantity[Run]]:
+    for engine in ENGINES:
+        core = engine in CORE_ENGINES
+        what = "of the units of all cores together" if core else "of the one unit"
+        yield Quantity(
+            f"{engine}_busy_cycles",
+            "cycles",
+            Kind.MODELLED,
+            f"busy cycles {what}",
+            lambda run, e=engine: run.busy(e),
+        )
+        yield Quantity(
+            f"{engine}_utilisation_percent",
+            "%",
+            Kind.MODELLED,
+            f"{engine}_busy_cycles of total_cycles{' times cores' if core else ''}",
+            lambda run, e=engine: percent(run.busy(e), run.cycles * run.units(e)),
+        )
+
+
+Each = Callable[["RunResult", Hardware], float]
+
+PASS_FIGURES: Mapping[str, tuple[str, Kind, str, Each]] = {
+    "cycles": ("cycles", Kind.MODELLED, "cycles", lambda r, _: r.cycles),
+    "seconds": ("s", Kind.MODELLED, "time", lambda r, h: r.cycles / h.clock_hz),
+    "dram_bytes": (
+        "bytes",
+        Kind.MODELLED,
+        "bytes read from and written to DRAM",
+        lambda r, _: r.dram_bytes_read + r.dram_bytes_written,
+    ),
+    "kept_blocks_count": (
+        "count",
+        Kind.FUNCTIONAL,
+        "blocks of scores that were kept",
+        lambda r, _: r.blocks_kept,
+    ),
+}
+"""What is given for each pass: unit, kind, meaning, value."""
+
+Statistic = Callable[[Sequence[float]], float]
+
+STATISTICS: Mapping[str, tuple[str, Statistic]] = {
+    "p50": ("median", lambda values: float(np.percentile(values, 50))),
+    "p95": ("95th percentile", lambda values: float(np.percentile(values, 95))),
+    "max": ("greatest", lambda values: float(max(values))),
+    "mean": ("mean", lambda values: float(np.mean(values))),
+}
+
+
+def _passes() -> Iterator[Quantity[Run]]:
+    for name, (unit, kind, what, each) in PASS_FIGURES.items():
+        for short, (long, statistic) in STATISTICS.items():
+            yield Quantity(
+                f"pass_{short}_{name}",
+                unit,
+                kind,
+                f"{what}: {long} over passes (one a batch; the last one may be partly empty)",
+                lambda run, f=each, s=statistic: s([f(r, run.hardware) for r in run.results]),
+            )
+
+
+FIGURES: tuple[Quantity[Run], ...] = (
+    _count("passes", Kind.COUNTED, "runs of the program, one a batch", lambda r: 1),
+    _count("executed_instructions", Kind.COUNTED, "instructions retired", lambda r: r.steps),
+    _count(
+        "multiply_accumulates", Kind.COUNTED, "MACs that the PE arrays executed", lambda r: r.macs
+    ),
+    _count(
+        "ranked_blocks",
+        Kind.COUNTED,
+        "blocks of scores that were ranked",
+        lambda r: r.blocks_total,
+    ),
+    _count(
+        "kept_blocks", Kind.FUNCTIONAL, "blocks of scores that were kept", lambda r: r.blocks_kept
+    ),
+    Quantity(
+        "kept_blocks_percent",
+        "%",
+        Kind.FUNCTIONAL,
+        "kept of ranked blocks",
+        lambda run: percent(run.sum(lambda r: r.blocks_kept), run.sum(lambda r: r.blocks_total)),
+    ),
+    _count(
+        "entered_heads",
+        Kind.COUNTED,
+        "heads that were begun, for each sequence",
+        lambda r: r.heads_total,
+    ),
+    _count("kept_heads", Kind.FUNCTIONAL, "heads that passed their gate", lambda r: r.heads_kept),
+    Quantity(
+        "kept_heads_percent",
+        "%",
+        Kind.FUNCTIONAL,
+        "kept of entered heads",
+        lambda run: percent(run.sum(lambda r: r.heads_kept), run.sum(lambda r: r.heads_total)),
+    ),
+    Quantity(
+        "saturated_values_count",
+        "count",
+        Kind.FUNCTIONAL,
+        "values clipped when they were rounded; none if no values were computed",
+        lambda run: run.sum(lambda r: sum(r.saturations.values())) if run.computed else None,
+    ),
+    Quantity(
+        "total_cycles",
+        "cycles",
+        Kind.MODELLED,
+        "cycles of the machine's clock, passes one after the other",
+        lambda run: run.cycles,
+    ),
+    Quantity(
+        "time_seconds",
+        "s",
+        Kind.MODELLED,
+        "total_cycles at the clock of the hardware file",
+        lambda run: run.cycles / run.hardware.clock_hz,
+    ),
+    Quantity(
+        "dram_read_bytes",
+        "bytes",
+        Kind.MODELLED,
+        "read from DRAM, by the DMA engine and the host",
+        lambda run: run.sum(lambda r: r.dram_bytes_read),
+    ),
+    Quantity(
+        "dram_written_bytes",
+        "bytes",
+        Kind.MODELLED,
+        "written to DRAM, by the DMA engine and the host",
+        lambda run: run.sum(lambda r: r.dram_bytes_written),
+    ),
+    *_engines(),
+    *_passes(),
+)
+"""Every figure of a run; of several passes sums where nothing else is said."""
+
+OTHER_KEYS = {
+    "schema": ("text", "version of this file's form"),
+    "producer": ("text", "program and version that wrote the file"),
+    "model": ("text", "what was simulated: functional, timing (on stored masks) or both"),
+    "functional": ("object", "figures of kinds functional and counted"),
+    "modelled": ("object", "figures of kind modelled; absent from a functional run"),
+    "instructions_by_mnemonic_count": ("count", "instructions retired, by mnemonic"),
+    "saturated_values_by_path_count": ("count", "values clipped, by module path"),
+    "program": ("object", "the program's file, its producer, options and source"),
+    "hardware": ("object", "every parameter of the hardware, defaults too"),
+}
+"""The keys of stats.json that are no figures: unit and meaning."""
+
+
+# --- Figures of a run -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: `name` ends in its unit, `group` is functional or modelled."""
+    """A quantity with its value."""
 
-    name: str
+    quantity: Quantity[Run]
     value: Value
-    description: str
-    group: str
+
+    @property
+    def name(self) -> str:
+        """The quantity's name."""
+        return self.quantity.name
+
+    @property
+    def group(self) -> str:
+        """The quantity's group."""
+        return self.quantity.group
 
 
-def figures(simulation: Simulation, hardware: Hardware) -> list[Figure]:
-    """Every figure of a run; those of several passes are sums where nothing else is said."""
-    return [
-        *(Figure(*row, FUNCTIONAL) for row in _functional(simulation)),
-        *(Figure(*row, MODELLED) for row in _modelled(simulation, hardware)),
-    ]
-
-
-def _functional(simulation: Simulation) -> Iterator[tuple[str, Value, str]]:
-    results = simulation.results
-    kept, ranked = (sum(getattr(r, n) for r in results) for n in ("blocks_kept", "blocks_total"))
-    heads, entered = (sum(getattr(r, n) for r in results) for n in ("heads_kept", "heads_total"))
-    yield "passes_count", len(results), "runs of the program, one a batch"
-    yield "executed_instructions_count", sum(r.steps for r in results), "instructions retired"
-    yield "multiply_accumulates_count", sum(r.macs for r in results), "MACs of the PE arrays"
-    yield "ranked_blocks_count", ranked, "blocks of scores that were ranked"
-    yield "kept_blocks_count", kept, "blocks of scores that were kept"
-    yield "kept_blocks_percent", percent(kept, ranked), "kept of ranked blocks"
-    yield "entered_heads_count", entered, "heads that were computed, for each sequence"
-    yield "kept_heads_count", heads, "heads that passed their gate"
-    yield "kept_heads_percent", percent(heads, entered), "kept of entered heads"
-    saturated = sum(sum(r.saturations.values()) for r in results)
-    yield "saturated_values_count", saturated, "values clipped when they were rounded"
-
-
-def _modelled(simulation: Simulation, hardware: Hardware) -> Iterator[tuple[str, Value, str]]:
-    results = simulation.results
-    total = sum(r.cycles for r in results)
-    each = [r.cycles for r in results]
-    yield "total_cycles", total, "cycles of the machine's clock, passes one after the other"
-    yield "time_seconds", total / hardware.clock_hz, f"at {hardware.clock_hz} Hz"
-    yield "pass_p50_cycles", float(np.percentile(each, 50)), "median over passes"
-    yield "pass_p95_cycles", float(np.percentile(each, 95)), "95th percentile over passes"
-    yield "pass_max_cycles", max(each), "slowest pass"
-    yield "dram_read_bytes", sum(r.dram_bytes_read for r in results), "read from DRAM"
-    yield "dram_written_bytes", sum(r.dram_bytes_written for r in results), "written to DRAM"
-    for engine in results[0].busy:
-        busy = int(sum(r.busy[engine].sum() for r in results))
-        units = hardware.cores if engine in CORE_ENGINES else 1
-        what = f"of {units} units together" if units > 1 else "of the one unit"
-        yield f"{engine}_busy_cycles", busy, f"busy cycles {what}"
-        yield f"{engine}_utilisation_percent", percent(busy, total * units), "busy of all cycles"
-
-
-def percent(part: int, whole: int) -> float | None:
-    """`part` of `whole` in percent, None of nothing."""
-    return 100.0 * part / whole if whole else None
+def figures(simulation: Simulation, hardware: Hardware, *, modelled: bool = True) -> list[Figure]:
+    """The figures of a run, without the modelled ones unless they are wanted."""
+    run = Run(simulation.results, hardware, simulation.computed)
+    return [Figure(q, q.value(run)) for q in FIGURES if modelled or q.group == FUNCTIONAL]
 
 
 def stats_json(
-    rows: Sequence[Figure], simulation: Simulation, program: Program, hardware: Hardware
+    rows: Sequence[Figure],
+    simulation: Simulation,
+    program: Program,
+    hardware: Hardware,
+    model: str = "both",
 ) -> str:
     """stats.json: the figures by group, saturations by module path, the configuration."""
-    data: dict[str, Any] = {"schema": SCHEMA, "producer": f"hdp-run {VERSION}"}
+    data: dict[str, Any] = {"schema": SCHEMA, "producer": f"hdp-run {VERSION}", "model": model}
     for group in (FUNCTIONAL, MODELLED):
-        data[group] = {f.name: f.value for f in rows if f.group == group}
+        if any(f.group == group for f in rows):
+            data[group] = {f.name: f.value for f in rows if f.group == group}
     data["instructions_by_mnemonic_count"] = _by_mnemonic(simulation)
-    data["saturated_values_by_path_count"] = saturations_by_path(simulation, program)
-    data["program"] = {
+    if simulation.computed:
+        data["saturated_values_by_path_count"] = saturations_by_path(simulation, program)
+    data["program"] = _program(program)
+    data["hardware"] = hardware.to_json()
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+
+def program_json(program: Program) -> str:
+    """program.json: where the program comes from, and with which options."""
+    return json.dumps(_program(program), indent=1, allow_nan=False) + "\n"
+
+
+def _program(program: Program) -> dict[str, Any]:
+    return {
         "file": program.path.name,
         "producer": program.manifest.producer,
         "options": dict(program.manifest.options),
         "source": dict(program.manifest.source),
     }
-    data["hardware"] = hardware.to_json()
-    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def stats_text(rows: Sequence[Figure]) -> str:
-    """stats.txt in gem5's shape: `name value # description`."""
+    """stats.txt in gem5's shape: `name value # description (unit)`."""
     lines = ["---------- Begin Simulation Statistics ----------"]
     for figure in rows:
         value = "-" if figure.value is None else f"{figure.value:.10g}"
         if isinstance(figure.value, int):
             value = str(figure.value)
         name = f"{figure.group}.{figure.name}"
-        lines.append(f"{name:44} {value:>20} # {figure.description}")
+        quantity = figure.quantity
+        lines.append(f"{name:44} {value:>20} # {quantity.meaning} ({quantity.unit})")
     lines.append("---------- End Simulation Statistics ----------")
     return "\n".join(lines) + "\n"
 

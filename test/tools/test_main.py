@@ -107,7 +107,7 @@ def test_missing_weights_are_named(
 
 def test_questions_are_answered(capsys: pytest.CaptureFixture[str]):
     assert main(["--list-targets"]) == 0
-    assert capsys.readouterr().out.split() == ["hdp-edge", "hdp-server", "numpy"]
+    assert capsys.readouterr().out.split() == ["hdp-edge", "hdp-server", "validation", "numpy"]
     assert main(["--list-passes"]) == 0
     assert "raise-attention" in capsys.readouterr().out.split()
     assert main(["--print-hw", "hdp-edge"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from pathlib import Path
@@ -17,7 +18,7 @@ from heatc.fixed_point import encode, requantize
 from heatc.hardware import load_hardware, render
 from heatc.isa.units import block_importance, block_mask
 from heatc.isa.words import Inst, inst
-from heatc.tools import run
+from heatc.tools import data_dictionary, run
 from heatc.tools.npz import read_npz
 
 BATCH, LENGTH, WIDTH, ROWS = 2, 4, 8, 10
@@ -194,7 +195,8 @@ def test_same_run_same_files():
             [*RUN, "-o", f"{name}.npz", "--layers", f"{name}.layers", "--stats", name, "--quiet"]
         )
         assert code == 0
-    for path in ("{}.npz", "{}.layers", "{}/stats.json", "{}/stats.txt", "{}/hardware.yaml"):
+    names = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json")
+    for path in ("{}.npz", "{}.layers", *(f"{{}}/{name}" for name in names)):
         assert Path(path.format("a")).read_bytes() == Path(path.format("b")).read_bytes()
 
 
@@ -212,7 +214,8 @@ def test_data_set(capsys: pytest.CaptureFixture[str]):
     np.savez("in.npz", input_ids=ids, attention_mask=mask)
     code, out, _ = call(capsys, *RUN, "-o", "out.npz", "--layers", "layers.npz")
     assert code == 0
-    assert "p50/p95/max of 3 passes" in out
+    assert "of 3 passes" in out
+    assert "p50 / p95 / max / mean" in out
     assert np.array_equal(read_npz("out.npz")["last_hidden_state"], expected(ids, mask))
     layers = read_npz("layers.npz")
     assert len(layers["codes/x"]) == np.count_nonzero(mask)
@@ -268,6 +271,182 @@ def test_stats(capsys: pytest.CaptureFixture[str]):
     text = Path("stats/deep/stats.txt").read_text()
     assert "modelled.total_cycles" in text
     assert "# " in text
+
+
+def read_stats(folder: str) -> dict[str, Any]:
+    return json.loads(Path(folder, "stats.json").read_text())
+
+
+def read_layers(folder: str) -> dict[str, list[str]]:
+    with open(Path(folder, "layers.csv"), newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+@pytest.mark.parametrize("samples", [2, 5])
+def test_layers_sum_to_the_totals(capsys: pytest.CaptureFixture[str], samples: int):
+    write(Path("p.hdp"), tau=1e30)
+    rng = np.random.default_rng(3)
+    ids = rng.integers(0, ROWS, (samples, LENGTH))
+    np.savez("in.npz", input_ids=ids, attention_mask=np.ones_like(ids))
+    assert call(capsys, *RUN, "--stats", "s")[0] == 0
+    layers, stats = read_layers("s"), read_stats("s")
+    assert layers["module_path"] == ["embeddings", "layer.0"]
+    sums = {n: sum(map(float, values)) for n, values in layers.items() if n != "module_path"}
+    functional, modelled = stats["functional"], stats["modelled"]
+    for column, figure in {
+        "instructions": "executed_instructions_count",
+        "macs": "multiply_accumulates_count",
+        "ranked_blocks": "ranked_blocks_count",
+        "kept_blocks": "kept_blocks_count",
+        "entered_heads": "entered_heads_count",
+        "saturated_values": "saturated_values_count",
+    }.items():
+        assert sums[column] == functional[figure], column
+    kept = functional["kept_heads_count"]
+    assert sums["entered_heads"] - sums["pruned_heads"] == kept
+    names = [name for name in sums if name in modelled]
+    assert {"pe_busy_cycles", "host_busy_cycles", "dram_read_bytes"} <= set(names)
+    for name in names:
+        assert sums[name] == modelled[name], name
+    busy = [modelled[name] for name in modelled if name.endswith("_busy_cycles")]
+    assert sums["busy_cycles"] == sum(busy)
+    assert sums["share_of_total_percent"] == pytest.approx(100, abs=1e-3)
+
+
+def test_saturations_are_counted_by_layer(capsys: pytest.CaptureFixture[str]):
+    np.savez("in.npz", input_ids=IDS_IN, attention_mask=MASK_IN)
+    program = open_program("p.hdp")
+    result = simulate(program, {"input_ids": IDS_IN, "attention_mask": MASK_IN}).result
+    assert call(capsys, *RUN, "--stats", "s")[0] == 0
+    by_path = read_stats("s")["saturated_values_by_path_count"]
+    layers = read_layers("s")
+    counted = dict(zip(layers["module_path"], map(int, layers["saturated_values"])))
+    assert {path: n for path, n in counted.items() if n} == by_path
+    assert sum(by_path.values()) == sum(result.saturations.values())
+
+
+def test_data_set_figures(capsys: pytest.CaptureFixture[str]):
+    mask = np.zeros((6, LENGTH), np.int64)
+    for row in range(6):
+        mask[row, : 1 + row // 2] = 1
+    np.savez("in.npz", input_ids=np.ones_like(mask), attention_mask=mask)
+    assert call(capsys, *RUN, "--stats", "s")[0] == 0
+    stats = read_stats("s")
+    modelled = stats["modelled"]
+    assert stats["functional"]["passes_count"] == 3
+    for name in ("cycles", "seconds", "dram_bytes"):
+        p50, p95, most, mean = (modelled[f"pass_{s}_{name}"] for s in ("p50", "p95", "max", "mean"))
+        assert 0 < p50 <= p95 <= most
+        assert mean <= most
+    assert modelled["pass_mean_cycles"] * 3 == pytest.approx(modelled["total_cycles"])
+    moved = modelled["dram_read_bytes"] + modelled["dram_written_bytes"]
+    assert modelled["pass_mean_dram_bytes"] * 3 == pytest.approx(moved)
+    kept = stats["functional"]["pass_mean_kept_blocks_count"] * 3
+    assert kept == pytest.approx(stats["functional"]["kept_blocks_count"])
+
+
+# --- One side alone ---------------------------------------------------------------------------
+
+
+def test_timing_on_stored_masks(capsys: pytest.CaptureFixture[str]):
+    """Five samples in three passes: the same figures, but for what needs values."""
+    write(Path("p.hdp"), rho=0.5, tau=300.0)
+    rng = np.random.default_rng(1)
+    ids, mask = rng.integers(0, ROWS, (5, LENGTH)), rng.integers(0, 2, (5, LENGTH))
+    np.savez("in.npz", input_ids=ids, attention_mask=mask)
+    assert call(capsys, *RUN, "--save-masks", "m.npz", "--stats", "both")[0] == 0
+    arguments = ("p.hdp", "--model=timing", "--masks", "m.npz", "--stats", "timing")
+    code, out, err = call(capsys, *arguments)
+    assert (code, err) == (0, "")
+    kinds = {line.split()[-1] for line in out.splitlines() if line.startswith("kept")}
+    assert kinds == {"masks"}
+    assert "functional" not in out
+    assert "saturated" not in out
+    whole, timed = read_stats("both"), read_stats("timing")
+    assert timed["modelled"] == whole["modelled"]
+    assert timed["functional"] | {"saturated_values_count": 0} == (
+        whole["functional"] | {"saturated_values_count": 0}
+    )
+    assert timed["functional"]["saturated_values_count"] is None
+    assert (whole["model"], timed["model"]) == ("both", "timing")
+    both, alone = read_layers("both"), read_layers("timing")
+    both["saturated_values"] = alone["saturated_values"]
+    assert alone == both
+
+
+def test_functional_alone(capsys: pytest.CaptureFixture[str]):
+    code, out, _ = call(capsys, *RUN, "--model=functional", "-o", "out.npz", "--stats", "s")
+    assert code == 0
+    assert "modelled" not in out
+    assert "cycles" not in out
+    stats = read_stats("s")
+    assert "modelled" not in stats
+    assert not any(name.endswith(("cycles", "bytes")) for name in read_layers("s"))
+    assert "modelled" not in Path("s/stats.txt").read_text()
+    assert np.array_equal(read_npz("out.npz")["last_hidden_state"], expected(IDS_IN, MASK_IN))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model=timing",), "--model=timing needs --masks"),
+        (("--model=timing", "--masks", "m", "--inputs", "i"), "--inputs needs values"),
+        (("--model=timing", "--masks", "m", "-o", "i"), "-o needs values"),
+        (("--model=timing", "--masks", "m", "--save-masks", "i"), "--save-masks needs values"),
+        ((), "--inputs is missing"),
+        (("--inputs", "in.npz", "--masks", "m"), "--masks needs --model=timing"),
+        (("--inputs", "in.npz", "--model=functional", "--trace", "x.json"), "--trace shows"),
+        (("--inputs", "in.npz", "--trace", "x.txt"), "ends in .json or .pftrace"),
+        (("--explain", "pe_busy_cycle"), "did you mean 'pe_busy_cycles'"),
+    ],
+)
+def test_modes_that_contradict(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+):
+    code, _, err = call(capsys, "p.hdp", *arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_masks_of_another_program(capsys: pytest.CaptureFixture[str]):
+    np.savez("m.npz", lengths=np.array([4, 4]))
+    code, _, err = call(capsys, "p.hdp", "--model=timing", "--masks", "m.npz", "--stats", "s")
+    assert code == 1
+    assert "m.npz: masks 'mask/layer.0.attention'" in err
+    assert not Path("s").exists()
+
+
+@pytest.mark.parametrize("suffix", ["json", "pftrace"])
+def test_trace(capsys: pytest.CaptureFixture[str], suffix: str):
+    if suffix == "pftrace":
+        pytest.importorskip("perfetto")
+    assert call(capsys, *RUN, "--trace", f"x.{suffix}")[0] == 0
+    data = Path(f"x.{suffix}").read_bytes()
+    assert b"mask layer.0" in data
+    if suffix == "json":
+        assert {e["ph"] for e in json.loads(data)["traceEvents"]} == {"M", "X", "C"}
+
+
+def test_explain(capsys: pytest.CaptureFixture[str]):
+    code, out, _ = call(capsys, "--explain", "modelled.pe_busy_cycles")
+    assert code == 0
+    assert "unit: cycles" in out
+    assert "kind: modelled" in out
+    assert "stats.json" in out
+    assert "layers.csv" in out
+
+
+def test_every_figure_is_in_the_dictionary(capsys: pytest.CaptureFixture[str]):
+    page = Path(data_dictionary.__file__).parents[2] / "docs" / "stats.md"
+    text = page.read_text(encoding="utf-8")
+    assert text == data_dictionary.render(), "run python -m heatc.tools.data_dictionary"
+    assert call(capsys, *RUN, "--stats", "s")[0] == 0
+    stats = read_stats("s")
+    names = {*stats, *stats["functional"], *stats["modelled"], *read_layers("s")}
+    assert names == {entry.name for entry in data_dictionary.entries()}
+    for entry in data_dictionary.entries():
+        assert f"| `{entry.name}` | {entry.unit} | {entry.kind} |" in text
 
 
 def test_python_api():

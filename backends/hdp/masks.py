@@ -1,0 +1,152 @@
+"""
+Masks of an earlier run, on which a program can be timed without computing values.
+
+    lengths             int64 (samples,): real tokens of each sequence
+    mask/<attention>    bool (samples, heads, blocks, blocks): kept blocks
+    gate/<attention>    bool (samples, heads): kept heads
+
+`hdp-run --save-masks` writes such a file, `hdp-run --model=timing --masks` runs on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp.debug import AttentionInfo, attentions
+from heatc.backends.hdp.state import MachineState
+from heatc.errors import HeatcError
+from heatc.isa.table import BLOCK
+from heatc.isa.units import Mask, block_count
+from heatc.isa.words import Inst
+
+LENGTHS = "lengths"
+
+Array = NDArray[np.generic]
+Arrays = Mapping[str, Array]
+
+
+class Rounds:
+    """Which sequence and which heads the cores work on, as `seq` and `heads` set them."""
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.first_head, self.stride = 0, 1
+
+    def on_retire(self, inst: Inst, state: MachineState) -> None:
+        """Takes what an instruction has changed."""
+        if inst.mnemonic == "seq":
+            self.sequence = state.registers[int(inst["rb"])]
+        elif inst.mnemonic == "heads":
+            self.first_head = state.registers[int(inst["rc"])]
+            self.stride = int(inst["stride"])
+
+
+def split_masks(
+    stored: Arrays, debug: Mapping[str, Any], batch: int, length: int
+) -> list[dict[str, Array]]:
+    """
+    The checked masks of each pass of `batch` sequences of at most `length` tokens.
+
+    The last pass is filled up with empty sequences.
+
+    Raises:
+        HeatcError: the file is none of masks, or of another program.
+    """
+    lengths = _lengths(stored, length)
+    blocks = block_count(length, BLOCK[0])
+    names = {LENGTHS: lengths}
+    for name, attention in attentions(debug).items():
+        names |= _decisions(stored, name, attention, (len(lengths), blocks))
+    return [
+        {name: _filled(array[start : start + batch], batch) for name, array in names.items()}
+        for start in range(0, len(lengths), batch)
+    ]
+
+
+def _lengths(stored: Arrays, length: int) -> Array:
+    lengths = stored.get(LENGTHS)
+    if lengths is None or lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not lengths.size:
+        _fail(LENGTHS, "expected a row of integers, the tokens of each sequence")
+    if int(lengths.min()) < 0 or int(lengths.max()) > length:
+        _fail(LENGTHS, f"a length is outside 0 to {length}, the program's")
+    return lengths.astype(np.int64)
+
+
+def _decisions(
+    stored: Arrays, name: str, attention: AttentionInfo, size: tuple[int, int]
+) -> dict[str, Array]:
+    samples, blocks = size
+    shape = (samples, attention.heads, blocks, blocks)
+    wanted: list[tuple[str, tuple[int, ...]]] = []
+    if attention.mask_pcs:
+        wanted.append(("mask", shape))
+    if attention.gate_pcs:
+        wanted.append(("gate", shape[:2]))
+    found: dict[str, Array] = {}
+    for kind, expected in wanted:
+        key = f"{kind}/{name}"
+        array = stored.get(key)
+        if array is None or array.shape != expected or array.dtype.kind != "b":
+            text = "nothing" if array is None else f"{array.shape} {array.dtype}"
+            _fail(key, f"expected {expected} bool, found {text}")
+        found[key] = array
+    return found
+
+
+def _filled(array: Array, batch: int) -> Array:
+    missing = batch - len(array)
+    return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
+
+
+def _fail(name: str, message: str) -> NoReturn:
+    note = "save masks of this program: hdp-run PROG.hdp --inputs IN.npz --save-masks M.npz"
+    raise HeatcError(message, place=f"masks {name!r}", notes=[note])
+
+
+class StoredDecisions:
+    """
+    The decisions of one pass, for `Shapes`; pass `on_retire` to the machine too.
+
+    Args:
+        debug: the program's debug.json.
+        stored: one of `split_masks`.
+    """
+
+    def __init__(self, debug: Mapping[str, Any], stored: Arrays):
+        self._rounds = Rounds()
+        self._masks: dict[int, Mask] = {}
+        self._gates: dict[int, Mask] = {}
+        for name, attention in attentions(debug).items():
+            for pc in attention.mask_pcs:
+                self._masks[pc] = cast(Mask, stored[f"mask/{name}"])
+            for pc in attention.gate_pcs:
+                self._gates[pc] = cast(Mask, stored[f"gate/{name}"])
+
+    def on_retire(self, pc: int, inst: Inst, state: MachineState) -> None:
+        """Follows the run."""
+        self._rounds.on_retire(inst, state)
+
+    def mask(self, pc: int, state: MachineState, row: int, rows: int, columns: int) -> Mask:
+        """See `Decisions`."""
+        return self._of(self._masks, pc, state)[:, row : row + rows, :columns]
+
+    def gate(self, pc: int, state: MachineState) -> Mask:
+        """See `Decisions`."""
+        return self._of(self._gates, pc, state)
+
+    def _of(self, table: Mapping[int, Mask], pc: int, state: MachineState) -> Mask:
+        """The decisions of the active cores' heads."""
+        if pc not in table:
+            raise HeatcError(
+                f"pc {pc}: debug.json names no attention here, so there are no masks for it",
+                notes=["compile the model again with this heatc"],
+            )
+        array, rounds = table[pc], self._rounds
+        heads = rounds.first_head + rounds.stride * np.arange(state.active)
+        if not 0 <= rounds.sequence < len(array) or (heads >= array.shape[1]).any():
+            raise HeatcError(f"pc {pc}: the masks have no sequence {rounds.sequence} or its heads")
+        return array[rounds.sequence, heads]
