@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ class Layer:
     pcs: Sequence[int]
     results: Sequence[RunResult]
     computed: bool
+    pc_joules: Sequence[float]
 
     def sum(self, lists: Callable[[RunResult], Sequence[int] | Mapping[int, int]]) -> int:
         """The sum over passes and the module's instructions."""
@@ -47,6 +49,11 @@ class Layer:
     def busy(self, engine: str) -> int:
         """Busy cycles of an engine's units together."""
         return self.sum(lambda r: r.pc_busy[engine])
+
+    @property
+    def joules(self) -> float:
+        """Dynamic energy."""
+        return math.fsum(self.pc_joules[pc] for pc in self.pcs)
 
     @property
     def share(self) -> float | None:
@@ -133,18 +140,31 @@ COLUMNS: tuple[Quantity[Layer], ...] = (
         "written to DRAM, by the DMA engine and the host",
         lambda layer: layer.sum(lambda r: r.pc_bytes_written),
     ),
+    Quantity(
+        "dynamic_energy_joules",
+        "J",
+        Kind.MODELLED,
+        "energy of what the module did; leakage belongs to the run as a whole",
+        lambda layer: layer.joules,
+    ),
 )
 """The columns after the module path; each but the share sums to the run's figure."""
 
 
-def layers_of(simulation: Simulation, program: Program) -> list[Layer]:
-    """The modules in the order of their first instruction."""
+def layers_of(
+    simulation: Simulation, program: Program, pc_joules: Sequence[float] = ()
+) -> list[Layer]:
+    """
+    The modules in the order of their first instruction.
+
+    `pc_joules`: dynamic energy by instruction, needed for the column of it.
+    """
     locations = Locations(program.debug)
     pcs: dict[str, list[int]] = {}
     for pc in range(len(program.instructions)):
         pcs.setdefault(locations.at(pc).path or NO_PATH, []).append(pc)
-    results = simulation.results
-    return [Layer(path, part, results, simulation.computed) for path, part in pcs.items()]
+    results, computed = simulation.results, simulation.computed
+    return [Layer(path, part, results, computed, pc_joules) for path, part in pcs.items()]
 
 
 def layers_csv(layers: Sequence[Layer], columns: Sequence[Quantity[Layer]]) -> str:
@@ -160,4 +180,4 @@ def layers_csv(layers: Sequence[Layer], columns: Sequence[Quantity[Layer]]) -> s
 def _text(value: Value) -> str:
     if value is None:
         return ""
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
+    return str(value) if isinstance(value, int) else f"{value:.10g}"

@@ -47,8 +47,10 @@ from heatc.tools.run_stats import (
     MODES,
     STATISTICS,
     Figure,
-    figures,
+    Run,
+    figures_of,
     program_json,
+    run_of,
     saturations_by_path,
     stats_json,
     stats_text,
@@ -179,13 +181,14 @@ def _run(argv: Sequence[str]) -> None:
             simulation = simulate(program, inputs, other, **wanted, trace=trace)
         if trace:
             trace.close()
-        rows = figures(simulation, hardware, modelled=args.model != FUNCTIONAL)
+        run = run_of(simulation, hardware)
+        rows = figures_of(run, modelled=args.model != FUNCTIONAL)
         arrays = (simulation.outputs, simulation.layers, simulation.masks)
         for stream, content in zip((output, layers, masks), arrays):
             if stream:
                 write_npz(stream, content)
-        for name, text in _stats_files(rows, simulation, program, hardware, args.model).items():
-            if name in stats:
+        if stats:
+            for name, text in _stats_files(rows, simulation, program, run, args.model).items():
                 stats[name].write(text.encode())
     differences = None
     if reference is not None:
@@ -273,16 +276,18 @@ def _stats_files(
     rows: Sequence[Figure],
     simulation: Simulation,
     program: Program,
-    hardware: Hardware,
+    run: Run,
     model: str,
 ) -> dict[str, str]:
     """What `--stats` writes, by name."""
-    columns = [c for c in COLUMNS if model != FUNCTIONAL or c.group == FUNCTIONAL]
+    modelled = model != FUNCTIONAL
+    columns = [c for c in COLUMNS if modelled or c.group == FUNCTIONAL]
+    layers = layers_of(simulation, program, run.pc_joules if modelled else ())
     return {
-        "stats.json": stats_json(rows, simulation, program, hardware, model),
+        "stats.json": stats_json(rows, simulation, program, run.hardware, model),
         "stats.txt": stats_text(rows),
-        "layers.csv": layers_csv(layers_of(simulation, program), columns),
-        "hardware.yaml": render(hardware),
+        "layers.csv": layers_csv(layers, columns),
+        "hardware.yaml": render(run.hardware),
         "program.json": program_json(program),
     }
 
@@ -354,6 +359,7 @@ def _modelled(values: Mapping[str, Value], hardware: Hardware) -> list[Line]:
         ("cycles", f"{values['total_cycles']:,}", "modelled"),
         ("time", f"{microseconds:,.1f} us at {hardware.clock_hz / 1e6:g} MHz", "modelled"),
         ("DRAM", f"{moved:,} bytes", "modelled"),
+        ("energy", f"{1e6 * (values['energy_joules'] or 0):,.4g} uJ", "modelled"),
         ("host share", _percent(values["host_utilisation_percent"]), "modelled"),
         ("PE utilisation", _percent(values["pe_utilisation_percent"]), "modelled"),
     ]
@@ -379,8 +385,9 @@ def _passes(values: Mapping[str, Value], passes: int, computed: bool) -> list[Li
     """The spread over the passes of a data set."""
     wanted = (
         ("cycles", 1, "cycles", "modelled"),
-        ("time", 1e6, "seconds", "modelled"),
+        ("time (us)", 1e6, "seconds", "modelled"),
         ("DRAM bytes", 1, "dram_bytes", "modelled"),
+        ("energy (uJ)", 1e6, "joules", "modelled"),
         ("kept blocks", 1, "kept_blocks_count", _source(computed)),
     )
     lines = [(f"of {passes} passes", "p50 / p95 / max / mean", "")]
@@ -389,7 +396,7 @@ def _passes(values: Mapping[str, Value], passes: int, computed: bool) -> list[Li
         if None in each:
             continue
         text = " / ".join(f"{scale * (value or 0):,.{1 if scale > 1 else 0}f}" for value in each)
-        lines.append((f"  {what}", f"{text}{' us' if scale > 1 else ''}", kind))
+        lines.append((f"  {what}", text, kind))
     return lines
 
 

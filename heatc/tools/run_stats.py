@@ -1,5 +1,5 @@
 """
-The figures of a run: counted from its values (functional) or modelled (cycles, time, bytes).
+The figures of a run: counted from its values (functional) or modelled (time, bytes, energy).
 
 The two are never mixed: each figure belongs to one of two groups, and its name ends in its unit.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from heatc.tools.quantities import FUNCTIONAL, MODELLED, Kind, Quantity, Value, 
 from heatc.version import VERSION
 
 if TYPE_CHECKING:
+    from heatc.backends.hdp.energy import EnergyReport
     from heatc.backends.hdp.machine import RunResult
 
 SCHEMA = 1
@@ -48,6 +50,22 @@ class Run:
     def cycles(self) -> int:
         """Cycles of all passes."""
         return self.sum(lambda r: r.cycles)
+
+    @cached_property
+    def energies(self) -> list[EnergyReport]:
+        """The energy of each pass."""
+        from heatc.backends.hdp.energy import energy_report
+
+        return [energy_report(result, self.hardware, {}) for result in self.results]
+
+    def energy(self, value: Callable[[EnergyReport], float]) -> float:
+        """A sum over passes."""
+        return sum(map(value, self.energies))
+
+    @property
+    def pc_joules(self) -> list[float]:
+        """Dynamic energy by instruction, over all passes."""
+        return np.sum([report.pc_joules for report in self.energies], axis=0).tolist()
 
     def busy(self, engine: str) -> int:
         """Busy cycles of an engine's units together."""
@@ -85,22 +103,82 @@ def _engines() -> Iterator[Quantity[Run]]:
         )
 
 
-Each = Callable[["RunResult", Hardware], float]
+def _energies() -> Iterator[Quantity[Run]]:
+    yield Quantity(
+        "energy_joules",
+        "J",
+        Kind.MODELLED,
+        "dynamic energy and leakage of everything, host and DRAM included",
+        lambda run: run.energy(lambda e: e.joules),
+    )
+    yield Quantity(
+        "dynamic_energy_joules",
+        "J",
+        Kind.MODELLED,
+        "energy of what was done: actions times the hardware file's costs",
+        lambda run: run.energy(lambda e: sum(e.dynamic_joules.values())),
+    )
+    yield Quantity(
+        "leakage_energy_joules",
+        "J",
+        Kind.MODELLED,
+        "leakage of the whole machine during time_seconds",
+        lambda run: run.energy(lambda e: sum(e.leakage_joules.values())),
+    )
+    yield Quantity(
+        "energy_delay_product_joule_seconds",
+        "J s",
+        Kind.MODELLED,
+        "energy times time of each pass, summed over passes",
+        lambda run: run.energy(lambda e: e.delay_product),
+    )
+    for unit, what in ENERGY_UNITS.items():
+        yield Quantity(
+            f"{unit}_energy_joules",
+            "J",
+            Kind.MODELLED,
+            f"dynamic energy and leakage of {what}",
+            lambda run, u=unit: run.energy(lambda e: e.unit_joules(u)),
+        )
+
+
+ENERGY_UNITS = {
+    "pe": "the PE arrays",
+    "se": "the sparsity engines",
+    "adder": "the adders",
+    "softmax": "the softmax units",
+    "local": "the local buffers",
+    "shared": "the shared buffer",
+    "dram": "DRAM",
+    "dma": "the DMA engine",
+    "host": "the host",
+    "sequencer": "the sequencer",
+}
+"""The units of `heatc.backends.hdp.energy`."""
+
+
+Each = Callable[[Run, int], float]
 
 PASS_FIGURES: Mapping[str, tuple[str, Kind, str, Each]] = {
-    "cycles": ("cycles", Kind.MODELLED, "cycles", lambda r, _: r.cycles),
-    "seconds": ("s", Kind.MODELLED, "time", lambda r, h: r.cycles / h.clock_hz),
+    "cycles": ("cycles", Kind.MODELLED, "cycles", lambda run, i: run.results[i].cycles),
+    "seconds": (
+        "s",
+        Kind.MODELLED,
+        "time",
+        lambda run, i: run.results[i].cycles / run.hardware.clock_hz,
+    ),
+    "joules": ("J", Kind.MODELLED, "energy", lambda run, i: run.energies[i].joules),
     "dram_bytes": (
         "bytes",
         Kind.MODELLED,
         "bytes read from and written to DRAM",
-        lambda r, _: r.dram_bytes_read + r.dram_bytes_written,
+        lambda run, i: run.results[i].dram_bytes_read + run.results[i].dram_bytes_written,
     ),
     "kept_blocks_count": (
         "count",
         Kind.FUNCTIONAL,
         "blocks of scores that were kept",
-        lambda r, _: r.blocks_kept,
+        lambda run, i: run.results[i].blocks_kept,
     ),
 }
 """What is given for each pass: unit, kind, meaning, value."""
@@ -123,7 +201,7 @@ def _passes() -> Iterator[Quantity[Run]]:
                 unit,
                 kind,
                 f"{what}: {long} over passes (one a batch; the last one may be partly empty)",
-                lambda run, f=each, s=statistic: s([f(r, run.hardware) for r in run.results]),
+                lambda run, f=each, s=statistic: s([f(run, i) for i in range(len(run.results))]),
             )
 
 
@@ -199,6 +277,7 @@ FIGURES: tuple[Quantity[Run], ...] = (
         lambda run: run.sum(lambda r: r.dram_bytes_written),
     ),
     *_engines(),
+    *_energies(),
     *_passes(),
 )
 """Every figure of a run; of several passes sums where nothing else is said."""
@@ -240,7 +319,16 @@ class Figure:
 
 def figures(simulation: Simulation, hardware: Hardware, *, modelled: bool = True) -> list[Figure]:
     """The figures of a run, without the modelled ones unless they are wanted."""
-    run = Run(simulation.results, hardware, simulation.computed)
+    return figures_of(run_of(simulation, hardware), modelled=modelled)
+
+
+def run_of(simulation: Simulation, hardware: Hardware) -> Run:
+    """What figures are computed from."""
+    return Run(simulation.results, hardware, simulation.computed)
+
+
+def figures_of(run: Run, *, modelled: bool = True) -> list[Figure]:
+    """The figures of a run, see `figures`."""
     return [Figure(q, q.value(run)) for q in FIGURES if modelled or q.group == FUNCTIONAL]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from heatc.backends.hdp import open_program, simulate
 from heatc.backends.hdp.container import Manifest, Port, Weight, write_program
+from heatc.backends.hdp.energy import UNITS
 from heatc.fixed_point import encode, requantize
 from heatc.hardware import load_hardware, render
 from heatc.isa.units import block_importance, block_mask
@@ -260,7 +261,7 @@ def test_stats(capsys: pytest.CaptureFixture[str]):
     assert call(capsys, *RUN, "--stats", "stats/deep")[0] == 0
     stats = json.loads(Path("stats/deep/stats.json").read_text())
     assert stats["schema"] == 1
-    units = ("_count", "_percent", "_cycles", "_seconds", "_bytes")
+    units = ("_count", "_percent", "_cycles", "_seconds", "_bytes", "_joules", "_joule_seconds")
     for group in ("functional", "modelled"):
         assert all(name.endswith(units) for name in stats[group])
     modelled = stats["modelled"]
@@ -308,9 +309,10 @@ def test_layers_sum_to_the_totals(capsys: pytest.CaptureFixture[str], samples: i
     names = [name for name in sums if name in modelled]
     assert {"pe_busy_cycles", "host_busy_cycles", "dram_read_bytes"} <= set(names)
     for name in names:
-        assert sums[name] == modelled[name], name
+        assert sums[name] == pytest.approx(modelled[name], rel=1e-9), name
     busy = [modelled[name] for name in modelled if name.endswith("_busy_cycles")]
     assert sums["busy_cycles"] == sum(busy)
+    assert sums["dynamic_energy_joules"] == pytest.approx(modelled["dynamic_energy_joules"])
     assert sums["share_of_total_percent"] == pytest.approx(100, abs=1e-3)
 
 
@@ -335,13 +337,16 @@ def test_data_set_figures(capsys: pytest.CaptureFixture[str]):
     stats = read_stats("s")
     modelled = stats["modelled"]
     assert stats["functional"]["passes_count"] == 3
-    for name in ("cycles", "seconds", "dram_bytes"):
+    for name in ("cycles", "seconds", "dram_bytes", "joules"):
         p50, p95, most, mean = (modelled[f"pass_{s}_{name}"] for s in ("p50", "p95", "max", "mean"))
         assert 0 < p50 <= p95 <= most
         assert mean <= most
     assert modelled["pass_mean_cycles"] * 3 == pytest.approx(modelled["total_cycles"])
     moved = modelled["dram_read_bytes"] + modelled["dram_written_bytes"]
     assert modelled["pass_mean_dram_bytes"] * 3 == pytest.approx(moved)
+    assert modelled["pass_mean_joules"] * 3 == pytest.approx(modelled["energy_joules"])
+    parts = sum(modelled[f"{unit}_energy_joules"] for unit in UNITS)
+    assert parts == pytest.approx(modelled["energy_joules"])
     kept = stats["functional"]["pass_mean_kept_blocks_count"] * 3
     assert kept == pytest.approx(stats["functional"]["kept_blocks_count"])
 
