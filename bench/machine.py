@@ -627,7 +627,21 @@ def speed_part(bench: Bench) -> Part:
             "hdp-run, whole command, s": command, "hdp-run, peak MiB": peak / 2**20,
             "hdp-run, MiB at its start": start / 2**20, "fp32 weights, MiB": size / 2**20,
         })  # fmt: skip
+    program = bench.compiled(model, inputs, "hdp-edge", *programs.paper(0.0, 0.0))
+    seconds = timing_alone(bench, program, inputs)
+    what = f"hdp-run --model=timing on stored masks, {shape}, hdp-edge, rule paper, whole command"
+    rows.append(Row(what, seconds, "s", 2, "<="))
     return Part(rows, {f"speed: {shape}": table})
+
+
+def timing_alone(bench: Bench, program: Program, inputs: Arrays) -> float:
+    """Median seconds of the command that computes no values."""
+    source, masks = bench.folder / "in.npz", bench.folder / "masks.npz"
+    np.savez(source, **cast(Any, inputs))
+    programs.command("run", [program.path, "--inputs", source, "--save-masks", masks, "-q"])
+    arguments = (program.path, "--model=timing", "--masks", masks, "-q")
+    repeats = min(3, bench.sizes.repeats)
+    return main_job.median(bench.folder, repeats, "heatc.tools.run", *arguments).seconds
 
 
 def charged(program: Program, inputs: Arrays) -> float:
@@ -685,7 +699,10 @@ BERT-Base with random weights (seed 0), of which only {layers} layers are run, s
 are for one layer, from the first to the last work of its attention. Masks of random weights are
 meaningless for accuracy and fine for cost. `dense` is the same compiler, int16, without pruning.
 The integer pass is work too: rule `paper` computes I_Q I_K everywhere and two more products on kept
-blocks, so that it starts behind dense. `pruned score zero` is the paper's rule and still multiplies
+blocks, so that it starts behind dense; integer and fraction parts are two 16-bit planes each of Q and K,
+so that more bytes move, and where a head's keys do not fit the local buffer they are fetched again
+for every tile of queries and every product ("MACs a DRAM byte" is the operand reuse). "K columns that
+no row needs" is what fetch-upon-mask can save: far less than the blocks pruned. `pruned score zero` is the paper's rule and still multiplies
 all probabilities with V; `neginf` leaves pruned scores out of the softmax and of P V.
 """,
     "models": "BERT-Tiny: 2 layers, width 128, 2 heads. MiniLM runs on real sentences, joined to full length.\n",
