@@ -29,7 +29,7 @@ not edit. `hdp-run --explain NAME` prints one entry.
 |---|---|
 | `stats.json` | the figures by group, schema version {SCHEMA} |
 | `stats.txt` | the same in gem5's form: name, value, meaning and unit |
-| `layers.csv` | a row per module path; the columns sum to the figures of the run |
+| `layers.csv` | a row per module path; columns sum to figures of the run |
 | `hardware.yaml` | every parameter of the hardware, defaults too, as `--hw` reads it |
 | `program.json` | what the program was compiled from, by whom, with which options |
 
