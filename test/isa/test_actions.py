@@ -1,0 +1,37 @@
+"""The action expressions are over documented variables, and priced rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from heatc.hardware.costs import ACTIONS, MAC_WIDTHS
+from heatc.isa.actions import ENERGY, ENERGY_CONSTANTS, MAC_ACTION, WORK_VARIABLES
+from heatc.isa.table import ISA, Engine
+
+
+def _names(expression: str) -> set[str]:
+    return set(compile(expression, "<energy>", "eval").co_names)
+
+
+@pytest.mark.parametrize("mnemonic", ISA)
+def test_expressions_are_over_documented_names(mnemonic: str):
+    for action, expression in ENERGY[mnemonic].items():
+        assert action in ACTIONS or action == MAC_ACTION
+        assert _names(expression) <= {*WORK_VARIABLES, *ENERGY_CONSTANTS}, action
+
+
+def test_every_variable_is_used():
+    widths = {"bits_a", "bits_b"}  # these choose the row of a `mac`
+    used = {n for actions in ENERGY.values() for e in actions.values() for n in _names(e)}
+    assert WORK_VARIABLES.keys() - widths <= used
+
+
+def test_every_row_is_some_instructions():
+    used = {action for actions in ENERGY.values() for action in actions}
+    assert {a for a in ACTIONS if not a.startswith("mac_")} == used - {MAC_ACTION}
+    assert {f"mac_{width}" for width in MAC_WIDTHS} <= set(ACTIONS)
+
+
+def test_every_engine_does_more_than_issue():
+    for entry in ISA.values():
+        assert (set(entry.energy) == {"instruction"}) == (entry.engine is Engine.CONTROL)
