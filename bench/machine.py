@@ -680,8 +680,9 @@ The `validation` preset has one array, ideal memory, and folds one after the oth
 output-stationary fold takes `k + rows + columns - 2` cycles, results included
 (`systolic_compute_os.py`: k steps, skewed over rows and columns), and folds follow one another:
 `folds * (k + rows + columns - 2)`, which is what `mm` costs with `fold_overlap: false`, so the two
-agree exactly and the comparison shows that tiling and accounting add nothing. hdp-edge and hdp-server let folds overlap
-(one fill and drain an instruction) and charge the results' way out (`drain`), which SCALE-Sim hides.
+agree exactly: what the comparison tests is that instructions, tiles and accounting add nothing to it.
+hdp-edge and hdp-server let folds overlap (one fill and drain an instruction) and charge the results'
+way out (`drain`), which SCALE-Sim hides. Its operations on heads are single products here.
 SCALE-Sim reports the index of the last cycle as "Total Cycles"; its cycles here are one more.
 Its times are those of its classes without trace files, which its command always writes.
 
@@ -691,8 +692,9 @@ after the PE cycles. SCALE-Sim: a port of its own for each operand; what fits th
 SRAM is there before cycle 0 at no cost; its read buffer is a window over the operand in prefetch
 order that only moves forward and wraps around, so a fold that needs weights which the window has
 left waits until the whole operand has passed; and each wait is added twice (`read_buffer.py`:
-`offset += potential_stall_cycles`, once always and once if positive). With an SRAM that holds the
-operand, all of it is prefetched and nothing stalls. The last column is the bound of a single port.
+`offset += potential_stall_cycles`, once always and once if positive). This is read off its source,
+not traced. With an SRAM that holds the operand, all of it is prefetched and nothing stalls. The last
+column is the bound of a single port.
 """,
     "attention": """\
 BERT-Base with random weights (seed 0), of which only {layers} layers are run, since all are alike; figures
