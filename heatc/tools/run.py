@@ -34,7 +34,7 @@ from heatc.backends.hdp.simulation import (
     split_stored,
 )
 from heatc.backends.hdp.trace import SINKS, TraceRecorder
-from heatc.errors import HeatcError, UsageError
+from heatc.errors import HeatcError
 from heatc.files import atomic_write, from_os_error
 from heatc.hardware import Hardware, load_hardware, preset_names, render
 from heatc.tools.comparison import Bounds, Difference, check_reference, compare, require
@@ -203,6 +203,8 @@ def _run(argv: Sequence[str]) -> None:
 
 def _check_modes(parser: ToolParser, args: argparse.Namespace) -> None:
     """Refuses options that contradict --model."""
+    if args.trace is not None and Path(args.trace).suffix not in SINKS:
+        parser.error(f"--trace: expected a name that ends in {' or '.join(SINKS)}")
     if args.model != "timing":
         if args.masks is not None:
             parser.error("--masks needs --model=timing")
@@ -297,12 +299,10 @@ def _open_trace(
 ) -> TraceRecorder | None:
     if path is None:
         return None
-    sink = SINKS.get(Path(path).suffix)
-    if sink is None:
-        raise UsageError(f"--trace: expected a name that ends in {' or '.join(SINKS)}, got {path}")
     stream = files.enter_context(atomic_write(path))
+    sink = SINKS[Path(path).suffix](stream)
     return TraceRecorder(
-        sink(stream), program.instructions, program.debug, hardware.cores, hardware.clock_hz
+        sink, program.instructions, program.debug, hardware.cores, hardware.clock_hz
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from encode_kit import Net, Value, compile_text, hardware, write_hardware
 from heatc.backends.hdp.container import Manifest, Program
 from heatc.backends.hdp.machine import RunResult
 from heatc.backends.hdp.simulation import simulate, simulate_timing
+from heatc.backends.hdp.trace import ChromeSink, TraceRecorder
 from heatc.errors import HeatcError
 
 Array = np.ndarray[Any, Any]
@@ -144,3 +146,26 @@ def test_wrong_masks_are_refused(change: dict[str, Any], message: str):
         simulate_timing(program, stored)
     assert message in caught.value.message
     assert "--save-masks" in " ".join(caught.value.notes)
+
+
+@pytest.mark.parametrize("mechanism", [None, *MECHANISMS])
+def test_a_trace_shows_every_busy_cycle(mechanism: str | None):
+    net = Net(_mask(21, 13, size=21), 60)
+    program = _program(net, _layer(net, 10, {"tau": 2.5}), "hdp-edge")
+    hw = hardware("hdp-edge")
+    hw = hw if mechanism is None else replace(hw, **{mechanism: False})
+    stream = io.BytesIO()
+    trace = TraceRecorder(
+        ChromeSink(stream), program.instructions, program.debug, hw.cores, hw.clock_hz
+    )
+    result = simulate(program, net.inputs(), hw, trace=trace).result
+    trace.close()
+    events = json.loads(stream.getvalue())["traceEvents"]
+    names = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    cycles = dict.fromkeys(result.busy, 0.0)
+    for event in events:
+        if event["ph"] == "X":
+            engine = next(e for e in cycles if e in names[event["tid"]].split())
+            cycles[engine] += event["dur"] * hw.clock_hz / 1e6
+    for engine, busy in result.busy.items():
+        assert cycles[engine] == pytest.approx(int(busy.sum())), engine
