@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from xdsl.context import Context
@@ -39,8 +39,8 @@ from xdsl.utils.exceptions import PassFailedException
 from heatc.context import weights_of
 from heatc.dialects import attn, hdp, nn
 from heatc.dialects.einsum import ContractOp, WeightOp
-from heatc.dialects.fixed import QType, RequantizeOp
-from heatc.dialects.host import TaskOp
+from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
+from heatc.dialects.host import TaskOp, YieldOp
 from heatc.hardware import Hardware, load_hardware
 from heatc.passes.effect import Effect
 from heatc.passes.partition_host import is_linear
@@ -49,8 +49,10 @@ from heatc.passes.tiling.attention import Attention, Pruning, emit_attention
 from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.host import HostTask
 from heatc.passes.tiling.linear import Linear, emit_linear
-from heatc.passes.tiling.plan import AttentionShape, LinearShape
+from heatc.passes.tiling.plan import AttentionShape, LinearShape, panel_count
 from heatc.weights import WeightStore
+
+T = TypeVar("T", bound=Operation)
 
 _PART_OF_A_LARGER_OP = (
     WeightOp,
@@ -65,6 +67,17 @@ _PART_OF_A_LARGER_OP = (
     attn.MergeScoresOp,
     attn.SoftmaxOp,
 )
+
+
+_ELEMENTWISE = (DequantizeOp, nn.GeluOp, nn.ReluOp, nn.TanhOp, QuantizeOp, YieldOp)
+"""What a task may consist of whose operand is cut into columns."""
+
+
+def _only_user(value: SSAValue, kind: type[T]) -> T | None:
+    """The op that uses a value, if it is the only one and of a kind."""
+    users = {use.operation for use in value.uses}
+    user = users.pop() if len(users) == 1 else None
+    return user if isinstance(user, kind) else None
 
 
 def _is_integer(op: Operation) -> bool:
@@ -127,6 +140,7 @@ class _Tiler:
         self.body = Block()
         self.e = Emitter(self.body)
         self.tensors: dict[SSAValue, SSAValue] = {}
+        self.panels: dict[SSAValue, tuple[SSAValue, ...]] = {}
         self.weights: dict[tuple[Attribute | None, ...], SSAValue] = {}
         self.packings: dict[SSAValue, _Packing] = {}
         self.outputs: dict[SSAValue, list[str]] = {}
@@ -155,7 +169,7 @@ class _Tiler:
         elif isinstance(op, attn.WeightedValuesOp):
             self._attention(op)
         elif isinstance(op, TaskOp):
-            HostTask(self.e, self.tensor, self._index, self.extents).emit(op)
+            self._task(op)
         elif isinstance(op, attn.PackingOp):
             self._packing(op)
         elif isinstance(op, attn.PackOp):
@@ -392,15 +406,19 @@ class _Tiler:
             )
         x, weight = contract.inputs
         accumulator = _fixed(contract.result).point.data
-        outputs, point = self._linear_results(op)
-        columns, depth = nn.shape_of(weight)
-        rows, _ = self.extents(op.result)
+        shape = self._linear_shape(op)
+        outputs, point = self._linear_results(op, shape)
+        activations = self.panels.get(x) or (self.tensor(x),)
+        if len(activations) > 1:
+            shape = replace(shape, panel=shape.depth // len(activations))
+        if op.result not in self.panels:
+            shape = replace(shape, planes=len(outputs))
         emit_linear(
             self.e,
             Linear(
-                LinearShape(rows, depth, columns, len(outputs), bias is not None),
+                shape,
                 self._rows(op.result),
-                self.tensor(x),
+                activations,
                 self.tensor(weight),
                 None if bias is None else self.tensor(bias),
                 outputs,
@@ -411,9 +429,76 @@ class _Tiler:
             self.hardware,
         )
 
-    def _linear_results(self, op: RequantizeOp) -> tuple[tuple[SSAValue, ...], int]:
-        """The tensors that a linear writes (one, or two planes if only split), and its point."""
+    def _linear_shape(self, op: RequantizeOp) -> LinearShape:
+        """The shape of a linear with one plane."""
+        total = op.x.owner
+        contract = _owner(total.lhs if isinstance(total, nn.AddOp) else op.x, ContractOp)
+        columns, depth = nn.shape_of(contract.inputs[1])
+        rows, _ = self.extents(op.result)
+        return LinearShape(rows, depth, columns, 1, isinstance(total, nn.AddOp))
+
+    def _task_between(self, op: RequantizeOp) -> tuple[TaskOp, RequantizeOp] | None:
+        """The element-wise task and the linear behind it, if a linear's result has no other use."""
+        task = _only_user(op.result, TaskOp)
+        if task is None or len(task.inputs) != 1 or len(task.outputs) != 1:
+            return None
+        if not all(isinstance(inner, _ELEMENTWISE) for inner in task.body.block.ops):
+            return None
+        contract = _only_user(task.outputs[0], ContractOp)
+        if contract is None or not is_linear(contract) or task.outputs[0] in self.outputs:
+            return None
+        user: Any = _only_user(contract.result, nn.AddOp) or contract
+        second = _only_user(user.results[0], RequantizeOp)
+        return None if second is None or self._rows(op.result) is None else (task, second)
+
+    def _panels(self, op: RequantizeOp, shape: LinearShape) -> tuple[SSAValue, ...]:
+        """The tensors of a linear's result and of the task behind it, if cut into panels."""
+        behind = self._task_between(op)
+        if behind is None:
+            return ()
+        task, second = behind
+        count = panel_count(shape, self._linear_shape(second), self.hardware)
+        if count == 1:
+            return ()
+        for value, owner in ((op.result, op), (task.outputs[0], task)):
+            symbol, element = self.e.symbol_of(owner, value), _fixed(value)
+            self.panels[value] = tuple(
+                self.e.tensor(
+                    f"{symbol}.panel{i}",
+                    "activation",
+                    _isa_dtype(element),
+                    (shape.rows, shape.columns // count),
+                    rows_value=self._rows(value),
+                    point=element.point.data,
+                    properties={"plane_of": StringAttr(symbol)},
+                )
+                for i in range(count)
+            )
+        return self.panels[op.result]
+
+    def _task(self, task: TaskOp) -> None:
+        """A task of the host, once a panel where what it works on lies in panels."""
+        count = max((len(self.panels.get(v, ())) for v in task.inputs), default=0)
+        if not count:
+            HostTask(self.e, self.tensor, self._index, self.extents).emit(task)
+        for i in range(count):
+
+            def panel(value: SSAValue, i: int = i) -> SSAValue:
+                return self.panels[value][i]
+
+            HostTask(self.e, panel, self._index, self.extents).emit(task)
+
+    def _linear_results(
+        self, op: RequantizeOp, shape: LinearShape
+    ) -> tuple[tuple[SSAValue, ...], int]:
+        """
+        The tensors that a linear writes, and its point.
+
+        They are one, or two planes if it is only split, or panels.
+        """
         point = _fixed(op.result).point.data
+        if panels := self._panels(op, shape):
+            return panels, point
         splits = [use.operation for use in op.result.uses]
         if not splits or not all(isinstance(s, attn.SplitOp) for s in splits):
             return (self.tensor(op.result),), point

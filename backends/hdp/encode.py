@@ -341,7 +341,7 @@ def _points(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, int
         if op.point is None:
             continue
         points[op.symbol.data] = op.point.value.data
-        if op.plane_of is not None and op.symbol.data.endswith(".fraction"):
+        if op.plane_of is not None and not op.symbol.data.endswith(".integer"):
             points[op.plane_of.data] = op.point.value.data
     for name, op in _reporting(encoder):
         if op.mnemonic == "softmax":

@@ -8,7 +8,8 @@ reuses memory. It changes nothing in the machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from heatc.isa.words import Inst
 
 _LARGEST_MASK = 1 << 34
 """Elements of the masks of one attention."""
+
+_PANEL = re.compile(r"\.panel\d+$")
 
 Array = NDArray[np.generic]
 Layers = dict[str, Array]
@@ -136,9 +139,10 @@ class LayerRecorder:
         sequence's blocks; `gate/<attention>`: bool (batch, heads), False for absent sequences.
         """
         layers: Layers = {}
-        for name, codes in self._codes.items():
-            layers[f"codes/{name}"] = codes
-            point = self._tensors[name].point
+        for name, names in _panels(self._codes).items():
+            parts = [self._codes[n] for n in names]
+            layers[f"codes/{name}"] = parts[0] if len(parts) == 1 else np.hstack(parts)
+            point = self._tensors[names[0]].point
             if point is not None:
                 layers[f"point/{name}"] = np.array(point, np.int64)
         return layers | self._decisions()
@@ -151,6 +155,14 @@ class LayerRecorder:
     def _decisions(self) -> Layers:
         masks: Layers = {f"mask/{name}": mask for name, mask in self._masks.items()}
         return masks | {f"gate/{name}": gate for name, gate in self._gates.items()}
+
+
+def _panels(names: Iterable[str]) -> dict[str, list[str]]:
+    """The recorded tensors of each tensor: itself, or its column panels in order."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_PANEL.sub("", name), []).append(name)
+    return {k: sorted(v, key=lambda n: (len(n), n)) for k, v in found.items()}
 
 
 def _misfit(message: str) -> HeatcError:

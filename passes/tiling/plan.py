@@ -52,13 +52,18 @@ class TileSpec:
 
 @dataclass(frozen=True)
 class LinearShape:
-    """(rows, depth) times (columns, depth) transposed; `planes` results, with a bias or not."""
+    """
+    (rows, depth) times (columns, depth) transposed; `planes` results, with a bias or not.
+
+    `panel`: the activations lie in panels of that many columns, 0 if in one piece.
+    """
 
     rows: int
     depth: int
     columns: int
     planes: int = 1
     bias: bool = True
+    panel: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def _linear_plans(shape: LinearShape, hw: Hardware) -> Iterator[LinearPlan]:
             steps = up(shape.columns, hw.cores * columns)
             for count in range(1, MOST_SLABS + 1):
                 slab = up(shape.depth, count)
-                if up(shape.depth, slab) != count:
+                if up(shape.depth, slab) != count or (shape.panel and shape.panel % slab):
                     continue
                 # Slots take turns from one step to the next only if the slabs come out even.
                 double = count % 2 == 0
@@ -161,6 +166,8 @@ def plan_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:
     ]
     if fitting:
         return min(fitting, key=lambda p: p.cost(hw))
+    if not plans:
+        raise InfeasibleError(f"no slab of a linear divides panels of {shape.panel} columns")
     local = min(plans, key=lambda p: p.local_bytes)
     shared = min(plans, key=lambda p: p.shared_bytes)
     raise InfeasibleError(
@@ -184,6 +191,44 @@ def plan_token_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:
         return plan_linear(replace(shape, rows=align(shape.rows, PLANNED_TOKENS)), hw)
     except InfeasibleError:
         return plan_linear(shape, hw)
+
+
+MOST_PANELS = 8
+"""A tensor between linears is cut into at most this many panels."""
+
+_HOST_OPERATIONS, _HOST_CALLS = 25, 3
+"""Of an element-wise task: read, a GELU, write (see the instruction table)."""
+
+
+def panel_count(first: LinearShape, second: LinearShape, hw: Hardware) -> int:
+    """
+    In how many column panels the tensor between two linears should lie.
+
+    An element-wise task of the host stands between them. In panels it works on one while the
+    first linear computes the next, and the second linear begins with those that are done. 1 where
+    that saves nothing, or where no tiles fit.
+    """
+    per_cycle = hw.clock_hz / hw.host_ops_per_second
+    host = first.rows * first.columns * _HOST_OPERATIONS * per_cycle
+    whole = plan_token_linear(first, hw).cost(hw)
+    best, most = 1, 0.0
+    for count in range(2, MOST_PANELS + 1):
+        width = first.columns // count
+        if first.columns % count or width % hw.pe_columns:
+            continue
+        try:
+            plan = plan_token_linear(replace(first, columns=width), hw)
+            plan_token_linear(replace(second, panel=width), hw)
+        except InfeasibleError:
+            continue
+        if width % (hw.cores * plan.columns):
+            continue
+        part = plan.cost(hw)
+        hidden = min(host, whole) * (1 - 1 / count)
+        saved = hidden - (count * part - whole) - count * _HOST_CALLS * hw.host_call_cycles
+        if saved > most:
+            best, most = count, saved
+    return best
 
 
 # --- Attention ----------------------------------------------------------------------------------

@@ -18,7 +18,13 @@ from heatc.hardware import load_hardware
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
 from heatc.passes.tiling.packing import Range, first_fit
-from heatc.passes.tiling.plan import AttentionShape, LinearShape, plan_attention, plan_linear
+from heatc.passes.tiling.plan import (
+    AttentionShape,
+    LinearShape,
+    panel_count,
+    plan_attention,
+    plan_linear,
+)
 
 PRESETS = ("hdp-edge", "hdp-server")
 
@@ -113,3 +119,15 @@ def test_tiles_that_do_not_fit():
     )
     with pytest.raises(InfeasibleError, match="tiles need 80000 bytes of a local buffer of 65536"):
         AllocateBuffersPass("hdp-edge").apply(ctx, module)
+
+
+@pytest.mark.parametrize("name", ["hdp-edge", "hdp-server"])
+def test_panels_where_the_host_is_slow(name: str):
+    hw = load_hardware(name)
+    first, second = LinearShape(128, 768, 3072), LinearShape(128, 3072, 768)
+    assert panel_count(first, second, hw) > 1
+    calls = replace(hw, host_call_cycles=10**8)
+    assert panel_count(first, second, calls) == 1
+    # Columns that do not split over the cores stay in one piece.
+    odd = replace(first, columns=3071), replace(second, depth=3071)
+    assert panel_count(*odd, hw) == 1

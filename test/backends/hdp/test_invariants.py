@@ -274,7 +274,7 @@ def test_removing_any_instruction_changes_result_or_cost():
     program = _program("paper", hardware)
     whole, expected = _run(program)
     rng = np.random.default_rng(0)
-    control = ("loop", "end", "tile", "tensor", "window", "seq", "halt", "all")
+    control = ("li", "addi", "loop", "end", "tile", "tensor", "window", "seq", "halt", "all")
     candidates = [
         pc
         for pc, (inst, count) in enumerate(zip(program.instructions, whole.pc_counts))
@@ -290,5 +290,21 @@ def test_removing_any_instruction_changes_result_or_cost():
             continue
         tried += 1
         same = np.array_equal(values, expected) and result.cycles == whole.cycles
-        assert not (same and result.busy["pe"].tolist() == whole.busy["pe"].tolist()), pc
+        assert not same or result.busy["pe"].tolist() != whole.busy["pe"].tolist(), (
+            program.instructions[pc]
+        )
     assert tried
+
+
+def test_panels_are_recorded_as_one_tensor():
+    """What lies in panels has its own name and all of its columns among the layers."""
+    program = _program("none", _small())
+    tensors = program.debug["tensors"]
+    panels = [name for name in tensors if ".panel" in name]
+    assert panels
+    layers = simulate(program, _inputs(), layers=True).layers
+    whole = {name.split(".panel")[0] for name in panels}
+    assert not [name for name in layers if ".panel" in name]
+    for name in whole:
+        assert layers[f"codes/{name}"].shape == (LENGTH + 31, INNER)
+        assert program.manifest.points[name] == layers[f"point/{name}"]
