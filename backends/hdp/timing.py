@@ -90,7 +90,9 @@ def up(x: Any, y: Any) -> Any:
 
 
 def _one(folds: Any) -> Any:
-    return np.minimum(cast(Any, folds), 1) if isinstance(folds, np.ndarray) else min(folds, 1)
+    if isinstance(folds, np.ndarray):
+        return np.minimum(cast("NDArray[np.int64]", folds), 1)
+    return min(folds, 1)
 
 
 def _same(folds: Any) -> Any:
@@ -327,8 +329,6 @@ class Scoreboard:
         self.busy_all[Engine.DMA] += cycles
         self.pc_busy[Engine.DMA][pc] += cycles
         self.pc_read[pc] += nbytes
-        if self.recorder is not None:
-            self.recorder.transfer(pc, "dram", True, moved - cycles, moved, nbytes)
         done = moved + self.latencies["dram"]
         self.end = max(self.end, done)
         return done
