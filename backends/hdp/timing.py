@@ -329,6 +329,8 @@ class Scoreboard:
         self.busy_all[Engine.DMA] += cycles
         self.pc_busy[Engine.DMA][pc] += cycles
         self.pc_read[pc] += nbytes
+        if self.recorder is not None:
+            self.recorder.transfer(pc, "dram", True, moved - cycles, moved, nbytes)
         done = moved + self.latencies["dram"]
         self.end = max(self.end, done)
         return done
