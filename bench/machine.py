@@ -707,10 +707,16 @@ for every tile of queries and every product ("MACs a DRAM byte" is the operand r
 no row needs" is what fetch-upon-mask can save: far less than the blocks pruned. `pruned score zero` is the paper's rule and still multiplies
 all probabilities with V; `neginf` leaves pruned scores out of the softmax and of P V.
 """,
-    "models": "BERT-Tiny: 2 layers, width 128, 2 heads. MiniLM runs on real sentences, joined to full length.\n",
+    "models": """\
+BERT-Tiny: 2 layers, width 128, 2 heads; with random weights its integer scores are all 0, so that every
+block is as important as every other and none is pruned. MiniLM runs on real sentences, joined to full
+length. Embedding, layer norm, GELU and pooling run on the host and are charged.
+""",
     "mechanisms": """\
 MiniLM on real sentences joined to 128 tokens, rule `paper` with rho_B 0.25, tau_H {tau}, pruned score
-`neginf`, so that fetch-upon-mask and head exit have work to save.
+`neginf`, so that fetch-upon-mask and head exit have work to save. `stage_overlap` changes nothing where
+its row says 1: the compiled attention works on one tile of queries at a time in one set of buffers, so
+that its stages are a chain anyway. `fold_overlap` is an assumption of ours and no mechanism of the paper.
 """,
     "softmax": """\
 The unit computes 2^-d for distances d >= 0 with 16 fraction bits: a polynomial on the fraction,
