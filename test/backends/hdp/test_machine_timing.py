@@ -161,9 +161,7 @@ def test_rewritten_tile_waits_for_its_readers():
 def test_folds_one_after_the_other_fill_the_array_each():
     """SCALE-Sim's output-stationary array: folds * (k + rows + columns - 2), results included."""
     sizes = {"m": 12, "n": 8, "k": 20}
-    overlap, alone = (
-        cycle_constants(Tiny(cores=1, fold_overlap=value)) for value in (True, False)
-    )
+    overlap, alone = (cycle_constants(Tiny(cores=1, fold_overlap=value)) for value in (True, False))
     expression = ISA["mm"].cycles
     assert compile_cycles(expression, overlap)(**sizes) == 3 * 2 * 20 + 4 + 4 - 2
     assert compile_cycles(expression, alone)(**sizes) == 3 * 2 * (20 + 4 + 4 - 2)
