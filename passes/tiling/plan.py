@@ -206,8 +206,10 @@ def panel_count(first: LinearShape, second: LinearShape, hw: Hardware) -> int:
 
     An element-wise task of the host stands between them. In panels it works on one while the
     first linear computes the next, and the second linear begins with those that are done. 1 where
-    that saves nothing, or where no tiles fit.
+    that saves nothing, or where no tiles fit. Like the tiles it is decided for a multiple of
+    `PLANNED_TOKENS`.
     """
+    first = replace(first, rows=align(first.rows, PLANNED_TOKENS))
     per_cycle = hw.clock_hz / hw.host_ops_per_second
     host = first.rows * first.columns * _HOST_OPERATIONS * per_cycle
     whole = plan_token_linear(first, hw).cost(hw)
