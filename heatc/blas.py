@@ -2,8 +2,7 @@
 The kernels that NumPy's OpenBLAS takes on this machine.
 
 OpenBLAS does not recognise newer AMD cores and falls back to AVX2 there; `OPENBLAS_CORETYPE`, set
-before NumPy is loaded, makes it use AVX-512 (measured: bench/executors.py). A user's own setting is
-left alone.
+before NumPy is loaded, makes it use AVX-512. A user's own setting is left alone.
 """
 
 from __future__ import annotations

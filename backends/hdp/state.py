@@ -118,11 +118,6 @@ class Contents:
             self._reals = self.array.astype(np.float64, order="K")
         return self._reals
 
-    def touch(self) -> None:
-        """Forget what was derived from the array: it has changed."""
-        self._reals = None
-        self.expanded = None
-
 
 @dataclass(eq=False)
 class Tile:
