@@ -42,6 +42,7 @@ from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
 from heatc.hardware import Hardware, load_hardware
+from heatc.isa.table import split_dtypes
 from heatc.passes.effect import Effect
 from heatc.passes.partition_host import is_linear
 from heatc.passes.rewriting import describe_location
@@ -102,6 +103,12 @@ def _isa_dtype(element: Attribute) -> str:
     if isinstance(element, IntegerType):
         return {1: "i8", 8: "i8", 16: "i16", 32: "i32"}.get(element.bitwidth, "i64")
     raise PassFailedException(f"a tensor of {element} cannot lie in the machine's memory")
+
+
+def _dtype(tensor: SSAValue) -> str:
+    owner = tensor.owner
+    assert isinstance(owner, hdp.TensorOp)
+    return owner.dtype.data
 
 
 def _owner(value: SSAValue, *kinds: type[Operation]) -> Any:
@@ -412,7 +419,7 @@ class _Tiler:
         if len(activations) > 1:
             shape = replace(shape, panel=shape.depth // len(activations))
         if op.result not in self.panels:
-            shape = replace(shape, planes=len(outputs))
+            shape = replace(shape, planes=tuple(map(_dtype, outputs)))
         emit_linear(
             self.e,
             Linear(
@@ -435,7 +442,7 @@ class _Tiler:
         contract = _owner(total.lhs if isinstance(total, nn.AddOp) else op.x, ContractOp)
         columns, depth = nn.shape_of(contract.inputs[1])
         rows, _ = self.extents(op.result)
-        return LinearShape(rows, depth, columns, 1, isinstance(total, nn.AddOp))
+        return LinearShape(rows, depth, columns, bias=isinstance(total, nn.AddOp))
 
     def _task_between(self, op: RequantizeOp) -> tuple[TaskOp, RequantizeOp] | None:
         """The element-wise task and the linear behind it, if a linear's result has no other use."""
@@ -512,13 +519,15 @@ class _Tiler:
             self.e.tensor(
                 f"{symbol}.{name}",
                 "activation",
-                "i16",
+                dtype,
                 self.extents(op.result),
                 rows_value=self._rows(op.result),
                 point=plane_point,
                 properties={"plane_of": StringAttr(symbol)},
             )
-            for name, plane_point in (("integer", 0), ("fraction", point))
+            for name, plane_point, dtype in zip(
+                ("integer", "fraction"), (0, point), split_dtypes(point)
+            )
         ]
         for split in splits:
             assert isinstance(split, attn.SplitOp)
@@ -562,6 +571,7 @@ class _Tiler:
             dim,
             pruning is not None,
             pruning is not None and pruning.gate is not None,
+            tuple((name, dtype) for name, t in planes.items() if (dtype := _dtype(t)) != "i16"),
         )
         scale = softmax.scale.value.data
         emit_attention(

@@ -24,7 +24,7 @@ from heatc.backends.hdp.timing import nonempty
 from heatc.errors import InfeasibleError
 from heatc.fixed_point import Reals
 from heatc.isa import units
-from heatc.isa.table import BLOCK, DTYPES, PRUNED_SCORES, R_LENGTH, Engine
+from heatc.isa.table import BLOCK, DTYPES, PRUNED_SCORES, R_LENGTH, Engine, split_dtypes
 from heatc.isa.units import Mask
 
 _NARROW = {"i8": 128.0, "i16": 32768.0}
@@ -277,15 +277,18 @@ def drain_split(
     point: int,
 ) -> None:
     state = run.state
-    whole, rest = _local(state.tile(ti), "i16"), _local(state.tile(tf), "i16")
+    whole, rest = (_local(state.tile(index), "i8", "i16") for index in (ti, tf))
     _distinct(whole, rest)
     expect(point >= 0, "point is negative")
+    for tile, narrowest in zip((whole, rest), split_dtypes(point)):
+        if DTYPES[tile.dtype] < DTYPES[narrowest]:
+            raise Trap(f"{tile.name} is {tile.dtype}, at point {point} a part needs {narrowest}")
     values, contents, reads = _biased(run, state.tile(acc), bias, has_bias, bias_shift)
     for tile in (whole, rest):
         _room(tile, contents.rows, contents.columns)
     codes, saturated = run.values.requantise(values, shift, "i16", owned=bool(has_bias))
     run.saturated(_live_copies(state, codes, saturated))
-    integer, fraction = run.values.split(codes, point)
+    integer, fraction = run.values.split(codes, point, (whole.dtype, rest.dtype))
     state.put(whole, _like(state, integer, contents))
     state.put(rest, _like(state, fraction, contents))
     _charge_drain(run, contents, reads, whole, rest)

@@ -83,9 +83,11 @@ class Values:
         codes, saturated = datapath.requantise(values, shift, datapath.WIDTHS[dtype], out)
         return codes.astype(NUMPY_DTYPES[dtype], order="K"), saturated
 
-    def split(self, codes: Array, point: int) -> tuple[Array, Array]:
-        """Integer and fraction parts of int16 codes."""
-        return datapath.split(cast("NDArray[np.int16]", codes), point)
+    def split(self, codes: Array, point: int, dtypes: tuple[str, str]) -> tuple[Array, Array]:
+        """Integer and fraction parts of int16 codes in ISA dtypes that hold them."""
+        integer, fraction = datapath.split(cast("NDArray[np.int16]", codes), point)
+        whole, rest = (NUMPY_DTYPES[dtype] for dtype in dtypes)
+        return integer.astype(whole, order="K"), fraction.astype(rest, order="K")
 
     def block_sums(self, values: Reals) -> Reals:
         """Sums of magnitudes over blocks."""
@@ -173,7 +175,7 @@ class Shapes(Values):
     ) -> tuple[Array, int]:
         return values, 0
 
-    def split(self, codes: Array, point: int) -> tuple[Array, Array]:
+    def split(self, codes: Array, point: int, dtypes: tuple[str, str]) -> tuple[Array, Array]:
         return codes, codes
 
     def block_sums(self, values: Reals) -> Reals:

@@ -48,6 +48,17 @@ DTYPES: Mapping[str, int] = MappingProxyType(
 )
 """Bytes of an element in a buffer; `acc` is a 48-bit accumulator."""
 
+
+def split_dtypes(point: int) -> tuple[str, str]:
+    """
+    The narrowest dtypes that hold integer and fraction part of any int16 code at `point`, >= 0.
+
+    |I| <= 2^(15 - point), reached by the least code only: [-2^7, 2^7) from point 8 on.
+    |F| < 2^point: at most 2^7 - 1 up to point 7.
+    """
+    return "i8" if point >= 8 else "i16", "i8" if point <= 7 else "i16"
+
+
 SPACES = ("dram", "shared", "local")
 PRUNED_SCORES = ("zero", "neginf", "int", "mean")
 MASK_AXES = ("key", "query")
@@ -450,7 +461,8 @@ _ISA = (
         ),
         "Requantise accumulators and split.",
         "c := as `drain` into i16; ti := trunc(c * 2^-point) toward zero, tf := c - (ti << point)",
-        "ti and tf are different local i16 tiles; point >= 0; bias as in `drain`.",
+        "ti and tf are different local tiles, i16 or, where every part fits, i8: ti from point 8 "
+        "on, tf up to point 7; point >= 0; bias as in `drain`.",
         _DRAIN,
     ),
     Instruction(

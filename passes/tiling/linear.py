@@ -40,7 +40,7 @@ class Linear:
     @property
     def panels(self) -> int:
         """How many panels the result lies in."""
-        return len(self.outputs) // self.shape.planes
+        return len(self.outputs) // len(self.shape.planes)
 
     @property
     def panel_columns(self) -> int:
@@ -168,7 +168,7 @@ class _Columns:
             slab = local[f"slab.{i % plan.slots}"]
             e.do("mm", acc=local["acc"], a=x, b=slab, first=i == 0, b_transposed=1)
         _emit_drain(e, linear, local)
-        planes = linear.shape.planes
+        planes = len(linear.shape.planes)
         for i, output in enumerate(linear.outputs[panel * planes : (panel + 1) * planes]):
             tile = local[f"out.{i}"]
             e.do("st", d=output, t=tile, row_reg=self.row, col_reg=column, core_cols=plan.columns)
@@ -205,7 +205,7 @@ def _emit_drain(emitter: Emitter, linear: Linear, local: Tiles) -> None:
         "bias_shift": linear.bias_shift,
         "shift": linear.shift,
     }
-    if linear.shape.planes == 1:
+    if len(linear.shape.planes) == 1:
         emitter.do("drain", t=local["out.0"], **common)
     else:
         emitter.do("drains", ti=local["out.0"], tf=local["out.1"], point=linear.point, **common)

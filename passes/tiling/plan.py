@@ -53,7 +53,7 @@ class TileSpec:
 @dataclass(frozen=True)
 class LinearShape:
     """
-    (rows, depth) times (columns, depth) transposed; `planes` results, with a bias or not.
+    (rows, depth) times (columns, depth) transposed; results of some dtypes, with a bias or not.
 
     `panel`: the activations lie in panels of that many columns, 0 if in one piece.
     """
@@ -61,7 +61,7 @@ class LinearShape:
     rows: int
     depth: int
     columns: int
-    planes: int = 1
+    planes: tuple[str, ...] = ("i16",)
     bias: bool = True
     panel: int = 0
 
@@ -107,7 +107,10 @@ class LinearPlan:
         tiles = [TileSpec("acc", "acc", cells * _ACC)]
         weight = self.columns * self.slab * _CODE
         tiles += [TileSpec(f"slab.{i}", "i16", weight) for i in range(self.slots)]
-        tiles += [TileSpec(f"out.{i}", "i16", cells * _CODE) for i in range(self.shape.planes)]
+        tiles += [
+            TileSpec(f"out.{i}", dtype, cells * DTYPES[dtype])
+            for i, dtype in enumerate(self.shape.planes)
+        ]
         if self.shape.bias:
             tiles.append(TileSpec("bias", "i32", self.columns * _WIDE))
         return tiles
@@ -119,9 +122,10 @@ class LinearPlan:
         steps = row_tiles * up(shape.columns, hw.cores * self.columns)
         folds = up(self.rows, hw.pe_rows) * up(self.columns, hw.pe_columns)
         work = folds * shape.depth + self.slabs * (hw.pe_rows + hw.pe_columns - 2)
-        work += shape.planes * up(self.rows, hw.pe_rows) * self.columns
+        work += len(shape.planes) * up(self.rows, hw.pe_rows) * self.columns
         weights = row_tiles * shape.columns * shape.depth * _CODE
-        activations = shape.rows * (shape.depth + shape.planes * shape.columns) * _CODE
+        written = shape.columns * sum(DTYPES[dtype] for dtype in shape.planes)
+        activations = shape.rows * (shape.depth * _CODE + written)
         dma = (weights + activations) / hw.dram_bytes_per_cycle
         compute = steps * work
         total = max(compute, dma) if self.slots > 1 else compute + dma
@@ -241,7 +245,8 @@ class AttentionShape:
     """
     One attention: sequences of at most `length` tokens, `heads` of `dim`.
 
-    `pruned`: HDP on integer and fraction planes; `gate`: heads are gated in a first pass.
+    `pruned`: HDP on integer and fraction planes; `gate`: heads are gated in a first pass. `planes`
+    are names and dtypes of the planes that are narrower than i16.
     """
 
     length: int
@@ -249,6 +254,15 @@ class AttentionShape:
     dim: int
     pruned: bool
     gate: bool
+    planes: tuple[tuple[str, str], ...] = ()
+
+    def dtype(self, plane: str) -> str:
+        """The dtype of a plane (`q`, `q.fraction`, `k`, `k.fraction`, `v`)."""
+        return dict(self.planes).get(plane, "i16")
+
+    def plane_bytes(self, plane: str, rows: int) -> int:
+        """Bytes of one head of some rows of a plane."""
+        return rows * self.dim * DTYPES[self.dtype(plane)]
 
 
 @dataclass(frozen=True)
@@ -277,7 +291,7 @@ class AttentionPlan:
             tiles.append(TileSpec("mask", "i8", blocks * up(up(shape.length, BLOCK[1]), 8)))
         if self.resident:
             names = ("k", "k.fraction", "v") if shape.pruned else ("k", "v")
-            tiles += [TileSpec(name, "i16", shape.length * shape.dim * _CODE) for name in names]
+            tiles += [self._plane(name, shape.length) for name in names]
         return tiles
 
     @property
@@ -293,7 +307,7 @@ class AttentionPlan:
 
     def _dense_tiles(self) -> list[TileSpec]:
         length, rows = self.shape.length, self.rows
-        tiles = [TileSpec("q", "i16", rows * self.shape.dim * _CODE, 0, 1)]
+        tiles = [self._plane("q", rows, 0, 1)]
         if not self.resident:
             tiles += [self._key_tile("k", 1, 1), self._theta(1, 1)]
         tiles += [
@@ -303,17 +317,18 @@ class AttentionPlan:
         return tiles + self._value_tiles(3)
 
     def _pruned_tiles(self) -> list[TileSpec]:
-        length, rows, dim = self.shape.length, self.rows, self.shape.dim
-        tiles = [TileSpec("q", "i16", rows * dim * _CODE, 0, 4)]
+        length, rows = self.shape.length, self.rows
+        tiles = [self._plane("q", rows, 0, 4)]
         if not self.resident:
             tiles.append(self._key_tile("k", 1, 1))
         tiles += [
             TileSpec("a", "i32", rows * length * _WIDE, 1, 4),
             self._theta(1, 2),
-            TileSpec("q.fraction", "i16", rows * dim * _CODE, 3, 4),
+            self._plane("q.fraction", rows, 3, 4),
         ]
         if not self.resident:
-            tiles += [self._key_tile("k.integer", 4, 4), self._key_tile("k.fraction", 4, 4)]
+            again = replace(self._key_tile("k", 4, 4), name="k.integer")
+            tiles += [again, self._key_tile("k.fraction", 4, 4)]
         part = rows * min(self.keys, length) * _ACC
         tiles += [
             TileSpec("f1", "acc", part, 4, 4),
@@ -323,7 +338,11 @@ class AttentionPlan:
         return tiles + self._value_tiles(5)
 
     def _key_tile(self, name: str, start: int, end: int) -> TileSpec:
-        return TileSpec(name, "i16", self.keys * self.shape.dim * _CODE, start, end)
+        return self._plane(name, self.keys, start, end)
+
+    def _plane(self, name: str, rows: int, start: int = 0, end: int = 0) -> TileSpec:
+        shape = self.shape
+        return TileSpec(name, shape.dtype(name), shape.plane_bytes(name, rows), start, end)
 
     def _theta(self, start: int, end: int) -> TileSpec:
         blocks = up(self.rows, BLOCK[0]) * up(self.shape.length, BLOCK[1])
@@ -356,10 +375,11 @@ class AttentionPlan:
         fill = products * key_tiles * (hw.pe_rows + hw.pe_columns)
         softmax = self.rows * up(shape.length, hw.softmax_lanes)
         work = row_tiles * (products * folds * shape.dim + fill + softmax)
-        plane = shape.length * shape.dim * _CODE * min(hw.cores, shape.heads)
-        loads = (3 if shape.pruned else 2) * plane
-        if not self.resident:
-            loads = row_tiles * ((4 + shape.gate) if shape.pruned else 2) * plane
+        names = ["k", "k.fraction", "v"] if shape.pruned else ["k", "v"]
+        if not self.resident and shape.pruned:
+            names += ["k"] * (1 + shape.gate)
+        loads = sum(shape.plane_bytes(name, shape.length) for name in names)
+        loads *= min(hw.cores, shape.heads) * (1 if self.resident else row_tiles)
         instructions = row_tiles * (len(self.row_tiles) + 12 + 12 * (key_tiles - 1))
         rounds = up(shape.heads, hw.cores)
         return rounds * (work + loads / hw.dram_bytes_per_cycle + ISSUE * instructions)

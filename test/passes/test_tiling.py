@@ -55,7 +55,7 @@ def test_first_fit_never_overlaps(wanted: list[Range]):
 def test_linear_plans_fit_and_keep_the_array_busy(name: str, rows: int, depth: int, columns: int):
     """The estimate stays near the larger of compute and weight traffic."""
     hw = load_hardware(name)
-    plan = plan_linear(LinearShape(rows, depth, columns, 2), hw)
+    plan = plan_linear(LinearShape(rows, depth, columns, ("i8", "i16")), hw)
     assert plan.local_bytes <= hw.local_buffer_bytes
     assert plan.shared_bytes <= hw.shared_buffer_bytes
     assert plan.slabs * plan.slab >= depth

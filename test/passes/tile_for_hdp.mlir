@@ -191,8 +191,8 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 
 // Gated HDP attention where keys do not fit: a ranking pass, then a pass over kept blocks.
 
-func.func @main(%mask: tensor<1x128xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) -> tensor<?x768x!fixed.q<16, 12>> {
-%p = attn.packing %mask : (tensor<1x128xi64>) -> !attn.packing<1, 128>
+func.func @main(%mask: tensor<1x256xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) -> tensor<?x768x!fixed.q<16, 12>> {
+%p = attn.packing %mask : (tensor<1x256xi64>) -> !attn.packing<1, 256>
 %wq = einsum.weight ["q.weight"] : tensor<768x768x!fixed.q<16, 15>>
 %bq = einsum.weight ["q.bias"] : tensor<768x!fixed.q<32, 24>>
 %qa = einsum.contract "ti,oi->to" %x, %wq : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
@@ -210,13 +210,13 @@ func.func @main(%mask: tensor<1x128xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) ->
 %v = fixed.requantize %vb : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 12>>
 %qi, %qf = attn.split %q : (tensor<?x768x!fixed.q<16, 12>>) -> (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>)
 %ki, %kf = attn.split %k : (tensor<?x768x!fixed.q<16, 11>>) -> (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>)
-%a = attn.integer_scores %qi, %ki, %p {heads = 12 : i64} : (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 0>>, !attn.packing<1, 128>) -> tensor<1x12x128x128x!fixed.q<32, 0>>
-%th = attn.block_importance %a, %p {block = array<i64: 2, 2>} : (tensor<1x12x128x128x!fixed.q<32, 0>>, !attn.packing<1, 128>) -> tensor<1x12x64x64x!fixed.q<48, 0>>
-%m = attn.block_mask %th, %p {rho_b = 0.0 : f64, block = array<i64: 2, 2>} : (tensor<1x12x64x64x!fixed.q<48, 0>>, !attn.packing<1, 128>) -> tensor<1x12x64x64xi1>
-%g = attn.head_gate %th, %p {tau_h = 0.5 : f64} : (tensor<1x12x64x64x!fixed.q<48, 0>>, !attn.packing<1, 128>) -> tensor<1x12xi1>
-%s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %p {heads = 12 : i64, block = array<i64: 2, 2>, pruned = "neginf"} : (tensor<1x12x128x128x!fixed.q<32, 0>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>, tensor<1x12x64x64xi1>, !attn.packing<1, 128>) -> tensor<1x12x128x128x!fixed.q<32, 12>>
-%pr = attn.softmax %s, %p {scale = 0.125 : f64} : (tensor<1x12x128x128x!fixed.q<32, 12>>, !attn.packing<1, 128>) -> tensor<1x12x128x128x!fixed.q<16, 14>>
-%o = attn.weighted_values %pr, %v, %p, %g {heads = 12 : i64} : (tensor<1x12x128x128x!fixed.q<16, 14>>, tensor<?x768x!fixed.q<16, 12>>, !attn.packing<1, 128>, tensor<1x12xi1>) -> tensor<?x768x!fixed.q<16, 12>>
+%a = attn.integer_scores %qi, %ki, %p {heads = 12 : i64} : (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 0>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 0>>
+%th = attn.block_importance %a, %p {block = array<i64: 2, 2>} : (tensor<1x12x256x256x!fixed.q<32, 0>>, !attn.packing<1, 256>) -> tensor<1x12x128x128x!fixed.q<48, 0>>
+%m = attn.block_mask %th, %p {rho_b = 0.0 : f64, block = array<i64: 2, 2>} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12x128x128xi1>
+%g = attn.head_gate %th, %p {tau_h = 0.5 : f64} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12xi1>
+%s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %p {heads = 12 : i64, block = array<i64: 2, 2>, pruned = "neginf"} : (tensor<1x12x256x256x!fixed.q<32, 0>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>, tensor<1x12x128x128xi1>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 12>>
+%pr = attn.softmax %s, %p {scale = 0.125 : f64} : (tensor<1x12x256x256x!fixed.q<32, 12>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<16, 14>>
+%o = attn.weighted_values %pr, %v, %p, %g {heads = 12 : i64} : (tensor<1x12x256x256x!fixed.q<16, 14>>, tensor<?x768x!fixed.q<16, 12>>, !attn.packing<1, 256>, tensor<1x12xi1>) -> tensor<?x768x!fixed.q<16, 12>>
 func.return %o : tensor<?x768x!fixed.q<16, 12>>
 }
 
@@ -232,57 +232,57 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: %k_fraction_rows = hdp.window %k_fraction, %start, %length : index, index
 // CHECK-NEXT: %v_rows = hdp.window %v, %start, %length : index, index
 // CHECK-NEXT: %o_rows = hdp.window %o, %start, %length : index, index
-// CHECK-NEXT: scf.for %7 = %c0 to %length step %c128 {
+// CHECK-NEXT: scf.for %7 = %c0 to %length step %c256 {
 // CHECK-NEXT: %8 = scf.for %9 = %c0 to %c12 step %c8 iter_args(%10 = %c0) -> (index) {
 // CHECK-NEXT: hdp.heads %9, stride = 1, limit = 12 : index {dim = 64 : i64, attention = "o"}
-// CHECK-NEXT: %mask = hdp.tile "mask" local i8 512
-// CHECK-NEXT: scf.for %11 = %c0 to %length step %c32 {
-// CHECK-NEXT: %q = hdp.tile "q" local i16 4096
-// CHECK-NEXT: %k = hdp.tile "k" local i16 4096
+// CHECK-NEXT: %mask = hdp.tile "mask" local i8 2048
+// CHECK-NEXT: scf.for %11 = %c0 to %length step %c16 {
+// CHECK-NEXT: %q = hdp.tile "q" local i8 1024
+// CHECK-NEXT: %k = hdp.tile "k" local i8 4096
 // CHECK-NEXT: %a = hdp.tile "a" local i32 16384
 // CHECK-NEXT: %theta = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.ld %q, %q_rows, %11, %10, rows = 32, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: scf.for %12 = %c0 to %length step %c32 {
-// CHECK-NEXT: hdp.ld %k, %k_rows, %12, %10, rows = 32, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.ld %q, %q_rows, %11, %10, rows = 16, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: scf.for %12 = %c0 to %length step %c64 {
+// CHECK-NEXT: hdp.ld %k, %k_rows, %12, %10, rows = 64, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.scores %a, %q, %k, %theta, %12 : index
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.mask %mask, %theta, %11, rho = 0.0 : index {attention = "o"}
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.gate tau = 0.5 {attention = "o"}
-// CHECK-NEXT: scf.for %13 = %c0 to %length step %c32 {
-// CHECK-NEXT: %q_1 = hdp.tile "q" local i16 4096
-// CHECK-NEXT: %k_1 = hdp.tile "k" local i16 4096
+// CHECK-NEXT: scf.for %13 = %c0 to %length step %c16 {
+// CHECK-NEXT: %q_1 = hdp.tile "q" local i8 1024
+// CHECK-NEXT: %k_1 = hdp.tile "k" local i8 4096
 // CHECK-NEXT: %a_1 = hdp.tile "a" local i32 16384
 // CHECK-NEXT: %theta_1 = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: %q_fraction_1 = hdp.tile "q.fraction" local i16 4096
-// CHECK-NEXT: %k_integer_1 = hdp.tile "k.integer" local i16 4096
-// CHECK-NEXT: %k_fraction_1 = hdp.tile "k.fraction" local i16 4096
+// CHECK-NEXT: %q_fraction_1 = hdp.tile "q.fraction" local i16 2048
+// CHECK-NEXT: %k_integer_1 = hdp.tile "k.integer" local i8 4096
+// CHECK-NEXT: %k_fraction_1 = hdp.tile "k.fraction" local i16 8192
 // CHECK-NEXT: %f1 = hdp.tile "f1" local acc 6144
 // CHECK-NEXT: %f2 = hdp.tile "f2" local acc 6144
 // CHECK-NEXT: %s = hdp.tile "s" local i32 16384
 // CHECK-NEXT: %p = hdp.tile "p" local i16 8192
-// CHECK-NEXT: %v_1 = hdp.tile "v" local i16 4096
-// CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 12288
-// CHECK-NEXT: %o_1 = hdp.tile "o" local i16 4096
-// CHECK-NEXT: hdp.ld %q_1, %q_rows, %13, %10, rows = 32, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: scf.for %14 = %c0 to %length step %c32 {
-// CHECK-NEXT: hdp.ld %k_1, %k_rows, %14, %10, rows = 32, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: %v_1 = hdp.tile "v" local i16 8192
+// CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 6144
+// CHECK-NEXT: %o_1 = hdp.tile "o" local i16 2048
+// CHECK-NEXT: hdp.ld %q_1, %q_rows, %13, %10, rows = 16, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: scf.for %14 = %c0 to %length step %c64 {
+// CHECK-NEXT: hdp.ld %k_1, %k_rows, %14, %10, rows = 64, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.scores %a_1, %q_1, %k_1, %theta_1, %14 : index
 // CHECK-NEXT: }
-// CHECK-NEXT: hdp.ld %q_fraction_1, %q_fraction_rows, %13, %10, rows = 32, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: scf.for %15 = %c0 to %length step %c32 {
-// CHECK-NEXT: hdp.ld %k_integer_1, %k_rows, %15, %10, rows = 32, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %15, %10, %mask, rows = 32, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.ld %q_fraction_1, %q_fraction_rows, %13, %10, rows = 16, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: scf.for %15 = %c0 to %length step %c64 {
+// CHECK-NEXT: hdp.ld %k_integer_1, %k_rows, %15, %10, rows = 64, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %15, %10, %mask, rows = 64, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1, %f2, %q_1, %q_fraction_1, %k_integer_1, %k_fraction_1, %mask, %13, %15 : index, index
 // CHECK-NEXT: hdp.add %s, %a_1, %f1, %f2, %mask, %13, %15, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 18, point = 12 {attention = "o"}
-// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %c0, %10, %mask, rows = 32, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %c0, %10, %mask, rows = 64, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %13, %c0, first = 1, sparse = 1 : index, index
-// CHECK-NEXT: %16 = arith.addi %length, %cm32 : index
-// CHECK-NEXT: scf.for %17 = %c0 to %16 step %c32 {
-// CHECK-NEXT: %18 = arith.addi %17, %c32 : index
-// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %18, %10, %mask, rows = 32, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: %16 = arith.addi %length, %cm64 : index
+// CHECK-NEXT: scf.for %17 = %c0 to %16 step %c64 {
+// CHECK-NEXT: %18 = arith.addi %17, %c64 : index
+// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %18, %10, %mask, rows = 64, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %13, %18, first = 0, sparse = 1 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.drain %o_1, %acc_3, %acc_3, has_bias = 0, bias_shift = 0, shift = 14

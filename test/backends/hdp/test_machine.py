@@ -16,7 +16,7 @@ from heatc.backends.hdp import datapath
 from heatc.backends.hdp.machine import Machine, Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.isa import units
-from heatc.isa.table import PRUNED_SCORES
+from heatc.isa.table import PRUNED_SCORES, split_dtypes
 
 
 def _int64(array: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -108,6 +108,40 @@ def test_drains_splits_toward_zero(code: int, point: int):
     assert (integer[0, 0, 0], fraction[0, 0, 0]) == (expected[0][0], expected[1][0])
 
 
+@pytest.mark.parametrize("point", range(21))
+def test_split_dtypes_are_the_narrowest_that_hold_every_part(point: int):
+    parts = fixed_point.split(np.arange(-(1 << 15), 1 << 15), point)
+    narrowest = tuple("i8" if p.min() >= -128 and p.max() <= 127 else "i16" for p in parts)
+    assert split_dtypes(point) == narrowest
+
+
+@pytest.mark.parametrize("point", [0, 7, 8, 15])
+@pytest.mark.parametrize("dtypes", [("i8", "i16"), ("i16", "i8"), ("i8", "i8"), ("i16", "i16")])
+def test_drains_never_truncates_a_part(point: int, dtypes: tuple[str, str]):
+    x = np.array([[-32768, 32767, -1, 0, 1, 255, -256, 128]], np.int16)
+    kit = Kit(Tiny(cores=1))
+    dx, one = kit.put(x.T, "i16"), kit.put(np.ones((1, 1), np.int16), "i16")
+    a, b, acc = (kit.tile("local", d, 8 * s) for d, s in (("i16", 2), ("i16", 2), ("acc", 6)))
+    kit.emit("ld", t=a, d=dx, rows=8, cols=1)
+    kit.emit("ld", t=b, d=one, rows=1, cols=1)
+    kit.emit("mm", acc=acc, a=a, b=b, first=1)
+    tiles = [kit.tile("local", dtype, 16) for dtype in dtypes]
+    kit.emit("drains", ti=tiles[0], tf=tiles[1], acc=acc, point=point)
+    outputs = [kit.tensor((8, 1), dtype) for dtype in dtypes]
+    for d, t in zip(outputs, tiles):
+        kit.emit("st", d=d, t=t)
+    expected = fixed_point.split(x.T.astype(np.int64), point)
+    ranges = {"i8": 128, "i16": 32768}
+    if (point < 8 and dtypes[0] == "i8") or (point > 7 and dtypes[1] == "i8"):
+        with pytest.raises(HeatcError, match=f"at point {point} a part needs i16"):
+            kit.run()
+        return
+    kit.run()
+    for d, part, dtype in zip(outputs, expected, dtypes):
+        assert np.abs(part).max() <= ranges[dtype]
+        np.testing.assert_array_equal(kit.get(d), part)
+
+
 def test_accumulator_overflow_is_an_error():
     kit = Kit(Tiny(cores=1))
     depth = 1024
@@ -151,10 +185,20 @@ def _attention(
     kit.emit("li", rd=60, imm=length)
     narrow = min(columns, length)
     blocks = -(-length // 2)
+
+    def part(rows: int, narrowed: bool) -> int:
+        """A tile of an integer or fraction part, as narrow as every part of this point allows."""
+        width = 1 if narrowed else 2
+        return kit.tile("local", {1: "i8", 2: "i16"}[width], rows * e * width)
+
     t = {
         "eye": kit.tile("local", "i16", e * e * 2),
-        **{n: kit.tile("local", "i16", length * e * 2) for n in ("q", "qi", "qf", "o")},
-        **{n: kit.tile("local", "i16", narrow * e * 2) for n in ("k", "ki", "kf", "v")},
+        **{n: kit.tile("local", "i16", length * e * 2) for n in ("q", "o")},
+        **{n: kit.tile("local", "i16", narrow * e * 2) for n in ("k", "v")},
+        "qi": part(length, points[0] >= 8),
+        "qf": part(length, points[0] < 8),
+        "ki": part(narrow, points[1] >= 8),
+        "kf": part(narrow, points[1] < 8),
         "theta": kit.tile("local", "acc", blocks * blocks * 6),
         "mask": kit.tile("local", "i8", blocks * -(-blocks // 8)),
         "a": kit.tile("local", "i32", length * length * 4),
