@@ -86,8 +86,12 @@ def block_sums(values: Reals) -> Reals:
     return sizes[:, :, 0::2] + sizes[:, :, 1::2]
 
 
-def group_peaks(values: Codes, rows: int) -> Codes:
-    """(P, block rows) -> (P,): the greatest value of each fold of `rows` query rows, summed."""
+def group_peaks(values: Codes, rows: int, macs: int = 1) -> Codes:
+    """
+    (P, block rows) -> (P,): the greatest value of each fold of `rows` query rows, summed.
+
+    Of each the steps that it takes at `macs` a step.
+    """
     group = max(1, rows // BLOCK[0])
     cores, count = values.shape
     groups = -(-count // group)
@@ -95,7 +99,8 @@ def group_peaks(values: Codes, rows: int) -> Codes:
         padded = np.zeros((cores, groups * group), np.int64)
         padded[:, :count] = values
         values = padded
-    return values.reshape(cores, groups, group).max(axis=2, initial=0).sum(axis=1)
+    peaks = values.reshape(cores, groups, group).max(axis=2, initial=0)
+    return (-(-peaks // macs)).sum(axis=1)
 
 
 def kept_keys(blocks: Mask, columns: int) -> Codes:

@@ -8,7 +8,7 @@ the run's own masks, their costs from the file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +18,14 @@ from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.machine import RunResult
 from heatc.backends.hdp.timing import up
 from heatc.hardware import Hardware
-from heatc.hardware.costs import ACTIONS, leakage_watts
+from heatc.hardware.costs import (
+    ACTIONS,
+    MAC_WIDTHS,
+    SPLITS,
+    leakage_watts,
+    macs_per_pe,
+    multiplier_bits,
+)
 from heatc.isa.actions import ENERGY, MAC_ACTION
 
 Joules = NDArray[np.float64]
@@ -37,15 +44,18 @@ UNITS: tuple[str, ...] = (
 )
 """What energy is told apart by."""
 
-_UNIT_OF = {"requantise": "pe", "block": "se", "add": "adder", "instruction": "sequencer"}
+_UNIT_OF = {
+    **{action: "pe" for action in ACTIONS if action.startswith(("mac_", "fuse_"))},
+    **{"requantise": "pe", "block": "se", "add": "adder", "instruction": "sequencer"},
+}
 _INDEX = {action: i for i, action in enumerate(ACTIONS)}
-_WIDTHS = (4, 8, 16)
+_WIDEST = SPLITS[-1]
 _ATTO = 1e-18
 
 
 def unit_of(action: str) -> str:
     """The unit that an action belongs to."""
-    return _UNIT_OF.get(action) or action.split("_")[0].replace("mac", "pe")
+    return _UNIT_OF.get(action) or action.split("_")[0]
 
 
 @dataclass(frozen=True)
@@ -80,10 +90,21 @@ class EnergyReport:
 # --- Actions ----------------------------------------------------------------------------------
 
 
-def mac_row(bits_a: int, bits_b: int) -> str:
-    """The row of the file that prices a multiply-accumulate: the next wider one of each operand."""
-    low, high = sorted(min(w for w in _WIDTHS if w >= min(bits, 16)) for bits in (bits_a, bits_b))
+def mac_row(bits_a: int, bits_b: int, split: int) -> str:
+    """
+    The row of the file that prices a multiply-accumulate.
+
+    It is that of the multipliers: narrow operands cost less only where a PE splits.
+    """
+    low, high = sorted(multiplier_bits(bits, split) for bits in (bits_a, bits_b))
     return f"mac_{low}x{high}"
+
+
+def mac_counts(result: RunResult, hardware: Hardware) -> dict[str, int]:
+    """Multiply-accumulates by the widths of their operands in bits (`8x16`), however multiplied."""
+    apart = replace(hardware, split_bits=SPLITS[0])
+    totals = action_counts(result, apart).sum(axis=0)
+    return {width: round(totals[_INDEX[f"mac_{width}"]]) for width in MAC_WIDTHS}
 
 
 def action_counts(result: RunResult, hardware: Hardware) -> NDArray[np.float64]:
@@ -116,13 +137,19 @@ class _Function:
         self._counts = cast(Callable[..., tuple[float, ...]], eval(source, constants))
         self._actions = tuple(expressions)
         self._widths = tuple(names.index(n) for n in ("bits_a", "bits_b") if n in names)
+        self._split = hardware.split_bits
 
     def actions(self, values: tuple[int, ...]) -> Iterable[tuple[int, float]]:
         """Pairs of an action's position in `ACTIONS` and its count."""
         for action, count in zip(self._actions, self._counts(*values)):
-            if action == MAC_ACTION:
-                action = mac_row(*(values[i] for i in self._widths))
-            yield _INDEX[action], count
+            if action != MAC_ACTION:
+                yield _INDEX[action], count
+                continue
+            bits_a, bits_b = (values[i] for i in self._widths)
+            yield _INDEX[mac_row(bits_a, bits_b, self._split)], count
+            if self._split < _WIDEST:
+                each = macs_per_pe(bits_a, bits_b, self._split)
+                yield _INDEX[f"fuse_{self._split}"], count / each
 
 
 # --- Costs ------------------------------------------------------------------------------------

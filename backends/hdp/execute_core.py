@@ -23,6 +23,7 @@ from heatc.backends.hdp.state import (
 from heatc.backends.hdp.timing import nonempty
 from heatc.errors import InfeasibleError
 from heatc.fixed_point import Reals
+from heatc.hardware.costs import macs_per_pe
 from heatc.isa import units
 from heatc.isa.table import BLOCK, DTYPES, PRUNED_SCORES, R_LENGTH, Engine, split_dtypes
 from heatc.isa.units import Mask
@@ -153,15 +154,22 @@ def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: i
     _accumulate(run, target, result, bound, first, extents)
     sizes = (_size(state, m, rows_of), _size(state, n, columns_of))
     k = _size(state, x.columns, x.columns_of if depth_of is None else depth_of)
-    cycles = nonempty(run.board.cycles["mm"](m=sizes[0], n=sizes[1], k=k), *sizes, k)
-    macs = sizes[0] * sizes[1] * k
+    macs = _macs(run, left, right)
+    cycles = run.board.cycles["mm"](m=sizes[0], n=sizes[1], k=k, macs=macs)
+    cycles = nonempty(cycles, *sizes, k)
     _work_product(run, (left, right), first, (*sizes, k))
-    run.pc_macs[run.pc] += _sum_cores(state, macs)
+    run.pc_macs[run.pc] += _sum_cores(state, sizes[0] * sizes[1] * k)
     reads = (left, right) if first else (left, right, target)
     after = 0
     if left.space == "local":
         after = _refetched(run, (left,), n, m * x.columns)
     run.board.core(run.pc, Engine.PE, cycles, reads, (target,), after)
+
+
+def _macs(run: Execution, left: Tile, right: Tile) -> int:
+    """Multiply-accumulates a PE and cycle at the widths of two operands."""
+    a, b = 8 * DTYPES[left.dtype], 8 * DTYPES[right.dtype]
+    return macs_per_pe(a, b, run.hardware.split_bits)
 
 
 def _work_product(run: Execution, tiles: tuple[Tile, Tile], first: int, sizes: Sequence[Times]):
@@ -382,7 +390,7 @@ def _charge_scores(
     """
     board, hardware = run.board, run.hardware
     m, n, k = size
-    cycles = board.cycles["scores"](m=m, n=n, k=k)
+    cycles = board.cycles["scores"](m=m, n=n, k=k, macs=_macs(run, *operands))
     after = _refetched(run, operands[:1], n, m * k)
     board.core(run.pc, Engine.PE, cycles, operands, results, after)
     if not hardware.block_importance_in_array and results[0].dtype != "acc":
@@ -487,7 +495,8 @@ def fractions(
         peak = run.values.bounded(result, k * _NARROW[tiles[i].dtype] * _NARROW[tiles[j].dtype])
         state.put(target, Contents(state.spread(result), peak=peak))
     folds = _folds(run, blocks)
-    cycles = nonempty(run.board.cycles["frac"](folds=folds, k=k), folds)
+    macs = {f"macs_f{i + 1}": _macs(run, tiles[p[3]], tiles[p[4]]) for i, p in enumerate(pairs)}
+    cycles = nonempty(run.board.cycles["frac"](folds=folds, k=k, **macs), folds)
     scores_kept = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
     for _, _, _, i, j in pairs:
         _work_masked(run, (tiles[i], tiles[j]), (m, n, k), _live_sum(state, scores_kept), folds)
@@ -566,15 +575,15 @@ def values(
     _room(target, m, e)
     part = state.take(x.reals())[:, :, at : at + n]
     reads: tuple[Tile, ...] = (left, right) if first else (left, right, target)
-    groups = -(-m // run.hardware.pe_rows)
-    depth: Times = n * groups
+    steps = _macs(run, left, right)
+    depth: Times = -(-n // steps) * -(-m // run.hardware.pe_rows)
     macs = _sum(state, m * n, e)
     if sparse:
         selected = state.tile(mask)
         blocks, kept = _blocks(state, selected, state.registers[row_reg], at, m, n)
         part = run.values.masked(part, kept)
         keys = datapath.kept_keys(blocks, n)
-        depth = _by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows))
+        depth = _by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows, steps))
         macs = e * _live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
         reads = (*reads, selected)
     result = run.values.product(part, state.take(y.reals()), False)

@@ -7,6 +7,7 @@ of small units, so that a file is read exactly: attojoules, nanowatts, square na
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -15,6 +16,27 @@ from heatc.hardware.units import Unit
 
 MAC_WIDTHS = ("16x16", "8x16", "8x8", "4x16", "4x8", "4x4")
 """Operand widths in bits with an energy of their own; a narrow operand takes the next wider row."""
+
+
+SPLITS = (4, 8, 16)
+"""Bits of the narrowest multipliers that a PE may split into; 16 is one that does not split."""
+
+
+def multiplier_bits(bits: int, split: int) -> int:
+    """The width at which a PE that splits down to `split` bits multiplies operands of `bits`."""
+    return min(width for width in SPLITS if width >= min(max(bits, split), SPLITS[-1]))
+
+
+def macs_per_pe(bits_a: int, bits_b: int, split: int) -> int:
+    """
+    Multiply-accumulates a PE and cycle of operands of two widths.
+
+    A 16-bit multiplier is 16 / a times 16 / b multipliers of a x b bits, whose products are added
+    up with shifts (16 x 16) or as they are (spatial fusion): H. Sharma et al., Bit Fusion, ISCA
+    2018, section III.
+    """
+    widths = (multiplier_bits(bits, split) for bits in (bits_a, bits_b))
+    return math.prod(SPLITS[-1] // width for width in widths)
 
 
 class Row(NamedTuple):
@@ -38,6 +60,9 @@ class Costs:
     energy_mac_4x16_aj: int
     energy_mac_4x8_aj: int
     energy_mac_4x4_aj: int
+    energy_fuse_8_aj: int
+    """Of a cycle of a PE that splits into 8-bit multipliers, beside its multiply-accumulates."""
+    energy_fuse_4_aj: int
     energy_requantise_aj: int
     """Of an accumulator that is drained."""
     energy_block_aj: int
@@ -60,7 +85,9 @@ class Costs:
     energy_instruction_aj: int
     """Of an instruction that the sequencer issues."""
     leakage_pe_nw: int
-    """Of each processing element."""
+    """Of each processing element, one that does not split."""
+    leakage_pe_split_8_nw: int
+    leakage_pe_split_4_nw: int
     leakage_se_lane_nw: int
     leakage_adder_lane_nw: int
     leakage_softmax_lane_nw: int
@@ -71,6 +98,8 @@ class Costs:
     leakage_sequencer_nw: int
     """Of sequencer and DMA engine."""
     area_pe_nm2: int
+    area_pe_split_8_nm2: int
+    area_pe_split_4_nm2: int
     area_se_lane_nm2: int
     area_adder_lane_nm2: int
     area_softmax_lane_nm2: int
@@ -84,6 +113,7 @@ class Costs:
 _JOULE, _WATT, _LARGEST_AREA = 10**18, 10**9, 10**15
 _EACH = (
     *(f"mac_{width}" for width in MAC_WIDTHS),
+    *("fuse_8", "fuse_4"),
     *("requantise", "block", "add", "softmax", "host_operation", "instruction"),
 )
 _BYTES = (
@@ -93,7 +123,7 @@ _BYTES = (
 ACTIONS: tuple[str, ...] = (*_EACH, *_BYTES)
 """The rows of `energy`: what an action may be."""
 
-_PARTS = ("pe", "se_lane", "adder_lane", "softmax_lane")
+_PARTS = ("pe", "pe_split_8", "pe_split_4", "se_lane", "adder_lane", "softmax_lane")
 _BUFFERS = ("local_buffer", "shared_buffer")
 
 
@@ -136,6 +166,8 @@ class Sizes(Protocol):
     @property
     def pe_columns(self) -> int: ...
     @property
+    def split_bits(self) -> int: ...
+    @property
     def se_lanes(self) -> int: ...
     @property
     def adder_lanes(self) -> int: ...
@@ -149,9 +181,12 @@ class Sizes(Protocol):
 
 def _places(hardware: Sizes) -> dict[str, tuple[str, float]]:
     """The row of `leakage` and `area` of each unit, and how many of it (MiB of a buffer)."""
-    cores = hardware.cores
+    cores, split = hardware.cores, hardware.split_bits
     return {
-        "pe": ("pe", cores * hardware.pe_rows * hardware.pe_columns),
+        "pe": (
+            "pe" if split == SPLITS[-1] else f"pe_split_{split}",
+            cores * hardware.pe_rows * hardware.pe_columns,
+        ),
         "se": ("se_lane", cores * hardware.se_lanes),
         "adder": ("adder_lane", cores * hardware.adder_lanes),
         "softmax": ("softmax_lane", cores * hardware.softmax_lanes),

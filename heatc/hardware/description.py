@@ -48,6 +48,8 @@ class Hardware(costs.Costs):
     pe_columns: int
     fold_overlap: bool
     """Whether a fold of the PE array fills while the one before it empties."""
+    split_bits: int
+    """Width of the narrowest multipliers that a PE splits into; 16: it does not split."""
     clock_hz: int
     local_buffer_bytes: int
     """Of each core."""
@@ -99,7 +101,8 @@ class Key:
     One key of the file.
 
     `units` are the units it may be written in (none: a plain integer); a time is converted to
-    cycles of the clock, rounded up. `low` and `high` bound the attribute.
+    cycles of the clock, rounded up. `low` and `high` bound the attribute, `choices` are all of its
+    values if there are few.
     """
 
     path: str
@@ -107,6 +110,7 @@ class Key:
     units: tuple[Unit, ...]
     low: int
     high: int
+    choices: tuple[int, ...] = ()
 
     @property
     def kind(self) -> type[int]:
@@ -122,6 +126,14 @@ SCHEMA: tuple[Key, ...] = (
     Key("pe_array.rows", "pe_rows", (), 1, 1024),
     Key("pe_array.columns", "pe_columns", (), 1, 1024),
     Key("pe_array.fold_overlap", "fold_overlap", (units.SWITCH,), 0, 1),
+    Key(
+        "pe_array.split",
+        "split_bits",
+        (units.WIDTH,),
+        costs.SPLITS[0],
+        costs.SPLITS[-1],
+        costs.SPLITS,
+    ),
     Key("buffers.local", "local_buffer_bytes", (units.BYTES,), _KIB, 1 << 30),
     Key("buffers.shared", "shared_buffer_bytes", (units.BYTES,), _KIB, 1 << 36),
     Key(
@@ -232,6 +244,9 @@ def _value(file: _File, key: Key, entry: _Entry, clock: int) -> int:
     if not key.low <= number <= key.high:
         low, high = (_render(key, bound) for bound in (key.low, key.high))
         raise file.error(f"{key.path}: {entry.text!r} is outside {low} to {high}", entry)
+    if key.choices and number not in key.choices:
+        known = ", ".join(str(_render(key, choice)) for choice in key.choices)
+        raise file.error(f"{key.path}: {entry.text!r} is none of {known}", entry)
     return key.kind(number)
 
 
@@ -404,6 +419,8 @@ def from_json(value: object, place: str) -> Hardware:
         if type(number) is not key.kind or not key.low <= cast(int, number) <= key.high:
             low, high = _render(key, key.low), _render(key, key.high)
             fail(f"{key.attribute}: expected {low} to {high}, found {number!r}")
+        if key.choices and number not in key.choices:
+            fail(f"{key.attribute}: expected one of {key.choices}, found {number!r}")
     if not isinstance(data.get("name"), str) or not isinstance(data.get("description"), str):
         fail("name and description: expected texts")
     sources = data.get("sources")

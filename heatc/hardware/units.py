@@ -101,6 +101,7 @@ POWER = Unit("a power", "12 mW", _small("W", "", _NANO))
 POWER_PER_MIB = Unit("a power a MiB", "248 mW/MiB", _small("W", "/MiB", _NANO))
 AREA = Unit("an area", "0.3 mm2", _small("m2", "", _SQUARES))
 AREA_PER_MIB = Unit("an area a MiB", "0.3 mm2/MiB", _small("m2", "/MiB", _SQUARES))
+WIDTH = Unit("a width in bits", "16 bit", (("bit", Fraction(1)),))
 TIME = Unit(
     "a time",
     "100 ns",

@@ -56,7 +56,9 @@ _CYCLES = """\
 
 How long an instruction occupies its engine, on each core where it has work (0 elsewhere), as
 Python expressions; fractions are rounded up. `m`, `n`, `k` are the sizes of the core's own part:
-rows, columns and depth of the result; `folds` and `depth` are defined where they are used;
+rows, columns and depth of the result; `macs` is how many multiply-accumulates of these operands
+a PE does in a cycle: (16 / a) * (16 / b) where it splits into a x b bit multipliers, 1 where it does
+not (`pe_array.split`), along the depth; `folds` and `depth` are defined where they are used;
 `blocks`, `elements`, `nbytes` count what the instruction handles. Control instructions take the
 sequencer a cycle. All are modelled.
 

@@ -6,8 +6,8 @@ it computes, what must hold before it, and its cycles. Encoder, decoder, assembl
 disassembler, machine, `hdp` dialect and docs/isa.md read this table and nothing else.
 
 `cycles` is a Python expression and is what the machine evaluates; its names are the shape of the
-work (`m`, `n`, `k`, `folds`, `depth`, `blocks`, `nbytes`, `elements`) and constants of the
-hardware (`CYCLE_CONSTANTS`).
+work (`m`, `n`, `k`, `folds`, `depth`, `blocks`, `nbytes`, `elements`), `macs` that a PE does in a
+cycle at the operands' widths, and constants of the hardware (`CYCLE_CONSTANTS`).
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def flag(name: str) -> Field:
 
 _FILL = "fills({folds}) * (rows + columns - 2)"
 _DENSE = "up(m, rows) * up(n, columns)"
-_PE_DENSE = f"{_DENSE} * k + {_FILL.format(folds=_DENSE)}"
+_PE_DENSE = f"{_DENSE} * up(k, macs) + {_FILL.format(folds=_DENSE)}"
 _DRAIN = "leaves(up(m, rows) * n)"
 _HOST = "call + {ops} * elements / host_ops + nbytes / host_width"
 _DMA = "nbytes / width"
@@ -496,10 +496,11 @@ _ISA = (
         "Fraction products on kept blocks.",
         "f1 := qf ki^T, f2 := qi kf^T on kept blocks, 0 elsewhere; the tiles' first row and column "
         "are row_reg and col_reg of the mask. folds: for each group of `rows` query rows the "
-        "greatest up(kept blocks of a block row, columns / 2), summed over groups",
+        "greatest up(kept blocks of a block row, columns / 2), summed over groups; macs_f1 and "
+        "macs_f2 are those of the two products",
         "f1 and f2 are local acc tiles; qi, qf (m, k) and ki, kf (n, k) are i16 or i8; the mask has "
         "these rows and columns; row and col are even.",
-        f"2 * folds * k + {_FILL.format(folds='2 * folds')}",
+        f"folds * (up(k, macs_f1) + up(k, macs_f2)) + {_FILL.format(folds='2 * folds')}",
     ),
     Instruction(
         "pv",
@@ -518,7 +519,7 @@ _ISA = (
         "Probabilities times values of some key columns.",
         "acc := (first ? 0 : acc) + p[:, col : col + n] v, with sparse over kept blocks only; depth: "
         "for each group of `rows` query rows the greatest number of key columns to add in one "
-        "row (n unless sparse), summed over groups",
+        "row (n unless sparse), over macs, rounded up, summed over groups",
         "p (m, r60) and v (n, e) are i16 or i8, acc is a local acc tile of shape (m, e) unless "
         "first; mask is read when sparse, at row_reg and col_reg, both even; |acc| < 2^47.",
         f"depth * up(n, columns) + {_FILL.format(folds=_DENSE)}",

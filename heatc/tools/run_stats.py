@@ -52,6 +52,17 @@ class Run:
         return self.sum(lambda r: r.cycles)
 
     @cached_property
+    def macs_by_width(self) -> dict[str, int]:
+        """Multiply-accumulates of all passes by the widths of their operands."""
+        from heatc.backends.hdp.energy import mac_counts
+
+        total: dict[str, int] = {}
+        for result in self.results:
+            for width, count in mac_counts(result, self.hardware).items():
+                total[width] = total.get(width, 0) + count
+        return total
+
+    @cached_property
     def energies(self) -> list[EnergyReport]:
         """The energy of each pass."""
         from heatc.backends.hdp.energy import energy_report
@@ -81,6 +92,18 @@ class Run:
 
 def _count(name: str, kind: Kind, meaning: str, value: Callable[[RunResult], int]) -> Quantity[Run]:
     return Quantity(f"{name}_count", "count", kind, meaning, lambda run: run.sum(value))
+
+
+def _widths() -> Iterator[Quantity[Run]]:
+    """MACs of the operand dtypes that there are."""
+    for width in ("16x16", "8x16", "8x8"):
+        yield Quantity(
+            f"multiply_accumulates_{width}_count",
+            "count",
+            Kind.COUNTED,
+            f"those of {width.replace('x', ' and ')} bit operands",
+            lambda run, width=width: run.macs_by_width.get(width, 0),
+        )
 
 
 def _engines() -> Iterator[Quantity[Run]]:
@@ -211,6 +234,7 @@ FIGURES: tuple[Quantity[Run], ...] = (
     _count(
         "multiply_accumulates", Kind.COUNTED, "MACs that the PE arrays executed", lambda r: r.macs
     ),
+    *_widths(),
     _count(
         "ranked_blocks",
         Kind.COUNTED,

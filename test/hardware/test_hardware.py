@@ -70,6 +70,35 @@ def test_base_gives_what_the_file_leaves_out(tmp_path: Path):
     assert hardware.sources["cores"]
 
 
+def test_a_pe_splits_into_halves_or_not_at_all(tmp_path: Path):
+    for split in (16, 8, 4):
+        path = write(tmp_path, f"base: hdp-edge\npe_array: {{split: {split} bit}}\n")
+        assert load_hardware(path).split_bits == split
+    assert {load_hardware(name).split_bits for name in preset_names()} == {16}
+    path = write(tmp_path, "base: hdp-edge\npe_array: {split: 12 bit}\n")
+    assert "pe_array.split: '12 bit' is none of 4 bit, 8 bit, 16 bit" in message(path)
+    path = write(tmp_path, "base: hdp-edge\npe_array: {split: 2 bit}\n")
+    assert "pe_array.split: '2 bit' is outside 4 bit to 16 bit" in message(path)
+    path = write(tmp_path, "base: hdp-edge\npe_array: {split: 8}\n")
+    assert "the unit is missing" in message(path)
+    data = {**load_hardware("hdp-edge").to_json(), "split_bits": 12}
+    with pytest.raises(HeatcError, match="split_bits: expected one of"):
+        from_json(data, "manifest")
+
+
+def test_a_splitting_pe_needs_its_area_stated(tmp_path: Path):
+    """A file of its own that does not say how large a splitting PE is is refused."""
+    whole = render(load_hardware("hdp-edge")).replace(
+        "split: {value: 16 bit", "split: {value: 8 bit"
+    )
+    lines = whole.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("area:"))
+    row = next(i for i in range(start, len(lines)) if lines[i].startswith("  pe_split_8:"))
+    end = next(i for i in range(row + 1, len(lines)) if lines[i].startswith("  pe_split_4:"))
+    path = write(tmp_path, "\n".join(lines[:row] + lines[end:]))
+    assert "the key 'area.pe_split_8' is missing" in message(path)
+
+
 def test_switches_are_true_or_false(tmp_path: Path):
     path = write(tmp_path, "base: hdp-edge\npe_array: {fold_overlap: false}\n")
     assert load_hardware(path).fold_overlap is False

@@ -26,6 +26,7 @@ class Tiny:
     pe_rows: int = 4
     pe_columns: int = 4
     fold_overlap: bool = True
+    split_bits: int = 16
     clock_hz: int = 1_000_000
     local_buffer_bytes: int = 1 << 16
     shared_buffer_bytes: int = 1 << 16

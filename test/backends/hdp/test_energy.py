@@ -146,7 +146,7 @@ def test_a_pruned_head_costs_less():
     assert gone.joules < kept.joules
 
 
-@pytest.mark.parametrize("action", [a for a in ACTIONS if not a.startswith(("shared", "mac"))])
+@pytest.mark.parametrize("action", [a for a in ACTIONS if not a.startswith(("shared", "mac", "fuse"))])
 def test_twice_an_action_is_twice_its_share(action: str):
     result, hardware = attention(0.3, 5)
     key = f"energy_{action}_aj"
@@ -200,9 +200,12 @@ def test_clipped_parts_are_charged_by_what_they_hold():
 
 
 def test_operand_widths_choose_the_row():
-    assert energy.mac_row(16, 16) == "mac_16x16"
-    assert energy.mac_row(16, 8) == energy.mac_row(8, 16) == "mac_8x16"
-    assert energy.mac_row(3, 5) == "mac_4x8"
+    assert energy.mac_row(16, 16, 4) == "mac_16x16"
+    assert energy.mac_row(16, 8, 8) == energy.mac_row(8, 16, 8) == "mac_8x16"
+    assert energy.mac_row(3, 5, 4) == "mac_4x8"
+    assert energy.mac_row(3, 5, 8) == "mac_8x8"
+    # A multiplier that does not split has all of its bits at work.
+    assert energy.mac_row(3, 8, 16) == "mac_16x16"
 
 
 def test_area_and_leakage_grow_with_the_machine():

@@ -160,7 +160,7 @@ def test_rewritten_tile_waits_for_its_readers():
 
 def test_folds_one_after_the_other_fill_the_array_each():
     """SCALE-Sim's output-stationary array: folds * (k + rows + columns - 2), results included."""
-    sizes = {"m": 12, "n": 8, "k": 20}
+    sizes = {"m": 12, "n": 8, "k": 20, "macs": 1}
     overlap, alone = (cycle_constants(Tiny(cores=1, fold_overlap=value)) for value in (True, False))
     expression = ISA["mm"].cycles
     assert compile_cycles(expression, overlap)(**sizes) == 3 * 2 * 20 + 4 + 4 - 2
@@ -176,7 +176,8 @@ def test_cycle_expressions_compile(mnemonic: str):
     function = compile_cycles(ISA[mnemonic].cycles, constants)
     names = function.__code__.co_varnames
     assert set(names) <= {
-        "m", "n", "k", "folds", "depth", "blocks", "nbytes", "elements", "width"
+        "m", "n", "k", "macs", "macs_f1", "macs_f2", "folds", "depth", "blocks", "nbytes",
+        "elements", "width",
     }  # fmt: skip
     low = function(**dict.fromkeys(names, 4))
     assert (
