@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from unittest import mock
 
 # Idle OpenMP threads that spin steal the second core from the one that works.
@@ -49,6 +49,7 @@ from heatc.backends.hdp.container import Program
 from heatc.backends.hdp.debug import Locations, attentions
 from heatc.backends.hdp.energy import EnergyReport, energy_report, leakage_watts
 from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
+from heatc.backends.hdp.values import Shapes, Values
 from heatc.errors import HeatcError
 from heatc.hardware import SCHEMA, Hardware, load_hardware
 from heatc.isa import units
@@ -61,6 +62,8 @@ PRESETS = ("hdp-edge", "hdp-server")
 RHO_B = (-0.5, 0.0, 0.25, 0.5)
 SWEEP = (-0.9, *RHO_B, 0.9)
 """The issue's ratios, and both ends, so that the break-even is inside of what is measured"""
+SPLITS = (16, 8, 4)
+"""`pe_array.split`: PEs of one 16-bit multiplier, and of ones that split"""
 SEED = 0
 TAU_H = main_job.TAU_H[1]
 HIDDEN = main_job.HIDDEN
@@ -295,14 +298,45 @@ class Watch:
         return sum(end - start for start, end in self.spans.values() if end)
 
 
+class Deciding(Values):
+    """Bit-exact arithmetic that keeps what it prunes, in the order of the run."""
+
+    def __init__(self):
+        self.masks: list[units.Mask] = []
+        self.gates: list[units.Mask] = []
+
+    def mask(self, pc: int, state: MachineState, importance: Any, rho: float, row: int) -> Any:
+        kept, sums = super().mask(pc, state, importance, rho, row)
+        self.masks.append(kept)
+        return kept, sums
+
+    def gate(self, pc: int, state: MachineState, tau: float) -> units.Mask:
+        self.gates.append(super().gate(pc, state, tau))
+        return self.gates[-1]
+
+
+class Decided(Shapes):
+    """No arithmetic: prunes what an earlier run of the same program pruned."""
+
+    def __init__(self, before: Deciding):
+        self.masks, self.gates = iter(before.masks), iter(before.gates)
+
+    def mask(self, pc: int, state: MachineState, importance: Any, rho: float, row: int) -> Any:
+        return next(self.masks), np.zeros(1, np.int64)
+
+    def gate(self, pc: int, state: MachineState, tau: float) -> units.Mask:
+        return next(self.gates)
+
+
 @dataclass
 class Measured:
-    """One run of a program on one sample."""
+    """One run of a program on one sample; `values` has what it pruned."""
 
     result: RunResult
     watch: Watch
     hardware: Hardware
     debug: Mapping[str, Any]
+    values: Values
 
     @property
     def energy(self) -> EnergyReport:
@@ -343,17 +377,31 @@ def attention_joules(measured: Measured) -> float:
 
 
 def measure(
-    program: Program, inputs: Mapping[str, Array], hardware: Hardware | None = None
+    program: Program,
+    inputs: Mapping[str, Array],
+    hardware: Hardware | None = None,
+    values: Values | None = None,
 ) -> Measured:
-    """Runs one pass of a program and watches its attentions."""
+    """Runs one pass of a program and watches its attentions; bit-exact unless `values` are given."""
     hardware = hardware or program.manifest.hardware
     memory = Memory(program.weights, program.manifest.dram_bytes)
     for port in program.manifest.inputs:
         memory.write(port.address, inputs[port.name], "i64")
     watch = Watch(program, hardware.cores)
     machine = Machine(hardware, memory)
-    result = machine.run(program.instructions, watch.retired, recorder=watch)
-    return Measured(result, watch, hardware, program.debug)
+    values = values or Deciding()
+    result = machine.run(program.instructions, watch.retired, values=values, recorder=watch)
+    return Measured(result, watch, hardware, program.debug, values)
+
+
+def on_split_pes(
+    program: Program, inputs: Mapping[str, Array], found: Measured, split: int
+) -> Measured:
+    """The same pass, with the same masks, on PEs that split down to `split` bits."""
+    if split == found.hardware.split_bits:
+        return found
+    hardware = dataclasses.replace(found.hardware, split_bits=split)
+    return measure(program, inputs, hardware, Decided(cast(Deciding, found.values)))
 
 
 def with_ratio(program: Program, rho_b: float) -> Program:
@@ -367,6 +415,14 @@ def with_ratio(program: Program, rho_b: float) -> Program:
         for i in program.instructions
     ]  # fmt: skip
     return dataclasses.replace(program, instructions=changed)
+
+
+class Point(NamedTuple):
+    """What an attention costs against a dense one on PEs that do not split; `pruned` in %."""
+
+    pruned: float
+    cycles: float
+    joules: float
 
 
 def attention_part(bench: Bench) -> Part:
@@ -384,20 +440,32 @@ def attention_part(bench: Bench) -> Part:
             for score in ("zero", "neginf"):
                 options = (*programs.paper(0.0, 0.0), f"--pruned-score={score}")
                 program = bench.compiled(model, inputs, target, *options)
-                points: list[tuple[float, float]] = []
+                points = {split: list[Point]() for split in SPLITS}
                 for rho_b in SWEEP if score == "neginf" else RHO_B:
-                    found = measure(with_ratio(program, rho_b), inputs)
+                    changed = with_ratio(program, rho_b)
+                    found = measure(changed, inputs)
                     ratio = found.watch.cycles / dense.watch.cycles
                     entry = found.attention()
-                    points.append((cast(float, entry["blocks pruned, %"]), ratio))
+                    pruned = cast(float, entry["blocks pruned, %"])
+                    for split in SPLITS:
+                        narrow = on_split_pes(changed, inputs, found, split)
+                        joules = attention_joules(narrow) / attention_joules(dense)
+                        points[split].append(
+                            Point(pruned, narrow.watch.cycles / dense.watch.cycles, joules)
+                        )
                     rule = f"paper, rho_B {rho_b:g}, pruned score {score}"
                     table.append({**key, "rule": rule, "against dense": ratio, **entry})
-                pays.append({
-                    **key, "pruned score": score,
-                    "cheaper than dense from, % of blocks pruned": break_even(points),
-                    "at the most pruned, % of blocks": max(points)[0],
-                    "cycles against dense there": max(points)[1],
-                })  # fmt: skip
+                for split in SPLITS:
+                    most = max(points[split])
+                    pays.append({
+                        **key, "pruned score": score, "PEs split to, bit": split,
+                        "cheaper than dense from, % of blocks pruned": break_even(
+                            [(p.pruned, p.cycles) for p in points[split]]
+                        ),
+                        "at the most pruned, % of blocks": most.pruned,
+                        "cycles against dense there": most.cycles,
+                        "energy against dense there": most.joules,
+                    })  # fmt: skip
     return Part([], {
         "attention: BERT-Base, dense against rule paper": table,
         "attention: the sparsity at which pruning starts to pay": pays,
@@ -483,13 +551,14 @@ def whole(runs: Sequence[Measured]) -> dict[str, Json]:
 
 
 def mechanisms(hardware: Hardware) -> dict[str, Hardware]:
-    """The hardware, and the same with each mechanism of the datapath switched off."""
+    """The hardware, the same with each mechanism of the datapath off, and with PEs that split."""
     switches = [key for key in SCHEMA if key.kind is bool]
     machines = {"all on": hardware}
     for key in switches:
         machines[f"{key.path.split('.')[-1]} off"] = dataclasses.replace(
             hardware, **{key.attribute: False}
         )
+    machines["PEs that split to 8 bit"] = dataclasses.replace(hardware, split_bits=8)
     return machines
 
 
@@ -701,11 +770,16 @@ BERT-Base with random weights (seed 0), of which only {layers} layers are run, s
 are for one layer, from the first to the last work of its attention. Masks of random weights are
 meaningless for accuracy and fine for cost. `dense` is the same compiler, int16, without pruning.
 The integer pass is work too: rule `paper` computes I_Q I_K everywhere and two more products on kept
-blocks, so that it starts behind dense; integer and fraction parts are two 16-bit planes each of Q and K,
-so that more bytes move, and where a head's keys do not fit the local buffer they are fetched again
+blocks, so that it starts behind dense; integer and fraction parts are two planes each of Q and K, so that
+more bytes move, and where a head's keys do not fit the local buffer they are fetched again
 for every tile of queries and every product ("MACs a DRAM byte" is the operand reuse). "K columns that
 no row needs" is what fetch-upon-mask can save: far less than the blocks pruned. `pruned score zero` is the paper's rule and still multiplies
 all probabilities with V; `neginf` leaves pruned scores out of the softmax and of P V.
+"PEs split to" is `pe_array.split`, 16 for the presets' PEs of one 16-bit multiplier: where they split, the
+integer pass and the fraction products take fewer steps, since their planes are as narrow as their binary
+points allow (docs/design/energy.md, operand widths). Programs and masks are the same, the tiles those planned
+for the preset; dense attention has 16-bit operands, takes the same cycles on any of them, and is the one
+on the preset here. There are no planes of 4 bit: such PEs take the cycles of 8-bit ones and cost more.
 """,
     "models": """\
 BERT-Tiny: 2 layers, width 128, 2 heads; with random weights its integer scores are all 0, so that every
@@ -716,7 +790,8 @@ length. Embedding, layer norm, GELU and pooling run on the host and are charged.
 MiniLM on real sentences joined to 128 tokens, rule `paper` with rho_B 0.25, tau_H {tau}, pruned score
 `neginf`, so that fetch-upon-mask and head exit have work to save. `stage_overlap` changes nothing where
 its row says 1: the compiled attention works on one tile of queries at a time in one set of buffers, so
-that its stages are a chain anyway. `fold_overlap` is an assumption of ours and no mechanism of the paper.
+that its stages are a chain anyway. `fold_overlap` is an assumption of ours and no mechanism of the paper,
+as are PEs that split (`pe_array.split`), which no preset has.
 """,
     "softmax": """\
 The unit computes 2^-d for distances d >= 0 with 16 fraction bits: a polynomial on the fraction,

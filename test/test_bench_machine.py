@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from bench import machine, oracle, scalesim_gemm
+from bench import machine, oracle, programs, scalesim_gemm
 from bench.scalesim_peer import Case
 from heatc.hardware import load_hardware
 
@@ -72,7 +73,28 @@ def test_each_switch_is_turned_off_alone():
         values = dataclasses.asdict(hardware), dataclasses.asdict(base)
         changed = [name for name in values[0] if values[0][name] != values[1][name]]
         assert len(changed) == 1
-        assert values[0][changed[0]] is False
+        assert values[0][changed[0]] is False or (changed, hardware.split_bits) == (
+            ["split_bits"],
+            8,
+        )
+
+
+def test_runs_on_split_pes_prune_what_the_run_before_them_did(tmp_path: Path):
+    bench = machine.Bench(machine.QUICK, tmp_path)
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 64}
+    model = bench.bert("small", num_hidden_layers=1, vocab_size=30000, **sizes)
+    inputs = machine.random_inputs(40)
+    options = (*programs.paper(0.0, 0.0), "--pruned-score=neginf")
+    program = bench.compiled(model, inputs, "hdp-edge", *options)
+    found = machine.measure(program, inputs)
+    assert isinstance(found.values, machine.Deciding)
+    again = machine.measure(program, inputs, None, machine.Decided(found.values))
+    assert again.attention() == found.attention()
+    split = {bits: machine.on_split_pes(program, inputs, found, bits) for bits in machine.SPLITS}
+    assert split[16] is found
+    assert split[8].watch.cycles == split[4].watch.cycles < found.watch.cycles
+    assert machine.attention_joules(split[8]) < machine.attention_joules(split[4])
+    assert {run.result.blocks_kept for run in split.values()} == {found.result.blocks_kept}
 
 
 def test_cells():
