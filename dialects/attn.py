@@ -5,9 +5,12 @@ Padding disappears once: `attn.packing` lists the real tokens of a batch, `attn.
 rows, `attn.unpack` puts rows back and zeros elsewhere. In between every tensor is (tokens, width)
 and no op needs a mask. Scores are (batch, heads, S, S), zero outside each sequence's own L x L.
 
-HDP attention (rule `paper`) is the chain
-`split -> integer_scores -> block_importance -> block_mask, head_gate -> merge_scores ->
-softmax -> weighted_values`; without pruning it is `scores -> softmax -> weighted_values`.
+HDP attention (rules `paper`, `ours`, `topk`) is the chain
+`split -> integer_scores -> block_importance -> block_mask (or topk_mask), head_gate ->
+merge_scores -> softmax -> weighted_values`; without pruning it is
+`scores -> softmax -> weighted_values`. Rules that predict with low-bit codes put
+`low_bits -> integer_scores -> ... -> exclude_scores` between scores and softmax; `spatten` gates
+heads by `head_importance -> head_ranking` of the layers before. docs/design/rules.md is normative.
 """
 
 from __future__ import annotations
@@ -18,13 +21,16 @@ from typing import cast
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     DenseArrayBase,
+    Float64Type,
     FloatAttr,
     IntAttr,
     IntegerAttr,
+    IntegerType,
     StringAttr,
     TensorType,
     f64,
     i1,
+    i8,
     i64,
 )
 from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAValue, TypeAttribute
@@ -36,6 +42,7 @@ from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
     opt_operand_def,
+    opt_prop_def,
     prop_def,
     result_def,
     traits_def,
@@ -44,11 +51,13 @@ from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.hints import isa
+
+from heatc.dialects.fixed import QType
+from heatc.rules import GATED, IMPORTANCES, MOST_FINER, PRUNED_SCORES
 
 AnyTensor = TensorType[Attribute]
 Value = SSAValue | Operation
-
-PRUNED_SCORES = ("zero", "neginf", "int", "mean")
 _FORMAT = "operands attr-dict `:` functional-type(operands, results)"
 
 
@@ -119,6 +128,57 @@ def _expect_shape(what: str, value: SSAValue, shape: Sequence[int]) -> None:
 def _expect_divides(heads: int, width: int) -> None:
     if heads < 1 or width % heads:
         raise VerifyException(f"{heads} heads do not divide width {width}")
+
+
+def _expect_one_of(what: str, name: StringAttr, known: Sequence[str]) -> None:
+    if name.data not in known:
+        raise VerifyException(f"unknown {what} {name.data!r}, expected one of {tuple(known)}")
+
+
+def _block_attr(block: Sequence[int]) -> DenseArrayBase[IntegerType]:
+    return DenseArrayBase.from_list(i64, list(block))
+
+
+def _expect_block(block: DenseArrayBase[IntegerType]) -> tuple[int, int]:
+    extents = tuple(int(b) for b in block.get_values())
+    if len(extents) != 2 or min(extents) < 1:
+        raise VerifyException(f"expected a block of two positive extents, got {extents}")
+    return extents[0], extents[1]
+
+
+def blocks_shape(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
+    """(B, H, S, S) -> (B, H, ceil(S / rows), ceil(S / columns))."""
+    return (*shape[:2], *(-(-n // b) for n, b in zip(shape[2:], block)))
+
+
+def per_head(values: Sequence[float]) -> Attribute:
+    """The attribute of one value for all heads, or of one a head."""
+    if len(values) == 1:
+        return FloatAttr(values[0], f64)
+    return DenseArrayBase.from_list(f64, list(values))
+
+
+def head_values(what: str, attribute: Attribute) -> tuple[float, ...]:
+    """What `per_head` was made of; `VerifyException` for another attribute."""
+    values: tuple[float, ...] = ()
+    if isa(attribute, FloatAttr):
+        values = (attribute.value.data,)
+    elif isa(attribute, DenseArrayBase) and attribute.elt_type == f64:
+        values = cast("DenseArrayBase[Float64Type]", attribute).get_values()
+    if not values:
+        raise VerifyException(f"expected {what} to be one f64 or an array of them, got {attribute}")
+    return values
+
+
+def _one_value(what: str, attribute: Attribute) -> FloatAttr:
+    if not isa(attribute, FloatAttr):
+        raise VerifyException(f"{what} {attribute} is not the same for all heads")
+    return attribute
+
+
+def _expect_count(what: str, values: Sequence[float], heads: int) -> None:
+    if len(values) not in (1, heads):
+        raise VerifyException(f"{what} has {len(values)} values for {heads} heads")
 
 
 class AttnOp(IRDLOperation):
@@ -308,26 +368,53 @@ class SdpaOp(AttnOp):
 
 @irdl_op_definition
 class SplitOp(AttnOp):
-    """`attn.split %x`: integer part (truncated toward zero) and fraction part, same shape."""
+    """
+    `attn.split %x {finer = 2 : i64}`: integer part and fraction part, same shape.
+
+    The integer part is truncated toward zero at `finer` fraction bits (none without it), of codes
+    at no more bits than they have.
+    """
 
     name = "attn.split"
     x = operand_def(AnyTensor)
     integer = result_def(AnyTensor)
     fraction = result_def(AnyTensor)
+    finer = opt_prop_def(IntegerAttr)
 
     def __init__(
         self,
         x: Value,
+        finer: int = 0,
         integer_type: Attribute | None = None,
         fraction_type: Attribute | None = None,
     ):
         type_ = SSAValue.get(x).type
-        super().__init__(operands=[x], result_types=[integer_type or type_, fraction_type or type_])
+        super().__init__(
+            operands=[x],
+            result_types=[integer_type or type_, fraction_type or type_],
+            properties={"finer": IntegerAttr(finer, i64) if finer else None},
+        )
+
+    @property
+    def bits(self) -> int:
+        """By how many bits the integer part is finer than integers."""
+        return 0 if self.finer is None else self.finer.value.data
 
     def verify_(self) -> None:
         shape = tensor_of(self.x).get_shape()
         _expect_shape("integer part", self.integer, shape)
         _expect_shape("fraction part", self.fraction, shape)
+        if not 0 <= self.bits <= MOST_FINER:
+            raise VerifyException(f"finer {self.bits} is outside 0..{MOST_FINER}")
+        types = [tensor_of(v).get_element_type() for v in (self.x, self.integer, self.fraction)]
+        if not any(isinstance(t, QType) for t in types):
+            return
+        points = [t.point.data if isinstance(t, QType) else None for t in types]
+        if points[0] is None or points[1:] != [min(self.bits, points[0]), points[0]]:
+            raise VerifyException(
+                f"parts at points {points[1]} and {points[2]} are no split of point {points[0]} "
+                f"with finer {self.bits}"
+            )
 
 
 def scores_shape(packing: PackingType, heads: int) -> tuple[int, int, int, int]:
@@ -380,10 +467,11 @@ class IntegerScoresOp(ScoresBase):
 @irdl_op_definition
 class BlockImportanceOp(AttnOp):
     """
-    `attn.block_importance %a, %p {block = array<i64: 2, 2>}`: theta per block.
+    `attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"}`: theta per block.
 
-    (B, H, S, S) -> (B, H, ceil(S / rows), ceil(S / columns)): the sum of |score| over the real
-    tokens of each block; blocks start at the first real token of each sequence.
+    (B, H, S, S) -> (B, H, ceil(S / rows), ceil(S / columns)): the sum over the real tokens of each
+    block of |score| (`abs`), or of L times the part of the score above the mean of its row of L
+    keys (`positive`). Blocks start at the first real token of each sequence.
     """
 
     name = "attn.block_importance"
@@ -391,84 +479,156 @@ class BlockImportanceOp(AttnOp):
     packing = operand_def(PackingType)
     result = result_def(AnyTensor)
     block = prop_def(DenseArrayBase.constr(i64))
+    importance = prop_def(StringAttr)
 
     def __init__(
-        self, scores: Value, packing: Value, block: tuple[int, int], result_type: Attribute
+        self,
+        scores: Value,
+        packing: Value,
+        block: tuple[int, int],
+        result_type: Attribute,
+        importance: str = "abs",
     ):
         super().__init__(
             operands=[scores, packing],
             result_types=[result_type],
-            properties={"block": DenseArrayBase.from_list(i64, list(block))},
+            properties={"block": _block_attr(block), "importance": StringAttr(importance)},
         )
 
     def verify_(self) -> None:
-        batch, heads, rows, columns = tensor_of(self.scores).get_shape()
-        block = tuple(int(b) for b in self.block.get_values())
-        if len(block) != 2 or min(block) < 1:
-            raise VerifyException(f"expected a block of two positive extents, got {block}")
-        shape = (batch, heads, -(-rows // block[0]), -(-columns // block[1]))
-        _expect_shape("result", self.result, shape)
+        shape = tensor_of(self.scores).get_shape()
+        _expect_shape("result", self.result, blocks_shape(shape, _expect_block(self.block)))
+        _expect_one_of("importance", self.importance, IMPORTANCES)
 
 
 @irdl_op_definition
 class BlockMaskOp(AttnOp):
     """
-    `attn.block_mask %theta, %p {rho_b, block}`: i1, 1 where a block is kept.
+    `attn.block_mask %theta, %p[, %among] {rho_b = 0.5, block}`: i1, 1 where a block is kept.
 
     The threshold of each row of blocks is rho_b * max + (1 - rho_b) * mean for rho_b >= 0, else
-    -rho_b * min + (1 + rho_b) * mean, over the row's real blocks, in float64.
+    -rho_b * min + (1 + rho_b) * mean, over the row's real blocks (those of the mask `among` where
+    it is given, and only they are kept), in float64. rho_b is one value, or one a head.
     """
 
     name = "attn.block_mask"
     theta = operand_def(AnyTensor)
     packing = operand_def(PackingType)
+    among = opt_operand_def(AnyTensor)
     result = result_def(AnyTensor)
-    rho_b = prop_def(FloatAttr)
+    ratio = prop_def(Attribute, prop_name="rho_b")
     block = prop_def(DenseArrayBase.constr(i64))
 
-    def __init__(self, theta: Value, packing: Value, rho_b: float, block: tuple[int, int]):
+    def __init__(
+        self,
+        theta: Value,
+        packing: Value,
+        rho_b: Sequence[float],
+        block: tuple[int, int],
+        among: Value | None = None,
+    ):
+        theta = SSAValue.get(theta)
+        super().__init__(
+            operands=[theta, packing, among],
+            result_types=[TensorType(i1, tensor_of(theta).get_shape())],
+            properties={"rho_b": per_head(rho_b), "block": _block_attr(block)},
+        )
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """rho_b, one for all heads or one a head."""
+        return head_values("rho_b", self.ratio)
+
+    @property
+    def rho_b(self) -> FloatAttr:
+        """rho_b of all heads; `VerifyException` where heads differ."""
+        return _one_value("rho_b", self.ratio)
+
+    def verify_(self) -> None:
+        shape = tensor_of(self.theta).get_shape()
+        _expect_count("rho_b", self.ratios, shape[1])
+        for rho_b in self.ratios:
+            if not -1.0 < rho_b < 1.0:
+                raise VerifyException(f"rho_b {rho_b} is outside (-1, 1)")
+        _expect_block(self.block)
+        _expect_shape("result", self.result, shape)
+        if self.among is not None:
+            _expect_shape("mask", self.among, shape)
+
+
+@irdl_op_definition
+class TopkMaskOp(AttnOp):
+    """
+    `attn.topk_mask %theta, %p {density = 0.25 : f64, block}`: i1, 1 where a block is kept.
+
+    Of each row of n real blocks the max(1, ceil(density * n)) of the greatest theta; of equal ones
+    those further left.
+    """
+
+    name = "attn.topk_mask"
+    theta = operand_def(AnyTensor)
+    packing = operand_def(PackingType)
+    result = result_def(AnyTensor)
+    density = prop_def(FloatAttr)
+    block = prop_def(DenseArrayBase.constr(i64))
+
+    def __init__(self, theta: Value, packing: Value, density: float, block: tuple[int, int]):
         theta = SSAValue.get(theta)
         super().__init__(
             operands=[theta, packing],
             result_types=[TensorType(i1, tensor_of(theta).get_shape())],
-            properties={
-                "rho_b": FloatAttr(rho_b, f64),
-                "block": DenseArrayBase.from_list(i64, list(block)),
-            },
+            properties={"density": FloatAttr(density, f64), "block": _block_attr(block)},
         )
 
     def verify_(self) -> None:
-        rho_b = self.rho_b.value.data
-        if not -1.0 < rho_b < 1.0:
-            raise VerifyException(f"rho_b {rho_b} is outside (-1, 1)")
+        density = self.density.value.data
+        if not 0.0 < density <= 1.0:
+            raise VerifyException(f"density {density} is outside (0, 1]")
+        _expect_block(self.block)
         _expect_shape("result", self.result, tensor_of(self.theta).get_shape())
 
 
 @irdl_op_definition
 class HeadGateOp(AttnOp):
     """
-    `attn.head_gate %theta, %p {tau_h}`: i1 (B, heads), 1 where a head is kept.
+    `attn.head_gate %theta, %p {tau_h = 1.5 : f64, importance = "abs"}`: i1 (B, heads), 1 if kept.
 
-    A head is pruned when the sum of its theta over the number of its real scores (L * L) is
-    below tau_h.
+    A head is pruned when the mean of its theta is below tau_h (one value, or one a head): its sum
+    over L * L real scores, of `positive` importance over L * L * L.
     """
 
     name = "attn.head_gate"
     theta = operand_def(AnyTensor)
     packing = operand_def(PackingType)
     result = result_def(AnyTensor)
-    tau_h = prop_def(FloatAttr)
+    threshold = prop_def(Attribute, prop_name="tau_h")
+    importance = prop_def(StringAttr)
 
-    def __init__(self, theta: Value, packing: Value, tau_h: float):
+    def __init__(
+        self, theta: Value, packing: Value, tau_h: Sequence[float], importance: str = "abs"
+    ):
         theta = SSAValue.get(theta)
         super().__init__(
             operands=[theta, packing],
             result_types=[TensorType(i1, tensor_of(theta).get_shape()[:2])],
-            properties={"tau_h": FloatAttr(tau_h, f64)},
+            properties={"tau_h": per_head(tau_h), "importance": StringAttr(importance)},
         )
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """tau_h, one for all heads or one a head."""
+        return head_values("tau_h", self.threshold)
+
+    @property
+    def tau_h(self) -> FloatAttr:
+        """tau_h of all heads; `VerifyException` where heads differ."""
+        return _one_value("tau_h", self.threshold)
+
     def verify_(self) -> None:
-        _expect_shape("result", self.result, tensor_of(self.theta).get_shape()[:2])
+        shape = tensor_of(self.theta).get_shape()
+        _expect_count("tau_h", self.thresholds, shape[1])
+        _expect_one_of("importance", self.importance, IMPORTANCES)
+        _expect_shape("result", self.result, shape[:2])
 
 
 @irdl_op_definition
@@ -512,17 +672,200 @@ class MergeScoresOp(AttnOp):
             result_types=[type_],
             properties={
                 "heads": IntegerAttr(heads, i64),
-                "block": DenseArrayBase.from_list(i64, list(block)),
+                "block": _block_attr(block),
                 "pruned": StringAttr(pruned),
             },
         )
 
     def verify_(self) -> None:
-        if self.pruned.data not in PRUNED_SCORES:
-            raise VerifyException(
-                f"unknown pruned score {self.pruned.data!r}, expected one of {PRUNED_SCORES}"
-            )
-        _expect_shape("result", self.result, tensor_of(self.integer).get_shape())
+        _expect_one_of("pruned score", self.pruned, PRUNED_SCORES)
+        shape = tensor_of(self.integer).get_shape()
+        _expect_shape("mask", self.mask, blocks_shape(shape, _expect_block(self.block)))
+        _expect_shape("result", self.result, shape)
+
+
+@irdl_op_definition
+class LowBitsOp(AttnOp):
+    """
+    `attn.low_bits %x, %p {heads, bits = 4 : i64}`: few bits of each head, and their binary points.
+
+    (tokens, heads * dim) -> i8 of the same shape and i64 (B, heads). Per sequence and head 2^e is
+    the least power of two above every magnitude: codes are x * 2^(bits - 1 - e), rounded half to
+    even and clipped to bits - 1 bits and a sign, and bits - 1 - e is their point. Zeros stay zeros.
+    """
+
+    name = "attn.low_bits"
+    x = operand_def(AnyTensor)
+    packing = operand_def(PackingType)
+    codes = result_def(AnyTensor)
+    points = result_def(AnyTensor)
+    heads = prop_def(IntegerAttr)
+    bits = prop_def(IntegerAttr)
+
+    def __init__(self, x: Value, packing: Value, heads: int, bits: int):
+        x, packing = SSAValue.get(x), SSAValue.get(packing)
+        batch = packing_of(packing).batch.data
+        super().__init__(
+            operands=[x, packing],
+            result_types=[
+                TensorType(i8, tensor_of(x).get_shape()),
+                TensorType(i64, (batch, heads)),
+            ],
+            properties={"heads": IntegerAttr(heads, i64), "bits": IntegerAttr(bits, i64)},
+        )
+
+    def verify_(self) -> None:
+        shape, heads = tensor_of(self.x).get_shape(), self.heads.value.data
+        _expect_divides(heads, shape[-1])
+        if not 2 <= self.bits.value.data <= 8:
+            raise VerifyException(f"bits {self.bits.value.data} is outside 2..8")
+        _expect_shape("codes", self.codes, shape)
+        _expect_shape("points", self.points, (packing_of(self.packing).batch.data, heads))
+
+
+@irdl_op_definition
+class ScaleScoresOp(AttnOp):
+    """
+    `attn.scale_scores %s, %pq, %pk, %p`: integer scores of codes at points pq and pk, as values.
+
+    (B, heads, S, S) and (B, heads) twice; s * 2^-(pq + pk), rounded half to even into codes.
+    """
+
+    name = "attn.scale_scores"
+    scores = operand_def(AnyTensor)
+    q_points = operand_def(AnyTensor)
+    k_points = operand_def(AnyTensor)
+    packing = operand_def(PackingType)
+    result = result_def(AnyTensor)
+
+    def __init__(
+        self,
+        scores: Value,
+        q_points: Value,
+        k_points: Value,
+        packing: Value,
+        result_type: Attribute,
+    ):
+        super().__init__(operands=[scores, q_points, k_points, packing], result_types=[result_type])
+
+    def verify_(self) -> None:
+        shape = tensor_of(self.scores).get_shape()
+        _expect_shape("points of q", self.q_points, shape[:2])
+        _expect_shape("points of k", self.k_points, shape[:2])
+        _expect_shape("result", self.result, shape)
+
+
+@irdl_op_definition
+class ProbabilityMaskOp(AttnOp):
+    """
+    `attn.probability_mask %probs, %p {threshold = 0.002 : f64}`: i1, 1 where a score is kept.
+
+    Those above the threshold, and the first greatest of every row.
+    """
+
+    name = "attn.probability_mask"
+    probabilities = operand_def(AnyTensor)
+    packing = operand_def(PackingType)
+    result = result_def(AnyTensor)
+    threshold = prop_def(FloatAttr)
+
+    def __init__(self, probabilities: Value, packing: Value, threshold: float):
+        probabilities = SSAValue.get(probabilities)
+        super().__init__(
+            operands=[probabilities, packing],
+            result_types=[TensorType(i1, tensor_of(probabilities).get_shape())],
+            properties={"threshold": FloatAttr(threshold, f64)},
+        )
+
+    def verify_(self) -> None:
+        threshold = self.threshold.value.data
+        if not 0.0 <= threshold < 1.0:
+            raise VerifyException(f"threshold {threshold} is outside [0, 1)")
+        _expect_shape("result", self.result, tensor_of(self.probabilities).get_shape())
+
+
+@irdl_op_definition
+class ExcludeScoresOp(AttnOp):
+    """`attn.exclude_scores %s, %mask, %p`: scores that are not kept leave the softmax."""
+
+    name = "attn.exclude_scores"
+    scores = operand_def(AnyTensor)
+    mask = operand_def(AnyTensor)
+    packing = operand_def(PackingType)
+    result = result_def(AnyTensor)
+
+    def __init__(self, scores: Value, mask: Value, packing: Value):
+        super().__init__(operands=[scores, mask, packing], result_types=[SSAValue.get(scores).type])
+
+    def verify_(self) -> None:
+        shape = tensor_of(self.scores).get_shape()
+        _expect_shape("mask", self.mask, shape)
+        _expect_shape("result", self.result, shape)
+
+
+@irdl_op_definition
+class HeadImportanceOp(AttnOp):
+    """
+    `attn.head_importance %o, %p[, %before] {heads}`: f64 (B, heads), the sum of |o| of each head.
+
+    Over the real tokens of each sequence and the head's width, added to `before`.
+    """
+
+    name = "attn.head_importance"
+    x = operand_def(AnyTensor)
+    packing = operand_def(PackingType)
+    before = opt_operand_def(AnyTensor)
+    result = result_def(AnyTensor)
+    heads = prop_def(IntegerAttr)
+
+    def __init__(self, x: Value, packing: Value, heads: int, before: Value | None = None):
+        packing = SSAValue.get(packing)
+        batch = packing_of(packing).batch.data
+        super().__init__(
+            operands=[x, packing, before],
+            result_types=[TensorType(f64, (batch, heads))],
+            properties={"heads": IntegerAttr(heads, i64)},
+        )
+
+    def verify_(self) -> None:
+        heads = self.heads.value.data
+        _expect_divides(heads, tensor_of(self.x).get_shape()[-1])
+        shape = (packing_of(self.packing).batch.data, heads)
+        if self.before is not None:
+            _expect_shape("importance before", self.before, shape)
+        _expect_shape("result", self.result, shape)
+
+
+@irdl_op_definition
+class HeadRankingOp(AttnOp):
+    """
+    `attn.head_ranking %importance[, %gate] {keep = 9 : i64}`: i1 (B, heads), 1 where a head is kept.
+
+    The `keep` most important heads of each sequence (of equal ones the first), among those of the
+    gate before.
+    """
+
+    name = "attn.head_ranking"
+    importance = operand_def(AnyTensor)
+    gate = opt_operand_def(AnyTensor)
+    result = result_def(AnyTensor)
+    keep = prop_def(IntegerAttr)
+
+    def __init__(self, importance: Value, keep: int, gate: Value | None = None):
+        importance = SSAValue.get(importance)
+        super().__init__(
+            operands=[importance, gate],
+            result_types=[TensorType(i1, tensor_of(importance).get_shape())],
+            properties={"keep": IntegerAttr(keep, i64)},
+        )
+
+    def verify_(self) -> None:
+        shape = tensor_of(self.importance).get_shape()
+        if not 1 <= self.keep.value.data <= shape[-1]:
+            raise VerifyException(f"keep {self.keep.value.data} is outside 1..{shape[-1]}")
+        _expect_shape("result", self.result, shape)
+        if self.gate is not None:
+            _expect_shape("gate", self.gate, shape)
 
 
 @irdl_op_definition
@@ -551,7 +894,11 @@ class SoftmaxOp(AttnOp):
 
 @irdl_op_definition
 class WeightedValuesOp(AttnOp):
-    """`attn.weighted_values %probs, %v, %p[, %gate] {heads}`: P V per head; pruned heads give 0."""
+    """
+    `attn.weighted_values %probs, %v, %p[, %gate] {heads[, gated = "zero"]}`: P V per head.
+
+    Heads that the gate prunes give 0 (`zero`) or the mean of their values (`mean`).
+    """
 
     name = "attn.weighted_values"
     probabilities = operand_def(AnyTensor)
@@ -560,6 +907,7 @@ class WeightedValuesOp(AttnOp):
     gate = opt_operand_def(AnyTensor)
     result = result_def(AnyTensor)
     heads = prop_def(IntegerAttr)
+    gated = opt_prop_def(StringAttr)
 
     def __init__(
         self,
@@ -569,18 +917,26 @@ class WeightedValuesOp(AttnOp):
         gate: Value | None,
         heads: int,
         result_type: Attribute | None = None,
+        gated: str = "zero",
     ):
         type_ = SSAValue.get(v).type if result_type is None else result_type
         super().__init__(
             operands=[probabilities, v, packing, gate],
             result_types=[type_],
-            properties={"heads": IntegerAttr(heads, i64)},
+            properties={
+                "heads": IntegerAttr(heads, i64),
+                "gated": None if gate is None else StringAttr(gated),
+            },
         )
 
     def verify_(self) -> None:
         v = tensor_of(self.v).get_shape()
         _expect_divides(self.heads.value.data, v[-1])
         _expect_shape("result", self.result, v)
+        if (self.gate is None) != (self.gated is None):
+            raise VerifyException("a gate says what pruned heads give, and nothing else does")
+        if self.gated is not None:
+            _expect_one_of("output of pruned heads", self.gated, GATED)
         if self.gate is not None:
             _expect_shape("gate", self.gate, tensor_of(self.probabilities).get_shape()[:2])
 
@@ -598,8 +954,15 @@ ATTN = Dialect(
         IntegerScoresOp,
         BlockImportanceOp,
         BlockMaskOp,
+        TopkMaskOp,
         HeadGateOp,
         MergeScoresOp,
+        LowBitsOp,
+        ScaleScoresOp,
+        ProbabilityMaskOp,
+        ExcludeScoresOp,
+        HeadImportanceOp,
+        HeadRankingOp,
         SoftmaxOp,
         WeightedValuesOp,
     ],

@@ -25,6 +25,8 @@ from heatc.pipeline import (
     pipeline_text,
     run_passes,
 )
+from heatc.plan import hardware_sha256, model_sha256, read_plan
+from heatc.rules import RuleError, make_rule
 from heatc.universe import HEATC_UNIVERSE
 from heatc.weights import WeightStore
 
@@ -62,6 +64,10 @@ class Compilation:
         execute_each: bool = False,
     ):
         self.options = options
+        self.plan = None if options.plan is None else read_plan(options.plan)
+        if self.plan is not None and self.plan.hw_sha256 is not None:
+            assert options.hw is not None
+            self.plan.check_hardware(hardware_sha256(options.hw))
         self.pipeline = pipeline_text(options)
         self.passes = build(self.pipeline)
         unknown = print_ir_after - set(HEATC_UNIVERSE.all_passes) - {p.name for p in self.passes}
@@ -109,6 +115,7 @@ class Compilation:
         """Read a model file or folder."""
         from heatc.capture import capture_path
 
+        self.check_model(model)
         start = time.perf_counter()
         captured = capture_path(model, inputs, trust_pickle=trust_pickle)
         self.adopt(captured.module, captured.weights, Path(model).name)
@@ -120,10 +127,21 @@ class Compilation:
         """Capture a live module on example inputs."""
         from heatc.capture import capture_module
 
+        if self.plan is not None and self.plan.model_sha256 is not None:
+            raise HeatcError(
+                "model_sha256: a live module has no file to compare with",
+                place=self.plan.path,
+                notes=["compile the model's file, or set the key to null"],
+            )
         start = time.perf_counter()
         captured = capture_module(module, inputs)
         self.adopt(captured.module, captured.weights, type(module).__name__)
         self._steps.append(("capture", time.perf_counter() - start))
+
+    def check_model(self, model: str | PathLike[str]) -> None:
+        """Raise `HeatcError` where the plan was made for another model file or folder."""
+        if self.plan is not None and self.plan.model_sha256 is not None:
+            self.plan.check_model(model_sha256(model))
 
     def adopt(self, module: ModuleOp, weights: WeightStore, source: str) -> None:
         """Take a module at the captured level, its weights, and the name it came by."""
@@ -188,13 +206,13 @@ class Compilation:
     def _write_hdp(self, output: Path) -> None:
         from heatc.backends.hdp.emit import write_module
 
-        options = {
-            "pipeline": self.pipeline,
-            "hdp_rule": self.options.rule,
-            "rho_b": self.options.rho_b,
-            "tau_h": self.options.tau_h,
-            "pruned_score": self.options.pruned_score,
-        }
+        rule = self.options.rule
+        options: dict[str, Any] = {"pipeline": self.pipeline}
+        if self.plan is None:
+            options |= {"hdp_rule": rule.name, **rule.options}
+        else:
+            rules = self.plan.rules.items()
+            options["plan"] = {k: {"hdp_rule": r.name, **r.options} for k, r in rules}
         assert self.options.hw is not None
         with atomic_write(output) as stream:
             write_module(
@@ -213,10 +231,9 @@ def compile(
     *,
     target: str = "hdp-edge",
     output: str | PathLike[str],
-    hdp_rule: str = "none",
-    rho_b: float = 0.0,
-    tau_h: float = 0.0,
-    pruned_score: str = "zero",
+    hdp_rule: str | None = None,
+    plan: str | PathLike[str] | None = None,
+    **rule_options: Any,
 ) -> Path:
     """
     Compile a model to a file and return its path.
@@ -226,12 +243,23 @@ def compile(
         inputs: example tensors by name for a live module, `InputSpec`s by name for a file.
         target: `numpy`, a preset such as `hdp-edge`, or the path of a hardware description.
         output: `x.py` for the NumPy target, `x.hdp` otherwise.
-        hdp_rule, rho_b, tau_h, pruned_score: as the command's options.
+        hdp_rule: the pruning rule of every attention, `none` without it.
+        plan: a plan.json that says a rule for each attention instead.
+        **rule_options: what the rule is told, as the command's options: `rho_b=0.25`.
 
     Raises:
         HeatcError: for bad input, with what, where and what to do.
     """
-    options = Options(None if target == "numpy" else target, hdp_rule, rho_b, tau_h, pruned_score)
+    if plan is not None and (hdp_rule is not None or rule_options):
+        raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
+    try:
+        rule = make_rule(hdp_rule or "none", rule_options)
+    except RuleError as error:
+        raise UsageError(str(error), place=error.option) from error
+    hw = None if target == "numpy" else target
+    if hw is None and (plan is not None or rule.name != "none"):
+        raise UsageError("the NumPy program computes dense attention", place="target")
+    options = Options(hw, rule, None if plan is None else str(plan))
     compilation = Compilation(options)
     if isinstance(model, str | PathLike):
         specs: Any = inputs

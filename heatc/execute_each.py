@@ -20,11 +20,11 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
-from heatc.dialects import nn
+from heatc.dialects import attn, nn
 from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError, VerificationError
 from heatc.interpreter import input_names, main_function, make_interpreter, output_names
-from heatc.interpreter.reference import PaperAttention, PaperRule
+from heatc.interpreter.reference import RuleAttention
 from heatc.interpreter.values import load
 from heatc.passes.effect import Effect, effect_of
 from heatc.passes.insert_hdp import InsertHdpPass
@@ -37,6 +37,9 @@ RunMachine = Callable[[ModuleOp, Arrays], dict[str, NDArray[Any]]]
 
 MACHINE_LEVEL = ("tile-for-hdp", "lower-to-hdp", "allocate-buffers")
 """Passes after which a module is an instruction stream: it runs on the functional machine."""
+
+PRUNING = (attn.BlockMaskOp, attn.TopkMaskOp, attn.ProbabilityMaskOp, attn.HeadRankingOp)
+"""Ops that decide on scores or heads, so that a rounding can change much."""
 
 EXACT_BOUND = 2e-5
 """Largest difference of an exact pass, relative to the largest magnitude of the value."""
@@ -109,9 +112,10 @@ class ExecuteEach(Instrument):
         if self._previous is None:
             self._previous = self._run(module)
         self._expected = self._previous
-        if isinstance(pass_, InsertHdpPass) and pass_.rule == "paper":
-            rule = PaperRule(pass_.rho_b, pass_.tau_h, pass_.pruned_score)
-            self._expected = self._run(module, PaperAttention(rule))
+        if isinstance(pass_, InsertHdpPass):
+            rules = pass_.rules(module)
+            if any(rule.name != "none" for rule in rules.values()):
+                self._expected = self._run(module, RuleAttention(rules))
 
     def after(self, pass_: ModulePass, module: ModuleOp) -> None:
         """Run the result and compare; `VerificationError` at the first difference."""
@@ -128,7 +132,7 @@ class ExecuteEach(Instrument):
             self._compare(pass_, expected, actual)
         self._previous = actual
 
-    def _run(self, module: ModuleOp, override: PaperAttention | None = None) -> Snapshot:
+    def _run(self, module: ModuleOp, override: RuleAttention | None = None) -> Snapshot:
         recorder = _Recorder(self.inputs.get("attention_mask"))
         interpreter = make_interpreter(module, self.weights, recorder.observe)
         if override is not None:
@@ -220,7 +224,7 @@ class _Recorder:
             return
         result = cast("NDArray[Any]", results[0])
         path = module_path(op)
-        self.prunes |= op.name == "attn.block_mask"
+        self.prunes |= isinstance(op, PRUNING)
         if path and op.name in ("nn.layer_norm", "nn.gelu", "nn.tanh"):
             value: NDArray[np.float64] = load(result, op.results[0]).astype(np.float64)
             if self._mask is not None and value.shape[:2] == self._mask.shape:

@@ -101,16 +101,17 @@ def point_for(bound: float, width: int) -> int:
     return min(point, 40)
 
 
-def split(codes: Codes, point: int) -> tuple[Codes, Codes]:
+def split(codes: Codes, point: int, integer_point: int = 0) -> tuple[Codes, Codes]:
     """
-    Integer and fraction part of codes: `I = trunc(value)` at point 0, `F = value - I` at `point`.
+    Integer and fraction part of codes: `I` at `integer_point`, `F = value - I` at `point`.
 
-    Truncation is toward zero, so both parts carry the value's sign (design of rule `paper`).
+    Truncation is toward zero, so both parts carry the value's sign (docs/design/rules.md, Split).
     """
-    if point <= 0:
-        return codes << -point, np.zeros_like(codes)
-    integer = np.sign(codes) * (np.abs(codes) >> point)
-    return integer, codes - (integer << point)
+    shift = point - integer_point
+    if shift <= 0:
+        return codes << -shift, np.zeros_like(codes)
+    integer = np.sign(codes) * (np.abs(codes) >> shift)
+    return integer, codes - (integer << shift)
 
 
 def _peak(codes: NDArray[np.generic]) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, cast
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -19,6 +20,7 @@ from xdsl.passes import ModulePass
 from xdsl.transforms import get_all_passes
 from xdsl.utils.arg_spec import parse_pipeline
 
+from heatc.rules import Rule, spelling
 from heatc.universe import HEATC_UNIVERSE
 
 RAISE = ("canonicalize", "raise-attention", "raise-einsum", "cse", "dce", "pack-tokens", "dce")
@@ -29,22 +31,40 @@ class Options:
     """
     What the user asked for, as far as it decides the pipeline.
 
-    `hw` is the name of a preset or the path of a YAML file, None for the NumPy target. `level` is
-    -O0..-O3; no level changes what is computed.
+    `hw` is the name of a preset or the path of a YAML file, None for the NumPy target. `rule` is
+    the pruning rule of every attention; `plan` the path of a plan that says it for each instead.
+    `level` is -O0..-O3; no level changes what is computed.
     """
 
     hw: str | None = None
-    rule: str = "none"
-    rho_b: float = 0.0
-    tau_h: float = 0.0
-    pruned_score: str = "zero"
+    rule: Rule = field(default_factory=Rule)
+    plan: str | None = None
     level: int = 2
 
 
-def _number(value: float) -> str:
-    """The shortest decimal that reads back as `value`; pass options have no exponents."""
+def _spelled(value: Any) -> str:
+    """A pass option that reads back as `value`; numbers of pass options have no exponents."""
+    if isinstance(value, tuple):
+        return ",".join(_spelled(v) for v in cast("tuple[Any, ...]", value))
+    if not isinstance(value, float):
+        return str(value)
     text = format(Decimal(repr(value)), "f")
     return text if "." in text else f"{text}.0"
+
+
+def _quoted(path: str) -> str:
+    """A path as a string of a pass option."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _insert_hdp(options: Options) -> str:
+    """The pass that chooses how attention is computed, with its options."""
+    if options.plan is not None:
+        return f"insert-hdp{{plan={_quoted(options.plan)}}}"
+    words = [f"rule={options.rule.name}"]
+    words += [f"{spelling(k)}={_spelled(v)}" for k, v in options.rule.options.items()]
+    return f"insert-hdp{{{' '.join(words)}}}"
 
 
 def pipeline_text(options: Options) -> str:
@@ -54,12 +74,8 @@ def pipeline_text(options: Options) -> str:
         if options.level > 0:
             passes += ["fuse-projections", "dce"]
         return ",".join(passes)
-    rule = f"rule={options.rule}"
-    if options.rule != "none":
-        rule += f" rho-b={_number(options.rho_b)} tau-h={_number(options.tau_h)}"
-        rule += f" pruned-score={options.pruned_score}"
     passes += [
-        f"insert-hdp{{{rule}}}",
+        _insert_hdp(options),
         "partition-host",
         "assign-fixed-point",
         f'tile-for-hdp{{hw="{options.hw}"}}',

@@ -76,8 +76,14 @@ class _Assigner:
             attn.ScoresOp: self.scores,
             attn.IntegerScoresOp: self.integer_scores,
             attn.BlockImportanceOp: self.importance,
-            attn.BlockMaskOp: self.mask,
-            attn.HeadGateOp: self.gate,
+            attn.BlockMaskOp: self.carry,
+            attn.TopkMaskOp: self.carry,
+            attn.HeadGateOp: self.carry,
+            attn.ScaleScoresOp: self.scale,
+            attn.ProbabilityMaskOp: self.carry,
+            attn.ExcludeScoresOp: self.exclude,
+            attn.HeadImportanceOp: self.carry,
+            attn.HeadRankingOp: self.carry,
             attn.MergeScoresOp: self.merge,
             attn.SoftmaxOp: self.softmax,
             attn.WeightedValuesOp: self.values,
@@ -90,6 +96,8 @@ class _Assigner:
                 self.task(op)
             elif isinstance(op, attn.SplitOp):
                 self.split(op)
+            elif isinstance(op, attn.LowBitsOp):
+                self.carry(op)
             elif is_linear(op):
                 assert isinstance(op, ContractOp)
                 self.linear(op)
@@ -216,72 +224,87 @@ class _Assigner:
 
     # -- attention -------------------------------------------------------------------------
 
+    def carry(self, op: Operation) -> SSAValue:
+        """An op whose results are no codes, or codes of their own: on the new operands."""
+        new = op.create(
+            operands=[self.of(v) for v in op.operands],
+            result_types=[r.type for r in op.results],
+            properties=dict(op.properties),
+        )
+        self.place(op, new)
+        for old, result in zip(op.results, new.results):
+            self.bind(old, result)
+        return new.results[0]
+
     def split(self, op: attn.SplitOp) -> None:
-        """Integer part at point 0, fraction part at the value's own point."""
+        """Integer part at `finer` bits or the value's own, fraction part at the value's own."""
         x = self.of(op.x)
         point, shape = _fixed(x).point.data, nn.shape_of(op.x)
-        split = attn.SplitOp(
-            x, _typed(shape, ACTIVATION_WIDTH, 0), _typed(shape, ACTIVATION_WIDTH, max(point, 0))
-        )
+        integer = _typed(shape, ACTIVATION_WIDTH, min(op.bits, point))
+        split = attn.SplitOp(x, op.bits, integer, _typed(shape, ACTIVATION_WIDTH, point))
         self.place(op, split)
         self.bind(op.integer, split.integer)
         self.bind(op.fraction, split.fraction)
         self.known[split.integer] = self.known[split.fraction] = self.known[x]
 
-    def _score_point(
-        self, op: Operation, q: SSAValue, k: SSAValue, heads: int, finest: int, dropped: bool
-    ) -> int:
+    def _reach(self, q: SSAValue, k: SSAValue, heads: int, dropped: bool = False) -> float:
+        """The largest magnitude of a score; truncated parts may add up to more."""
         reach = bounds.of_scores(self.known[q], self.known[k], heads)
-        if dropped:
-            reach += len(self.known[q].peak) // heads
-        point = min(finest, point_for(reach, SCORE_WIDTH))
+        return reach + (len(self.known[q].peak) // heads if dropped else 0)
+
+    def _score_point(self, op: Operation, reach: float, finest: int) -> int:
         if reach > limits(SCORE_WIDTH)[1]:
             raise PassFailedException(
                 f"{describe_location(op)}: scores of magnitude {reach:.3g} do not fit 32 bits"
             )
-        return point
+        return min(finest, point_for(reach, SCORE_WIDTH))
+
+    def _dense_point(self, op: Operation, q: SSAValue, k: SSAValue, heads: int) -> int:
+        """The point of scores with all bits."""
+        finest = _fixed(q).point.data + _fixed(k).point.data
+        return self._score_point(op, self._reach(q, k, heads), finest)
 
     def scores(self, op: attn.ScoresOp) -> SSAValue:
         """All bits of Q K^T, rounded to 32."""
-        q, k = self.of(op.q), self.of(op.k)
-        finest = _fixed(q).point.data + _fixed(k).point.data
-        point = self._score_point(op, q, k, op.heads.value.data, finest, False)
-        type_ = _typed(nn.shape_of(op.result), SCORE_WIDTH, point)
-        new = attn.ScoresOp(q, k, self.of(op.packing), op.heads.value.data, type_)
+        q, k, heads = self.of(op.q), self.of(op.k), op.heads.value.data
+        type_ = _typed(nn.shape_of(op.result), SCORE_WIDTH, self._dense_point(op, q, k, heads))
+        new = attn.ScoresOp(q, k, self.of(op.packing), heads, type_)
         self.place(op, new)
         return new.result
 
     def integer_scores(self, op: attn.IntegerScoresOp) -> SSAValue:
-        """Integers of 32 bits."""
-        q, k = self.of(op.q), self.of(op.k)
-        self._score_point(op, q, k, op.heads.value.data, 0, True)
-        type_ = _typed(nn.shape_of(op.result), SCORE_WIDTH, 0)
-        new = attn.IntegerScoresOp(q, k, self.of(op.packing), op.heads.value.data, type_)
+        """Exact, 32 bits."""
+        q, k, heads = self.of(op.q), self.of(op.k), op.heads.value.data
+        if not isinstance(nn.element_of(q), QType):
+            return self.carry(op)
+        point = _fixed(q).point.data + _fixed(k).point.data
+        reach = self._reach(q, k, heads, dropped=True)
+        if self._score_point(op, reach, point) < point:
+            raise PassFailedException(
+                f"{describe_location(op)}: integer scores of magnitude {reach:.3g} with {point} "
+                "fraction bits do not fit 32 bits: make the integer part less fine"
+            )
+        type_ = _typed(nn.shape_of(op.result), SCORE_WIDTH, point)
+        new = attn.IntegerScoresOp(q, k, self.of(op.packing), heads, type_)
         self.place(op, new)
         return new.result
 
     def importance(self, op: attn.BlockImportanceOp) -> SSAValue:
-        """Sums of integers, 48 bits."""
+        """Sums of importances, 48 bits."""
+        scores = self.of(op.scores)
         rows, columns = (int(b) for b in op.block.get_values())
-        type_ = _typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, 0)
+        largest = limits(SCORE_WIDTH)[1] * rows * columns
+        if op.importance.data == "positive":
+            largest *= 2 * self.max_length
+        if largest > limits(ACCUMULATOR_WIDTH)[1]:
+            raise PassFailedException(
+                f"{describe_location(op)}: sums over blocks of {rows} x {columns} scores of "
+                f"{self.max_length} tokens can overflow {ACCUMULATOR_WIDTH} bits"
+            )
+        type_ = _typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, _fixed(scores).point.data)
         new = attn.BlockImportanceOp(
-            self.of(op.scores), self.of(op.packing), (rows, columns), type_
+            scores, self.of(op.packing), (rows, columns), type_, op.importance.data
         )
-        self.place(op, new)
-        return new.result
-
-    def mask(self, op: attn.BlockMaskOp) -> SSAValue:
-        """Decided on integers, in float64."""
-        rows, columns = (int(b) for b in op.block.get_values())
-        new = attn.BlockMaskOp(
-            self.of(op.theta), self.of(op.packing), op.rho_b.value.data, (rows, columns)
-        )
-        self.place(op, new)
-        return new.result
-
-    def gate(self, op: attn.HeadGateOp) -> SSAValue:
-        """Decided on integers, in float64."""
-        new = attn.HeadGateOp(self.of(op.theta), self.of(op.packing), op.tau_h.value.data)
         self.place(op, new)
         return new.result
 
@@ -291,8 +314,9 @@ class _Assigner:
             self.of(v) for v in (op.q_integer, op.q_fraction, op.k_integer, op.k_fraction)
         )
         heads = op.heads.value.data
-        finest = max(_fixed(qf).point.data, _fixed(kf).point.data, 0)
-        point = self._score_point(op, qi, ki, heads, finest, True)
+        rest = [_fixed(f).point.data - _fixed(i).point.data for f, i in ((qf, qi), (kf, ki))]
+        finest = max(rest) + _fixed(qi).point.data + _fixed(ki).point.data
+        point = self._score_point(op, self._reach(qi, ki, heads, dropped=True), finest)
         rows, columns = (int(b) for b in op.block.get_values())
         new = attn.MergeScoresOp(
             self.of(op.integer),
@@ -305,6 +329,28 @@ class _Assigner:
             op.pruned.data,
             _typed(nn.shape_of(op.result), SCORE_WIDTH, point),
         )
+        self.place(op, new)
+        return new.result
+
+    def scale(self, op: attn.ScaleScoresOp) -> SSAValue:
+        """Scores of low-bit codes, at the point that scores with all bits have."""
+        scores = op.scores.owner
+        assert isinstance(scores, attn.IntegerScoresOp)
+        q, k = (_low_bits_of(v) for v in (scores.q, scores.k))
+        point = self._dense_point(op, self.of(q), self.of(k), scores.heads.value.data)
+        new = attn.ScaleScoresOp(
+            self.of(op.scores),
+            self.of(op.q_points),
+            self.of(op.k_points),
+            self.of(op.packing),
+            _typed(nn.shape_of(op.result), SCORE_WIDTH, point),
+        )
+        self.place(op, new)
+        return new.result
+
+    def exclude(self, op: attn.ExcludeScoresOp) -> SSAValue:
+        """The codes that are left."""
+        new = attn.ExcludeScoresOp(self.of(op.scores), self.of(op.mask), self.of(op.packing))
         self.place(op, new)
         return new.result
 
@@ -328,6 +374,7 @@ class _Assigner:
             None if op.gate is None else self.of(op.gate),
             heads,
             _typed(nn.shape_of(op.result), ACTIVATION_WIDTH, point),
+            "zero" if op.gated is None else op.gated.data,
         )
         self.place(op, new)
         self.known[new.result] = bound
@@ -463,6 +510,14 @@ class _Assigner:
         if isinstance(value.owner, Operation):
             task.location = value.owner.location
         return task.outputs[0]
+
+
+def _low_bits_of(codes: SSAValue) -> SSAValue:
+    """What low-bit codes are made from."""
+    owner = codes.owner
+    if not isinstance(owner, attn.LowBitsOp):
+        raise PassFailedException(f"expected attn.low_bits as operand of scores of {codes.type}")
+    return owner.x
 
 
 def nn_element(value: SSAValue) -> Attribute | None:

@@ -111,6 +111,10 @@ def _dtype(tensor: SSAValue) -> str:
     return owner.dtype.data
 
 
+BLOCK = (2, 2)
+"""Rows and columns of a block; what version 1 of the ISA decides on."""
+
+
 def _owner(value: SSAValue, *kinds: type[Operation]) -> Any:
     """The op that computes a value, which must be of one of some kinds."""
     owner = value.owner
@@ -538,6 +542,10 @@ class _Tiler:
         softmax: attn.SoftmaxOp = _owner(op.probabilities, attn.SoftmaxOp)
         scores = _owner(softmax.scores, attn.ScoresOp, attn.MergeScoresOp)
         pruning, planes, points = None, dict[str, SSAValue](), dict[str, int]()
+        if isinstance(scores, attn.ScoresOp) and op.gate is not None:
+            raise PassFailedException(
+                f"{describe_location(op)}: the machine ranks no heads over layers"
+            )
         if isinstance(scores, attn.MergeScoresOp):
             pruning = self._pruning(op, scores)
             values = {
@@ -585,12 +593,40 @@ class _Tiler:
         gate: attn.HeadGateOp | None = None
         if op.gate is not None:
             gate = _owner(op.gate, attn.HeadGateOp)
+        _refuse_rules(op, scores, mask, gate)
         return Pruning(
             mask.rho_b.value.data,
             None if gate is None else gate.tau_h.value.data,
             scores.pruned.data,
             mask,
             gate,
+        )
+
+
+def _refuse_rules(
+    op: attn.WeightedValuesOp,
+    scores: attn.MergeScoresOp,
+    mask: attn.BlockMaskOp,
+    gate: attn.HeadGateOp | None,
+) -> None:
+    """Refuse what the units of the machine do not decide or compute."""
+    theta: attn.BlockImportanceOp = _owner(mask.theta, attn.BlockImportanceOp)
+    splits: list[attn.SplitOp] = [
+        _owner(v, attn.SplitOp) for v in (scores.q_integer, scores.k_integer)
+    ]
+    block = tuple(int(b) for b in scores.block.get_values())
+    heads = len(mask.ratios) > 1 or (gate is not None and len(gate.thresholds) > 1)
+    found = {
+        f"integer parts finer by {splits[0].bits} bits": any(s.bits for s in splits),
+        f"importance {theta.importance.data}": theta.importance.data != "abs",
+        f"blocks of {block[0]} x {block[1]}": block != BLOCK,
+        "thresholds by head": heads,
+        "pruned heads that give a mean": op.gated is not None and op.gated.data != "zero",
+    }
+    missing = [what for what, there in found.items() if there]
+    if missing:
+        raise PassFailedException(
+            f"{describe_location(op)}: the machine has no {', no '.join(missing)}"
         )
 
 

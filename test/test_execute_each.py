@@ -178,14 +178,23 @@ def test_correct_pipelines_are_green():
 @pytest.mark.parametrize(
     "rule",
     [
-        "rho-b=0.0",
-        "rho-b=0.5 pruned-score=neginf",
-        "rho-b=-0.5 pruned-score=mean",
-        "rho-b=0.25 tau-h=0.4 pruned-score=int",
+        "paper rho-b=0.0",
+        "paper rho-b=0.5 pruned-score=neginf",
+        "paper rho-b=-0.5 pruned-score=mean",
+        "paper rho-b=0.25 tau-h=0.4 pruned-score=int",
+        "paper rho-b=0.25,-0.25 tau-h=0.0,0.4 block=1,4",
+        "ours rho-b=0.25",
+        "ours finer=5 rho-b=0.25,0.5 tau-h=0.2,0.1 gated=mean block=4,4",
+        "ours finer=0 importance=abs pruned-score=int tau-h=0.5 gated=zero",
+        "topk density=0.5",
+        "topk density=0.1 finer=3 pruned-score=mean block=2,1",
+        "energon alpha=0.25,-0.25",
+        "sanger threshold=0.2",
+        "spatten ratio=0.4",
     ],
 )
-def test_rule_paper_is_compared_with_its_reference(rule: str):
-    lines = run(f"{MIDDLE},insert-hdp{{rule=paper {rule}}},partition-host,assign-fixed-point")
+def test_a_rule_is_compared_with_its_reference(rule: str):
+    lines = run(f"{MIDDLE},insert-hdp{{rule={rule}}},partition-host,assign-fixed-point")
     report = dict(line.split(": ", 1) for line in lines)
     assert report["insert-hdp"].startswith("changes-values, max difference ")
     # The pruned model really is another one, and its reference agrees all the same.
@@ -197,7 +206,7 @@ def test_a_wrong_rule_is_named(monkeypatch: pytest.MonkeyPatch):
     from heatc.isa import units
 
     right = units.block_mask
-    monkeypatch.setattr(units, "block_mask", lambda theta, rho_b: right(theta, -rho_b))
+    monkeypatch.setattr(units, "block_mask", lambda theta, rho, among: right(theta, -rho, among))
     with pytest.raises(
         VerificationError, match=r"pass 'insert-hdp' changed layer encoder\.layer\.0"
     ):

@@ -24,6 +24,7 @@ from heatc.pipeline import (
     pipeline_text,
     run_passes,
 )
+from heatc.rules import RULE_NAMES, make_rule
 from heatc.universe import HEATC_UNIVERSE
 
 TEXT = """
@@ -37,8 +38,17 @@ OPTIONS = [
     Options(),
     Options(level=0),
     Options("hdp-edge"),
-    Options("my machines/m.yaml", "paper", -0.5, 1e-7, "mean"),
-    Options("hdp-server", "paper", 0.25, 123456.75, "neginf", level=3),
+    Options(
+        "my machines/m.yaml",
+        make_rule("paper", {"rho_b": -0.5, "tau_h": 1e-7, "pruned_score": "mean"}),
+    ),
+    Options(
+        "hdp-server",
+        make_rule("paper", {"rho_b": 0.25, "tau_h": 123456.75, "pruned_score": "neginf"}),
+        level=3,
+    ),
+    *(Options("hdp-edge", make_rule(name, {})) for name in RULE_NAMES),
+    Options("hdp-edge", make_rule("ours", {"rho_b": (0.125, -0.5, 0), "tau_h": (1, 2.5)})),
 ]
 
 
@@ -58,9 +68,17 @@ def test_options_reach_the_passes(options: Options):
     passes = {p.name: p for p in build(pipeline_text(options))}
     rule = passes["insert-hdp"]
     assert isinstance(rule, InsertHdpPass)
-    expected = (options.rule, options.rho_b, options.tau_h, options.pruned_score)
-    assert (rule.rule, rule.rho_b, rule.tau_h, rule.pruned_score) == expected
+    assert rule.one_rule() == options.rule
     assert passes["tile-for-hdp"].hw == options.hw  # pyright: ignore
+
+
+@pytest.mark.parametrize("path", ["plan.json", 'a "b" c.json', "back\\slash, {x}.json"])
+def test_a_plan_reaches_the_pass(path: str):
+    (found,) = (
+        p for p in build(pipeline_text(Options("hdp-edge", plan=path))) if p.name == "insert-hdp"
+    )
+    assert isinstance(found, InsertHdpPass)
+    assert found.plan == path
 
 
 def test_targets():

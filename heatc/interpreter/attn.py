@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
+from xdsl.ir import SSAValue
 
 from heatc.dialects import attn
 from heatc.fixed_point import matmul, requantize
@@ -35,9 +36,21 @@ def merge_heads(x: Array) -> Array:
     return x.transpose(1, 0, 2).reshape(x.shape[1], x.shape[0] * x.shape[2])
 
 
-def _block(op: attn.BlockImportanceOp | attn.BlockMaskOp | attn.MergeScoresOp) -> tuple[int, int]:
+def _block(
+    op: attn.BlockImportanceOp | attn.BlockMaskOp | attn.TopkMaskOp | attn.MergeScoresOp,
+) -> tuple[int, int]:
     rows, columns = (int(b) for b in op.block.get_values())
     return rows, columns
+
+
+def _point(value: SSAValue) -> int:
+    """The binary point of codes; real numbers have none."""
+    return fixed_type(value).point.data if is_fixed(value) else 0
+
+
+def _exact(x: Array) -> Array:
+    """Codes as they are, real numbers in float64: decisions round nowhere else."""
+    return x if x.dtype == np.int64 else x.astype(np.float64)
 
 
 def _scores(q: Array, k: Array, packing: Packing, heads: int, out: Array) -> Array:
@@ -169,8 +182,8 @@ class AttnFunctions(InterpreterFunctions):
     ) -> PythonValues:
         (x,) = args
         if is_fixed(op.x):
-            return split_codes(x, fixed_type(op.x).point.data)
-        integer = np.trunc(x)
+            return split_codes(x, _point(op.x), _point(op.integer))
+        integer = np.ldexp(np.trunc(np.ldexp(x, op.bits)), -op.bits)
         return integer, x - integer
 
     @impl(attn.ScoresOp)
@@ -198,7 +211,15 @@ class AttnFunctions(InterpreterFunctions):
     def run_block_importance(
         self, interpreter: Interpreter, op: attn.BlockImportanceOp, args: PythonValues
     ) -> PythonValues:
-        return (store(units.block_sums(np.abs(args[0]), _block(op)), op.result),)
+        scores, packing = args
+        block, importance = _block(op), op.importance.data
+        out = np.zeros(static_shape(op.result), dtype_of(element_type(op.result)))
+
+        def theta(b: int) -> Array:
+            n = int(packing.lengths[b])
+            return units.block_importance(_exact(scores[b, :, :n, :n]), block, importance)
+
+        return (_each(packing, out, block, theta),)
 
     @impl(attn.BlockMaskOp)
     def run_block_mask(
@@ -206,12 +227,28 @@ class AttnFunctions(InterpreterFunctions):
     ) -> PythonValues:
         theta: Array = args[0]
         packing: Packing = args[1]
-        block, rho_b = _block(op), op.rho_b.value.data
+        block, rho_b = _block(op), np.array(op.ratios)[:, None]
 
         def mask(b: int) -> Array:
             rows = units.block_count(int(packing.lengths[b]), block[0])
             columns = units.block_count(int(packing.lengths[b]), block[1])
-            return units.block_mask(theta[b, :, :rows, :columns], rho_b)
+            among = None if op.among is None else args[2][b, :, :rows, :columns]
+            return units.block_mask(_exact(theta[b, :, :rows, :columns]), rho_b, among)
+
+        return (_each(packing, np.zeros(theta.shape, np.bool_), block, mask),)
+
+    @impl(attn.TopkMaskOp)
+    def run_topk_mask(
+        self, interpreter: Interpreter, op: attn.TopkMaskOp, args: PythonValues
+    ) -> PythonValues:
+        theta: Array = args[0]
+        packing: Packing = args[1]
+        block, density = _block(op), op.density.value.data
+
+        def mask(b: int) -> Array:
+            rows = units.block_count(int(packing.lengths[b]), block[0])
+            columns = units.block_count(int(packing.lengths[b]), block[1])
+            return units.topk_mask(theta[b, :, :rows, :columns], density)
 
         return (_each(packing, np.zeros(theta.shape, np.bool_), block, mask),)
 
@@ -220,9 +257,74 @@ class AttnFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: attn.HeadGateOp, args: PythonValues
     ) -> PythonValues:
         theta, packing = args
-        length = np.maximum(packing.lengths, 1)[:, None]
-        total = theta.sum(axis=(2, 3)).astype(np.float64)
-        return (total / (length * length) >= op.tau_h.value.data,)
+        length, tau_h = np.maximum(packing.lengths, 1)[:, None], np.array(op.thresholds)
+        total = _exact(theta).sum(axis=(2, 3))
+        kept = units.head_gate(total, length, tau_h, op.importance.data, _point(op.theta))
+        return (kept | (tau_h <= 0),)
+
+    @impl(attn.LowBitsOp)
+    def run_low_bits(
+        self, interpreter: Interpreter, op: attn.LowBitsOp, args: PythonValues
+    ) -> PythonValues:
+        x, packing = args
+        heads, bits, point = op.heads.value.data, op.bits.value.data, _point(op.x)
+        codes = np.zeros(x.shape, np.int64)
+        points = np.zeros(static_shape(op.points), np.int64)
+        for b, rows in enumerate(packing.sequences()):
+            own, length = units.low_bits(split_heads(x[rows], heads), bits)
+            codes[rows] = merge_heads(own)
+            points[b] = point - length + bits - 1
+        return codes, points
+
+    @impl(attn.ScaleScoresOp)
+    def run_scale_scores(
+        self, interpreter: Interpreter, op: attn.ScaleScoresOp, args: PythonValues
+    ) -> PythonValues:
+        scores, q_points, k_points = args[:3]
+        point = (q_points + k_points)[:, :, None, None]
+        return (store(np.ldexp(scores.astype(np.float64), -point), op.result),)
+
+    @impl(attn.ProbabilityMaskOp)
+    def run_probability_mask(
+        self, interpreter: Interpreter, op: attn.ProbabilityMaskOp, args: PythonValues
+    ) -> PythonValues:
+        probabilities, packing = args
+        threshold: float = op.threshold.value.data
+        if is_fixed(op.probabilities):
+            threshold = units.probability_code(threshold)
+        out = np.zeros(probabilities.shape, np.bool_)
+        for b, n in enumerate(int(x) for x in packing.lengths):
+            if n > 0:
+                real = probabilities[b, :, :n, :n]
+                out[b, :, :n, :n] = units.probability_mask(real, threshold)
+        return (out,)
+
+    @impl(attn.ExcludeScoresOp)
+    def run_exclude_scores(
+        self, interpreter: Interpreter, op: attn.ExcludeScoresOp, args: PythonValues
+    ) -> PythonValues:
+        scores, mask = args[:2]
+        return (np.where(mask, scores, units.EXCLUDED if is_fixed(op.scores) else -np.inf),)
+
+    @impl(attn.HeadImportanceOp)
+    def run_head_importance(
+        self, interpreter: Interpreter, op: attn.HeadImportanceOp, args: PythonValues
+    ) -> PythonValues:
+        x, packing = args[:2]
+        heads = op.heads.value.data
+        out = np.zeros(static_shape(op.result), np.float64) if op.before is None else args[2].copy()
+        for b, rows in enumerate(packing.sequences()):
+            total = np.abs(split_heads(x[rows], heads)).astype(np.float64).sum(axis=(1, 2))
+            out[b] += np.ldexp(total, -_point(op.x))
+        return (out,)
+
+    @impl(attn.HeadRankingOp)
+    def run_head_ranking(
+        self, interpreter: Interpreter, op: attn.HeadRankingOp, args: PythonValues
+    ) -> PythonValues:
+        importance: Array = args[0]
+        among = np.ones(importance.shape, np.bool_) if op.gate is None else args[1]
+        return (units.head_ranking(importance, op.keep.value.data, among),)
 
     @impl(attn.MergeScoresOp)
     def run_merge_scores(
@@ -240,9 +342,8 @@ class AttnFunctions(InterpreterFunctions):
             a, f1, f2 = (x[b, :, :n, :n] for x in (integer, first, second))
             if is_fixed(op.result):
                 points = units.Points(
-                    fixed_type(op.q_fraction).point.data,
-                    fixed_type(op.k_fraction).point.data,
-                    fixed_type(op.result).point.data,
+                    *map(_point, (op.q_fraction, op.k_fraction, op.result)),
+                    *map(_point, (op.q_integer, op.k_integer)),
                 )
                 out[b, :, :n, :n] = units.merge_scores(a, f1, f2, kept, pruned, points).codes
             else:
@@ -276,16 +377,26 @@ class AttnFunctions(InterpreterFunctions):
         out = np.zeros(v.shape, dtype_of(element_type(op.result)))
         for b, rows in enumerate(packing.sequences()):
             n = rows.stop - rows.start
+            if n == 0:
+                continue
             p, x = probabilities[b, :, :n, :n], split_heads(v[rows], heads)
             y = matmul(p, x) if is_fixed(op.result) else p @ x
+            if is_fixed(op.result):
+                point = _point(op.probabilities) + _point(op.v)
+                y = requantize(y, point, _point(op.result), fixed_type(op.result).width.data).codes
             if op.gate is not None:
-                y = y * args[3][b][:, None, None]
+                y = np.where(args[3][b][:, None, None], y, _pruned_output(op, x))
             out[rows] = merge_heads(y)
-        if is_fixed(op.result):
-            point = fixed_type(op.probabilities).point.data + fixed_type(op.v).point.data
-            target = fixed_type(op.result)
-            out = requantize(out, point, target.point.data, target.width.data).codes
         return (out,)
+
+
+def _pruned_output(op: attn.WeightedValuesOp, values: Array) -> Array:
+    """What pruned heads of one sequence give; `values` are (heads, L, dim)."""
+    if op.gated is None or op.gated.data == "zero":
+        return np.zeros((), values.dtype)
+    if is_fixed(op.result):
+        return units.values_mean(values, _point(op.v), _point(op.result))
+    return values.mean(axis=1, keepdims=True)
 
 
 def _merge_values(integer: Array, first: Array, second: Array, kept: Array, pruned: str) -> Array:

@@ -1,10 +1,12 @@
 """
-What the special units compute, bit for bit: block importance, masks, head gate, merge, softmax.
+What the special units compute, bit for bit: importance, masks, head gates, merge, softmax.
 
 The simulator and the interpreter of the `attn` dialect share these functions. Scores of one
 sequence are arrays (..., L, L) of int64 codes, blocks are (..., NB, NB) with
-`NB = ceil(L / block)`; leading axes are heads or cores. docs/design/numerics.md states the same
-in words and formulas, for whoever wants to check it without reading this code.
+`NB = ceil(L / block)`; leading axes are heads or cores. docs/design/numerics.md and
+docs/design/rules.md state the same in words and formulas, for whoever wants to check it without
+reading this code. Where an importance or a threshold is said to be of codes, real numbers do too:
+the interpreter uses the same functions above the fixed level.
 """
 
 from __future__ import annotations
@@ -57,29 +59,124 @@ def block_sums(values: Codes, block: tuple[int, int]) -> Codes:
     return padded.reshape(shape).sum(axis=(-3, -1))
 
 
-def block_importance(scores: Codes, block: tuple[int, int]) -> Codes:
-    """theta: the sum of absolute integer scores over each block."""
-    return block_sums(np.abs(scores), block)
+def score_importance(scores: Codes, importance: str) -> Codes:
+    """
+    What each integer score of whole rows (..., M, L) adds to theta.
+
+    `abs`: its magnitude; `positive`: L times its part above the mean of its row.
+    """
+    if importance == "abs":
+        return np.abs(scores)
+    length = scores.shape[-1]
+    return np.maximum(length * scores - scores.sum(axis=-1, keepdims=True), 0)
 
 
-def block_mask(theta: Codes, rho_b: float) -> Mask:
+def block_importance(scores: Codes, block: tuple[int, int], importance: str = "abs") -> Codes:
+    """theta: the importance of the integer scores of each block, summed."""
+    return block_sums(score_importance(scores, importance), block)
+
+
+def block_mask(theta: Codes, rho_b: float | NDArray[np.float64], among: Mask | None = None) -> Mask:
     """
     True where a block is kept, by the threshold of its row of blocks, in float64.
 
     `rho_b >= 0`: Theta = rho_b * max + (1 - rho_b) * mean; `rho_b < 0`: Theta =
-    -rho_b * min + (1 + rho_b) * mean; mean = sum / count. Pruned iff theta < Theta.
+    -rho_b * min + (1 + rho_b) * mean; mean = sum / count. Pruned iff theta < Theta. `rho_b` is one
+    number, or an array that broadcasts against the rows (..., R). With `among` a row consists of
+    the blocks where it is true, and the others are not kept.
     """
-    mean = theta.sum(axis=-1).astype(np.float64) / theta.shape[-1]
-    if rho_b >= 0:
-        threshold = rho_b * theta.max(axis=-1).astype(np.float64) + (1.0 - rho_b) * mean
-    else:
-        threshold = -rho_b * theta.min(axis=-1).astype(np.float64) + (1.0 + rho_b) * mean
-    return theta.astype(np.float64) >= threshold[..., None]
+    values = theta.astype(np.float64)
+    least, greatest = values, values
+    total, count = theta.sum(axis=-1).astype(np.float64), np.float64(theta.shape[-1])
+    if among is not None:
+        least, greatest = np.where(among, values, np.inf), np.where(among, values, -np.inf)
+        total = np.where(among, theta, 0).sum(axis=-1).astype(np.float64)
+        count = np.maximum(among.sum(axis=-1), 1).astype(np.float64)
+    rho = np.asarray(rho_b, np.float64)
+    mean = total / count
+    with np.errstate(invalid="ignore"):
+        # Of a row without blocks nothing is kept, whatever its threshold.
+        above: NDArray[np.float64] = rho * greatest.max(axis=-1) + (1.0 - rho) * mean
+        below: NDArray[np.float64] = -rho * least.min(axis=-1) + (1.0 + rho) * mean
+    threshold = np.where(rho >= 0, above, below)
+    kept = values >= threshold[..., None]
+    return kept if among is None else kept & among
 
 
-def head_gate(theta_sum: Codes, length: int, tau_h: float) -> Mask:
-    """True where a head is kept: its mean absolute integer score is at least `tau_h`."""
-    return theta_sum.astype(np.float64) / (length * length) >= tau_h
+def topk_mask(theta: Codes, density: float) -> Mask:
+    """
+    True for the max(1, ceil(density * n)) blocks of the greatest theta in each row of n blocks.
+
+    Of equal ones those further left are kept.
+    """
+    columns = theta.shape[-1]
+    count = max(1, int(np.ceil(density * columns)))
+    order = np.argsort(-theta, axis=-1, kind="stable")
+    kept = np.zeros(theta.shape, np.bool_)
+    np.put_along_axis(kept, order[..., :count], True, axis=-1)
+    return kept
+
+
+def head_gate(
+    theta_sum: Codes,
+    length: int | NDArray[np.int64],
+    tau_h: float | NDArray[np.float64],
+    importance: str = "abs",
+    point: int = 0,
+) -> Mask:
+    """
+    True where a head is kept: the mean importance of its integer scores is at least `tau_h`.
+
+    The mean is over L * L scores, of `positive` importance (L times a score's) over L * L * L;
+    `theta_sum` is at `point`.
+    """
+    number = length * length if importance == "abs" else length * length * length
+    return np.ldexp(theta_sum.astype(np.float64), -point) / number >= tau_h
+
+
+def low_bits(codes: Codes, bits: int) -> tuple[Codes, NDArray[np.int64]]:
+    """
+    Codes (..., M, N) in `bits` bits by a power of two of each matrix, and by how much.
+
+    Returns `clip(RHE(code * 2^(bits - 1 - n)))`, n the bit length of the largest magnitude, and n.
+    """
+    largest = np.abs(codes).max(axis=(-2, -1), initial=0).astype(np.float64)
+    length = np.frexp(largest)[1].astype(np.int64)
+    scaled = np.rint(np.ldexp(codes.astype(np.float64), (bits - 1 - length)[..., None, None]))
+    limit = (1 << (bits - 1)) - 1
+    return np.clip(scaled, -limit, limit).astype(np.int64), length
+
+
+def probability_mask(probabilities: Codes, threshold: float) -> Mask:
+    """True for probabilities (..., M, L) above the threshold and for the first greatest of a row."""
+    kept = probabilities > threshold
+    first = probabilities.argmax(axis=-1)[..., None]
+    np.put_along_axis(kept, first, True, axis=-1)
+    return kept
+
+
+def probability_code(threshold: float) -> int:
+    """The code that a probability must exceed: floor(threshold * 2^14)."""
+    return int(np.floor(np.ldexp(threshold, PROBABILITY_POINT)))
+
+
+def head_ranking(importance: NDArray[np.float64], keep: int, among: Mask) -> Mask:
+    """True for the `keep` greatest of the heads (..., H) that `among` holds; first of equal ones."""
+    order = np.argsort(np.where(among, -importance, np.inf), axis=-1, kind="stable")
+    kept = np.zeros(importance.shape, np.bool_)
+    np.put_along_axis(kept, order[..., :keep], True, axis=-1)
+    return kept & among
+
+
+def values_mean(values: Codes, point: int, to_point: int) -> Codes:
+    """
+    The mean of int16 codes (..., L, N) over L at `point`, as int16 codes (..., 1, N).
+
+    The quotient is float64, rounded half to even: attention with equal scores.
+    """
+    mean = values.sum(axis=-2, keepdims=True).astype(np.float64) / values.shape[-2]
+    rounded = np.rint(np.ldexp(mean, to_point - point))
+    return saturate(np.clip(rounded, -(2.0**62), 2.0**62).astype(np.int64), 16).codes
 
 
 def expand_mask(mask: Mask, block: tuple[int, int], shape: tuple[int, int]) -> Mask:
@@ -89,11 +186,13 @@ def expand_mask(mask: Mask, block: tuple[int, int], shape: tuple[int, int]) -> M
 
 
 class Points(NamedTuple):
-    """Binary points of the merge: of q, of k, and of the merged scores."""
+    """Binary points of the merge: of q, of k, of the merged scores, and of the integer parts."""
 
     q: int
     k: int
     score: int
+    q_integer: int = 0
+    k_integer: int = 0
 
 
 def merge_scores(
@@ -107,22 +206,23 @@ def merge_scores(
     """
     The adder: integer scores plus both fraction products on kept blocks, int32 codes.
 
-    `integer` has point 0, `q_fraction` (F_Q I_K) point `points.q`, `k_fraction` (I_Q F_K) point
-    `points.k`; `kept` is a mask of scores. Pruned scores become 0 (`zero`), EXCLUDED (`neginf`),
-    their integer score (`int`) or the mean integer score of their row's pruned scores (`mean`,
-    float64, rounded half to even).
+    With `g = points.q_integer + points.k_integer`: `integer` has point g, `q_fraction` (F_Q I_K)
+    point `points.q + points.k_integer`, `k_fraction` (I_Q F_K) `points.q_integer + points.k`;
+    `kept` is a mask of scores. Pruned scores become 0 (`zero`), EXCLUDED (`neginf`), their integer
+    score (`int`) or the mean integer score of their row's pruned scores (`mean`, float64, rounded
+    half to even).
     """
-    fine = max(points.q, points.k, 0)
-    exact = (
-        (integer << fine) + (q_fraction << (fine - points.q)) + (k_fraction << (fine - points.k))
-    )
-    merged = round_shift(exact, fine - points.score)
+    point = points.q_integer + points.k_integer
+    rest_q, rest_k = points.q - points.q_integer, points.k - points.k_integer
+    fine = max(rest_q, rest_k, 0)
+    exact = (integer << fine) + (q_fraction << (fine - rest_q)) + (k_fraction << (fine - rest_k))
+    merged = round_shift(exact, fine + point - points.score)
     if pruned == "zero":
         merged = np.where(kept, merged, 0)
     elif pruned == "int":
-        merged = np.where(kept, merged, round_shift(integer, -points.score))
+        merged = np.where(kept, merged, round_shift(integer, point - points.score))
     elif pruned == "mean":
-        merged = np.where(kept, merged, _pruned_mean(integer, kept, points.score))
+        merged = np.where(kept, merged, _pruned_mean(integer, kept, points.score - point))
     rounded = saturate(merged, 32)
     if pruned == "neginf":
         return Rounded(np.where(kept, rounded.codes, EXCLUDED), rounded.saturated)

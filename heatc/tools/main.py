@@ -4,17 +4,19 @@
     heatc model.pt2 -o prog.hdp                    an HDP program for hdp-edge
     heatc model_folder -o prog.py                  a NumPy program and its weights
     heatc model.pt2 --hdp-rule paper -o prog.hdp   attention pruned at run time
+    heatc model.pt2 --plan plan.json -o prog.hdp   a rule for each attention
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heatc.errors import HeatcError, UsageError
+from heatc.rules import DEFAULTS, OPTIONS, RULE_NAMES, Option, Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, run_tool, suggest
 
 if TYPE_CHECKING:
@@ -43,17 +45,7 @@ def _parser() -> ToolParser:
     add("--weights", metavar="FILE", help="safetensors file of the weights of an .mlir MODEL")
     add("--trust-pickle", action="store_true", help="unpickle MODEL: runs code that it contains")
     add("-O", dest="level", type=int, choices=range(4), default=2, help="0..3, default 2")
-    hdp = parser.add_argument_group("attention pruning (HDP targets)")
-    add = hdp.add_argument
-    add("--hdp-rule", choices=("none", "paper"), help="pruning rule, default none")
-    add("--rho-b", type=float, default=0.0, metavar="X", help="block ratio in (-1, 1), default 0")
-    add("--tau-h", type=float, default=0.0, metavar="X", help="head threshold, default 0: no gate")
-    add(
-        "--pruned-score",
-        choices=("zero", "neginf", "int", "mean"),
-        default="zero",
-        help="what a pruned score becomes, default zero",
-    )
+    _add_rules(parser)
     debug = parser.add_argument_group("looking inside")
     add = debug.add_argument
     add("--dump-phases-to", metavar="DIR", help="write the IR after every pass")
@@ -66,6 +58,32 @@ def _parser() -> ToolParser:
     add("--list-targets", action="store_true", help="print the targets and stop")
     add("--print-hw", metavar="NAME", help="print a resolved hardware description and stop")
     return parser
+
+
+def _add_rules(parser: ToolParser) -> None:
+    """The options of the pruning rules, from their table."""
+    hdp = parser.add_argument_group("attention pruning (HDP targets)")
+    hdp.add_argument("--plan", metavar="FILE", help="plan.json: a rule for each attention")
+    hdp.add_argument("--hdp-rule", choices=RULE_NAMES, help="rule of all, default none")
+    for name, option in OPTIONS.items():
+        users = ", ".join(rule for rule, defaults in DEFAULTS.items() if name in defaults)
+        hdp.add_argument(
+            f"--{spelling(name)}",
+            type=_values_of(option),
+            metavar="X" if option.count == 1 else "X,..",
+            help=f"{option.help} ({users})",
+        )
+
+
+def _values_of(option: Option) -> Callable[[str], Any]:
+    """Reads the text of an option: values of its kind, by commas where it takes several."""
+
+    def read(text: str) -> Any:
+        values = tuple(option.kind(part) for part in text.split(","))
+        return values[0] if option.count == 1 and len(values) == 1 else values
+
+    read.__name__ = option.kind.__name__
+    return read
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -146,23 +164,31 @@ def _options(arguments: argparse.Namespace, form: str) -> Options:
     from heatc.pipeline import Options
 
     hardware = _hardware_name(arguments, form)
-    if hardware is None and arguments.hdp_rule not in (None, "none"):
+    rule = _rule(arguments)
+    if hardware is None and (arguments.plan is not None or rule.name != "none"):
+        what = "--plan" if arguments.plan is not None else f"--hdp-rule={rule.name}"
         raise UsageError(
-            f"--hdp-rule={arguments.hdp_rule} is for HDP targets, the target is numpy",
+            f"{what} is for HDP targets, the target is numpy",
             notes=["the NumPy program computes dense attention"],
         )
-    if not -1.0 < arguments.rho_b < 1.0:
-        raise UsageError(f"{arguments.rho_b} is outside (-1, 1)", place="--rho-b")
-    if arguments.tau_h != arguments.tau_h or abs(arguments.tau_h) == float("inf"):
-        raise UsageError(f"{arguments.tau_h} is not a threshold", place="--tau-h")
-    return Options(
-        hw=hardware,
-        rule=arguments.hdp_rule or "none",
-        rho_b=arguments.rho_b,
-        tau_h=arguments.tau_h,
-        pruned_score=arguments.pruned_score,
-        level=arguments.level,
-    )
+    return Options(hw=hardware, rule=rule, plan=arguments.plan, level=arguments.level)
+
+
+def _rule(arguments: argparse.Namespace) -> Rule:
+    """The rule of the command line; wrong values and combinations are wrong usage."""
+    given = {name: getattr(arguments, name) for name in OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.plan is not None:
+        beside = ["hdp_rule"] if arguments.hdp_rule is not None else list(given)
+        if beside:
+            raise UsageError(
+                f"--plan and --{spelling(beside[0])} both choose how attention is pruned",
+                notes=["give one of them"],
+            )
+    try:
+        return make_rule(arguments.hdp_rule or "none", given)
+    except RuleError as error:
+        raise UsageError(str(error), place=f"--{spelling(error.option)}") from error
 
 
 def _compile(arguments: argparse.Namespace) -> int:
@@ -188,7 +214,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         _read_ir(arguments, compilation)
     else:
         compilation.capture(arguments.model, inputs, trust_pickle=arguments.trust_pickle)
-    if options.hw is not None and arguments.hdp_rule is None:
+    if options.hw is not None and arguments.hdp_rule is None and arguments.plan is None:
         remark("attention is not pruned: --hdp-rule is none by default", place=PROG)
     compilation.run()
     compilation.write(arguments.output, form)
@@ -211,6 +237,8 @@ def _read_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
     if arguments.inputs:
         raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
     name = input_name(arguments.model)
+    if arguments.model != "-":
+        compilation.check_model(arguments.model)
     module = parse_module(make_context(), read_text(arguments.model), name)
     weights = WeightStore.open(arguments.weights) if arguments.weights else WeightStore({})
     compilation.adopt(module, weights, name)

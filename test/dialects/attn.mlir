@@ -38,24 +38,24 @@ func.func @sdpa(%x: tensor<2x5x4xf32>, %v: tensor<2x5x6xf32>, %m: tensor<2x5xi64
 // CHECK-NEXT:    %0, %1 = attn.split %x : (tensor<?x4xf32>) -> (tensor<?x4xf32>, tensor<?x4xf32>)
 // CHECK-NEXT:    %2 = attn.scores %x, %x, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
 // CHECK-NEXT:    %3 = attn.integer_scores %0, %0, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
-// CHECK-NEXT:    %4 = attn.block_importance %3, %p {block = array<i64: 2, 2>} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xf32>
+// CHECK-NEXT:    %4 = attn.block_importance %3, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xf32>
 // CHECK-NEXT:    %5 = attn.block_mask %4, %p {rho_b = -2.500000e-01 : f64, block = array<i64: 2, 2>} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xi1>
-// CHECK-NEXT:    %6 = attn.head_gate %4, %p {tau_h = 1.500000e+00 : f64} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
+// CHECK-NEXT:    %6 = attn.head_gate %4, %p {tau_h = 1.500000e+00 : f64, importance = "abs"} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
 // CHECK-NEXT:    %7 = attn.merge_scores %3, %0, %1, %0, %1, %5, %p {heads = 2 : i64, block = array<i64: 2, 2>, pruned = "mean"} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<2x2x3x3xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
 // CHECK-NEXT:    %8 = attn.softmax %7, %p {scale = 5.000000e-01 : f64} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
-// CHECK-NEXT:    %9 = attn.weighted_values %8, %x, %p, %6 {heads = 2 : i64} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2x2xi1>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %9 = attn.weighted_values %8, %x, %p, %6 {heads = 2 : i64, gated = "zero"} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2x2xi1>) -> tensor<?x4xf32>
 // CHECK-NEXT:    %10 = attn.weighted_values %8, %x, %p {heads = 2 : i64} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>) -> tensor<?x4xf32>
 // CHECK-NEXT:    func.return
 func.func @hdp(%x: tensor<?x4xf32>, %p: !attn.packing<2, 5>) {
   %0, %1 = attn.split %x : (tensor<?x4xf32>) -> (tensor<?x4xf32>, tensor<?x4xf32>)
   %2 = attn.scores %x, %x, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
   %3 = attn.integer_scores %0, %0, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
-  %4 = attn.block_importance %3, %p {block = array<i64: 2, 2>} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xf32>
+  %4 = attn.block_importance %3, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xf32>
   %5 = attn.block_mask %4, %p {rho_b = -0.25 : f64, block = array<i64: 2, 2>} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xi1>
-  %6 = attn.head_gate %4, %p {tau_h = 1.5 : f64} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
+  %6 = attn.head_gate %4, %p {tau_h = 1.5 : f64, importance = "abs"} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
   %7 = attn.merge_scores %3, %0, %1, %0, %1, %5, %p {heads = 2 : i64, block = array<i64: 2, 2>, pruned = "mean"} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<2x2x3x3xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
   %8 = attn.softmax %7, %p {scale = 0.5 : f64} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
-  %9 = attn.weighted_values %8, %x, %p, %6 {heads = 2 : i64} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2x2xi1>) -> tensor<?x4xf32>
+  %9 = attn.weighted_values %8, %x, %p, %6 {heads = 2 : i64, gated = "zero"} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2x2xi1>) -> tensor<?x4xf32>
   %10 = attn.weighted_values %8, %x, %p {heads = 2 : i64} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>) -> tensor<?x4xf32>
   func.return
 }

@@ -193,7 +193,7 @@ func.func @f(%q: tensor<?x4xf32>, %p: !attn.packing<2, 5>) {
 
 // CHECK: expected a block of two positive extents, got (2, 0)
 func.func @f(%a: tensor<2x2x5x5xf32>, %p: !attn.packing<2, 5>) {
-  %0 = attn.block_importance %a, %p {block = array<i64: 2, 0>} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xf32>
+  %0 = attn.block_importance %a, %p {block = array<i64: 2, 0>, importance = "abs"} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xf32>
   func.return
 }
 
@@ -201,7 +201,7 @@ func.func @f(%a: tensor<2x2x5x5xf32>, %p: !attn.packing<2, 5>) {
 
 // CHECK: expected result of shape (2, 2, 3, 3), got (2, 2, 2, 2)
 func.func @f(%a: tensor<2x2x5x5xf32>, %p: !attn.packing<2, 5>) {
-  %0 = attn.block_importance %a, %p {block = array<i64: 2, 2>} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x2x2xf32>
+  %0 = attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<2x2x5x5xf32>, !attn.packing<2, 5>) -> tensor<2x2x2x2xf32>
   func.return
 }
 
@@ -225,7 +225,7 @@ func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
 
 // CHECK: expected result of shape (2, 2), got (2,)
 func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
-  %0 = attn.head_gate %t, %p {tau_h = 1.0 : f64} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2xi1>
+  %0 = attn.head_gate %t, %p {tau_h = 1.0 : f64, importance = "abs"} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2xi1>
   func.return
 }
 
@@ -273,6 +273,6 @@ func.func @f(%s: tensor<2x2x5x5xf32>, %v: tensor<?x4xf32>, %p: !attn.packing<2, 
 
 // CHECK: expected gate of shape (2, 2), got (2,)
 func.func @f(%s: tensor<2x2x5x5xf32>, %v: tensor<?x4xf32>, %p: !attn.packing<2, 5>, %g: tensor<2xi1>) {
-  %0 = attn.weighted_values %s, %v, %p, %g {heads = 2 : i64} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2xi1>) -> tensor<?x4xf32>
+  %0 = attn.weighted_values %s, %v, %p, %g {heads = 2 : i64, gated = "zero"} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2xi1>) -> tensor<?x4xf32>
   func.return
 }

@@ -15,9 +15,10 @@ from xdsl.parser import Parser
 
 from heatc.api import make_context
 from heatc.interpreter import make_interpreter
-from heatc.interpreter.reference import PaperRule, attend
+from heatc.interpreter.reference import Head, attend
 from heatc.interpreter.values import Packing
 from heatc.passes.insert_hdp import InsertHdpPass
+from heatc.rules import make_rule
 from heatc.weights import WeightStore
 
 EXAMPLE = Path(__file__).parent / "insert_hdp.mlir"
@@ -98,6 +99,10 @@ PRUNED_MEAN = [4 / 6, 1 / 6, 2 / 6, 1 / 6, 0, 0, 3 / 4, -2 / 4]
 VALUES = np.arange(32.0).reshape(8, 4) / 4 - 3
 
 
+def paper(rho_b: float, **options: Any) -> Head:
+    return Head.of(make_rule("paper", {"rho_b": rho_b, **options}), 0)
+
+
 def transformed(**options: Any) -> ModuleOp:
     context = make_context()
     module = Parser(context, EXAMPLE.read_text(), EXAMPLE.name).parse_module()
@@ -156,7 +161,7 @@ def test_scores(pruned_score: str):
     np.testing.assert_allclose(seen["softmax"][0][0, 0], probabilities, atol=1e-6)
     np.testing.assert_allclose(seen["out"][0], probabilities @ VALUES, atol=1e-5)
     # The same in one piece, which --execute-each compares with.
-    rule = PaperRule(0.5, 0.0, pruned_score)
+    rule = paper(0.5, pruned_score=pruned_score)
     whole = attend(np.array(Q), np.array(K), VALUES, 0.5, rule)
     np.testing.assert_allclose(whole, probabilities @ VALUES, atol=1e-12)
 
@@ -167,7 +172,7 @@ def test_head_gate(tau_h: float, is_kept: bool):
     seen = execute(rho_b=0.5, tau_h=tau_h)
     assert seen["head_gate"][0].tolist() == [[is_kept]]
     assert seen["out"][0].any() == is_kept
-    whole = attend(np.array(Q), np.array(K), VALUES, 0.5, PaperRule(0.5, tau_h, "zero"))
+    whole = attend(np.array(Q), np.array(K), VALUES, 0.5, paper(0.5, tau_h=tau_h))
     assert whole.any() == is_kept
 
 
@@ -175,5 +180,6 @@ def test_a_row_without_a_kept_block_gives_zeros():
     """Theta of equal blocks can lie a rounding above all of them: then nothing is left to attend."""
     theta = next(t for t in range(1, 1000) if 0.1 * t + 0.9 * t > t)
     q = np.array([[float(theta), 0.0]] * 1)
-    whole = attend(q, np.array([[1.0, 0.0]]), np.ones((1, 2)), 1.0, PaperRule(0.1, 0.0, "neginf"))
+    rule = paper(0.1, pruned_score="neginf")
+    whole = attend(q, np.array([[1.0, 0.0]]), np.ones((1, 2)), 1.0, rule)
     assert whole.tolist() == [[0.0, 0.0]]

@@ -59,6 +59,22 @@ def test_ir_goes_to_stdout(model: tuple[Path, Path], capsys: pytest.CaptureFixtu
         (["missing.pt", "-o", "x.py", "--target", "hdp-edge"], 2, "has no form"),
         (["missing.pt", "-o", "x.hdp", "--rho-b", "1"], 2, "outside (-1, 1)"),
         (["missing.pt", "-o", "x.hdp", "--tau-h", "nan"], 2, "not a threshold"),
+        (["missing.pt", "-o", "x.hdp", "--rho-b", "0.5"], 2, "rule none does not take rho-b"),
+        (["missing.pt", "-o", "x.hdp", "--hdp-rule=paper", "--finer=1"], 2, "not take finer"),
+        (["missing.pt", "-o", "x.hdp", "--hdp-rule=topk", "--density=0"], 2, "outside (0, 1]"),
+        (
+            ["missing.pt", "-o", "x.hdp", "--hdp-rule=topk", "--density=0.1,0.2"],
+            2,
+            "1 value(s), got 2",
+        ),
+        (["missing.pt", "-o", "x.hdp", "--hdp-rule=topk", "--density=few"], 2, "invalid float"),
+        (["missing.pt", "-o", "x.hdp", "--hdp-rule=energon", "--alpha=0"], 2, "needs 2 value(s)"),
+        (["missing.pt", "-o", "x.hdp", "--hdp-rule=ours", "--gated=one"], 2, "zero, mean"),
+        (["missing.pt", "-o", "x.hdp", "--hdp-rule=sangre"], 2, "did you mean 'sanger'"),
+        (["missing.pt", "-o", "x.hdp", "--plan", "p", "--hdp-rule", "none"], 2, "both choose"),
+        (["missing.pt", "-o", "x.hdp", "--plan", "p", "--tau-h", "1"], 2, "both choose"),
+        (["missing.pt", "-o", "x.hdp", "--plan", "missing.json"], 1, "missing.json"),
+        (["missing.pt", "-o", "x.py", "--plan", "missing.json"], 2, "for HDP targets"),
         (["missing.pt", "-o", "x.hdp", "--inputs", "a=1y2"], 2, "malformed"),
         (["missing.pt", "-o", "x.hdp", "--print-ir-after", "rise-einsum"], 2, "unknown pass"),
         (["missing.pt", "-o", "x.hdp", "--hdp-rle", "none"], 2, "unknown option"),
@@ -112,8 +128,11 @@ def test_questions_are_answered(capsys: pytest.CaptureFixture[str]):
     assert "raise-attention" in capsys.readouterr().out.split()
     assert main(["--print-hw", "hdp-edge"]) == 0
     assert "name: hdp-edge" in capsys.readouterr().out
-    assert main(["--dump-pass-pipeline", "-o", "x.hdp", "--rho-b", "1e-3"]) == 0
+    assert main(["--dump-pass-pipeline", "-o", "x.hdp"]) == 0
     assert "insert-hdp{rule=none}" in capsys.readouterr().out
+    question = ["--dump-pass-pipeline", "-o", "x.hdp", "--hdp-rule=energon", "--alpha=1e-3,-0.5"]
+    assert main(question) == 0
+    assert "insert-hdp{rule=energon alpha=0.001,-0.5}" in capsys.readouterr().out
 
 
 def test_phases_and_timing(

@@ -225,7 +225,7 @@ class Net:
             f"%qi, %qf = attn.split {q.name} : ({q.type}) -> ({it}, {q.type})",
             f"%ki, %kf = attn.split {k.name} : ({k.type}) -> ({it}, {k.type})",
             f"%a = attn.integer_scores %qi, %ki, %p {{{h}}} : ({it}, {it}, {pack}) -> {a32}",
-            f"%theta = attn.block_importance %a, %p {{{block}}} : ({a32}, {pack}) -> {theta}",
+            f'%theta = attn.block_importance %a, %p {{{block}, importance = "abs"}} : ({a32}, {pack}) -> {theta}',
             f"%m = attn.block_mask %theta, %p {{rho_b = {rho} : f64, {block}}} : "
             f"({theta}, {pack}) -> {mask}",
             f"%s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %p "
@@ -234,7 +234,7 @@ class Net:
         ]
         if tau > 0:
             self.lines.append(
-                f"%g = attn.head_gate %theta, %p {{tau_h = {tau} : f64}} : ({theta}, {pack}) -> {gate}"
+                f'%g = attn.head_gate %theta, %p {{tau_h = {tau} : f64, importance = "abs"}} : ({theta}, {pack}) -> {gate}'
             )
 
         def score(a: Array, b: Array) -> tuple[Array, bool]:
@@ -282,10 +282,11 @@ class Net:
         result = Value("%o", points[1], codes)
         st, pt = _q(scores, 32, points[0]), _q(scores, 16, 14)
         kept = f", tensor<{self.batch}x{heads}xi1>" if gate else ""
+        gated = ', gated = "zero"' if gate else ""
         self.lines += [
             f"%pr = attn.softmax %s, %p {{scale = {scale!r} : f64}} : ({st}, {self.packing}) -> {pt}",
             f"%o = attn.weighted_values %pr, {v.name}, %p{', ' + gate if gate else ''} "
-            f"{{heads = {heads} : i64}} : ({pt}, {v.type}, {self.packing}{kept}) -> {result.type}",
+            f"{{heads = {heads} : i64{gated}}} : ({pt}, {v.type}, {self.packing}{kept}) -> {result.type}",
         ]
         return result
 

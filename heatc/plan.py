@@ -1,0 +1,217 @@
+"""
+`plan.json`: what is done to each layer of a model, as data.
+
+    {"schema": 1, "model_sha256": "...", "hw_sha256": "...", "seed": 0,
+     "layers": {"encoder.layer.0.attention.self":
+                {"hdp": {"rule": "ours", "point": 2, "rho_b": [0.1, 0.2]}}}}
+
+A layer is named by its module path. Keys of `hdp` are the options of the rule
+(`heatc.rules.OPTIONS`), `point` being the bits of `finer`. Digests that are absent or null are not
+compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast
+
+from heatc.errors import HeatcError
+from heatc.files import from_os_error
+from heatc.heat.plan import LayerHeat, layer_heat
+from heatc.rules import OPTIONS, Rule, RuleError, make_rule
+
+SCHEMA = 1
+_TOP = ("schema", "model_sha256", "hw_sha256", "seed", "layers")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    A plan that was read and checked.
+
+    Attributes:
+        path: where it was read from.
+        rules: the pruning rule of each attention, by module path.
+        heat: how each factorised layer is factorised, by module path.
+        model_sha256: `model_sha256` of the model it was made for, None where it does not say.
+        hw_sha256: `hardware_sha256` of the machine it was made for, None where it does not say.
+        seed: of whatever was random in making it.
+    """
+
+    path: str
+    rules: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
+    model_sha256: str | None = None
+    hw_sha256: str | None = None
+    seed: int | None = None
+    heat: Mapping[str, LayerHeat] = field(default_factory=dict[str, LayerHeat])
+
+    def check_model(self, digest: str) -> None:
+        """Raise `HeatcError` where the plan was made for another model."""
+        self._check("model", self.model_sha256, digest)
+
+    def check_hardware(self, digest: str) -> None:
+        """Raise `HeatcError` where the plan was made for another machine."""
+        self._check("hw", self.hw_sha256, digest)
+
+    def _check(self, what: str, expected: str | None, digest: str) -> None:
+        if expected not in (None, digest):
+            raise HeatcError(
+                f"{what}_sha256: the plan was made for another {_NAMES[what]}: "
+                f"{expected}, this is {digest}",
+                place=self.path,
+                notes=["make the plan again, or set the key to null to use it all the same"],
+            )
+
+
+_NAMES = {"model": "model", "hw": "hardware description"}
+
+
+def model_sha256(model: str | PathLike[str]) -> str:
+    """
+    The SHA-256 of a model file, or of the config and weights of a Hugging Face folder.
+
+    Of a folder: name and bytes of config.json and of every .safetensors file, by name.
+    """
+    path, digest = Path(model), hashlib.sha256()
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if _is_part(p))
+    for file in files:
+        if path.is_dir():
+            digest.update(f"{file.name}\n".encode())
+        try:
+            with file.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+        except OSError as error:
+            raise from_os_error(error, str(file), "read") from error
+    return digest.hexdigest()
+
+
+def hardware_sha256(hw: str) -> str:
+    """The SHA-256 of the resolved hardware description of a preset or a file."""
+    from heatc.hardware import load_hardware, render
+
+    return hashlib.sha256(render(load_hardware(hw)).encode()).hexdigest()
+
+
+def _is_part(path: Path) -> bool:
+    return path.name == "config.json" or path.suffix == ".safetensors"
+
+
+def read_plan(path: str | PathLike[str]) -> Plan:
+    """Read and check a plan; `HeatcError` names the key that is wrong."""
+    place = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise from_os_error(error, place, "read") from error
+    except (UnicodeDecodeError, ValueError) as error:
+        raise HeatcError(f"not UTF-8 text: {error}", place=place) from error
+    try:
+        data = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise HeatcError(f"not JSON: {error}", place=place) from error
+    return _Reader(place).plan(data)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object without a key that stands twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice")
+    return found
+
+
+class _Reader:
+    def __init__(self, place: str):
+        self.place = place
+
+    def error(self, key: str, message: str) -> HeatcError:
+        return HeatcError(f"{key}: {message}" if key else message, place=self.place)
+
+    def table(self, key: str, value: Any, known: tuple[str, ...] | None = None) -> dict[str, Any]:
+        """A JSON object, of known keys if they are given."""
+        if not isinstance(value, dict):
+            raise self.error(key, f"expected an object, got {_kind(value)}")
+        found = cast("dict[str, Any]", value)
+        unknown = [k for k in found if known is not None and k not in known]
+        if unknown:
+            expected = ", ".join(known or ())
+            place = f"{key}.{unknown[0]}" if key else unknown[0]
+            raise self.error(place, f"unknown key, expected one of {expected}")
+        return found
+
+    def plan(self, data: Any) -> Plan:
+        top = self.table("", data, _TOP)
+        if "schema" not in top:
+            raise self.error("schema", "the key is missing")
+        if type(top["schema"]) is not int or top["schema"] != SCHEMA:
+            raise self.error("schema", f"expected {SCHEMA}, got {top['schema']!r}")
+        if "layers" not in top:
+            raise self.error("layers", "the key is missing")
+        layers = self.table("layers", top["layers"])
+        rules: dict[str, Rule] = {}
+        heat: dict[str, LayerHeat] = {}
+        for name, layer in layers.items():
+            key = f"layers[{json.dumps(name)}]"
+            table = self.table(key, layer, ("heat", "hdp"))
+            if table.get("heat") is not None:
+                heat[name] = self.heat(f"{key}.heat", table["heat"])
+            if table.get("hdp") is not None:
+                rules[name] = self.rule(f"{key}.hdp", table["hdp"])
+        return Plan(
+            self.place,
+            rules,
+            self.digest(top, "model_sha256"),
+            self.digest(top, "hw_sha256"),
+            self.seed(top),
+            heat,
+        )
+
+    def digest(self, top: dict[str, Any], key: str) -> str | None:
+        value = top.get(key)
+        if value is None:
+            return None
+        text = value if isinstance(value, str) else ""
+        if len(text) != 64 or set(text) - set("0123456789abcdef"):
+            raise self.error(key, f"expected 64 hexadecimal digits or null, got {value!r}")
+        return text
+
+    def seed(self, top: dict[str, Any]) -> int | None:
+        value = top.get("seed")
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise self.error("seed", f"expected an integer or null, got {value!r}")
+        return value
+
+    def heat(self, key: str, value: Any) -> LayerHeat:
+        def error(part: str, message: str) -> HeatcError:
+            return self.error(f"{key}.{part}" if part else key, message)
+
+        return layer_heat(value, error)
+
+    def rule(self, key: str, value: Any) -> Rule:
+        names = {option.key or name: name for name, option in OPTIONS.items()}
+        table = self.table(key, value, ("rule", *names))
+        if not isinstance(table.get("rule"), str):
+            raise self.error(f"{key}.rule", f"expected a rule's name, got {table.get('rule')!r}")
+        options = {names[k]: v for k, v in table.items() if k != "rule"}
+        try:
+            return make_rule(table["rule"], options)
+        except RuleError as error:
+            option = OPTIONS.get(error.option)
+            name = error.option if option is None else option.key or error.option
+            raise self.error(f"{key}.{name}", str(error)) from error
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is called."""
+    names = {"dict": "an object", "list": "an array", "str": "a string", "NoneType": "null"}
+    names |= {"bool": "a boolean", "int": "a number", "float": "a number"}
+    return names[type(value).__name__]
