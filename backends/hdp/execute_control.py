@@ -137,6 +137,13 @@ def tile(run: Execution, t: int, space: int, dtype: int, address: int, nbytes: i
     old, new = state.tiles[t], Tile(f"t{t}", where, _DTYPES[dtype], address, nbytes)
     run.board.declare(new, old)
     state.tiles[t] = new
+    if old is not None and (old.space, old.address, old.capacity) == (where, address, nbytes):
+        # A loop places its tiles where they were: they share bytes with the same tiles as before.
+        new.overlaps = old.overlaps
+        for other in new.overlaps:
+            other.overlaps.remove(old)
+            other.overlaps.append(new)
+        return
     others = [o for o in state.tiles if o is not None and o is not new]
     for other in others:
         if old is not None and old in other.overlaps:

@@ -51,6 +51,14 @@ class Part(NamedTuple):
 
     def view(self, tensor: Tensor, cores: int) -> Array:
         """The parts of the first `cores` cores, none clipped: a (cores, rows, columns) view."""
+        size = (cores, self.rows, self.columns)
+        if self.core_columns == 0 and self.core_rows == self.rows:
+            data = tensor.data[self.row : self.row + cores * self.rows]
+            return data[:, self.column : self.column + self.columns].reshape(size)
+        if self.core_rows == 0 and self.core_columns == self.columns:
+            data = tensor.data[self.row : self.row + self.rows]
+            data = data[:, self.column : self.column + cores * self.columns]
+            return data.reshape(self.rows, cores, self.columns).transpose(1, 0, 2)
         data = tensor.data[self.row :, self.column :]
         row, column = tensor.data.strides
         return as_strided(

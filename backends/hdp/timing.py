@@ -23,6 +23,10 @@ PAGE_BITS = 12
 """Dependencies through memory are kept for pages of 4 KiB."""
 
 
+Place = tuple[str, int, int]
+"""Bytes of a buffer: space, begin, end."""
+
+
 class HardwareModel(Protocol):
     """What the machine needs of a hardware description (`heatc.hardware.Hardware`)."""
 
@@ -75,9 +79,13 @@ class HardwareModel(Protocol):
 
 
 def later(a: Times, b: Times) -> Times:
-    """The later of two times, by core."""
-    if type(a) is int and type(b) is int:
-        return a if a >= b else b
+    """The later of two times, by core; neither is changed, the result may be one of them."""
+    if type(a) is int:
+        if type(b) is int:
+            return a if a >= b else b
+        return np.maximum(a, b) if a else b
+    if a is b or (type(b) is int and not b):
+        return a
     return np.maximum(a, b)
 
 
@@ -208,7 +216,8 @@ class Scoreboard:
         self.pc_read = [0] * program
         self.pc_written = [0] * program
         self.end = 0
-        self._retired: dict[tuple[str, int, int], Times] = {}
+        self._retired: dict[Place, Times] = {}
+        self._meeting: dict[Place, list[Place]] = {}
 
     def core(
         self,
@@ -370,12 +379,19 @@ class Scoreboard:
 
     def declare(self, tile: Tile, old: Tile | None) -> None:
         """A tile takes its place: it waits for whoever still uses these bytes."""
+        retired = self._retired
         if old is not None:
             key = (old.space, old.address, old.end)
-            self._retired[key] = later(self._retired.get(key, 0), later(old.ready, old.busy))
-        for (space, low, high), time in self._retired.items():
-            if space == tile.space and tile.meets(low, high):
-                tile.busy = later(tile.busy, time)
+            if key not in retired:
+                self._meeting.clear()
+            retired[key] = later(retired.get(key, 0), later(old.ready, old.busy))
+        place = (tile.space, tile.address, tile.end)
+        meeting = self._meeting.get(place)
+        if meeting is None:
+            meeting = [key for key in retired if key[0] == tile.space and tile.meets(*key[1:])]
+            self._meeting[place] = meeting
+        for key in meeting:
+            tile.busy = later(tile.busy, retired[key])
 
     def total(self) -> int:
         """The last clock, and at least the time to move all bytes one after the other."""
