@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from heatc.hardware import units
@@ -27,6 +28,7 @@ def multiplier_bits(bits: int, split: int) -> int:
     return min(width for width in SPLITS if width >= min(max(bits, split), SPLITS[-1]))
 
 
+@cache
 def macs_per_pe(bits_a: int, bits_b: int, split: int) -> int:
     """
     Multiply-accumulates a PE and cycle of operands of two widths.
