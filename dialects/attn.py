@@ -7,7 +7,7 @@ and no op needs a mask. Scores are (batch, heads, S, S), zero outside each seque
 
 HDP attention (rules `paper`, `ours`, `topk`) is the chain
 `split -> integer_scores -> block_importance -> block_mask (or topk_mask), head_gate ->
-merge_scores -> softmax -> weighted_values`; without pruning it is
+merge_scores[ -> mean_query] -> softmax -> weighted_values`; without pruning it is
 `scores -> softmax -> weighted_values`. Rules that predict with low-bit codes put
 `low_bits -> integer_scores -> ... -> exclude_scores` between scores and softmax; `spatten` gates
 heads by `head_importance -> head_ranking` of the layers before. docs/design/rules.md is normative.
@@ -54,10 +54,13 @@ from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.hints import isa
 
 from heatc.dialects.fixed import QType
-from heatc.rules import GATED, IMPORTANCES, MOST_FINER, PRUNED_SCORES
+from heatc.rules import IMPORTANCES, MOST_FINER, PRUNED_SCORES
 
 AnyTensor = TensorType[Attribute]
 Value = SSAValue | Operation
+GATED_VALUES = ("zero", "mean")
+"""What `attn.weighted_values` can put out for a pruned head."""
+
 _FORMAT = "operands attr-dict `:` functional-type(operands, results)"
 
 
@@ -685,6 +688,34 @@ class MergeScoresOp(AttnOp):
 
 
 @irdl_op_definition
+class MeanQueryOp(AttnOp):
+    """
+    `attn.mean_query %s, %a, %gate, %p`: pruned heads attend with their mean query.
+
+    In heads that the gate (B, heads) prunes every row of the scores s becomes the mean of the
+    rows of the integer scores a.
+    """
+
+    name = "attn.mean_query"
+    scores = operand_def(AnyTensor)
+    integer = operand_def(AnyTensor)
+    gate = operand_def(AnyTensor)
+    packing = operand_def(PackingType)
+    result = result_def(AnyTensor)
+
+    def __init__(self, scores: Value, integer: Value, gate: Value, packing: Value):
+        super().__init__(
+            operands=[scores, integer, gate, packing], result_types=[SSAValue.get(scores).type]
+        )
+
+    def verify_(self) -> None:
+        shape = tensor_of(self.scores).get_shape()
+        _expect_shape("integer scores", self.integer, shape)
+        _expect_shape("gate", self.gate, shape[:2])
+        _expect_shape("result", self.result, shape)
+
+
+@irdl_op_definition
 class LowBitsOp(AttnOp):
     """
     `attn.low_bits %x, %p {heads, bits = 4 : i64}`: few bits of each head, and their binary points.
@@ -936,7 +967,7 @@ class WeightedValuesOp(AttnOp):
         if (self.gate is None) != (self.gated is None):
             raise VerifyException("a gate says what pruned heads give, and nothing else does")
         if self.gated is not None:
-            _expect_one_of("output of pruned heads", self.gated, GATED)
+            _expect_one_of("output of pruned heads", self.gated, GATED_VALUES)
         if self.gate is not None:
             _expect_shape("gate", self.gate, tensor_of(self.probabilities).get_shape()[:2])
 
@@ -957,6 +988,7 @@ ATTN = Dialect(
         TopkMaskOp,
         HeadGateOp,
         MergeScoresOp,
+        MeanQueryOp,
         LowBitsOp,
         ScaleScoresOp,
         ProbabilityMaskOp,

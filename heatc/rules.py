@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 
 Importance = Literal["abs", "positive"]
 PrunedScore = Literal["zero", "neginf", "int", "mean"]
-Gated = Literal["zero", "mean"]
+Gated = Literal["zero", "mean", "col"]
 RuleName = Literal["none", "paper", "ours", "topk", "energon", "sanger", "spatten"]
 
 IMPORTANCES: tuple[str, ...] = get_args(Importance)
@@ -190,7 +190,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rho_b": (0.0,),
         "tau_h": (0.0,),
         "pruned_score": "mean",
-        "gated": "mean",
+        "gated": "col",
         "block": (2, 2),
     },
     "topk": {"finer": 0, "density": 0.25, "pruned_score": "neginf", "block": (2, 2)},

@@ -82,6 +82,7 @@ class _Assigner:
             attn.ScaleScoresOp: self.scale,
             attn.ProbabilityMaskOp: self.carry,
             attn.ExcludeScoresOp: self.exclude,
+            attn.MeanQueryOp: self.mean_query,
             attn.HeadImportanceOp: self.carry,
             attn.HeadRankingOp: self.carry,
             attn.MergeScoresOp: self.merge,
@@ -351,6 +352,13 @@ class _Assigner:
     def exclude(self, op: attn.ExcludeScoresOp) -> SSAValue:
         """The codes that are left."""
         new = attn.ExcludeScoresOp(self.of(op.scores), self.of(op.mask), self.of(op.packing))
+        self.place(op, new)
+        return new.result
+
+    def mean_query(self, op: attn.MeanQueryOp) -> SSAValue:
+        """Scores of the same type."""
+        operands = [self.of(v) for v in op.operands]
+        new = attn.MeanQueryOp(operands[0], operands[1], operands[2], operands[3])
         self.place(op, new)
         return new.result
 

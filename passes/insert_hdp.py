@@ -130,6 +130,9 @@ class _Chain:
         merged = self.emit(
             attn.MergeScoresOp(integer, *parts, mask, packing, heads, block, rule.pruned_score)
         )
+        if gate is not None and rule.gated == "col":
+            merged = self.emit(attn.MeanQueryOp(merged, integer, gate, packing))
+            gate = None
         self.finish(merged, gate, rule.gated)
 
     # -- single scores that low-bit codes decide on -----------------------------------------

@@ -37,6 +37,7 @@ _HDP_ATTENTION = (
     attn.TopkMaskOp,
     attn.HeadGateOp,
     attn.MergeScoresOp,
+    attn.MeanQueryOp,
     attn.LowBitsOp,
     attn.ScaleScoresOp,
     attn.ProbabilityMaskOp,

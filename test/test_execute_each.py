@@ -184,6 +184,7 @@ def test_correct_pipelines_are_green():
         "paper rho-b=0.25 tau-h=0.4 pruned-score=int",
         "paper rho-b=0.25,-0.25 tau-h=0.0,0.4 block=1,4",
         "ours rho-b=0.25",
+        "ours rho-b=0.25 tau-h=0.5,100.0",
         "ours finer=5 rho-b=0.25,0.5 tau-h=0.2,0.1 gated=mean block=4,4",
         "ours finer=0 importance=abs pruned-score=int tau-h=0.5 gated=zero",
         "topk density=0.5",

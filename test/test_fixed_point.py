@@ -107,6 +107,17 @@ def test_split(code: int, point: int):
 
 
 @seeded
+@given(st.integers(-(1 << 15), (1 << 15) - 1), st.integers(0, 14), st.integers(0, 14))
+def test_split_at_a_finer_point(code: int, point: int, finer: int):
+    """Truncated toward zero at that point."""
+    at = min(finer, point)
+    integer, fraction = (int(part[0]) for part in split(array(code), point, at))
+    value = code * Fraction(2) ** -point
+    assert integer == int(value * 2**at)
+    assert Fraction(integer, 2**at) + Fraction(fraction, 2**point) == value
+
+
+@seeded
 @given(st.floats(1e-9, 1e9), st.sampled_from([8, 16, 32, 48]))
 @example(1.0, 16)
 @example(32767.4, 16)

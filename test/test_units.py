@@ -79,25 +79,131 @@ def test_head_gate_keeps_at_the_threshold():
     assert units.head_gate(np.array([17, 18, 19]), 3, 2.0).tolist() == [False, True, True]
 
 
+def test_block_mask_of_heads_is_that_of_each_head():
+    theta = random_codes((3, 4, 5)) + 1000
+    rho = np.array([-0.5, 0.0, 0.4])
+    kept = units.block_mask(theta, rho[:, None])
+    for head, one in zip(kept, [units.block_mask(t, r) for t, r in zip(theta, rho)]):
+        assert head.tolist() == one.tolist()
+
+
 @seeded
-@given(st.integers(0, 14), st.integers(0, 14), st.integers(0, 28), st.sampled_from(range(4)))
-def test_merge_scores(pq: int, pk: int, ps: int, kind: int):
+@given(
+    st.lists(st.integers(-20, 20), min_size=1, max_size=9),
+    st.integers(0, 511),
+    st.floats(-0.99, 0.99).map(lambda x: round(x, 3)),
+)
+def test_block_mask_among_some(values: list[int], bits: int, rho: float):
+    """As if the others were not there; signed values, rows without any."""
+    among = np.array([bits >> i & 1 == 1 for i in range(len(values))])
+    theta = np.array(values)
+    kept = units.block_mask(theta[None], rho, among[None])[0]
+    assert not kept[~among].any()
+    if among.any():
+        assert kept[among].tolist() == units.block_mask(theta[among][None], rho)[0].tolist()
+
+
+@seeded
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=9), st.integers(1, 20))
+def test_topk_mask(values: list[int], twentieths: int):
+    density = twentieths / 20
+    count = max(1, math.ceil(density * len(values)))
+    ranked = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    kept = units.topk_mask(np.array([values]), density)[0]
+    assert sorted(ranked[:count]) == np.flatnonzero(kept).tolist()
+
+
+@seeded
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_positive_importance(rows: int, length: int):
+    """L times the part above the mean of the row."""
+    scores = random_codes((rows, length))
+    found = units.score_importance(scores, "positive")
+    for i, j in np.ndindex(rows, length):
+        mean = Fraction(int(scores[i].sum()), length)
+        assert found[i, j] == length * max(int(scores[i, j]) - mean, 0)
+
+
+def test_head_gate_of_positive_importance():
+    """Over L^3, and the point of the scores taken off."""
+    total = np.array([8 * 27 - 1, 8 * 27])
+    kept = units.head_gate(total, 3, np.array([2.0, 2.0]), "positive", 2)
+    assert kept.tolist() == [False, True]
+    assert units.head_gate(total, 3, np.array([2.0, 1.9]), "positive", 2).tolist() == [False, True]
+
+
+@seeded
+@given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=6), st.sampled_from([2, 4, 8]))
+def test_low_bits(values: list[int], bits: int):
+    """Against fractions: the greatest magnitude's power of two, half to even, symmetric limits."""
+    codes, length = units.low_bits(np.array([values]).T, bits)
+    n = max(abs(v) for v in values).bit_length()
+    assert int(length) == n
+    limit = 2 ** (bits - 1) - 1
+    for value, code in zip(values, codes[:, 0]):
+        exact = Fraction(value) * Fraction(2) ** (bits - 1 - n)
+        assert code == min(max(round(exact), -limit), limit)
+
+
+def test_low_bits_of_each_head():
+    codes, length = units.low_bits(np.array([[[0, 0]], [[5, -3]], [[1, -1024]]]), 4)
+    assert length.tolist() == [0, 3, 11]
+    assert codes.tolist() == [[[0, 0]], [[5, -3]], [[0, -4]]]
+
+
+def test_probability_mask_keeps_the_first_greatest():
+    p = np.array([[5, 5, 1], [0, 0, 0], [1, 9, 8]])
+    assert units.probability_mask(p, 5).astype(int).tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 1]]
+    assert units.probability_code(0.002) == 32
+    assert units.probability_code(1 / 16384) == 1
+
+
+def test_head_ranking():
+    importance = np.array([[3.0, 1.0, 3.0, 2.0], [9.0, 1.0, 1.0, 1.0]])
+    among = np.array([[True, True, True, True], [False, True, True, True]])
+    kept = units.head_ranking(importance, 2, among)
+    assert kept.astype(int).tolist() == [[1, 0, 1, 0], [0, 1, 1, 0]]
+
+
+@seeded
+@given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=9), st.integers(-3, 5))
+def test_values_mean(values: list[int], finer: int):
+    found = units.values_mean(np.array([values]).T, 4, 4 + finer)
+    exact = Fraction(sum(values) / len(values)) * Fraction(2) ** finer
+    assert found.tolist() == [[min(max(round(exact), -32768), 32767)]]
+
+
+def test_mean_query():
+    """The mean of each column, half to even."""
+    scores = np.array([[1, 2, -6, 1 << 30], [2, 4, -5, 1 << 30]])
+    assert units.mean_query(scores, 2, 2).tolist() == [[2, 3, -6, 1 << 30]]
+    assert units.mean_query(scores, 2, 3).tolist() == [[3, 6, -11, (1 << 31) - 1]]
+
+
+points = st.integers(0, 14)
+
+
+@seeded
+@given(points, points, st.integers(0, 28), st.sampled_from(range(4)), points, points)
+def test_merge_scores(pq: int, pk: int, ps: int, kind: int, bq: int, bk: int):
     """Against fractions: integer score, both products, every replacement."""
     rng = np.random.default_rng(pq * 15 + pk)
+    bq, bk = min(bq, pq), min(bk, pk)
     integer, fq, fk = (rng.integers(-50000, 50000, (3, 4)) for _ in range(3))
     kept = rng.random((3, 4)) < 0.5
     pruned = ("zero", "neginf", "int", "mean")[kind]
-    result = units.merge_scores(integer, fq, fk, kept, pruned, units.Points(pq, pk, ps))
+    result = units.merge_scores(integer, fq, fk, kept, pruned, units.Points(pq, pk, ps, bq, bk))
     saturated = 0
     for i, j in np.ndindex(3, 4):
-        exact = Fraction(int(integer[i, j]))
+        exact = Fraction(int(integer[i, j]), 1 << (bq + bk))
         if kept[i, j]:
-            exact += Fraction(int(fq[i, j]), 1 << pq) + Fraction(int(fk[i, j]), 1 << pk)
+            exact += Fraction(int(fq[i, j]), 1 << (pq + bk))
+            exact += Fraction(int(fk[i, j]), 1 << (bq + pk))
         elif pruned in ("zero", "neginf"):
             exact = Fraction(0)
         elif pruned == "mean":
             others = [int(a) for a, k in zip(integer[i], kept[i]) if not k]
-            exact = Fraction(sum(others) / len(others))
+            exact = Fraction(sum(others) / len(others)) / (1 << (bq + bk))
         code = round(exact * (1 << ps))
         clipped = min(max(code, -(1 << 31)), (1 << 31) - 1)
         if pruned == "neginf" and not kept[i, j]:

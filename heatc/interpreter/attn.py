@@ -262,6 +262,23 @@ class AttnFunctions(InterpreterFunctions):
         kept = units.head_gate(total, length, tau_h, op.importance.data, _point(op.theta))
         return (kept | (tau_h <= 0),)
 
+    @impl(attn.MeanQueryOp)
+    def run_mean_query(
+        self, interpreter: Interpreter, op: attn.MeanQueryOp, args: PythonValues
+    ) -> PythonValues:
+        scores, integer, gate, packing = args
+        out = scores.copy()
+        for b, n in enumerate(int(x) for x in packing.lengths):
+            if n == 0:
+                continue
+            a, kept = integer[b, :, :n, :n], gate[b][:, None, None]
+            if is_fixed(op.scores):
+                row = units.mean_query(a, _point(op.integer), _point(op.scores))
+            else:
+                row = a.mean(axis=1, keepdims=True, dtype=np.float64)
+            out[b, :, :n, :n] = np.where(kept, out[b, :, :n, :n], row)
+        return (out,)
+
     @impl(attn.LowBitsOp)
     def run_low_bits(
         self, interpreter: Interpreter, op: attn.LowBitsOp, args: PythonValues

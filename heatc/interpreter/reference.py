@@ -133,7 +133,7 @@ def attend(q: Reals, k: Reals, v: Reals, scale: float, head: Head) -> Reals:
     theta = block_theta(integer, rule.importance, rule.block)
     number = length**2 if rule.importance == "abs" else length**3
     if head.tau_h > 0 and theta.sum() / number < head.tau_h:
-        return np.zeros_like(v) if rule.gated == "zero" else np.tile(v.mean(axis=0), (length, 1))
+        return _of_pruned_head(integer, v, scale, rule.gated)
     if rule.name == "topk":
         blocks = top_blocks(theta, rule.density)
     else:
@@ -142,6 +142,15 @@ def attend(q: Reals, k: Reals, v: Reals, scale: float, head: Head) -> Reals:
     scores = q @ k.T - (q - integer_q) @ (k - integer_k).T
     scores = np.where(kept, scores, _replacement(integer, kept, rule.pruned_score))
     return softmax(scores * scale) @ v
+
+
+def _of_pruned_head(integer: Reals, v: Reals, scale: float, gated: str) -> Reals:
+    """What a pruned head puts out for each of its tokens."""
+    if gated == "zero":
+        return np.zeros_like(v)
+    if gated == "mean":
+        return np.tile(v.mean(axis=0), (len(v), 1))
+    return np.tile(softmax(scale * integer.mean(axis=0)[None]) @ v, (len(v), 1))
 
 
 def _replacement(integer: Reals, kept: Mask, pruned: str) -> Reals:

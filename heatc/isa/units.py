@@ -179,6 +179,17 @@ def values_mean(values: Codes, point: int, to_point: int) -> Codes:
     return saturate(np.clip(rounded, -(2.0**62), 2.0**62).astype(np.int64), 16).codes
 
 
+def mean_query(integer: Codes, point: int, to_point: int) -> Codes:
+    """
+    Scores of the mean query of a head: the mean of the rows of integer scores (..., L, L).
+
+    The quotient of a column's sum is float64, rounded half to even from `point` into int32 codes
+    (..., 1, L) at `to_point`.
+    """
+    mean = integer.sum(axis=-2, keepdims=True).astype(np.float64) / integer.shape[-2]
+    return saturate(np.rint(np.ldexp(mean, to_point - point)).astype(np.int64), 32).codes
+
+
 def expand_mask(mask: Mask, block: tuple[int, int], shape: tuple[int, int]) -> Mask:
     """A block mask as a mask of scores (..., *shape)."""
     wide = np.repeat(np.repeat(mask, block[0], axis=-2), block[1], axis=-1)

@@ -69,7 +69,7 @@ def test_ir_goes_to_stdout(model: tuple[Path, Path], capsys: pytest.CaptureFixtu
         ),
         (["missing.pt", "-o", "x.hdp", "--hdp-rule=topk", "--density=few"], 2, "invalid float"),
         (["missing.pt", "-o", "x.hdp", "--hdp-rule=energon", "--alpha=0"], 2, "needs 2 value(s)"),
-        (["missing.pt", "-o", "x.hdp", "--hdp-rule=ours", "--gated=one"], 2, "zero, mean"),
+        (["missing.pt", "-o", "x.hdp", "--hdp-rule=ours", "--gated=one"], 2, "zero, mean, col"),
         (["missing.pt", "-o", "x.hdp", "--hdp-rule=sangre"], 2, "did you mean 'sanger'"),
         (["missing.pt", "-o", "x.hdp", "--plan", "p", "--hdp-rule", "none"], 2, "both choose"),
         (["missing.pt", "-o", "x.hdp", "--plan", "p", "--tau-h", "1"], 2, "both choose"),

@@ -1,0 +1,192 @@
+"""plan.json: what is read, and which key a message names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from heatc.errors import HeatcError
+from heatc.plan import hardware_sha256, model_sha256, read_plan
+from heatc.rules import DEFAULTS, OPTIONS, Rule, RuleError, make_rule
+from heatc.tools.main import main
+
+LAYER = "encoder.layer.0.attention.self"
+HEX = "0123456789abcdef" * 4
+
+
+def written(folder: Path, data: Any) -> Path:
+    path = folder / "plan.json"
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def plan_of(hdp: Any) -> dict[str, Any]:
+    return {"schema": 1, "layers": {LAYER: {"hdp": hdp}}}
+
+
+def test_a_plan(tmp_path: Path):
+    hdp = {"rule": "ours", "point": 3, "rho_b": [0.5, 0, -0.25], "tau_h": 1, "gated": "zero"}
+    layers = {LAYER: {"hdp": hdp}, "dense": {}}
+    data = {"schema": 1, "layers": layers, "model_sha256": HEX, "hw_sha256": None, "seed": 7}
+    plan = read_plan(written(tmp_path, data))
+    assert plan.rules == {
+        LAYER: Rule(
+            "ours",
+            finer=3,
+            importance="positive",
+            pruned_score="mean",
+            gated="zero",
+            rho_b=(0.5, 0.0, -0.25),
+            tau_h=(1.0,),
+        )
+    }
+    assert (plan.model_sha256, plan.hw_sha256, plan.seed) == (HEX, None, 7)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"schema": 1, "schema": 1}', "key 'schema' stands twice"),
+        ([], "expected an object, got an array"),
+        ({}, "schema: the key is missing"),
+        ({"schema": True, "layers": {}}, "schema: expected 1, got True"),
+        ({"schema": 2, "layers": {}}, "schema: expected 1, got 2"),
+        ({"schema": 1}, "layers: the key is missing"),
+        ({"schema": 1, "layers": []}, "layers: expected an object, got an array"),
+        ({"schema": 1, "layers": {}, "sha": 1}, "sha: unknown key"),
+        ({"schema": 1, "layers": {}, "seed": 1.5}, "seed: expected an integer or null, got 1.5"),
+        ({"schema": 1, "layers": {}, "hw_sha256": "0"}, "hw_sha256: expected 64 hexadecimal"),
+        ({"schema": 1, "layers": {"a": None}}, 'layers["a"]: expected an object, got null'),
+        ({"schema": 1, "layers": {"a": {"hpd": {}}}}, 'layers["a"].hpd: unknown key'),
+        (plan_of([]), f'layers["{LAYER}"].hdp: expected an object, got an array'),
+        (plan_of({}), f'layers["{LAYER}"].hdp.rule: expected a rule\'s name, got None'),
+        (plan_of({"rule": "our"}), ".hdp.rule: unknown rule 'our'"),
+        (plan_of({"rule": "ours", "finer": 1}), ".hdp.finer: unknown key"),
+        (plan_of({"rule": "ours", "point": 15}), ".hdp.point: finer 15 is outside 0..14"),
+        (plan_of({"rule": "ours", "point": 1.0}), ".hdp.point: finer 1.0 is no int"),
+        (plan_of({"rule": "ours", "point": True}), ".hdp.point: finer True is no int"),
+        (plan_of({"rule": "ours", "rho_b": [0, 1]}), ".hdp.rho_b: rho-b 1 is outside (-1, 1)"),
+        (plan_of({"rule": "ours", "rho_b": []}), ".hdp.rho_b: rho-b needs at least one value"),
+        (plan_of({"rule": "ours", "rho_b": None}), ".hdp.rho_b: rho-b None is no float"),
+        (plan_of({"rule": "ours", "tau_h": float("inf")}), ".hdp.tau_h: tau-h inf is not a thr"),
+        (plan_of({"rule": "ours", "tau_h": 10**400}), ".hdp.tau_h: tau-h 1"),
+        (plan_of({"rule": "ours", "block": [2, 0]}), ".hdp.block: block 0 is outside 1..64"),
+        (plan_of({"rule": "ours", "block": [2]}), ".hdp.block: block needs 2 value(s), got 1"),
+        (plan_of({"rule": "ours", "gated": "no"}), ".hdp.gated: gated no is not one of zero"),
+        (plan_of({"rule": "paper", "gated": "zero"}), ".hdp.gated: rule paper does not take gated"),
+    ],
+)
+def test_a_wrong_key_is_named(data: Any, message: str, tmp_path: Path):
+    path = written(tmp_path, data)
+    with pytest.raises(HeatcError) as error:
+        read_plan(path)
+    assert message in error.value.message
+    assert error.value.place == str(path)
+    assert error.value.exit_code == 1
+
+
+def test_every_rule_takes_its_own_defaults():
+    for name, defaults in DEFAULTS.items():
+        rule = make_rule(name, defaults)
+        assert rule == make_rule(name, {})
+        assert rule.options == defaults
+        assert str(rule).startswith(name)
+    for option in OPTIONS:
+        assert any(option in defaults for defaults in DEFAULTS.values())
+
+
+def test_values_by_head():
+    rule = make_rule("ours", {"rho_b": [0.1, 0.2], "tau_h": 1.0})
+    rule.check_heads(2)
+    with pytest.raises(RuleError, match="rho-b has 2 values for 3 heads"):
+        rule.check_heads(3)
+
+
+def test_digests(tmp_path: Path):
+    one, other = tmp_path / "a.pt2", tmp_path / "b.pt2"
+    one.write_bytes(b"model")
+    other.write_bytes(b"model")
+    assert model_sha256(one) == model_sha256(other)
+    other.write_bytes(b"model.")
+    assert model_sha256(one) != model_sha256(other)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "README").write_text("of no matter")
+    before = model_sha256(folder)
+    (folder / "README").write_text("changed")
+    assert model_sha256(folder) == before
+    save_file({"w": np.zeros(1, np.float32)}, folder / "model.safetensors")
+    assert model_sha256(folder) != before
+    assert hardware_sha256("hdp-edge") != hardware_sha256("hdp-server")
+    with pytest.raises(HeatcError, match="no such file"):
+        model_sha256(tmp_path / "missing")
+
+
+MODULE = """
+func.func @main(%m: tensor<1x4xi64> {heatc.name = "m"}, %x: tensor<1x4x4xf32> {heatc.name = "x"}) -> tensor<1x4x4xf32> {
+  %o = attn.sdpa %x, %x, %x key_padding %m : tensor<1x4xi64> {heads = 2 : i64, scale = 0.5 : f64} : tensor<1x4x4xf32>, tensor<1x4x4xf32>, tensor<1x4x4xf32> -> tensor<1x4x4xf32> loc("layer.0.attention"("m.py":1:0))
+  func.return %o : tensor<1x4x4xf32>
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model_sha256": HEX}, "model_sha256: the plan was made for another model"),
+        ({"hw_sha256": HEX}, "hw_sha256: the plan was made for another hardware description"),
+        (
+            {"layers": {"layer.1.attention": {"hdp": {"rule": "paper"}}}},
+            "layers['layer.1.attention']: the model has no such attention",
+        ),
+        (
+            {"layers": {"layer.0.attention": {"hdp": {"rule": "paper", "rho_b": [0, 0, 0]}}}},
+            "rho-b has 3 values for 2 heads",
+        ),
+    ],
+)
+def test_a_plan_for_something_else_is_refused(
+    changed: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model, output = tmp_path / "model.mlir", tmp_path / "x.mlir"
+    model.write_text(MODULE)
+    path = written(tmp_path, {"schema": 1, "layers": {}} | changed)
+    arguments = [str(model), "-o", str(output), "--target", "hdp-edge", "--plan", str(path)]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("error:") == 1
+    assert not output.exists()
+
+
+def test_digests_that_fit_are_no_obstacle(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = tmp_path / "model.mlir"
+    model.write_text(MODULE)
+    digests = {"model_sha256": model_sha256(model), "hw_sha256": hardware_sha256("hdp-edge")}
+    layers = {"layer.1.attention": {"hdp": {"rule": "paper"}}}
+    path = written(tmp_path, {"schema": 1, "layers": layers} | digests)
+    assert (
+        main(
+            [
+                str(model),
+                "-o",
+                str(tmp_path / "x.mlir"),
+                "--target",
+                "hdp-edge",
+                "--plan",
+                str(path),
+            ]
+        )
+        == 1
+    )
+    error = capsys.readouterr().err
+    assert "layers['layer.1.attention']" in error
+    assert "did you mean 'layer.0.attention'?" in error
