@@ -8,13 +8,14 @@ came in. The op says which weight, how it is viewed, and its checksum; nothing i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 from xdsl.dialects.builtin import ArrayAttr, DenseArrayBase, StringAttr, TensorType, i64
-from xdsl.ir import Attribute, Dialect, Operation, SSAValue
+from xdsl.ir import Attribute, Data, Dialect, Operation, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
     ParsePropInAttrDict,
+    irdl_attr_definition,
     irdl_op_definition,
     opt_prop_def,
     prop_def,
@@ -22,8 +23,12 @@ from xdsl.irdl import (
     traits_def,
     var_operand_def,
 )
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
+
+Pairs: TypeAlias = tuple[tuple[int, int], ...]
 
 
 def parse_equation(equation: str) -> tuple[tuple[str, ...], str]:
@@ -40,6 +45,76 @@ def parse_equation(equation: str) -> tuple[tuple[str, ...], str]:
     if len(set(result)) != len(result) or not set(result) <= set("".join(terms)):
         raise VerifyException(f"result {result!r} of {equation!r} repeats or invents an index")
     return terms, result
+
+
+@irdl_attr_definition
+class PathAttr(Data[Pairs]):
+    """
+    `#einsum.path<(0, 2), (1, 3)>`: in which order the operands of a contraction meet.
+
+    Operands are 0 to n-1, step k contracts two tensors and its result is tensor n+k.
+    """
+
+    name = "einsum.path"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Pairs:
+        with parser.in_angle_brackets():
+            return tuple(
+                parser.parse_comma_separated_list(
+                    parser.Delimiter.NONE, lambda: _parse_pair(parser)
+                )
+            )
+
+    def print_parameter(self, printer: Printer) -> None:
+        printer.print_string(f"<{', '.join(f'({a}, {b})' for a, b in self.data)}>")
+
+    def check(self, operands: int) -> None:
+        """Raise `VerifyException` where this is no path of so many operands."""
+        if len(self.data) != operands - 1:
+            raise VerifyException(f"expected a path of {operands - 1} steps, got {len(self.data)}")
+        live = set(range(operands))
+        for number, (a, b) in enumerate(self.data, operands):
+            if a == b or not {a, b} <= live:
+                raise VerifyException(f"step ({a}, {b}) contracts what is not in {sorted(live)}")
+            live = live - {a, b} | {number}
+
+
+def _parse_pair(parser: AttrParser) -> tuple[int, int]:
+    with parser.in_parens():
+        first = parser.parse_integer(allow_boolean=False)
+        parser.parse_punctuation(",")
+        return first, parser.parse_integer(allow_boolean=False)
+
+
+@irdl_attr_definition
+class DecompositionAttr(Data[tuple[str, str, tuple[int, ...], float]]):
+    """
+    `#einsum.decomposition<"tt", "8x8x12|12x8x8", [8, 64, 96, 64, 8], 0.0625>`: where factors
+    come from: format, input and output modes, ranks, and the relative error of the layer's output
+    on its calibration inputs (of the weight where there were none).
+    """
+
+    name = "einsum.decomposition"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> tuple[str, str, tuple[int, ...], float]:
+        with parser.in_angle_brackets():
+            format_ = parser.parse_str_literal()
+            parser.parse_punctuation(",")
+            shape = parser.parse_str_literal()
+            parser.parse_punctuation(",")
+            ranks = parser.parse_comma_separated_list(
+                parser.Delimiter.SQUARE, lambda: parser.parse_integer(allow_boolean=False)
+            )
+            parser.parse_punctuation(",")
+            error = parser.parse_number()
+        return format_, shape, tuple(ranks), float(error)
+
+    def print_parameter(self, printer: Printer) -> None:
+        format_, shape, ranks, error = self.data
+        numbers = ", ".join(map(str, ranks))
+        printer.print_string(f'<"{format_}", "{shape}", [{numbers}], {error:.6f}>')
 
 
 @irdl_op_definition
@@ -100,12 +175,16 @@ class ContractOp(IRDLOperation):
     """
     `einsum.contract "ti,oi->to" %x, %w : (...) -> ...`: the n-ary contraction of an equation.
 
+    `path` is the order in which the operands meet, `decomposition` where its weights come from.
+
     On fixed-point operands the sum is exact in the result type, which must be wide enough:
     its point is the sum of the operands' points.
     """
 
     name = "einsum.contract"
     equation = prop_def(StringAttr)
+    path = opt_prop_def(PathAttr)
+    decomposition = opt_prop_def(DecompositionAttr)
     inputs = var_operand_def(TensorType[Attribute])
     result = result_def(TensorType[Attribute])
     traits = traits_def(Pure())
@@ -113,12 +192,21 @@ class ContractOp(IRDLOperation):
     assembly_format = "$equation $inputs attr-dict `:` functional-type(operands, results)"
 
     def __init__(
-        self, equation: str, inputs: Sequence[SSAValue | Operation], result_type: Attribute
+        self,
+        equation: str,
+        inputs: Sequence[SSAValue | Operation],
+        result_type: Attribute,
+        path: PathAttr | None = None,
+        decomposition: DecompositionAttr | None = None,
     ):
         super().__init__(
             operands=[list(inputs)],
             result_types=[result_type],
-            properties={"equation": StringAttr(equation)},
+            properties={
+                "equation": StringAttr(equation),
+                "path": path,
+                "decomposition": decomposition,
+            },
         )
 
     def verify_(self) -> None:
@@ -137,6 +225,8 @@ class ContractOp(IRDLOperation):
                     raise VerifyException(
                         f"index {letter!r} has extents {extents[letter]} and {extent}"
                     )
+        if self.path is not None:
+            self.path.check(len(terms))
 
 
-EINSUM = Dialect("einsum", [WeightOp, ContractOp])
+EINSUM = Dialect("einsum", [WeightOp, ContractOp], [PathAttr, DecompositionAttr])

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
 
@@ -116,3 +119,11 @@ def _open(path: Path, mode: str) -> IO[Any]:
     if "b" in mode:
         return open(path, mode)
     return open(path, mode, encoding="utf-8", newline="\n")
+
+
+def write_safetensors(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by name, whole or not at all; raises `HeatcError` where it cannot be."""
+    from safetensors.numpy import save
+
+    with atomic_write(path) as stream:
+        stream.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

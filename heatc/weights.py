@@ -89,9 +89,25 @@ def _view(data: NDArray[np.uint8], base: int, entry: dict[str, Any]) -> Array:
     return data[base + begin : base + end].view(dtype).reshape(shape)
 
 
+def joined_name(keys: Sequence[str]) -> str:
+    """`attention.query+key.weight` for `attention.query.weight`, `attention.key.weight`."""
+    if len(keys) == 1:
+        return keys[0]
+    parts = [key.split(".") for key in keys]
+    shortest = min(map(len, parts))
+    head = 0
+    while head < shortest - 1 and len({p[head] for p in parts}) == 1:
+        head += 1
+    tail = 0
+    while tail < shortest - 1 - head and len({p[-1 - tail] for p in parts}) == 1:
+        tail += 1
+    middle = "+".join(".".join(p[head : len(p) - tail]) for p in parts)
+    return ".".join([*parts[0][:head], middle, *parts[0][len(parts[0]) - tail :]])
+
+
 class WeightStore(Mapping[str, Array]):
     """
-    Read-only arrays by state-dict name.
+    Read-only arrays by state-dict name; a pass may `add` new ones.
 
     `source` is the file the arrays are mapped from, or None for arrays given from Python.
     """
@@ -128,6 +144,13 @@ class WeightStore(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+    def add(self, name: str, array: Array) -> None:
+        """Take in a new array; `ValueError` where there is one of that name."""
+        if name in self._arrays:
+            raise ValueError(f"there is a weight {name!r} already")
+        array.flags.writeable = False
+        self._arrays[name] = array
 
     def release(self, name: str) -> None:
         """

@@ -20,7 +20,7 @@ from xdsl.ir import Attribute
 
 from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError
-from heatc.weights import WeightStore
+from heatc.weights import WeightStore, joined_name
 
 _CODES = {"float32": "F32", "float64": "F64", "int64": "I64", "bool": "BOOL"}
 _SLICE = 1 << 22  # elements converted and written at a time
@@ -49,22 +49,6 @@ class Stored:
     keys: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str
-
-
-def joined_name(keys: tuple[str, ...]) -> str:
-    """`attention.query+key.weight` for `attention.query.weight`, `attention.key.weight`."""
-    if len(keys) == 1:
-        return keys[0]
-    parts = [key.split(".") for key in keys]
-    shortest = min(map(len, parts))
-    head = 0
-    while head < shortest - 1 and len({p[head] for p in parts}) == 1:
-        head += 1
-    tail = 0
-    while tail < shortest - 1 - head and len({p[-1 - tail] for p in parts}) == 1:
-        tail += 1
-    middle = "+".join(".".join(p[head : len(p) - tail]) for p in parts)
-    return ".".join([*parts[0][:head], middle, *parts[0][len(parts[0]) - tail :]])
 
 
 class WeightTable:

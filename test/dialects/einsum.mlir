@@ -12,10 +12,12 @@ func.func @weights() {
 }
 
 // CHECK-LABEL: func.func @contract
-func.func @contract(%x: tensor<?x4xf32>, %w: tensor<5x4xf32>, %s: tensor<5xf32>) {
+func.func @contract(%x: tensor<?x4xf32>, %w: tensor<5x4xf32>, %s: tensor<5xf32>, %a: tensor<2x4xf32>, %b: tensor<5x2xf32>) {
   // CHECK: %0 = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<5x4xf32>) -> tensor<?x5xf32>
   %0 = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<5x4xf32>) -> tensor<?x5xf32>
   // CHECK: %1 = einsum.contract "ti,oi,o->t" %x, %w, %s : (tensor<?x4xf32>, tensor<5x4xf32>, tensor<5xf32>) -> tensor<?xf32>
   %1 = einsum.contract "ti,oi,o->t" %x, %w, %s : (tensor<?x4xf32>, tensor<5x4xf32>, tensor<5xf32>) -> tensor<?xf32>
+  // CHECK: %2 = einsum.contract "ti,ri,or->to" %x, %a, %b {path = #einsum.path<(0, 1), (3, 2)>, decomposition = #einsum.decomposition<"low-rank", "4|5", [2], 0.062500>} : (tensor<?x4xf32>, tensor<2x4xf32>, tensor<5x2xf32>) -> tensor<?x5xf32>
+  %2 = einsum.contract "ti,ri,or->to" %x, %a, %b {path = #einsum.path<(0, 1), (3, 2)>, decomposition = #einsum.decomposition<"low-rank", "4|5", [2], 0.0625>} : (tensor<?x4xf32>, tensor<2x4xf32>, tensor<5x2xf32>) -> tensor<?x5xf32>
   func.return
 }

@@ -69,3 +69,19 @@ func.func @f() {
   %0 = einsum.weight ["w"] {permutation = array<i64: 0, 2>} : tensor<2x4xf32>
   func.return
 }
+
+// -----
+
+// CHECK: expected a path of 2 steps, got 1
+func.func @f(%x: tensor<?x4xf32>, %a: tensor<2x4xf32>, %b: tensor<5x2xf32>) {
+  %0 = einsum.contract "ti,ri,or->to" %x, %a, %b {path = #einsum.path<(0, 1)>} : (tensor<?x4xf32>, tensor<2x4xf32>, tensor<5x2xf32>) -> tensor<?x5xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: step (0, 2) contracts what is not in [2, 3]
+func.func @f(%x: tensor<?x4xf32>, %a: tensor<2x4xf32>, %b: tensor<5x2xf32>) {
+  %0 = einsum.contract "ti,ri,or->to" %x, %a, %b {path = #einsum.path<(0, 1), (0, 2)>} : (tensor<?x4xf32>, tensor<2x4xf32>, tensor<5x2xf32>) -> tensor<?x5xf32>
+  func.return
+}

@@ -1,0 +1,1 @@
+"""HEAT: formats of factorised weights, their numerics, and the statistics they start from."""

@@ -1,0 +1,109 @@
+"""The layers whose weights may be factorised: linears and embedding tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import Float32Type, ModuleOp
+from xdsl.ir import SSAValue
+
+from heatc.dialects import nn
+from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
+from heatc.weights import WeightStore, joined_name
+
+
+@dataclass(frozen=True)
+class Target:
+    """
+    A layer y = W x (+ b): `op` is its contraction or its embedding.
+
+    Attributes:
+        path: module path of the layer; of layers in one, `...self.query+key+value`.
+        x: the layer's input; of an embedding, the ids.
+        weight: the op that reads W (outputs, inputs), or an embedding's table (rows, columns).
+        bias: the sum with the bias and the op that reads it, where there is one.
+        swapped: whether the contraction reads W as (inputs, outputs).
+        inputs, outputs: the extents of W; of an embedding, its rows and columns.
+    """
+
+    path: str
+    op: ContractOp | nn.EmbeddingOp
+    x: SSAValue
+    weight: WeightOp
+    bias: tuple[nn.AddOp, WeightOp] | None
+    swapped: bool
+    inputs: int
+    outputs: int
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is an embedding."""
+        return isinstance(self.op, nn.EmbeddingOp)
+
+    def matrix(self, weights: WeightStore) -> NDArray[np.float64]:
+        """W as (outputs, inputs) in float64; a table is transposed."""
+        parts = [weights[key] for key in self.weight.keys]
+        stored = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if self.weight.permutation is not None:
+            stored = stored.transpose([int(a) for a in self.weight.permutation.get_values()])
+        flip = self.is_table or self.swapped
+        return np.asarray(stored.T if flip else stored, np.float64)
+
+
+def find_targets(module: ModuleOp, layers: str, *, tables: bool) -> list[Target]:
+    """The linears, or the embedding tables, whose module path matches a glob, in order."""
+    found = _tables(module) if tables else _linears(module)
+    patterns = layers.split("|")
+    return [t for t in found if any(fnmatchcase(t.path, p) for p in patterns)]
+
+
+def layer_path(op: WeightOp) -> str:
+    """The module path of the layer that a weight belongs to."""
+    return joined_name(op.keys).rpartition(".")[0] or joined_name(op.keys)
+
+
+def _linears(module: ModuleOp) -> Iterator[Target]:
+    for op in module.walk():
+        if not isinstance(op, ContractOp) or len(op.inputs) != 2:
+            continue
+        weight = op.inputs[1].owner
+        (x, w), result = parse_equation(op.equation.data)
+        if not isinstance(weight, WeightOp) or len(w) != 2 or len(x) < 2:
+            continue
+        orders = {w[::-1]: False, w: True}  # inner index last, or first
+        wanted = x[-1] + result[-1:]
+        if wanted not in orders or result[:-1] != x[:-1] or result[-1] in x or x[-1] in x[:-1]:
+            continue
+        if not isinstance(nn.element_of(op.result), Float32Type):
+            continue
+        swapped = w[0] == x[-1]
+        outputs, inputs = nn.shape_of(op.inputs[1])[:: -1 if swapped else 1]
+        bias = _bias(op, outputs)
+        yield Target(layer_path(weight), op, op.inputs[0], weight, bias, swapped, inputs, outputs)
+
+
+def _bias(op: ContractOp, width: int) -> tuple[nn.AddOp, WeightOp] | None:
+    use = op.result.get_user_of_unique_use()
+    if not isinstance(use, nn.AddOp) or use.result.type != op.result.type:
+        return None
+    other = (use.rhs if use.lhs is op.result else use.lhs).owner
+    if not isinstance(other, WeightOp) or nn.shape_of(other.result) != (width,):
+        return None
+    return use, other
+
+
+def _tables(module: ModuleOp) -> Iterator[Target]:
+    for op in module.walk():
+        if not isinstance(op, nn.EmbeddingOp):
+            continue
+        weight = op.table.owner
+        if not isinstance(weight, WeightOp) or weight.permutation is not None:
+            continue
+        if not isinstance(nn.element_of(op.result), Float32Type):
+            continue
+        rows, columns = nn.shape_of(op.table)
+        yield Target(layer_path(weight), op, op.ids, weight, None, False, rows, columns)

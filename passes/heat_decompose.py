@@ -1,0 +1,438 @@
+"""
+Weights of linears and embedding tables become factors.
+
+Assumes the raised or packed level. The contraction of each chosen layer with its weight becomes one
+contraction with all factors (`einsum.contract` with `decomposition`, of any number of operands);
+`order-contractions` says in which order they meet. Factors go into the weight store under
+`<module path>.<i>`; a bias that makes up for the means is the last of them. Options:
+
+- format, shape (`8x8x12|12x8x8`, inputs before outputs), modes (of a side, where no shape is
+  given), rank (one number or one for each place), or ratio: the largest ranks whose best path
+  costs at most that share of the layer's multiply-accumulates at `tokens` tokens;
+- spread: ranks differ from layer to layer so that the ratio holds for all together, and the next
+  multiply-accumulate lowers the relative error of each layer's output alike;
+- init: `activation` (the default) minimises the error of the layer's output on the calibration
+  inputs, `plain` that of the weight;
+- statistics: `sequential` (the default) takes a layer's input as the layers before, decomposed
+  already, leave it, and aims at what the layer computed before, so that later layers make up for
+  earlier ones (`aim`: by how much, from 0 to 1); `original` takes the model's own inputs, whose
+  moments are cached;
+- correct-bias: the bias makes up for the mean of the error, and only the rest is minimised;
+- joint: layers of one input (queries, keys, values) are decomposed as one;
+- layers: globs of module paths, `|` between them; tables: embedding tables instead of linears;
+- plan: a plan.json that says format, shape and ranks of every layer instead;
+- calibrate, weights: files of calibration inputs and of weights; factors: the file to write
+  factors to, where a text has no other place for them.
+
+Leaves a layer whose least rank is over the ratio, with a remark. Changes values: the reference is
+the model with each weight replaced by the matrix its factors stand for.
+
+Example (test/passes/heat_decompose.mlir): `einsum.contract "ti,oi->to" %x, %w` becomes
+`einsum.contract "ta,Aa,mA->tm" %x, %0, %1`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, SSAValue
+from xdsl.passes import ModulePass
+
+from heatc.context import weights_of
+from heatc.dialects.einsum import ContractOp
+from heatc.errors import HeatcError
+from heatc.files import write_safetensors
+from heatc.heat.calibrate import MOST_TOKENS, Calibration, Moments, read_calibration
+from heatc.heat.decompose import (
+    AIM,
+    REFINEMENTS,
+    Factors,
+    aimed,
+    decompose,
+    ridged,
+    spectrum,
+)
+from heatc.heat.formats import (
+    Format,
+    Modes,
+    Spec,
+    balanced,
+    covering,
+    default_modes,
+    parse_shape,
+    uniform,
+)
+from heatc.heat.plan import LayerHeat
+from heatc.heat.statistics import Statistics, statistics_key
+from heatc.interpreter import main_function
+from heatc.passes.analysis.ranks import (
+    Curve,
+    Point,
+    dense_macs,
+    largest_within,
+    layer_macs,
+    sample_levels,
+    spread,
+)
+from heatc.passes.effect import Effect
+from heatc.passes.factorising.emit import emit
+from heatc.passes.factorising.targets import Target, find_targets
+from heatc.passes.fuse_projections import FuseProjectionsPass
+from heatc.passes.rewriting import erase_dead, remark
+from heatc.plan import read_plan
+from heatc.weights import WeightStore
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class HeatDecomposePass(ModulePass):
+    """Weights become factors; another function, near the old one on the calibration inputs."""
+
+    name = "heat-decompose"
+    effect: ClassVar[Effect] = Effect.CHANGES_VALUES
+
+    format: Format = "low-rank"
+    shape: str | None = None
+    modes: int = 0
+    rank: tuple[int, ...] | None = None
+    ratio: float | None = None
+    spread: bool = False
+    init: Literal["activation", "plain"] = "activation"
+    statistics: Literal["sequential", "original"] = "sequential"
+    aim: float = AIM
+    correct_bias: bool = True
+    joint: bool = False
+    tables: bool = False
+    layers: str = "*"
+    tokens: int = 128
+    refinements: int = REFINEMENTS
+    calibration_tokens: int = MOST_TOKENS
+    plan: str | None = None
+    calibrate: str | None = None
+    weights: str | None = None
+    factors: str | None = None
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Rewrite the module in place."""
+        self._check()
+        weights = weights_of(ctx, self.weights)
+        before = set(weights)
+        if self.joint:
+            FuseProjectionsPass().apply(ctx, op)
+        _Decomposition(self, op, weights).run()
+        erase_dead(op)
+        if self.factors is not None:
+            names = sorted(set(weights) - before)
+            write_safetensors(self.factors, {name: weights[name] for name in names})
+
+    def _check(self) -> None:
+        if self.plan is not None:
+            return
+        if (self.rank is None) == (self.ratio is None):
+            raise HeatcError(
+                "heat-decompose takes a rank or a ratio, one of both",
+                notes=["e.g. ratio=0.5: half of each layer's multiply-accumulates"],
+            )
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise HeatcError(f"ratio {self.ratio:g} is outside (0, 1]")
+        if not 0 <= self.aim <= 1:
+            raise HeatcError(f"aim {self.aim:g} is outside [0, 1]")
+        if self.spread and self.ratio is None:
+            raise HeatcError("ranks are spread within a ratio, give one")
+        if self.init == "activation" and self.calibrate is None:
+            raise HeatcError(
+                "init=activation needs calibration inputs",
+                notes=['give calibrate="data.npz", or init=plain'],
+            )
+
+
+@dataclass
+class _Decomposition:
+    """One run of the pass over a module."""
+
+    options: HeatDecomposePass
+    module: ModuleOp
+    weights: WeightStore
+    specs: dict[str, Spec] = field(default_factory=dict[str, Spec])
+    inputs: dict[str, str] = field(default_factory=dict[str, str])
+    done: dict[str, Factors] = field(default_factory=dict[str, Factors])
+
+    def run(self) -> None:
+        """Choose specs, then decompose layer by layer."""
+        plan = self._plan()
+        targets = list(self._targets(plan))
+        if not targets:
+            self._nothing(plan)
+            return
+        self._name_inputs(targets)
+        plain = self.options.init == "plain" or self.options.calibrate is None
+        data = None if plain else read_calibration(str(self.options.calibrate))
+        if data is None:
+            self._choose(targets, plan, None)
+            for target in targets:
+                self._decompose(target, None)
+            return
+        statistics: Statistics | None = None
+        if self.options.statistics == "original" or (self.options.spread and plan is None):
+            statistics = self._statistics(targets, data)
+        self._choose(targets, plan, statistics)
+        if self.options.statistics == "original":
+            assert statistics is not None
+            for target in targets:
+                self._decompose(target, statistics.load(self.inputs[target.path]))
+            return
+        self._in_sequence(targets, data)
+
+    def _plan(self) -> Mapping[str, LayerHeat] | None:
+        return None if self.options.plan is None else read_plan(self.options.plan).heat
+
+    def _targets(self, plan: Mapping[str, LayerHeat] | None) -> Iterator[Target]:
+        """The layers at hand: those the plan names, or those the options choose."""
+        kinds = (False, True) if plan is not None else (self.options.tables,)
+        for tables in kinds:
+            for target in find_targets(self.module, self.options.layers, tables=tables):
+                if plan is None or target.path in plan:
+                    yield target
+
+    def _nothing(self, plan: Mapping[str, LayerHeat] | None) -> None:
+        kind = "embedding table" if self.options.tables else "linear layer"
+        all_ = find_targets(self.module, "*", tables=self.options.tables)
+        names = ", ".join(t.path for t in all_[:3])
+        what = "the plan" if plan is not None else f"layers={self.options.layers!r}"
+        raise HeatcError(
+            f"no {kind} is named by {what}",
+            notes=[f"there are {len(all_)}: {names}, ..." if all_ else f"there is no {kind}"],
+        )
+
+    def _name_inputs(self, targets: Sequence[Target]) -> None:
+        """Layers of one input share its moments, under the name of the first of them."""
+        first: dict[SSAValue, str] = {}
+        for target in targets:
+            self.inputs[target.path] = first.setdefault(target.x, target.path)
+
+    # --- Which ranks --------------------------------------------------------------------------
+
+    def _choose(
+        self,
+        targets: Sequence[Target],
+        plan: Mapping[str, LayerHeat] | None,
+        statistics: Statistics | None,
+    ) -> None:
+        """The spec of every layer that gets one."""
+        if plan is not None:
+            self.specs = {t.path: plan[t.path].spec(t.inputs, t.outputs) for t in targets}
+            return
+        if self.options.spread:
+            self.specs = self._spread(targets, statistics)
+            return
+        for target in targets:
+            spec = self._spec(target)
+            if spec is None:
+                self._stays_dense(target)
+            else:
+                self.specs[target.path] = spec
+
+    def _modes(self, target: Target) -> tuple[Modes, Modes]:
+        options = self.options
+        if options.shape is not None:
+            ins, outs = parse_shape(options.shape)
+            fits = math.prod(outs) == target.outputs and (
+                math.prod(ins) >= target.inputs
+                if target.is_table
+                else math.prod(ins) == target.inputs
+            )
+            if not fits:
+                raise HeatcError(
+                    f"shape {options.shape!r} does not fit {target.path}: "
+                    f"{target.inputs} to {target.outputs}",
+                    notes=["choose layers of one size by layers=..., or give modes=..."],
+                )
+            return ins, outs
+        if target.is_table and options.format != "low-rank":
+            count = options.modes or 3
+            return covering(target.inputs, count), balanced(target.outputs, count)
+        return default_modes(options.format, target.inputs, target.outputs, options.modes)
+
+    def _spec(self, target: Target) -> Spec | None:
+        options = self.options
+        ins, outs = self._modes(target)
+        if options.rank is not None:
+            if len(options.rank) == 1:
+                return uniform(options.format, ins, outs, options.rank[0])
+            return Spec(options.format, ins, outs, options.rank).bounded()
+        assert options.ratio is not None
+        if target.is_table:
+            return self._smallest_table(target, ins, outs)
+        return largest_within(options.format, ins, outs, options.ratio, options.tokens)
+
+    def _smallest_table(self, target: Target, ins: Modes, outs: Modes) -> Spec | None:
+        """Of a table the ratio is one of its elements: looking up costs no arithmetic."""
+        assert self.options.ratio is not None
+        budget = self.options.ratio * target.inputs * target.outputs
+        fitting = [
+            spec
+            for spec in sample_levels(self.options.format, ins, outs, 256)
+            if spec.parameters <= budget
+        ]
+        return fitting[-1] if fitting else None
+
+    def _stays_dense(self, target: Target) -> None:
+        ins, outs = self._modes(target)
+        least = uniform(self.options.format, ins, outs, 1)
+        cost = layer_macs(least, self.options.tokens) / dense_macs(
+            target.inputs, target.outputs, self.options.tokens
+        )
+        remark(
+            target.op,
+            f"{target.path} stays dense: {least.format} {least.shape} of rank 1 costs "
+            f"{cost:.3g} of its multiply-accumulates, the ratio is {self.options.ratio:g}",
+        )
+
+    def _spread(self, targets: Sequence[Target], statistics: Statistics | None) -> dict[str, Spec]:
+        assert self.options.ratio is not None
+        curves: dict[str, Curve] = {}
+        budget = 0.0
+        for target in targets:
+            tokens = self.options.tokens
+            budget += self.options.ratio * dense_macs(target.inputs, target.outputs, tokens)
+            curves[target.path] = self._curve(target, statistics)
+        return spread(curves, int(budget))
+
+    def _curve(self, target: Target, statistics: Statistics | None) -> Curve:
+        """Error over cost: of low-rank at every rank, of the others at some, unrefined."""
+        ins, outs = self._modes(target)
+        moment = self._moment(
+            None if statistics is None else statistics.load(self.inputs[target.path])
+        )
+        matrix = target.matrix(self.weights)
+        tokens, format_ = self.options.tokens, self.options.format
+        points: list[Point] = []
+        if format_ == "low-rank":
+            errors = spectrum(matrix, ridged(moment)).errors()
+            for rank in range(1, len(errors)):
+                spec = Spec(format_, ins, outs, (rank,))
+                points.append((layer_macs(spec, tokens), float(errors[rank]) ** 2, spec))
+            return Curve.of(points)
+        for spec in sample_levels(format_, ins, outs):
+            error = decompose(matrix, spec, moment, refinements=0).error
+            points.append((layer_macs(spec, tokens), error**2, spec))
+        return Curve.of(points)
+
+    # --- Statistics ---------------------------------------------------------------------------
+
+    def _moment(self, moments: Moments | None) -> NDArray[np.float64] | None:
+        """What the error is weighted by."""
+        if moments is None:
+            return None
+        if moments.covariance.ndim == 1 or not self.options.correct_bias:
+            return moments.second
+        return np.asarray(moments.covariance, np.float64)
+
+    def _cross(self, moments: Moments | None) -> NDArray[np.float64] | None:
+        """How the input that the layer had before varies with the one that it has now."""
+        if moments is None or moments.cross is None:
+            return None
+        if self.options.correct_bias:
+            return np.asarray(moments.cross, np.float64)
+        assert moments.target_mean is not None
+        return moments.cross + np.outer(moments.target_mean, moments.mean)
+
+    def _measure(self, run: Calibration, target: Target) -> Moments:
+        if target.is_table:
+            return Moments.of_ids(run.ids(target.x), target.inputs)
+        return run.moments(target.x)
+
+    def _statistics(self, targets: Sequence[Target], data: Mapping[str, Array]) -> Statistics:
+        """The moments of every target's input in the model as it is, from the cache if there."""
+        most = self.options.calibration_tokens
+        key = statistics_key(self.module, self.weights, data, most)
+        statistics = Statistics(key)
+        if statistics.complete and all(name in statistics for name in self.inputs.values()):
+            return statistics
+        run = Calibration(self.module, data, self.weights, most)
+        wanted: dict[Operation, Target] = {t.op: t for t in targets}
+        known: set[str] = set()
+        for op in list(run.block.ops):
+            target = wanted.pop(op, None)
+            name = "" if target is None else self.inputs[target.path]
+            if target is not None and name not in known:
+                statistics.save(name, self._measure(run, target))
+                known.add(name)
+            if not wanted:
+                break
+            run.evaluate(op)
+        statistics.finish()
+        return statistics
+
+    def _in_sequence(self, targets: Sequence[Target], data: Mapping[str, Array]) -> None:
+        """Decompose each layer on what the decomposed layers before it compute."""
+        most = self.options.calibration_tokens
+        twin = self.module.clone()
+        ops = list(
+            zip(main_function(self.module).body.block.ops, main_function(twin).body.block.ops)
+        )
+        run = Calibration(self.module, data, self.weights, most)
+        as_it_was = Calibration(twin, data, self.weights, most)
+        wanted: dict[Operation, Target] = {t.op: t for t in targets}
+        known: tuple[Any, Moments] | None = None
+        for op, old in ops:
+            target = wanted.pop(op, None)
+            new: list[Operation] = []
+            if target is not None:
+                if known is None or known[0] is not target.x:
+                    known = target.x, self._pair(run, as_it_was, target, old)
+                new = self._decompose(target, known[1])
+            if not wanted:
+                return
+            for one in new or [op]:
+                run.evaluate(one)
+            as_it_was.evaluate(old)
+
+    def _pair(
+        self, run: Calibration, as_it_was: Calibration, target: Target, old: Operation
+    ) -> Moments:
+        if target.is_table:
+            return self._measure(run, target)
+        assert isinstance(old, ContractOp)
+        return Moments.of_pair(run.rows(target.x), as_it_was.rows(old.inputs[0]))
+
+    # --- One layer ----------------------------------------------------------------------------
+
+    def _decompose(self, target: Target, moments: Moments | None) -> list[Operation]:
+        """Put factors in the place of a weight; nothing where it stays dense."""
+        spec = self.specs.get(target.path)
+        if spec is None:
+            return []
+        factors = self.done.get(target.path)
+        if factors is None:
+            moment = self._moment(moments)
+            matrix = aimed(
+                target.matrix(self.weights), moment, self._cross(moments), self.options.aim
+            )
+            factors = decompose(matrix, spec, moment, refinements=self.options.refinements)
+            self.done[target.path] = factors
+        bias = None
+        if moments is not None and self.options.correct_bias and not target.is_table:
+            bias = self._bias(target, factors, moments)
+        for key in target.weight.keys:
+            self.weights.release(key)
+        return emit(target, factors, bias, self.weights)
+
+    def _bias(self, target: Target, factors: Factors, moments: Moments) -> NDArray[np.float64]:
+        """b + W E x - W' E x', x' being the input that the layer has now, x what is aimed at."""
+        before = moments.mean
+        if moments.target_mean is not None:
+            before = before + self.options.aim * (moments.target_mean - before)
+        missing = target.matrix(self.weights) @ before - factors.apply(moments.mean)
+        if target.bias is None:
+            return missing
+        old = [self.weights[key] for key in target.bias[1].keys]
+        return np.concatenate(old).astype(np.float64) + missing
