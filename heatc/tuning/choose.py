@@ -1,0 +1,169 @@
+"""From measurements to rules: the layer-wide choices, then the thresholds of heads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.rules import Rule, make_rule
+from heatc.tuning.allocate import Choice, Options, at_price, head_options, within_budget
+from heatc.tuning.measure import FINER, GATED, IMPORTANCES, PRUNED_SCORES, RHO_B, Measured
+
+TOLERANCE = 0.02
+"""A layer-wide choice departs from the rule's default only for more than this less cost."""
+
+
+class Kind(NamedTuple):
+    """The layer-wide choices of one attention, by their places in the lists of `measure`."""
+
+    finer: int
+    importance: int
+    pruned: int
+    gated: int
+
+    def options(self) -> dict[str, object]:
+        """As options of rule `ours`."""
+        return {
+            "finer": FINER[self.finer],
+            "importance": IMPORTANCES[self.importance],
+            "pruned_score": PRUNED_SCORES[self.pruned],
+            "gated": GATED[self.gated],
+        }
+
+
+KINDS = tuple(
+    Kind(*places)
+    for places in itertools.product(
+        *(range(len(x)) for x in (FINER, IMPORTANCES, PRUNED_SCORES, GATED))
+    )
+)
+DEFAULT = Kind(
+    FINER.index(2), IMPORTANCES.index("positive"), PRUNED_SCORES.index("mean"), GATED.index("col")
+)
+"""The defaults of rule `ours`."""
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """What a layer's heads can be told; `weight` turns its errors into damage at the outputs."""
+
+    path: str
+    measured: Measured
+    weight: float
+    blocks: float
+    _options: dict[Kind, Options] = field(default_factory=dict["Kind", "Options"])
+
+    def options(self, kind: Kind) -> Options:
+        """Weighed errors and kept blocks under a layer-wide choice."""
+        if kind not in self._options:
+            m, (f, i, p, g) = self.measured, kind
+            found = head_options(
+                RHO_B,
+                self.weight * m.error[f, i, p].astype(np.float64),
+                m.kept[f, i].astype(np.float64),
+                m.score[f, i].astype(np.float64),
+                self.weight * m.gated[f, g].astype(np.float64),
+            )
+            self._options[kind] = found
+        return self._options[kind]
+
+    def kept(self, kind: Kind) -> NDArray[np.float64]:
+        """Blocks that the whole layer keeps at each of `RHO_B`, without a head gate."""
+        return self.measured.kept[kind.finer, kind.importance].sum(axis=(1, 2)).astype(np.float64)
+
+    def error(self, kind: Kind) -> NDArray[np.float64]:
+        """Weighed error of the whole layer at each of `RHO_B`, without a head gate."""
+        m, (f, i, p, _) = self.measured, kind
+        return self.weight * m.error[f, i, p].sum(axis=(1, 2), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """
+    Rules by module path for a share of blocks to prune.
+
+    `predicted` is that share as the measurements have it, `price` what a block costs in damage.
+    """
+
+    rules: dict[str, Rule]
+    kinds: dict[str, Kind]
+    predicted: float
+    price: float
+    damage: dict[str, float]
+
+
+def by_head(tables: Sequence[LayerTable], share: float) -> Chosen:
+    """
+    Layer-wide choices and thresholds of every head, all at one price of a block.
+
+    Raises `ValueError` where so large a share cannot be pruned.
+    """
+    budget = (1.0 - share) * sum(t.blocks for t in tables)
+    kinds = {t.path: DEFAULT for t in tables}
+    _, price = _solve(tables, kinds, budget)
+    kinds = {t.path: _best_kind(t, price) for t in tables}
+    choices, price = _solve(tables, kinds, budget)
+    rules: dict[str, Rule] = {}
+    damage: dict[str, float] = {}
+    kept = 0.0
+    for table, choice in zip(tables, choices):
+        options = table.options(kinds[table.path])
+        rows = np.arange(len(choice.index))
+        rho_b = tuple(float(x) for x in options.rho_b[rows, choice.index])
+        tau_h = tuple(_rounded(x) for x in options.tau_h[rows, choice.index])
+        settings = kinds[table.path].options()
+        rules[table.path] = make_rule("ours", {**settings, "rho_b": rho_b, "tau_h": tau_h})
+        damage[table.path] = float(choice.error.sum())
+        kept += float(choice.kept.sum())
+    return Chosen(rules, kinds, 1.0 - kept / sum(t.blocks for t in tables), price, damage)
+
+
+def _solve(
+    tables: Sequence[LayerTable], kinds: Mapping[str, Kind], budget: float
+) -> tuple[list[Choice], float]:
+    options = [t.options(kinds[t.path]) for t in tables]
+    error = np.concatenate([o.error for o in options])
+    kept = np.concatenate([o.kept for o in options])
+    _, price = within_budget(error, kept, budget)
+    return [at_price(o.error, o.kept, price) for o in options], price
+
+
+def _best_kind(table: LayerTable, price: float) -> Kind:
+    """The layer-wide choice of least cost at a price; the default where others gain little."""
+    costs: dict[Kind, float] = {}
+    for kind in KINDS:
+        options = table.options(kind)
+        choice = at_price(options.error, options.kept, price)
+        costs[kind] = float(choice.error.sum() + price * choice.kept.sum())
+    best = min(costs, key=lambda kind: costs[kind])
+    near = [k for k in KINDS if costs[k] <= (1.0 + TOLERANCE) * costs[best]]
+    if DEFAULT in near:
+        return DEFAULT
+    # Coarser integer parts are narrower products on the machine.
+    return min(near, key=lambda kind: (kind.finer, costs[kind]))
+
+
+def by_one_value(tables: Sequence[LayerTable], share: float) -> Chosen:
+    """One rho_B for all layers and heads, no head gate, the rule's defaults for the rest."""
+    total = sum(t.blocks for t in tables)
+    kept: NDArray[np.float64] = np.sum([t.kept(DEFAULT) for t in tables], axis=0)
+    shares: NDArray[np.float64] = 1.0 - kept / total
+    if share > shares.max():
+        raise ValueError(f"no rho_b prunes a share of {share:g}")
+    order = shares.argsort(kind="stable")
+    rho = round(float(np.interp(share, shares[order], np.asarray(RHO_B)[order])), 4)
+    rule = make_rule("ours", {**DEFAULT.options(), "rho_b": rho})
+    damage = {t.path: float(np.interp(rho, RHO_B, t.error(DEFAULT))) for t in tables}
+    predicted = float(np.interp(rho, RHO_B, shares))
+    kinds = {t.path: DEFAULT for t in tables}
+    return Chosen({t.path: rule for t in tables}, kinds, predicted, 0.0, damage)
+
+
+def _rounded(value: float) -> float:
+    """Six digits: thresholds lie between measured scores, more digits say nothing."""
+    return float(f"{value:.6g}")

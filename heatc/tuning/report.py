@@ -1,0 +1,270 @@
+"""What calibration found, as data, as a table, and as remarks that say why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.tuning.calibrate import PROBE, Trial
+from heatc.tuning.choose import DEFAULT, KINDS, TOLERANCE, Chosen, LayerTable
+from heatc.tuning.goal import Goal
+from heatc.tuning.judge import Drop, Judge
+from heatc.tuning.measure import RHO_B
+from heatc.tuning.samples import Samples
+from heatc.tuning.search import Found
+
+_MEANING = {
+    "labels": "accuracy lost against the labels",
+    "changed predictions": "predictions that differ from the dense model's, an upper bound of the "
+    "accuracy lost",
+    "cosine": "100 x (1 - cosine of the first output with the dense one)",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    One value for all heads against values by head, at one sparsity.
+
+    `gain` (held samples) is how much more one value diverges; None where one value cannot prune
+    so much.
+    """
+
+    one: Chosen | None
+    trial: Trial | None
+    gain: NDArray[np.float64] | None
+    held: NDArray[np.bool_]
+
+    @property
+    def by_head_wins(self) -> bool:
+        """Whether values by head diverge less on the samples held back."""
+        return self.gain is None or float(self.gain.mean()) > 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is told of a calibration."""
+
+    goal: Goal
+    samples: Samples
+    judge: Judge
+    tables: Sequence[LayerTable]
+    found: Found
+    comparison: Comparison
+    reused: int
+
+    @property
+    def _parts(self) -> dict[str, NDArray[np.bool_]]:
+        held = self.samples.held
+        return {"fitted": ~held, "held back": held, "all": np.ones(len(held), np.bool_)}
+
+    def data(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return {
+            "goal": str(self.goal),
+            "figure": self.found.value,
+            "basis": {"name": self.judge.basis, "meaning": _MEANING[self.judge.basis]},
+            "output": self.judge.output,
+            "samples": {name: int(part.sum()) for name, part in self._parts.items()},
+            "values": "by head" if self.comparison.by_head_wins else "one for all heads",
+            "result": {name: self._measured(part) for name, part in self._parts.items()},
+            "one_value": self._one_value(),
+            "layers": [self._layer(i, t) for i, t in enumerate(self.tables)],
+            "reused": self.reused,
+            "remarks": list(self.remarks()),
+        }
+
+    def _measured(self, part: NDArray[np.bool_]) -> dict[str, Any]:
+        trial = self.found.trial
+        changed = self.judge.changed(trial.reduced)
+        return {
+            "net_sparsity": trial.sparsity(part),
+            "heads_pruned": trial.heads_pruned(part),
+            "loss": _drop_data(self.judge.drop(trial.reduced, part)),
+            "changed_predictions": None if changed is None else float(changed[part].mean()),
+            "divergence": float(self.judge.divergence(trial.reduced)[part].mean()),
+        }
+
+    def _one_value(self) -> dict[str, Any] | None:
+        one, trial, gain = self.comparison.one, self.comparison.trial, self.comparison.gain
+        if one is None or trial is None or gain is None:
+            return None
+        held = self.samples.held
+        rule = next(iter(one.rules.values()))
+        return {
+            "rho_b": rule.rho_b[0],
+            "net_sparsity": trial.sparsity(np.ones(len(held), np.bool_)),
+            "divergence_held_back": float(self.judge.divergence(trial.reduced)[held].mean()),
+            "gain_of_values_by_head": float(gain.mean()),
+        }
+
+    def _layer(self, index: int, table: LayerTable) -> dict[str, Any]:
+        rule = self.found.chosen.rules[table.path]
+        heads = self._columns(index)
+        trial, kind = self.found.trial, self.found.chosen.kinds[table.path]
+        blocks = float(trial.blocks.sum()) * len(heads)
+        damage = self.found.chosen.damage
+        return {
+            "path": table.path,
+            "sensitivity": float(table.error(DEFAULT)[PROBE]) / len(table.measured.size),
+            "sensitivity_at_rho_b": RHO_B[PROBE],
+            "damage_share": damage[table.path] / max(sum(damage.values()), 1e-30),
+            "net_sparsity": 1.0 - float(trial.kept[:, heads].sum()) / blocks,
+            "heads_pruned": 1.0 - float(trial.heads[:, heads].mean()),
+            "default_choices": kind == DEFAULT,
+            "finer": rule.finer,
+            "importance": rule.importance,
+            "pruned_score": rule.pruned_score,
+            "gated": rule.gated,
+            "rho_b": list(rule.rho_b),
+            "tau_h": list(rule.tau_h),
+        }
+
+    def _columns(self, index: int) -> NDArray[np.intp]:
+        """The columns of a trial that belong to a layer."""
+        owners = np.repeat(
+            np.arange(len(self.tables)), [len(t.measured.score[0, 0, 0]) for t in self.tables]
+        )
+        return np.flatnonzero(owners == index)
+
+    # --- The table ----------------------------------------------------------------------------
+
+    def table(self) -> str:
+        """Layers with their sensitivity and choices, then the figures reached."""
+        head = ("layer", "sensitivity", "blocks pruned", "heads pruned", "rho_B", "tau_H > 0")
+        rows = [head, *(self._row(i, t) for i, t in enumerate(self.tables))]
+        lines = _aligned(rows)
+        lines += [
+            "",
+            *_aligned(
+                [
+                    ("samples", "net sparsity", "loss in points (95 %)", "changed", "divergence"),
+                    *self._figures(),
+                ]
+            ),
+        ]
+        meaning = _MEANING[self.judge.basis]
+        lines += [
+            "",
+            f"sensitivity: divergence of the outputs with this layer alone at rho_B {RHO_B[PROBE]:g}",
+            f"loss: {meaning}",
+        ]
+        return "\n".join(lines)
+
+    def _row(self, index: int, table: LayerTable) -> tuple[str, ...]:
+        layer = self._layer(index, table)
+        rho = np.asarray(layer["rho_b"])
+        spread = (
+            f"{rho.min():.2f} .. {np.median(rho):.2f} .. {rho.max():.2f}"
+            if len(rho) > 1
+            else f"{rho[0]:.3f}"
+        )
+        gates = sum(t > 0 for t in layer["tau_h"])
+        return (
+            table.path,
+            f"{layer['sensitivity']:.3g}",
+            f"{100 * layer['net_sparsity']:.1f} %",
+            f"{100 * layer['heads_pruned']:.1f} %",
+            spread,
+            f"{gates} of {len(self._columns(index))}",
+        )
+
+    def _figures(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = []
+        for name, part in self._parts.items():
+            m = self._measured(part)
+            loss, changed = m["loss"], m["changed_predictions"]
+            rows.append(
+                (
+                    f"{name} ({int(part.sum())})",
+                    f"{100 * m['net_sparsity']:.1f} %",
+                    f"{loss['points']:.2f} ({loss['low']:.2f} .. {loss['high']:.2f})",
+                    "-" if changed is None else f"{100 * changed:.1f} %",
+                    f"{m['divergence']:.3g}",
+                )
+            )
+        return rows
+
+    # --- Remarks ------------------------------------------------------------------------------
+
+    def remarks(self) -> tuple[str, ...]:
+        """Why the plan says what it says, a sentence for each choice."""
+        texts = [self._why_kinds(), self._why_values(), self._why_layers()]
+        texts += self._cautions()
+        return tuple(text for text in texts if text)
+
+    def _why_kinds(self) -> str:
+        other = {path: kind for path, kind in self.found.chosen.kinds.items() if kind != DEFAULT}
+        if not other:
+            return (
+                "importance, binary point and pruned scores are the rule's defaults in every "
+                f"layer: none of {len(KINDS) - 1} alternatives costs over {TOLERANCE:.0%} less"
+            )
+        each = ", ".join(f"{path} ({_differences(kind)})" for path, kind in other.items())
+        return f"departing from the rule's defaults costs over {TOLERANCE:.0%} less in {each}"
+
+    def _why_values(self) -> str:
+        one, trial, gain = self.comparison.one, self.comparison.trial, self.comparison.gain
+        if one is None or trial is None or gain is None:
+            return "values differ between heads: one rho_B for all cannot prune so much"
+        held = self.samples.held
+        alone = float(self.judge.divergence(trial.reduced)[held].mean())
+        own = alone - float(gain.mean())
+        rho = next(iter(one.rules.values())).rho_b[0]
+        figures = (
+            f"{own:.3g} against {alone:.3g} of one rho_B ({rho:g}) for all, divergence on "
+            f"{int(held.sum())} samples held back, at the same sparsity"
+        )
+        if self.comparison.by_head_wins:
+            return f"values differ between heads: {figures}"
+        return f"one value for all heads: values by head are no better, {figures}"
+
+    def _why_layers(self) -> str:
+        if not self.comparison.by_head_wins or len(self.tables) < 2:
+            return ""
+        layers = [self._layer(i, t) for i, t in enumerate(self.tables)]
+        most = max(layers, key=lambda layer: layer["net_sparsity"])
+        least = min(layers, key=lambda layer: layer["net_sparsity"])
+        return (
+            f"every head pays the same price for a block, so {most['path']} (sensitivity "
+            f"{most['sensitivity']:.3g}) prunes {100 * most['net_sparsity']:.1f} % and "
+            f"{least['path']} ({least['sensitivity']:.3g}) {100 * least['net_sparsity']:.1f} %"
+        )
+
+    def _cautions(self) -> list[str]:
+        texts: list[str] = []
+        if self.goal.metric == "accuracy-drop":
+            texts.append(f"a point of the goal is a point of: {_MEANING[self.judge.basis]}")
+            held = self.judge.drop(self.found.trial.reduced, self.samples.held)
+            if held.low > self.goal.bound:
+                texts.append(
+                    f"the samples held back contradict the goal: {held.points:.2f} points, at "
+                    f"least {held.low:.2f} (95 %); give more samples"
+                )
+            elif held.high > self.goal.bound:
+                texts.append(
+                    f"{held.samples} samples held back cannot tell {self.goal.bound:g} points "
+                    f"from more: {held.points:.2f} ({held.low:.2f} .. {held.high:.2f}, 95 %)"
+                )
+        if self.reused:
+            texts.append(f"{self.reused} stored results of an earlier run were used")
+        return texts
+
+
+def _differences(kind: Any) -> str:
+    """The layer-wide choices that are not the defaults."""
+    default = DEFAULT.options()
+    return ", ".join(f"{k} {v}" for k, v in kind.options().items() if v != default[k])
+
+
+def _drop_data(drop: Drop) -> dict[str, Any]:
+    return {"points": drop.points, "low": drop.low, "high": drop.high, "samples": drop.samples}
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths)).rstrip() for row in rows]

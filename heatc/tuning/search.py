@@ -1,0 +1,115 @@
+"""The share of blocks to prune, searched with runs of the whole model against the goal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from heatc.errors import InfeasibleError
+from heatc.tuning.calibrate import Trial
+from heatc.tuning.choose import Chosen
+from heatc.tuning.goal import Goal
+
+RESOLUTION = 0.004
+"""Shares nearer to each other than this are not told apart."""
+
+ROUNDS = 10
+
+Try = Callable[[Chosen], Trial]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A choice that reaches the goal: the share asked for, the rules, the run, the goal's figure."""
+
+    share: float
+    chosen: Chosen
+    trial: Trial
+    value: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """
+    Looks for the least pruning that reaches a sparsity or a cycle count, or for the most pruning
+    that stays within a loss.
+
+    `choose` gives rules for a share in [`least`, `most`], `attempt` runs them, `value` is the
+    figure that the goal bounds.
+    """
+
+    goal: Goal
+    choose: Callable[[float], Chosen]
+    attempt: Try
+    value: Callable[[Trial], float]
+    least: float
+    most: float
+
+    def run(self) -> Found:
+        """Raises `InfeasibleError` where no share reaches the goal."""
+        if self.goal.metric == "sparsity":
+            return self._sparsity()
+        wanted_most = self.goal.metric == "accuracy-drop"
+        safe = self._at(self.least if wanted_most else self.most)
+        if not self.goal.holds(safe.value):
+            raise self._infeasible(safe)
+        other = self._at(self.most if wanted_most else self.least)
+        if self.goal.holds(other.value):
+            return other
+        return self._bisect(safe, other.share)
+
+    def _at(self, share: float) -> Found:
+        chosen = self.choose(share)
+        trial = self.attempt(chosen)
+        return Found(share, chosen, trial, self.value(trial))
+
+    def _bisect(self, good: Found, bad: float) -> Found:
+        for _ in range(ROUNDS):
+            if abs(good.share - bad) <= RESOLUTION:
+                break
+            found = self._at((good.share + bad) / 2)
+            if self.goal.holds(found.value):
+                good = found
+            else:
+                bad = found.share
+        return good
+
+    def _sparsity(self) -> Found:
+        """Measured sparsity follows the share asked for closely: correct it a few times."""
+        share = min(max(self.goal.bound, self.least), self.most)
+        best: Found | None = None
+        for _ in range(ROUNDS):
+            found = self._at(share)
+            if self.goal.holds(found.value) and (best is None or found.value < best.value):
+                best = found
+            missing = self.goal.bound - found.value
+            if -RESOLUTION < missing <= 0 or (missing < 0 and share <= self.least):
+                break
+            if missing > 0 and share >= self.most:
+                break
+            share = min(max(share + missing + RESOLUTION / 4, self.least), self.most)
+        if best is None:
+            raise self._infeasible(self._at(self.most))
+        return best
+
+    def _infeasible(self, reached: Found) -> InfeasibleError:
+        goal = self.goal
+        share = 100.0 * reached.chosen.predicted
+        return InfeasibleError(
+            f"the goal {goal} cannot be reached on these samples",
+            place="--goal",
+            notes=[
+                f"reached: {goal.metric} {reached.value:.4g} with about {share:.1f} % of the "
+                "blocks pruned, the farthest that calibration goes",
+                f'a goal that holds: "{Goal(goal.metric, _outward(goal, reached.value))}"',
+            ],
+        )
+
+
+def _outward(goal: Goal, value: float) -> float:
+    """The value with three digits, on the side on which it still holds."""
+    rounded = float(f"{value:.3g}")
+    if goal.metric == "sparsity":
+        return rounded if rounded <= value else float(f"{value - 0.0005:.3f}")
+    digit = 10.0 ** (len(str(int(abs(value)))) - 3) if value >= 1 else 0.001
+    return rounded if rounded >= value else float(f"{rounded + digit:.6g}")

@@ -1,0 +1,173 @@
+"""`heatc-tune calibrate` from the command line: plans that compile, resuming, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_classifier import LAYERS, ir_text
+
+from heatc.plan import read_plan
+from heatc.tools import main as heatc
+from heatc.tools import tune
+from heatc.tuning.calibrate import Calibrator
+
+
+def arguments(folder: Path, output: Path, goal: str, **changes: str) -> list[str]:
+    options = {
+        "--data": str(folder / "data.npz"),
+        "--weights": str(folder / "weights.safetensors"),
+        "--goal": goal,
+        "-o": str(output),
+        "--work-dir": str(output.parent / "work"),
+    }
+    options |= changes
+    return ["calibrate", str(folder / "model.mlir"), *(x for o in options.items() for x in o)]
+
+
+def report_of(plan: Path) -> dict[str, Any]:
+    return json.loads(plan.with_suffix(".report.json").read_text())
+
+
+def test_a_sparsity_goal_is_reached_and_the_plan_compiles(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    output = tmp_path / "plan.json"
+    assert tune.main(arguments(tiny, output, "sparsity>=0.7")) == 0
+    text = capsys.readouterr()
+    assert LAYERS[0] in text.out
+    assert "sensitivity" in text.out
+    assert "remark: " in text.err
+    plan, report = read_plan(output), report_of(output)
+    assert set(plan.rules) == set(LAYERS)
+    assert all(rule.name == "ours" for rule in plan.rules.values())
+    assert report["result"]["all"]["net_sparsity"] >= 0.7
+    assert report["samples"] == {"fitted": 36, "held back": 12, "all": 48}
+    compiled = [str(tiny / "model.mlir"), "--weights", str(tiny / "weights.safetensors")]
+    compiled += ["--plan", str(output), "--emit", "ir", "--dump-phases-to", str(tmp_path / "ir")]
+    assert heatc.main([*compiled, "-o", str(tmp_path / "x.mlir")]) == 0
+
+
+@pytest.mark.parametrize("data", ["data.npz", "unlabelled.npz"])
+def test_an_accuracy_goal_says_what_a_point_is(tiny: Path, tmp_path: Path, data: str):
+    output = tmp_path / "plan.json"
+    options = {"--data": str(tiny / data)}
+    assert tune.main(arguments(tiny, output, "accuracy-drop<=30", **options)) == 0
+    report = report_of(output)
+    assert report["figure"] <= 30
+    assert report["basis"]["name"] == ("labels" if data == "data.npz" else "changed predictions")
+    assert any(report["basis"]["meaning"] in text for text in report["remarks"])
+
+
+def test_an_embedding_model_is_calibrated_by_cosine(tiny: Path, tmp_path: Path):
+    model, output = tmp_path / "model.mlir", tmp_path / "plan.json"
+    model.write_text(ir_text(8, output="embedding"))
+    argv = arguments(tiny, output, "accuracy-drop<=60", **{"--data": str(tiny / "unlabelled.npz")})
+    argv[1] = str(model)
+    assert tune.main(argv) == 0
+    assert report_of(output)["basis"]["name"] == "cosine"
+
+
+def test_an_interrupted_run_goes_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    whole, broken = tmp_path / "a" / "plan.json", tmp_path / "b" / "plan.json"
+    whole.parent.mkdir()
+    broken.parent.mkdir()
+    assert tune.main(arguments(tiny, whole, "sparsity>=0.75")) == 0
+    trial = Calibrator._trial_batch
+
+    def interrupted(self: Calibrator, rules: Any, number: int) -> Any:
+        if number == 3:
+            raise KeyboardInterrupt
+        return trial(self, rules, number)
+
+    monkeypatch.setattr(Calibrator, "_trial_batch", interrupted)
+    assert tune.main(arguments(tiny, broken, "sparsity>=0.75")) == 130
+    assert not broken.exists()
+    monkeypatch.undo()
+    measured: list[int] = []
+    measure = Calibrator._measure_batch
+    monkeypatch.setattr(Calibrator, "_measure_batch", lambda *a: measured.append(1) or measure(*a))
+    assert tune.main(arguments(tiny, broken, "sparsity>=0.75")) == 0
+    assert not measured, "the second start measures nothing again"
+    assert json.loads(whole.read_text()) == json.loads(broken.read_text())
+    # 6 measured batches, the probes, and the 3 batches of a trial before the interruption.
+    assert report_of(broken)["reused"] >= 9
+    assert report_of(whole)["reused"] == 0
+
+
+def test_a_damaged_store_is_computed_again(tiny: Path, tmp_path: Path):
+    output = tmp_path / "plan.json"
+    assert tune.main(arguments(tiny, output, "sparsity>=0.7")) == 0
+    first = output.read_text()
+    for file in (tmp_path / "work").rglob("measured-*.npz"):
+        file.write_bytes(b"PK damaged")
+    assert tune.main(arguments(tiny, output, "sparsity>=0.7")) == 0
+    assert output.read_text() == first
+
+
+def test_an_unreachable_goal_is_exit_code_4_with_a_goal_that_holds(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    output, data = tmp_path / "plan.json", {"--data": str(tiny / "unlabelled.npz")}
+    assert tune.main(arguments(tiny, output, "accuracy-drop<=0", **data)) == 4
+    message = capsys.readouterr().err
+    assert "cannot be reached" in message
+    assert not output.exists()
+    goal = message.split('a goal that holds: "')[1].split('"')[0]
+    assert tune.main(arguments(tiny, output, goal, **data)) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"--goal": "sparsity>=2"}, 2, "no share between 0 and 1"),
+        ({"--target": "hdp-egde"}, 2, "did you mean 'hdp-edge' or"),
+        ({"--target": "numpy"}, 2, "targets that prune attention"),
+        ({"--seed": "-1"}, 2, "-1 is below 0"),
+        ({"-o": "plan.txt"}, 2, "ends in .json"),
+        ({"--data": "nothing.npz"}, 1, "nothing.npz: error: cannot open"),
+        ({"-o": "no/such/folder/plan.json"}, 1, "there is no folder"),
+    ],
+)
+def test_wrong_options_are_refused(
+    tiny: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, str],
+    code: int,
+    message: str,
+):
+    argv = arguments(tiny, tmp_path / "plan.json", "sparsity>=0.7", **changes)
+    assert tune.main(argv) == code
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["search", "x"], "'search' is not there yet"),
+        (["calibrat"], "did you mean 'calibrate'?"),
+        ([], "COMMAND"),
+        (["calibrate", "x"], "required"),
+    ],
+)
+def test_wrong_commands_are_wrong_usage(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert tune.main(argv) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_data_that_does_not_fit_names_the_array(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = tmp_path / "wrong.npz"
+    np.savez(data, input_ids=np.full((16, 12), 99), attention_mask=np.ones((16, 12), int))
+    argv = arguments(tiny, tmp_path / "plan.json", "sparsity>=0.7", **{"--data": str(data)})
+    assert tune.main(argv) == 1
+    assert f"{data}: input_ids: error: values 99..99" in capsys.readouterr().err
