@@ -287,10 +287,10 @@ class Watch:
         if instruction.mnemonic != "mask":
             return
         contents = state.tile(int(instruction["m"])).read()
-        if contents.filled < -(-state.registers[60] // BLOCK[0]):
+        if state.parts * BLOCK[0] * contents.filled < state.registers[60]:
             return
-        kept = state.take(np.asarray(contents.array, np.bool_))
-        self.columns_unused += [float(x) for x in 1 - kept.any(axis=1).mean(axis=-1)]
+        kept = state.of_group(np.asarray(contents.array, np.bool_)).any(axis=(1, 2))
+        self.columns_unused += [float(x) for x in 1 - kept.mean(axis=-1)]
 
     @property
     def cycles(self) -> float:
@@ -305,8 +305,8 @@ class Deciding(Values):
         self.masks: list[units.Mask] = []
         self.gates: list[units.Mask] = []
 
-    def mask(self, pc: int, state: MachineState, importance: Any, rho: float, row: int) -> Any:
-        kept, sums = super().mask(pc, state, importance, rho, row)
+    def mask(self, pc: int, state: MachineState, importance: Any, rho: float, first: Any) -> Any:
+        kept, sums = super().mask(pc, state, importance, rho, first)
         self.masks.append(kept)
         return kept, sums
 
@@ -321,7 +321,7 @@ class Decided(Shapes):
     def __init__(self, before: Deciding):
         self.masks, self.gates = iter(before.masks), iter(before.gates)
 
-    def mask(self, pc: int, state: MachineState, importance: Any, rho: float, row: int) -> Any:
+    def mask(self, pc: int, state: MachineState, importance: Any, rho: float, first: Any) -> Any:
         return next(self.masks), np.zeros(1, np.int64)
 
     def gate(self, pc: int, state: MachineState, tau: float) -> units.Mask:

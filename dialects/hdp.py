@@ -308,9 +308,11 @@ class TileOp(IRDLOperation):
 
     A tile that is declared outside of a loop keeps its place throughout the loop; one that is
     declared in the body needs it between its first and its last use there.
+    `hdp.tile "p" local i16 4096 over %s` begins where tile `s` begins, for what is computed in place.
     """
 
     name = "hdp.tile"
+    base = opt_operand_def(TileType)
     symbol = prop_def(StringAttr)
     space = prop_def(StringAttr)
     dtype = prop_def(StringAttr)
@@ -319,8 +321,11 @@ class TileOp(IRDLOperation):
     address = opt_prop_def(IntegerAttr)
     result = result_def(TileType)
 
-    def __init__(self, symbol: str, space: str, dtype: str, nbytes: int):
+    def __init__(
+        self, symbol: str, space: str, dtype: str, nbytes: int, base: SSAValue | None = None
+    ):
         super().__init__(
+            operands=[base],
             result_types=[TileType()],
             properties={
                 "symbol": StringAttr(symbol),
@@ -335,13 +340,33 @@ class TileOp(IRDLOperation):
         _one_of("dtype", self.dtype.data, tuple(DTYPES))
         _within("bytes", self.bytes, 1, (1 << 32) - 1)
         _within("number", self.number, 0, TILES - 1)
+        self._verify_base()
+
+    def _verify_base(self) -> None:
+        if self.base is None:
+            return
+        owner = self.base.owner
+        if (
+            not isinstance(owner, TileOp)
+            or owner.base is not None
+            or owner.parent is not self.parent
+        ):
+            raise VerifyException("over: expected a tile of its own place in the same block")
+        if owner.space.data != self.space.data or owner.bytes.value.data < self.bytes.value.data:
+            raise VerifyException(
+                f"over: {self.bytes.value.data} {self.space.data} bytes do not fit "
+                f"{owner.bytes.value.data} {owner.space.data} bytes"
+            )
 
     @classmethod
     def parse(cls, parser: Parser) -> TileOp:
         """Parse the form of the class docstring."""
         symbol = parser.parse_str_literal()
         space, dtype = parser.parse_identifier(), parser.parse_identifier()
-        op = cls(symbol, space, dtype, parser.parse_integer())
+        nbytes, base = parser.parse_integer(), None
+        if parser.parse_optional_keyword("over") is not None:
+            base = parser.resolve_operand(parser.parse_unresolved_operand(), TileType())
+        op = cls(symbol, space, dtype, nbytes, base)
         _take_properties(op, parser.parse_optional_attr_dict())
         return op
 
@@ -350,6 +375,9 @@ class TileOp(IRDLOperation):
         printer.print_string(" ")
         printer.print_string_literal(self.symbol.data)
         printer.print_string(f" {self.space.data} {self.dtype.data} {self.bytes.value.data}")
+        if self.base is not None:
+            printer.print_string(" over ")
+            printer.print_ssa_value(self.base)
         _print_rest(printer, self, ("symbol", "space", "dtype", "bytes"))
 
 

@@ -5,7 +5,7 @@ Assumes the machine level of lower-to-hdp. Weights and constants lie first in DR
 of `weight_layout`, as the data section of the program's weights.safetensors. Inputs, outputs and
 activations follow: an activation's place is used again after its last use. A tile that is
 declared outside of a loop keeps its place throughout the loop; one declared in a loop's body needs
-it from its first to its last use there. Places are first fit, largest first. Tensors get
+it from its first to its last use there; one declared over another begins where that one does. Places are first fit, largest first. Tensors get
 descriptor numbers and tiles get tile numbers by the same ranges. Leaves nothing symbolic.
 
 Example: test/passes/allocate_buffers.mlir.
@@ -104,11 +104,12 @@ class _Order:
         """
         The spans of a value's uses, as seen from `block`: a use in a loop is the whole loop.
 
-        The uses of a tensor's windows are uses of the tensor.
+        The uses of a tensor's windows are uses of the tensor, those of a tile over another one are
+        uses of that one.
         """
         spans: list[_Span] = []
         for use in value.uses:
-            if isinstance(use.operation, hdp.WindowOp):
+            if isinstance(use.operation, hdp.WindowOp | hdp.TileOp):
                 spans += self.uses(use.operation.result, block)
             op = use.operation
             while op.parent is not block:
@@ -155,7 +156,7 @@ def _number(ops: Sequence[T], order: _Order, limit: int, what: str) -> None:
 
 
 def _place_tiles(tiles: Sequence[hdp.TileOp], order: _Order, space: str, bound: int) -> None:
-    own = [op for op in tiles if op.space.data == space]
+    own = [op for op in tiles if op.space.data == space and op.base is None]
     # What a body declares is needed between its uses; what is declared before a loop, in all of it.
     spans = [order.live(op, from_definition=False) for op in own]
     ranges = [Range(op.bytes.value.data, s.start, s.end) for op, s in zip(own, spans)]
@@ -169,6 +170,11 @@ def _place_tiles(tiles: Sequence[hdp.TileOp], order: _Order, space: str, bound: 
         )
     for op, address in zip(own, placed.addresses):
         op.address = IntegerAttr(address, i64)
+    for op in tiles:
+        if op.space.data == space and op.base is not None:
+            base = op.base.owner
+            assert isinstance(base, hdp.TileOp)
+            op.address = base.address
 
 
 def _dram_range(op: hdp.TensorOp, order: _Order) -> Range:

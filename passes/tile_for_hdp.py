@@ -580,6 +580,7 @@ class _Tiler:
             pruning is not None,
             pruning is not None and pruning.gate is not None,
             tuple((name, dtype) for name, t in planes.items() if (dtype := _dtype(t)) != "i16"),
+            "zero" if pruning is None else pruning.pruned,
         )
         scale = softmax.scale.value.data
         emit_attention(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heatc.backends.hdp.execution import Execution, executes
 from heatc.backends.hdp.state import Tensor, Tile, Trap, expect
 from heatc.errors import HeatcError, InfeasibleError
-from heatc.isa.table import DTYPES, R_BATCH, R_LENGTH, R_START, SPACES
+from heatc.isa.table import BLOCK, DTYPES, R_BATCH, R_LENGTH, R_START, SPACES
 
 _DTYPES = tuple(DTYPES)
 _LIMIT = 1 << 63
@@ -67,19 +67,32 @@ def sequence(run: Execution, rb: int) -> None:
 
 @executes("all")
 def activate_all(run: Execution) -> None:
-    run.state.activate(run.state.cores)
+    state = run.state
+    state.parts, state.part_rows = 1, 0
+    state.activate(state.cores)
     run.board.kept_at = 0
+
+
+@executes("group")
+def group(run: Execution, parts: int, rows: int) -> None:
+    state = run.state
+    expect(parts >= 1 and state.cores % parts == 0, f"{parts} parts do not divide the cores")
+    expect(rows % BLOCK[0] == 0, f"{rows} rows of a part do not end with a block")
+    expect(rows > 0 or parts == 1, "the parts of a group have no rows")
+    state.parts, state.part_rows = parts, rows
 
 
 @executes("heads")
 def heads(run: Execution, rc: int, stride: int, limit: int) -> None:
     state = run.state
     left = limit - state.registers[rc]
-    active = state.cores if stride == 0 else min(state.cores, max(0, -(-left // stride)))
-    state.activate(active if left > 0 else 0)
+    items = state.cores // state.parts
+    active = items if stride == 0 else min(items, max(0, -(-left // stride)))
+    active = active if left > 0 else 0
+    state.activate(active * state.parts)
     state.theta_head[:] = 0
     run.board.kept_at = 0
-    run.pc_heads[run.pc] += state.active
+    run.pc_heads[run.pc] += active
 
 
 @executes("tensor")

@@ -20,7 +20,7 @@ from heatc.backends.hdp.state import (
     Trap,
     expect,
 )
-from heatc.backends.hdp.timing import nonempty
+from heatc.backends.hdp.timing import latest, nonempty
 from heatc.errors import InfeasibleError
 from heatc.fixed_point import Reals
 from heatc.hardware.costs import macs_per_pe
@@ -35,10 +35,11 @@ _NARROW = {"i8": 128.0, "i16": 32768.0}
 # --- Preconditions ----------------------------------------------------------------------------
 
 
-def _operand(state: MachineState, tile: Tile, *, whole: bool = True) -> Contents:
-    """A written operand of the PE array."""
+def _operand(state: MachineState, tile: Tile, *, clipped: str = "") -> Contents:
+    """A written operand of the PE array; some cores may have fewer "rows", or "any" less."""
     expect(tile.dtype in _NARROW, f"{tile.name} is {tile.dtype}, expected i8 or i16")
-    contents = state.whole(tile) if whole else state.read(tile)
+    read = {"": state.whole, "rows": state.wide, "any": state.read}[clipped]
+    contents = read(tile)
     expect(not contents.is_mask, f"{tile.name} is a mask")
     return contents
 
@@ -112,15 +113,6 @@ def _accumulate(
     )
 
 
-def _sum(state: MachineState, values: Extent | int, each: int = 1) -> int:
-    """Sum over the live cores of a number or of (P,) numbers."""
-    if isinstance(values, int):
-        return values * each * state.live_count
-    if values.shape[0] == 1 and state.cores > 1:
-        return int(values[0]) * each * state.live_count
-    return int(values[state.select].sum()) * each
-
-
 def _by_core(state: MachineState, values: NDArray[np.int64]) -> Times:
     """(live,) or (1,) numbers as a number, or as a (cores,) vector that is 0 elsewhere."""
     if values.shape[0] == 1 and state.cores > 1:
@@ -141,7 +133,7 @@ def _wide(state: MachineState, values: Extent) -> Extent:
 def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: int) -> None:
     state = run.state
     target, left, right = _local(state.tile(acc), "acc"), state.tile(a), state.tile(b)
-    x, y = _operand(state, left, whole=False), _operand(state, right, whole=False)
+    x, y = _operand(state, left, clipped="any"), _operand(state, right, clipped="any")
     depth = y.columns if b_transposed else y.rows
     _agree(f"depth of {right.name}", depth, x.columns)
     rows_of = x.rows_of
@@ -162,7 +154,7 @@ def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: i
     reads = (left, right) if first else (left, right, target)
     after = 0
     if left.space == "local":
-        after = _refetched(run, (left,), n, m * x.columns)
+        after = _refetched(run, (left,), n, _sum_cores(state, sizes[0]) * x.columns)
     run.board.core(run.pc, Engine.PE, cycles, reads, (target,), after)
 
 
@@ -265,6 +257,22 @@ def drain(
     _charge_drain(run, contents, reads, target)
 
 
+@executes("drainc")
+def drain_columns(run: Execution, t: int, acc: int, col_reg: int, shift: int) -> None:
+    state = run.state
+    target, source = _local(state.tile(t), "i32"), state.tile(acc)
+    contents = _accumulators(state, source)
+    expect(contents.complete, f"{source.name} is not complete")
+    length, at = _length(state), state.registers[col_reg]
+    _expect_columns(length, at, contents.columns)
+    _room(target, contents.rows, length)
+    values = state.take(contents.reals())
+    codes, saturated = run.values.requantise(values, shift, target.dtype)
+    run.saturated(_live_copies(state, codes, saturated))
+    _put_columns(state, target, codes, length, at, contents.rows_of)
+    _charge_drain(run, contents, (source,), target)
+
+
 def _live_copies(state: MachineState, array: NDArray[np.generic], count: int) -> int:
     """A count in an array that all cores share is a count on every live core."""
     if array.shape[0] == 1 and state.cores > 1:
@@ -315,7 +323,7 @@ def _columns(
     """
     if at == 0:
         return None
-    contents = state.whole(tile)
+    contents = state.read(tile)
     _agree(f"shape of {tile.name}", (contents.rows, contents.columns), shape)
     _agree(f"first unwritten column of {tile.name}", contents.filled, at)
     expect(at + count <= shape[1], f"columns {at}..{at + count} are outside of {tile.name}")
@@ -323,13 +331,18 @@ def _columns(
 
 
 def _put_columns(
-    state: MachineState, tile: Tile, part: NDArray[np.generic], width: int, at: int
+    state: MachineState,
+    tile: Tile,
+    part: NDArray[np.generic],
+    width: int,
+    at: int,
+    rows_of: Extent | None = None,
 ) -> None:
     """Write columns of a tile that is `width` wide on the live cores, see `_columns`."""
     rows, count = part.shape[1:]
     before = _columns(state, tile, (rows, width), at, count)
     if before is None and count == width:
-        state.put(tile, Contents(state.spread(part), peak=ACC_LIMIT))
+        state.put(tile, Contents(state.spread(part), peak=ACC_LIMIT, rows_of=rows_of))
         return
     part = state.spread(part)
     if before is None or before.shape[0] < part.shape[0]:
@@ -340,7 +353,7 @@ def _put_columns(
         full = before
     cores = part.shape[0] if part.shape[0] > 1 else full.shape[0]
     full[:cores, :, at : at + count] = part
-    state.put(tile, Contents(full, filled=at + count, peak=ACC_LIMIT))
+    state.put(tile, Contents(full, filled=at + count, peak=ACC_LIMIT, rows_of=rows_of))
 
 
 def _expect_columns(length: int, at: int, count: int) -> None:
@@ -355,9 +368,9 @@ def _expect_columns(length: int, at: int, count: int) -> None:
 def scores(run: Execution, a: int, q: int, k: int, theta: int, col_reg: int) -> None:
     state = run.state
     target, sums = _local(state.tile(a), "i32", "acc"), _local(state.tile(theta), "acc")
-    left, right = _local(state.tile(q), *_NARROW), _local(state.tile(k), *_NARROW)
+    left, right = _local(state.tile(q), *_NARROW), state.tile(k)
     _distinct(target, sums)
-    x, y = _operand(state, left), _operand(state, right)
+    x, y = _operand(state, left, clipped="rows"), _operand(state, right)
     _agree(f"depth of {right.name}", y.columns, x.columns)
     length, at = _length(state), state.registers[col_reg]
     _expect_columns(length, at, y.rows)
@@ -370,17 +383,23 @@ def scores(run: Execution, a: int, q: int, k: int, theta: int, col_reg: int) -> 
     if target.dtype == "i32":
         codes, saturated = run.values.integer_scores(result)
         run.saturated(_live_copies(state, codes, saturated))
-        _put_columns(state, target, codes, length, at)
+        _put_columns(state, target, codes, length, at, x.rows_of)
     else:
-        _put_columns(state, target, result, length, at)
-    _work_scores(run, (left, right, target), x.rows, y.rows, x.columns)
-    _put_columns(state, sums, importance, blocks, at // BLOCK[1])
-    run.pc_macs[run.pc] += _sum(state, x.rows * y.rows, x.columns)
-    _charge_scores(run, (left, right), (target, sums), (x.rows, y.rows, x.columns))
+        _put_columns(state, target, result, length, at, x.rows_of)
+    m = _size(state, x.rows, x.rows_of)
+    _work_scores(run, (left, right, target), m, y.rows, x.columns)
+    ranked = None if x.rows_of is None else -(-x.rows_of // BLOCK[0])
+    _put_columns(state, sums, importance, blocks, at // BLOCK[1], ranked)
+    run.pc_macs[run.pc] += _sum_cores(state, m) * y.rows * x.columns
+    _charge_scores(run, (left, right), (target, sums), m, (y.rows, x.columns))
 
 
 def _charge_scores(
-    run: Execution, operands: tuple[Tile, Tile], results: tuple[Tile, Tile], size: tuple[int, ...]
+    run: Execution,
+    operands: tuple[Tile, Tile],
+    results: tuple[Tile, Tile],
+    m: Times,
+    size: tuple[int, int],
 ) -> None:
     """
     The integer pass: on the PE array, whose accumulators emit the block sums.
@@ -389,13 +408,16 @@ def _charge_scores(
     scores in accumulators are those of a dense attention, which nobody wants.
     """
     board, hardware = run.board, run.hardware
-    m, n, k = size
+    n, k = size
     cycles = board.cycles["scores"](m=m, n=n, k=k, macs=_macs(run, *operands))
-    after = _refetched(run, operands[:1], n, m * k)
+    cycles = nonempty(cycles, m)
+    rows = _sum_cores(run.state, m)
+    after = _refetched(run, operands[:1], n, rows * k)
     board.core(run.pc, Engine.PE, cycles, operands, results, after)
     if not hardware.block_importance_in_array and results[0].dtype != "acc":
-        run.works.act(run.pc, "local_read", m * n * DTYPES["i32"] * run.state.live_count)
-        board.core(run.pc, Engine.ADDER, board.cycles["add"](m=m, n=n), results[:1], results[1:])
+        run.works.act(run.pc, "local_read", rows * n * DTYPES["i32"])
+        cycles = board.cycles["add"](merged=m * n)
+        board.core(run.pc, Engine.ADDER, cycles, results[:1], results[1:])
 
 
 def _refetched(run: Execution, tiles: tuple[Tile, ...], keys: int, elements: int) -> int:
@@ -403,13 +425,13 @@ def _refetched(run: Execution, tiles: tuple[Tile, ...], keys: int, elements: int
     When queries that do not stay local are there for their last fold of `keys` key columns.
 
     With `local_a_stationary` they stay: 0. Else every fold beyond the first one fetches the
-    `elements` of each tile again, for every live core.
+    `elements` of each tile again, those of all live cores.
     """
     if run.hardware.local_a_stationary:
         return 0
     folds = -(-keys // run.hardware.pe_columns) - 1
     each = elements * sum(DTYPES[tile.dtype] for tile in tiles)
-    nbytes = folds * each * run.state.live_count
+    nbytes = folds * each
     return _refetch(run, nbytes) if nbytes > 0 else 0
 
 
@@ -419,32 +441,43 @@ def _refetch(run: Execution, nbytes: int) -> int:
     return run.board.refetch(run.pc, nbytes)
 
 
-def _work_scores(run: Execution, tiles: tuple[Tile, Tile, Tile], m: int, n: int, k: int) -> None:
+def _work_scores(run: Execution, tiles: tuple[Tile, Tile, Tile], m: Times, n: int, k: int) -> None:
     a, b, t = (DTYPES[tile.dtype] for tile in tiles)
-    run.work(
-        cores=run.state.live_count,
-        m=m,
-        n=n,
-        k=k,
-        ranked=int(tiles[2].dtype != "acc"),
-        bits_a=8 * a,
-        bits_b=8 * b,
-        size_a=a,
-        size_b=b,
-        size_t=t,
-    )
+    for cores, once, rows in _by_size(run.state, m):
+        run.work(
+            cores=cores,
+            once=once,
+            m=rows,
+            n=n,
+            k=k,
+            ranked=int(tiles[2].dtype != "acc"),
+            bits_a=8 * a,
+            bits_b=8 * b,
+            size_a=a,
+            size_b=b,
+            size_t=t,
+            b_local=int(tiles[1].space == "local"),
+        )
 
 
 def _blocks(
-    state: MachineState, tile: Tile, row: int, column: int, rows: int, columns: int
+    state: MachineState,
+    tile: Tile,
+    row: int,
+    column: int,
+    rows: int,
+    columns: int,
+    rows_of: Extent | None = None,
 ) -> tuple[Mask, Mask]:
     """
     The live cores' mask of the scores [row, row + rows) x [column, column + columns).
 
-    Returns the blocks (P, rows / 2, columns / 2) and the scores (P, rows, columns).
+    Returns the blocks (P, rows / 2, columns / 2) and the scores (P, rows, columns), none beyond the
+    rows that a core really has.
     """
     contents = state.read(tile)
     expect(contents.is_mask, f"{tile.name} is not a mask")
+    row = _row_of_part(state, row)
     top, left = _even("row", row) // BLOCK[0], _even("column", column) // BLOCK[1]
     bottom, right = -(-(row + rows) // BLOCK[0]), -(-(column + columns) // BLOCK[1])
     if bottom > contents.filled or right > contents.columns:
@@ -457,7 +490,20 @@ def _blocks(
         contents.expanded = kept
     blocks = cast(Mask, contents.array)[:, top:bottom, left:right]
     kept = contents.expanded[:, row : row + rows, column : column + columns]
+    if rows_of is not None:
+        kept = kept & _real_rows(rows_of, rows)
     return state.take(blocks), state.take(kept)
+
+
+def _row_of_part(state: MachineState, row: int) -> int:
+    """Where a row of core 0 lies among the rows that a core of a group has."""
+    expect(row % state.parts == 0, f"row {row} is none that {state.parts} parts begin with")
+    return row // state.parts
+
+
+def _real_rows(rows_of: Extent, rows: int) -> Mask:
+    """(P, rows, 1): which rows a core really has."""
+    return (np.arange(rows) < rows_of[:, None])[:, :, None]
 
 
 @executes("frac")
@@ -477,7 +523,8 @@ def fractions(
     by_q, by_k = _local(state.tile(f1), "acc"), _local(state.tile(f2), "acc")
     _distinct(by_q, by_k)
     tiles = tuple(state.tile(index) for index in (qi, qf, ki, kf))
-    q_int, q_frac, k_int, k_frac = (_operand(state, tile) for tile in tiles)
+    q_int, q_frac = (_operand(state, tile, clipped="rows") for tile in tiles[:2])
+    k_int, k_frac = (_operand(state, _local(tile, *_NARROW)) for tile in tiles[2:])
     _agree(f"shape of {tiles[1].name}", q_frac.array.shape[1:], q_int.array.shape[1:])
     _agree(f"shape of {tiles[3].name}", k_frac.array.shape[1:], k_int.array.shape[1:])
     _agree(f"depth of {tiles[2].name}", k_int.columns, q_int.columns)
@@ -486,14 +533,14 @@ def fractions(
         _room(tile, m, n)
     selected = state.tile(mask)
     place = (state.registers[row_reg], state.registers[col_reg])
-    blocks, kept = _blocks(state, selected, *place, m, n)
+    blocks, kept = _blocks(state, selected, *place, m, n, q_int.rows_of)
     take = state.take
     pairs = ((by_q, q_frac, k_int, 1, 2), (by_k, q_int, k_frac, 0, 3))
     for target, x, y, i, j in pairs:
         result = run.values.product(take(x.reals()), take(y.reals()), True)
         result = run.values.masked(result, kept)
         peak = run.values.bounded(result, k * _NARROW[tiles[i].dtype] * _NARROW[tiles[j].dtype])
-        state.put(target, Contents(state.spread(result), peak=peak))
+        state.put(target, Contents(state.spread(result), peak=peak, rows_of=q_int.rows_of))
     folds = _folds(run, blocks)
     macs = {f"macs_f{i + 1}": _macs(run, tiles[p[3]], tiles[p[4]]) for i, p in enumerate(pairs)}
     cycles = nonempty(run.board.cycles["frac"](folds=folds, k=k, **macs), folds)
@@ -567,7 +614,7 @@ def values(
 ) -> None:
     state = run.state
     target, left, right = _local(state.tile(acc), "acc"), state.tile(p), state.tile(v)
-    x, y = _operand(state, left), _operand(state, right)
+    x, y = _operand(state, left, clipped="rows"), _operand(state, right)
     expect(x.complete, f"{left.name} is not complete")
     at, m, n, e = state.registers[col_reg], x.rows, y.rows, y.columns
     if at < 0 or at + n > x.columns:
@@ -575,12 +622,15 @@ def values(
     _room(target, m, e)
     part = state.take(x.reals())[:, :, at : at + n]
     reads: tuple[Tile, ...] = (left, right) if first else (left, right, target)
+    rows = _size(state, m, x.rows_of)
     steps = _macs(run, left, right)
-    depth: Times = -(-n // steps) * -(-m // run.hardware.pe_rows)
-    macs = _sum(state, m * n, e)
+    depth: Times = -(-n // steps) * -(-rows // run.hardware.pe_rows)
+    macs = _sum_cores(state, rows) * n * e
     if sparse:
+        expect(right.space == "local", f"{right.name} is shared: no core can pick rows of its own")
         selected = state.tile(mask)
-        blocks, kept = _blocks(state, selected, state.registers[row_reg], at, m, n)
+        place = (state.registers[row_reg], at)
+        blocks, kept = _blocks(state, selected, *place, m, n, x.rows_of)
         part = run.values.masked(part, kept)
         keys = datapath.kept_keys(blocks, n)
         depth = _by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows, steps))
@@ -588,9 +638,9 @@ def values(
         reads = (*reads, selected)
     result = run.values.product(part, state.take(y.reals()), False)
     bound = n * _NARROW[left.dtype] * _NARROW[right.dtype]
-    _accumulate(run, target, result, bound, first, Contents(result))
-    cycles = nonempty(run.board.cycles["pv"](depth=depth, m=m, n=e), depth)
-    _work_values(run, (left, right), (m, e, n), macs // max(e, 1), (first, sparse))
+    _accumulate(run, target, result, bound, first, Contents(result, rows_of=x.rows_of))
+    cycles = nonempty(run.board.cycles["pv"](depth=depth, m=rows, n=e), depth)
+    _work_values(run, (left, right), (rows, e, n), macs // max(e, 1), (first, sparse))
     run.pc_macs[run.pc] += macs
     run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
 
@@ -598,29 +648,35 @@ def values(
 def _work_values(
     run: Execution,
     tiles: tuple[Tile, Tile],
-    size: tuple[int, int, int],
+    size: tuple[Times, int, int],
     kept: int,
     flags: tuple[int, int],
 ) -> None:
-    """A block row of the mask streams its own rows of v; without a mask a fold of rows does."""
+    """
+    A block row of the mask streams its own rows of v; without a mask a fold of rows does.
+
+    `kept` are those of all cores; where the cores' sizes differ they are counted with the first.
+    """
     a, b = (DTYPES[tile.dtype] for tile in tiles)
-    (m, n, k), (first, sparse) = size, flags
-    cores = run.state.live_count
-    dense = cores * k * -(-m // run.hardware.pe_rows)
-    run.work(
-        cores=cores,
-        m=m,
-        n=n,
-        k=k,
-        kept=kept,
-        streamed=-(-kept // BLOCK[0]) if sparse else dense,
-        first=first,
-        sparse=sparse,
-        bits_a=8 * a,
-        bits_b=8 * b,
-        size_a=a,
-        size_b=b,
-    )
+    (rows, n, k), (first, sparse) = size, flags
+    for cores, once, m in _by_size(run.state, rows):
+        dense = cores * k * -(-m // run.hardware.pe_rows)
+        run.work(
+            cores=cores,
+            once=once,
+            m=m,
+            n=n,
+            k=k,
+            kept=kept * once,
+            streamed=-(-kept * once // BLOCK[0]) if sparse else dense,
+            first=first,
+            sparse=sparse,
+            bits_a=8 * a,
+            bits_b=8 * b,
+            size_a=a,
+            size_b=b,
+            b_local=int(tiles[1].space == "local"),
+        )
 
 
 # --- Sparsity engine --------------------------------------------------------------------------
@@ -636,19 +692,26 @@ def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float) -> None:
     length = _length(state)
     blocks = units.block_count(length, BLOCK[1])
     _agree(f"width of {source.name}", importance.columns, blocks)
-    at, rows = _even("row", state.registers[row_reg]) // BLOCK[0], importance.rows
-    if at + rows > units.block_count(length, BLOCK[0]):
-        raise Trap(f"block rows {at}..{at + rows} are outside of a sequence of {length}")
+    row, rows = _even("row", state.registers[row_reg]), importance.rows
+    at = _even("row of a part", _row_of_part(state, row)) // BLOCK[0]
+    first = (row + state.part_rows * state.core_parts) // BLOCK[0]
+    real = np.full(state.active, rows) if importance.rows_of is None else importance.rows_of
+    if ((first + real) * (real > 0) > units.block_count(length, BLOCK[0])).any():
+        raise Trap(f"block rows {row // 2}..{int((first + real).max())} are outside of {length}")
     _room(target, at + rows, blocks, is_mask=True)
     ranked = state.take(importance.reals())
-    kept, totals = run.values.mask(run.pc, state, ranked, rho, at)
+    kept, totals = run.values.mask(run.pc, state, ranked, rho, first)
+    if importance.rows_of is not None:
+        kept = kept & state.take(_real_rows(importance.rows_of, rows))
     _put_rows(state, target, kept, at)
     state.theta_head[state.select] += totals
-    run.pc_blocks[run.pc] += _sum(state, rows * blocks)
+    ranks = _size(state, rows, importance.rows_of) * blocks
+    run.pc_blocks[run.pc] += _sum_cores(state, ranks)
     kept_blocks = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
     run.pc_blocks_kept[run.pc] += _live_sum(state, kept_blocks)
-    run.work(cores=state.live_count, blocks=rows * blocks)
-    cycles = run.board.cycles["mask"](blocks=rows * blocks)
+    for cores, _, count in _by_size(state, ranks):
+        run.work(cores=cores, blocks=count)
+    cycles = run.board.cycles["mask"](blocks=ranks)
     run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
 
 
@@ -678,15 +741,23 @@ def gate(run: Execution, tau: float) -> None:
     length = _length(state)
     expect(length < 1 << 26, "r60, the sequence length, is too large")
     run.work(cores=state.live_count)
+    if state.parts > 1:
+        totals = state.of_group(state.theta_head[: state.active]).sum(axis=1)
+        state.theta_head[: state.active] = np.repeat(totals, state.parts)
     kept = run.values.gate(run.pc, state, tau)
+    if state.parts > 1:
+        # A head has one decision, whoever gives it.
+        kept = np.repeat(state.of_group(kept)[:, 0], state.parts)
     if state.kept is not None:
         kept = kept & state.kept
     elif state.zeroed is not None:
         kept = kept & state.zeroed
     before = state.live_count if state.zeroed is None else int(state.zeroed.sum())
-    run.board.kept_at = run.board.core(run.pc, Engine.SE, run.board.cycles["gate"](), (), ())
+    known = run.board.core(run.pc, Engine.SE, run.board.cycles["gate"](), (), ())
+    # A group knows its head's importance when its last core has ranked its rows.
+    run.board.kept_at = known if state.parts == 1 else latest(known)
     state.keep(kept, leave=run.hardware.early_head_exit)
-    run.pc_heads_pruned[run.pc] += before - int(kept.sum())
+    run.pc_heads_pruned[run.pc] += (before - int(kept.sum())) // state.parts
 
 
 # --- Adder and softmax ------------------------------------------------------------------------
@@ -711,24 +782,28 @@ def add(
     target, source = _local(state.tile(s), "i32"), state.tile(a)
     tiles = (state.tile(f1), state.tile(f2))
     expect(source.dtype in ("i32", "acc"), f"{source.name} is {source.dtype}")
-    expect(target is not source, "s and a must be different")
     points = _points(point_q, point_k, point_s)
-    integer = state.whole(source)
-    expect(integer.complete, f"{source.name} is not complete")
+    integer = state.wide(source)
+    length, at = _length(state), state.registers[col_reg]
+    _expect_integers(source, integer, at)
     by_q, by_k = (_accumulators(state, tile) for tile in tiles)
     m, n = by_q.rows, by_q.columns
     _agree(f"shape of {tiles[1].name}", (by_k.rows, by_k.columns), (m, n))
     _agree(f"rows of {source.name}", integer.rows, m)
-    length, at = _length(state), state.registers[col_reg]
+    rule, in_place = PRUNED_SCORES[pruned], target is source
+    expect(
+        not in_place or rule != "mean" or n == length,
+        f"{source.name} is overwritten before the mean of its rows is complete",
+    )
     _agree(f"width of {source.name}", integer.columns, length)
     _expect_columns(length, at, n)
     _room(target, m, length)
     selected, row = state.tile(mask), state.registers[row_reg]
-    _, kept = _blocks(state, selected, row, at, m, n)
+    _, kept = _blocks(state, selected, row, at, m, n, integer.rows_of)
     whole = state.take(integer.reals())
 
     def mean() -> Reals:
-        _, every = _blocks(state, selected, row, 0, m, length)
+        _, every = _blocks(state, selected, row, 0, m, length, integer.rows_of)
         return datapath.pruned_mean(whole, every, points.score)
 
     parts = (
@@ -736,14 +811,49 @@ def add(
         state.take(by_q.reals()),
         state.take(by_k.reals()),
     )
-    marked = int(np.count_nonzero(kept))
-    marked *= state.live_count if kept.shape[0] == 1 and state.cores > 1 else 1
-    run.work(cores=state.live_count, m=m, n=n, kept=marked, size_a=DTYPES[source.dtype])
-    merged, saturated = run.values.merge(parts, kept, points, PRUNED_SCORES[pruned], mean)
-    run.saturated(_live_copies(state, merged, saturated))
-    _put_columns(state, target, merged, length, at)
-    cycles = run.board.cycles["add"](m=m, n=n)
+    rows = _size(state, m, integer.rows_of)
+    taken = np.count_nonzero(kept, axis=2).astype(np.int64)
+    marked = _live_sum(state, taken.sum(axis=1))
+    merged = _by_core(state, taken.sum(axis=1)) if rule == "neginf" else rows * n
+    _work_merge(run, rows, n, (marked, _sum_cores(state, merged)), DTYPES[source.dtype])
+    codes, saturated = run.values.merge(parts, kept, points, rule, mean)
+    run.saturated(_live_copies(state, codes, saturated))
+    before = None if at == 0 else state.read(target).taken
+    if in_place:
+        _merge_columns(state, target, codes, at)
+    else:
+        _put_columns(state, target, codes, length, at, integer.rows_of)
+    if rule == "neginf":
+        target.read().taken = taken if before is None else before + taken
+    cycles = run.board.cycles["add"](merged=merged)
     run.board.core(run.pc, Engine.ADDER, cycles, (source, *tiles, selected), (target,))
+
+
+def _expect_integers(tile: Tile, contents: Contents, at: int) -> None:
+    """Trap unless a tile holds all integer scores from column `at` on."""
+    if contents.merging:
+        _agree(f"first column of {tile.name} that is not merged", contents.filled, at)
+    else:
+        expect(contents.complete, f"{tile.name} is not complete")
+
+
+def _merge_columns(state: MachineState, tile: Tile, part: NDArray[np.generic], at: int) -> None:
+    """Merged scores take the place of integer ones: columns of a tile that is read and written."""
+    before = state.read(tile)
+    array = np.array(before.array)
+    end = at + part.shape[2]
+    array[: state.active if array.shape[0] > 1 else 1, :, at:end] = state.spread(part)
+    contents = Contents(array, filled=end, peak=ACC_LIMIT, rows_of=before.rows_of)
+    contents.merging = end < array.shape[2]
+    contents.taken = before.taken
+    state.put(tile, contents)
+
+
+def _work_merge(run: Execution, rows: Times, n: int, counts: tuple[int, int], size_a: int) -> None:
+    """`counts` are kept and merged scores of all cores, counted with the first."""
+    kept, merged = counts
+    for cores, once, m in _by_size(run.state, rows):
+        run.work(cores=cores, m=m, n=n, kept=kept * once, merged=merged * once, size_a=size_a)
 
 
 def _points(q: int, k: int, score: int) -> datapath.MergePoints:
@@ -757,15 +867,23 @@ def softmax(run: Execution, p: int, s: int, multiplier: int, shift: int, point: 
     state = run.state
     target, source = _local(state.tile(p), "i16"), state.tile(s)
     expect(source.dtype == "i32", f"{source.name} is {source.dtype}, expected i32")
-    contents = state.whole(source)
+    contents = state.wide(source)
     expect(contents.complete, f"{source.name} is not complete")
     drop = point + shift - units.EXP_BITS
     expect(-14 <= drop <= 62, "point + shift - 16 must be -14..62")
     m, n = contents.rows, contents.columns
     expect(n < 1 << 15, "rows are longer than the unit's 32767")
     _room(target, m, n)
-    run.work(cores=state.live_count, m=m, n=n)
+    rows = _size(state, m, contents.rows_of)
+    taken, longest = rows * n, n
+    if contents.taken is not None:
+        # Excluded scores have no part: a row streams what is left of it.
+        taken = _by_core(state, contents.taken.sum(axis=1))
+        longest = _by_core(state, contents.taken.max(axis=1, initial=0))
+    each = _sum_cores(state, taken)
+    for cores, once, own in _by_size(state, rows):
+        run.work(cores=cores, m=own, n=n, taken=each * once)
     result = run.values.softmax(state.take(contents.array), point, multiplier, shift)
-    state.put(target, Contents(state.spread(result)))
-    cycles = run.board.cycles["softmax"](m=m, n=n)
+    state.put(target, Contents(state.spread(result), rows_of=contents.rows_of))
+    cycles = nonempty(run.board.cycles["softmax"](taken=taken, longest=longest), rows)
     run.board.core(run.pc, Engine.SOFTMAX, cycles, (source,), (target,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -25,32 +25,53 @@ class Part(NamedTuple):
     columns: int
     core_rows: int
     core_columns: int
+    parts: int = 1
 
     @property
     def same(self) -> bool:
         """Whether all cores have the same part."""
         return not (self.core_rows or self.core_columns)
 
+    def _row_of(self, core: Any) -> Any:
+        return core % self.parts if self.parts > 1 else core
+
+    def _column_of(self, core: Any) -> Any:
+        return core // self.parts
+
+    def place(self, core: int) -> tuple[int, int]:
+        """The first row and column of a core's part."""
+        row = self.row + self.core_rows * self._row_of(core)
+        return row, self.column + self.core_columns * self._column_of(core)
+
+    def lowest(self, cores: int) -> int:
+        """How far the rows of the last part lie below core 0's."""
+        return self.core_rows * ((min(cores, self.parts) if self.parts > 1 else cores) - 1)
+
     def rows_of(self, tensor: Tensor, cores: int) -> Extent:
         """Rows of each core's part after clipping, (cores,)."""
-        starts = self.row + self.core_rows * np.arange(cores)
+        starts = self.row + self.core_rows * self._row_of(np.arange(cores))
         return np.clip(tensor.rows - starts, 0, self.rows)
 
     def columns_of(self, tensor: Tensor, cores: int) -> Extent:
         """Columns of each core's part after clipping, (cores,)."""
-        starts = self.column + self.core_columns * np.arange(cores)
+        starts = self.column + self.core_columns * self._column_of(np.arange(cores))
         return np.clip(tensor.columns - starts, 0, self.columns)
 
     def fits(self, tensor: Tensor, cores: int) -> bool:
         """Whether no core's part is clipped, but for those cut like core 0's."""
         last = max(0, cores - 1)
         return (
-            self.row + self.rows + last * self.core_rows <= tensor.rows
-            and self.column + self.columns + last * self.core_columns <= tensor.columns
+            self.row + self.rows + max(0, self.lowest(cores)) <= tensor.rows
+            and self.column + self.columns + self._column_of(last) * self.core_columns
+            <= tensor.columns
         )
 
     def view(self, tensor: Tensor, cores: int) -> Array:
-        """The parts of the first `cores` cores, none clipped: a (cores, rows, columns) view."""
+        """
+        The parts of the first `cores` cores, none clipped: a (cores, rows, columns) view.
+
+        Cores do not work in groups.
+        """
         size = (cores, self.rows, self.columns)
         if self.core_columns == 0 and self.core_rows == self.rows:
             data = tensor.data[self.row : self.row + cores * self.rows]
@@ -90,7 +111,7 @@ def _source(
     rows, columns, core_rows, core_columns = size
     if tile.space == "shared":
         core_rows = core_columns = 0
-    part = _clip(Part(*place, rows, columns, core_rows, core_columns), tensor)
+    part = _clip(Part(*place, rows, columns, core_rows, core_columns, run.state.parts), tensor)
     if part.rows <= 0 or part.columns <= 0:
         raise Trap(
             f"the part at ({part.row}, {part.column}) of {rows}x{columns} is empty",
@@ -109,13 +130,14 @@ def _gather(run: Execution, tensor: Tensor, part: Part) -> Contents:
     """The active cores' parts; weights are not copied."""
     cores = 1 if part.same else run.state.active
     shape = (cores, part.rows, part.columns)
-    if part.fits(tensor, cores):
+    fits = part.fits(tensor, cores)
+    if fits and (part.parts == 1 or cores == 1):
         return Contents(run.values.fetched(shape, lambda: _read(tensor, part, cores)))
     rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)
     return Contents(
         run.values.fetched(shape, lambda: _read_clipped(tensor, part, rows_of, columns_of)),
-        rows_of=rows_of if part.core_rows else None,
-        columns_of=columns_of if part.core_columns else None,
+        rows_of=rows_of if part.core_rows and not fits else None,
+        columns_of=columns_of if part.core_columns and not fits else None,
     )
 
 
@@ -128,11 +150,15 @@ def _read_clipped(tensor: Tensor, part: Part, rows_of: Extent, columns_of: Exten
     """Each core's part, zero beyond what it really has."""
     array = np.zeros((rows_of.size, part.rows, part.columns), NUMPY_DTYPES[tensor.dtype])
     for core in np.flatnonzero((rows_of > 0) & (columns_of > 0)):
-        row = part.row + int(core) * part.core_rows
-        column = part.column + int(core) * part.core_columns
+        row, column = part.place(int(core))
         source = tensor.data[row : row + part.rows, column : column + part.columns]
         array[core, : source.shape[0], : source.shape[1]] = source
     return array
+
+
+def _alike(part: Part) -> int:
+    """How many cores of a group have the same part, which is fetched once for them."""
+    return part.parts if part.core_columns and not part.core_rows else 1
 
 
 def _elements(run: Execution, contents: Contents, cores: int) -> int:
@@ -149,7 +175,7 @@ def _product_of(contents: Contents) -> Codes:
 
 
 def _rows(tensor: Tensor, part: Part, cores: int) -> Rows:
-    count = part.rows + part.core_rows * max(0, cores - 1)
+    count = part.rows + max(0, part.lowest(cores))
     return Rows(tensor, part.row, min(count, tensor.rows - part.row))
 
 
@@ -181,10 +207,11 @@ def load(
     cores = 1 if tile.space == "shared" else state.live_count
     if part.same:
         cores = min(1, cores)
-    nbytes = _elements(run, contents, cores) * DTYPES[tile.dtype]
+    alike = _alike(part)
+    nbytes = _elements(run, contents, cores) // alike * DTYPES[tile.dtype]
     state.put(tile, contents)
     if cores:
-        copies = state.live_count if part.same else 1
+        copies = state.live_count if part.same else alike
         run.work(nbytes=nbytes, copies=copies, **_ends(tile, tensor))
         run.board.transfer(run.pc, "ld", nbytes, _rows(tensor, part, state.active), tile)
 
@@ -219,12 +246,14 @@ def load_masked(
     columns = contents.columns if contents.columns_of is None else contents.columns_of
     fetched = wanted if run.hardware.fetch_upon_mask else np.ones_like(wanted)
     each = np.asarray(fetched.sum(axis=1) * columns)
+    alike = _alike(part)
     copies = state.live_count if each.shape[0] == 1 and state.cores > 1 and not part.same else 1
     nbytes = int(state.take(each).sum() if each.size else 0) * copies * DTYPES[tile.dtype]
+    nbytes //= alike
     state.put(tile, contents)
     if state.live_count:
         mask_bytes = state.live_count * content_bytes(masks.dtype, state.read(masks))
-        run.work(nbytes=nbytes, copies=1, mask_bytes=mask_bytes, **_ends(tile, tensor))
+        run.work(nbytes=nbytes, copies=alike, mask_bytes=mask_bytes, **_ends(tile, tensor))
         source = _rows(tensor, part, state.active)
         run.board.transfer(run.pc, "ldm", nbytes, source, tile, masks)
 
@@ -240,6 +269,10 @@ def _wanted(run: Execution, tile: Tile, part: Part, axis: str) -> Mask:
         last < blocks.shape[2 if axis == "key" else 1],
         f"{tile.name} has no {axis} blocks for these rows",
     )
+    state = run.state
+    if state.parts > 1:
+        # A row that one core of a group wants comes for all of them.
+        kept = np.repeat(state.of_group(kept).any(axis=1), state.parts, axis=0)
     tokens = np.repeat(kept, BLOCK[0], axis=1)[:, part.row : part.row + part.rows]
     return tokens if tokens.shape[0] == 1 else tokens[: run.state.active]
 
@@ -259,7 +292,7 @@ def store(
     if shared:
         core_rows = core_cols = 0
     place = _place(run, row_reg, col_reg)
-    part = Part(*place, contents.rows, contents.columns, core_rows, core_cols)
+    part = Part(*place, contents.rows, contents.columns, core_rows, core_cols, state.parts)
     cores = min(1, 1 if shared else state.active) if part.same else state.active
     array = contents.array
     kept = state.kept if state.zeroed is None else state.zeroed
@@ -284,7 +317,7 @@ def _scatter(
     """Write the parts of the first `cores` cores; returns how many elements were written."""
     if part.row >= tensor.rows or part.column >= tensor.columns:
         raise Trap(f"the part at ({part.row}, {part.column}) is outside of the tensor")
-    if contents.uniform and part.fits(tensor, cores):
+    if part.parts == 1 and contents.uniform and part.fits(tensor, cores):
         run.values.store(lambda: _write(tensor, part, array, cores))
         return cores * part.rows * part.columns
     rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)
@@ -304,8 +337,7 @@ def _write_clipped(
     tensor: Tensor, part: Part, array: Array, rows_of: Extent, columns_of: Extent
 ) -> None:
     for core in np.flatnonzero((rows_of > 0) & (columns_of > 0)):
-        row = part.row + int(core) * part.core_rows
-        column = part.column + int(core) * part.core_columns
+        row, column = part.place(int(core))
         m, n = int(rows_of[core]), int(columns_of[core])
         source = array[core if array.shape[0] > 1 else 0]
         tensor.data[row : row + m, column : column + n] = source[:m, :n]

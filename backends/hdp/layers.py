@@ -86,7 +86,7 @@ class LayerRecorder:
         elif inst.mnemonic == "hpack":
             self._lengths[:] = [length for _, length in state.sequences][: self._batch]
         elif pc in self._mask_pcs:
-            self._take_mask(self._mask_pcs[pc], int(inst["m"]), state)
+            self._take_mask(self._mask_pcs[pc], inst, state)
         elif pc in self._gate_pcs:
             self._take_gate(self._gate_pcs[pc], state)
         for name, tensor in self._by_pc.get(pc, ()):
@@ -112,18 +112,23 @@ class LayerRecorder:
         if not 0 <= rounds.sequence < self._batch:
             raise _misfit(f"attention {name!r}: sequence {rounds.sequence} of {self._batch}")
         heads = self._attentions[name].heads
-        pairs = ((c, rounds.first_head + c * rounds.stride) for c in range(state.active))
+        items = state.core_items.tolist()
+        pairs = ((c, rounds.first_head + items[c] * rounds.stride) for c in range(state.active))
         return [(core, head) for core, head in pairs if 0 <= head < heads]
 
-    def _take_mask(self, name: str, tile: int, state: MachineState) -> None:
-        array = state.tile(tile).read().array
-        rows = min(array.shape[1], self._blocks)
-        columns = min(array.shape[2], self._blocks)
+    def _take_mask(self, name: str, inst: Inst, state: MachineState) -> None:
+        """The rows that a `mask` has appended to each core's."""
+        array = state.tile(int(inst["m"])).read().array
+        row = state.registers[int(inst["row_reg"])]
+        new = array[:, row // state.parts // BLOCK[0] :, : self._blocks]
         for core, head in self._heads(name, state):
-            part = array[core if array.shape[0] > 1 else 0]
+            part = new[core if array.shape[0] > 1 else 0]
+            top = (row + state.part_rows * (core % state.parts)) // BLOCK[0]
             kept = self._masks[name][self._rounds.sequence, head]
-            kept[:] = False
-            kept[:rows, :columns] = part[:rows, :columns] != 0
+            if top == 0:
+                kept[:] = False
+            rows = max(0, min(part.shape[0], self._blocks - top))
+            kept[top : top + rows, : part.shape[1]] = part[:rows] != 0
 
     def _take_gate(self, name: str, state: MachineState) -> None:
         passed = state.kept if state.zeroed is None else state.zeroed

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.backends.hdp.debug import AttentionInfo, attentions
-from heatc.backends.hdp.state import MachineState
+from heatc.backends.hdp.state import Extent, MachineState
 from heatc.errors import HeatcError
 from heatc.isa.table import BLOCK
 from heatc.isa.units import Mask, block_count
@@ -130,9 +130,12 @@ class StoredDecisions:
         """Follows the run."""
         self._rounds.on_retire(inst, state)
 
-    def mask(self, pc: int, state: MachineState, row: int, rows: int, columns: int) -> Mask:
-        """See `Decisions`."""
-        return self._of(self._masks, pc, state)[:, row : row + rows, :columns]
+    def mask(self, pc: int, state: MachineState, first: Extent, rows: int, columns: int) -> Mask:
+        """See `Decisions`; rows beyond the stored ones are pruned."""
+        stored = self._of(self._masks, pc, state)[:, :, :columns]
+        wanted = first[:, None] + np.arange(rows)
+        here = np.minimum(wanted, stored.shape[1] - 1)
+        return stored[np.arange(len(stored))[:, None], here] & (wanted == here)[:, :, None]
 
     def gate(self, pc: int, state: MachineState) -> Mask:
         """See `Decisions`."""
@@ -146,7 +149,7 @@ class StoredDecisions:
                 notes=["compile the model again with this heatc"],
             )
         array, rounds = table[pc], self._rounds
-        heads = rounds.first_head + rounds.stride * np.arange(state.active)
+        heads = rounds.first_head + rounds.stride * state.core_items
         if not 0 <= rounds.sequence < len(array) or (heads >= array.shape[1]).any():
             raise HeatcError(f"pc {pc}: the masks have no sequence {rounds.sequence} or its heads")
         return array[rounds.sequence, heads]

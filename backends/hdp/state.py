@@ -55,7 +55,9 @@ class Contents:
 
     `rows_of` and `columns_of` are the true sizes by core when the cores differ (the array is
     zero beyond them). `filled` is how far a tile that is written by parts has been written.
-    `peak` bounds the magnitude of accumulators.
+    `peak` bounds the magnitude of accumulators. `taken` are the scores of each row that have a part
+    in the softmax, (live, rows), None for all. `merging`: a tile of integer scores whose first
+    `filled` columns are merged already.
     """
 
     __slots__ = (
@@ -65,8 +67,10 @@ class Contents:
         "expanded",
         "filled",
         "is_mask",
+        "merging",
         "peak",
         "rows_of",
+        "taken",
         "written",
     )
 
@@ -86,6 +90,8 @@ class Contents:
         self.rows_of = rows_of
         self.columns_of = columns_of
         self.is_mask = is_mask
+        self.taken: Extent | None = None
+        self.merging = False
         self.written: Mask | None = None
         self.expanded: Mask | None = None
         self._reals: Reals | None = None
@@ -210,7 +216,8 @@ class MachineState:
 
     `active` is a number: the first `active` cores take part. `kept` says which of these have not
     been pruned, None for all of them; `zeroed` the same on a machine whose pruned cores work on
-    (`early_head_exit` off). `theta_head` is (cores,).
+    (`early_head_exit` off). `theta_head` is (cores,). With `parts` > 1 core c is part c mod parts of
+    item c / parts, and part i has rows from i * `part_rows` on.
     """
 
     def __init__(self, cores: int):
@@ -222,6 +229,7 @@ class MachineState:
         self.sequences: list[tuple[int, int]] = []
         self.theta_head: Codes = np.zeros(cores, np.int64)
         self.active = cores
+        self.parts, self.part_rows = 1, 0
         self.kept: Mask | None = None
         self.zeroed: Mask | None = None
         self.live: Mask | None = None
@@ -249,6 +257,20 @@ class MachineState:
         self.select = np.flatnonzero(kept)
         self.live = np.zeros(self.cores, np.bool_)
         self.live[: self.active] = kept
+
+    @property
+    def core_parts(self) -> Extent:
+        """Which part of its item each active core is, (active,)."""
+        return np.arange(self.active) % self.parts
+
+    @property
+    def core_items(self) -> Extent:
+        """The item of each active core, (active,): its own number unless cores work in groups."""
+        return np.arange(self.active) // self.parts
+
+    def of_group(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(active, ...) values as (items, parts, ...)."""
+        return values.reshape(-1, self.parts, *values.shape[1:])
 
     @property
     def live_count(self) -> int:
@@ -288,14 +310,19 @@ class MachineState:
 
     def whole(self, tile: Tile) -> Contents:
         """A tile's contents, of one size on all live cores."""
-        contents = self.read(tile)
-        for extent, size in (
-            (contents.rows_of, contents.rows),
-            (contents.columns_of, contents.columns),
-        ):
-            if extent is not None and bool((self.take(extent) != size).any()):
-                raise Trap(f"{tile.name} is clipped on some cores")
+        contents = self.wide(tile)
+        self._expect_whole(tile, contents.rows_of, contents.rows)
         return contents
+
+    def wide(self, tile: Tile) -> Contents:
+        """A tile's contents, of as many columns on all live cores; rows may be fewer on some."""
+        contents = self.read(tile)
+        self._expect_whole(tile, contents.columns_of, contents.columns)
+        return contents
+
+    def _expect_whole(self, tile: Tile, extent: Extent | None, size: int) -> None:
+        if extent is not None and bool((self.take(extent) != size).any()):
+            raise Trap(f"{tile.name} is clipped on some cores")
 
     def take(self, array: A) -> A:
         """The live cores' part of an array (P, ...)."""

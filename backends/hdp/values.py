@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from heatc.backends.hdp import datapath
 from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
-from heatc.backends.hdp.state import ACC_LIMIT, MachineState, Trap
+from heatc.backends.hdp.state import ACC_LIMIT, Extent, MachineState, Trap
 from heatc.fixed_point import Codes, Reals
 from heatc.isa import units
 from heatc.isa.table import BLOCK, R_LENGTH
@@ -28,8 +28,8 @@ Extents = tuple[int, ...]
 class Decisions(Protocol):
     """Where masks and gates come from when no scores are computed."""
 
-    def mask(self, pc: int, state: MachineState, row: int, rows: int, columns: int) -> Mask:
-        """The kept blocks (active, rows, columns) of block rows from `row` on."""
+    def mask(self, pc: int, state: MachineState, first: Extent, rows: int, columns: int) -> Mask:
+        """The kept blocks (active, rows, columns) of block rows from `first` (active,) on."""
         ...
 
     def gate(self, pc: int, state: MachineState) -> Mask:
@@ -99,9 +99,9 @@ class Values:
         return result.astype(np.int32, order="C"), saturated
 
     def mask(
-        self, pc: int, state: MachineState, importance: Reals, rho: float, row: int
+        self, pc: int, state: MachineState, importance: Reals, rho: float, first: Extent
     ) -> tuple[Mask, Codes]:
-        """The live cores' kept blocks of block rows from `row` on, and sums of importance."""
+        """The live cores' kept blocks of block rows from `first` on, and sums of importance."""
         codes = importance.astype(np.int64)
         return units.block_mask(codes, rho), codes.sum(axis=(1, 2))
 
@@ -186,10 +186,10 @@ class Shapes(Values):
         return values, 0
 
     def mask(
-        self, pc: int, state: MachineState, importance: Reals, rho: float, row: int
+        self, pc: int, state: MachineState, importance: Reals, rho: float, first: Extent
     ) -> tuple[Mask, Codes]:
         rows, columns = importance.shape[1:]
-        kept = self._decisions.mask(pc, state, row, rows, columns)
+        kept = self._decisions.mask(pc, state, first, rows, columns)
         return state.take(kept), np.zeros(1, np.int64)
 
     def gate(self, pc: int, state: MachineState, tau: float) -> Mask:

@@ -37,6 +37,8 @@ WORK_VARIABLES: Mapping[str, str] = MappingProxyType(
         "sparse": "1 if only kept blocks are computed",
         "ranked": "1 if blocks are ranked, 0 if the scores are accumulators, as in dense attention",
         "kept": "kept scores of all cores",
+        "merged": "scores of all cores that the adder computes: kept ones only where others are excluded",
+        "taken": "scores of all cores that have a part in the softmax",
         "folds": "masked folds of all cores, of one of the two products",
         "streamed": "rows of v that are read, of all cores",
         "blocks": "block importances of a core",
@@ -86,7 +88,20 @@ _DRAIN = {
     "local_read": f"cores * (m * n * {_ACC} + has_bias * n * 4)",
     "local_write": "cores * m * n * size_t",
 }
-_CONTROL = ("halt", "li", "addi", "loop", "end", "seq", "all", "heads", "tensor", "window", "tile")
+_CONTROL = (
+    "halt",
+    "li",
+    "addi",
+    "loop",
+    "end",
+    "seq",
+    "all",
+    "heads",
+    "group",
+    "tensor",
+    "window",
+    "tile",
+)
 
 ENERGY: Mapping[str, Actions] = MappingProxyType(
     {
@@ -110,11 +125,13 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         },
         "drain": _DRAIN,
         "drains": _DRAIN,
+        "drainc": _DRAIN,
         "scores": {
             **_ISSUE,
             "mac": "cores * m * n * k",
             "add": "ranked * cores * m * n",
-            "local_read": f"cores * ({_STREAM_A} + {_STREAM_B})",
+            "local_read": f"cores * ({_STREAM_A} + b_local * {_STREAM_B})",
+            "shared_read": f"once * (1 - b_local) * {_STREAM_B}",
             "local_write": f"cores * (m * n * size_t + ranked * up(m, 2) * up(n, 2) * {_ACC})",
         },
         "frac": {
@@ -127,8 +144,10 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         "pv": {
             **_ISSUE,
             "mac": "kept * n",
-            "local_read": f"kept * up(n, columns) * size_a + streamed * n * size_b + {_SPILL} + "
+            "local_read": "kept * up(n, columns) * size_a + b_local * streamed * n * size_b + "
+            + f"{_SPILL} + "
             + f"sparse * {_MASK_BITS.format(columns='k')}",
+            "shared_read": "once * (1 - b_local) * k * up(m, rows) * n * size_b",
             "local_write": f"cores * m * n * {_ACC}",
         },
         "mask": {
@@ -140,15 +159,15 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         "gate": {**_ISSUE, "block": "cores"},
         "add": {
             **_ISSUE,
-            "add": "cores * m * n",
-            "local_read": f"cores * m * n * size_a + kept * {2 * _ACC} + "
+            "add": "merged",
+            "local_read": f"merged * size_a + kept * {2 * _ACC} + "
             + _MASK_BITS.format(columns="n"),
-            "local_write": "cores * m * n * 4",
+            "local_write": "merged * 4",
         },
         "softmax": {
             **_ISSUE,
-            "softmax": "cores * m * n",
-            "local_read": "cores * m * n * 4",
+            "softmax": "taken",
+            "local_read": "taken * 4",
             "local_write": "cores * m * n * 2",
         },
         "hpack": _host(2),

@@ -310,6 +310,20 @@ _ISA = (
         "1",
     ),
     Instruction(
+        "group",
+        0x0A,
+        Engine.CONTROL,
+        (uint("parts", 8), uint("rows", 16)),
+        "Let groups of cores share a head.",
+        "until the next `all`: core c is part c mod parts of item c / parts, and has rows part * rows "
+        "on from those an instruction names. `heads`, core_cols count items instead of cores, core_rows "
+        "count parts; a transfer with core_rows = 0 is fetched once a group; a mask has the rows of its "
+        "core one after the other, mask row row_reg / parts is the first; theta_head is summed over "
+        "a group",
+        "parts >= 1 divides the cores; rows is a multiple of the block, 0 only with parts = 1.",
+        "1",
+    ),
+    Instruction(
         "tensor",
         0x10,
         Engine.CONTROL,
@@ -473,7 +487,7 @@ _ISA = (
         "Integer scores of some key columns, and their block sums.",
         "a[:, col : col + n] := q k^T; theta[:, col / 2 ..] := sums of |q k^T| over 2x2 blocks; "
         "col = 0 begins new contents of a and theta, r60 key columns wide",
-        "q (m, k) and k (n, k) are local i16 or i8 tiles, a is i32 (saturating) or acc, theta is "
+        "q (m, k) and k (n, k) are i16 or i8 tiles, q is local, a is i32 (saturating) or acc, theta is "
         "acc; col is even, columns are written in ascending order without a gap, only the last "
         "n may be odd, col + n <= r60.",
         _PE_DENSE,
@@ -498,8 +512,8 @@ _ISA = (
         "are row_reg and col_reg of the mask. folds: for each group of `rows` query rows the "
         "greatest up(kept blocks of a block row, columns / 2), summed over groups; macs_f1 and "
         "macs_f2 are those of the two products",
-        "f1 and f2 are local acc tiles; qi, qf (m, k) and ki, kf (n, k) are i16 or i8; the mask has "
-        "these rows and columns; row and col are even.",
+        "f1 and f2 are local acc tiles; qi, qf (m, k) and ki, kf (n, k) are i16 or i8, ki and kf local; "
+        "the mask has these rows and columns; row and col are even.",
         f"folds * (up(k, macs_f1) + up(k, macs_f2)) + {_FILL.format(folds='2 * folds')}",
     ),
     Instruction(
@@ -520,9 +534,21 @@ _ISA = (
         "acc := (first ? 0 : acc) + p[:, col : col + n] v, with sparse over kept blocks only; depth: "
         "for each group of `rows` query rows the greatest number of key columns to add in one "
         "row (n unless sparse), over macs, rounded up, summed over groups",
-        "p (m, r60) and v (n, e) are i16 or i8, acc is a local acc tile of shape (m, e) unless "
+        "p (m, r60) and v (n, e) are i16 or i8, v is local if sparse, acc is a local acc tile of "
+        "shape (m, e) unless "
         "first; mask is read when sparse, at row_reg and col_reg, both even; |acc| < 2^47.",
         f"depth * up(n, columns) + {_FILL.format(folds=_DENSE)}",
+    ),
+    Instruction(
+        "drainc",
+        0x38,
+        Engine.PE,
+        (tile("t"), tile("acc"), reg("col_reg"), sint("shift", 8)),
+        "Requantise accumulators of some key columns.",
+        "t[:, col : col + n] := sat(RHE(acc * 2^-shift)); col = 0 begins new contents of t, r60 key "
+        "columns wide",
+        "t is a local i32 tile, columns as in `scores`.",
+        _DRAIN,
     ),
     Instruction(
         "mask",
@@ -568,10 +594,13 @@ _ISA = (
         "s[:, col : col + n] := sat32(RHE(((a << f) + (f1 << (f - point_q)) + (f2 << (f - point_k))) "
         "* 2^-(f - point_s))), f = max(point_q, point_k, 0), on kept blocks; elsewhere 0 (zero), "
         "excluded (neginf), sat32(a * 2^point_s) (int) or the mean of the row's pruned a (mean); "
-        "col = 0 begins new contents of s",
-        "f1 and f2 (m, n) are acc tiles, a (m, r60) is complete, s is a local i32 tile; columns as "
-        "in `scores`, mask as in `frac`; 0 <= point_q, point_k <= 40, -40 <= point_s <= 40.",
-        "up(m * n, adder_lanes)",
+        "col = 0 begins new contents of s. s may be a: each column is read before it is written. "
+        "merged: the scores of a core, under neginf the kept ones: a bit beside each score says "
+        "that it is excluded",
+        "f1 and f2 (m, n) are acc tiles, a (m, r60) is complete (from col on where s is a, with `mean` "
+        "n = r60 then), s is a local i32 tile; columns as in `scores`, mask as in `frac`; "
+        "0 <= point_q, point_k <= 40, -40 <= point_s <= 40.",
+        "up(merged, adder_lanes)",
     ),
     Instruction(
         "softmax",
@@ -580,10 +609,11 @@ _ISA = (
         (tile("p"), tile("s"), uint("multiplier", 16), sint("shift", 8), sint("point", 8)),
         "Softmax of rows.",
         "p := softmax unit of s with scores at `point` and scale multiplier * 2^-shift (log2 e "
-        "included); int16 at point 14",
+        "included); int16 at point 14. p may begin where s begins: a row is read before it is written. "
+        "taken: the scores of a core that are not excluded, longest: the most of them in a row",
         "s is a complete i32 tile, p is a local i16 tile; -14 <= point + shift - 16 <= 62, n <= 32767. Rows "
         "stream through three stages: peak, powers and their sum, scaling.",
-        "up(m * n, softmax_lanes) + 2 * up(n, softmax_lanes)",
+        "up(taken, softmax_lanes) + 2 * up(longest, softmax_lanes)",
     ),
     Instruction(
         "hpack",

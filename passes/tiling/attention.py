@@ -1,10 +1,17 @@
-"""Attention on the cores: one head a core, a tile of queries at a time."""
+"""
+Attention on the cores: heads and queries dealt out, a tile of queries at a time.
+
+A row tile goes through three stages: its first scores (with their mask), what is left of the scores
+and the softmax, the values. With two slots they take turns between two row tiles, so that the PE
+array works on one while adder and softmax unit work on the other. Engines work in program order:
+the order of the stages in a loop's body is the schedule.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from xdsl.dialects.builtin import IntegerAttr, StringAttr, i64
 from xdsl.ir import Operation, SSAValue
@@ -13,7 +20,12 @@ from heatc.dialects import hdp
 from heatc.hardware import Hardware
 from heatc.isa.units import PROBABILITY_POINT, SoftmaxScale
 from heatc.passes.tiling.emitter import Emitter, Tiles
-from heatc.passes.tiling.plan import AttentionPlan, AttentionShape, plan_token_attention
+from heatc.passes.tiling.plan import (
+    AttentionPlan,
+    AttentionShape,
+    TileSpec,
+    plan_token_attention,
+)
 
 
 @dataclass(frozen=True)
@@ -44,15 +56,18 @@ class Attention:
     points: dict[str, int]
     pruning: Pruning | None
 
-    @property
-    def sparse(self) -> bool:
-        """Whether pruned scores have no part in the softmax, so that their values are not read."""
-        return self.pruning is not None and self.pruning.pruned == "neginf"
-
 
 def emit_attention(emitter: Emitter, attention: Attention, hardware: Hardware) -> None:
-    """Loops over sequences, rounds of heads, and tiles of queries."""
+    """Loops over sequences, heads, and tiles of queries."""
     _Kernel(emitter, attention, hardware).run()
+
+
+class _Row(NamedTuple):
+    """A row tile: the first query of core 0, the slot it works in, and where its head lies."""
+
+    row: SSAValue
+    slot: int
+    column: SSAValue
 
 
 class _Kernel:
@@ -64,24 +79,26 @@ class _Kernel:
         self.plan: AttentionPlan = plan_token_attention(attention.shape, hardware)
         self.windows: dict[str, SSAValue] = {}
         self.head: Tiles = {}
+        self.shared: list[Tiles] = []
+        self.slots: list[Tiles] = []
+        self.ranked = False
+        """Whether masks are there: of a gated head, whose first pass is done."""
 
     def run(self) -> None:
-        e, shape = self.e, self.shape
-        batch = e.special("batch")
-        with e.loop(batch, 1) as sequence:
+        e, plan = self.e, self.plan
+        with e.loop(e.special("batch"), 1) as sequence:
             e.do("seq", rb=sequence)
             start, self.length = e.special("start"), e.special("length")
             self._open_windows(start)
             # Once, unless the sequence has no token.
-            with e.loop(self.length, shape.length):
-                heads = e.constant(shape.heads)
-                cores = self.hardware.cores
-                with e.strided_loop(heads, cores, cores * shape.dim) as (head, column):
-                    heads_op = e.do("heads", rc=head, stride=1, limit=shape.heads)
-                    heads_op.attributes["dim"] = IntegerAttr(shape.dim, i64)
-                    self._report(heads_op)
-                    self.column = column
-                    self._round()
+            with e.loop(self.length, self.shape.length):
+                if plan.parts > 1:
+                    e.do("group", parts=plan.parts, rows=plan.rows)
+                self._declare()
+                if plan.chained:
+                    self._chain()
+                else:
+                    self._rounds()
         e.do("all")
 
     def _report(self, op: Operation) -> None:
@@ -95,95 +112,313 @@ class _Kernel:
             window.name_hint = f"{name.replace('.', '_')}_rows"
             self.windows[name] = window
 
-    def _round(self) -> None:
-        """The heads that the cores work on at the same time."""
+    def _declare(self) -> None:
+        """The tiles that last; keys in the shared buffer take turns from head to head."""
         e, plan = self.e, self.plan
         self.head = e.tiles(plan.head_tiles)
+        self.slots = [e.tiles(plan.slot_tiles) for _ in range(plan.slots)]
+        self.shared = [e.tiles(plan.shared_tiles, "shared") for _ in range(2)]
+
+    # -- heads -----------------------------------------------------------------------------
+
+    def _begin_heads(self, head: SSAValue) -> None:
+        op = self.e.do("heads", rc=head, stride=1, limit=self.shape.heads)
+        op.attributes["dim"] = IntegerAttr(self.shape.dim, i64)
+        self._report(op)
+
+    def _chain(self) -> None:
+        """One head after the other on all cores: the next one's scores before this one's values."""
+        e, heads, dim = self.e, self.shape.heads, self.shape.dim
         zero = e.constant(0)
-        if plan.resident:
-            self._load(self.head["k"], "k", zero, plan.keys)
+
+        def tile(head: SSAValue, column: SSAValue, ahead: int) -> tuple[SSAValue, _Row]:
+            head = e.add(head, ahead) if ahead else head
+            column = e.add(column, ahead * dim) if ahead else column
+            return head, _Row(zero, ahead % 2, column)
+
+        def step(head: SSAValue, column: SSAValue, ahead: int) -> None:
+            """Values of the head before `ahead` between the stages of `ahead`."""
+            _, old = tile(head, column, ahead - 1)
+            number, new = tile(head, column, ahead)
+            self._begin_heads(number)
+            self._load_keys(ahead % 2, new.column)
+            self._overlap(old, new)
+
+        self._begin_heads(zero)
+        self._load_keys(0, zero)
+        self._scores(_Row(zero, 0, zero))
+        self._softmax(_Row(zero, 0, zero))
+        pairs = (heads - 1) // 2
+        if pairs:
+            with e.strided_loop(e.constant(2 * pairs), 2, 2 * dim) as (head, column):
+                step(head, column, 1)
+                step(head, column, 2)
+        last, column = e.constant(2 * pairs), e.constant(2 * pairs * dim)
+        if heads % 2 == 0:
+            step(last, column, 1)
+        _, row = tile(last, column, (heads - 1) % 2)
+        self._values(row)
+
+    def _rounds(self) -> None:
+        """As many heads at a time as there are groups of cores."""
+        e, shape = self.e, self.shape
+        items = self.hardware.cores // self.plan.parts
+        if not self.plan.shared:
+            with e.strided_loop(e.constant(shape.heads), items, items * shape.dim) as at:
+                self._round(*at, 0)
+            return
+        pairs = shape.heads // 2
+        if pairs:
+            with e.strided_loop(e.constant(2 * pairs), 2, 2 * shape.dim) as (head, column):
+                self._round(head, column, 0)
+                self._round(e.add(head, 1), e.add(column, shape.dim), 1)
+        if shape.heads % 2:
+            self._round(e.constant(2 * pairs), e.constant(2 * pairs * shape.dim), 0)
+
+    def _round(self, head: SSAValue, column: SSAValue, turn: int) -> None:
+        """The heads that the cores work on at the same time; `turn`: of the shared tiles."""
+        self._begin_heads(head)
+        self.ranked = False
+        zero = self.e.constant(0)
+        self._load_keys(turn, column)
         if self.shape.gate:
-            with e.loop(self.length, plan.rows) as row:
-                self._rank(e.tiles(plan.gate_tiles), row)
-            self._gate()
-        if plan.resident:
-            if self.attention.pruning is not None:
-                self._load(self.head["k.fraction"], "k.fraction", zero, plan.keys, self.shape.gate)
-            upon = self.attention.sparse and self.shape.gate
-            self._load(self.head["v"], "v", zero, plan.keys, upon)
-        with e.loop(self.length, plan.rows) as row:
-            tiles = {**self.head, **e.tiles(plan.row_tiles)}
-            if self.attention.pruning is None:
-                self._dense(tiles, row)
-            else:
-                self._pruned(tiles, row)
-            self._store(tiles, row)
+            self._rank(column)
+        first = _Row(zero, 0, column)
+        if self.plan.slots == 1:
+            # A head of one step has its scores from the first pass.
+            self._alone(column)
+            return
+        self._scores(first)
+        self._load_values(turn, column)
+        self._softmax(first)
+        self._pipeline(column)
+
+    def _rank(self, column: SSAValue) -> None:
+        """The first pass of a gated head: masks and head importance."""
+        if self.plan.steps == 1:
+            self._scores(_Row(self.e.constant(0), 0, column))
+        else:
+            with self.e.loop(self.length, self.plan.step) as row:
+                self._scores(_Row(row, 0, column))
+        self._gate()
+        self.ranked = True
+
+    def _alone(self, column: SSAValue) -> None:
+        """One row tile after the other."""
+        e, plan = self.e, self.plan
+        if plan.steps == 1:
+            self._finish(_Row(e.constant(0), 0, column), values=True)
+            return
+        self._load_values(self.turn, column)
+        with e.loop(self.length, plan.step) as row:
+            self._finish(_Row(row, 0, column), values=False)
+
+    def _finish(self, row: _Row, *, values: bool) -> None:
+        """All stages of a row tile but those that the first pass has done."""
+        if not (self.ranked and self.plan.steps == 1):
+            self._scores(row)
+        if values:
+            self._load_values(self.turn, row.column)
+        self._softmax(row)
+        self._values(row)
+
+    def _pipeline(self, column: SSAValue) -> None:
+        """Row tiles in two slots; the first one's scores are there."""
+        e, step = self.e, self.plan.step
+        with e.strided_loop(self.length, 2 * step, -2 * step, self.length) as (row, left):
+            more, further = e.add(left, -step), e.add(left, -2 * step)
+            following = e.add(row, step)
+            one, two = _Row(row, 0, column), _Row(following, 1, column)
+            three = _Row(e.add(row, 2 * step), 0, column)
+            self._overlap(one, two, more)
+            # What stands last needs no successor.
+            with e.loop(more, self.shape.length):
+                self._overlap(two, three, further)
+
+    def _overlap(self, old: _Row, new: _Row, left: SSAValue | None = None) -> None:
+        """
+        Values of a row tile, and the stages before of the next one, if tokens are `left`.
+
+        The values wait for a softmax that works while the next scores are computed. Where pruned
+        scores take none of its time that is enough, and the next mask comes meanwhile.
+        """
+
+        def emit(*stages: Callable[[_Row], None]) -> None:
+            if left is None:
+                for stage in stages:
+                    stage(new)
+                return
+            with self.e.loop(left, self.shape.length):
+                for stage in stages:
+                    stage(new)
+
+        if self.shape.sparse:
+            emit(self._scores)
+            self._values(old)
+            emit(self._softmax)
+        else:
+            emit(self._scores, self._softmax)
+            self._values(old)
 
     # -- transfers -------------------------------------------------------------------------
 
     def _load(
-        self, tile: SSAValue, name: str, row: SSAValue, rows: int, upon_mask: bool = False
+        self,
+        tile: SSAValue,
+        name: str,
+        place: tuple[SSAValue, SSAValue],
+        rows: int,
+        mask: SSAValue | None = None,
     ) -> None:
-        """Core c's head of some rows."""
-        dim = self.shape.dim
+        """Some rows of each core's head; queries (`name` begins with q) are dealt out to its cores."""
+        dim, row = self.shape.dim, self.plan.rows
         fields = {
             "t": tile,
             "d": self.windows[name],
-            "row_reg": row,
-            "col_reg": self.column,
+            "row_reg": place[0],
+            "col_reg": place[1],
             "rows": rows,
             "cols": dim,
+            "core_rows": row if name.startswith("q") and self.plan.parts > 1 else 0,
             "core_cols": dim,
         }
-        if upon_mask:
-            self.e.do("ldm", mask=self.head["mask"], axis="key", **fields)
+        if mask is not None:
+            self.e.do("ldm", mask=mask, axis="key", **fields)
         else:
             self.e.do("ld", **fields)
 
-    @contextmanager
-    def _key_tiles(self) -> Generator[SSAValue]:
-        """The first key column of each key tile; a loop only where keys are not resident."""
-        if self.plan.resident:
-            yield self.e.constant(0)
+    def _load_keys(self, turn: int, column: SSAValue) -> None:
+        """What the first scores of a head need; `turn`: of the shared tiles."""
+        e, plan = self.e, self.plan
+        self.turn = turn
+        if plan.shared:
+            for i, spec in enumerate(plan.shared_keys):
+                rows = spec.nbytes // self.shape.plane_bytes("k", 1)
+
+                def load(i: int = i, spec: TileSpec = spec, rows: int = rows) -> None:
+                    place = (e.constant(i * rows), column)
+                    self._load(self.shared[turn][spec.name], "k", place, rows)
+
+                self._where(i * rows, load)
+        elif plan.resident:
+            self._load(self.head["k"], "k", (e.constant(0), column), plan.keys)
+
+    def _load_values(self, turn: int, column: SSAValue) -> None:
+        """What the other stages of a head need."""
+        e, plan = self.e, self.plan
+        place = (e.constant(0), column)
+        if plan.shared and not self.shape.sparse:
+            self._load(self.shared[turn]["v"], "v", place, self.shape.length)
+        if not plan.resident or plan.chained:
             return
-        with self.e.loop(self.length, self.plan.keys) as column:
-            yield column
+        if plan.shared and self.shape.pruned:
+            self._load(self.head["k"], "k", place, plan.keys)
+        for name in plan.local_planes:
+            if name != "k":
+                upon = self.ranked and (name != "v" or self.shape.sparse)
+                self._load(self.head[name], name, place, plan.keys, self._mask(0) if upon else None)
 
-    def _store(self, tiles: Tiles, row: SSAValue) -> None:
+    def _where(self, tokens: int, emit: Callable[[], None]) -> None:
+        """Only where a sequence has more tokens than that."""
+        if not tokens:
+            emit()
+            return
+        with self.e.loop(self.e.add(self.length, -tokens), self.shape.length):
+            emit()
+
+    def _over_keys(
+        self,
+        names: tuple[str, ...],
+        row: _Row,
+        emit: Callable[[dict[str, SSAValue], SSAValue, bool], None],
+    ) -> None:
+        """
+        What is computed with local keys or values: at once, or on one part after the other.
+
+        `emit` takes the tiles of the planes `names`, the first key column, and whether it is 0.
+        Parts take turns in two tiles each.
+        """
+        e, plan = self.e, self.plan
+        zero = e.constant(0)
+        if plan.resident and not plan.chained:
+            emit({name: self.head[name] for name in names}, zero, True)
+            return
+        sparse = self.shape.sparse
+
+        def part(turn: int, key: SSAValue, first: bool) -> None:
+            tiles = {name: self.head[f"{name}.{turn}"] for name in names}
+            for name, tile in tiles.items():
+                upon = name == "k.fraction" or (name == "v" and sparse)
+                mask = self._mask(row.slot) if upon else None
+                self._load(tile, name, (key, row.column), plan.part, mask)
+            emit(tiles, key, first)
+
+        if plan.key_parts == 1:
+            part(row.slot, zero, True)
+            return
+        part(0, zero, True)
+        rest = e.add(self.length, -plan.part)
+        with e.strided_loop(rest, 2 * plan.part, -2 * plan.part, rest) as (offset, left):
+            part(1, e.add(offset, plan.part), False)
+            if plan.key_parts > 2:
+                with e.loop(e.add(left, -plan.part), self.shape.length):
+                    part(0, e.add(offset, 2 * plan.part), False)
+
+    # -- stages ----------------------------------------------------------------------------
+
+    def _mask(self, slot: int) -> SSAValue:
+        return self.slots[slot]["mask"] if self.plan.chained else self.head["mask"]
+
+    def _scores(self, row: _Row) -> None:
+        """Queries and their first scores: integer ones and their mask, or all of them."""
+        e, tiles = self.e, self.slots[row.slot]
+        self._load(tiles["q"], "q", (row.row, row.column), self.plan.rows)
+        own = e.tiles(self.plan.score_tiles)
+        if self.shape.pruned:
+            self._integer_scores(tiles, own["theta"], row)
+        else:
+            self._dense_scores(tiles, own["a"], row)
+        if self.plan.chained:
+            # Behind the queries: their place is free only when the last values are computed.
+            self._load_values(self.turn, row.column)
+
+    def _dense_scores(self, tiles: Tiles, acc: SSAValue, row: _Row) -> None:
         e, points = self.e, self.attention.points
-        shift = PROBABILITY_POINT + points["v"] - points["o"]
-        e.do("drain", t=tiles["o"], acc=tiles["acc"], bias=tiles["acc"], shift=shift)
-        window, dim = self.windows["o"], self.shape.dim
-        e.do("st", d=window, t=tiles["o"], row_reg=row, col_reg=self.column, core_cols=dim)
+        shift = points["q"] + points["k"] - points["s"]
 
-    # -- scores ----------------------------------------------------------------------------
+        def part(key: SSAValue, column: SSAValue) -> None:
+            e.do("mm", acc=acc, a=tiles["q"], b=key, first=1, b_transposed=1)
+            e.do("drainc", t=tiles["s"], acc=acc, col_reg=column, shift=shift)
 
-    def _integer_scores(self, tiles: Tiles) -> None:
-        """Scores of a row tile against all keys, into `a`; block sums into `theta`."""
-        with self._key_tiles() as key:
-            if not self.plan.resident:
-                self._load(tiles["k"], "k", key, self.plan.keys)
-            self.e.do(
-                "scores",
-                a=tiles["a"],
-                q=tiles["q"],
-                k=tiles["k"],
-                theta=tiles["theta"],
-                col_reg=key,
-            )
+        if not self.plan.shared:
+            self._over_keys(("k",), row, lambda planes, key, _: part(planes["k"], key))
+            return
+        for i, spec in enumerate(self.plan.shared_keys):
+            key, place = self.shared[self.turn][spec.name], i * self.plan.part
 
-    def _rank(self, tiles: Tiles, row: SSAValue) -> None:
-        """The first pass of a gated head: masks and head importance."""
-        self._load(tiles["q"], "q", row, self.plan.rows)
-        self._integer_scores({**self.head, **tiles})
-        self._mask(tiles, row)
+            def emit(key: SSAValue = key, place: int = place) -> None:
+                part(key, e.constant(place))
 
-    def _mask(self, tiles: Tiles, row: SSAValue) -> None:
+            self._where(place, emit)
+
+    def _integer_scores(self, tiles: Tiles, theta: SSAValue, row: _Row) -> None:
+        """Scores against all keys, into `a`; block sums into `theta`; their mask, unless it is there."""
+        scores = tiles.get("a", tiles["s"])
+
+        def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
+            fields = {"a": scores, "q": tiles["q"], "k": planes["k"], "theta": theta}
+            self.e.do("scores", **fields, col_reg=key)
+
+        if self.plan.shared:
+            emit(self.shared[self.turn], self.e.constant(0), True)
+        else:
+            self._over_keys(("k",), row, emit)
+        if self.ranked:
+            return
         pruning = self.attention.pruning
         assert pruning is not None
-        op = self.e.do(
-            "mask", m=self.head["mask"], theta=tiles["theta"], row_reg=row, rho=pruning.rho_b
-        )
+        mask = self._mask(row.slot)
+        op = self.e.do("mask", m=mask, theta=theta, row_reg=row.row, rho=pruning.rho_b)
         op.location = pruning.mask.location
         self._report(op)
 
@@ -196,68 +431,13 @@ class _Kernel:
         op.location = pruning.gate.location
         self._report(op)
 
-    def _dense(self, tiles: Tiles, row: SSAValue) -> None:
-        """Scores with all bits, softmax, values."""
-        e, points = self.e, self.attention.points
-        self._load(tiles["q"], "q", row, self.plan.rows)
-        if self.plan.resident:
-            e.do("mm", acc=tiles["a"], a=tiles["q"], b=tiles["k"], first=1, b_transposed=1)
-        else:
-            self._integer_scores(tiles)
-        shift = points["q"] + points["k"] - points["s"]
-        e.do("drain", t=tiles["s"], acc=tiles["a"], bias=tiles["a"], shift=shift)
-        self._values(tiles, row)
-
-    def _pruned(self, tiles: Tiles, row: SSAValue) -> None:
-        """Integer scores, mask, fractions of kept blocks, merge, softmax, values."""
-        plan = self.plan
-        self._load(tiles["q"], "q", row, plan.rows)
-        self._integer_scores(tiles)
-        if not self.shape.gate:
-            self._mask(tiles, row)
-        self._load(tiles["q.fraction"], "q.fraction", row, plan.rows)
-        with self._key_tiles() as key:
-            if not plan.resident:
-                self._load(tiles["k.integer"], "k", key, plan.keys)
-                self._load(tiles["k.fraction"], "k.fraction", key, plan.keys, True)
-            self._merge(tiles, row, key)
-        self._values(tiles, row)
-
-    def _merge(self, tiles: Tiles, row: SSAValue, key: SSAValue) -> None:
-        """Fraction products of some key columns, and the adder."""
-        pruning, points = self.attention.pruning, self.attention.points
-        assert pruning is not None
-        place = {"mask": self.head["mask"], "row_reg": row, "col_reg": key}
-        parts = {"f1": tiles["f1"], "f2": tiles["f2"]}
-        keys = tiles["k"] if self.plan.resident else tiles["k.integer"]
-        self.e.do(
-            "frac",
-            **parts,
-            qi=tiles["q"],
-            qf=tiles["q.fraction"],
-            ki=keys,
-            kf=tiles["k.fraction"],
-            **place,
-        )
-        self.e.do(
-            "add",
-            s=tiles["s"],
-            a=tiles["a"],
-            **parts,
-            **place,
-            pruned=pruning.pruned,
-            point_q=points["q"],
-            point_k=points["k"],
-            point_s=points["s"],
-        )
-
-    # -- values ----------------------------------------------------------------------------
-
-    def _values(self, tiles: Tiles, row: SSAValue) -> None:
-        """Softmax of the row tile, and the weighted sum of the values."""
-        e, plan = self.e, self.plan
+    def _softmax(self, row: _Row) -> None:
+        """Fractions of kept blocks, if blocks are pruned, and the softmax."""
+        tiles = self.slots[row.slot]
+        if self.shape.pruned:
+            self._merge(tiles, row)
         scale = SoftmaxScale.of(self.attention.scale)
-        softmax = e.do(
+        softmax = self.e.do(
             "softmax",
             p=tiles["p"],
             s=tiles["s"],
@@ -266,27 +446,59 @@ class _Kernel:
             point=self.attention.points["s"],
         )
         self._report(softmax)
-        zero = e.constant(0)
-        if not plan.resident:
-            self._load(tiles["v"], "v", zero, plan.keys, self.attention.sparse)
-        self._add_values(tiles, row, zero, first=True)
-        if plan.resident:
-            return
-        rest = e.add(self.length, -plan.keys)
-        with e.loop(rest, plan.keys) as offset:
-            column = e.add(offset, plan.keys)
-            self._load(tiles["v"], "v", column, plan.keys, self.attention.sparse)
-            self._add_values(tiles, row, column, first=False)
 
-    def _add_values(self, tiles: Tiles, row: SSAValue, column: SSAValue, *, first: bool) -> None:
-        self.e.do(
-            "pv",
-            acc=tiles["acc"],
-            p=tiles["p"],
-            v=tiles["v"],
-            mask=self.head["mask"] if self.attention.sparse else tiles["p"],
-            row_reg=row,
-            col_reg=column,
-            first=first,
-            sparse=self.attention.sparse,
-        )
+    def _merge(self, tiles: Tiles, row: _Row) -> None:
+        """Fraction products of a row tile, and the adder."""
+        pruning, points = self.attention.pruning, self.attention.points
+        assert pruning is not None
+        fraction = tiles["q.fraction"]
+        self._load(fraction, "q.fraction", (row.row, row.column), self.plan.rows)
+        parts = self.e.tiles(self.plan.merge_tiles)
+
+        def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
+            place = {"mask": self._mask(row.slot), "row_reg": row.row, "col_reg": key}
+            operands = {"qi": tiles["q"], "qf": fraction, "ki": planes["k"]}
+            self.e.do("frac", **parts, **operands, kf=planes["k.fraction"], **place)
+            self.e.do(
+                "add",
+                s=tiles["s"],
+                a=tiles.get("a", tiles["s"]),
+                **parts,
+                **place,
+                pruned=pruning.pruned,
+                point_q=points["q"],
+                point_k=points["k"],
+                point_s=points["s"],
+            )
+
+        self._over_keys(("k", "k.fraction"), row, emit)
+
+    def _values(self, row: _Row) -> None:
+        """The weighted sum of the values, and the result's way to memory."""
+        e, tiles, sparse = self.e, self.slots[row.slot], self.shape.sparse
+        acc = e.tiles(self.plan.value_tiles)["acc"]
+
+        def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
+            e.do(
+                "pv",
+                acc=acc,
+                p=tiles["p"],
+                v=planes["v"],
+                mask=self._mask(row.slot) if sparse else tiles["p"],
+                row_reg=row.row,
+                col_reg=key,
+                first=first,
+                sparse=sparse,
+            )
+
+        if self.plan.shared and not sparse:
+            turn = row.slot if self.plan.chained else self.turn
+            emit(self.shared[turn], e.constant(0), True)
+        else:
+            self._over_keys(("v",), row, emit)
+        points = self.attention.points
+        shift = PROBABILITY_POINT + points["v"] - points["o"]
+        e.do("drain", t=tiles["o"], acc=acc, bias=acc, shift=shift)
+        place = {"row_reg": row.row, "col_reg": row.column, "core_cols": self.shape.dim}
+        core_rows = self.plan.rows if self.plan.parts > 1 else 0
+        e.do("st", d=self.windows["o"], t=tiles["o"], core_rows=core_rows, **place)

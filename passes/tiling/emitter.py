@@ -82,12 +82,13 @@ class Emitter:
 
     @contextmanager
     def strided_loop(
-        self, bound: SSAValue, step: int, stride: int
+        self, bound: SSAValue, step: int, stride: int, start: SSAValue | None = None
     ) -> Generator[tuple[SSAValue, SSAValue]]:
-        """As `loop`, with a second index that moves by `stride`."""
+        """As `loop`, with a second index that moves by `stride` from `start` (0) on."""
         block = Block(arg_types=[IndexType(), IndexType()])
         zero = self.constant(0)
-        loop = scf.ForOp(zero, bound, self.constant(step), [zero], Region(block))
+        first = zero if start is None else start
+        loop = scf.ForOp(zero, bound, self.constant(step), [first], Region(block))
         self.emit(loop)
         outer, self.block = self.block, block
         yield block.args[0], block.args[1]
@@ -98,7 +99,8 @@ class Emitter:
         """Declare tiles by name."""
         tiles: Tiles = {}
         for spec in specs:
-            tile = self.emit(hdp.TileOp(spec.name, space, spec.dtype, spec.nbytes))
+            base = tiles[spec.over] if spec.over else None
+            tile = self.emit(hdp.TileOp(spec.name, space, spec.dtype, spec.nbytes, base))
             tile.name_hint = spec.name.replace(".", "_")
             tiles[spec.name] = tile
         return tiles

@@ -25,6 +25,9 @@ ISSUE = 16
 PLANNED_TOKENS = 128
 """Tiles are planned for a multiple of this many tokens, see `plan_token_linear`."""
 
+KEPT = 0.5
+"""The share of blocks that the estimate takes a pruning rule to keep: a threshold near the mean."""
+
 MOST_SLABS = 16
 """The depth of a linear is cut into at most this many slabs: each needs registers and tiles."""
 
@@ -38,13 +41,18 @@ def up(x: int, y: int) -> int:
 
 @dataclass(frozen=True)
 class TileSpec:
-    """A tile to declare: `start` and `end` are the first and last step that need it."""
+    """
+    A tile to declare: `start` and `end` are the first and last step that need it.
+
+    `over`: the tile in whose place it is computed, or "".
+    """
 
     name: str
     dtype: str
     nbytes: int
     start: int = 0
     end: int = 0
+    over: str = ""
 
 
 # --- Linears ------------------------------------------------------------------------------------
@@ -246,7 +254,8 @@ class AttentionShape:
     One attention: sequences of at most `length` tokens, `heads` of `dim`.
 
     `pruned`: HDP on integer and fraction planes; `gate`: heads are gated in a first pass. `planes`
-    are names and dtypes of the planes that are narrower than i16.
+    are names and dtypes of the planes that are narrower than i16. `score`: what becomes of pruned
+    scores (`PRUNED_SCORES`).
     """
 
     length: int
@@ -255,6 +264,12 @@ class AttentionShape:
     pruned: bool
     gate: bool
     planes: tuple[tuple[str, str], ...] = ()
+    score: str = "zero"
+
+    @property
+    def sparse(self) -> bool:
+        """Whether pruned scores have no part in the softmax, so that their values are not read."""
+        return self.pruned and self.score == "neginf"
 
     def dtype(self, plane: str) -> str:
         """The dtype of a plane (`q`, `q.fraction`, `k`, `k.fraction`, `v`)."""
@@ -268,152 +283,290 @@ class AttentionShape:
 @dataclass(frozen=True)
 class AttentionPlan:
     """
-    Tiles of an attention: `rows` queries against `keys` keys at a time.
+    Tiles of an attention.
 
-    Where `keys` is the whole length, keys and values stay in the local buffer for all row tiles.
+    `parts` cores share a head; each has `rows` queries of it at a time. Keys and values pass by
+    `keys` at a time, or all at once where `keys` is the whole length; then they stay for all
+    queries of a head. `shared`: the cores all work on one head, and what they read alike lies in
+    the shared buffer: keys of the integer (or only) scores, values unless `sparse`. With two
+    `slots` scores of the next queries are computed while the softmax unit works on the last ones.
     """
 
     shape: AttentionShape
+    parts: int
     rows: int
     keys: int
+    shared: bool
+    slots: int
+
+    @property
+    def step(self) -> int:
+        """Queries that the cores of a head work on at a time."""
+        return self.parts * self.rows
+
+    @property
+    def steps(self) -> int:
+        """Steps of the longest sequence."""
+        return up(self.shape.length, self.step)
+
+    @property
+    def key_parts(self) -> int:
+        """Parts of the keys of the longest sequence."""
+        return up(self.shape.length, self.keys)
 
     @property
     def resident(self) -> bool:
-        """Whether a head's keys and values are loaded once."""
+        """Whether the keys and values of a head that lie in local buffers are loaded once."""
         return self.keys >= self.shape.length
 
     @property
+    def in_place(self) -> bool:
+        """Whether merged scores take the place of integer ones; a mean needs all of these."""
+        return self.shape.score != "mean" or self.resident
+
+    @property
+    def chained(self) -> bool:
+        """Whether queries of one head are followed by those of the next: a head is one step."""
+        return self.slots > 1 and self.steps == 1 and self.shared
+
+    @property
+    def shared_keys(self) -> list[TileSpec]:
+        """Tiles of the keys in the shared buffer: parts of them for dense scores."""
+        whole = min(self.keys, self.shape.length)
+        if self.shape.pruned:
+            return [self._plane("k", self.shape.length)]
+        return [replace(self._plane("k", whole), name=f"k.{i}") for i in range(self.key_parts)]
+
+    @property
+    def shared_tiles(self) -> list[TileSpec]:
+        """Tiles of a head in the shared buffer."""
+        if not self.shared:
+            return []
+        values = [] if self.shape.sparse else [self._plane("v", self.shape.length)]
+        return self.shared_keys + values
+
+    @property
+    def local_planes(self) -> list[str]:
+        """The planes of keys and values that lie in local buffers."""
+        if not self.shape.pruned:
+            return [] if self.shared else ["k", "v"]
+        return ["k", "k.fraction", *(["v"] if self.shape.sparse or not self.shared else [])]
+
+    @property
     def head_tiles(self) -> list[TileSpec]:
-        """Tiles that live as long as a head."""
-        shape, tiles = self.shape, list[TileSpec]()
-        if shape.pruned:
-            blocks = up(shape.length, BLOCK[0])
-            tiles.append(TileSpec("mask", "i8", blocks * up(up(shape.length, BLOCK[1]), 8)))
-        if self.resident:
-            names = ("k", "k.fraction", "v") if shape.pruned else ("k", "v")
-            tiles += [self._plane(name, shape.length) for name in names]
-        return tiles
+        """Local tiles that live as long as a head: its mask, keys and values or parts of them."""
+        tiles = [self._mask()] if self.shape.pruned and not self.chained else []
+        if self.resident and not self.chained:
+            return tiles + [self._plane(name, self.shape.length) for name in self.local_planes]
+        return tiles + [
+            replace(self._plane(name, self.part), name=f"{name}.{i}")
+            for name in self.local_planes
+            for i in range(2)
+        ]
 
     @property
-    def row_tiles(self) -> list[TileSpec]:
-        """Tiles of one row tile, with the steps that need them."""
-        return self._pruned_tiles() if self.shape.pruned else self._dense_tiles()
+    def part(self) -> int:
+        """Rows of a part of keys and values."""
+        return min(self.keys, self.shape.length)
 
     @property
-    def gate_tiles(self) -> list[TileSpec]:
-        """Tiles of one row tile of the first pass, which only ranks blocks."""
-        names = ("q", "k", "a", "theta")
-        return [t for t in self._pruned_tiles() if t.name in names]
-
-    def _dense_tiles(self) -> list[TileSpec]:
-        length, rows = self.shape.length, self.rows
-        tiles = [self._plane("q", rows, 0, 1)]
-        if not self.resident:
-            tiles += [self._key_tile("k", 1, 1), self._theta(1, 1)]
-        tiles += [
-            TileSpec("a", "acc", rows * length * _ACC, 1, 2),
-            TileSpec("s", "i32", rows * length * _WIDE, 2, 3),
-        ]
-        return tiles + self._value_tiles(3)
-
-    def _pruned_tiles(self) -> list[TileSpec]:
-        length, rows = self.shape.length, self.rows
-        tiles = [self._plane("q", rows, 0, 4)]
-        if not self.resident:
-            tiles.append(self._key_tile("k", 1, 1))
-        tiles += [
-            TileSpec("a", "i32", rows * length * _WIDE, 1, 4),
-            self._theta(1, 2),
-            self._plane("q.fraction", rows, 3, 4),
-        ]
-        if not self.resident:
-            again = replace(self._key_tile("k", 4, 4), name="k.integer")
-            tiles += [again, self._key_tile("k.fraction", 4, 4)]
-        part = rows * min(self.keys, length) * _ACC
-        tiles += [
-            TileSpec("f1", "acc", part, 4, 4),
-            TileSpec("f2", "acc", part, 4, 4),
-            TileSpec("s", "i32", rows * length * _WIDE, 4, 5),
-        ]
-        return tiles + self._value_tiles(5)
-
-    def _key_tile(self, name: str, start: int, end: int) -> TileSpec:
-        return self._plane(name, self.keys, start, end)
-
-    def _plane(self, name: str, rows: int, start: int = 0, end: int = 0) -> TileSpec:
-        shape = self.shape
-        return TileSpec(name, shape.dtype(name), shape.plane_bytes(name, rows), start, end)
-
-    def _theta(self, start: int, end: int) -> TileSpec:
-        blocks = up(self.rows, BLOCK[0]) * up(self.shape.length, BLOCK[1])
-        return TileSpec("theta", "acc", blocks * _ACC, start, end)
-
-    def _value_tiles(self, step: int) -> list[TileSpec]:
-        cells = self.rows * self.shape.dim
-        tiles = [TileSpec("p", "i16", self.rows * self.shape.length * _CODE, step, step + 1)]
-        if not self.resident:
-            tiles.append(self._key_tile("v", step + 1, step + 1))
+    def slot_tiles(self) -> list[TileSpec]:
+        """Local tiles of one of the row tiles that are worked on at the same time."""
+        shape, cells = self.shape, self.rows * self.shape.length
+        planes = ("q", "q.fraction") if shape.pruned else ("q",)
+        tiles = [self._plane(name, self.rows) for name in planes]
+        if self.chained and shape.pruned:
+            tiles.append(self._mask())
+        if shape.pruned and not self.in_place:
+            tiles.append(TileSpec("a", "i32", cells * _WIDE))
         return [
             *tiles,
-            TileSpec("acc", "acc", cells * _ACC, step + 1, step + 2),
-            TileSpec("o", "i16", cells * _CODE, step + 2, step + 3),
+            TileSpec("s", "i32", cells * _WIDE),
+            TileSpec("p", "i16", cells * _CODE, over="s"),
+            TileSpec("o", "i16", self.rows * shape.dim * _CODE),
         ]
 
+    @property
+    def score_tiles(self) -> list[TileSpec]:
+        """Local tiles of the first scores of a row tile."""
+        if not self.shape.pruned:
+            return [TileSpec("a", "acc", self.rows * self.part * _ACC)]
+        blocks = up(self.rows, BLOCK[0]) * up(self.shape.length, BLOCK[1])
+        return [TileSpec("theta", "acc", blocks * _ACC)]
+
+    @property
+    def merge_tiles(self) -> list[TileSpec]:
+        """Local tiles of the fraction products of a row tile."""
+        nbytes = self.rows * self.part * _ACC
+        return [TileSpec(name, "acc", nbytes) for name in ("f1", "f2")]
+
+    @property
+    def value_tiles(self) -> list[TileSpec]:
+        """Local tiles of the weighted values of a row tile."""
+        return [TileSpec("acc", "acc", self.rows * self.shape.dim * _ACC)]
+
+    def _mask(self) -> TileSpec:
+        """A bit a block of the rows of one core."""
+        blocks = self.steps * up(self.rows, BLOCK[0])
+        return TileSpec("mask", "i8", blocks * up(up(self.shape.length, BLOCK[1]), 8))
+
+    def _plane(self, name: str, rows: int) -> TileSpec:
+        return TileSpec(name, self.shape.dtype(name), self.shape.plane_bytes(name, rows))
+
+    @property
     def local_bytes(self) -> int:
         """Bytes of a local buffer at the worst moment."""
-        last = 1 << 20
-        head = [Range(t.nbytes, 0, last) for t in self.head_tiles]
-        rows = [Range(t.nbytes, t.start, t.end) for t in self.row_tiles]
-        return first_fit(head + rows, TILE_ALIGNMENT).peak
+        stages = [self.score_tiles, self.value_tiles]
+        if self.shape.pruned:
+            stages.append(self.merge_tiles)
+        lasting = [*self.head_tiles, *self.slot_tiles * self.slots]
+        ranges = [Range(t.nbytes, 0, len(stages)) for t in lasting if not t.over]
+        ranges += [Range(t.nbytes, i, i) for i, tiles in enumerate(stages) for t in tiles]
+        return first_fit(ranges, TILE_ALIGNMENT).peak
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of the shared buffer: keys and values of two heads."""
+        return 2 * sum(align(t.nbytes, TILE_ALIGNMENT) for t in self.shared_tiles)
 
     def cost(self, hw: Hardware) -> float:
-        """Estimated cycles of one sequence with all of its blocks kept."""
-        shape = self.shape
-        row_tiles, key_tiles = up(shape.length, self.rows), up(shape.length, self.keys)
-        folds = up(self.rows, hw.pe_rows) * key_tiles * up(self.keys, hw.pe_columns)
-        products = (4 + shape.gate) if shape.pruned else 2
-        fill = products * key_tiles * (hw.pe_rows + hw.pe_columns)
-        softmax = self.rows * up(shape.length, hw.softmax_lanes)
-        work = row_tiles * (products * folds * shape.dim + fill + softmax)
-        names = ["k", "k.fraction", "v"] if shape.pruned else ["k", "v"]
-        if not self.resident and shape.pruned:
-            names += ["k"] * (1 + shape.gate)
-        loads = sum(shape.plane_bytes(name, shape.length) for name in names)
-        loads *= min(hw.cores, shape.heads) * (1 if self.resident else row_tiles)
-        instructions = row_tiles * (len(self.row_tiles) + 12 + 12 * (key_tiles - 1))
-        rounds = up(shape.heads, hw.cores)
-        return rounds * (work + loads / hw.dram_bytes_per_cycle + ISSUE * instructions)
+        """
+        Estimated cycles of a sequence, the mean over four lengths, most for the longest.
+
+        Tiles are made for the longest sequence and have to do for shorter ones, where large row
+        tiles leave cores without work.
+        """
+        weights = {max(1, self.shape.length * i // 4): 1 + 3 * (i == 4) for i in range(1, 5)}
+        total = sum(n * self.cycles(hw, length) for length, n in weights.items())
+        return total / sum(weights.values())
+
+    def cycles(self, hw: Hardware, length: int) -> float:
+        """Estimated cycles of a sequence of some tokens, of pruned blocks `KEPT` kept."""
+        rounds, steps = up(self.shape.heads, hw.cores // self.parts), up(length, self.step)
+        last = min(self.rows, length - (steps - 1) * self.step)
+        sizes = [(self.rows, steps - 1), (last, 1)]
+        products = sum(n * self._products(hw, rows, length) for rows, n in sizes)
+        others = sum(n * self._softmax(hw, rows, length) for rows, n in sizes)
+        if self.chained:
+            work = rounds * max(products, others) + min(products, others)
+        elif self.slots > 1:
+            alone = self._softmax(hw, last, length)
+            work = rounds * (max(products, others) + (alone if steps == 1 else alone / 4))
+        else:
+            work = rounds * (products + others)
+        dma = self._loaded(length, steps) / hw.dram_bytes_per_cycle
+        issue = ISSUE * rounds * steps * (8 + 6 * up(length, self.part))
+        return max(work, dma) + min(work, dma) / 16 + issue
+
+    @property
+    def _read(self) -> float:
+        """The share of the scores that softmax and values take."""
+        return KEPT if self.shape.sparse else 1.0
+
+    def _softmax(self, hw: Hardware, rows: int, length: int) -> float:
+        """Cycles of adder and softmax unit for a row tile."""
+        adder = up(rows * length, hw.adder_lanes) if self.shape.pruned else 0
+        return (adder + (rows + 2) * up(length, hw.softmax_lanes)) * self._read
+
+    def _products(self, hw: Hardware, rows: int, length: int) -> float:
+        """Cycles of the PE array for a row tile."""
+        shape, fill = self.shape, hw.pe_rows + hw.pe_columns - 2
+        high, dim, parts = up(rows, hw.pe_rows), self.shape.dim, up(length, self.part)
+        value_parts = parts if "v" in self.local_planes else 1
+        work = high * dim + self._read * high * length * up(dim, hw.pe_columns)
+        work += fill * value_parts
+        by_part = high * (parts - 1) * up(self.part, hw.pe_columns) * dim
+        by_part += high * up(length - (parts - 1) * self.part, hw.pe_columns) * dim
+        if not shape.pruned:
+            return work + by_part + high * length + fill * parts
+        scores = fill + high * up(length, hw.pe_columns) * dim
+        if not self.shared:
+            scores = by_part + fill * parts
+        scores *= 1 + (shape.gate and self.steps > 1)
+        return work + scores + 2 * KEPT * by_part + fill * parts
+
+    def _loaded(self, length: int, steps: int) -> int:
+        """Bytes of DRAM traffic of a sequence."""
+        shape, names = self.shape, self.local_planes
+        again = 1 if self.resident and not self.chained else steps
+        first = 1 + int(shape.gate and self.steps > 1)
+        times = dict.fromkeys(names, again) | {"q": first}
+        if shape.pruned:
+            times["q.fraction"] = 1
+        loaded = [(name, n) for name, n in times.items()] + [("v", 1)]
+        if self.shared:
+            loaded += [("k", 1)] + ([] if "v" in names else [("v", 1)])
+        elif shape.pruned and not self.resident:
+            loaded.append(("k", again * first))
+        return shape.heads * sum(n * shape.plane_bytes(plane, length) for plane, n in loaded)
 
 
 def _even(value: int) -> int:
     return align(value, 2)
 
 
+def _divisors(value: int) -> list[int]:
+    return [d for d in range(1, value + 1) if value % d == 0]
+
+
+MOST_KEY_TILES = 8
+"""Keys of dense scores lie in at most this many tiles of the shared buffer."""
+
+
 def _attention_plans(shape: AttentionShape, hw: Hardware) -> Iterator[AttentionPlan]:
-    row_sizes = {_even(hw.pe_rows * k) for k in range(1, up(shape.length, hw.pe_rows) + 1)}
-    row_sizes |= {_even(up(hw.pe_rows, k)) for k in (2, 3, 4, 8, 16, 32)}
-    key_sizes = {_even(hw.pe_columns * k) for k in range(1, up(shape.length, hw.pe_columns) + 1)}
-    key_sizes |= {_even(up(hw.pe_columns, k)) for k in (2, 4, 8)}
-    for rows in sorted(row_sizes):
-        for keys in sorted({min(k, _even(shape.length)) for k in key_sizes}):
-            yield AttentionPlan(shape, min(rows, _even(shape.length)), keys)
+    length = _even(shape.length)
+    row_sizes = {_even(hw.pe_rows * k) for k in (1, 2, 3, 4, 6, 8)}
+    row_sizes |= {_even(up(hw.pe_rows, k)) for k in (2, 4, 8, 16)}
+    key_sizes = {_even(hw.pe_columns * k) for k in (1, 2, 3, 4, 6, 8, 12, 16)}
+    key_sizes |= {_even(up(hw.pe_columns, k)) for k in (2, 4, 8)} | {length}
+    for parts in _divisors(hw.cores):
+        for rows in sorted({min(r, length) for r in row_sizes}):
+            if (parts - 1) * rows >= length:
+                continue
+            for keys in sorted({min(k, length) for k in key_sizes}):
+                for shared in (False, True) if parts == hw.cores else (False,):
+                    for slots in (1, 2):
+                        plan = AttentionPlan(shape, parts, rows, keys, shared, slots)
+                        if not _is_useful(plan):
+                            continue
+                        yield plan
+
+
+def _is_useful(plan: AttentionPlan) -> bool:
+    shape = plan.shape
+    if plan.slots > 1 and plan.steps == 1 and (not plan.shared or shape.gate):
+        return False
+    return not plan.shared or shape.pruned or plan.key_parts <= MOST_KEY_TILES
 
 
 @lru_cache(maxsize=64)
 def plan_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
     """The cheapest tiles of an attention; `InfeasibleError` if none fit."""
-    plans = sorted(set(_attention_plans(shape, hw)), key=lambda p: (p.cost(hw), p.rows, p.keys))
+    plans = sorted(_attention_plans(shape, hw), key=lambda p: (p.cost(hw), p.slots, p.rows, p.keys))
     for plan in plans:
-        if plan.local_bytes() <= hw.local_buffer_bytes:
+        if (
+            plan.shared_bytes <= hw.shared_buffer_bytes
+            and plan.local_bytes <= hw.local_buffer_bytes
+        ):
             return plan
-    least = min(plan.local_bytes() for plan in plans)
+    least = min((p.local_bytes, p.shared_bytes) for p in plans if not p.shared)[0]
     raise InfeasibleError(
         f"an attention of {shape.length} tokens with heads of {shape.dim} does not fit",
         notes=[
-            f"its smallest tiles need {least} bytes, a local buffer has {hw.local_buffer_bytes}",
-            "compile for shorter sequences, or use hardware with larger local buffers",
+            f"its smallest tiles need {least:,} bytes, a local buffer has {hw.local_buffer_bytes:,}",
+            f"raise buffers.local to {up(least, 1024)} KiB" + _shorter(shape, hw),
         ],
     )
+
+
+def _shorter(shape: AttentionShape, hw: Hardware) -> str:
+    """The most tokens that fit, as an alternative."""
+    low, high = 0, shape.length
+    while high - low > 1:
+        middle = (low + high) // 2
+        least = min(p.local_bytes for p in _attention_plans(replace(shape, length=middle), hw))
+        low, high = (middle, high) if least <= hw.local_buffer_bytes else (low, middle)
+    return f" or compile for at most {low} tokens" if low else ""
 
 
 def plan_token_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:

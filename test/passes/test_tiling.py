@@ -69,7 +69,8 @@ def test_attention_plans_fit(length: int, heads: int, dim: int, pruned: bool, ga
     """Every attention of a usual size fits the small preset; tiles begin at blocks."""
     hw = load_hardware("hdp-edge")
     plan = plan_attention(AttentionShape(length, heads, dim, pruned, pruned and gate), hw)
-    assert plan.local_bytes() <= hw.local_buffer_bytes
+    assert plan.local_bytes <= hw.local_buffer_bytes
+    assert plan.shared_bytes <= hw.shared_buffer_bytes
     assert plan.rows % 2 == 0
     assert plan.resident or plan.keys % 2 == 0
 

@@ -119,7 +119,7 @@ func.func @main(%mask: tensor<2x8xi64>, %ids: tensor<2x8xi64>, %x: tensor<?x16x!
 
 // -----
 
-// Attention without pruning: keys and values stay in the local buffers.
+// Attention without pruning: all cores work on one head, keys and values lie in the shared buffer.
 
 func.func @main(%mask: tensor<2x16xi64>, %x: tensor<?x32x!fixed.q<16, 11>>) -> tensor<?x32x!fixed.q<16, 12>> {
 %p = attn.packing %mask : (tensor<2x16xi64>) -> !attn.packing<2, 16>
@@ -155,29 +155,60 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 // CHECK-NEXT: %v_rows = hdp.window %v, %start, %length : index, index
 // CHECK-NEXT: %o_rows = hdp.window %o, %start, %length : index, index
 // CHECK-NEXT: scf.for %4 = %c0 to %length step %c16 {
-// CHECK-NEXT: %5 = scf.for %6 = %c0 to %c2 step %c8 iter_args(%7 = %c0) -> (index) {
-// CHECK-NEXT: hdp.heads %6, stride = 1, limit = 2 : index {dim = 16 : i64, attention = "o"}
+// CHECK-NEXT: hdp.group parts = 4, rows = 16
 // CHECK-NEXT: %k_1 = hdp.tile "k" local i16 4096
 // CHECK-NEXT: %v_1 = hdp.tile "v" local i16 4096
+// CHECK-NEXT: %q_1 = hdp.tile "q" local i16 512
+// CHECK-NEXT: %s = hdp.tile "s" local i32 8192
+// CHECK-NEXT: %p = hdp.tile "p" local i16 4096 over %s
+// CHECK-NEXT: %o_1 = hdp.tile "o" local i16 512
+// CHECK-NEXT: %q_2 = hdp.tile "q" local i16 512
+// CHECK-NEXT: %s_1 = hdp.tile "s" local i32 8192
+// CHECK-NEXT: %p_1 = hdp.tile "p" local i16 4096 over %s_1
+// CHECK-NEXT: %o_2 = hdp.tile "o" local i16 512
+// CHECK-NEXT: %5 = scf.for %6 = %c0 to %c2 step %c2 iter_args(%7 = %c0) -> (index) {
+// CHECK-NEXT: hdp.heads %6, stride = 1, limit = 2 : index {dim = 16 : i64, attention = "o"}
 // CHECK-NEXT: hdp.ld %k_1, %k_rows, %c0, %7, rows = 128, cols = 16, core_rows = 0, core_cols = 16 : index, index
-// CHECK-NEXT: hdp.ld %v_1, %v_rows, %c0, %7, rows = 128, cols = 16, core_rows = 0, core_cols = 16 : index, index
-// CHECK-NEXT: scf.for %8 = %c0 to %length step %c32 {
-// CHECK-NEXT: %q_1 = hdp.tile "q" local i16 1024
-// CHECK-NEXT: %a = hdp.tile "a" local acc 24576
-// CHECK-NEXT: %s = hdp.tile "s" local i32 16384
-// CHECK-NEXT: %p = hdp.tile "p" local i16 8192
-// CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 3072
-// CHECK-NEXT: %o_1 = hdp.tile "o" local i16 1024
-// CHECK-NEXT: hdp.ld %q_1, %q_rows, %8, %7, rows = 32, cols = 16, core_rows = 0, core_cols = 16 : index, index
+// CHECK-NEXT: hdp.ld %q_1, %q_rows, %c0, %7, rows = 16, cols = 16, core_rows = 16, core_cols = 16 : index, index
+// CHECK-NEXT: %a = hdp.tile "a" local acc 12288
 // CHECK-NEXT: hdp.mm %a, %q_1, %k_1, first = 1, b_transposed = 1
-// CHECK-NEXT: hdp.drain %s, %a, %a, has_bias = 0, bias_shift = 0, shift = 9
+// CHECK-NEXT: hdp.drainc %s, %a, %c0, shift = 9 : index
+// CHECK-NEXT: hdp.ld %v_1, %v_rows, %c0, %7, rows = 128, cols = 16, core_rows = 0, core_cols = 16 : index, index
 // CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 17, point = 14 {attention = "o"}
-// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %p, %8, %c0, first = 1, sparse = 0 : index, index
-// CHECK-NEXT: hdp.drain %o_1, %acc_3, %acc_3, has_bias = 0, bias_shift = 0, shift = 14
-// CHECK-NEXT: hdp.st %o_rows, %o_1, %8, %7, core_rows = 0, core_cols = 16 : index, index
+// CHECK-NEXT: %8 = scf.for %9 = %c0 to %length step %c128 iter_args(%10 = %length) -> (index) {
+// CHECK-NEXT: %11 = arith.addi %10, %cm64 : index
+// CHECK-NEXT: %12 = arith.addi %10, %cm128 : index
+// CHECK-NEXT: %13 = arith.addi %9, %c64 : index
+// CHECK-NEXT: %14 = arith.addi %9, %c128 : index
+// CHECK-NEXT: scf.for %15 = %c0 to %11 step %c16 {
+// CHECK-NEXT: hdp.ld %q_2, %q_rows, %13, %7, rows = 16, cols = 16, core_rows = 16, core_cols = 16 : index, index
+// CHECK-NEXT: %a_1 = hdp.tile "a" local acc 12288
+// CHECK-NEXT: hdp.mm %a_1, %q_2, %k_1, first = 1, b_transposed = 1
+// CHECK-NEXT: hdp.drainc %s_1, %a_1, %c0, shift = 9 : index
+// CHECK-NEXT: hdp.softmax %p_1, %s_1, multiplier = 47274, shift = 17, point = 14 {attention = "o"}
 // CHECK-NEXT: }
-// CHECK-NEXT: %9 = arith.addi %7, %c128 : index
-// CHECK-NEXT: scf.yield %9 : index
+// CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 1536
+// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %p, %9, %c0, first = 1, sparse = 0 : index, index
+// CHECK-NEXT: hdp.drain %o_1, %acc_3, %acc_3, has_bias = 0, bias_shift = 0, shift = 14
+// CHECK-NEXT: hdp.st %o_rows, %o_1, %9, %7, core_rows = 16, core_cols = 16 : index, index
+// CHECK-NEXT: scf.for %16 = %c0 to %11 step %c16 {
+// CHECK-NEXT: scf.for %17 = %c0 to %12 step %c16 {
+// CHECK-NEXT: hdp.ld %q_1, %q_rows, %14, %7, rows = 16, cols = 16, core_rows = 16, core_cols = 16 : index, index
+// CHECK-NEXT: %a_2 = hdp.tile "a" local acc 12288
+// CHECK-NEXT: hdp.mm %a_2, %q_1, %k_1, first = 1, b_transposed = 1
+// CHECK-NEXT: hdp.drainc %s, %a_2, %c0, shift = 9 : index
+// CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 17, point = 14 {attention = "o"}
+// CHECK-NEXT: }
+// CHECK-NEXT: %acc_4 = hdp.tile "acc" local acc 1536
+// CHECK-NEXT: hdp.pv %acc_4, %p_1, %v_1, %p_1, %13, %c0, first = 1, sparse = 0 : index, index
+// CHECK-NEXT: hdp.drain %o_2, %acc_4, %acc_4, has_bias = 0, bias_shift = 0, shift = 14
+// CHECK-NEXT: hdp.st %o_rows, %o_2, %13, %7, core_rows = 16, core_cols = 16 : index, index
+// CHECK-NEXT: }
+// CHECK-NEXT: %18 = arith.addi %10, %cm128 : index
+// CHECK-NEXT: scf.yield %18 : index
+// CHECK-NEXT: }
+// CHECK-NEXT: %19 = arith.addi %7, %c32 : index
+// CHECK-NEXT: scf.yield %19 : index
 // CHECK-NEXT: }
 // CHECK-NEXT: }
 // CHECK-NEXT: }
@@ -189,7 +220,7 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 
 // -----
 
-// Gated HDP attention where keys do not fit: a ranking pass, then a pass over kept blocks.
+// Gated HDP attention: scores and masks of a head, the gate, then kept blocks; keys pass by in parts.
 
 func.func @main(%mask: tensor<1x256xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) -> tensor<?x768x!fixed.q<16, 12>> {
 %p = attn.packing %mask : (tensor<1x256xi64>) -> !attn.packing<1, 256>
@@ -233,63 +264,144 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: %v_rows = hdp.window %v, %start, %length : index, index
 // CHECK-NEXT: %o_rows = hdp.window %o, %start, %length : index, index
 // CHECK-NEXT: scf.for %7 = %c0 to %length step %c256 {
-// CHECK-NEXT: %8 = scf.for %9 = %c0 to %c12 step %c8 iter_args(%10 = %c0) -> (index) {
-// CHECK-NEXT: hdp.heads %9, stride = 1, limit = 12 : index {dim = 64 : i64, attention = "o"}
-// CHECK-NEXT: %mask = hdp.tile "mask" local i8 2048
-// CHECK-NEXT: scf.for %11 = %c0 to %length step %c16 {
+// CHECK-NEXT: hdp.group parts = 8, rows = 16
+// CHECK-NEXT: %mask = hdp.tile "mask" local i8 256
+// CHECK-NEXT: %k = hdp.tile "k.0" local i8 3072
+// CHECK-NEXT: %k_1 = hdp.tile "k.1" local i8 3072
+// CHECK-NEXT: %k_fraction_1 = hdp.tile "k.fraction.0" local i16 6144
+// CHECK-NEXT: %k_fraction_2 = hdp.tile "k.fraction.1" local i16 6144
+// CHECK-NEXT: %v_1 = hdp.tile "v.0" local i16 6144
+// CHECK-NEXT: %v_2 = hdp.tile "v.1" local i16 6144
 // CHECK-NEXT: %q = hdp.tile "q" local i8 1024
-// CHECK-NEXT: %k = hdp.tile "k" local i8 4096
-// CHECK-NEXT: %a = hdp.tile "a" local i32 16384
+// CHECK-NEXT: %q_fraction_1 = hdp.tile "q.fraction" local i16 2048
+// CHECK-NEXT: %s = hdp.tile "s" local i32 16384
+// CHECK-NEXT: %p = hdp.tile "p" local i16 8192 over %s
+// CHECK-NEXT: %o_1 = hdp.tile "o" local i16 2048
+// CHECK-NEXT: %k_2 = hdp.tile "k" shared i8 16384
+// CHECK-NEXT: %k_3 = hdp.tile "k" shared i8 16384
+// CHECK-NEXT: %8 = scf.for %9 = %c0 to %c12 step %c2 iter_args(%10 = %c0) -> (index) {
+// CHECK-NEXT: hdp.heads %9, stride = 1, limit = 12 : index {dim = 64 : i64, attention = "o"}
+// CHECK-NEXT: hdp.ld %k_2, %k_rows, %c0, %10, rows = 256, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: scf.for %11 = %c0 to %length step %c128 {
+// CHECK-NEXT: hdp.ld %q, %q_rows, %11, %10, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.ld %q, %q_rows, %11, %10, rows = 16, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: scf.for %12 = %c0 to %length step %c64 {
-// CHECK-NEXT: hdp.ld %k, %k_rows, %12, %10, rows = 64, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: hdp.scores %a, %q, %k, %theta, %12 : index
-// CHECK-NEXT: }
+// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta, %c0 : index
 // CHECK-NEXT: hdp.mask %mask, %theta, %11, rho = 0.0 : index {attention = "o"}
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.gate tau = 0.5 {attention = "o"}
-// CHECK-NEXT: scf.for %13 = %c0 to %length step %c16 {
-// CHECK-NEXT: %q_1 = hdp.tile "q" local i8 1024
-// CHECK-NEXT: %k_1 = hdp.tile "k" local i8 4096
-// CHECK-NEXT: %a_1 = hdp.tile "a" local i32 16384
+// CHECK-NEXT: scf.for %12 = %c0 to %length step %c128 {
+// CHECK-NEXT: hdp.ld %q, %q_rows, %12, %10, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta_1 = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: %q_fraction_1 = hdp.tile "q.fraction" local i16 2048
-// CHECK-NEXT: %k_integer_1 = hdp.tile "k.integer" local i8 4096
-// CHECK-NEXT: %k_fraction_1 = hdp.tile "k.fraction" local i16 8192
-// CHECK-NEXT: %f1 = hdp.tile "f1" local acc 6144
-// CHECK-NEXT: %f2 = hdp.tile "f2" local acc 6144
-// CHECK-NEXT: %s = hdp.tile "s" local i32 16384
-// CHECK-NEXT: %p = hdp.tile "p" local i16 8192
-// CHECK-NEXT: %v_1 = hdp.tile "v" local i16 8192
-// CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 6144
-// CHECK-NEXT: %o_1 = hdp.tile "o" local i16 2048
-// CHECK-NEXT: hdp.ld %q_1, %q_rows, %13, %10, rows = 16, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: scf.for %14 = %c0 to %length step %c64 {
-// CHECK-NEXT: hdp.ld %k_1, %k_rows, %14, %10, rows = 64, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: hdp.scores %a_1, %q_1, %k_1, %theta_1, %14 : index
+// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta_1, %c0 : index
+// CHECK-NEXT: hdp.ld %q_fraction_1, %q_fraction_rows, %12, %10, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
+// CHECK-NEXT: %f1 = hdp.tile "f1" local acc 4608
+// CHECK-NEXT: %f2 = hdp.tile "f2" local acc 4608
+// CHECK-NEXT: hdp.ld %k, %k_rows, %c0, %10, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %c0, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.frac %f1, %f2, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %12, %c0 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %c0, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: %13 = arith.addi %length, %cm48 : index
+// CHECK-NEXT: %14 = scf.for %15 = %c0 to %13 step %c96 iter_args(%16 = %13) -> (index) {
+// CHECK-NEXT: %17 = arith.addi %15, %c48 : index
+// CHECK-NEXT: hdp.ld %k_1, %k_rows, %17, %10, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.ldm %k_fraction_2, %k_fraction_rows, %17, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.frac %f1, %f2, %q, %q_fraction_1, %k_1, %k_fraction_2, %mask, %12, %17 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %17, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: %18 = arith.addi %16, %cm48 : index
+// CHECK-NEXT: scf.for %19 = %c0 to %18 step %c256 {
+// CHECK-NEXT: %20 = arith.addi %15, %c96 : index
+// CHECK-NEXT: hdp.ld %k, %k_rows, %20, %10, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %20, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.frac %f1, %f2, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %12, %20 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %20, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
 // CHECK-NEXT: }
-// CHECK-NEXT: hdp.ld %q_fraction_1, %q_fraction_rows, %13, %10, rows = 16, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: scf.for %15 = %c0 to %length step %c64 {
-// CHECK-NEXT: hdp.ld %k_integer_1, %k_rows, %15, %10, rows = 64, cols = 64, core_rows = 0, core_cols = 64 : index, index
-// CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %15, %10, %mask, rows = 64, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
-// CHECK-NEXT: hdp.frac %f1, %f2, %q_1, %q_fraction_1, %k_integer_1, %k_fraction_1, %mask, %13, %15 : index, index
-// CHECK-NEXT: hdp.add %s, %a_1, %f1, %f2, %mask, %13, %15, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: %21 = arith.addi %16, %cm96 : index
+// CHECK-NEXT: scf.yield %21 : index
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 18, point = 12 {attention = "o"}
-// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %c0, %10, %mask, rows = 64, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
-// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %13, %c0, first = 1, sparse = 1 : index, index
-// CHECK-NEXT: %16 = arith.addi %length, %cm64 : index
-// CHECK-NEXT: scf.for %17 = %c0 to %16 step %c64 {
-// CHECK-NEXT: %18 = arith.addi %17, %c64 : index
-// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %18, %10, %mask, rows = 64, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
-// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %13, %18, first = 0, sparse = 1 : index, index
+// CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 6144
+// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %c0, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %12, %c0, first = 1, sparse = 1 : index, index
+// CHECK-NEXT: %22 = arith.addi %length, %cm48 : index
+// CHECK-NEXT: %23 = scf.for %24 = %c0 to %22 step %c96 iter_args(%25 = %22) -> (index) {
+// CHECK-NEXT: %26 = arith.addi %24, %c48 : index
+// CHECK-NEXT: hdp.ldm %v_2, %v_rows, %26, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.pv %acc_3, %p, %v_2, %mask, %12, %26, first = 0, sparse = 1 : index, index
+// CHECK-NEXT: %27 = arith.addi %25, %cm48 : index
+// CHECK-NEXT: scf.for %28 = %c0 to %27 step %c256 {
+// CHECK-NEXT: %29 = arith.addi %24, %c96 : index
+// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %29, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %12, %29, first = 0, sparse = 1 : index, index
+// CHECK-NEXT: }
+// CHECK-NEXT: %30 = arith.addi %25, %cm96 : index
+// CHECK-NEXT: scf.yield %30 : index
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.drain %o_1, %acc_3, %acc_3, has_bias = 0, bias_shift = 0, shift = 14
-// CHECK-NEXT: hdp.st %o_rows, %o_1, %13, %10, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.st %o_rows, %o_1, %12, %10, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: }
-// CHECK-NEXT: %19 = arith.addi %10, %c512 : index
-// CHECK-NEXT: scf.yield %19 : index
+// CHECK-NEXT: %31 = arith.addi %9, %c1 : index
+// CHECK-NEXT: %32 = arith.addi %10, %c64 : index
+// CHECK-NEXT: hdp.heads %31, stride = 1, limit = 12 : index {dim = 64 : i64, attention = "o"}
+// CHECK-NEXT: hdp.ld %k_3, %k_rows, %c0, %32, rows = 256, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: scf.for %33 = %c0 to %length step %c128 {
+// CHECK-NEXT: hdp.ld %q, %q_rows, %33, %32, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
+// CHECK-NEXT: %theta_2 = hdp.tile "theta" local acc 6144
+// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_2, %c0 : index
+// CHECK-NEXT: hdp.mask %mask, %theta_2, %33, rho = 0.0 : index {attention = "o"}
+// CHECK-NEXT: }
+// CHECK-NEXT: hdp.gate tau = 0.5 {attention = "o"}
+// CHECK-NEXT: scf.for %34 = %c0 to %length step %c128 {
+// CHECK-NEXT: hdp.ld %q, %q_rows, %34, %32, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
+// CHECK-NEXT: %theta_3 = hdp.tile "theta" local acc 6144
+// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_3, %c0 : index
+// CHECK-NEXT: hdp.ld %q_fraction_1, %q_fraction_rows, %34, %32, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
+// CHECK-NEXT: %f1_1 = hdp.tile "f1" local acc 4608
+// CHECK-NEXT: %f2_1 = hdp.tile "f2" local acc 4608
+// CHECK-NEXT: hdp.ld %k, %k_rows, %c0, %32, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %c0, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.frac %f1_1, %f2_1, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %34, %c0 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %c0, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: %35 = arith.addi %length, %cm48 : index
+// CHECK-NEXT: %36 = scf.for %37 = %c0 to %35 step %c96 iter_args(%38 = %35) -> (index) {
+// CHECK-NEXT: %39 = arith.addi %37, %c48 : index
+// CHECK-NEXT: hdp.ld %k_1, %k_rows, %39, %32, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.ldm %k_fraction_2, %k_fraction_rows, %39, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.frac %f1_1, %f2_1, %q, %q_fraction_1, %k_1, %k_fraction_2, %mask, %34, %39 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %39, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: %40 = arith.addi %38, %cm48 : index
+// CHECK-NEXT: scf.for %41 = %c0 to %40 step %c256 {
+// CHECK-NEXT: %42 = arith.addi %37, %c96 : index
+// CHECK-NEXT: hdp.ld %k, %k_rows, %42, %32, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %42, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.frac %f1_1, %f2_1, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %34, %42 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %42, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: }
+// CHECK-NEXT: %43 = arith.addi %38, %cm96 : index
+// CHECK-NEXT: scf.yield %43 : index
+// CHECK-NEXT: }
+// CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 18, point = 12 {attention = "o"}
+// CHECK-NEXT: %acc_4 = hdp.tile "acc" local acc 6144
+// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %c0, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.pv %acc_4, %p, %v_1, %mask, %34, %c0, first = 1, sparse = 1 : index, index
+// CHECK-NEXT: %44 = arith.addi %length, %cm48 : index
+// CHECK-NEXT: %45 = scf.for %46 = %c0 to %44 step %c96 iter_args(%47 = %44) -> (index) {
+// CHECK-NEXT: %48 = arith.addi %46, %c48 : index
+// CHECK-NEXT: hdp.ldm %v_2, %v_rows, %48, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.pv %acc_4, %p, %v_2, %mask, %34, %48, first = 0, sparse = 1 : index, index
+// CHECK-NEXT: %49 = arith.addi %47, %cm48 : index
+// CHECK-NEXT: scf.for %50 = %c0 to %49 step %c256 {
+// CHECK-NEXT: %51 = arith.addi %46, %c96 : index
+// CHECK-NEXT: hdp.ldm %v_1, %v_rows, %51, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
+// CHECK-NEXT: hdp.pv %acc_4, %p, %v_1, %mask, %34, %51, first = 0, sparse = 1 : index, index
+// CHECK-NEXT: }
+// CHECK-NEXT: %52 = arith.addi %47, %cm96 : index
+// CHECK-NEXT: scf.yield %52 : index
+// CHECK-NEXT: }
+// CHECK-NEXT: hdp.drain %o_1, %acc_4, %acc_4, has_bias = 0, bias_shift = 0, shift = 14
+// CHECK-NEXT: hdp.st %o_rows, %o_1, %34, %32, core_rows = 16, core_cols = 64 : index, index
+// CHECK-NEXT: }
+// CHECK-NEXT: %53 = arith.addi %10, %c128 : index
+// CHECK-NEXT: scf.yield %53 : index
 // CHECK-NEXT: }
 // CHECK-NEXT: }
 // CHECK-NEXT: }

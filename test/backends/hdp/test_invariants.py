@@ -27,7 +27,7 @@ import heatc
 from heatc.backends.hdp.container import Program, open_program
 from heatc.backends.hdp.machine import Machine, Memory, RunResult
 from heatc.backends.hdp.simulation import simulate
-from heatc.backends.hdp.state import MachineState
+from heatc.backends.hdp.state import Extent, MachineState
 from heatc.backends.hdp.values import Shapes
 from heatc.errors import HeatcError
 from heatc.hardware import Hardware, load_hardware, render
@@ -48,8 +48,7 @@ SWITCHES = {
 """
 Each mechanism and what certainly grows without it.
 
-Overlap of stages brings a row tile nothing, as each of its stages needs the one before:
-`test_stages_of_independent_tiles_overlap` shows it where there is something to overlap.
+A gated head of one row tile has nothing to overlap: `test_overlap_of_stages_pays` has.
 """
 
 Inputs = dict[str, Any]
@@ -119,7 +118,7 @@ class _Given:
         self._heads = np.random.default_rng(seed + 1)
         self._kept, self._kept_heads = kept, heads
 
-    def mask(self, pc: int, state: MachineState, row: int, rows: int, columns: int) -> Mask:
+    def mask(self, pc: int, state: MachineState, first: Extent, rows: int, columns: int) -> Mask:
         """Random blocks of all cores, so that both runs draw the same."""
         chances = self._blocks.random((state.cores, rows, columns))
         return (chances < self._kept)[: state.active]
@@ -149,6 +148,16 @@ def test_a_mechanism_changes_cost_only(switch: str):
         assert getattr(off, cost) >= getattr(on, cost)
     if grown := SWITCHES[switch]:
         assert getattr(off, grown) > getattr(on, grown)
+
+
+def test_overlap_of_stages_pays():
+    """Scores of the next row tile or head are computed while the softmax unit works."""
+    hardware = _small()
+    program = _program("none", hardware)
+    on, expected = _run(program)
+    off, values = _run(program, replace(hardware, stage_overlap=False))
+    np.testing.assert_array_equal(values, expected)
+    assert off.cycles > on.cycles
 
 
 def _two_stages(overlap: bool) -> RunResult:
@@ -234,7 +243,7 @@ def test_larger_buffers_never_cost_more(rule: str, key: str):
     """
     Compiled again for each size.
 
-    Tiles are chosen by an estimate of their cycles, hence the slack of 0.1 %.
+    Tiles are chosen by an estimate of their cycles, at half of the blocks, hence the slack of 2 %.
     """
     least = _small(local_buffer_bytes=24 << 10, shared_buffer_bytes=24 << 10)
     results: list[RunResult] = []
@@ -242,7 +251,7 @@ def test_larger_buffers_never_cost_more(rule: str, key: str):
         hardware = replace(least, **{key: factor * getattr(least, key)})
         results.append(_run(_program(rule, hardware))[0])
     for small, large in pairwise(results):
-        assert large.cycles <= 1.001 * small.cycles
+        assert large.cycles <= 1.02 * small.cycles
         assert large.dram_bytes_read + large.dram_bytes_written <= (
             small.dram_bytes_read + small.dram_bytes_written
         )
@@ -277,8 +286,8 @@ def test_removing_any_instruction_changes_result_or_cost():
     control = ("li", "addi", "loop", "end", "tile", "tensor", "window", "seq", "halt", "all")
     candidates = [
         pc
-        for pc, (inst, count) in enumerate(zip(program.instructions, whole.pc_counts))
-        if inst.mnemonic not in control and count
+        for pc, (inst, busy) in enumerate(zip(program.instructions, whole.pc_cycles))
+        if inst.mnemonic not in control and busy
     ]
     tried = 0
     for pc in sorted(rng.choice(candidates, 40, replace=False)):
@@ -290,9 +299,9 @@ def test_removing_any_instruction_changes_result_or_cost():
             continue
         tried += 1
         same = np.array_equal(values, expected) and result.cycles == whole.cycles
-        assert not same or result.busy["pe"].tolist() != whole.busy["pe"].tolist(), (
-            program.instructions[pc]
-        )
+        same &= result.dram_bytes_read == whole.dram_bytes_read
+        busy = [{e: b.tolist() for e, b in r.busy.items()} for r in (result, whole)]
+        assert not same or busy[0] != busy[1], program.instructions[pc]
     assert tried
 
 

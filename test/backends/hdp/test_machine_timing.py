@@ -176,7 +176,8 @@ def test_cycle_expressions_compile(mnemonic: str):
     function = compile_cycles(ISA[mnemonic].cycles, constants)
     names = function.__code__.co_varnames
     assert set(names) <= {
-        "m", "n", "k", "macs", "macs_f1", "macs_f2", "folds", "depth", "blocks", "nbytes",
+        "m", "n", "k", "macs", "macs_f1", "macs_f2", "folds", "depth", "blocks", "nbytes", "merged",
+        "taken", "longest",
         "elements", "width",
     }  # fmt: skip
     low = function(**dict.fromkeys(names, 4))
