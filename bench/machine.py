@@ -305,13 +305,13 @@ class Deciding(Values):
         self.masks: list[units.Mask] = []
         self.gates: list[units.Mask] = []
 
-    def mask(self, pc: int, state: MachineState, importance: Any, rho: float, first: Any) -> Any:
+    def mask(self, pc: int, state: MachineState, importance: Any, rho: Any, first: Any) -> Any:
         kept, sums = super().mask(pc, state, importance, rho, first)
         self.masks.append(kept)
         return kept, sums
 
-    def gate(self, pc: int, state: MachineState, tau: float) -> units.Mask:
-        self.gates.append(super().gate(pc, state, tau))
+    def gate(self, pc: int, state: MachineState, tau: Any, importance: str = "abs") -> units.Mask:
+        self.gates.append(super().gate(pc, state, tau, importance))
         return self.gates[-1]
 
 
@@ -321,10 +321,10 @@ class Decided(Shapes):
     def __init__(self, before: Deciding):
         self.masks, self.gates = iter(before.masks), iter(before.gates)
 
-    def mask(self, pc: int, state: MachineState, importance: Any, rho: float, first: Any) -> Any:
+    def mask(self, pc: int, state: MachineState, importance: Any, rho: Any, first: Any) -> Any:
         return next(self.masks), np.zeros(1, np.int64)
 
-    def gate(self, pc: int, state: MachineState, tau: float) -> units.Mask:
+    def gate(self, pc: int, state: MachineState, tau: Any, importance: str = "abs") -> units.Mask:
         return next(self.gates)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 from xdsl.context import Context
@@ -111,6 +111,15 @@ def _dtype(tensor: SSAValue) -> str:
     return owner.dtype.data
 
 
+_NO_UNIT: dict[type[Operation], str] = {
+    attn.TopkMaskOp: "topk",
+    attn.MeanQueryOp: "ours with gated col",
+    attn.LowBitsOp: "energon or sanger",
+    attn.HeadImportanceOp: "spatten",
+    attn.HeadRankingOp: "spatten",
+}
+"""Ops of rules that the machine does not know, with the rule."""
+
 BLOCK = (2, 2)
 """Rows and columns of a block; what version 1 of the ISA decides on."""
 
@@ -185,6 +194,11 @@ class _Tiler:
             self._packing(op)
         elif isinstance(op, attn.PackOp):
             self._pack(op)
+        elif isinstance(op, tuple(_NO_UNIT)):
+            raise PassFailedException(
+                f"{describe_location(op)}: the machine has no unit for {op.name} (rule "
+                f"{_NO_UNIT[type(op)]}); that rule runs in the interpreter only"
+            )
         elif not isinstance(op, (*_PART_OF_A_LARGER_OP, ReturnOp)) and not _is_integer(op):
             raise PassFailedException(
                 f"{describe_location(op)}: {op.name} is not part of the fixed level; run "
@@ -418,7 +432,7 @@ class _Tiler:
         x, weight = contract.inputs
         accumulator = _fixed(contract.result).point.data
         shape = self._linear_shape(op)
-        outputs, point = self._linear_results(op, shape)
+        outputs, point, fraction = self._linear_results(op, shape)
         activations = self.panels.get(x) or (self.tensor(x),)
         if len(activations) > 1:
             shape = replace(shape, panel=shape.depth // len(activations))
@@ -435,7 +449,7 @@ class _Tiler:
                 outputs,
                 0 if bias is None else accumulator - _fixed(bias).point.data,
                 accumulator - point,
-                point,
+                fraction,
             ),
             self.hardware,
         )
@@ -501,18 +515,24 @@ class _Tiler:
 
     def _linear_results(
         self, op: RequantizeOp, shape: LinearShape
-    ) -> tuple[tuple[SSAValue, ...], int]:
+    ) -> tuple[tuple[SSAValue, ...], int, int]:
         """
-        The tensors that a linear writes, and its point.
+        The tensors that a linear writes, its point, and the bits of a fraction plane.
 
         They are one, or two planes if it is only split, or panels.
         """
         point = _fixed(op.result).point.data
         if panels := self._panels(op, shape):
-            return panels, point
+            return panels, point, 0
         splits = [use.operation for use in op.result.uses]
         if not splits or not all(isinstance(s, attn.SplitOp) for s in splits):
-            return (self.tensor(op.result),), point
+            return (self.tensor(op.result),), point, 0
+        integers = {_fixed(cast("attn.SplitOp", split).integer).point.data for split in splits}
+        if len(integers) != 1:
+            raise PassFailedException(
+                f"{describe_location(op)}: integer parts at points {sorted(integers)} of one value"
+            )
+        (integer,) = integers
         if point < 0:
             raise PassFailedException(
                 f"{describe_location(op)}: a binary point of {point} leaves no room for the "
@@ -530,22 +550,18 @@ class _Tiler:
                 properties={"plane_of": StringAttr(symbol)},
             )
             for name, plane_point, dtype in zip(
-                ("integer", "fraction"), (0, point), split_dtypes(point)
+                ("integer", "fraction"), (integer, point), split_dtypes(point - integer)
             )
         ]
         for split in splits:
             assert isinstance(split, attn.SplitOp)
             self.tensors[split.integer], self.tensors[split.fraction] = planes
-        return tuple(planes), point
+        return tuple(planes), point, point - integer
 
     def _attention(self, op: attn.WeightedValuesOp) -> None:
         softmax: attn.SoftmaxOp = _owner(op.probabilities, attn.SoftmaxOp)
         scores = _owner(softmax.scores, attn.ScoresOp, attn.MergeScoresOp)
         pruning, planes, points = None, dict[str, SSAValue](), dict[str, int]()
-        if isinstance(scores, attn.ScoresOp) and op.gate is not None:
-            raise PassFailedException(
-                f"{describe_location(op)}: the machine ranks no heads over layers"
-            )
         if isinstance(scores, attn.MergeScoresOp):
             pruning = self._pruning(op, scores)
             values = {
@@ -554,7 +570,8 @@ class _Tiler:
                 "k": scores.k_integer,
                 "k.fraction": scores.k_fraction,
             }
-            points = {k: _fixed(values[f"{k}.fraction"]).point.data for k in ("q", "k")}
+            integer = {k: _fixed(values[k]).point.data for k in ("q", "k")}
+            points = {k: _fixed(values[f"{k}.fraction"]).point.data - integer[k] for k in integer}
         else:
             values = {"q": scores.q, "k": scores.k}
             points = {k: _fixed(v).point.data for k, v in values.items()}
@@ -581,6 +598,7 @@ class _Tiler:
             pruning is not None and pruning.gate is not None,
             tuple((name, dtype) for name, t in planes.items() if (dtype := _dtype(t)) != "i16"),
             "zero" if pruning is None else pruning.pruned,
+            pruning is not None and pruning.positive,
         )
         scale = softmax.scale.value.data
         emit_attention(
@@ -594,34 +612,24 @@ class _Tiler:
         gate: attn.HeadGateOp | None = None
         if op.gate is not None:
             gate = _owner(op.gate, attn.HeadGateOp)
-        _refuse_rules(op, scores, mask, gate)
+        _refuse_rules(op, scores)
+        theta: attn.BlockImportanceOp = _owner(mask.theta, attn.BlockImportanceOp)
         return Pruning(
-            mask.rho_b.value.data,
-            None if gate is None else gate.tau_h.value.data,
+            mask.ratios,
+            () if gate is None else gate.thresholds,
             scores.pruned.data,
             mask,
             gate,
+            theta.importance.data,
+            _fixed(scores.integer).point.data,
         )
 
 
-def _refuse_rules(
-    op: attn.WeightedValuesOp,
-    scores: attn.MergeScoresOp,
-    mask: attn.BlockMaskOp,
-    gate: attn.HeadGateOp | None,
-) -> None:
+def _refuse_rules(op: attn.WeightedValuesOp, scores: attn.MergeScoresOp) -> None:
     """Refuse what the units of the machine do not decide or compute."""
-    theta: attn.BlockImportanceOp = _owner(mask.theta, attn.BlockImportanceOp)
-    splits: list[attn.SplitOp] = [
-        _owner(v, attn.SplitOp) for v in (scores.q_integer, scores.k_integer)
-    ]
     block = tuple(int(b) for b in scores.block.get_values())
-    heads = len(mask.ratios) > 1 or (gate is not None and len(gate.thresholds) > 1)
     found = {
-        f"integer parts finer by {splits[0].bits} bits": any(s.bits for s in splits),
-        f"importance {theta.importance.data}": theta.importance.data != "abs",
         f"blocks of {block[0]} x {block[1]}": block != BLOCK,
-        "thresholds by head": heads,
         "pruned heads that give a mean": op.gated is not None and op.gated.data != "zero",
     }
     missing = [what for what, there in found.items() if there]

@@ -77,13 +77,12 @@ def split(codes: NDArray[np.int16], point: int) -> tuple[NDArray[np.int16], NDAr
 
 
 def block_sums(values: Reals) -> Reals:
-    """Sums of magnitudes over 2x2 blocks, partial at odd ends: (P, m, n) -> (P, m / 2, n / 2)."""
-    sizes = np.abs(values)
-    rows, columns = sizes.shape[1:]
+    """Sums over 2x2 blocks, partial at odd ends: (P, m, n) -> (P, m / 2, n / 2)."""
+    rows, columns = values.shape[1:]
     if rows % 2 or columns % 2:
-        sizes = np.pad(sizes, ((0, 0), (0, rows % 2), (0, columns % 2)))
-    sizes = sizes[:, 0::2] + sizes[:, 1::2]
-    return sizes[:, :, 0::2] + sizes[:, :, 1::2]
+        values = np.pad(values, ((0, 0), (0, rows % 2), (0, columns % 2)))
+    values = values[:, 0::2] + values[:, 1::2]
+    return values[:, :, 0::2] + values[:, :, 1::2]
 
 
 def group_peaks(values: Codes, rows: int, macs: int = 1) -> Codes:

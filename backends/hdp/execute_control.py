@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from heatc.backends.hdp.execution import Execution, executes
 from heatc.backends.hdp.state import Tensor, Tile, Trap, expect
 from heatc.errors import HeatcError, InfeasibleError
@@ -89,10 +91,16 @@ def heads(run: Execution, rc: int, stride: int, limit: int) -> None:
     items = state.cores // state.parts
     active = items if stride == 0 else min(items, max(0, -(-left // stride)))
     active = active if left > 0 else 0
-    state.activate(active * state.parts)
+    state.activate(active * state.parts, (state.registers[rc], stride))
     state.theta_head[:] = 0
     run.board.kept_at = 0
     run.pc_heads[run.pc] += active
+
+
+@executes("param")
+def parameter(run: Execution, which: int, head: int, value: float) -> None:
+    expect(math.isfinite(value), "the parameter is not finite")
+    run.state.parameters[which, head] = value
 
 
 @executes("tensor")

@@ -365,7 +365,9 @@ def _expect_columns(length: int, at: int, count: int) -> None:
 
 
 @executes("scores")
-def scores(run: Execution, a: int, q: int, k: int, theta: int, col_reg: int) -> None:
+def scores(
+    run: Execution, a: int, q: int, k: int, theta: int, col_reg: int, r: int, positive: int
+) -> None:
     state = run.state
     target, sums = _local(state.tile(a), "i32", "acc"), _local(state.tile(theta), "acc")
     left, right = _local(state.tile(q), *_NARROW), state.tile(k)
@@ -378,8 +380,18 @@ def scores(run: Execution, a: int, q: int, k: int, theta: int, col_reg: int) -> 
     _room(target, x.rows, length)
     _room(sums, units.block_count(x.rows, BLOCK[0]), blocks)
     result = run.values.product(state.take(x.reals()), state.take(y.reals()), True)
-    importance = run.values.block_sums(result)
-    run.values.bounded(importance, 4.0 * x.columns * _NARROW[left.dtype] * _NARROW[right.dtype])
+    largest = 4.0 * x.columns * _NARROW[left.dtype] * _NARROW[right.dtype]
+    row_sums: tuple[Tile, ...] = ()
+    if positive:
+        row_sums = (_local(state.tile(r), "acc"),)
+        sums_of_rows = _accumulators(state, row_sums[0])
+        _agree(f"shape of {row_sums[0].name}", sums_of_rows.array.shape[1:], (x.rows, 1))
+        above = (state.take(sums_of_rows.reals()), length)
+        importance = run.values.block_sums(result, above)
+        largest *= 2 * length
+    else:
+        importance = run.values.block_sums(result, None)
+    run.values.bounded(importance, largest)
     if target.dtype == "i32":
         codes, saturated = run.values.integer_scores(result)
         run.saturated(_live_copies(state, codes, saturated))
@@ -387,16 +399,17 @@ def scores(run: Execution, a: int, q: int, k: int, theta: int, col_reg: int) -> 
     else:
         _put_columns(state, target, result, length, at, x.rows_of)
     m = _size(state, x.rows, x.rows_of)
-    _work_scores(run, (left, right, target), m, y.rows, x.columns)
+    _work_scores(run, (left, right, target), m, (y.rows, x.columns), positive)
     ranked = None if x.rows_of is None else -(-x.rows_of // BLOCK[0])
     _put_columns(state, sums, importance, blocks, at // BLOCK[1], ranked)
     run.pc_macs[run.pc] += _sum_cores(state, m) * y.rows * x.columns
-    _charge_scores(run, (left, right), (target, sums), m, (y.rows, x.columns))
+    operands = (left, right, *row_sums)
+    _charge_scores(run, operands, (target, sums), m, (y.rows, x.columns))
 
 
 def _charge_scores(
     run: Execution,
-    operands: tuple[Tile, Tile],
+    operands: tuple[Tile, ...],
     results: tuple[Tile, Tile],
     m: Times,
     size: tuple[int, int],
@@ -409,15 +422,15 @@ def _charge_scores(
     """
     board, hardware = run.board, run.hardware
     n, k = size
-    cycles = board.cycles["scores"](m=m, n=n, k=k, macs=_macs(run, *operands))
+    cycles = board.cycles["scores"](m=m, n=n, k=k, macs=_macs(run, operands[0], operands[1]))
     cycles = nonempty(cycles, m)
     rows = _sum_cores(run.state, m)
     after = _refetched(run, operands[:1], n, rows * k)
     board.core(run.pc, Engine.PE, cycles, operands, results, after)
     if not hardware.block_importance_in_array and results[0].dtype != "acc":
         run.works.act(run.pc, "local_read", rows * n * DTYPES["i32"])
-        cycles = board.cycles["add"](merged=m * n)
-        board.core(run.pc, Engine.ADDER, cycles, results[:1], results[1:])
+        reads = (results[0], *operands[2:])
+        board.core(run.pc, Engine.ADDER, board.cycles["add"](merged=m * n), reads, results[1:])
 
 
 def _refetched(run: Execution, tiles: tuple[Tile, ...], keys: int, elements: int) -> int:
@@ -441,7 +454,14 @@ def _refetch(run: Execution, nbytes: int) -> int:
     return run.board.refetch(run.pc, nbytes)
 
 
-def _work_scores(run: Execution, tiles: tuple[Tile, Tile, Tile], m: Times, n: int, k: int) -> None:
+def _work_scores(
+    run: Execution,
+    tiles: tuple[Tile, Tile, Tile],
+    m: Times,
+    size: tuple[int, int],
+    positive: int,
+) -> None:
+    n, k = size
     a, b, t = (DTYPES[tile.dtype] for tile in tiles)
     for cores, once, rows in _by_size(run.state, m):
         run.work(
@@ -451,6 +471,7 @@ def _work_scores(run: Execution, tiles: tuple[Tile, Tile, Tile], m: Times, n: in
             n=n,
             k=k,
             ranked=int(tiles[2].dtype != "acc"),
+            positive=positive,
             bits_a=8 * a,
             bits_b=8 * b,
             size_a=a,
@@ -458,6 +479,53 @@ def _work_scores(run: Execution, tiles: tuple[Tile, Tile, Tile], m: Times, n: in
             size_t=t,
             b_local=int(tiles[1].space == "local"),
         )
+
+
+_WIDE = float(1 << 31)
+"""Sums that a wide product takes are below this."""
+
+
+@executes("colsum")
+def column_sums(run: Execution, t: int, x: int, first: int) -> None:
+    state = run.state
+    target, source = _local(state.tile(t), "acc"), state.tile(x)
+    contents = _operand(state, source)
+    k, n = contents.rows, contents.columns
+    _room(target, 1, n)
+    result = run.values.column_sums(state.take(contents.reals()))
+    _accumulate(run, target, result, k * _NARROW[source.dtype], first, Contents(result))
+    expect(state.read(target).peak < _WIDE, f"{target.name} may exceed 32 bits")
+    size = DTYPES[source.dtype]
+    widths = {"bits_a": 8 * size, "bits_b": 8 * size, "size_b": size}
+    live, b_local = state.live_count, int(source.space == "local")
+    run.work(cores=live, once=min(1, live), n=n, k=k, first=first, b_local=b_local, **widths)
+    run.pc_macs[run.pc] += live * n * k
+    cycles = run.board.cycles["colsum"](m=1, n=n, k=k, macs=_macs(run, source, source))
+    reads = (source,) if first else (source, target)
+    run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
+
+
+@executes("wide")
+def wide_product(run: Execution, r: int, x: int, t: int) -> None:
+    state = run.state
+    target, left = _local(state.tile(r), "acc"), _local(state.tile(x), *_NARROW)
+    right = _local(state.tile(t), "acc")
+    _distinct(target, right)
+    contents, sums = _operand(state, left, clipped="rows"), _accumulators(state, right)
+    m, k = contents.rows, contents.columns
+    _agree(f"shape of {right.name}", sums.array.shape[1:], (1, k))
+    expect(sums.peak < _WIDE, f"{right.name} may exceed 32 bits")
+    _room(target, m, 1)
+    result = run.values.product(state.take(contents.reals()), state.take(sums.reals()), True)
+    bound = k * _NARROW[left.dtype] * sums.peak
+    _accumulate(run, target, result, bound, 1, Contents(result, rows_of=contents.rows_of))
+    size, rows = DTYPES[left.dtype], _size(state, m, contents.rows_of)
+    for cores, _, own in _by_size(state, rows):
+        run.work(cores=cores, m=own, k=k, bits_a=8 * size, bits_b=16, size_a=size)
+    run.pc_macs[run.pc] += 2 * _sum_cores(state, rows) * k
+    steps = macs_per_pe(8 * size, 16, run.hardware.split_bits)
+    cycles = nonempty(run.board.cycles["wide"](m=rows, k=k, macs=steps), rows)
+    run.board.core(run.pc, Engine.PE, cycles, (left, right), (target,))
 
 
 def _blocks(
@@ -683,7 +751,7 @@ def _work_values(
 
 
 @executes("mask")
-def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float) -> None:
+def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float, own: int) -> None:
     state = run.state
     target, source = _local(state.tile(m), "i8"), state.tile(theta)
     importance = _accumulators(state, source)
@@ -700,7 +768,8 @@ def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float) -> None:
         raise Trap(f"block rows {row // 2}..{int((first + real).max())} are outside of {length}")
     _room(target, at + rows, blocks, is_mask=True)
     ranked = state.take(importance.reals())
-    kept, totals = run.values.mask(run.pc, state, ranked, rho, first)
+    ratio = state.take(state.parameter("rho"))[:, None] if own else rho
+    kept, totals = run.values.mask(run.pc, state, ranked, ratio, first)
     if importance.rows_of is not None:
         kept = kept & state.take(_real_rows(importance.rows_of, rows))
     _put_rows(state, target, kept, at)
@@ -736,15 +805,16 @@ def _put_rows(state: MachineState, tile: Tile, kept: Mask, at: int) -> None:
 
 
 @executes("gate")
-def gate(run: Execution, tau: float) -> None:
+def gate(run: Execution, tau: float, own: int, positive: int) -> None:
     state = run.state
     length = _length(state)
-    expect(length < 1 << 26, "r60, the sequence length, is too large")
+    expect(length < 1 << (17 if positive else 26), "r60, the sequence length, is too large")
     run.work(cores=state.live_count)
     if state.parts > 1:
         totals = state.of_group(state.theta_head[: state.active]).sum(axis=1)
         state.theta_head[: state.active] = np.repeat(totals, state.parts)
-    kept = run.values.gate(run.pc, state, tau)
+    threshold = state.parameter("tau") if own else tau
+    kept = run.values.gate(run.pc, state, threshold, "positive" if positive else "abs")
     if state.parts > 1:
         # A head has one decision, whoever gives it.
         kept = np.repeat(state.of_group(kept)[:, 0], state.parts)

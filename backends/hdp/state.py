@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Codes, Reals
-from heatc.isa.table import DESCRIPTORS, DTYPES, HOST_REGISTERS, REGISTERS, TILES
+from heatc.isa.table import (
+    DESCRIPTORS,
+    DTYPES,
+    HEADS,
+    HOST_REGISTERS,
+    PARAMETERS,
+    REGISTERS,
+    TILES,
+)
 from heatc.isa.units import Mask
 
 A = TypeVar("A", bound=NDArray[Any])
@@ -217,7 +225,8 @@ class MachineState:
     `active` is a number: the first `active` cores take part. `kept` says which of these have not
     been pruned, None for all of them; `zeroed` the same on a machine whose pruned cores work on
     (`early_head_exit` off). `theta_head` is (cores,). With `parts` > 1 core c is part c mod parts of
-    item c / parts, and part i has rows from i * `part_rows` on.
+    item c / parts, and part i has rows from i * `part_rows` on. `parameters` are those of every
+    head, `round` is the head of item 0 and how far the next item's is, None outside of a round.
     """
 
     def __init__(self, cores: int):
@@ -228,6 +237,8 @@ class MachineState:
         self.host: list[Reals | None] = [None] * HOST_REGISTERS
         self.sequences: list[tuple[int, int]] = []
         self.theta_head: Codes = np.zeros(cores, np.int64)
+        self.parameters: Reals = np.zeros((len(PARAMETERS), HEADS))
+        self.round: tuple[int, int] | None = None
         self.active = cores
         self.parts, self.part_rows = 1, 0
         self.kept: Mask | None = None
@@ -235,9 +246,9 @@ class MachineState:
         self.live: Mask | None = None
         self.select: slice | NDArray[np.int64] = slice(0, cores)
 
-    def activate(self, active: int) -> None:
-        """The first `active` cores are active and kept."""
-        self.active = active
+    def activate(self, active: int, first: tuple[int, int] | None = None) -> None:
+        """The first `active` cores are active and kept; `first` is the round of heads."""
+        self.active, self.round = active, first
         self.kept = self.zeroed = None
         self.select = slice(0, active)
         self.live = None if active == self.cores else np.arange(self.cores) < active
@@ -257,6 +268,17 @@ class MachineState:
         self.select = np.flatnonzero(kept)
         self.live = np.zeros(self.cores, np.bool_)
         self.live[: self.active] = kept
+
+    def parameter(self, which: str) -> Reals:
+        """A parameter of the active cores' heads, (active,)."""
+        if self.round is None:
+            raise Trap("no round of heads has begun, whose parameter is it?")
+        head, stride = self.round
+        heads = head + stride * self.core_items
+        expect(
+            head >= 0 and (self.active == 0 or int(heads[-1]) < HEADS), "a head has no parameters"
+        )
+        return self.parameters[PARAMETERS.index(which), heads]
 
     @property
     def core_parts(self) -> Extent:

@@ -89,9 +89,20 @@ class Values:
         whole, rest = (NUMPY_DTYPES[dtype] for dtype in dtypes)
         return integer.astype(whole, order="K"), fraction.astype(rest, order="K")
 
-    def block_sums(self, values: Reals) -> Reals:
-        """Sums of magnitudes over blocks."""
-        return datapath.block_sums(values)
+    def block_sums(self, values: Reals, positive: tuple[Reals, int] | None) -> Reals:
+        """
+        Sums over blocks of magnitudes, or of what lies above the row's mean.
+
+        `positive` has the sums of the rows (P, m, 1) and the length that they are over.
+        """
+        if positive is None:
+            return datapath.block_sums(np.abs(values))
+        sums, length = positive
+        return datapath.block_sums(np.maximum(values * length - sums, 0.0))
+
+    def column_sums(self, values: Reals) -> Reals:
+        """Sums of the rows, (P, 1, n)."""
+        return values.sum(axis=1, keepdims=True)
 
     def integer_scores(self, values: Reals) -> tuple[Array, int]:
         """Scores in int32, and how many saturated."""
@@ -99,16 +110,23 @@ class Values:
         return result.astype(np.int32, order="C"), saturated
 
     def mask(
-        self, pc: int, state: MachineState, importance: Reals, rho: float, first: Extent
+        self, pc: int, state: MachineState, importance: Reals, rho: float | Reals, first: Extent
     ) -> tuple[Mask, Codes]:
-        """The live cores' kept blocks of block rows from `first` on, and sums of importance."""
+        """
+        The live cores' kept blocks of block rows from `first` on, and sums of importance.
+
+        `rho` is that of all cores, or (live, 1).
+        """
         codes = importance.astype(np.int64)
         return units.block_mask(codes, rho), codes.sum(axis=(1, 2))
 
-    def gate(self, pc: int, state: MachineState, tau: float) -> Mask:
-        """The active cores whose head is important enough."""
+    def gate(
+        self, pc: int, state: MachineState, tau: float | Reals, importance: str = "abs"
+    ) -> Mask:
+        """The active cores whose head is important enough; `tau` of all, or (active,)."""
         theta = state.theta_head[: state.active]
-        return units.head_gate(theta, state.registers[R_LENGTH], tau)
+        kept = units.head_gate(theta, state.registers[R_LENGTH], tau, importance)
+        return kept | (np.asarray(tau) <= 0)
 
     def merge(
         self,
@@ -178,21 +196,26 @@ class Shapes(Values):
     def split(self, codes: Array, point: int, dtypes: tuple[str, str]) -> tuple[Array, Array]:
         return codes, codes
 
-    def block_sums(self, values: Reals) -> Reals:
+    def block_sums(self, values: Reals, positive: tuple[Reals, int] | None) -> Reals:
         cores, rows, columns = values.shape
         return blank(cores, -(-rows // BLOCK[0]), -(-columns // BLOCK[1]))
+
+    def column_sums(self, values: Reals) -> Reals:
+        return blank(values.shape[0], 1, values.shape[2])
 
     def integer_scores(self, values: Reals) -> tuple[Array, int]:
         return values, 0
 
     def mask(
-        self, pc: int, state: MachineState, importance: Reals, rho: float, first: Extent
+        self, pc: int, state: MachineState, importance: Reals, rho: float | Reals, first: Extent
     ) -> tuple[Mask, Codes]:
         rows, columns = importance.shape[1:]
         kept = self._decisions.mask(pc, state, first, rows, columns)
         return state.take(kept), np.zeros(1, np.int64)
 
-    def gate(self, pc: int, state: MachineState, tau: float) -> Mask:
+    def gate(
+        self, pc: int, state: MachineState, tau: float | Reals, importance: str = "abs"
+    ) -> Mask:
         return self._decisions.gate(pc, state)
 
     def merge(

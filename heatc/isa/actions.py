@@ -34,6 +34,7 @@ WORK_VARIABLES: Mapping[str, str] = MappingProxyType(
         "b_local": "the same of the right operand",
         "first": "1 if the accumulators start from 0",
         "has_bias": "1 if a bias is added",
+        "positive": "1 if importance is what lies above the mean of the row of scores",
         "sparse": "1 if only kept blocks are computed",
         "ranked": "1 if blocks are ranked, 0 if the scores are accumulators, as in dense attention",
         "kept": "kept scores of all cores",
@@ -89,18 +90,8 @@ _DRAIN = {
     "local_write": "cores * m * n * size_t",
 }
 _CONTROL = (
-    "halt",
-    "li",
-    "addi",
-    "loop",
-    "end",
-    "seq",
-    "all",
-    "heads",
-    "group",
-    "tensor",
-    "window",
-    "tile",
+    *("halt", "li", "addi", "loop", "end"),
+    *("seq", "all", "heads", "param", "group", "tensor", "window", "tile"),
 )
 
 ENERGY: Mapping[str, Actions] = MappingProxyType(
@@ -128,9 +119,9 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         "drainc": _DRAIN,
         "scores": {
             **_ISSUE,
-            "mac": "cores * m * n * k",
-            "add": "ranked * cores * m * n",
-            "local_read": f"cores * ({_STREAM_A} + b_local * {_STREAM_B})",
+            "mac": "cores * (m * n * k + positive * up(m, 2) * up(n, 2) * 8)",
+            "add": "ranked * cores * m * n * (1 + positive)",
+            "local_read": f"cores * ({_STREAM_A} + b_local * {_STREAM_B} + positive * m * {_ACC})",
             "shared_read": f"once * (1 - b_local) * {_STREAM_B}",
             "local_write": f"cores * (m * n * size_t + ranked * up(m, 2) * up(n, 2) * {_ACC})",
         },
@@ -149,6 +140,19 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
             + f"sparse * {_MASK_BITS.format(columns='k')}",
             "shared_read": "once * (1 - b_local) * k * up(m, rows) * n * size_b",
             "local_write": f"cores * m * n * {_ACC}",
+        },
+        "colsum": {
+            **_ISSUE,
+            "mac": "cores * n * k",
+            "local_read": f"cores * (b_local * n * k * size_b + (1 - first) * n * {_ACC})",
+            "shared_read": "once * (1 - b_local) * n * k * size_b",
+            "local_write": f"cores * n * {_ACC}",
+        },
+        "wide": {
+            **_ISSUE,
+            "mac": "cores * 2 * m * k",
+            "local_read": f"cores * (m * k * size_a * 2 + k * {_ACC} * up(m, rows))",
+            "local_write": f"cores * m * {_ACC}",
         },
         "mask": {
             **_ISSUE,
@@ -182,4 +186,8 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         "hput": _host(4),
     }
 )
-"""The actions of each instruction; `frac` counts each of its two products."""
+"""
+The actions of each instruction; `frac` counts each of its two products. A block of `positive`
+importance is L times the sum of its scores above the mean, less their number times r: two
+products of 32 bits, four MACs of 16 bits each.
+"""

@@ -62,6 +62,10 @@ def split_dtypes(point: int) -> tuple[str, str]:
 SPACES = ("dram", "shared", "local")
 PRUNED_SCORES = ("zero", "neginf", "int", "mean")
 MASK_AXES = ("key", "query")
+PARAMETERS = ("rho", "tau")
+"""Thresholds that every head can have of its own."""
+HEADS = 1 << 12
+"""Heads that the sequencer keeps parameters of."""
 
 
 class FieldKind(StrEnum):
@@ -310,6 +314,16 @@ _ISA = (
         "1",
     ),
     Instruction(
+        "param",
+        0x09,
+        Engine.CONTROL,
+        (enum("which", PARAMETERS), uint("head", 12), f64("value")),
+        "Set a parameter of a head.",
+        "parameter `which` of head `head` := value, for a `mask` or `gate` with own",
+        "",
+        "1",
+    ),
+    Instruction(
         "group",
         0x0A,
         Engine.CONTROL,
@@ -483,13 +497,22 @@ _ISA = (
         "scores",
         0x33,
         Engine.PE,
-        (tile("a"), tile("q"), tile("k"), tile("theta"), reg("col_reg")),
+        (
+            tile("a"),
+            tile("q"),
+            tile("k"),
+            tile("theta"),
+            reg("col_reg"),
+            tile("r"),
+            flag("positive"),
+        ),
         "Integer scores of some key columns, and their block sums.",
-        "a[:, col : col + n] := q k^T; theta[:, col / 2 ..] := sums of |q k^T| over 2x2 blocks; "
-        "col = 0 begins new contents of a and theta, r60 key columns wide",
+        "a[:, col : col + n] := q k^T; theta[:, col / 2 ..] := sums over 2x2 blocks of |q k^T|, with "
+        "positive of max(r60 (q k^T)_ij - r_i, 0); col = 0 begins new contents of a and theta, r60 "
+        "key columns wide",
         "q (m, k) and k (n, k) are i16 or i8 tiles, q is local, a is i32 (saturating) or acc, theta is "
-        "acc; col is even, columns are written in ascending order without a gap, only the last "
-        "n may be odd, col + n <= r60.",
+        "acc; with positive r is a local acc tile (m, 1); col is even, columns are written in "
+        "ascending order without a gap, only the last n may be odd, col + n <= r60.",
         _PE_DENSE,
     ),
     Instruction(
@@ -540,6 +563,28 @@ _ISA = (
         f"depth * up(n, columns) + {_FILL.format(folds=_DENSE)}",
     ),
     Instruction(
+        "colsum",
+        0x36,
+        Engine.PE,
+        (tile("t"), tile("x"), flag("first")),
+        "Sum rows.",
+        "t := (first ? 0 : t) + the sum of the rows of x, a product with a row of ones; exact",
+        "x (k, n) is an i16 or i8 tile, t is a local acc tile, a row as wide as x unless first; "
+        "|t| < 2^31.",
+        _PE_DENSE,
+    ),
+    Instruction(
+        "wide",
+        0x37,
+        Engine.PE,
+        (tile("r"), tile("x"), tile("t")),
+        "Multiply by a wide row.",
+        "r := x t^T; exact, the two halves of t one after the other",
+        "x (m, k) is a local i16 or i8 tile, t a local acc row of k sums, |t| < 2^31; r is a local "
+        "acc tile.",
+        f"up(m, rows) * 2 * up(k, macs) + {_FILL.format(folds='2 * up(m, rows)')}",
+    ),
+    Instruction(
         "drainc",
         0x38,
         Engine.PE,
@@ -554,11 +599,11 @@ _ISA = (
         "mask",
         0x40,
         Engine.SE,
-        (tile("m"), tile("theta"), reg("row_reg"), f64("rho")),
+        (tile("m"), tile("theta"), reg("row_reg"), f64("rho"), flag("own")),
         "END_R: thresholds and mask of block rows.",
         "m[row / 2 ..] := theta >= Theta per block row (rho >= 0: rho max + (1 - rho) mean; "
-        "rho < 0: -rho min + (1 + rho) mean; float64); theta_head += sum of theta; row = 0 begins "
-        "new contents of m",
+        "rho < 0: -rho min + (1 + rho) mean; float64), with own rho of the core's head instead; "
+        "theta_head += sum of theta; row = 0 begins new contents of m",
         "theta is complete; m is a local i8 tile and holds one bit a block, its rows padded to "
         "bytes; row is even, rows are written in ascending order without a gap.",
         "up(blocks, se_lanes)",
@@ -567,9 +612,10 @@ _ISA = (
         "gate",
         0x41,
         Engine.SE,
-        (f64("tau"),),
+        (f64("tau"), flag("own"), flag("positive")),
         "END_H: keep or prune the head.",
-        "kept := kept and theta_head / r60^2 >= tau (float64)",
+        "kept := kept and theta_head / r60^2 (with positive r60^3) >= tau (float64), with own tau of "
+        "the core's head instead; none at or below 0 prunes",
         "r60 >= 1.",
         "1",
     ),

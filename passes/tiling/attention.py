@@ -9,6 +9,7 @@ the order of the stages in a loop's body is the schedule.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,13 +31,25 @@ from heatc.passes.tiling.plan import (
 
 @dataclass(frozen=True)
 class Pruning:
-    """What rule `paper` decides on, and the ops that decide (for locations)."""
+    """
+    What mean filtering decides on, and the ops that decide (for locations).
 
-    rho_b: float
-    tau_h: float | None
+    Thresholds are one for all heads, or one a head; `importance` is that of attn.block_importance,
+    `point` the binary point of integer scores.
+    """
+
+    rho_b: tuple[float, ...]
+    tau_h: tuple[float, ...]
     pruned: str
     mask: Operation
     gate: Operation | None
+    importance: str = "abs"
+    point: int = 0
+
+    @property
+    def positive(self) -> bool:
+        """Whether importance is what lies above the mean of a row."""
+        return self.importance == "positive"
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,8 @@ class Attention:
     """
     One attention on tensors: `planes` are q, k, v, or q, k and their fractions, and v.
 
-    Points are those of q, k, v, of the scores and of the output. What instructions decide or
+    Points are those of q, k, v, of the scores and of the output, q and k's above those of their
+    integer parts and the scores' above that of the integer scores. What instructions decide or
     round is reported under `symbol`.
     """
 
@@ -86,6 +100,7 @@ class _Kernel:
 
     def run(self) -> None:
         e, plan = self.e, self.plan
+        self._parameters()
         with e.loop(e.special("batch"), 1) as sequence:
             e.do("seq", rb=sequence)
             start, self.length = e.special("start"), e.special("length")
@@ -100,6 +115,16 @@ class _Kernel:
                 else:
                     self._rounds()
         e.do("all")
+
+    def _parameters(self) -> None:
+        """The thresholds of heads that differ."""
+        pruning = self.attention.pruning
+        if pruning is None:
+            return
+        scaled = tuple(math.ldexp(tau, pruning.point) for tau in pruning.tau_h)
+        for which, values in (("rho", pruning.rho_b), ("tau", scaled)):
+            for head, value in enumerate(values if len(values) > 1 else ()):
+                self.e.do("param", which=which, head=head, value=value)
 
     def _report(self, op: Operation) -> None:
         """Name the attention on an op that debug information or points are read from."""
@@ -302,6 +327,21 @@ class _Kernel:
                 self._where(i * rows, load)
         elif plan.resident:
             self._load(self.head["k"], "k", (e.constant(0), column), plan.keys)
+        if self.shape.row_sums:
+            self._sum_keys(column)
+
+    def _sum_keys(self, column: SSAValue) -> None:
+        """The sum of the integer parts of all keys."""
+        total = self.head["k.sum"]
+
+        def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
+            self.e.do("colsum", t=total, x=planes["k"], first=first)
+
+        zero = self.e.constant(0)
+        if self.plan.shared:
+            emit(self.shared[self.turn], zero, True)
+        else:
+            self._over_keys(("k",), _Row(zero, 0, column), emit)
 
     def _load_values(self, turn: int, column: SSAValue) -> None:
         """What the other stages of a head need."""
@@ -375,7 +415,7 @@ class _Kernel:
         self._load(tiles["q"], "q", (row.row, row.column), self.plan.rows)
         own = e.tiles(self.plan.score_tiles)
         if self.shape.pruned:
-            self._integer_scores(tiles, own["theta"], row)
+            self._integer_scores(tiles, own, row)
         else:
             self._dense_scores(tiles, own["a"], row)
         if self.plan.chained:
@@ -401,13 +441,17 @@ class _Kernel:
 
             self._where(place, emit)
 
-    def _integer_scores(self, tiles: Tiles, theta: SSAValue, row: _Row) -> None:
+    def _integer_scores(self, tiles: Tiles, own: Tiles, row: _Row) -> None:
         """Scores against all keys, into `a`; block sums into `theta`; their mask, unless it is there."""
-        scores = tiles.get("a", tiles["s"])
+        scores, theta = tiles.get("a", tiles["s"]), own["theta"]
+        sums: dict[str, SSAValue | int] = {"r": theta}
+        if self.shape.row_sums:
+            self.e.do("wide", r=own["r"], x=tiles["q"], t=self.head["k.sum"])
+            sums = {"r": own["r"], "positive": 1}
 
         def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
             fields = {"a": scores, "q": tiles["q"], "k": planes["k"], "theta": theta}
-            self.e.do("scores", **fields, col_reg=key)
+            self.e.do("scores", **fields, col_reg=key, **sums)
 
         if self.plan.shared:
             emit(self.shared[self.turn], self.e.constant(0), True)
@@ -418,7 +462,9 @@ class _Kernel:
         pruning = self.attention.pruning
         assert pruning is not None
         mask = self._mask(row.slot)
-        op = self.e.do("mask", m=mask, theta=theta, row_reg=row.row, rho=pruning.rho_b)
+        own_ratios = len(pruning.rho_b) > 1
+        fields = {"m": mask, "theta": theta, "row_reg": row.row, "own": own_ratios}
+        op = self.e.do("mask", **fields, rho=pruning.rho_b[0])
         op.location = pruning.mask.location
         self._report(op)
 
@@ -426,8 +472,9 @@ class _Kernel:
         pruning = self.attention.pruning
         assert pruning is not None
         assert pruning.gate is not None
-        assert pruning.tau_h is not None
-        op = self.e.do("gate", tau=pruning.tau_h)
+        tau = math.ldexp(pruning.tau_h[0], pruning.point)
+        own = len(pruning.tau_h) > 1
+        op = self.e.do("gate", tau=tau, own=own, positive=pruning.positive)
         op.location = pruning.gate.location
         self._report(op)
 
@@ -468,7 +515,7 @@ class _Kernel:
                 pruned=pruning.pruned,
                 point_q=points["q"],
                 point_k=points["k"],
-                point_s=points["s"],
+                point_s=points["s"] - pruning.point,
             )
 
         self._over_keys(("k", "k.fraction"), row, emit)

@@ -23,8 +23,8 @@ class Linear:
     `outputs = requantise(x weight^T + bias)` on tensors.
 
     `rows` is the number of rows at run time, None where it is `shape.rows`. Two outputs are the
-    integer and the fraction plane of a result with binary point `point`; otherwise the outputs
-    are column panels of the result. `x` has several tensors where it lies in panels.
+    integer and the fraction plane of a result, which is split above its lowest `fraction` bits;
+    otherwise the outputs are column panels of the result. `x` has several tensors where it lies in panels.
     """
 
     shape: LinearShape
@@ -35,7 +35,7 @@ class Linear:
     outputs: tuple[SSAValue, ...]
     bias_shift: int
     shift: int
-    point: int
+    fraction: int
 
     @property
     def panels(self) -> int:
@@ -208,4 +208,4 @@ def _emit_drain(emitter: Emitter, linear: Linear, local: Tiles) -> None:
     if len(linear.shape.planes) == 1:
         emitter.do("drain", t=local["out.0"], **common)
     else:
-        emitter.do("drains", ti=local["out.0"], tf=local["out.1"], point=linear.point, **common)
+        emitter.do("drains", ti=local["out.0"], tf=local["out.1"], point=linear.fraction, **common)

@@ -255,7 +255,8 @@ class AttentionShape:
 
     `pruned`: HDP on integer and fraction planes; `gate`: heads are gated in a first pass. `planes`
     are names and dtypes of the planes that are narrower than i16. `score`: what becomes of pruned
-    scores (`PRUNED_SCORES`).
+    scores (`PRUNED_SCORES`). `row_sums`: the sum of a row of integer scores is needed before its
+    first block.
     """
 
     length: int
@@ -265,6 +266,7 @@ class AttentionShape:
     gate: bool
     planes: tuple[tuple[str, str], ...] = ()
     score: str = "zero"
+    row_sums: bool = False
 
     @property
     def sparse(self) -> bool:
@@ -356,6 +358,8 @@ class AttentionPlan:
     def head_tiles(self) -> list[TileSpec]:
         """Local tiles that live as long as a head: its mask, keys and values or parts of them."""
         tiles = [self._mask()] if self.shape.pruned and not self.chained else []
+        if self.shape.row_sums:
+            tiles.append(TileSpec("k.sum", "acc", self.shape.dim * _ACC))
         if self.resident and not self.chained:
             return tiles + [self._plane(name, self.shape.length) for name in self.local_planes]
         return tiles + [
@@ -392,7 +396,8 @@ class AttentionPlan:
         if not self.shape.pruned:
             return [TileSpec("a", "acc", self.rows * self.part * _ACC)]
         blocks = up(self.rows, BLOCK[0]) * up(self.shape.length, BLOCK[1])
-        return [TileSpec("theta", "acc", blocks * _ACC)]
+        sums = [TileSpec("r", "acc", self.rows * _ACC)] if self.shape.row_sums else []
+        return [TileSpec("theta", "acc", blocks * _ACC), *sums]
 
     @property
     def merge_tiles(self) -> list[TileSpec]:
@@ -482,6 +487,8 @@ class AttentionPlan:
         scores = fill + high * up(length, hw.pe_columns) * dim
         if not self.shared:
             scores = by_part + fill * parts
+        if shape.row_sums:
+            scores += 2 * high * dim + fill
         scores *= 1 + (shape.gate and self.steps > 1)
         return work + scores + 2 * KEPT * by_part + fill * parts
 

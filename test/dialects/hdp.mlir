@@ -20,8 +20,8 @@ func.func @tiled(%row: index) {
   hdp.ld %t, %w, %row, %row, rows = 48, cols = 64, core_rows = 48, core_cols = 0 : index, index
   // CHECK: hdp.mm %acc, %t, %t, first = 1, b_transposed = 1
   hdp.mm %acc, %t, %t, first = 1, b_transposed = 1
-  // CHECK: hdp.mask %t, %acc, %row, rho = -0.5 : index
-  hdp.mask %t, %acc, %row, rho = -0.5 : index
+  // CHECK: hdp.mask %t, %acc, %row, rho = -0.5, own = 1 : index
+  hdp.mask %t, %acc, %row, rho = -0.5, own = 1 : index
   // CHECK: hdp.ldm %t, %v, %row, %row, %t, rows = 2, cols = 2, core_rows = 0, core_cols = 2, axis = key : index, index
   hdp.ldm %t, %v, %row, %row, %t, rows = 2, cols = 2, core_rows = 0, core_cols = 2, axis = key : index, index
   // CHECK: hdp.hln %w, %w, h = 1, eps = 1.0e-12
@@ -46,8 +46,8 @@ func.func @machine() {
   hdp.loop %i : !hdp.reg<7> = 0 to %s : !hdp.reg<6> step 16 {
     hdp.st %x, %t, %i, %zero, core_rows = 0, core_cols = 3 : !hdp.reg<7>, !hdp.reg<0>
   }
-  // CHECK: hdp.gate tau = 0.25 {attention = "self"}
-  hdp.gate tau = 0.25 {attention = "self"}
+  // CHECK: hdp.gate tau = 0.25, own = 1, positive = 1 {attention = "self"}
+  hdp.gate tau = 0.25, own = 1, positive = 1 {attention = "self"}
   // CHECK: hdp.halt
   hdp.halt
   func.return
@@ -71,8 +71,8 @@ func.func @rest(%row: index) {
   hdp.drain %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2
   // CHECK-NEXT: hdp.drains %t, %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2, point = 2
   hdp.drains %t, %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2, point = 2
-  // CHECK-NEXT: hdp.scores %t, %t, %t, %t, %row : index
-  hdp.scores %t, %t, %t, %t, %row : index
+  // CHECK-NEXT: hdp.scores %t, %t, %t, %t, %row, %t, positive = 1 : index
+  hdp.scores %t, %t, %t, %t, %row, %t, positive = 1 : index
   // CHECK-NEXT: hdp.frac %t, %t, %t, %t, %t, %t, %t, %row, %row : index, index
   hdp.frac %t, %t, %t, %t, %t, %t, %t, %row, %row : index, index
   // CHECK-NEXT: hdp.pv %t, %t, %t, %t, %row, %row, first = 1, sparse = 1 : index, index

@@ -285,14 +285,14 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: scf.for %11 = %c0 to %length step %c128 {
 // CHECK-NEXT: hdp.ld %q, %q_rows, %11, %10, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta, %c0 : index
-// CHECK-NEXT: hdp.mask %mask, %theta, %11, rho = 0.0 : index {attention = "o"}
+// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta, %c0, %theta, positive = 0 : index
+// CHECK-NEXT: hdp.mask %mask, %theta, %11, rho = 0.0, own = 0 : index {attention = "o"}
 // CHECK-NEXT: }
-// CHECK-NEXT: hdp.gate tau = 0.5 {attention = "o"}
+// CHECK-NEXT: hdp.gate tau = 0.5, own = 0, positive = 0 {attention = "o"}
 // CHECK-NEXT: scf.for %12 = %c0 to %length step %c128 {
 // CHECK-NEXT: hdp.ld %q, %q_rows, %12, %10, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta_1 = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta_1, %c0 : index
+// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta_1, %c0, %theta_1, positive = 0 : index
 // CHECK-NEXT: hdp.ld %q_fraction_1, %q_fraction_rows, %12, %10, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %f1 = hdp.tile "f1" local acc 4608
 // CHECK-NEXT: %f2 = hdp.tile "f2" local acc 4608
@@ -346,14 +346,14 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: scf.for %33 = %c0 to %length step %c128 {
 // CHECK-NEXT: hdp.ld %q, %q_rows, %33, %32, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta_2 = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_2, %c0 : index
-// CHECK-NEXT: hdp.mask %mask, %theta_2, %33, rho = 0.0 : index {attention = "o"}
+// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_2, %c0, %theta_2, positive = 0 : index
+// CHECK-NEXT: hdp.mask %mask, %theta_2, %33, rho = 0.0, own = 0 : index {attention = "o"}
 // CHECK-NEXT: }
-// CHECK-NEXT: hdp.gate tau = 0.5 {attention = "o"}
+// CHECK-NEXT: hdp.gate tau = 0.5, own = 0, positive = 0 {attention = "o"}
 // CHECK-NEXT: scf.for %34 = %c0 to %length step %c128 {
 // CHECK-NEXT: hdp.ld %q, %q_rows, %34, %32, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta_3 = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_3, %c0 : index
+// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_3, %c0, %theta_3, positive = 0 : index
 // CHECK-NEXT: hdp.ld %q_fraction_1, %q_fraction_rows, %34, %32, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %f1_1 = hdp.tile "f1" local acc 4608
 // CHECK-NEXT: %f2_1 = hdp.tile "f2" local acc 4608

@@ -1,0 +1,133 @@
+"""The instructions that rules beside `paper` need, one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from machine_kit import Kit, Tiny, codes
+
+from heatc.errors import HeatcError
+from heatc.isa import units
+
+
+def _int64(array: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.asarray(array).astype(np.int64)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "i16"])
+def test_sums_of_keys_and_rows_of_scores(dtype: str):
+    """colsum over two parts, then wide: the sums of the rows of q k^T, before any score."""
+    q, k = codes((6, 5), 1, dtype), codes((9, 5), 2, dtype)
+    kit = Kit(Tiny(cores=1))
+    dq, dk = kit.put(q, dtype), kit.put(k, dtype)
+    dr = kit.tensor((6, 1), "i32")
+    tq, tk = (kit.tile("local", dtype, 9 * 5 * 2) for _ in range(2))
+    total, r, out = (
+        kit.tile("local", "acc", 30),
+        kit.tile("local", "acc", 36),
+        kit.tile("local", "i32", 24),
+    )
+    kit.emit("ld", t=tq, d=dq, rows=6, cols=5)
+    for at, rows in ((0, 6), (6, 3)):
+        kit.emit("li", rd=1, imm=at)
+        kit.emit("ld", t=tk, d=dk, row_reg=1, rows=rows, cols=5)
+        kit.emit("colsum", t=total, x=tk, first=int(at == 0))
+    kit.emit("wide", r=r, x=tq, t=total)
+    kit.emit("drain", t=out, acc=r, bias=r, shift=4)
+    kit.emit("st", d=dr, t=out)
+    result = kit.run()
+    expected = np.rint((_int64(q) @ _int64(k).T).sum(axis=1) / 16)
+    np.testing.assert_array_equal(kit.get(dr)[:, 0], np.clip(expected, -(2**31), 2**31 - 1))
+    # colsum: 2 folds of 4 columns over 6 and over 3 rows; wide: 2 folds of rows, 2 halves, depth 5;
+    # each fills and empties an array of 4 x 4 once; the drain moves 2 x 1 rows.
+    assert result.busy["pe"].tolist() == [2 * 6 + 6 + 2 * 3 + 6 + 2 * 2 * 5 + 6 + 2]
+    assert result.macs == 9 * 5 + 2 * 6 * 5
+
+
+def _gate(kit: Kit, importance: str, own: bool) -> tuple[int, int, int]:
+    """Integer scores, mask and gate of a head a core, from queries that are the keys; r60 is 4."""
+    x = codes((4, 6), 3, "i8", 9)
+    mask, positions, inverse = (kit.put(np.ones((1, 4), np.int64), "i64"),) + tuple(
+        kit.tensor((1, 4), "i64") for _ in range(2)
+    )
+    dx, dm = kit.put(x, "i8"), kit.tensor((4, 6), "i8")
+    t = {n: kit.tile("local", d, 200) for n, d in (("x", "i8"), ("a", "i32"), ("theta", "acc"))}
+    t |= {n: kit.tile("local", d, 64) for n, d in (("sum", "acc"), ("r", "acc"), ("m", "i8"))}
+    kit.emit("hpack", dpos=positions, dinv=inverse, dmask=mask, batch=1, length=4, has_mask=1)
+    kit.emit("seq", rb=0)
+    kit.emit("param", which="rho", head=1, value=-0.9)
+    kit.emit("param", which="rho", head=0, value=0.9)
+    kit.emit("param", which="tau", head=2, value=1e9)
+    kit.emit("heads", rc=0, stride=1, limit=3)
+    kit.emit("ld", t=t["x"], d=dx, rows=4, cols=2, core_cols=2)
+    kit.emit("colsum", t=t["sum"], x=t["x"], first=1)
+    kit.emit("wide", r=t["r"], x=t["x"], t=t["sum"])
+    positive = int(importance == "positive")
+    kit.emit("scores", a=t["a"], q=t["x"], k=t["x"], theta=t["theta"], r=t["r"], positive=positive)
+    kit.emit("mask", m=t["m"], theta=t["theta"], rho=0.25, own=int(own))
+    kit.emit("gate", tau=0.0, own=int(own), positive=positive)
+    kit.emit("st", d=dm, t=t["x"], core_cols=2)
+    return dx, dm, t["m"]
+
+
+@pytest.mark.parametrize("importance", ["abs", "positive"])
+@pytest.mark.parametrize("own", [False, True])
+def test_thresholds_of_a_head(importance: str, own: bool):
+    """With own each core takes its head's; head 2 is pruned and stores zeros."""
+    kit = Kit(Tiny(cores=4))
+    dx, dm, tile = _gate(kit, importance, own)
+    seen: dict[str, Any] = {}
+
+    def watch(pc: int, instruction: Any, state: Any) -> None:
+        if instruction.mnemonic == "mask":
+            seen["mask"] = np.array(state.tile(tile).read().array)
+
+    kit.run(watch)
+    heads = _int64(kit.get(dx)).reshape(4, 3, 2).swapaxes(0, 1)
+    theta = units.block_importance(heads @ heads.swapaxes(1, 2), (2, 2), importance)
+    rho = np.array([0.9, -0.9, 0.0])[:, None] if own else 0.25
+    np.testing.assert_array_equal(seen["mask"][:3], units.block_mask(theta, rho))
+    stored = kit.get(dm).reshape(4, 3, 2).any(axis=(0, 2))
+    assert stored.tolist() == [True, True, not own]
+
+
+def test_own_thresholds_need_a_round_of_heads():
+    kit = Kit(Tiny())
+    mask, positions, inverse = (kit.put(np.ones((1, 4), np.int64), "i64"),) + tuple(
+        kit.tensor((1, 4), "i64") for _ in range(2)
+    )
+    kit.emit("hpack", dpos=positions, dinv=inverse, dmask=mask, batch=1, length=4, has_mask=1)
+    kit.emit("seq", rb=0)
+    kit.emit("gate", tau=0.0, own=1)
+    with pytest.raises(HeatcError, match="no round of heads has begun"):
+        kit.run()
+
+
+def test_a_parameter_is_finite():
+    kit = Kit(Tiny())
+    kit.emit("param", which="tau", head=0, value=float("inf"))
+    with pytest.raises(HeatcError, match="the parameter is not finite"):
+        kit.run()
+
+
+def test_sums_stay_below_32_bits():
+    """What `wide` multiplies in two halves must have two halves."""
+    kit = Kit(Tiny(cores=1, local_buffer_bytes=1 << 18))
+    x = np.full((1 << 16, 1), -32768, np.int16)
+    dx = kit.put(x, "i16")
+    tile, total = kit.tile("local", "i16", 1 << 17), kit.tile("local", "acc", 6)
+    kit.emit("ld", t=tile, d=dx, rows=(1 << 16) - 1, cols=1)
+    kit.emit("colsum", t=total, x=tile, first=1)
+    kit.emit("colsum", t=total, x=tile, first=0)
+    with pytest.raises(HeatcError, match="may exceed 32 bits"):
+        kit.run()
+
+
+def test_positive_scores_need_their_row_sums():
+    kit = Kit(Tiny())
+    _gate(kit, "positive", False)
+    kit.code = [i for i in kit.code if i.mnemonic != "wide"]
+    with pytest.raises(HeatcError, match="is read before it is written"):
+        kit.run()

@@ -1,0 +1,116 @@
+"""Every pruning rule on the machine: the bits of the fixed level, whose ops the interpreter runs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pytest
+from encode_kit import hardware, write_hardware
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.api import make_context
+from heatc.backends.hdp.emit import run_module
+from heatc.capture import Captured, capture_module
+from heatc.interpreter import execute
+from heatc.pipeline import RAISE, build, run_passes
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+LENGTHS = (37, 0, 22, 1)
+SIZE = 40
+BLOCKS = (
+    "paper rho-b=0.25",
+    "paper rho-b=0.1,-0.2,0.3 pruned-score=mean",
+    "paper rho-b=0.1 tau-h=0.5,0.9,0.0 pruned-score=neginf",
+    "ours",
+    "ours rho-b=-0.3 finer=5",
+    "ours finer=0 rho-b=0.5,0.0,-0.5",
+    "ours finer=3 importance=abs pruned-score=int rho-b=0.3",
+    "ours tau-h=0.3,0.0,1.0 gated=zero",
+    "ours tau-h=0.7 gated=zero importance=abs pruned-score=zero",
+)
+
+
+@cache
+def model() -> Any:
+    """A random encoder whose scores spread over some units, so that integer parts tell."""
+    torch.manual_seed(7)
+    config = transformers.BertConfig(
+        vocab_size=80,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        initializer_range=0.25,
+    )
+    return transformers.BertModel._from_config(config, attn_implementation="eager").eval()
+
+
+@cache
+def captured() -> Captured:
+    example = {name: torch.ones(len(LENGTHS), SIZE, dtype=torch.int64) for name in inputs()}
+    return capture_module(model(), example)
+
+
+def inputs() -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    mask = (np.arange(SIZE) < np.array(LENGTHS)[:, None]).astype(np.int64)
+    ids = rng.integers(0, 80, mask.shape)
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": mask & 0}
+
+
+def compare(rule: str, hw: str) -> None:
+    """The machine's outputs are those of the fixed level, and not those of dense attention."""
+    found: list[dict[str, Any]] = []
+    for name in (rule, "none"):
+        module, weights = captured().module.clone(), captured().weights
+        context = make_context(weights)
+        passes = ",".join((*RAISE, f"insert-hdp{{rule={name}}}", "partition-host"))
+        run_passes(context, module, build(f"{passes},assign-fixed-point"))
+        found.append(execute(module, inputs(), weights))
+        if name == rule:
+            run_passes(context, module, build(f'tile-for-hdp{{hw="{hw}"}}'))
+            found.append(run_module(module, inputs(), weights, hw))
+    expected, actual, dense = found
+    for key, value in expected.items():
+        np.testing.assert_array_equal(actual[key], value, err_msg=key)
+        assert np.abs(value - dense[key]).max() > 1e-3
+
+
+@pytest.mark.parametrize("rule", BLOCKS)
+def test_the_bits_of_the_fixed_level(rule: str):
+    compare(rule, "hdp-edge")
+
+
+@pytest.mark.parametrize("rule", BLOCKS[1:])
+def test_with_streamed_keys(rule: str, tmp_path: Path):
+    """Keys and values that do not fit the local buffer pass by in tiles, rows come in several."""
+    small = replace(hardware("hdp-edge"), name="small", cores=2, local_buffer_bytes=8192)
+    compare(rule, write_hardware(small, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("topk", "no unit for attn.topk_mask"),
+        ("energon", "no unit for attn.low_bits"),
+        ("sanger", "no unit for attn.low_bits"),
+        ("spatten", "no unit for attn.head_importance"),
+        ("ours tau-h=1.0", "no unit for attn.mean_query"),
+        ("ours tau-h=1.0 gated=mean", "no pruned heads that give a mean"),
+        ("paper block=4,4", "no blocks of 4 x 4"),
+    ],
+)
+def test_what_the_machine_does_not_know_is_refused(rule: str, message: str):
+    with pytest.raises(PassFailedException, match=message):
+        compare(rule, "hdp-edge")
