@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 from xdsl.context import Context
 from xdsl.dialects import arith, func, scf
 from xdsl.parser import Parser
-from xdsl.utils.exceptions import PassFailedException
+from xdsl.utils.exceptions import PassFailedException, VerifyException
 
-from heatc.dialects.hdp import HDP
+from heatc.dialects.hdp import HDP, TileOp
 from heatc.errors import InfeasibleError
 from heatc.hardware import load_hardware
 from heatc.passes.allocate_buffers import AllocateBuffersPass
@@ -120,6 +121,43 @@ def test_tiles_that_do_not_fit():
     )
     with pytest.raises(InfeasibleError, match="tiles need 80000 bytes of a local buffer of 65536"):
         AllocateBuffersPass("hdp-edge").apply(ctx, module)
+
+
+def test_tile_over_another_begins_where_it_does():
+    """What is computed in place shares an address, and keeps the place as long as it is used."""
+    ctx, module = _parse(
+        '%s = hdp.tile "s" local i32 4096\n%p = hdp.tile "p" local i16 2048 over %s\n'
+        '%o = hdp.tile "o" local i16 4096\n'
+        "hdp.softmax %p, %s, multiplier = 40000, shift = 16, point = 4\n"
+        "hdp.drain %o, %p, %p, has_bias = 0, bias_shift = 0, shift = 0"
+    )
+    module.verify()
+    AllocateBuffersPass("hdp-edge").apply(ctx, module)
+    places = {op.symbol.data: op.address for op in module.walk() if isinstance(op, TileOp)}
+    assert places["p"] == places["s"] != places["o"]
+
+
+def test_tile_over_a_smaller_one_is_refused():
+    """A tile does not reach beyond the one whose place it takes."""
+    _, module = _parse('%s = hdp.tile "s" local i16 64\n%p = hdp.tile "p" local i16 128 over %s')
+    with pytest.raises(VerifyException, match="128 local bytes do not fit 64 local bytes"):
+        module.verify()
+
+
+def test_infeasible_attention_names_demand_bound_and_levers():
+    """Either lever makes it fit."""
+    hw = replace(load_hardware("hdp-edge"), local_buffer_bytes=4 << 10)
+    shape = AttentionShape(512, 12, 64, pruned=True, gate=False)
+    with pytest.raises(InfeasibleError, match="512 tokens") as raised:
+        plan_attention(shape, hw)
+    assert "a local buffer has 4,096" in raised.value.notes[0]
+    found = re.match(
+        r"raise buffers.local to (\d+) KiB or compile for at most (\d+)", raised.value.notes[1]
+    )
+    assert found is not None
+    larger, tokens = int(found[1]), int(found[2])
+    assert plan_attention(shape, replace(hw, local_buffer_bytes=larger << 10))
+    assert plan_attention(replace(shape, length=tokens), hw)
 
 
 @pytest.mark.parametrize("name", ["hdp-edge", "hdp-server"])
