@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.utils.arg_spec import ArgSpecParseError
 
 from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
-from heatc.files import atomic_write
+from heatc.files import atomic_write, write_safetensors
+from heatc.heat.options import heat_options, plan_options
 from heatc.pipeline import (
     DumpPhases,
     Instrument,
@@ -25,7 +28,7 @@ from heatc.pipeline import (
     pipeline_text,
     run_passes,
 )
-from heatc.plan import hardware_sha256, model_sha256, read_plan
+from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
 from heatc.rules import RuleError, make_rule
 from heatc.universe import HEATC_UNIVERSE
 from heatc.weights import WeightStore
@@ -47,6 +50,14 @@ def make_context(weights: WeightStore | None = None) -> HeatcContext:
     return context
 
 
+def _checked_build(pipeline: str) -> tuple[ModulePass, ...]:
+    """The passes of a pipeline; an option that a pass does not take is wrong usage."""
+    try:
+        return build(pipeline)
+    except (ValueError, ArgSpecParseError) as error:
+        raise UsageError(f"wrong pass option: {error}", notes=[f"in {pipeline}"]) from error
+
+
 class Compilation:
     """
     One model on its way through a pipeline: `capture`, `run`, `write`.
@@ -65,11 +76,10 @@ class Compilation:
     ):
         self.options = options
         self.plan = None if options.plan is None else read_plan(options.plan)
-        if self.plan is not None and self.plan.hw_sha256 is not None:
-            assert options.hw is not None
+        if self.plan is not None and self.plan.hw_sha256 is not None and options.hw is not None:
             self.plan.check_hardware(hardware_sha256(options.hw))
         self.pipeline = pipeline_text(options)
-        self.passes = build(self.pipeline)
+        self.passes = _checked_build(self.pipeline)
         unknown = print_ir_after - set(HEATC_UNIVERSE.all_passes) - {p.name for p in self.passes}
         if unknown:
             raise UsageError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
@@ -187,6 +197,7 @@ class Compilation:
             emit_program(self.module, self.weights, Path(output))
         else:
             self._write_text(output, self._text(form))
+            self._write_factors(output)
         self._steps.append((f"write {form}", time.perf_counter() - start))
 
     def _text(self, form: str) -> str:
@@ -195,6 +206,18 @@ class Compilation:
         from heatc.backends.hdp.emit import assembly
 
         return assembly(self.module)
+
+    def _write_factors(self, output: str | PathLike[str] | None) -> None:
+        """Factors have no place in a text: they go to a file beside it."""
+        added = self.weights.added
+        if not added:
+            return
+        if output is None or str(output) == "-":
+            raise UsageError(
+                f"{len(added)} factors need a file", place="-o", notes=["give -o x.mlir"]
+            )
+        path = Path(output).with_suffix(".safetensors")
+        write_safetensors(path, {name: self.weights[name] for name in added})
 
     def _write_text(self, output: str | PathLike[str] | None, text: str) -> None:
         if output is None or str(output) == "-":
@@ -225,6 +248,20 @@ class Compilation:
             )
 
 
+def factor_options(
+    heat: str | None, calibrate: str | PathLike[str] | None, plan: Plan | None
+) -> str | None:
+    """What `heat-decompose` is told by `--heat` or by a plan, None where nothing asks for it."""
+    planned = plan is not None and bool(plan.heat)
+    if heat is not None and planned:
+        raise UsageError("--heat and the plan both say how weights are factorised")
+    if heat is not None:
+        return heat_options(heat, calibrate)
+    if plan is not None and planned:
+        return plan_options(plan.path, calibrate)
+    return None
+
+
 def compile(
     model: torch.nn.Module | str | PathLike[str],
     inputs: Mapping[str, Any] | tuple[Any, ...] | None = None,
@@ -233,6 +270,8 @@ def compile(
     output: str | PathLike[str],
     hdp_rule: str | None = None,
     plan: str | PathLike[str] | None = None,
+    heat: str | None = None,
+    calibrate: str | PathLike[str] | None = None,
     **rule_options: Any,
 ) -> Path:
     """
@@ -244,7 +283,9 @@ def compile(
         target: `numpy`, a preset such as `hdp-edge`, or the path of a hardware description.
         output: `x.py` for the NumPy target, `x.hdp` otherwise.
         hdp_rule: the pruning rule of every attention, `none` without it.
-        plan: a plan.json that says a rule for each attention instead.
+        plan: a plan.json that says a rule for each attention, factors for each layer, or both.
+        heat: how weights are factorised, as the command's `--heat`: `low-rank,ratio=0.5`.
+        calibrate: an .npz file of inputs on which factors are to be near the weights.
         **rule_options: what the rule is told, as the command's options: `rho_b=0.25`.
 
     Raises:
@@ -257,9 +298,11 @@ def compile(
     except RuleError as error:
         raise UsageError(str(error), place=error.option) from error
     hw = None if target == "numpy" else target
-    if hw is None and (plan is not None or rule.name != "none"):
+    found = None if plan is None else read_plan(plan)
+    if hw is None and ((found is not None and found.rules) or rule.name != "none"):
         raise UsageError("the NumPy program computes dense attention", place="target")
-    options = Options(hw, rule, None if plan is None else str(plan))
+    factors = factor_options(heat, calibrate, found)
+    options = Options(hw, rule, None if plan is None else str(plan), heat=factors)
     compilation = Compilation(options)
     if isinstance(model, str | PathLike):
         specs: Any = inputs

@@ -24,6 +24,7 @@ from heatc.rules import Rule, spelling
 from heatc.universe import HEATC_UNIVERSE
 
 RAISE = ("canonicalize", "raise-attention", "raise-einsum", "cse", "dce", "pack-tokens", "dce")
+PATHS = ("order-contractions", "lower-contractions")
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class Options:
 
     `hw` is the name of a preset or the path of a YAML file, None for the NumPy target. `rule` is
     the pruning rule of every attention; `plan` the path of a plan that says it for each instead.
-    `level` is -O0..-O3; no level changes what is computed.
+    `heat` is what `heat-decompose` is told, None where weights stay as they are. `level` is
+    -O0..-O3; no level changes what is computed.
     """
 
     hw: str | None = None
     rule: Rule = field(default_factory=Rule)
     plan: str | None = None
     level: int = 2
+    heat: str | None = None
 
 
 def _spelled(value: Any) -> str:
@@ -69,7 +72,10 @@ def _insert_hdp(options: Options) -> str:
 
 def pipeline_text(options: Options) -> str:
     """The pipeline as `heatc-opt -p` takes it."""
-    passes = list(RAISE)
+    passes: list[str] = list(RAISE)
+    if options.heat is not None:
+        passes.append(f"heat-decompose{{{options.heat}}}")
+    passes += PATHS
     if options.hw is None:
         if options.level > 0:
             passes += ["fuse-projections", "dce"]

@@ -114,7 +114,13 @@ class WeightStore(Mapping[str, Array]):
 
     def __init__(self, arrays: Mapping[str, Array], source: Path | None = None):
         self._arrays = dict(arrays)
+        self._added: list[str] = []
         self.source = source
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The names of what passes added, in order."""
+        return tuple(self._added)
 
     @classmethod
     def open(cls, path: str | Path) -> WeightStore:
@@ -124,6 +130,18 @@ class WeightStore(Mapping[str, Array]):
         bfloat16 and 8-bit float tensors are left out: nothing in heatc computes on them.
         """
         return cls(_map_safetensors(Path(path)), Path(path))
+
+    @classmethod
+    def open_all(cls, paths: Sequence[str | Path]) -> WeightStore:
+        """Map several safetensors files as one store; a name may stand in one of them only."""
+        stores = [cls.open(path) for path in paths]
+        merged = cls({}, Path(paths[0]) if paths else None)
+        for path, store in zip(paths, stores):
+            twice = [name for name in store if name in merged]
+            if twice:
+                raise HeatcError(f"weight {twice[0]!r} is in two files", place=str(path))
+            merged._arrays.update(store._arrays)
+        return merged
 
     def __getitem__(self, name: str) -> Array:
         try:
@@ -151,6 +169,7 @@ class WeightStore(Mapping[str, Array]):
             raise ValueError(f"there is a weight {name!r} already")
         array.flags.writeable = False
         self._arrays[name] = array
+        self._added.append(name)
 
     def release(self, name: str) -> None:
         """

@@ -8,7 +8,8 @@ contraction with all factors (`einsum.contract` with `decomposition`, of any num
 
 - format, shape (`8x8x12|12x8x8`, inputs before outputs), modes (of a side, where no shape is
   given), rank (one number or one for each place), or ratio: the largest ranks whose best path
-  costs at most that share of the layer's multiply-accumulates at `tokens` tokens;
+  costs at most that share of the layer's multiply-accumulates at `tokens` tokens (by default
+  what the largest packing has room for);
 - spread: ranks differ from layer to layer so that the ratio holds for all together, and the next
   multiply-accumulate lowers the relative error of each layer's output alike;
 - init: `activation` (the default) minimises the error of the layer's output on the calibration
@@ -81,6 +82,7 @@ from heatc.passes.analysis.ranks import (
     sample_levels,
     spread,
 )
+from heatc.passes.analysis.tokens import most_tokens
 from heatc.passes.effect import Effect
 from heatc.passes.factorising.emit import emit
 from heatc.passes.factorising.targets import Target, find_targets
@@ -112,7 +114,7 @@ class HeatDecomposePass(ModulePass):
     joint: bool = False
     tables: bool = False
     layers: str = "*"
-    tokens: int = 128
+    tokens: int = 0
     refinements: int = REFINEMENTS
     calibration_tokens: int = MOST_TOKENS
     plan: str | None = None
@@ -135,6 +137,8 @@ class HeatDecomposePass(ModulePass):
 
     def _check(self) -> None:
         if self.plan is not None:
+            if self.init == "activation" and self.calibrate is None:
+                raise HeatcError("init=activation needs calibration inputs")
             return
         if (self.rank is None) == (self.ratio is None):
             raise HeatcError(
@@ -164,6 +168,11 @@ class _Decomposition:
     specs: dict[str, Spec] = field(default_factory=dict[str, Spec])
     inputs: dict[str, str] = field(default_factory=dict[str, str])
     done: dict[str, Factors] = field(default_factory=dict[str, Factors])
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens for which paths are counted."""
+        return self.options.tokens or most_tokens(self.module)
 
     def run(self) -> None:
         """Choose specs, then decompose layer by layer."""
@@ -271,7 +280,7 @@ class _Decomposition:
         assert options.ratio is not None
         if target.is_table:
             return self._smallest_table(target, ins, outs)
-        return largest_within(options.format, ins, outs, options.ratio, options.tokens)
+        return largest_within(options.format, ins, outs, options.ratio, self.tokens)
 
     def _smallest_table(self, target: Target, ins: Modes, outs: Modes) -> Spec | None:
         """Of a table the ratio is one of its elements: looking up costs no arithmetic."""
@@ -287,8 +296,8 @@ class _Decomposition:
     def _stays_dense(self, target: Target) -> None:
         ins, outs = self._modes(target)
         least = uniform(self.options.format, ins, outs, 1)
-        cost = layer_macs(least, self.options.tokens) / dense_macs(
-            target.inputs, target.outputs, self.options.tokens
+        cost = layer_macs(least, self.tokens) / dense_macs(
+            target.inputs, target.outputs, self.tokens
         )
         remark(
             target.op,
@@ -301,7 +310,7 @@ class _Decomposition:
         curves: dict[str, Curve] = {}
         budget = 0.0
         for target in targets:
-            tokens = self.options.tokens
+            tokens = self.tokens
             budget += self.options.ratio * dense_macs(target.inputs, target.outputs, tokens)
             curves[target.path] = self._curve(target, statistics)
         return spread(curves, int(budget))
@@ -313,7 +322,7 @@ class _Decomposition:
             None if statistics is None else statistics.load(self.inputs[target.path])
         )
         matrix = target.matrix(self.weights)
-        tokens, format_ = self.options.tokens, self.options.format
+        tokens, format_ = self.tokens, self.options.format
         points: list[Point] = []
         if format_ == "low-rank":
             errors = spectrum(matrix, ridged(moment)).errors()

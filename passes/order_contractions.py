@@ -5,7 +5,8 @@ Assumes the raised or packed level. Sets `path` on every `einsum.contract` of th
 that has none: the exact optimum up to nine operands, with opt_einsum's proposals above. Rebuilding
 a weight from its factors first is a path like any other, and wins where tokens are many. Options:
 `objective` (macs, traffic, peak: the largest tensor that a step writes; latency, energy and edp
-with the costs of a machine), `tokens` (what `?` counts as). Exact: the same sums in another order.
+with the costs of a machine), `tokens` (what `?` counts as, by
+default what the largest packing has room for). Exact: the same sums in another order.
 Leaves the contractions as they are; `lower-contractions` follows the paths.
 
 Example (test/passes/order_contractions.mlir): low-rank factors of one token meet it one after the
@@ -25,6 +26,7 @@ from xdsl.passes import ModulePass
 from heatc.dialects.einsum import ContractOp, PathAttr, WeightOp, parse_equation
 from heatc.dialects.nn import TOKENS, shape_of
 from heatc.passes.analysis.paths import Candidate, Network, Objective, StepCost, plan_paths
+from heatc.passes.analysis.tokens import most_tokens
 from heatc.passes.effect import Effect
 
 
@@ -62,7 +64,7 @@ class OrderContractionsPass(ModulePass):
     effect: ClassVar[Effect] = Effect.EXACT
 
     objective: Objective = "macs"
-    tokens: int = 128
+    tokens: int = 0
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Set the `path` of the contractions that have none."""
@@ -71,4 +73,4 @@ class OrderContractionsPass(ModulePass):
             for inner in op.walk()
             if isinstance(inner, ContractOp) and len(inner.inputs) > 2 and inner.path is None
         ]
-        order(found, self.objective, self.tokens)
+        order(found, self.objective, self.tokens or most_tokens(op))

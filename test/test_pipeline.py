@@ -15,6 +15,7 @@ from heatc.api import make_context
 from heatc.passes.effect import Effect, effect_of
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import (
+    PATHS,
     RAISE,
     DumpPhases,
     Options,
@@ -83,10 +84,16 @@ def test_a_plan_reaches_the_pass(path: str):
 
 def test_targets():
     numpy, hdp = pipeline_text(Options()), pipeline_text(Options("hdp-edge"))
-    raised = ",".join(RAISE)
+    raised = ",".join((*RAISE, *PATHS))
     assert numpy == f"{raised},fuse-projections,dce"
     assert pipeline_text(Options(level=0)) == raised
     assert hdp.startswith(f"{raised},insert-hdp{{rule=none}},partition-host,assign-fixed-point,")
+
+
+def test_factors_come_before_their_paths():
+    text = pipeline_text(Options(heat="ratio=0.5 init=plain"))
+    expected = (*RAISE, "heat-decompose{ratio=0.5 init=plain}", *PATHS, "fuse-projections", "dce")
+    assert text == ",".join(expected)
 
 
 def test_every_pass_of_the_house_declares_its_effect():

@@ -1,15 +1,18 @@
 """
 What the emitter emits: one node a statement.
 
-A linear layer with its bias, activation and residual sum is one node (`linear`); every other op
-is a node of its own. A node is placed where its last op stands.
+A linear layer with its bias, activation and residual sum is one node (`linear`), a step of a
+factorised layer whose axes lie so that it is a product of matrices is one (`contract`); every other
+op is a node of its own. A node is placed where its last op stands.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from xdsl.dialects.builtin import TensorType
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, SSAValue
 
@@ -19,6 +22,7 @@ from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
 from heatc.passes.rewriting import module_path
 
 LINEAR = "linear"
+CONTRACT = "contract"
 _ACTIVATIONS = {"nn.relu": "relu", "nn.tanh": "np.tanh"}
 
 
@@ -62,6 +66,63 @@ def is_matrix(value: SSAValue) -> bool:
     return len(shape) == 2 and shape[0] == nn.TOKENS and shape[1] > 0
 
 
+def is_activation(value: SSAValue) -> bool:
+    """Whether a value is packed, with any number of axes: held as (all but tokens, tokens)."""
+    type_ = tensor_type(value.type)
+    if type_ is None or dtype_of(type_) != "float32":
+        return False
+    shape = type_.get_shape()
+    return len(shape) >= 2 and shape[0] == nn.TOKENS and 0 not in shape
+
+
+def is_constant_matrix(value: SSAValue) -> bool:
+    """Whether a value is a matrix that no token is in: a weight, or what factors make."""
+    shape = nn.shape_of(value)
+    return dtype_of(value.type) == "float32" and len(shape) == 2 and nn.TOKENS not in shape
+
+
+@dataclass(frozen=True)
+class ProductForm:
+    """
+    A contraction as out[lead, n, rest] = weight[lead, n, k] x[lead, k, rest].
+
+    Attributes:
+        lead: the extents of the axes before the summed ones.
+        order: the permutation that brings the weight's axes to (those in lead, n, k).
+        weight_shape: its shape then, 1 for axes in lead that it has not; (n, k) without any.
+    """
+
+    lead: tuple[int, ...]
+    order: tuple[int, ...]
+    weight_shape: tuple[int, ...]
+
+
+def product_form(op: ContractOp) -> ProductForm | None:
+    """The product of matrices that a step of an activation with a constant is, if it is one."""
+    terms, result = parse_equation(op.equation.data)
+    if len(terms) != 2 or not is_activation(op.inputs[0]) or not is_activation(op.result):
+        return None
+    if not isinstance(op.inputs[1].type, TensorType) or nn.TOKENS in nn.shape_of(op.inputs[1]):
+        return None
+    x, w = terms
+    if len(set(x)) < len(x) or len(set(w)) < len(w) or result[0] != x[0]:
+        return None
+    summed = "".join(c for c in x if c in w and c not in result)
+    own = "".join(c for c in result if c not in x)
+    start = x.find(summed) if summed else len(x)
+    lead, rest = x[1:start], x[start + len(summed) :]
+    if start < 1 or result != x[0] + lead + own + rest or set(rest) & set(w):
+        return None
+    shared = "".join(c for c in lead if c in w)
+    if sorted(shared + own + summed) != sorted(w):
+        return None
+    extents = dict(zip(w, nn.shape_of(op.inputs[1]))) | dict(zip(x, nn.shape_of(op.inputs[0])))
+    size = math.prod(extents[c] for c in own), math.prod(extents[c] for c in summed)
+    outer = tuple(extents[c] if c in w else 1 for c in lead) if shared else ()
+    order = tuple(w.index(c) for c in shared + own + summed)
+    return ProductForm(tuple(extents[c] for c in lead), order, (*outer, *size))
+
+
 def is_weight(value: SSAValue) -> bool:
     """Whether a value is read from the weights file."""
     return isinstance(value.owner, WeightOp)
@@ -86,7 +147,7 @@ def collect_nodes(function: FuncOp) -> list[Node]:
     for op in function.body.block.ops:
         if op in inside or isinstance(op, (WeightOp, ReturnOp)):
             continue
-        node = _linear(op, inside) if isinstance(op, ContractOp) else None
+        node = _linear(op, inside) or _contract(op) if isinstance(op, ContractOp) else None
         nodes.append(node or Node(op.name, list(op.operands), op.results[0], op))
     position = {op: i for i, op in enumerate(function.body.block.ops)}
 
@@ -103,7 +164,7 @@ def _linear(op: ContractOp, inside: set[Operation]) -> Node | None:
     order = linear_weight_order(op)
     if order is None or not is_matrix(op.result) or not is_matrix(op.inputs[0]):
         return None
-    if not is_weight(op.inputs[1]):
+    if not is_constant_matrix(op.inputs[1]):
         return None
     node = Node(LINEAR, list(op.inputs), op.result, op, {"order": order})
     for step in (_take_bias, _take_activation, _take_residual):
@@ -112,6 +173,11 @@ def _linear(op: ContractOp, inside: set[Operation]) -> Node | None:
             inside.add(taken)
             node.result = taken.results[0]
     return node
+
+
+def _contract(op: ContractOp) -> Node | None:
+    form = product_form(op)
+    return None if form is None else Node(CONTRACT, list(op.inputs), op.result, op)
 
 
 def _next_op(node: Node) -> Operation | None:

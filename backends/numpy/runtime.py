@@ -338,6 +338,27 @@ def linear(weight, bias, x, out, activation=None, residual=None):
     return out
 '''
 
+_CONTRACT = '''\
+def contract(weight, x, out, lead):
+    """
+    out[lead, n, rest] = weight[lead, n, k] x[lead, k, rest], for x (lead * k * rest', tokens).
+
+    The axes that are summed lie side by side, so that no operand is copied; `rest` goes on with
+    the tokens. A weight (n, k) is the same for all of `lead`.
+    """
+    n, k = weight.shape[-2:]
+    x, product = x.reshape(*lead, k, -1), out.reshape(*lead, n, -1)
+
+    def part(start, stop):
+        own = weight
+        if not lead or weight.ndim > 2 and len(weight) > 1:
+            own = weight[start:stop]
+        np.matmul(own, x[start:stop] if lead else x, out=product[start:stop])
+
+    workers.run(part, len(product), grain=1 if lead else 16)
+    return out
+'''
+
 _LAYER_NORM = '''\
 def layer_norm(x, weight, bias, eps, out):
     """out = (x - mean) / sqrt(variance + eps) * weight + bias over the rows of each column."""
@@ -513,6 +534,7 @@ HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "apply": (_APPLY, ("workers", "constants")),
     "add": (_ADD, ("workers",)),
     "linear": (_LINEAR, ("workers", "constants", "matrix")),
+    "contract": (_CONTRACT, ("workers", "matrix")),
     "layer_norm": (_LAYER_NORM, ("workers", "matrix")),
     "attention": (_ATTENTION, ("workers", "constants", "matrix", "packing")),
     "softmax": (_SOFTMAX, ()),

@@ -8,6 +8,7 @@ it; an op that may work in place takes over the buffer of an operand that it is 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,19 @@ from xdsl.ir import Operation, SSAValue
 
 from heatc.backends.numpy import plain
 from heatc.backends.numpy.names import identifier, unique
-from heatc.backends.numpy.nodes import LINEAR, Node, activation_name, is_matrix, is_weight
+from heatc.backends.numpy.nodes import (
+    CONTRACT,
+    LINEAR,
+    Node,
+    activation_name,
+    is_activation,
+    is_matrix,
+    is_weight,
+    product_form,
+)
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of
 from heatc.dialects import attn, nn
-from heatc.dialects.einsum import WeightOp
+from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.errors import HeatcError
 from heatc.passes.rewriting import describe_location, module_path
 
@@ -27,6 +37,7 @@ _WIDTH = 92
 _GENERIC_WORDS = {"dense", "LayerNorm", "self", "layer", "default"}
 _WORDS = {
     LINEAR: "y",
+    CONTRACT: "part",
     "attn.pack": "packed",
     "attn.sdpa": "context",
     "attn.token": "rows",
@@ -70,18 +81,34 @@ class Held:
     """
     How a value is read: the expression, whether it is (width, tokens), its buffer.
 
-    `own` says that the value is an array of its own, which nothing else is a view of.
+    `own` says that the value is an array of its own, which nothing else is a view of. `axes` are
+    the extents that a matrix's rows stand for, where there is more than one.
     """
 
     text: str
     matrix: bool = False
     buffer: Buffer | None = None
     own: bool = False
+    axes: tuple[int, ...] = ()
 
     @property
     def rows(self) -> str:
-        """The expression of the value as the IR has it, (tokens, width)."""
-        return f"{self.text}.T" if self.matrix else self.text
+        """The expression of the value as the IR has it, tokens first."""
+        if not self.matrix:
+            return self.text
+        axes = f".reshape(-1, {', '.join(map(str, self.axes))})" if self.axes else ""
+        return f"{self.text}.T{axes}"
+
+
+def _axes(value: SSAValue) -> tuple[int, ...]:
+    """What `Held.axes` is for a packed value."""
+    shape = nn.shape_of(value)
+    return shape[1:] if len(shape) > 2 else ()
+
+
+def _height(value: SSAValue) -> int:
+    """The rows of the matrix that a packed value is held as."""
+    return math.prod(nn.shape_of(value)[1:])
 
 
 class Buffers:
@@ -182,7 +209,8 @@ class Scope:
         return ".".join(path[depth:]) if self.prefix else ""
 
     def _result_name(self, node: Node) -> str:
-        if node.kind in (LINEAR, "einsum.contract") and is_weight(node.args[-1]):
+        named = node.kind in (LINEAR, CONTRACT, "einsum.contract") and len(node.args) > 1
+        if named and is_weight(node.args[1]):
             path = [p for p in self._weight_key(node.args[1]).split(".")[:-1]]
             path = [
                 p for p in path if p not in _GENERIC_WORDS and not p.isdecimal() and "{" not in p
@@ -226,12 +254,13 @@ class Scope:
             return held.text
         self.used.add("transposed")
         name = self.name_result("x")
-        buffer = self.buffers.take(nn.shape_of(value)[1])
+        buffer = self.buffers.take(_height(value))
         text = self.buffer(buffer)
-        self.call(name, "transposed", [self.rows(value), text])
+        flat = f".reshape(-1, {buffer.rows})" if _axes(value) else ""
+        self.call(name, "transposed", [self.rows(value) + flat, text])
         if held is None:
             return name
-        self.hold(value, Held(name, True, buffer))
+        self.hold(value, Held(name, True, buffer, axes=_axes(value)))
         return name
 
     def buffer(self, buffer: Buffer) -> str:
@@ -267,7 +296,7 @@ class Scope:
 
     def _target(self, node: Node, in_place: Sequence[SSAValue]) -> Buffer:
         """The buffer for a node's result, an operand's own where it may be overwritten."""
-        rows = nn.shape_of(node.result)[1]
+        rows = _height(node.result)
         if node.result is self._carry_value and self._carry is not None:
             others = self.buffers.users[self._carry] - {
                 v for v in in_place if self.last[v] == self.current
@@ -353,7 +382,7 @@ class Scope:
         """Add the statement of a node."""
         self.current = index
         self._check_types(node)
-        view = self._column_slice(node)
+        view = self._column_slice(node) or self._same_rows(node)
         if view is not None:
             self.hold(node.result, view)
             self._release()
@@ -390,8 +419,21 @@ class Scope:
             return None
         return Held(f"{held.text}[{starts[1]}:{stop}]", True, held.buffer)
 
+    def _same_rows(self, node: Node) -> Held | None:
+        """Other axes of a packed activation are the same matrix."""
+        op = node.op
+        if not isinstance(op, nn.ReshapeOp) or not is_activation(op.x) or op.x not in self.held:
+            return None
+        held = self.held[op.x]
+        if not held.matrix or not is_activation(op.result) or _height(op.x) != _height(op.result):
+            return None
+        return Held(held.text, True, held.buffer, axes=_axes(op.result))
+
     def _emit_matrix(self, node: Node) -> bool:
         """Emit a node that has a form on matrices; False if it has none."""
+        if node.kind == CONTRACT:
+            self._contract(node)
+            return True
         if not is_matrix(node.result):
             return False
         if node.kind == LINEAR:
@@ -417,12 +459,25 @@ class Scope:
         keywords = [a for a in arguments if "=" in a.partition("[")[0]]
         positional = [a for a in arguments if a not in keywords]
         self.call(name, function, [*positional, self.buffer(buffer), *keywords])
-        self.hold(node.result, Held(name, True, buffer))
+        self.hold(node.result, Held(name, True, buffer, axes=_axes(node.result)))
+
+    def _contract(self, node: Node) -> None:
+        assert isinstance(node.op, ContractOp)
+        form = product_form(node.op)
+        assert form is not None
+        self.used.add("contract")
+        weight = self.rows(node.args[1])
+        if form.order != tuple(range(len(form.order))):
+            weight += f".transpose({', '.join(map(str, form.order))})"
+        if form.weight_shape != tuple(nn.shape_of(node.args[1])[a] for a in form.order):
+            weight += f".reshape({', '.join(map(str, form.weight_shape))})"
+        lead = ", ".join(map(str, form.lead)) + ("," if len(form.lead) == 1 else "")
+        self._finish(node, "contract", [weight, self.matrix(node.args[0]), f"lead=({lead})"])
 
     def _linear(self, node: Node) -> None:
         self.used.add("linear")
         rest = list(node.args[2:])
-        weight = self.weight(node.args[1]) + (".T" if node.attributes["order"] == "io" else "")
+        weight = self.rows(node.args[1]) + (".T" if node.attributes["order"] == "io" else "")
         bias = self.weight(rest.pop(0)) if "bias" in node.attributes else "None"
         arguments = [weight, bias, self.matrix(node.args[0])]
         activation = node.attributes.get("activation")

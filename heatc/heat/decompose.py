@@ -16,6 +16,7 @@ indices between them, so that their gradients never form a matrix as large as W.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -312,9 +313,11 @@ def _tensorly(name: str) -> Any:
 
 
 def _start(white: Matrix, spec: Spec, seed: int) -> list[Matrix]:
-    return {"cp": _start_cp, "tucker": _start_tucker, "tt": _start_tt, "ttm": _start_ttm}[
-        spec.format
-    ](white, spec, seed)
+    starts = {"cp": _start_cp, "tucker": _start_tucker, "tt": _start_tt, "ttm": _start_ttm}
+    with warnings.catch_warnings():
+        # It warns of ranks that it need not reach; they are filled with zeros here.
+        warnings.simplefilter("ignore", UserWarning)
+        return starts[spec.format](white, spec, seed)
 
 
 def _inputs_first(white: Matrix, spec: Spec) -> Matrix:

@@ -42,9 +42,20 @@ def _parser() -> ToolParser:
     add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
     add("--emit", choices=FORMS, help="the form of the output, whatever its suffix")
     add("--inputs", metavar="SPEC", help='e.g. "input_ids=1x128:i64,attention_mask=1x128:i64"')
-    add("--weights", metavar="FILE", help="safetensors file of the weights of an .mlir MODEL")
+    add(
+        "--weights",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="safetensors file of the weights, or factors, of an .mlir MODEL; may be repeated",
+    )
     add("--trust-pickle", action="store_true", help="unpickle MODEL: runs code that it contains")
     add("-O", dest="level", type=int, choices=range(4), default=2, help="0..3, default 2")
+    add("--plan", metavar="FILE", help="plan.json: rules of attentions and factors of layers")
+    heat = parser.add_argument_group("factorised weights")
+    add = heat.add_argument
+    add("--heat", metavar="FORMAT,..", help="e.g. low-rank,ratio=0.5,joint or tt,rank=32")
+    add("--calibrate", metavar="FILE", help=".npz of inputs on which factors are near the weights")
     _add_rules(parser)
     debug = parser.add_argument_group("looking inside")
     add = debug.add_argument
@@ -63,7 +74,6 @@ def _parser() -> ToolParser:
 def _add_rules(parser: ToolParser) -> None:
     """The options of the pruning rules, from their table."""
     hdp = parser.add_argument_group("attention pruning (HDP targets)")
-    hdp.add_argument("--plan", metavar="FILE", help="plan.json: a rule for each attention")
     hdp.add_argument("--hdp-rule", choices=RULE_NAMES, help="rule of all, default none")
     for name, option in OPTIONS.items():
         users = ", ".join(rule for rule, defaults in DEFAULTS.items() if name in defaults)
@@ -161,17 +171,23 @@ def _hardware_name(arguments: argparse.Namespace, form: str) -> str | None:
 
 
 def _options(arguments: argparse.Namespace, form: str) -> Options:
+    from heatc.api import factor_options
     from heatc.pipeline import Options
+    from heatc.plan import read_plan
 
     hardware = _hardware_name(arguments, form)
     rule = _rule(arguments)
-    if hardware is None and (arguments.plan is not None or rule.name != "none"):
+    plan = None if arguments.plan is None else read_plan(arguments.plan)
+    if hardware is None and ((plan is not None and plan.rules) or rule.name != "none"):
         what = "--plan" if arguments.plan is not None else f"--hdp-rule={rule.name}"
         raise UsageError(
             f"{what} is for HDP targets, the target is numpy",
             notes=["the NumPy program computes dense attention"],
         )
-    return Options(hw=hardware, rule=rule, plan=arguments.plan, level=arguments.level)
+    factors = factor_options(arguments.heat, arguments.calibrate, plan)
+    if arguments.calibrate is not None and factors is None:
+        raise UsageError("nothing asks for calibration inputs", place="--calibrate")
+    return Options(hardware, rule, arguments.plan, arguments.level, factors)
 
 
 def _rule(arguments: argparse.Namespace) -> Rule:
@@ -240,7 +256,7 @@ def _read_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
     if arguments.model != "-":
         compilation.check_model(arguments.model)
     module = parse_module(make_context(), read_text(arguments.model), name)
-    weights = WeightStore.open(arguments.weights) if arguments.weights else WeightStore({})
+    weights = WeightStore.open_all(arguments.weights)
     compilation.adopt(module, weights, name)
 
 

@@ -74,7 +74,7 @@ def test_ir_goes_to_stdout(model: tuple[Path, Path], capsys: pytest.CaptureFixtu
         (["missing.pt", "-o", "x.hdp", "--plan", "p", "--hdp-rule", "none"], 2, "both choose"),
         (["missing.pt", "-o", "x.hdp", "--plan", "p", "--tau-h", "1"], 2, "both choose"),
         (["missing.pt", "-o", "x.hdp", "--plan", "missing.json"], 1, "missing.json"),
-        (["missing.pt", "-o", "x.py", "--plan", "missing.json"], 2, "for HDP targets"),
+        (["missing.pt", "-o", "x.py", "--plan", "missing.json"], 1, "missing.json"),
         (["missing.pt", "-o", "x.hdp", "--inputs", "a=1y2"], 2, "malformed"),
         (["missing.pt", "-o", "x.hdp", "--print-ir-after", "rise-einsum"], 2, "unknown pass"),
         (["missing.pt", "-o", "x.hdp", "--hdp-rle", "none"], 2, "unknown option"),
