@@ -29,6 +29,7 @@ PROG = "heatc-tune"
 COMMANDS = ("calibrate",)
 PLANNED = ("search", "distill")
 
+DEFAULT_TARGET = "hdp-edge"
 _BATCH = 32
 """Samples at once where the batch is ours to choose."""
 
@@ -97,11 +98,9 @@ def _request(arguments: argparse.Namespace) -> Request:
     from heatc.tuning.goal import parse_goal
 
     goal = parse_goal(arguments.goal)
-    if goal.metric == "cycles":
-        raise UsageError("cycle goals are not there yet", place="--goal")
     if arguments.seed < 0:
         raise UsageError(f"{arguments.seed} is below 0", place="--seed")
-    hardware = _hardware(arguments)
+    hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.metric == "cycles" else None)
     if Path(arguments.output).suffix != ".json":
         raise UsageError(f"expected a name that ends in .json: {arguments.output!r}", place="-o")
     check_writable(arguments.output)
@@ -111,19 +110,22 @@ def _request(arguments: argparse.Namespace) -> Request:
 
     return Request(
         model=arguments.model,
-        compilation=_captured(arguments, arrays),
+        compilation=_captured(arguments, arrays, _BATCH),
         arrays=arrays,
         data=arguments.data,
         goal=goal,
         output=Path(arguments.output),
         hw=hardware,
+        timed=None if hardware is None else _captured(arguments, arrays, 1),
         seed=arguments.seed,
         folder=Path(arguments.work_dir) if arguments.work_dir else None,
     )
 
 
-def _captured(arguments: argparse.Namespace, arrays: Mapping[str, NDArray[Any]]) -> Compilation:
-    """The model, captured; a folder is exported for the shapes of the data."""
+def _captured(
+    arguments: argparse.Namespace, arrays: Mapping[str, NDArray[Any]], batch: int
+) -> Compilation:
+    """The model, captured; a folder is exported for the shapes of the data and this batch."""
     from heatc.api import Compilation
     from heatc.capture import InputSpec, parse_inputs
     from heatc.pipeline import Options
@@ -136,7 +138,7 @@ def _captured(arguments: argparse.Namespace, arrays: Mapping[str, NDArray[Any]])
     inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
     if inputs is None and path.is_dir():
         given = {n: a for n, a in arrays.items() if n != "labels" and a.ndim > 1}
-        inputs = {n: InputSpec((_BATCH, *a.shape[1:]), "i64") for n, a in given.items()}
+        inputs = {n: InputSpec((batch, *a.shape[1:]), "i64") for n, a in given.items()}
     compilation.capture(path, inputs, trust_pickle=arguments.trust_pickle)
     return compilation
 

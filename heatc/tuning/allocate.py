@@ -110,15 +110,15 @@ def head_options(
 
 def _suffix_sums(values: Array) -> Array:
     """(rho, N, H) -> (rho, N + 1, H): the sum from each position on."""
-    sums: Array = np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
-    padded: Array = np.pad(sums, [(0, 0), (0, 1), (0, 0)])
-    return padded
+    rhos, count, heads = values.shape
+    sums = np.zeros((rhos, count + 1, heads))
+    sums[:, :count] = np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
+    return sums
 
 
 def _threshold(ranked: Array, cut: int) -> Array:
     """(H,): a tau_H that prunes the `cut` lowest scores; 0 prunes none."""
     if cut == 0:
-        return np.zeros(ranked.shape[1])
-    if cut == len(ranked):
-        return 2.0 * ranked[-1] + 1e-6
-    return 0.5 * ranked[cut - 1] + 0.5 * ranked[cut]
+        return np.zeros_like(ranked[0])
+    above: Array = 4.0 * ranked[-1] + 1e-6 if cut == len(ranked) else ranked[cut]
+    return (ranked[cut - 1] + above) / 2

@@ -14,7 +14,7 @@ from heatc.rules import Rule, make_rule
 from heatc.tuning.allocate import Choice, Options, at_price, head_options, within_budget
 from heatc.tuning.measure import FINER, GATED, IMPORTANCES, PRUNED_SCORES, RHO_B, Measured
 
-TOLERANCE = 0.02
+TOLERANCE = 0.05
 """A layer-wide choice departs from the rule's default only for more than this less cost."""
 
 
@@ -114,13 +114,26 @@ def by_head(tables: Sequence[LayerTable], share: float) -> Chosen:
     for table, choice in zip(tables, choices):
         options = table.options(kinds[table.path])
         rows = np.arange(len(choice.index))
-        rho_b = tuple(float(x) for x in options.rho_b[rows, choice.index])
+        rho_b = tuple(float(x) for x in _ratios(options, choice, price))
         tau_h = tuple(_rounded(x) for x in options.tau_h[rows, choice.index])
         settings = kinds[table.path].options()
         rules[table.path] = make_rule("ours", {**settings, "rho_b": rho_b, "tau_h": tau_h})
         damage[table.path] = float(choice.error.sum())
         kept += float(choice.kept.sum())
     return Chosen(rules, kinds, 1.0 - kept / sum(t.blocks for t in tables), price, damage)
+
+
+def _ratios(options: Options, choice: Choice, price: float) -> NDArray[np.float64]:
+    """
+    rho_B of every head.
+
+    A head that was pruned for every sample gets the one that it would have without a gate: other
+    inputs may need it.
+    """
+    ungated = np.where(options.tau_h > 0, np.inf, options.error)
+    alone = at_price(ungated, options.kept, price).index
+    index = np.where(choice.kept > 0, choice.index, alone)
+    return options.rho_b[np.arange(len(index)), index]
 
 
 def _solve(

@@ -75,7 +75,7 @@ class PackedModel:
         self.inputs = input_names(self._function)
         self.outputs = output_names(self._function)
         arguments = self._function.body.block.args
-        self.shapes = {n: nn.shape_of(a) for n, a in zip(self.inputs, arguments)}
+        self.shapes = input_shapes(module)
         self.limits = _table_limits(self._function.body.block.ops, self.inputs, arguments)
         self._constants: dict[SSAValue, Any] = {}
         self._segments: list[list[Operation]] = [[]]
@@ -159,6 +159,12 @@ class PackedModel:
             op.scale.value.data,
             _head_metric(op, heads, weights),
         )
+
+
+def input_shapes(module: ModuleOp) -> dict[str, tuple[int, ...]]:
+    """The shapes of a module's inputs by name, the batch first."""
+    function = main_function(module)
+    return {n: nn.shape_of(a) for n, a in zip(input_names(function), function.body.block.args)}
 
 
 def _check(op: attn.SdpaOp) -> None:

@@ -22,7 +22,7 @@ class Goal:
     A bound on one figure.
 
     `accuracy-drop` is in points (percent of samples), `sparsity` the net share of blocks pruned,
-    `cycles` the mean number of modelled cycles of one sample.
+    `cycles` the mean number of modelled cycles of one pass of the program.
     """
 
     metric: Metric

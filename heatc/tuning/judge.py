@@ -90,10 +90,13 @@ class Judge:
         """
         What an accuracy goal bounds on the chosen samples (N,): `drop`, and with labels `expected`.
 
-        Of the two the greater: a lucky draw of labels must not hide a loss.
+        A few hundred labels cannot tell a point from none by counting. They still have a say: the
+        lower end of the interval that they give, where it is above the expected loss.
         """
-        points = self.drop(reduced, chosen).points
-        return points if self.labels is None else max(points, self.expected(reduced, chosen))
+        drop = self.drop(reduced, chosen)
+        if self.labels is None:
+            return drop.points
+        return max(self.expected(reduced, chosen), drop.low)
 
     def expected(self, reduced: Reals, chosen: NDArray[np.bool_]) -> float:
         """

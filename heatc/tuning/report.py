@@ -37,12 +37,21 @@ class Comparison:
     one: Chosen | None
     trial: Trial | None
     gain: NDArray[np.float64] | None
-    held: NDArray[np.bool_]
 
     @property
     def by_head_wins(self) -> bool:
         """Whether values by head diverge less on the samples held back."""
         return self.gain is None or float(self.gain.mean()) > 0.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Mean modelled cycles of a pass of `batch` samples on a machine, with the plan and without."""
+
+    hw: str
+    batch: int
+    cycles: float
+    unpruned: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Report:
     tables: Sequence[LayerTable]
     found: Found
     comparison: Comparison
+    timing: Timing | None
     reused: int
 
     @property
@@ -74,6 +84,7 @@ class Report:
             "result": {name: self._measured(part) for name, part in self._parts.items()},
             "one_value": self._one_value(),
             "layers": [self._layer(i, t) for i, t in enumerate(self.tables)],
+            "cycles": None if self.timing is None else vars(self.timing),
             "reused": self.reused,
             "remarks": list(self.remarks()),
         }
@@ -85,6 +96,7 @@ class Report:
             "net_sparsity": trial.sparsity(part),
             "heads_pruned": trial.heads_pruned(part),
             "loss": _drop_data(self.judge.drop(trial.reduced, part)),
+            "goal_loss": self.judge.loss(trial.reduced, part),
             "changed_predictions": None if changed is None else float(changed[part].mean()),
             "divergence": float(self.judge.divergence(trial.reduced)[part].mean()),
         }
@@ -142,7 +154,14 @@ class Report:
             "",
             *_aligned(
                 [
-                    ("samples", "net sparsity", "loss in points (95 %)", "changed", "divergence"),
+                    (
+                        "samples",
+                        "net sparsity",
+                        "loss in points",
+                        "counted (95 %)",
+                        "changed",
+                        "divergence",
+                    ),
                     *self._figures(),
                 ]
             ),
@@ -153,7 +172,17 @@ class Report:
             f"sensitivity: divergence of the outputs with this layer alone at rho_B {RHO_B[PROBE]:g}",
             f"loss: {meaning}",
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._cycles()])
+
+    def _cycles(self) -> list[str]:
+        if self.timing is None:
+            return []
+        t = self.timing
+        share = 100.0 * t.cycles / t.unpruned
+        return [
+            f"cycles of a pass of {t.batch} on {t.hw}: {t.cycles:,.0f}, {share:.1f} % of "
+            f"{t.unpruned:,.0f} without pruning (modelled)"
+        ]
 
     def _row(self, index: int, table: LayerTable) -> tuple[str, ...]:
         layer = self._layer(index, table)
@@ -182,6 +211,7 @@ class Report:
                 (
                     f"{name} ({int(part.sum())})",
                     f"{100 * m['net_sparsity']:.1f} %",
+                    f"{m['goal_loss']:.2f}",
                     f"{loss['points']:.2f} ({loss['low']:.2f} .. {loss['high']:.2f})",
                     "-" if changed is None else f"{100 * changed:.1f} %",
                     f"{m['divergence']:.3g}",
@@ -235,21 +265,34 @@ class Report:
             f"{least['path']} ({least['sensitivity']:.3g}) {100 * least['net_sparsity']:.1f} %"
         )
 
+    def _what_a_point_is(self) -> str:
+        text = f"a point of the goal is a point of: {_MEANING[self.judge.basis]}"
+        if self.judge.basis != "labels":
+            return text
+        return (
+            f"{text}, expected from the dense model's probabilities, which the labels calibrate: "
+            "counting labels is too coarse, their 95 % interval is in the table"
+        )
+
+    def _confirmed(self) -> str:
+        """What the samples held back say about an accuracy goal."""
+        reduced, held = self.found.trial.reduced, self.samples.held
+        value, drop = self.judge.loss(reduced, held), self.judge.drop(reduced, held)
+        verdict = "confirm" if value <= self.goal.bound else "do not confirm"
+        return (
+            f"{drop.samples} samples held back {verdict} the goal: {value:.2f} points "
+            f"(counted {drop.points:.2f}, {drop.low:.2f} .. {drop.high:.2f} at 95 %)"
+        )
+
     def _cautions(self) -> list[str]:
         texts: list[str] = []
         if self.goal.metric == "accuracy-drop":
-            texts.append(f"a point of the goal is a point of: {_MEANING[self.judge.basis]}")
-            held = self.judge.drop(self.found.trial.reduced, self.samples.held)
-            if held.low > self.goal.bound:
-                texts.append(
-                    f"the samples held back contradict the goal: {held.points:.2f} points, at "
-                    f"least {held.low:.2f} (95 %); give more samples"
-                )
-            elif held.high > self.goal.bound:
-                texts.append(
-                    f"{held.samples} samples held back cannot tell {self.goal.bound:g} points "
-                    f"from more: {held.points:.2f} ({held.low:.2f} .. {held.high:.2f}, 95 %)"
-                )
+            texts += [self._what_a_point_is(), self._confirmed()]
+        if self.timing is not None and self.timing.cycles >= self.timing.unpruned:
+            texts.append(
+                f"on {self.timing.hw} the plan takes no fewer cycles than no pruning: deciding "
+                "costs what it saves on inputs of these lengths"
+            )
         if self.reused:
             texts.append(f"{self.reused} stored results of an earlier run were used")
         return texts

@@ -41,7 +41,7 @@ class Search:
     goal: Goal
     choose: Callable[[float], Chosen]
     attempt: Try
-    value: Callable[[Trial], float]
+    value: Callable[[Chosen, Trial], float]
     least: float
     most: float
 
@@ -61,7 +61,7 @@ class Search:
     def _at(self, share: float) -> Found:
         chosen = self.choose(share)
         trial = self.attempt(chosen)
-        return Found(share, chosen, trial, self.value(trial))
+        return Found(share, chosen, trial, self.value(chosen, trial))
 
     def _bisect(self, good: Found, bad: float) -> Found:
         for _ in range(ROUNDS):

@@ -27,7 +27,8 @@ def test_expected_loss_weighs_changes_by_the_dense_probabilities():
     judge = Judge.of("logits", DENSE, np.array([0, 1, 0, 0]))
     assert judge.expected(DENSE, ALL) == 0.0
     assert judge.expected(PRUNED, ALL) > 0.0
-    assert judge.loss(PRUNED, ALL) >= judge.drop(PRUNED, ALL).points
+    # By counting, four samples say little, but their interval has a say.
+    assert judge.loss(PRUNED, ALL) == max(judge.expected(PRUNED, ALL), judge.drop(PRUNED, ALL).low)
 
 
 def test_without_labels_changed_predictions_count():

@@ -1,0 +1,86 @@
+"""Modelled cycles of a plan: the program that `heatc --plan` makes, run as `hdp-run` runs it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import ModuleOp
+
+from heatc.api import Compilation
+from heatc.passes.rewriting import set_remark_sink
+from heatc.pipeline import Options
+from heatc.plan import hardware_sha256
+from heatc.rules import Rule
+from heatc.tuning.plan_data import plan_data
+from heatc.tuning.samples import Samples
+from heatc.tuning.store import Arrays, Store, content_key
+from heatc.weights import WeightStore
+
+TIMED = 16
+"""Samples that cycles are counted on, of all lengths."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """
+    Counts the cycles of one pass of the program, in the mean over the timed samples.
+
+    `module` is at the captured level, its batch is the program's; `samples` are those that
+    calibration works on, `hw` a preset or a file.
+    """
+
+    module: ModuleOp
+    weights: WeightStore
+    hw: str
+    samples: Samples
+    batch: int
+    store: Store
+
+    def cycles(self, rules: Mapping[str, Rule]) -> float:
+        """Under rules by module path; layers without one are not pruned."""
+        texts = {"hw": hardware_sha256(self.hw), **{p: repr(r) for p, r in rules.items()}}
+        key = content_key({**texts, "batch": str(self.batch)}, {})
+        return float(self.store.get(f"cycles-{key}", lambda: self._run(rules))["cycles"].mean())
+
+    def _run(self, rules: Mapping[str, Rule]) -> Arrays:
+        """The cycles of every pass."""
+        # Imported late: most calibrations count no cycles.
+        from heatc.backends.hdp import open_program, simulate
+
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            plan, program = Path(folder) / "plan.json", Path(folder) / "timed.hdp"
+            plan.write_text(json.dumps(plan_data(rules)))
+            compilation = Compilation(Options(hw=self.hw, plan=str(plan)))
+            compilation.adopt(self.module.clone(), self.weights, "timed")
+            compilation.run()
+            compilation.write(program, "hdp")
+            loaded = open_program(program)
+            passes = self.samples.batches(self.batch, self._timed())
+            results = [simulate(loaded, batch.inputs).result for batch in passes]
+        return {"cycles": np.asarray([result.cycles for result in results], np.float64)}
+
+    def _timed(self) -> NDArray[np.bool_]:
+        """(N,): as many samples as fill some passes, of all lengths."""
+        lengths = self.samples.lengths
+        order = np.flatnonzero(lengths > 0)[lengths[lengths > 0].argsort(kind="stable")]
+        count = min(len(order), max(TIMED, self.batch))
+        chosen = np.zeros(len(lengths), np.bool_)
+        chosen[order[np.linspace(0, len(order) - 1, count).round().astype(int)]] = True
+        return chosen
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Keeps what passes say of every trial from the user."""
+    before = set_remark_sink(lambda text: None)
+    try:
+        yield
+    finally:
+        set_remark_sink(before)
