@@ -422,11 +422,15 @@ HEATC_OPT = (sys.executable, "-c", "import sys; from heatc.tools.opt import main
 
 
 class Measured(NamedTuple):
-    """One process: wall time from start to end, peak resident size, whether it has torch."""
+    """
+    One process: wall time from start to end, peak resident size, whether it has torch, and what it
+    wrote to standard error.
+    """
 
     seconds: float
     peak_bytes: int
     torch: bool
+    errors: str = ""
 
 
 def watched(folder: Path, module: str, *arguments: object) -> Measured:
@@ -439,7 +443,7 @@ def watched(folder: Path, module: str, *arguments: object) -> Measured:
     if result.returncode != 0:
         raise programs.CommandError(f"{module} ended with {result.returncode}: {result.stderr}")
     content = json.loads(answer.read_text(encoding="utf-8"))
-    return Measured(seconds, content["peak_bytes"], content["torch"])
+    return Measured(seconds, content["peak_bytes"], content["torch"], result.stderr)
 
 
 def median(folder: Path, repeats: int, module: str, *arguments: object) -> Measured:
