@@ -66,6 +66,7 @@ _PART_OF_A_LARGER_OP = (
     attn.BlockMaskOp,
     attn.HeadGateOp,
     attn.MergeScoresOp,
+    attn.MeanQueryOp,
     attn.SoftmaxOp,
 )
 
@@ -113,7 +114,6 @@ def _dtype(tensor: SSAValue) -> str:
 
 _NO_UNIT: dict[type[Operation], str] = {
     attn.TopkMaskOp: "topk",
-    attn.MeanQueryOp: "ours with gated col",
     attn.LowBitsOp: "energon or sanger",
     attn.HeadImportanceOp: "spatten",
     attn.HeadRankingOp: "spatten",
@@ -560,10 +560,14 @@ class _Tiler:
 
     def _attention(self, op: attn.WeightedValuesOp) -> None:
         softmax: attn.SoftmaxOp = _owner(op.probabilities, attn.SoftmaxOp)
-        scores = _owner(softmax.scores, attn.ScoresOp, attn.MergeScoresOp)
+        scores = _owner(softmax.scores, attn.ScoresOp, attn.MergeScoresOp, attn.MeanQueryOp)
+        gate, gated = op.gate, "zero" if op.gated is None else op.gated.data
+        if isinstance(scores, attn.MeanQueryOp):
+            gate, gated = scores.gate, "col"
+            scores = _owner(scores.scores, attn.MergeScoresOp)
         pruning, planes, points = None, dict[str, SSAValue](), dict[str, int]()
         if isinstance(scores, attn.MergeScoresOp):
-            pruning = self._pruning(op, scores)
+            pruning = self._pruning(op, scores, gate)
             values = {
                 "q": scores.q_integer,
                 "q.fraction": scores.q_fraction,
@@ -599,6 +603,7 @@ class _Tiler:
             tuple((name, dtype) for name, t in planes.items() if (dtype := _dtype(t)) != "i16"),
             "zero" if pruning is None else pruning.pruned,
             pruning is not None and pruning.positive,
+            gated,
         )
         scale = softmax.scale.value.data
         emit_attention(
@@ -607,12 +612,14 @@ class _Tiler:
             self.hardware,
         )
 
-    def _pruning(self, op: attn.WeightedValuesOp, scores: attn.MergeScoresOp) -> Pruning:
+    def _pruning(
+        self, op: attn.WeightedValuesOp, scores: attn.MergeScoresOp, gated: SSAValue | None
+    ) -> Pruning:
         mask: attn.BlockMaskOp = _owner(scores.mask, attn.BlockMaskOp)
         gate: attn.HeadGateOp | None = None
-        if op.gate is not None:
-            gate = _owner(op.gate, attn.HeadGateOp)
-        _refuse_rules(op, scores)
+        if gated is not None:
+            gate = _owner(gated, attn.HeadGateOp)
+        _expect_blocks(op, scores)
         theta: attn.BlockImportanceOp = _owner(mask.theta, attn.BlockImportanceOp)
         return Pruning(
             mask.ratios,
@@ -625,17 +632,12 @@ class _Tiler:
         )
 
 
-def _refuse_rules(op: attn.WeightedValuesOp, scores: attn.MergeScoresOp) -> None:
-    """Refuse what the units of the machine do not decide or compute."""
+def _expect_blocks(op: attn.WeightedValuesOp, scores: attn.MergeScoresOp) -> None:
+    """Refuse blocks that the sparsity engine does not know."""
     block = tuple(int(b) for b in scores.block.get_values())
-    found = {
-        f"blocks of {block[0]} x {block[1]}": block != BLOCK,
-        "pruned heads that give a mean": op.gated is not None and op.gated.data != "zero",
-    }
-    missing = [what for what, there in found.items() if there]
-    if missing:
+    if block != BLOCK:
         raise PassFailedException(
-            f"{describe_location(op)}: the machine has no {', no '.join(missing)}"
+            f"{describe_location(op)}: the machine has no blocks of {block[0]} x {block[1]}"
         )
 
 

@@ -97,6 +97,12 @@ def heads(run: Execution, rc: int, stride: int, limit: int) -> None:
     run.pc_heads[run.pc] += active
 
 
+@executes("pruned")
+def turn_to_pruned(run: Execution) -> None:
+    expect(run.state.round is not None, "no round of heads has begun")
+    run.state.turn(leave=run.hardware.early_head_exit)
+
+
 @executes("param")
 def parameter(run: Execution, which: int, head: int, value: float) -> None:
     expect(math.isfinite(value), "the parameter is not finite")

@@ -506,7 +506,7 @@ def column_sums(run: Execution, t: int, x: int, first: int) -> None:
 
 
 @executes("wide")
-def wide_product(run: Execution, r: int, x: int, t: int) -> None:
+def wide_product(run: Execution, r: int, x: int, t: int, as_row: int) -> None:
     state = run.state
     target, left = _local(state.tile(r), "acc"), _local(state.tile(x), *_NARROW)
     right = _local(state.tile(t), "acc")
@@ -516,9 +516,16 @@ def wide_product(run: Execution, r: int, x: int, t: int) -> None:
     _agree(f"shape of {right.name}", sums.array.shape[1:], (1, k))
     expect(sums.peak < _WIDE, f"{right.name} may exceed 32 bits")
     _room(target, m, 1)
-    result = run.values.product(state.take(contents.reals()), state.take(sums.reals()), True)
+    x_of, t_of = state.take(contents.reals()), state.take(sums.reals())
+    left_of, right_of = (t_of, x_of) if as_row else (x_of, t_of)
+    result = run.values.product(left_of, right_of, True)
     bound = k * _NARROW[left.dtype] * sums.peak
-    _accumulate(run, target, result, bound, 1, Contents(result, rows_of=contents.rows_of))
+    extents = Contents(
+        result,
+        rows_of=None if as_row else contents.rows_of,
+        columns_of=contents.rows_of if as_row else None,
+    )
+    _accumulate(run, target, result, bound, 1, extents)
     size, rows = DTYPES[left.dtype], _size(state, m, contents.rows_of)
     for cores, _, own in _by_size(state, rows):
         run.work(cores=cores, m=own, k=k, bits_a=8 * size, bits_b=16, size_a=size)
@@ -930,6 +937,29 @@ def _points(q: int, k: int, score: int) -> datapath.MergePoints:
     expect(0 <= q <= 40 and 0 <= k <= 40, "point_q and point_k must be 0..40")
     expect(-40 <= score <= 40, "point_s must be -40..40")
     return datapath.MergePoints(q, k, score)
+
+
+@executes("divide")
+def divide(run: Execution, t: int, acc: int, col_reg: int, wide: int, shift: int) -> None:
+    state = run.state
+    target, source = _local(state.tile(t), "i16", "i32"), state.tile(acc)
+    contents = _accumulators(state, source)
+    expect(contents.complete, f"{source.name} is not complete")
+    length, at = _length(state), state.registers[col_reg]
+    m, n = contents.rows, contents.columns
+    _agree(f"size of {source.name} on every core", contents.uniform, True)
+    if wide:
+        _expect_columns(length, at, n)
+    _room(target, m, length if wide else n)
+    codes, saturated = run.values.divided(state.take(contents.reals()), length, shift, target.dtype)
+    run.saturated(_live_copies(state, codes, saturated))
+    if wide:
+        _put_columns(state, target, codes, length, at)
+    else:
+        state.put(target, Contents(state.spread(codes)))
+    run.work(cores=state.live_count, m=m, n=n, size_t=DTYPES[target.dtype])
+    cycles = run.board.cycles["divide"](m=m, n=n)
+    run.board.core(run.pc, Engine.ADDER, cycles, (source,), (target,))
 
 
 @executes("softmax")

@@ -279,7 +279,14 @@ def _wanted(run: Execution, tile: Tile, part: Part, axis: str) -> Mask:
 
 @executes("st")
 def store(
-    run: Execution, d: int, t: int, row_reg: int, col_reg: int, core_rows: int, core_cols: int
+    run: Execution,
+    d: int,
+    t: int,
+    row_reg: int,
+    col_reg: int,
+    core_rows: int,
+    core_cols: int,
+    leave: int,
 ) -> None:
     state = run.state
     tensor, tile = state.tensor(d), state.tile(t)
@@ -296,13 +303,41 @@ def store(
     cores = min(1, 1 if shared else state.active) if part.same else state.active
     array = contents.array
     kept = state.kept if state.zeroed is None else state.zeroed
+    only = None
     if not shared and kept is not None:
         array = _zero_pruned(array, kept[:cores])
-    elements = _scatter(run, tensor, part, array, contents, cores)
+        only = kept[:cores] if leave else None
+    elements = _scatter(run, tensor, part, array, contents, cores, only)
     if cores:
         nbytes = elements * DTYPES[tile.dtype]
         run.work(nbytes=nbytes, **_ends(tile, tensor))
         run.board.transfer(run.pc, "st", nbytes, tile, _rows(tensor, _clip(part, tensor), cores))
+
+
+@executes("strow")
+def store_row(run: Execution, d: int, t: int, row_reg: int, col_reg: int, core_cols: int) -> None:
+    state = run.state
+    tensor, tile = state.tensor(d), state.tile(t)
+    expect(tensor.writable, f"d{d} lies among the weights")
+    expect(tile.dtype == tensor.dtype, f"{tile.name} is {tile.dtype}, d{d} is {tensor.dtype}")
+    expect(tile.space == "local", f"{tile.name} is not a local tile")
+    contents = state.read(tile) if state.live_count else tile.read()
+    expect(contents.complete and not contents.is_mask, f"{tile.name} is not complete, or a mask")
+    expect(contents.rows == 1, f"{tile.name} has {contents.rows} rows, expected 1")
+    row, column = _place(run, row_reg, col_reg)
+    rows = max(0, tensor.rows - row)
+    part = Part(row, column, rows, contents.columns, 0, core_cols, state.parts)
+    wanted = np.arange(state.active) % state.parts == 0
+    kept = state.kept if state.zeroed is None else state.zeroed
+    if kept is not None:
+        wanted &= kept
+    if not wanted.any() or not rows:
+        return
+    array = np.broadcast_to(contents.array, (contents.array.shape[0], rows, contents.columns))
+    elements = _scatter(run, tensor, part, array, contents, state.active, wanted)
+    nbytes = elements * DTYPES[tile.dtype]
+    run.work(nbytes=nbytes, **_ends(tile, tensor))
+    run.board.transfer(run.pc, "strow", nbytes, tile, Rows(tensor, row, rows))
 
 
 def _zero_pruned(array: Array, kept: Mask) -> Array:
@@ -312,15 +347,23 @@ def _zero_pruned(array: Array, kept: Mask) -> Array:
 
 
 def _scatter(
-    run: Execution, tensor: Tensor, part: Part, array: Array, contents: Contents, cores: int
+    run: Execution,
+    tensor: Tensor,
+    part: Part,
+    array: Array,
+    contents: Contents,
+    cores: int,
+    only: Mask | None = None,
 ) -> int:
-    """Write the parts of the first `cores` cores; returns how many elements were written."""
+    """Write the parts of the first `cores` cores (of `only` these); returns how many elements."""
     if part.row >= tensor.rows or part.column >= tensor.columns:
         raise Trap(f"the part at ({part.row}, {part.column}) is outside of the tensor")
-    if part.parts == 1 and contents.uniform and part.fits(tensor, cores):
+    if part.parts == 1 and contents.uniform and only is None and part.fits(tensor, cores):
         run.values.store(lambda: _write(tensor, part, array, cores))
         return cores * part.rows * part.columns
     rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)
+    if only is not None:
+        rows_of = rows_of * only
     if contents.rows_of is not None:
         rows_of = np.minimum(rows_of, contents.rows_of[:cores])
     if contents.columns_of is not None:

@@ -269,6 +269,22 @@ class MachineState:
         self.live = np.zeros(self.cores, np.bool_)
         self.live[: self.active] = kept
 
+    def turn(self, *, leave: bool = True) -> None:
+        """
+        The pruned of the active cores work, and the kept ones do not.
+
+        With no early exit all go on, and only the stores of the pruned ones count.
+        """
+        before = self.kept if self.zeroed is None else self.zeroed
+        pruned = np.zeros(self.active, np.bool_) if before is None else ~before
+        if not leave:
+            self.zeroed = pruned
+            return
+        self.kept = pruned
+        self.select = np.flatnonzero(pruned)
+        self.live = np.zeros(self.cores, np.bool_)
+        self.live[: self.active] = pruned
+
     def parameter(self, which: str) -> Reals:
         """A parameter of the active cores' heads, (active,)."""
         if self.round is None:

@@ -83,6 +83,10 @@ class Values:
         codes, saturated = datapath.requantise(values, shift, datapath.WIDTHS[dtype], out)
         return codes.astype(NUMPY_DTYPES[dtype], order="K"), saturated
 
+    def divided(self, values: Reals, length: int, shift: int, dtype: str) -> tuple[Array, int]:
+        """Codes of values / length after a rounded shift, and how many saturated."""
+        return self.requantise(values / length, shift, dtype, owned=True)
+
     def split(self, codes: Array, point: int, dtypes: tuple[str, str]) -> tuple[Array, Array]:
         """Integer and fraction parts of int16 codes in ISA dtypes that hold them."""
         integer, fraction = datapath.split(cast("NDArray[np.int16]", codes), point)
@@ -191,6 +195,9 @@ class Shapes(Values):
     def requantise(
         self, values: Reals, shift: int, dtype: str, *, owned: bool = False
     ) -> tuple[Array, int]:
+        return values, 0
+
+    def divided(self, values: Reals, length: int, shift: int, dtype: str) -> tuple[Array, int]:
         return values, 0
 
     def split(self, codes: Array, point: int, dtypes: tuple[str, str]) -> tuple[Array, Array]:

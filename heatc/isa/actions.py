@@ -83,6 +83,14 @@ _LOAD = {
     "local_write": "in_local * copies * nbytes",
     "shared_write": "(1 - in_local) * nbytes",
 }
+_STORE = {
+    **_ISSUE,
+    "dma": "nbytes",
+    "local_read": "in_local * nbytes",
+    "shared_read": "(1 - in_local) * nbytes",
+    "dram_write": "from_dram * nbytes",
+    "shared_write": "(1 - from_dram) * nbytes",
+}
 _DRAIN = {
     **_ISSUE,
     "requantise": "cores * m * n",
@@ -91,7 +99,7 @@ _DRAIN = {
 }
 _CONTROL = (
     *("halt", "li", "addi", "loop", "end"),
-    *("seq", "all", "heads", "param", "group", "tensor", "window", "tile"),
+    *("seq", "all", "heads", "pruned", "param", "group", "tensor", "window", "tile"),
 )
 
 ENERGY: Mapping[str, Actions] = MappingProxyType(
@@ -99,14 +107,8 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         **dict.fromkeys(_CONTROL, _ISSUE),
         "ld": _LOAD,
         "ldm": {**_LOAD, "local_read": "mask_bytes"},
-        "st": {
-            **_ISSUE,
-            "dma": "nbytes",
-            "local_read": "in_local * nbytes",
-            "shared_read": "(1 - in_local) * nbytes",
-            "dram_write": "from_dram * nbytes",
-            "shared_write": "(1 - from_dram) * nbytes",
-        },
+        "st": _STORE,
+        "strow": _STORE,
         "mm": {
             **_ISSUE,
             "mac": "cores * m * n * k",
@@ -167,6 +169,12 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
             "local_read": f"merged * size_a + kept * {2 * _ACC} + "
             + _MASK_BITS.format(columns="n"),
             "local_write": "merged * 4",
+        },
+        "divide": {
+            **_ISSUE,
+            "add": "cores * m * n",
+            "local_read": f"cores * m * n * {_ACC}",
+            "local_write": "cores * m * n * size_t",
         },
         "softmax": {
             **_ISSUE,

@@ -338,6 +338,17 @@ _ISA = (
         "1",
     ),
     Instruction(
+        "pruned",
+        0x0B,
+        Engine.CONTROL,
+        (),
+        "Turn to the pruned heads.",
+        "the active cores whose heads `gate` pruned in this round execute what follows, the others "
+        "do not, until the next `heads` or `all`",
+        "",
+        "1",
+    ),
+    Instruction(
         "tensor",
         0x10,
         Engine.CONTROL,
@@ -438,11 +449,23 @@ _ISA = (
             reg("col_reg"),
             uint("core_rows", 16),
             uint("core_cols", 16),
+            flag("leave"),
         ),
         "Store a tile.",
         "d[row .., col ..] := t[core], placed and clipped as in `ld`; active cores only, a core "
-        "that is active and not kept stores zeros",
+        "that is active and not kept stores zeros, with leave nothing",
         "t is written and not a mask, dtypes agree, d does not lie among the weights.",
+        _DMA,
+    ),
+    Instruction(
+        "strow",
+        0x23,
+        Engine.DMA,
+        (desc("d"), tile("t"), reg("row_reg"), reg("col_reg"), uint("core_cols", 16)),
+        "Store a row again and again.",
+        "every row of d from row_reg on := the row t[core], placed as in `st`; only the cores that "
+        "execute it store, of those that share a head one",
+        "t is written, one row and not a mask, dtypes agree, d does not lie among the weights.",
         _DMA,
     ),
     Instruction(
@@ -577,9 +600,9 @@ _ISA = (
         "wide",
         0x37,
         Engine.PE,
-        (tile("r"), tile("x"), tile("t")),
+        (tile("r"), tile("x"), tile("t"), flag("as_row")),
         "Multiply by a wide row.",
-        "r := x t^T; exact, the two halves of t one after the other",
+        "r := x t^T, with as_row t x^T; exact, the two halves of t one after the other",
         "x (m, k) is a local i16 or i8 tile, t a local acc row of k sums, |t| < 2^31; r is a local "
         "acc tile.",
         f"up(m, rows) * 2 * up(k, macs) + {_FILL.format(folds='2 * up(m, rows)')}",
@@ -647,6 +670,18 @@ _ISA = (
         "n = r60 then), s is a local i32 tile; columns as in `scores`, mask as in `frac`; "
         "0 <= point_q, point_k <= 40, -40 <= point_s <= 40.",
         "up(merged, adder_lanes)",
+    ),
+    Instruction(
+        "divide",
+        0x49,
+        Engine.ADDER,
+        (tile("t"), tile("acc"), reg("col_reg"), flag("wide"), sint("shift", 8)),
+        "Means of sums over the sequence.",
+        "t := sat(RHE(acc / r60 * 2^-shift)) in t's dtype, the quotient float64; with wide these are "
+        "columns col.. of a tile r60 wide, col = 0 begins new contents",
+        "t is a local i16 or i32 tile, acc is complete; columns come in ascending order without a "
+        "gap.",
+        "up(m * n, adder_lanes)",
     ),
     Instruction(
         "softmax",

@@ -204,10 +204,16 @@ class _Kernel:
         """The heads that the cores work on at the same time; `turn`: of the shared tiles."""
         self._begin_heads(head)
         self.ranked = False
-        zero = self.e.constant(0)
         self._load_keys(turn, column)
         if self.shape.gate:
             self._rank(column)
+        self._kept_heads(turn, column)
+        if self.shape.gate and self.shape.gated != "zero":
+            self._pruned_heads(column)
+
+    def _kept_heads(self, turn: int, column: SSAValue) -> None:
+        """All row tiles of the heads that were not pruned."""
+        zero = self.e.constant(0)
         first = _Row(zero, 0, column)
         if self.plan.slots == 1:
             # A head of one step has its scores from the first pass.
@@ -284,6 +290,75 @@ class _Kernel:
         else:
             emit(self._scores, self._softmax)
             self._values(old)
+
+    # -- pruned heads ----------------------------------------------------------------------
+
+    def _pruned_heads(self, column: SSAValue) -> None:
+        """One row for all tokens of a head: the mean of its values, or those of its mean query."""
+        e, points = self.e, self.attention.points
+        e.do("pruned")
+        tiles, zero = e.tiles(self.plan.tail_tiles), e.constant(0)
+        if self.shape.gated == "mean":
+            self._sum_parts(tiles, "v", column)
+            shift = points["v"] - points["o"]
+            fields = {"t": tiles["o.row"], "acc": tiles["v.sum"]}
+            e.do("divide", **fields, col_reg=zero, wide=0, shift=shift)
+        else:
+            self._mean_query(tiles, column)
+        place = {"row_reg": zero, "col_reg": column, "core_cols": self.shape.dim}
+        e.do("strow", d=self.windows["o"], t=tiles["o.row"], **place)
+
+    def _mean_query(self, tiles: Tiles, column: SSAValue) -> None:
+        """The row of the mean query: its scores, softmax and values."""
+        e, points, pruning = self.e, self.attention.points, self.attention.pruning
+        assert pruning is not None
+        self._sum_parts(tiles, "q", column)
+
+        def scores(key: SSAValue, first: bool) -> None:
+            e.do("wide", r=tiles["c"], x=tiles["k.part"], t=tiles["q.sum"], as_row=1)
+            shift = pruning.point - points["s"]
+            e.do("divide", t=tiles["s.row"], acc=tiles["c"], col_reg=key, wide=1, shift=shift)
+
+        def values(key: SSAValue, first: bool) -> None:
+            operands = {"acc": tiles["acc.row"], "p": tiles["p.row"], "v": tiles["v.part"]}
+            place = {"mask": tiles["p.row"], "row_reg": e.constant(0), "col_reg": key}
+            e.do("pv", **operands, **place, first=first, sparse=0)
+
+        self._by_parts(tiles, "k", column, scores)
+        self._emit_softmax(tiles["p.row"], tiles["s.row"])
+        self._by_parts(tiles, "v", column, values)
+        acc = tiles["acc.row"]
+        shift = PROBABILITY_POINT + points["v"] - points["o"]
+        e.do("drain", t=tiles["o.row"], acc=acc, bias=acc, shift=shift)
+
+    def _sum_parts(self, tiles: Tiles, name: str, column: SSAValue) -> None:
+        """The sum of all rows of a plane."""
+
+        def emit(row: SSAValue, first: bool) -> None:
+            self.e.do("colsum", t=tiles[f"{name}.sum"], x=tiles[f"{name}.part"], first=first)
+
+        self._by_parts(tiles, name, column, emit)
+
+    def _by_parts(
+        self,
+        tiles: Tiles,
+        name: str,
+        column: SSAValue,
+        emit: Callable[[SSAValue, bool], None],
+    ) -> None:
+        """Load all rows of a plane part by part; `emit` takes the first row, and whether it is 0."""
+        e, size = self.e, self.plan.part
+        dim, tile, zero = self.shape.dim, tiles[f"{name}.part"], e.constant(0)
+
+        def part(row: SSAValue, first: bool) -> None:
+            place = {"row_reg": row, "col_reg": column, "rows": size, "cols": dim}
+            e.do("ld", t=tile, d=self.windows[name], **place, core_rows=0, core_cols=dim)
+            emit(row, first)
+
+        part(zero, True)
+        if self.plan.key_parts > 1:
+            with e.loop(e.add(self.length, -size), size) as offset:
+                part(e.add(offset, size), False)
 
     # -- transfers -------------------------------------------------------------------------
 
@@ -446,7 +521,7 @@ class _Kernel:
         scores, theta = tiles.get("a", tiles["s"]), own["theta"]
         sums: dict[str, SSAValue | int] = {"r": theta}
         if self.shape.row_sums:
-            self.e.do("wide", r=own["r"], x=tiles["q"], t=self.head["k.sum"])
+            self.e.do("wide", r=own["r"], x=tiles["q"], t=self.head["k.sum"], as_row=0)
             sums = {"r": own["r"], "positive": 1}
 
         def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
@@ -483,16 +558,13 @@ class _Kernel:
         tiles = self.slots[row.slot]
         if self.shape.pruned:
             self._merge(tiles, row)
+        self._emit_softmax(tiles["p"], tiles["s"])
+
+    def _emit_softmax(self, p: SSAValue, s: SSAValue) -> None:
         scale = SoftmaxScale.of(self.attention.scale)
-        softmax = self.e.do(
-            "softmax",
-            p=tiles["p"],
-            s=tiles["s"],
-            multiplier=scale.multiplier,
-            shift=scale.shift,
-            point=self.attention.points["s"],
-        )
-        self._report(softmax)
+        fields = {"multiplier": scale.multiplier, "shift": scale.shift}
+        op = self.e.do("softmax", p=p, s=s, **fields, point=self.attention.points["s"])
+        self._report(op)
 
     def _merge(self, tiles: Tiles, row: _Row) -> None:
         """Fraction products of a row tile, and the adder."""
@@ -548,4 +620,5 @@ class _Kernel:
         e.do("drain", t=tiles["o"], acc=acc, bias=acc, shift=shift)
         place = {"row_reg": row.row, "col_reg": row.column, "core_cols": self.shape.dim}
         core_rows = self.plan.rows if self.plan.parts > 1 else 0
-        e.do("st", d=self.windows["o"], t=tiles["o"], core_rows=core_rows, **place)
+        leave = self.shape.gate and self.shape.gated != "zero"
+        e.do("st", d=self.windows["o"], t=tiles["o"], core_rows=core_rows, **place, leave=leave)

@@ -256,7 +256,7 @@ class AttentionShape:
     `pruned`: HDP on integer and fraction planes; `gate`: heads are gated in a first pass. `planes`
     are names and dtypes of the planes that are narrower than i16. `score`: what becomes of pruned
     scores (`PRUNED_SCORES`). `row_sums`: the sum of a row of integer scores is needed before its
-    first block.
+    first block. `gated`: what pruned heads put out (`heatc.rules.GATED`).
     """
 
     length: int
@@ -267,6 +267,7 @@ class AttentionShape:
     planes: tuple[tuple[str, str], ...] = ()
     score: str = "zero"
     row_sums: bool = False
+    gated: str = "zero"
 
     @property
     def sparse(self) -> bool:
@@ -410,6 +411,28 @@ class AttentionPlan:
         """Local tiles of the weighted values of a row tile."""
         return [TileSpec("acc", "acc", self.rows * self.shape.dim * _ACC)]
 
+    @property
+    def tail_tiles(self) -> list[TileSpec]:
+        """Local tiles of what a pruned head puts out: one row, by parts of queries, keys, values."""
+        shape = self.shape
+        sums, row = shape.dim * _ACC, shape.dim * _CODE
+        values = [
+            replace(self._plane("v", self.part), name="v.part"),
+            TileSpec("o.row", "i16", row),
+        ]
+        if shape.gated == "mean":
+            return [*values, TileSpec("v.sum", "acc", sums)]
+        planes = [replace(self._plane(n, self.part), name=f"{n}.part") for n in ("q", "k")]
+        return [
+            *values,
+            *planes,
+            TileSpec("q.sum", "acc", sums),
+            TileSpec("c", "acc", self.part * _ACC),
+            TileSpec("s.row", "i32", shape.length * _WIDE),
+            TileSpec("p.row", "i16", shape.length * _CODE),
+            TileSpec("acc.row", "acc", sums),
+        ]
+
     def _mask(self) -> TileSpec:
         """A bit a block of the rows of one core."""
         blocks = self.steps * up(self.rows, BLOCK[0])
@@ -424,6 +447,8 @@ class AttentionPlan:
         stages = [self.score_tiles, self.value_tiles]
         if self.shape.pruned:
             stages.append(self.merge_tiles)
+        if self.shape.gate and self.shape.gated != "zero":
+            stages.append(self.tail_tiles)
         lasting = [*self.head_tiles, *self.slot_tiles * self.slots]
         ranges = [Range(t.nbytes, 0, len(stages)) for t in lasting if not t.over]
         ranges += [Range(t.nbytes, i, i) for i, tiles in enumerate(stages) for t in tiles]

@@ -41,10 +41,10 @@ func.func @machine() {
   // CHECK: %s = hdp.addi %r, imm = -4 : !hdp.reg<5>, !hdp.reg<6>
   %s = hdp.addi %r, imm = -4 : !hdp.reg<5>, !hdp.reg<6>
   // CHECK: hdp.loop %i : !hdp.reg<7> = 0 to %s : !hdp.reg<6> step 16 {
-  // CHECK-NEXT: hdp.st %x, %t, %i, %zero, core_rows = 0, core_cols = 3 : !hdp.reg<7>, !hdp.reg<0>
+  // CHECK-NEXT: hdp.st %x, %t, %i, %zero, core_rows = 0, core_cols = 3, leave = 0 : !hdp.reg<7>, !hdp.reg<0>
   // CHECK-NEXT: }
   hdp.loop %i : !hdp.reg<7> = 0 to %s : !hdp.reg<6> step 16 {
-    hdp.st %x, %t, %i, %zero, core_rows = 0, core_cols = 3 : !hdp.reg<7>, !hdp.reg<0>
+    hdp.st %x, %t, %i, %zero, core_rows = 0, core_cols = 3, leave = 0 : !hdp.reg<7>, !hdp.reg<0>
   }
   // CHECK: hdp.gate tau = 0.25, own = 1, positive = 1 {attention = "self"}
   hdp.gate tau = 0.25, own = 1, positive = 1 {attention = "self"}

@@ -20,7 +20,7 @@ func.func @main() attributes {heatc.inputs = ["x"], heatc.outputs = ["y"]} {
     hdp.ld %in, %x, %i, %zero, rows = 16, cols = 16, core_rows = 0, core_cols = 0 : !hdp.reg<2>, !hdp.reg<0>
     hdp.mm %acc, %in, %kept, first = 1, b_transposed = 1
     hdp.drain %out, %acc, %acc, has_bias = 0, bias_shift = 0, shift = 4
-    hdp.st %a, %out, %i, %zero, core_rows = 0, core_cols = 0 : !hdp.reg<2>, !hdp.reg<0>
+    hdp.st %a, %out, %i, %zero, core_rows = 0, core_cols = 0, leave = 0 : !hdp.reg<2>, !hdp.reg<0>
   }
   hdp.hget %a, %zero, h = 0, rows = 64, point = 4 : !hdp.reg<0>
   hdp.hln %g, %g, h = 0, eps = 1.0e-12

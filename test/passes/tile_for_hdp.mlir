@@ -39,7 +39,7 @@ func.func @main(%mask: tensor<2x64xi64>, %x: tensor<?x384x!fixed.q<16, 11>>) -> 
 // CHECK-NEXT: hdp.ld %slab_1, %up_weight, %1, %c192, rows = 32, cols = 192, core_rows = 32, core_cols = 0 : index, index
 // CHECK-NEXT: hdp.mm %acc, %x_1, %slab_1, first = 0, b_transposed = 1
 // CHECK-NEXT: hdp.drain %out, %acc, %acc, has_bias = 0, bias_shift = 0, shift = 17
-// CHECK-NEXT: hdp.st %y, %out, %0, %1, core_rows = 0, core_cols = 32 : index, index
+// CHECK-NEXT: hdp.st %y, %out, %0, %1, core_rows = 0, core_cols = 32, leave = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.halt
@@ -190,7 +190,7 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 // CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 1536
 // CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %p, %9, %c0, first = 1, sparse = 0 : index, index
 // CHECK-NEXT: hdp.drain %o_1, %acc_3, %acc_3, has_bias = 0, bias_shift = 0, shift = 14
-// CHECK-NEXT: hdp.st %o_rows, %o_1, %9, %7, core_rows = 16, core_cols = 16 : index, index
+// CHECK-NEXT: hdp.st %o_rows, %o_1, %9, %7, core_rows = 16, core_cols = 16, leave = 0 : index, index
 // CHECK-NEXT: scf.for %16 = %c0 to %11 step %c16 {
 // CHECK-NEXT: scf.for %17 = %c0 to %12 step %c16 {
 // CHECK-NEXT: hdp.ld %q_1, %q_rows, %14, %7, rows = 16, cols = 16, core_rows = 16, core_cols = 16 : index, index
@@ -202,7 +202,7 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 // CHECK-NEXT: %acc_4 = hdp.tile "acc" local acc 1536
 // CHECK-NEXT: hdp.pv %acc_4, %p_1, %v_1, %p_1, %13, %c0, first = 1, sparse = 0 : index, index
 // CHECK-NEXT: hdp.drain %o_2, %acc_4, %acc_4, has_bias = 0, bias_shift = 0, shift = 14
-// CHECK-NEXT: hdp.st %o_rows, %o_2, %13, %7, core_rows = 16, core_cols = 16 : index, index
+// CHECK-NEXT: hdp.st %o_rows, %o_2, %13, %7, core_rows = 16, core_cols = 16, leave = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: %18 = arith.addi %10, %cm128 : index
 // CHECK-NEXT: scf.yield %18 : index
@@ -337,7 +337,7 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: scf.yield %30 : index
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.drain %o_1, %acc_3, %acc_3, has_bias = 0, bias_shift = 0, shift = 14
-// CHECK-NEXT: hdp.st %o_rows, %o_1, %12, %10, core_rows = 16, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.st %o_rows, %o_1, %12, %10, core_rows = 16, core_cols = 64, leave = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: %31 = arith.addi %9, %c1 : index
 // CHECK-NEXT: %32 = arith.addi %10, %c64 : index
@@ -398,7 +398,7 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: scf.yield %52 : index
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.drain %o_1, %acc_4, %acc_4, has_bias = 0, bias_shift = 0, shift = 14
-// CHECK-NEXT: hdp.st %o_rows, %o_1, %34, %32, core_rows = 16, core_cols = 64 : index, index
+// CHECK-NEXT: hdp.st %o_rows, %o_1, %34, %32, core_rows = 16, core_cols = 64, leave = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: %53 = arith.addi %10, %c128 : index
 // CHECK-NEXT: scf.yield %53 : index

@@ -10,6 +10,7 @@ from machine_kit import Kit, Tiny, codes
 
 from heatc.errors import HeatcError
 from heatc.isa import units
+from heatc.isa.words import inst
 
 
 def _int64(array: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -130,4 +131,73 @@ def test_positive_scores_need_their_row_sums():
     _gate(kit, "positive", False)
     kit.code = [i for i in kit.code if i.mnemonic != "wide"]
     with pytest.raises(HeatcError, match="is read before it is written"):
+        kit.run()
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("leave", [0, 1])
+def test_pruned_heads_have_a_row_of_their_own(early: bool, leave: int):
+    """Head 2 is pruned: the row of its column sums over r60, halved, stands in all of its rows."""
+    kit = Kit(Tiny(cores=4, early_head_exit=early))
+    dx, dm, _ = _gate(kit, "abs", True)
+    kit.code[-1] = inst("st", d=dm, t=kit.code[-1]["t"], core_cols=2, leave=leave)
+    tile = int(kit.code[-1]["t"])
+    total, row = kit.tile("local", "acc", 12), kit.tile("local", "i16", 4)
+    out = kit.tensor((4, 6), "i16")
+    kit.emit("pruned")
+    kit.emit("colsum", t=total, x=tile, first=1)
+    kit.emit("divide", t=row, acc=total, shift=-1)
+    kit.emit("strow", d=out, t=row, core_cols=2)
+    result = kit.run()
+    x = _int64(kit.get(dx))
+    expected = np.zeros((4, 6))
+    expected[:, 4:] = np.rint(2 * x[:, 4:].sum(axis=0) / 4)
+    np.testing.assert_array_equal(kit.get(out), expected)
+    stored = x.copy()
+    stored[:, 4:] = 0
+    np.testing.assert_array_equal(kit.get(dm), stored)
+    listed = 2 * 4 * 8
+    assert result.dram_bytes_written == listed + 4 * 6 - leave * 4 * 2 + 4 * 2 * 2
+    assert result.heads_kept == 2
+
+
+def test_a_wide_row_times_keys_is_a_row():
+    """The scores of the mean query, by parts of the keys, divided into one row of i32."""
+    q, k = codes((4, 3), 5, "i16"), codes((4, 3), 6, "i16")
+    kit = Kit(Tiny(cores=1))
+    mask, positions, inverse = (kit.put(np.ones((1, 4), np.int64), "i64"),) + tuple(
+        kit.tensor((1, 4), "i64") for _ in range(2)
+    )
+    dq, dk, ds = kit.put(q, "i16"), kit.put(k, "i16"), kit.tensor((1, 4), "i32")
+    kit.emit("hpack", dpos=positions, dinv=inverse, dmask=mask, batch=1, length=4, has_mask=1)
+    kit.emit("seq", rb=0)
+    part, total = kit.tile("local", "i16", 24), kit.tile("local", "acc", 18)
+    c, s = kit.tile("local", "acc", 12), kit.tile("local", "i32", 16)
+    kit.emit("ld", t=part, d=dq, rows=4, cols=3)
+    kit.emit("colsum", t=total, x=part, first=1)
+    for at in (0, 2):
+        kit.emit("li", rd=1, imm=at)
+        kit.emit("ld", t=part, d=dk, row_reg=1, rows=2, cols=3)
+        kit.emit("wide", r=c, x=part, t=total, as_row=1)
+        kit.emit("divide", t=s, acc=c, col_reg=1, wide=1, shift=3)
+    kit.emit("st", d=ds, t=s)
+    kit.run()
+    scores = _int64(q) @ _int64(k).T
+    np.testing.assert_array_equal(kit.get(ds), units.mean_query(scores, 3, 0))
+
+
+def test_only_a_row_is_stored_again():
+    kit = Kit(Tiny())
+    x = kit.put(codes((2, 2), 1, "i16"), "i16")
+    out, tile = kit.tensor((4, 2), "i16"), kit.tile("local", "i16", 8)
+    kit.emit("ld", t=tile, d=x, rows=2, cols=2)
+    kit.emit("strow", d=out, t=tile)
+    with pytest.raises(HeatcError, match="has 2 rows, expected 1"):
+        kit.run()
+
+
+def test_pruned_heads_are_those_of_a_round():
+    kit = Kit(Tiny())
+    kit.emit("pruned")
+    with pytest.raises(HeatcError, match="no round of heads has begun"):
         kit.run()

@@ -18,6 +18,7 @@ from xdsl.utils.exceptions import PassFailedException
 from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
 from heatc.capture import Captured, capture_module
+from heatc.dialects import attn
 from heatc.interpreter import execute
 from heatc.pipeline import RAISE, build, run_passes
 
@@ -30,13 +31,16 @@ SIZE = 40
 BLOCKS = (
     "paper rho-b=0.25",
     "paper rho-b=0.1,-0.2,0.3 pruned-score=mean",
-    "paper rho-b=0.1 tau-h=0.5,0.9,0.0 pruned-score=neginf",
+    "paper rho-b=0.1 tau-h=6.2,6.0,0.0 pruned-score=neginf",
     "ours",
     "ours rho-b=-0.3 finer=5",
     "ours finer=0 rho-b=0.5,0.0,-0.5",
     "ours finer=3 importance=abs pruned-score=int rho-b=0.3",
-    "ours tau-h=0.3,0.0,1.0 gated=zero",
-    "ours tau-h=0.7 gated=zero importance=abs pruned-score=zero",
+    "ours tau-h=3.2,0.0,2.0 gated=zero",
+    "ours tau-h=8.4 gated=zero importance=abs pruned-score=zero",
+    "ours tau-h=3.2,0.0,2.0",
+    "ours tau-h=3.2 gated=mean",
+    "ours tau-h=1000.0",
 )
 
 
@@ -69,6 +73,18 @@ def inputs() -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": mask & 0}
 
 
+class Gates:
+    """How many heads the gates of a run keep."""
+
+    def __init__(self) -> None:
+        self.heads = self.all_heads = 0
+
+    def observe(self, op: Any, results: Any) -> None:
+        if isinstance(op, attn.HeadGateOp):
+            self.heads += int(results[0].sum())
+            self.all_heads += results[0].size
+
+
 def compare(rule: str, hw: str) -> None:
     """The machine's outputs are those of the fixed level, and not those of dense attention."""
     found: list[dict[str, Any]] = []
@@ -77,8 +93,11 @@ def compare(rule: str, hw: str) -> None:
         context = make_context(weights)
         passes = ",".join((*RAISE, f"insert-hdp{{rule={name}}}", "partition-host"))
         run_passes(context, module, build(f"{passes},assign-fixed-point"))
-        found.append(execute(module, inputs(), weights))
+        counted = Gates()
+        found.append(execute(module, inputs(), weights, counted.observe))
         if name == rule:
+            kept = counted.heads / max(counted.all_heads, 1)
+            assert not counted.all_heads or 0 < kept < 1 or "1000" in rule
             run_passes(context, module, build(f'tile-for-hdp{{hw="{hw}"}}'))
             found.append(run_module(module, inputs(), weights, hw))
     expected, actual, dense = found
@@ -99,6 +118,13 @@ def test_with_streamed_keys(rule: str, tmp_path: Path):
     compare(rule, write_hardware(small, tmp_path))
 
 
+@pytest.mark.parametrize("rule", [r for r in BLOCKS if "tau" in r])
+def test_without_early_exit(rule: str, tmp_path: Path):
+    """Pruned heads that work on change no value."""
+    slow = replace(hardware("hdp-edge"), name="slow", early_head_exit=False)
+    compare(rule, write_hardware(slow, tmp_path))
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
@@ -106,8 +132,6 @@ def test_with_streamed_keys(rule: str, tmp_path: Path):
         ("energon", "no unit for attn.low_bits"),
         ("sanger", "no unit for attn.low_bits"),
         ("spatten", "no unit for attn.head_importance"),
-        ("ours tau-h=1.0", "no unit for attn.mean_query"),
-        ("ours tau-h=1.0 gated=mean", "no pruned heads that give a mean"),
         ("paper block=4,4", "no blocks of 4 x 4"),
     ],
 )
