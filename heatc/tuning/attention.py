@@ -210,7 +210,7 @@ def _attend_chunk(
 ) -> tuple[Reals, NDArray[np.int64], Mask]:
     """The output, and by sequence and head the kept blocks and whether the head is kept."""
     shape = chunk.q.shape[:2]
-    if rule is None:
+    if rule is None or rule.name == "none":
         blocks = (-(-chunk.length // BLOCK)) ** 2
         return dense(chunk, scale), np.full(shape, blocks), np.ones(shape, np.bool_)
     rho_b, tau_h = (np.broadcast_to(x, shape[1]) for x in (rule.rho_b, rule.tau_h))

@@ -161,6 +161,18 @@ def _best_kind(table: LayerTable, price: float) -> Kind:
     return min(near, key=lambda kind: (kind.finer, costs[kind]))
 
 
+def unpruned(tables: Sequence[LayerTable]) -> Chosen:
+    """Rule `none` everywhere."""
+    paths = [t.path for t in tables]
+    return Chosen(
+        dict.fromkeys(paths, Rule()),
+        dict.fromkeys(paths, DEFAULT),
+        0.0,
+        0.0,
+        dict.fromkeys(paths, 0.0),
+    )
+
+
 def by_one_value(tables: Sequence[LayerTable], share: float) -> Chosen:
     """One rho_B for all layers and heads, no head gate, the rule's defaults for the rest."""
     total = sum(t.blocks for t in tables)

@@ -63,9 +63,15 @@ class Report:
     judge: Judge
     tables: Sequence[LayerTable]
     found: Found
-    comparison: Comparison
+    comparison: Comparison | None
     timing: Timing | None
     reused: int
+
+    @property
+    def _values(self) -> str:
+        if self.comparison is None:
+            return "no pruning"
+        return "by head" if self.comparison.by_head_wins else "one for all heads"
 
     @property
     def _parts(self) -> dict[str, NDArray[np.bool_]]:
@@ -80,7 +86,7 @@ class Report:
             "basis": {"name": self.judge.basis, "meaning": _MEANING[self.judge.basis]},
             "output": self.judge.output,
             "samples": {name: int(part.sum()) for name, part in self._parts.items()},
-            "values": "by head" if self.comparison.by_head_wins else "one for all heads",
+            "values": self._values,
             "result": {name: self._measured(part) for name, part in self._parts.items()},
             "one_value": self._one_value(),
             "layers": [self._layer(i, t) for i, t in enumerate(self.tables)],
@@ -102,6 +108,8 @@ class Report:
         }
 
     def _one_value(self) -> dict[str, Any] | None:
+        if self.comparison is None:
+            return None
         one, trial, gain = self.comparison.one, self.comparison.trial, self.comparison.gain
         if one is None or trial is None or gain is None:
             return None
@@ -223,7 +231,10 @@ class Report:
 
     def remarks(self) -> tuple[str, ...]:
         """Why the plan says what it says, a sentence for each choice."""
-        texts = [self._why_kinds(), self._why_values(), self._why_layers()]
+        if self.comparison is None:
+            texts = [f"the goal {self.goal} holds without pruning, so the plan prunes nothing"]
+        else:
+            texts = [self._why_kinds(), self._why_values(self.comparison), self._why_layers()]
         texts += self._cautions()
         return tuple(text for text in texts if text)
 
@@ -237,8 +248,8 @@ class Report:
         each = ", ".join(f"{path} ({_differences(kind)})" for path, kind in other.items())
         return f"departing from the rule's defaults costs over {TOLERANCE:.0%} less in {each}"
 
-    def _why_values(self) -> str:
-        one, trial, gain = self.comparison.one, self.comparison.trial, self.comparison.gain
+    def _why_values(self, comparison: Comparison) -> str:
+        one, trial, gain = comparison.one, comparison.trial, comparison.gain
         if one is None or trial is None or gain is None:
             return "values differ between heads: one rho_B for all cannot prune so much"
         held = self.samples.held
@@ -249,12 +260,12 @@ class Report:
             f"{own:.3g} against {alone:.3g} of one rho_B ({rho:g}) for all, divergence on "
             f"{int(held.sum())} samples held back, at the same sparsity"
         )
-        if self.comparison.by_head_wins:
+        if comparison.by_head_wins:
             return f"values differ between heads: {figures}"
         return f"one value for all heads: values by head are no better, {figures}"
 
     def _why_layers(self) -> str:
-        if not self.comparison.by_head_wins or len(self.tables) < 2:
+        if self._values != "by head" or len(self.tables) < 2:
             return ""
         layers = [self._layer(i, t) for i, t in enumerate(self.tables)]
         most = max(layers, key=lambda layer: layer["net_sparsity"])
@@ -288,7 +299,8 @@ class Report:
         texts: list[str] = []
         if self.goal.metric == "accuracy-drop":
             texts += [self._what_a_point_is(), self._confirmed()]
-        if self.timing is not None and self.timing.cycles >= self.timing.unpruned:
+        slower = self.timing is not None and self.timing.cycles >= self.timing.unpruned
+        if self.timing is not None and slower and self.comparison is not None:
             texts.append(
                 f"on {self.timing.hw} the plan takes no fewer cycles than no pruning: deciding "
                 "costs what it saves on inputs of these lengths"

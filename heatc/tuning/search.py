@@ -35,7 +35,7 @@ class Search:
     that stays within a loss.
 
     `choose` gives rules for a share in [`least`, `most`], `attempt` runs them, `value` is the
-    figure that the goal bounds.
+    figure that the goal bounds. `notes` go with the error of a goal out of reach.
     """
 
     goal: Goal
@@ -44,6 +44,7 @@ class Search:
     value: Callable[[Chosen, Trial], float]
     least: float
     most: float
+    notes: tuple[str, ...] = ()
 
     def run(self) -> Found:
         """Raises `InfeasibleError` where no share reaches the goal."""
@@ -102,6 +103,7 @@ class Search:
                 f"reached: {goal.metric} {reached.value:.4g} with about {share:.1f} % of the "
                 "blocks pruned, the farthest that calibration goes",
                 f'a goal that holds: "{Goal(goal.metric, _outward(goal, reached.value))}"',
+                *self.notes,
             ],
         )
 

@@ -17,7 +17,7 @@ from heatc.plan import hardware_sha256, model_sha256
 from heatc.rules import Rule
 from heatc.tuning import measure
 from heatc.tuning.calibrate import Calibrator, Step, Trial
-from heatc.tuning.choose import Chosen, LayerTable, by_head, by_one_value
+from heatc.tuning.choose import Chosen, LayerTable, by_head, by_one_value, unpruned
 from heatc.tuning.cycles import Machine
 from heatc.tuning.forward import PackedModel, input_shapes
 from heatc.tuning.goal import Goal
@@ -96,10 +96,7 @@ def calibrate(request: Request, step: Step) -> Result:
     work = _Work(
         request.goal, calibrator, judge, calibrator.tables(judge), _machine(request, calibrator)
     )
-    found = work.search(by_head, "trying values by head")
-    comparison = work.compare(found)
-    if not comparison.by_head_wins:
-        found = work.search(by_one_value, "trying one value")
+    found, comparison = work.best()
     timing = work.timing(found.chosen)
     report = Report(
         request.goal, samples, judge, work.tables, found, comparison, timing, store.reused
@@ -140,8 +137,30 @@ class _Work:
     tables: Sequence[LayerTable]
     machine: Machine | None
 
+    def best(self) -> tuple[Found, Comparison | None]:
+        """
+        Values by head, or one for all where they are no better; what was compared, if it was.
+
+        A cycle goal that holds without pruning needs none.
+        """
+        if self.goal.metric == "cycles":
+            assert self.machine is not None
+            chosen, cycles = unpruned(self.tables), self.machine.cycles({})
+            if self.goal.holds(cycles):
+                trial = self.calibrator.trial(chosen.rules, "running without pruning")
+                return Found(0.0, chosen, trial, cycles), None
+        found = self.search(by_head, "trying values by head")
+        comparison = self.compare(found)
+        if not comparison.by_head_wins:
+            found = self.search(by_one_value, "trying one value")
+        return found, comparison
+
     def search(self, choose: Choose, what: str) -> Found:
+        """The share of blocks that reaches the goal, with rules of one kind."""
         least, most = self._range(choose)
+        notes = ()
+        if self.goal.metric == "cycles" and self.machine is not None:
+            notes = (f"without pruning: {self.machine.cycles({}):,.0f} cycles",)
         return Search(
             self.goal,
             lambda share: choose(self.tables, share),
@@ -149,6 +168,7 @@ class _Work:
             self.value,
             least,
             most,
+            notes,
         ).run()
 
     def _range(self, choose: Choose) -> tuple[float, float]:

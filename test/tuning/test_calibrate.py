@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_classifier import LAYERS, ir_text
+from tiny_classifier import HEADS, LAYERS, ir_text
 
+from heatc.backends.hdp import open_program, simulate
 from heatc.plan import read_plan
 from heatc.tools import main as heatc
 from heatc.tools import tune
@@ -49,6 +50,42 @@ def test_a_sparsity_goal_is_reached_and_the_plan_compiles(
     compiled = [str(tiny / "model.mlir"), "--weights", str(tiny / "weights.safetensors")]
     compiled += ["--plan", str(output), "--emit", "ir", "--dump-phases-to", str(tmp_path / "ir")]
     assert heatc.main([*compiled, "-o", str(tmp_path / "x.mlir")]) == 0
+
+
+def test_a_plan_runs_on_the_machine_as_it_was_calibrated(tiny: Path, tmp_path: Path):
+    output, program = tmp_path / "plan.json", tmp_path / "tiny.hdp"
+    assert tune.main(arguments(tiny, output, "sparsity>=0.8", **{"--target": "hdp-edge"})) == 0
+    report = report_of(output)
+    compiled = [str(tiny / "model.mlir"), "--weights", str(tiny / "weights.safetensors")]
+    assert heatc.main([*compiled, "--plan", str(output), "-o", str(program)]) == 0
+    data = dict(np.load(tiny / "unlabelled.npz"))
+    masks = simulate(open_program(program), data, masks=True).masks
+    kept = 0
+    for path in LAYERS:
+        blocks_kept, gate = masks[f"mask/{path}"].astype(int), masks[f"gate/{path}"].astype(int)
+        kept += int((blocks_kept * gate[..., None, None]).sum())
+    lengths = data["attention_mask"].sum(axis=1)
+    blocks = int((-((-lengths // 2) ** 2)).sum()) * HEADS * len(LAYERS)
+    # Rounding to 16 bits may move a block across its threshold.
+    assert 1 - kept / blocks == pytest.approx(report["result"]["all"]["net_sparsity"], abs=0.01)
+    assert report["cycles"]["hw"] == "hdp-edge"
+    assert report["cycles"]["cycles"] > 0
+
+
+def test_a_cycle_goal_that_holds_without_pruning_prunes_nothing(tiny: Path, tmp_path: Path):
+    output = tmp_path / "plan.json"
+    assert tune.main(arguments(tiny, output, "cycles<=1e9")) == 0
+    assert {rule.name for rule in read_plan(output).rules.values()} == {"none"}
+    report = report_of(output)
+    assert report["result"]["all"]["net_sparsity"] == 0
+    assert report["figure"] == report["cycles"]["unpruned"] == report["cycles"]["cycles"]
+
+
+def test_a_cycle_goal_out_of_reach_says_what_no_pruning_takes(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert tune.main(arguments(tiny, tmp_path / "plan.json", "cycles<=10")) == 4
+    assert "without pruning: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", ["data.npz", "unlabelled.npz"])
