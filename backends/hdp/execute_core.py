@@ -862,7 +862,7 @@ def add(
     points = _points(point_q, point_k, point_s)
     integer = state.wide(source)
     length, at = _length(state), state.registers[col_reg]
-    _expect_integers(source, integer, at)
+    _expect_integers(source, integer, at, in_place=target is source)
     by_q, by_k = (_accumulators(state, tile) for tile in tiles)
     m, n = by_q.rows, by_q.columns
     _agree(f"shape of {tiles[1].name}", (by_k.rows, by_k.columns), (m, n))
@@ -906,11 +906,12 @@ def add(
     run.board.core(run.pc, Engine.ADDER, cycles, (source, *tiles, selected), (target,))
 
 
-def _expect_integers(tile: Tile, contents: Contents, at: int) -> None:
-    """Trap unless a tile holds all integer scores from column `at` on."""
-    if contents.merging:
-        _agree(f"first column of {tile.name} that is not merged", contents.filled, at)
-    else:
+def _expect_integers(tile: Tile, contents: Contents, at: int, *, in_place: bool) -> None:
+    """Trap unless a tile holds all integer scores from column `at` on, and no more in place."""
+    if contents.merging or in_place:
+        merged = contents.filled if contents.merging else 0
+        _agree(f"first column of {tile.name} that is not merged", merged, at)
+    if not contents.merging:
         expect(contents.complete, f"{tile.name} is not complete")
 
 
@@ -986,4 +987,4 @@ def softmax(run: Execution, p: int, s: int, multiplier: int, shift: int, point: 
     result = run.values.softmax(state.take(contents.array), point, multiplier, shift)
     state.put(target, Contents(state.spread(result), rows_of=contents.rows_of))
     cycles = nonempty(run.board.cycles["softmax"](taken=taken, longest=longest), rows)
-    run.board.core(run.pc, Engine.SOFTMAX, cycles, (source,), (target,))
+    run.board.core(run.pc, Engine.SOFTMAX, cycles, (source,), (target,), in_place=True)

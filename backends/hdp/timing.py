@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp.state import Extent, MachineState, Tensor, Tile, Times
+from heatc.backends.hdp.state import Extent, MachineState, Tensor, Tile, Times, Trap
 from heatc.isa.table import CORE_ENGINES, CYCLE_CONSTANTS, ISA, Engine
 from heatc.isa.units import Mask
 
@@ -227,12 +227,17 @@ class Scoreboard:
         reads: Sequence[Tile],
         writes: Sequence[Tile],
         after: int = 0,
+        *,
+        in_place: bool = False,
     ) -> Times:
         """
         An instruction of a core engine, on the live cores, not before `after`.
 
-        Returns when it ends.
+        Returns when it ends. A result that shares bytes with an operand is a trap, unless it is
+        computed `in_place` and begins where the operand does.
         """
+        for tile in writes:
+            _expect_apart(tile, reads, in_place=in_place)
         turn = self._clock_of[engine]
         start = later(later(self.clock, self.free[turn]), self.kept_at)
         if after:
@@ -304,6 +309,7 @@ class Scoreboard:
         start = max(start, self._memory(rows, writes=not loads))
         start = max(start, latest(self.overwritable(tile) if loads else self._live(tile.ready)))
         if also is not None:
+            _expect_apart(tile, (also,), in_place=False)
             start = max(start, latest(self._live(also.ready)))
         cycles = math.ceil(self.cycles[mnemonic](nbytes=nbytes, width=self.widths[space]))
         moved = start + cycles
@@ -427,6 +433,13 @@ class Scoreboard:
             np.maximum(hazards.ready[pages], ready, out=hazards.ready[pages])
         if busy:
             np.maximum(hazards.busy[pages], busy, out=hazards.busy[pages])
+
+
+def _expect_apart(tile: Tile, reads: Sequence[Tile], *, in_place: bool) -> None:
+    """Bytes that an instruction writes are none that it still has to read."""
+    for other in tile.overlaps:
+        if other in reads and not (in_place and other.address == tile.address):
+            raise Trap(f"{tile.name} shares bytes with {other.name}, which is read")
 
 
 def nonempty(cycles: Any, *extents: int | Extent) -> Times:

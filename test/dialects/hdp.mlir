@@ -16,6 +16,12 @@ func.func @tiled(%row: index) {
   %t = hdp.tile "slab.0" local i16 6144
   // CHECK: %acc = hdp.tile "acc" local acc 6144
   %acc = hdp.tile "acc" local acc 6144
+  // CHECK: %s = hdp.tile "s" local i32 4096
+  %s = hdp.tile "s" local i32 4096
+  // CHECK: %p = hdp.tile "p" local i16 2048 over %s
+  %p = hdp.tile "p" local i16 2048 over %s
+  // CHECK: %e = hdp.tile "e" local i16 4096 over %s {address = 64 : i64, number = 3 : i64}
+  %e = hdp.tile "e" local i16 4096 over %s {address = 64 : i64, number = 3 : i64}
   // CHECK: hdp.ld %t, %w, %row, %row, rows = 48, cols = 64, core_rows = 48, core_cols = 0 : index, index
   hdp.ld %t, %w, %row, %row, rows = 48, cols = 64, core_rows = 48, core_cols = 0 : index, index
   // CHECK: hdp.mm %acc, %t, %t, first = 1, b_transposed = 1

@@ -67,3 +67,32 @@ hdp.add %t, %t, %t, %t, %t, %r, %r, pruned = one, point_q = 0, point_k = 0, poin
 %r = hdp.special tokens : !hdp.reg<63>
 hdp.loop %i : !hdp.reg<7> = 0 to %r : !hdp.reg<63> step 0 {
 }
+
+// -----
+
+// CHECK: over: 128 local bytes do not fit 64 local bytes
+%s = hdp.tile "s" local i16 64
+%p = hdp.tile "p" local i16 128 over %s
+
+// -----
+
+// CHECK: over: 64 local bytes do not fit 64 shared bytes
+%s = hdp.tile "s" shared i16 64
+%p = hdp.tile "p" local i16 64 over %s
+
+// -----
+
+// CHECK: over: expected a tile of its own place in the same block
+%s = hdp.tile "s" local i32 64
+%p = hdp.tile "p" local i16 32 over %s
+%o = hdp.tile "o" local i16 32 over %p
+
+// -----
+
+// CHECK: over: expected a tile of its own place in the same block
+%r = hdp.special tokens : index
+%c = arith.constant 1 : index
+%s = hdp.tile "s" local i32 64
+scf.for %i = %r to %r step %c {
+  %p = hdp.tile "p" local i16 32 over %s
+}

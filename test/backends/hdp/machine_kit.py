@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heatc import fixed_point
 from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
+from heatc.isa import units
 from heatc.isa.table import DTYPES
 from heatc.isa.words import Inst, decode_program, encode_program, inst
 
@@ -53,6 +55,42 @@ def codes(shape: tuple[int, ...], seed: int, dtype: str = "i16", bound: int = 0)
     return numbers.astype({"i8": np.int8, "i16": np.int16, "i32": np.int32}[dtype])
 
 
+def expected_attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    points: tuple[int, int, int],
+    scale: units.SoftmaxScale,
+    heads: int,
+    rho: float,
+    tau: float,
+    pruned: str,
+) -> tuple[Any, Any]:
+    """(output codes, block masks) by the formulas of docs/design/numerics.md."""
+    length, width = q.shape
+    q, k, v = (
+        np.asarray(x).astype(np.int64).reshape(length, heads, -1).swapaxes(0, 1) for x in (q, k, v)
+    )
+    (qi, qf), (ki, kf) = fixed_point.split(q, points[0]), fixed_point.split(k, points[1])
+    a = qi @ ki.swapaxes(1, 2)
+    theta = units.block_importance(a, (2, 2))
+    kept = units.block_mask(theta, rho)
+    scores_kept = units.expand_mask(kept, (2, 2), (length, length))
+    merged = units.merge_scores(
+        a,
+        qf @ ki.swapaxes(1, 2),
+        qi @ kf.swapaxes(1, 2),
+        scores_kept,
+        pruned,
+        units.Points(*points),
+    )
+    p = units.softmax_unit(merged.codes, points[2], scale)
+    out = fixed_point.saturate(fixed_point.round_shift(p @ v, 14), 16).codes
+    if tau > 0:
+        out = out * units.head_gate(theta.sum(axis=(1, 2)), length, tau)[:, None, None]
+    return out.swapaxes(0, 1).reshape(length, width), kept
+
+
 class Kit:
     """Collects constants, tensors, tiles and instructions; `run` encodes, decodes and runs."""
 
@@ -65,6 +103,7 @@ class Kit:
         self._tensors: list[tuple[str, bool, int, tuple[int, int], str]] = []
         self._used = {"local": 0, "shared": 0}
         self._tiles = 0
+        self._places: dict[int, int] = {}
         self.memory: Memory | None = None
 
     def emit(self, mnemonic: str, **operands: float | str) -> int:
@@ -95,6 +134,14 @@ class Kit:
         self._tiles += 1
         self._used[space] += nbytes
         self.emit("tile", t=number, space=space, dtype=dtype, address=address, bytes=nbytes)
+        self._places[number] = address
+        return number
+
+    def over(self, base: int, dtype: str, nbytes: int, offset: int = 0) -> int:
+        """A tile that begins `offset` bytes behind where a tile of this kit begins."""
+        number, self._tiles = self._tiles, self._tiles + 1
+        address = self._places[base] + offset
+        self.emit("tile", t=number, space="local", dtype=dtype, address=address, bytes=nbytes)
         return number
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine_kit import Kit, Tiny, codes
+from machine_kit import Kit, Tiny, codes, expected_attention
 
 from heatc import fixed_point
 from heatc.backends.hdp import datapath
@@ -292,40 +292,6 @@ def _round(
     kit.emit("st", d=do, t=t["o"], col_reg=7, core_cols=e)
 
 
-def _expected(
-    q: Any,
-    k: Any,
-    v: Any,
-    points: tuple[int, int, int],
-    scale: units.SoftmaxScale,
-    heads: int,
-    rho: float,
-    tau: float,
-    pruned: str,
-) -> tuple[Any, Any]:
-    """(output codes, block masks) by the formulas of docs/design/numerics.md."""
-    length, width = q.shape
-    q, k, v = (_int64(x).reshape(length, heads, -1).swapaxes(0, 1) for x in (q, k, v))
-    (qi, qf), (ki, kf) = fixed_point.split(q, points[0]), fixed_point.split(k, points[1])
-    a = qi @ ki.swapaxes(1, 2)
-    theta = units.block_importance(a, (2, 2))
-    kept = units.block_mask(theta, rho)
-    scores_kept = units.expand_mask(kept, (2, 2), (length, length))
-    merged = units.merge_scores(
-        a,
-        qf @ ki.swapaxes(1, 2),
-        qi @ kf.swapaxes(1, 2),
-        scores_kept,
-        pruned,
-        units.Points(*points),
-    )
-    p = units.softmax_unit(merged.codes, points[2], scale)
-    out = fixed_point.saturate(fixed_point.round_shift(p @ v, 14), 16).codes
-    if tau > 0:
-        out = out * units.head_gate(theta.sum(axis=(1, 2)), length, tau)[:, None, None]
-    return out.swapaxes(0, 1).reshape(length, width), kept
-
-
 @pytest.mark.parametrize("length", [16, 13, 2, 1])
 @pytest.mark.parametrize("pruned", PRUNED_SCORES)
 @pytest.mark.parametrize("columns", [1 << 14, 6])
@@ -338,7 +304,7 @@ def test_attention(length: int, pruned: str, columns: int):
         kit, q, k, v, points, scale, heads=3, rho=0.2, pruned=pruned, sparse=sparse, columns=columns
     )
     result = kit.run()
-    out, kept = _expected(q, k, v, points, scale, 3, 0.2, -1.0, pruned)
+    out, kept = expected_attention(q, k, v, points, scale, 3, 0.2, -1.0, pruned)
     np.testing.assert_array_equal(kit.get(do), out)
     assert (result.blocks_kept, result.blocks_total) == (np.count_nonzero(kept), kept.size)
     assert (result.heads_kept, result.heads_total) == (3, 3)
@@ -356,7 +322,7 @@ def test_head_gate_skips_pruned_heads(masked_fetch: bool):
             kit, q, k, v, points, scale, heads=4, rho=0.3, tau=tau, masked_fetch=masked_fetch
         )
         results.append(kit.run())
-        out, _ = _expected(q, k, v, points, scale, 4, 0.3, tau, "neginf")
+        out, _ = expected_attention(q, k, v, points, scale, 4, 0.3, tau, "neginf")
         np.testing.assert_array_equal(kit.get(do), out)
     everything, some, none = results
     assert (everything.heads_kept, some.heads_kept, none.heads_kept) == (4, 2, 0)
@@ -376,7 +342,7 @@ def test_rounds_of_heads(seed: int, heads: int, cores: int, tau: float):
     kit = Kit(Tiny(cores=cores))
     do = _attention(kit, q, k, v, points, scale, heads=heads, tau=tau, columns=4)
     result = kit.run()
-    out, _ = _expected(q, k, v, points, scale, heads, 0.0, tau, "neginf")
+    out, _ = expected_attention(q, k, v, points, scale, heads, 0.0, tau, "neginf")
     np.testing.assert_array_equal(kit.get(do), out)
     assert result.heads_total == heads
 
@@ -417,7 +383,7 @@ def test_fetch_upon_mask_reads_less():
         kit = Kit(Tiny(cores=2))
         do = _attention(kit, q, k, v, points, scale, rho=0.3, masked_fetch=masked)
         read.append(kit.run().dram_bytes_read)
-        out, kept = _expected(q, k, v, points, scale, 1, 0.3, -1.0, "neginf")
+        out, kept = expected_attention(q, k, v, points, scale, 1, 0.3, -1.0, "neginf")
         np.testing.assert_array_equal(kit.get(do), out)
         dropped = 2 * int(np.count_nonzero(~kept.any(axis=1)))
     assert read[0] - read[1] == dropped * 4 * 2 > 0
@@ -444,7 +410,7 @@ def test_published_example_shape():
     threshold = 0.25 * theta.max(axis=1) + 0.75 * theta.mean(axis=1)
     np.testing.assert_array_equal(seen[0], theta)
     np.testing.assert_array_equal(seen[1], theta >= threshold[:, None])
-    out, _ = _expected(q, k, k, (0, 0, 0), scale, 1, 0.25, -1.0, "zero")
+    out, _ = expected_attention(q, k, k, (0, 0, 0), scale, 1, 0.25, -1.0, "zero")
     np.testing.assert_array_equal(kit.get(do), out)
 
 
