@@ -20,6 +20,8 @@ from heatc.backends.hdp.emit import run_module
 from heatc.capture import Captured, capture_module
 from heatc.dialects import attn
 from heatc.interpreter import execute
+from heatc.interpreter.values import fixed_type
+from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import RAISE, build, run_passes
 
 pytestmark = pytest.mark.torch
@@ -104,6 +106,77 @@ def compare(rule: str, hw: str) -> None:
     for key, value in expected.items():
         np.testing.assert_array_equal(actual[key], value, err_msg=key)
         assert np.abs(value - dense[key]).max() > 1e-3
+
+
+class Attentions:
+    """Every value of a run, and the attentions by their last op."""
+
+    def __init__(self) -> None:
+        self.values: dict[Any, Any] = {}
+        self.found: list[attn.WeightedValuesOp] = []
+
+    def observe(self, op: Any, results: Any) -> None:
+        self.values.update(zip(op.results, results))
+        if isinstance(op, attn.WeightedValuesOp):
+            self.found.append(op)
+
+    def operands(self, op: attn.WeightedValuesOp) -> list[Any]:
+        """q, k and v of an attention, with the scores."""
+        softmax = op.probabilities.owner
+        assert isinstance(softmax, attn.SoftmaxOp)
+        scores: Any = softmax.scores.owner
+        while isinstance(scores, attn.MeanQueryOp | attn.ExcludeScoresOp):
+            scores = scores.scores.owner
+        if isinstance(scores, attn.MergeScoresOp):
+            q, k = scores.q_integer.owner, scores.k_integer.owner
+            assert isinstance(q, attn.SplitOp)
+            assert isinstance(k, attn.SplitOp)
+            return [q.x, k.x, op.v, softmax.scores]
+        return [scores.q, scores.k, op.v, softmax.scores]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *BLOCKS,
+        "ours tau-h=3.2,0.0,2.0 block=4,2 rho-b=0.2",
+        "topk density=0.3 block=1,3",
+        "topk density=0.5 finer=2 pruned-score=int",
+        "energon alpha=0.2,-0.1",
+        "sanger threshold=0.05",
+        "spatten ratio=0.4",
+    ],
+)
+def test_the_fixed_level_is_the_oracle(rule: str):
+    """Output codes of every attention, by the PyTorch model that was written from the pages alone."""
+    from bench import oracle, rules
+
+    module, weights = captured().module.clone(), captured().weights
+    passes = ",".join((*RAISE, f"insert-hdp{{rule={rule}}}", "partition-host"))
+    built = build(f"{passes},assign-fixed-point")
+    run_passes(make_context(weights), module, built)
+    seen = Attentions()
+    execute(module, inputs(), weights, seen.observe)
+    (options,) = (p.one_rule() for p in built if isinstance(p, InsertHdpPass))
+    fields: dict[str, Any] = {**vars(options), "block": tuple(options.block)}
+    expected = rules.Rule(**fields)
+    rankings = {length: rules.Ranking(len(seen.found)) for length in LENGTHS}
+    for op in seen.found:
+        values = seen.operands(op)
+        points = [fixed_type(v).point.data for v in (*values, op.result)]
+        start = 0
+        for length in filter(None, LENGTHS):
+            rows = slice(start, start + length)
+            start += length
+            q, k, v = (
+                torch.tensor(seen.values[x][rows]).reshape(1, length, 3, 16).transpose(1, 2)
+                for x in values[:3]
+            )
+            found = rules.attention(
+                q, k, v, oracle.AttentionPoints(*points), expected, rankings[length]
+            )
+            codes = found.output.transpose(1, 2).reshape(length, 48).numpy()
+            np.testing.assert_array_equal(seen.values[op.result][rows], codes)
 
 
 @pytest.mark.parametrize("rule", BLOCKS)
