@@ -20,6 +20,7 @@ from heatc.api import make_context
 from heatc.backends.numpy.emit import emit_program
 from heatc.dialects.einsum import ContractOp, PathAttr
 from heatc.errors import HeatcError
+from heatc.execute_each import ExecuteEach
 from heatc.heat.decompose import decompose, relative_error
 from heatc.heat.formats import (
     FORMATS,
@@ -154,11 +155,40 @@ def test_tables(format_: Format, tmp_path: Path) -> None:
         f"format={format_} rank=400 tables=true init=plain modes={2 if format_ == 'cp' else 3}"
     )
     passes = f"heat-decompose{{{options}}},order-contractions,lower-contractions,dce"
-    run_passes(make_context(weights), module, build(passes))
     ids = rng.integers(0, 30, (2, 5))
+    run_passes(
+        make_context(weights), module, build(passes), [watch({"x": ids, "m": MASK}, weights)]
+    )
     expected = table[ids] * MASK[:, :, None]
     for got in run_both(module, weights, {"x": ids, "m": MASK}, tmp_path):
         np.testing.assert_allclose(got, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_each_pass_is_compared_with_the_matrices_of_factors(format_: Format) -> None:
+    rng = np.random.default_rng(0)
+    weights = WeightStore(
+        {
+            "layer.weight": rng.standard_normal((24, 16)).astype(np.float32),
+            "layer.bias": rng.standard_normal(24).astype(np.float32),
+        }
+    )
+    inputs = {"x": rng.standard_normal((2, 5, 16)).astype(np.float32), "m": MASK}
+    module = parsed(LINEAR, 16, 24)
+    passes = f"heat-decompose{{format={format_} modes=2 rank=3 init=plain}},order-contractions"
+    lines: list[str] = []
+    watcher = watch(inputs, weights, lines)
+    run_passes(make_context(weights), module, build(f"{passes},lower-contractions"), [watcher])
+    assert lines[0].startswith("heat-decompose: changes-values, max difference")
+
+
+def watch(inputs: Any, weights: WeightStore, lines: list[str] | None = None) -> ExecuteEach:
+    """Runs before and after every pass and compares; nothing reaches a machine."""
+
+    def machine(module: ModuleOp, given: Any) -> dict[str, Array]:
+        raise AssertionError("no machine is asked for")
+
+    return ExecuteEach(inputs, weights, machine, [].append if lines is None else lines.append)
 
 
 # ---- numerics ---------------------------------------------------------------------------------
