@@ -51,8 +51,8 @@ TEXTS = {
     ),
     "second task": (
         "Second task: bigram shift",
-        "4,000 sentences of the Brown corpus, two neighbouring words swapped in half of them, a "
-        "stand-in for CoLA; the interval of MCC is from 2,000 resamplings.",
+        "Sentences with two neighbouring words swapped in half of them, a stand-in for CoLA; the "
+        "interval of MCC is from 2,000 resamplings.",
     ),
     "accuracy against sparsity": (
         "Accuracy against sparsity, every rule",

@@ -400,7 +400,8 @@ def part_heads() -> Part:
 def part_second() -> Part:
     """The second task: bigram shift, scored by MCC."""
     try:
-        sentences = tokenized("bigram shift, test", data.bigram_shift("test"))
+        source, _ = data.shift_source()
+        sentences = tokenized(f"bigram shift ({source}), test", data.bigram_shift("test"))
     except data.MissingError as error:
         _say(f"no second task: {error}")
         return Part()
