@@ -9,7 +9,7 @@ does on the machine is measured on the machine.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +41,11 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Sequences of one length: `rows` (G, L) into the packed tokens, q, k, v (G, H, L, dim)."""
+    """
+    Sequences of one length: `rows` (G, L) into the packed tokens, q, k, v (G, H, L, dim).
+
+    A chunk of `queries` has fewer rows of q.
+    """
 
     rows: NDArray[np.int64]
     sequences: NDArray[np.int64]
@@ -58,6 +62,10 @@ class Chunk:
         """The chosen sequences (G,)."""
         arrays = (self.rows, self.sequences, self.q, self.k, self.v)
         return Chunk(*(array[chosen] for array in arrays))
+
+    def queries(self, chosen: NDArray[np.intp]) -> Chunk:
+        """The same with some of the query rows, by place in the sequence."""
+        return replace(self, q=self.q[:, :, chosen])
 
 
 def chunks(paused: Paused, chosen: NDArray[np.bool_] | None = None) -> Iterator[Chunk]:
@@ -86,10 +94,15 @@ def _heads(x: Reals, heads: int) -> Reals:
     return x.reshape(g, length, heads, width // heads).transpose(0, 2, 1, 3)
 
 
+def integer_part(x: Reals, finer: int) -> Reals:
+    """Toward zero, to multiples of 2^-finer."""
+    unit = np.float32(2.0**finer)
+    return np.trunc(x * unit) / unit
+
+
 def split(chunk: Chunk, scale: float, finer: int) -> Split:
     """Integer scores at point 2 * finer and the scores of kept blocks."""
-    unit = np.float32(2.0**finer)
-    integer_q, integer_k = np.trunc(chunk.q * unit) / unit, np.trunc(chunk.k * unit) / unit
+    integer_q, integer_k = integer_part(chunk.q, finer), integer_part(chunk.k, finer)
     rest = (chunk.q - integer_q) @ (chunk.k - integer_k).swapaxes(-1, -2)
     exact = chunk.q @ chunk.k.swapaxes(-1, -2)
     return Split(integer_q @ integer_k.swapaxes(-1, -2), (exact - rest) * np.float32(scale))
@@ -109,15 +122,16 @@ def importance(integer: Reals, kind: str) -> Reals:
 
 def block_sums(values: Reals) -> Reals:
     """Sums over 2 x 2 blocks, partial ones at odd ends."""
-    if values.shape[-1] % BLOCK:
-        values = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(0, 1), (0, 1)])
+    odd = [(0, n % BLOCK) for n in values.shape[-2:]]
+    if odd != [(0, 0), (0, 0)]:
+        values = np.pad(values, [(0, 0)] * (values.ndim - 2) + odd)
     rows = values[..., 0::2, :] + values[..., 1::2, :]
     return rows[..., 0::2] + rows[..., 1::2]
 
 
-def head_scores(theta: Reals, length: int) -> NDArray[np.float64]:
-    """(G, H): theta_Head as tau_H is compared with, a mean score."""
-    return theta.sum(axis=(-2, -1), dtype=np.float64) / length**2
+def head_scores(theta: Reals, scores: int) -> NDArray[np.float64]:
+    """(G, H): theta_Head as tau_H is compared with, the mean of a head's `scores` scores."""
+    return theta.sum(axis=(-2, -1), dtype=np.float64) / scores
 
 
 def kept_blocks(theta: Reals, rho_b: NDArray[np.float64]) -> Mask:
@@ -131,10 +145,10 @@ def kept_blocks(theta: Reals, rho_b: NDArray[np.float64]) -> Mask:
     return theta >= threshold[..., None]
 
 
-def expand(blocks: Mask, length: int) -> Mask:
-    """A mask of blocks as a mask of scores (G, H, L, L)."""
+def expand(blocks: Mask, shape: tuple[int, ...]) -> Mask:
+    """A mask of blocks as a mask of scores of this shape."""
     wide = np.repeat(np.repeat(blocks, BLOCK, axis=-2), BLOCK, axis=-1)
-    return wide[..., :length, :length]
+    return wide[..., : shape[-2], : shape[-1]]
 
 
 def pruned_attention(chunk: Chunk, parts: Split, kept: Mask, scale: float, pruned: str) -> Reals:
@@ -161,17 +175,18 @@ def _pruned_mean(integer: Reals, kept: Mask) -> Reals:
     return total / count
 
 
-def gated_output(v: Reals, integer: Reals, scale: float, gated: str) -> Reals:
+def gated_output(v: Reals, mean_query: Reals, scale: float, gated: str) -> Reals:
     """
     What a pruned head gives for each of its tokens, (G, H, 1, dim).
 
-    0 (`zero`), the mean of the values (`mean`), or attention of the mean query (`col`).
+    0 (`zero`), the mean of the values (`mean`), or attention of the mean query (`col`), whose
+    integer scores are `mean_query` (G, H, 1, L).
     """
     if gated == "zero":
         return np.zeros_like(v[..., :1, :])
     if gated == "mean":
         return v.mean(axis=-2, keepdims=True)
-    return softmax(integer.mean(axis=-2, keepdims=True) * np.float32(scale)) @ v
+    return softmax(mean_query * np.float32(scale)) @ v
 
 
 def softmax(scores: Reals) -> Reals:
@@ -217,8 +232,10 @@ def _attend_chunk(
     parts = split(chunk, scale, rule.finer)
     theta = importance(parts.integer, rule.importance)
     blocks = kept_blocks(theta, rho_b)
-    gate = (tau_h <= 0) | (head_scores(theta, chunk.length) >= tau_h)
-    out = pruned_attention(chunk, parts, expand(blocks, chunk.length), scale, rule.pruned_score)
-    pruned = gated_output(chunk.v, parts.integer, scale, rule.gated)
+    gate = (tau_h <= 0) | (head_scores(theta, chunk.length**2) >= tau_h)
+    kept = expand(blocks, parts.scores.shape)
+    out = pruned_attention(chunk, parts, kept, scale, rule.pruned_score)
+    mean_query = parts.integer.mean(axis=-2, keepdims=True)
+    pruned = gated_output(chunk.v, mean_query, scale, rule.gated)
     out = np.where(gate[..., None, None], out, pruned)
     return out, blocks.sum(axis=(-2, -1)), gate

@@ -26,7 +26,7 @@ from heatc.tuning.attention import attend, block_total
 from heatc.tuning.choose import DEFAULT, LayerTable
 from heatc.tuning.forward import PackedModel, Paused
 from heatc.tuning.judge import Judge
-from heatc.tuning.measure import RHO_B, Measured, measure
+from heatc.tuning.measure import MOST_ROWS, RHO_B, Measured, measure
 from heatc.tuning.samples import Batch, Samples
 from heatc.tuning.store import Arrays, Store, content_key
 
@@ -103,7 +103,7 @@ class Calibrator:
         heads = sum(a.heads for a in self.model.attentions)
         lengths = self.samples.lengths
         fitted = np.flatnonzero(self.fitted & (lengths > 0))
-        cost = float((heads * lengths[fitted] ** 2).sum())
+        cost = float((heads * lengths[fitted] * np.minimum(lengths[fitted], MOST_ROWS)).sum())
         keep = max(1, round(len(fitted) * min(1.0, BUDGET / max(cost, 1.0))))
         order = fitted[lengths[fitted].argsort(kind="stable")]
         chosen = np.zeros(len(lengths), np.bool_)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.tuning.attention import (
+    BLOCK,
     Chunk,
     Mask,
     Reals,
@@ -24,6 +25,7 @@ from heatc.tuning.attention import (
     gated_output,
     head_scores,
     importance,
+    integer_part,
     kept_blocks,
     split,
 )
@@ -35,6 +37,9 @@ PRUNED_SCORES = ("mean", "zero", "neginf")
 """Contributions that spare the fetch of V; the integer score (`int`) spares none of it."""
 
 GATED = ("col", "mean", "zero")
+MOST_ROWS = 64
+"""Query rows that are measured of a sequence; of longer ones block rows evenly spread."""
+
 RHO_B = (-0.5, -0.2, 0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 
 
@@ -45,14 +50,14 @@ class Measured:
 
     Attributes:
         error: (finer, importance, pruned, rho, N, H) float32, of pruned blocks.
-        kept: (finer, importance, rho, N, H) int32, kept blocks.
+        kept: (finer, importance, rho, N, H) float32, kept blocks.
         score: (finer, importance, N, H) float32, what tau_H is compared with.
         gated: (finer, gated, N, H) float32, error of a pruned head.
         size: (N,) float32, squared size of the dense output, the sum over heads.
     """
 
     error: NDArray[np.float32]
-    kept: NDArray[np.int32]
+    kept: NDArray[np.float32]
     score: NDArray[np.float32]
     gated: NDArray[np.float32]
     size: NDArray[np.float32]
@@ -63,7 +68,7 @@ class Measured:
         f, i, p, r = len(FINER), len(IMPORTANCES), len(PRUNED_SCORES), len(RHO_B)
         return cls(
             np.zeros((f, i, p, r, samples, heads), np.float32),
-            np.zeros((f, i, r, samples, heads), np.int32),
+            np.zeros((f, i, r, samples, heads), np.float32),
             np.zeros((f, i, samples, heads), np.float32),
             np.zeros((f, len(GATED), samples, heads), np.float32),
             np.zeros(samples, np.float32),
@@ -113,41 +118,64 @@ def measure(paused: Paused, chosen: NDArray[np.bool_]) -> tuple[Measured, Reals]
     return result, out
 
 
+def measured_rows(length: int) -> NDArray[np.intp]:
+    """The query rows of a sequence that are measured: whole block rows, all if they are few."""
+    count = -(-length // BLOCK)
+    places = np.linspace(0, count - 1, min(count, MOST_ROWS // BLOCK)).round().astype(np.intp)
+    rows = (BLOCK * places[:, None] + np.arange(BLOCK)).reshape(-1)
+    return rows[rows < length]
+
+
 def _measure_chunk(chunk: Chunk, exact: Reals, attention: Attention, result: Measured) -> None:
-    rows = chunk.sequences
-    weigh = _Weight(attention, exact)
-    result.size[rows] = weigh.size
+    sequences, rows = chunk.sequences, measured_rows(chunk.length)
+    sampled, scale = chunk.queries(rows), attention.scale
+    whole = chunk.length / len(rows)
+    weigh = _Weight(attention, exact[:, :, rows], whole)
+    result.size[sequences] = weigh.size
     for f, finer in enumerate(FINER):
-        parts = split(chunk, attention.scale, finer)
-        candidates = _Candidates(chunk, parts, attention.scale)
+        parts = split(sampled, scale, finer)
+        candidates = _Candidates(sampled, parts, scale)
+        mean_query = _mean_query(chunk, finer)
         for g, gated in enumerate(GATED):
-            output = gated_output(chunk.v, parts.integer, attention.scale, gated)
-            result.gated[f, g, rows] = weigh(output)
+            output = gated_output(chunk.v, mean_query, scale, gated)
+            result.gated[f, g, sequences] = weigh(output)
         for i, kind in enumerate(IMPORTANCES):
             theta = importance(parts.integer, kind)
-            result.score[f, i, rows] = head_scores(theta, chunk.length)
+            result.score[f, i, sequences] = head_scores(theta, len(rows) * chunk.length)
+            rows_of_blocks = theta.shape[-1] / theta.shape[-2]
             for r, rho in enumerate(RHO_B):
                 blocks = kept_blocks(theta, np.full(attention.heads, rho))
-                result.kept[f, i, r, rows] = blocks.sum(axis=(-2, -1))
-                outputs = candidates.outputs(expand(blocks, chunk.length))
+                result.kept[f, i, r, sequences] = blocks.sum(axis=(-2, -1)) * rows_of_blocks
+                outputs = candidates.outputs(expand(blocks, parts.scores.shape))
                 for p, output in enumerate(outputs):
-                    result.error[f, i, p, r, rows] = weigh(output)
+                    result.error[f, i, p, r, sequences] = weigh(output)
+
+
+def _mean_query(chunk: Chunk, finer: int) -> Reals:
+    """Integer scores of the mean query of every head, (G, H, 1, L)."""
+    query = integer_part(chunk.q, finer).mean(axis=-2, keepdims=True)
+    scores: Reals = query @ integer_part(chunk.k, finer).swapaxes(-1, -2)
+    return scores
 
 
 class _Weight:
-    """Squared differences from the exact output of a chunk, as the next linear sees them."""
+    """
+    Squared differences from the exact output of a chunk, as the next linear sees them.
 
-    def __init__(self, attention: Attention, exact: Reals):
+    `whole` is how many times the rows looked at make up the sequence.
+    """
+
+    def __init__(self, attention: Attention, exact: Reals, whole: float):
         values, vectors = np.linalg.eigh(attention.metric)
         root = vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
         self.root = root.astype(np.float32)
         self.exact = exact
-        whole = exact @ self.root
-        self.size = np.square(whole).sum(axis=(1, 2, 3))
+        self.whole = whole
+        self.size = whole * np.square(exact @ self.root).sum(axis=(1, 2, 3))
 
     def __call__(self, output: Reals) -> Reals:
         change = (output - self.exact) @ self.root
-        return np.square(change).sum(axis=(-2, -1))
+        return self.whole * np.square(change).sum(axis=(-2, -1))
 
 
 class _Candidates:

@@ -15,9 +15,11 @@ from heatc.tuning.measure import (
     FINER,
     GATED,
     IMPORTANCES,
+    MOST_ROWS,
     PRUNED_SCORES,
     RHO_B,
     measure,
+    measured_rows,
 )
 
 HEADS, DIM = 3, 8
@@ -109,6 +111,34 @@ def test_measured_errors_of_pruned_heads_are_those_of_the_rule(paused: Paused, g
     out = by_definition(paused, make_rule("ours", options))
     found = measured.gated[1, GATED.index(gated)]
     assert found[0, 1] == pytest.approx(change(paused, out, 1, 0), rel=1e-3, abs=1e-4)
+
+
+def test_of_long_sequences_whole_block_rows_are_measured():
+    np.testing.assert_array_equal(measured_rows(5), np.arange(5))
+    rows = measured_rows(401)
+    assert len(rows) == MOST_ROWS - 1  # the last block row is partial
+    np.testing.assert_array_equal(rows[0::2] % 2, 0)
+    np.testing.assert_array_equal(rows[1::2], rows[0:-1:2] + 1)
+    assert rows[0] == 0
+    assert rows[-1] == 400
+
+
+def test_a_sample_of_rows_estimates_the_whole(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(3)
+    mask = np.ones((2, 97), np.bool_)
+    q, k, v = (rng.normal(size=(194, HEADS * DIM)).astype(np.float32) for _ in range(3))
+    attention = Attention(0, "layer.0", HEADS, DIM**-0.5, np.broadcast_to(np.eye(8), (3, 8, 8)))
+    long = Paused(attention, Packing.of(mask), q * 2, k * 2, v, {})
+    sampled = measure(long, np.ones(2, np.bool_))[0]
+    monkeypatch.setattr("heatc.tuning.measure.MOST_ROWS", 1000)
+    everything = measure(long, np.ones(2, np.bool_))[0]
+    # A sample of a head's rows is coarse, of all of them it is not.
+    pruned = slice(RHO_B.index(0.3), None)
+    ours, theirs = (m.error[..., pruned, :, :].sum(axis=(4, 5)) for m in (sampled, everything))
+    np.testing.assert_allclose(ours, theirs, rtol=0.25)
+    np.testing.assert_allclose(sampled.kept, everything.kept, rtol=0.12)
+    np.testing.assert_allclose(sampled.score, everything.score, rtol=0.05)
+    np.testing.assert_allclose(sampled.size, everything.size, rtol=0.1)
 
 
 def test_only_chosen_sequences_are_measured(paused: Paused):
