@@ -188,6 +188,13 @@ def pruned_mean(integer: Reals, kept: Mask, point: int) -> Reals:
     return np.rint(np.ldexp(total / count, point))[..., None]
 
 
+def rest_mean(integer: Reals, kept: Mask, point: int, total: Reals) -> Reals:
+    """As `pruned_mean`, from the sums of the rows (P, m, 1) and the kept scores alone."""
+    count = np.maximum(np.count_nonzero(~kept, axis=-1), 1)
+    rest = total[..., 0] - np.where(kept, integer, 0).sum(axis=-1)
+    return np.rint(np.ldexp(rest / count, point))[..., None]
+
+
 _FURTHEST = (18 << units.EXP_BITS) - 1
 """A distance whose power is 0, as that of any greater one."""
 

@@ -854,6 +854,8 @@ def add(
     point_q: int,
     point_k: int,
     point_s: int,
+    r: int,
+    constant: int,
 ) -> None:
     state = run.state
     target, source = _local(state.tile(s), "i32"), state.tile(a)
@@ -878,10 +880,19 @@ def add(
     selected, row = state.tile(mask), state.registers[row_reg]
     _, kept = _blocks(state, selected, row, at, m, n, integer.rows_of)
     whole = state.take(integer.reals())
+    expect(
+        not constant or rule in ("zero", "mean"), f"a pruned score that is {rule} is no constant"
+    )
+    sums: tuple[Tile, ...] = (state.tile(r),) if constant and rule == "mean" else ()
+    for tile in sums:
+        _agree(f"shape of {tile.name}", _accumulators(state, tile).array.shape[1:], (m, 1))
 
     def mean() -> Reals:
         _, every = _blocks(state, selected, row, 0, m, length, integer.rows_of)
-        return datapath.pruned_mean(whole, every, points.score)
+        if not sums:
+            return datapath.pruned_mean(whole, every, points.score)
+        total = state.take(_accumulators(state, sums[0]).reals())
+        return datapath.rest_mean(whole, every, points.score, total)
 
     parts = (
         whole[:, :, at : at + n],
@@ -891,7 +902,10 @@ def add(
     rows = _size(state, m, integer.rows_of)
     taken = np.count_nonzero(kept, axis=2).astype(np.int64)
     marked = _live_sum(state, taken.sum(axis=1))
-    merged = _by_core(state, taken.sum(axis=1)) if rule == "neginf" else rows * n
+    if constant and at == 0:
+        taken = taken + _constants(state, m, integer.rows_of)
+    packed = constant or rule == "neginf"
+    merged = _by_core(state, taken.sum(axis=1)) if packed else rows * n
     _work_merge(run, rows, n, (marked, _sum_cores(state, merged)), DTYPES[source.dtype])
     codes, saturated = run.values.merge(parts, kept, points, rule, mean)
     run.saturated(_live_copies(state, codes, saturated))
@@ -900,10 +914,17 @@ def add(
         _merge_columns(state, target, codes, at)
     else:
         _put_columns(state, target, codes, length, at, integer.rows_of)
-    if rule == "neginf":
+    if packed:
         target.read().taken = taken if before is None else before + taken
     cycles = run.board.cycles["add"](merged=merged)
-    run.board.core(run.pc, Engine.ADDER, cycles, (source, *tiles, selected), (target,))
+    run.board.core(run.pc, Engine.ADDER, cycles, (source, *tiles, *sums, selected), (target,))
+
+
+def _constants(state: MachineState, rows: int, rows_of: Extent | None) -> NDArray[np.int64]:
+    """One for each of the rows that the live cores really have, (live or 1, rows)."""
+    if rows_of is None:
+        return np.ones((1, rows), np.int64)
+    return (np.arange(rows) < state.take(rows_of)[:, None]).astype(np.int64)
 
 
 def _expect_integers(tile: Tile, contents: Contents, at: int, *, in_place: bool) -> None:

@@ -658,6 +658,8 @@ _ISA = (
             sint("point_q", 8),
             sint("point_k", 8),
             sint("point_s", 8),
+            tile("r"),
+            flag("constant"),
         ),
         "Merge integer and fraction parts of some key columns.",
         "s[:, col : col + n] := sat32(RHE(((a << f) + (f1 << (f - point_q)) + (f2 << (f - point_k))) "
@@ -665,9 +667,11 @@ _ISA = (
         "excluded (neginf), sat32(a * 2^point_s) (int) or the mean of the row's pruned a (mean); "
         "col = 0 begins new contents of s. s may be a: each column is read before it is written. "
         "merged: the scores of a core, under neginf the kept ones: a bit beside each score says "
-        "that it is excluded",
+        "that it is excluded; with constant the kept ones and, with col = 0, one of each row, which "
+        "stands for all pruned ones; their mean then comes from r, the sums of the rows of a",
         "f1 and f2 (m, n) are acc tiles, a (m, r60) is complete (from col on where s is a, with `mean` "
-        "n = r60 then), s is a local i32 tile; columns as in `scores`, mask as in `frac`; "
+        "n = r60 then), s is a local i32 tile; columns as in `scores`, mask as in `frac`; constant only "
+        "for zero and mean, r is then an acc tile (m, 1) if it is a mean; "
         "0 <= point_q, point_k <= 40, -40 <= point_s <= 40.",
         "up(merged, adder_lanes)",
     ),
@@ -691,7 +695,8 @@ _ISA = (
         "Softmax of rows.",
         "p := softmax unit of s with scores at `point` and scale multiplier * 2^-shift (log2 e "
         "included); int16 at point 14. p may begin where s begins: a row is read before it is written. "
-        "taken: the scores of a core that are not excluded, longest: the most of them in a row",
+        "taken: the scores of a core that are not excluded, those that a constant stands for once a "
+        "row; longest: the most of them in a row",
         "s is a complete i32 tile, p is a local i16 tile; -14 <= point + shift - 16 <= 62, n <= 32767. Rows "
         "stream through three stages: peak, powers and their sum, scaling.",
         "up(taken, softmax_lanes) + 2 * up(longest, softmax_lanes)",

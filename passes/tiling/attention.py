@@ -521,8 +521,8 @@ class _Kernel:
         scores, theta = tiles.get("a", tiles["s"]), own["theta"]
         sums: dict[str, SSAValue | int] = {"r": theta}
         if self.shape.row_sums:
-            self.e.do("wide", r=own["r"], x=tiles["q"], t=self.head["k.sum"], as_row=0)
-            sums = {"r": own["r"], "positive": 1}
+            self.e.do("wide", r=tiles["r"], x=tiles["q"], t=self.head["k.sum"], as_row=0)
+            sums = {"r": tiles["r"], "positive": 1}
 
         def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
             fields = {"a": scores, "q": tiles["q"], "k": planes["k"], "theta": theta}
@@ -588,6 +588,8 @@ class _Kernel:
                 point_q=points["q"],
                 point_k=points["k"],
                 point_s=points["s"] - pruning.point,
+                r=tiles.get("r", tiles["s"]),
+                constant=self.shape.constant,
             )
 
         self._over_keys(("k", "k.fraction"), row, emit)

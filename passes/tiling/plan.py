@@ -274,6 +274,11 @@ class AttentionShape:
         """Whether pruned scores have no part in the softmax, so that their values are not read."""
         return self.pruned and self.score == "neginf"
 
+    @property
+    def constant(self) -> bool:
+        """Whether one number stands for all pruned scores of a row, in adder and softmax unit."""
+        return self.pruned and (self.score == "zero" or (self.score == "mean" and self.row_sums))
+
     def dtype(self, plane: str) -> str:
         """The dtype of a plane (`q`, `q.fraction`, `k`, `k.fraction`, `v`)."""
         return dict(self.planes).get(plane, "i16")
@@ -384,6 +389,8 @@ class AttentionPlan:
             tiles.append(self._mask())
         if shape.pruned and not self.in_place:
             tiles.append(TileSpec("a", "i32", cells * _WIDE))
+        if shape.row_sums:
+            tiles.append(TileSpec("r", "acc", self.rows * _ACC))
         return [
             *tiles,
             TileSpec("s", "i32", cells * _WIDE),
@@ -397,8 +404,7 @@ class AttentionPlan:
         if not self.shape.pruned:
             return [TileSpec("a", "acc", self.rows * self.part * _ACC)]
         blocks = up(self.rows, BLOCK[0]) * up(self.shape.length, BLOCK[1])
-        sums = [TileSpec("r", "acc", self.rows * _ACC)] if self.shape.row_sums else []
-        return [TileSpec("theta", "acc", blocks * _ACC), *sums]
+        return [TileSpec("theta", "acc", blocks * _ACC)]
 
     @property
     def merge_tiles(self) -> list[TileSpec]:
@@ -496,7 +502,8 @@ class AttentionPlan:
     def _softmax(self, hw: Hardware, rows: int, length: int) -> float:
         """Cycles of adder and softmax unit for a row tile."""
         adder = up(rows * length, hw.adder_lanes) if self.shape.pruned else 0
-        return (adder + (rows + 2) * up(length, hw.softmax_lanes)) * self._read
+        share = KEPT if self.shape.constant else self._read
+        return (adder + (rows + 2) * up(length, hw.softmax_lanes)) * share
 
     def _products(self, hw: Hardware, rows: int, length: int) -> float:
         """Cycles of the PE array for a row tile."""

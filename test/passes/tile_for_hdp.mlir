@@ -299,21 +299,21 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: hdp.ld %k, %k_rows, %c0, %10, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %c0, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1, %f2, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %12, %c0 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %c0, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %c0, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
 // CHECK-NEXT: %13 = arith.addi %length, %cm48 : index
 // CHECK-NEXT: %14 = scf.for %15 = %c0 to %13 step %c96 iter_args(%16 = %13) -> (index) {
 // CHECK-NEXT: %17 = arith.addi %15, %c48 : index
 // CHECK-NEXT: hdp.ld %k_1, %k_rows, %17, %10, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_2, %k_fraction_rows, %17, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1, %f2, %q, %q_fraction_1, %k_1, %k_fraction_2, %mask, %12, %17 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %17, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %17, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
 // CHECK-NEXT: %18 = arith.addi %16, %cm48 : index
 // CHECK-NEXT: scf.for %19 = %c0 to %18 step %c256 {
 // CHECK-NEXT: %20 = arith.addi %15, %c96 : index
 // CHECK-NEXT: hdp.ld %k, %k_rows, %20, %10, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %20, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1, %f2, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %12, %20 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %20, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %20, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: %21 = arith.addi %16, %cm96 : index
 // CHECK-NEXT: scf.yield %21 : index
@@ -360,21 +360,21 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: hdp.ld %k, %k_rows, %c0, %32, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %c0, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1_1, %f2_1, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %34, %c0 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %c0, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %c0, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
 // CHECK-NEXT: %35 = arith.addi %length, %cm48 : index
 // CHECK-NEXT: %36 = scf.for %37 = %c0 to %35 step %c96 iter_args(%38 = %35) -> (index) {
 // CHECK-NEXT: %39 = arith.addi %37, %c48 : index
 // CHECK-NEXT: hdp.ld %k_1, %k_rows, %39, %32, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_2, %k_fraction_rows, %39, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1_1, %f2_1, %q, %q_fraction_1, %k_1, %k_fraction_2, %mask, %34, %39 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %39, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %39, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
 // CHECK-NEXT: %40 = arith.addi %38, %cm48 : index
 // CHECK-NEXT: scf.for %41 = %c0 to %40 step %c256 {
 // CHECK-NEXT: %42 = arith.addi %37, %c96 : index
 // CHECK-NEXT: hdp.ld %k, %k_rows, %42, %32, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %42, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1_1, %f2_1, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %34, %42 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %42, pruned = neginf, point_q = 12, point_k = 11, point_s = 12 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %42, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: %43 = arith.addi %38, %cm96 : index
 // CHECK-NEXT: scf.yield %43 : index

@@ -201,3 +201,59 @@ def test_pruned_heads_are_those_of_a_round():
     kit.emit("pruned")
     with pytest.raises(HeatcError, match="no round of heads has begun"):
         kit.run()
+
+
+@pytest.mark.parametrize(
+    ("pruned", "constant"), [("zero", 0), ("zero", 1), ("mean", 0), ("mean", 1)]
+)
+def test_one_number_stands_for_the_pruned_scores_of_a_row(pruned: str, constant: int):
+    """The same scores and probabilities; adder and softmax unit take a row's pruned ones once."""
+    kit = Kit(Tiny(cores=1))
+    x = codes((6, 4), 9, "i8", 9)
+    mask, positions, inverse = (kit.put(np.ones((1, 6), np.int64), "i64"),) + tuple(
+        kit.tensor((1, 6), "i64") for _ in range(2)
+    )
+    dx, ds, dp = kit.put(x, "i8"), kit.tensor((6, 6), "i32"), kit.tensor((6, 6), "i16")
+    kinds = {"x": "i8", "a": "i32", "s": "i32", "p": "i16", "m": "i8"}
+    kinds |= dict.fromkeys(("theta", "sum", "r", "f1", "f2"), "acc")
+    t = {n: kit.tile("local", d, 256) for n, d in kinds.items()}
+    kit.emit("hpack", dpos=positions, dinv=inverse, dmask=mask, batch=1, length=6, has_mask=1)
+    kit.emit("seq", rb=0)
+    kit.emit("ld", t=t["x"], d=dx, rows=6, cols=4)
+    kit.emit("colsum", t=t["sum"], x=t["x"], first=1)
+    kit.emit("wide", r=t["r"], x=t["x"], t=t["sum"])
+    kit.emit("scores", a=t["a"], q=t["x"], k=t["x"], theta=t["theta"], r=t["r"])
+    kit.emit("mask", m=t["m"], theta=t["theta"], rho=0.1)
+    parts = {"f1": t["f1"], "f2": t["f2"], "mask": t["m"]}
+    kit.emit("frac", **parts, qi=t["x"], qf=t["x"], ki=t["x"], kf=t["x"])
+    kit.emit("add", s=t["s"], a=t["a"], **parts, pruned=pruned, r=t["r"], constant=constant)
+    kit.emit("softmax", p=t["p"], s=t["s"], multiplier=40000, shift=20)
+    kit.emit("st", d=ds, t=t["s"])
+    kit.emit("st", d=dp, t=t["p"])
+    result = kit.run()
+    a = _int64(x) @ _int64(x).T
+    kept = units.expand_mask(
+        units.block_mask(units.block_importance(a, (2, 2)), 0.1), (2, 2), (6, 6)
+    )
+    assert 0 < kept.sum() < 36
+    merged = units.merge_scores(a, a, a, kept, pruned, units.Points(0, 0, 0)).codes
+    np.testing.assert_array_equal(kit.get(ds), merged)
+    expected = units.softmax_unit(merged, 0, units.SoftmaxScale(40000, 20))
+    np.testing.assert_array_equal(kit.get(dp), expected)
+    taken = int(kept.sum()) + 6 if constant else 36
+    longest = int(kept.sum(axis=1).max()) + 1 if constant else 6
+    assert result.busy["adder"].tolist() == [-(-taken // 4)]
+    assert result.busy["softmax"].tolist() == [-(-taken // 2) + 2 * -(-longest // 2)]
+
+
+def test_an_integer_score_is_no_constant():
+    kit = Kit(Tiny())
+    _gate(kit, "abs", False)
+    tiles = {int(i["t"]) for i in kit.code if i.mnemonic == "tile"}
+    acc = kit.tile("local", "acc", 200)
+    s, other = kit.tile("local", "i32", 200), kit.tile("local", "acc", 200)
+    x, a, m = (min(tiles) + n for n in (0, 1, 5))
+    kit.emit("frac", f1=acc, f2=other, qi=x, qf=x, ki=x, kf=x, mask=m)
+    kit.emit("add", s=s, a=a, f1=acc, f2=other, mask=m, pruned="int", constant=1)
+    with pytest.raises(HeatcError, match="a pruned score that is int is no constant"):
+        kit.run()
