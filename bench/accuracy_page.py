@@ -46,8 +46,8 @@ TEXTS = {
     ),
     "heads": (
         "Heads pruned, beside SpAtten's rule",
-        "Block pruning is all but off (rho_B = -0.999). A pruned head of `ours` attends with its "
-        "mean query; one of `spatten` gives 0.",
+        "rho_B = -0.999 leaves only those blocks out in which no score is above its row's mean. A "
+        "pruned head of `ours` attends with its mean query; one of `spatten` gives 0.",
     ),
     "second task": (
         "Second task: bigram shift",
