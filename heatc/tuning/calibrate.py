@@ -25,7 +25,7 @@ from heatc.tuning import judge as judging
 from heatc.tuning.attention import attend, block_total
 from heatc.tuning.choose import DEFAULT, LayerTable
 from heatc.tuning.forward import PackedModel, Paused
-from heatc.tuning.judge import Judge
+from heatc.tuning.judge import Judge, Judged
 from heatc.tuning.measure import MOST_ROWS, RHO_B, Measured, measure
 from heatc.tuning.samples import Batch, Samples
 from heatc.tuning.store import Arrays, Store, content_key
@@ -89,7 +89,7 @@ class Calibrator:
         batches = list(self.samples.batches(self.model.batch))
         self.batches = batches
         self.measured_samples = self._affordable()
-        self.output = ""
+        self.judged = Judged("", False)
         self.measured: list[Measured] = []
         self.paths = list(dict.fromkeys(a.path for a in self.model.attentions))
 
@@ -123,7 +123,7 @@ class Calibrator:
                 return self._measure_batch(inputs, samples)
 
             stored = self.store.get(f"measured-{number}", compute)
-            self.output = str(stored["output"])
+            self.judged = Judged(str(stored["output"]), bool(stored["classes"]))
             dense.append(stored["dense"])
             for layer, found in enumerate(parts):
                 prefix = f"{layer}."
@@ -133,7 +133,7 @@ class Calibrator:
                 found.append(Measured(**fields))
         self.step("measuring heads", len(self.batches), len(self.batches))
         self.measured = [Measured.joined(found) for found in parts]
-        return Judge.of(self.output, self._in_order(dense), self.samples.labels)
+        return Judge.of(self.judged.name, self._in_order(dense), self.samples.labels)
 
     def _measure_batch(self, inputs: dict[str, Array], samples: Array) -> Arrays:
         wanted = np.zeros(self.model.batch, np.bool_)
@@ -145,9 +145,17 @@ class Calibrator:
             kept = measured.part(wanted)
             found |= {f"{layer}.{name}": array for name, array in kept.arrays().items()}
             state = self.model.resume(state, out)
-        name = judging.judged_output(state, self.model.batch)
-        dense = judging.reduced(name, state[name], state[name], len(samples))
-        return {**found, "output": np.asarray(name), "dense": dense, "exact": state[name]}
+        name, classes = self._judged(state)
+        dense = judging.reduced(state[name], state[name], len(samples), classes)
+        about = {"output": np.asarray(name), "classes": np.asarray(classes)}
+        return {**found, **about, "dense": dense, "exact": state[name]}
+
+    def _judged(self, outputs: dict[str, Array]) -> Judged:
+        labelled = self.samples.labels is not None
+        return judging.judged_output(outputs, self.model.batch, labelled)
+
+    def _reduced(self, outputs: dict[str, Array], exact: Array, count: int) -> Array:
+        return judging.reduced(outputs[self.judged.name], exact, count, self.judged.classes)
 
     def _in_order(self, parts: Sequence[Array]) -> Array:
         """Values by batch as values by sample."""
@@ -191,8 +199,8 @@ class Calibrator:
             kept.append(decisions.kept_blocks[:count])
             heads.append(decisions.kept_heads[:count])
             state = self.model.resume(state, out)
-        exact = self.store.get(f"measured-{number}", dict)["exact"]
-        reduced = judging.reduced(self.output, state[self.output], exact, count)
+        exact = self.store.member(f"measured-{number}", "exact")
+        reduced = self._reduced(state, exact, count)
         return {
             "reduced": reduced,
             "kept": np.concatenate(kept, 1),
@@ -264,12 +272,12 @@ class Calibrator:
             out = attend(state, None)[0]
             states.append((state, out))
             state = self.model.resume(state, out)
-        exact = state[self.output]
+        exact = state[self.judged.name]
         found: list[float] = []
         for path in self.paths:
             own = [s for s in states if s[0].attention.path == path]
             outputs = self._pruned_from(own[0][0], path, rule)
-            reduced = judging.reduced(self.output, outputs[self.output], exact, count)
+            reduced = self._reduced(outputs, exact, count)
             found.append(float(judge.of_samples(batch.samples).divergence(reduced).sum()))
         return {"divergence": np.asarray(found)}
 

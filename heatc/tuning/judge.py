@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,30 +143,33 @@ def _interval(points: Reals) -> Drop:
     return Drop(mean, mean - half, mean + half, len(points))
 
 
-def judged_output(outputs: Mapping[str, Array], batch: int) -> str:
-    """The output that is compared: the first (batch, classes) named for classes, or the first."""
+class Judged(NamedTuple):
+    """The output that is compared, and whether it holds a score for each class."""
+
+    name: str
+    classes: bool
+
+
+def judged_output(outputs: Mapping[str, Array], batch: int, labelled: bool) -> Judged:
+    """
+    The first output (batch, classes), else the first of all.
+
+    An output without labels to tell is taken for classes by its name; it might be an embedding.
+    """
     for name, array in outputs.items():
-        if array.shape[:1] == (batch,) and array.ndim == 2 and _is_classes(name, array):
-            return name
-    return next(iter(outputs))
+        named = any(word in name for word in ("logit", "score", "prob"))
+        if array.ndim == 2 and len(array) == batch and array.shape[1] > 1 and (named or labelled):
+            return Judged(name, True)
+    return Judged(next(iter(outputs)), False)
 
 
-def _is_classes(name: str, array: Array) -> bool:
-    return array.shape[1] > 1 and ("logit" in name or "score" in name or "prob" in name)
-
-
-def is_classifier(name: str, array: Array) -> bool:
-    """Whether the judged output is (batch, classes)."""
-    return array.ndim == 2 and _is_classes(name, array)
-
-
-def reduced(name: str, array: Array, dense: Array, count: int) -> Reals:
+def reduced(array: Array, dense: Array, count: int, classes: bool) -> Reals:
     """
     The first `count` samples of an output as they are kept: the classes' scores, or (count, 1).
 
     The latter is one minus the cosine with `dense`, over all of a sample's values.
     """
-    if is_classifier(name, array):
+    if classes:
         return array[:count].astype(np.float64)
     a, b = (x[:count].reshape(count, -1).astype(np.float64) for x in (array, dense))
     size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)

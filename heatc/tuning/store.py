@@ -62,6 +62,11 @@ class Store:
             np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
         return arrays
 
+    def member(self, name: str, key: str) -> Array:
+        """One array of a name that `get` returned before, without reading the others."""
+        with np.load(self.folder / f"{name}.npz", allow_pickle=False) as archive:
+            return archive[key]
+
     def _read(self, name: str) -> Arrays | None:
         try:
             with np.load(self.folder / f"{name}.npz", allow_pickle=False) as archive:

@@ -49,11 +49,12 @@ def test_divergence_is_zero_only_without_a_change():
 
 def test_other_models_are_compared_by_cosine():
     outputs = {"last_hidden_state": np.ones((2, 3, 4)), "pooler_output": np.ones((2, 4))}
-    name = judged_output(outputs, 2)
-    assert name == "last_hidden_state"
+    assert judged_output(outputs, 2, labelled=False) == ("last_hidden_state", False)
+    assert judged_output(outputs, 2, labelled=True) == ("pooler_output", True)
+    name = "last_hidden_state"
     other = np.ones((2, 3, 4))
     other[1] *= -1
-    found = reduced(name, other, outputs[name], 2)
+    found = reduced(other, outputs[name], 2, classes=False)
     np.testing.assert_allclose(found, [[0.0], [2.0]], atol=1e-12)
     judge = Judge.of(name, np.zeros((2, 1)), None)
     assert judge.basis == "cosine"
