@@ -173,12 +173,6 @@ def head_values(what: str, attribute: Attribute) -> tuple[float, ...]:
     return values
 
 
-def _one_value(what: str, attribute: Attribute) -> FloatAttr:
-    if not isa(attribute, FloatAttr):
-        raise VerifyException(f"{what} {attribute} is not the same for all heads")
-    return attribute
-
-
 def _expect_count(what: str, values: Sequence[float], heads: int) -> None:
     if len(values) not in (1, heads):
         raise VerifyException(f"{what} has {len(values)} values for {heads} heads")
@@ -542,11 +536,6 @@ class BlockMaskOp(AttnOp):
         """rho_b, one for all heads or one a head."""
         return head_values("rho_b", self.ratio)
 
-    @property
-    def rho_b(self) -> FloatAttr:
-        """rho_b of all heads; `VerifyException` where heads differ."""
-        return _one_value("rho_b", self.ratio)
-
     def verify_(self) -> None:
         shape = tensor_of(self.theta).get_shape()
         _expect_count("rho_b", self.ratios, shape[1])
@@ -621,11 +610,6 @@ class HeadGateOp(AttnOp):
     def thresholds(self) -> tuple[float, ...]:
         """tau_h, one for all heads or one a head."""
         return head_values("tau_h", self.threshold)
-
-    @property
-    def tau_h(self) -> FloatAttr:
-        """tau_h of all heads; `VerifyException` where heads differ."""
-        return _one_value("tau_h", self.threshold)
 
     def verify_(self) -> None:
         shape = tensor_of(self.theta).get_shape()
