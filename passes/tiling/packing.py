@@ -24,6 +24,11 @@ class Placement(NamedTuple):
     peak: int
 
 
+def up(x: int, y: int) -> int:
+    """`x / y` rounded up."""
+    return -(-x // y)
+
+
 def align(value: int, alignment: int) -> int:
     """`value` rounded up to a multiple of `alignment`."""
     return -(-value // alignment) * alignment

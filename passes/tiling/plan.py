@@ -2,22 +2,25 @@
 How large tiles are.
 
 `plan_linear` and `plan_attention` try the sensible tile sizes, drop those whose tiles do not fit
-the buffers, and take the one with the fewest estimated cycles. The estimate is that of
+the buffers, and take the one with the fewest estimated cycles. A linear's estimate is that of
 docs/design/machine.md (PE array and DMA engine overlap where tiles are double-buffered), plus
-`ISSUE` cycles an instruction, so that few, large tiles win where it makes no difference.
-Everything is decided for the largest run; shorter sequences run fewer iterations.
+`ISSUE` cycles an instruction, so that few, large tiles win where it makes no difference; the
+instructions of an attention are scheduled (`heatc.passes.tiling.schedule`). Everything is decided
+for the largest run; shorter sequences run fewer iterations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware
+from heatc.hardware.costs import macs_per_pe
 from heatc.isa.table import BLOCK, DTYPES
-from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, align, first_fit
+from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, align, first_fit, up
+from heatc.passes.tiling.schedule import KEPT, scheduled_cycles
 
 ISSUE = 16
 """Cycles that an instruction counts in the estimate beside its work."""
@@ -25,18 +28,10 @@ ISSUE = 16
 PLANNED_TOKENS = 128
 """Tiles are planned for a multiple of this many tokens, see `plan_token_linear`."""
 
-KEPT = 0.5
-"""The share of blocks that the estimate takes a pruning rule to keep: a threshold near the mean."""
-
 MOST_SLABS = 16
 """The depth of a linear is cut into at most this many slabs: each needs registers and tiles."""
 
 _ACC, _CODE, _WIDE = DTYPES["acc"], DTYPES["i16"], DTYPES["i32"]
-
-
-def up(x: int, y: int) -> int:
-    """`x / y` rounded up."""
-    return -(-x // y)
 
 
 @dataclass(frozen=True)
@@ -466,63 +461,54 @@ class AttentionPlan:
         return 2 * sum(align(t.nbytes, TILE_ALIGNMENT) for t in self.shared_tiles)
 
     def cost(self, hw: Hardware) -> float:
+        """Estimated cycles of a sequence, see `_mean`."""
+        return self._mean(lambda length: scheduled_cycles(self, hw, length))
+
+    def least_cost(self, hw: Hardware) -> float:
+        """What `cost` cannot go below: the PE array alone, or the bytes alone."""
+        return self._mean(lambda length: self._bound(hw, length))
+
+    def _mean(self, cycles: Callable[[int], float]) -> float:
         """
-        Estimated cycles of a sequence, the mean over four lengths, most for the longest.
+        The mean over four lengths, most for the longest.
 
         Tiles are made for the longest sequence and have to do for shorter ones, where large row
         tiles leave cores without work.
         """
         weights = {max(1, self.shape.length * i // 4): 1 + 3 * (i == 4) for i in range(1, 5)}
-        total = sum(n * self.cycles(hw, length) for length, n in weights.items())
+        total = sum(n * cycles(length) for length, n in weights.items())
         return total / sum(weights.values())
 
-    def cycles(self, hw: Hardware, length: int) -> float:
-        """Estimated cycles of a sequence of some tokens, of pruned blocks `KEPT` kept."""
+    def _bound(self, hw: Hardware, length: int) -> float:
+        """Cycles that either the PE array or the DMA engine certainly takes."""
         rounds, steps = up(self.shape.heads, hw.cores // self.parts), up(length, self.step)
         last = min(self.rows, length - (steps - 1) * self.step)
         sizes = [(self.rows, steps - 1), (last, 1)]
         products = sum(n * self._products(hw, rows, length) for rows, n in sizes)
-        others = sum(n * self._softmax(hw, rows, length) for rows, n in sizes)
-        if self.chained:
-            work = rounds * max(products, others) + min(products, others)
-        elif self.slots > 1:
-            alone = self._softmax(hw, last, length)
-            work = rounds * (max(products, others) + (alone if steps == 1 else alone / 4))
-        else:
-            work = rounds * (products + others)
         dma = self._loaded(length, steps) / hw.dram_bytes_per_cycle
-        issue = ISSUE * rounds * steps * (8 + 6 * up(length, self.part))
-        return max(work, dma) + min(work, dma) / 16 + issue
-
-    @property
-    def _read(self) -> float:
-        """The share of the scores that softmax and values take."""
-        return KEPT if self.shape.sparse else 1.0
-
-    def _softmax(self, hw: Hardware, rows: int, length: int) -> float:
-        """Cycles of adder and softmax unit for a row tile."""
-        adder = up(rows * length, hw.adder_lanes) if self.shape.pruned else 0
-        share = KEPT if self.shape.constant else self._read
-        return (adder + (rows + 2) * up(length, hw.softmax_lanes)) * share
+        return max(rounds * products, dma)
 
     def _products(self, hw: Hardware, rows: int, length: int) -> float:
-        """Cycles of the PE array for a row tile."""
+        """The least cycles of the PE array for a row tile."""
         shape, fill = self.shape, hw.pe_rows + hw.pe_columns - 2
-        high, dim, parts = up(rows, hw.pe_rows), self.shape.dim, up(length, self.part)
-        value_parts = parts if "v" in self.local_planes else 1
-        work = high * dim + self._read * high * length * up(dim, hw.pe_columns)
-        work += fill * value_parts
-        by_part = high * (parts - 1) * up(self.part, hw.pe_columns) * dim
-        by_part += high * up(length - (parts - 1) * self.part, hw.pe_columns) * dim
+        high, dim, parts = up(rows, hw.pe_rows), shape.dim, up(length, self.part)
+        local = "v" in self.local_planes
+        read = KEPT if shape.sparse else 1.0
+        work = high * dim * hw.fold_overlap + read * high * length * up(dim, hw.pe_columns)
+        work += fill * (parts if local and not self.resident else 1)
+        folds = high * up(length, hw.pe_columns)
+        steps = up(dim, self._macs(hw, "q", "k"))
         if not shape.pruned:
-            return work + by_part + high * length + fill * parts
-        scores = fill + high * up(length, hw.pe_columns) * dim
-        if not self.shared:
-            scores = by_part + fill * parts
-        if shape.row_sums:
-            scores += 2 * high * dim + fill
-        scores *= 1 + (shape.gate and self.steps > 1)
-        return work + scores + 2 * KEPT * by_part + fill * parts
+            return work + folds * (steps + hw.fold_overlap) + fill * parts
+        passes = 1 + (shape.gate and up(shape.length, self.step) > 1)
+        fractions = up(dim, self._macs(hw, "q.fraction", "k"))
+        fractions += up(dim, self._macs(hw, "q", "k.fraction"))
+        work += passes * (folds * steps + fill)
+        return work + KEPT * high * length / hw.pe_columns * fractions
+
+    def _macs(self, hw: Hardware, a: str, b: str) -> int:
+        """Multiply-accumulates a PE and cycle of two planes."""
+        return macs_per_pe(*(8 * DTYPES[self.shape.dtype(n)] for n in (a, b)), hw.split_bits)
 
     def _loaded(self, length: int, steps: int) -> int:
         """Bytes of DRAM traffic of a sequence."""
@@ -578,16 +564,24 @@ def _is_useful(plan: AttentionPlan) -> bool:
     return not plan.shared or shape.pruned or plan.key_parts <= MOST_KEY_TILES
 
 
+def _fits(plan: AttentionPlan | LinearPlan, hw: Hardware) -> bool:
+    return plan.local_bytes <= hw.local_buffer_bytes and plan.shared_bytes <= hw.shared_buffer_bytes
+
+
 @lru_cache(maxsize=64)
 def plan_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
     """The cheapest tiles of an attention; `InfeasibleError` if none fit."""
-    plans = sorted(_attention_plans(shape, hw), key=lambda p: (p.cost(hw), p.slots, p.rows, p.keys))
-    for plan in plans:
-        if (
-            plan.shared_bytes <= hw.shared_buffer_bytes
-            and plan.local_bytes <= hw.local_buffer_bytes
-        ):
-            return plan
+    plans = list(_attention_plans(shape, hw))
+    fitting = [(p.least_cost(hw), p) for p in plans if _fits(p, hw)]
+    best: tuple[tuple[float, int, int, int], AttentionPlan] | None = None
+    for least, plan in sorted(fitting, key=lambda item: item[0]):
+        if best is not None and least >= best[0][0]:
+            break
+        rank = (plan.cost(hw), plan.slots, plan.rows, plan.keys)
+        if best is None or rank < best[0]:
+            best = rank, plan
+    if best is not None:
+        return best[1]
     least = min((p.local_bytes, p.shared_bytes) for p in plans if not p.shared)[0]
     raise InfeasibleError(
         f"an attention of {shape.length} tokens with heads of {shape.dim} does not fit",

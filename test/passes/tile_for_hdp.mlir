@@ -155,9 +155,7 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 // CHECK-NEXT: %v_rows = hdp.window %v, %start, %length : index, index
 // CHECK-NEXT: %o_rows = hdp.window %o, %start, %length : index, index
 // CHECK-NEXT: scf.for %4 = %c0 to %length step %c16 {
-// CHECK-NEXT: hdp.group parts = 4, rows = 16
-// CHECK-NEXT: %k_1 = hdp.tile "k" local i16 4096
-// CHECK-NEXT: %v_1 = hdp.tile "v" local i16 4096
+// CHECK-NEXT: hdp.group parts = 8, rows = 16
 // CHECK-NEXT: %q_1 = hdp.tile "q" local i16 512
 // CHECK-NEXT: %s = hdp.tile "s" local i32 8192
 // CHECK-NEXT: %p = hdp.tile "p" local i16 4096 over %s
@@ -166,50 +164,38 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 // CHECK-NEXT: %s_1 = hdp.tile "s" local i32 8192
 // CHECK-NEXT: %p_1 = hdp.tile "p" local i16 4096 over %s_1
 // CHECK-NEXT: %o_2 = hdp.tile "o" local i16 512
-// CHECK-NEXT: %5 = scf.for %6 = %c0 to %c2 step %c2 iter_args(%7 = %c0) -> (index) {
-// CHECK-NEXT: hdp.heads %6, stride = 1, limit = 2 : index {dim = 16 : i64, attention = "o"}
-// CHECK-NEXT: hdp.ld %k_1, %k_rows, %c0, %7, rows = 128, cols = 16, core_rows = 0, core_cols = 16 : index, index
-// CHECK-NEXT: hdp.ld %q_1, %q_rows, %c0, %7, rows = 16, cols = 16, core_rows = 16, core_cols = 16 : index, index
+// CHECK-NEXT: %k_1 = hdp.tile "k.0" shared i16 4096
+// CHECK-NEXT: %v_1 = hdp.tile "v" shared i16 4096
+// CHECK-NEXT: %k_2 = hdp.tile "k.0" shared i16 4096
+// CHECK-NEXT: %v_2 = hdp.tile "v" shared i16 4096
+// CHECK-NEXT: hdp.heads %c0, stride = 1, limit = 2 : index {dim = 16 : i64, attention = "o"}
+// CHECK-NEXT: hdp.ld %k_1, %k_rows, %c0, %c0, rows = 128, cols = 16, core_rows = 0, core_cols = 16 : index, index
+// CHECK-NEXT: hdp.ld %q_1, %q_rows, %c0, %c0, rows = 16, cols = 16, core_rows = 16, core_cols = 16 : index, index
 // CHECK-NEXT: %a = hdp.tile "a" local acc 12288
 // CHECK-NEXT: hdp.mm %a, %q_1, %k_1, first = 1, b_transposed = 1
 // CHECK-NEXT: hdp.drainc %s, %a, %c0, shift = 9 : index
-// CHECK-NEXT: hdp.ld %v_1, %v_rows, %c0, %7, rows = 128, cols = 16, core_rows = 0, core_cols = 16 : index, index
+// CHECK-NEXT: hdp.ld %v_1, %v_rows, %c0, %c0, rows = 16, cols = 16, core_rows = 0, core_cols = 16 : index, index
 // CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 17, point = 14 {attention = "o"}
-// CHECK-NEXT: %8 = scf.for %9 = %c0 to %length step %c128 iter_args(%10 = %length) -> (index) {
-// CHECK-NEXT: %11 = arith.addi %10, %cm64 : index
-// CHECK-NEXT: %12 = arith.addi %10, %cm128 : index
-// CHECK-NEXT: %13 = arith.addi %9, %c64 : index
-// CHECK-NEXT: %14 = arith.addi %9, %c128 : index
-// CHECK-NEXT: scf.for %15 = %c0 to %11 step %c16 {
-// CHECK-NEXT: hdp.ld %q_2, %q_rows, %13, %7, rows = 16, cols = 16, core_rows = 16, core_cols = 16 : index, index
+// CHECK-NEXT: %5 = arith.addi %c0, %c1 : index
+// CHECK-NEXT: %6 = arith.addi %c0, %c16 : index
+// CHECK-NEXT: hdp.heads %5, stride = 1, limit = 2 : index {dim = 16 : i64, attention = "o"}
+// CHECK-NEXT: hdp.ld %k_2, %k_rows, %c0, %6, rows = 128, cols = 16, core_rows = 0, core_cols = 16 : index, index
+// CHECK-NEXT: hdp.ld %q_2, %q_rows, %c0, %6, rows = 16, cols = 16, core_rows = 16, core_cols = 16 : index, index
 // CHECK-NEXT: %a_1 = hdp.tile "a" local acc 12288
-// CHECK-NEXT: hdp.mm %a_1, %q_2, %k_1, first = 1, b_transposed = 1
+// CHECK-NEXT: hdp.mm %a_1, %q_2, %k_2, first = 1, b_transposed = 1
 // CHECK-NEXT: hdp.drainc %s_1, %a_1, %c0, shift = 9 : index
+// CHECK-NEXT: hdp.ld %v_2, %v_rows, %c0, %6, rows = 16, cols = 16, core_rows = 0, core_cols = 16 : index, index
 // CHECK-NEXT: hdp.softmax %p_1, %s_1, multiplier = 47274, shift = 17, point = 14 {attention = "o"}
-// CHECK-NEXT: }
 // CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 1536
-// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %p, %9, %c0, first = 1, sparse = 0 : index, index
+// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %p, %c0, %c0, first = 1, sparse = 0 : index, index
 // CHECK-NEXT: hdp.drain %o_1, %acc_3, %acc_3, has_bias = 0, bias_shift = 0, shift = 14
-// CHECK-NEXT: hdp.st %o_rows, %o_1, %9, %7, core_rows = 16, core_cols = 16, leave = 0 : index, index
-// CHECK-NEXT: scf.for %16 = %c0 to %11 step %c16 {
-// CHECK-NEXT: scf.for %17 = %c0 to %12 step %c16 {
-// CHECK-NEXT: hdp.ld %q_1, %q_rows, %14, %7, rows = 16, cols = 16, core_rows = 16, core_cols = 16 : index, index
-// CHECK-NEXT: %a_2 = hdp.tile "a" local acc 12288
-// CHECK-NEXT: hdp.mm %a_2, %q_1, %k_1, first = 1, b_transposed = 1
-// CHECK-NEXT: hdp.drainc %s, %a_2, %c0, shift = 9 : index
-// CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 17, point = 14 {attention = "o"}
-// CHECK-NEXT: }
+// CHECK-NEXT: hdp.st %o_rows, %o_1, %c0, %c0, core_rows = 16, core_cols = 16, leave = 0 : index, index
+// CHECK-NEXT: %7 = arith.addi %c0, %c1 : index
+// CHECK-NEXT: %8 = arith.addi %c0, %c16 : index
 // CHECK-NEXT: %acc_4 = hdp.tile "acc" local acc 1536
-// CHECK-NEXT: hdp.pv %acc_4, %p_1, %v_1, %p_1, %13, %c0, first = 1, sparse = 0 : index, index
+// CHECK-NEXT: hdp.pv %acc_4, %p_1, %v_2, %p_1, %c0, %c0, first = 1, sparse = 0 : index, index
 // CHECK-NEXT: hdp.drain %o_2, %acc_4, %acc_4, has_bias = 0, bias_shift = 0, shift = 14
-// CHECK-NEXT: hdp.st %o_rows, %o_2, %13, %7, core_rows = 16, core_cols = 16, leave = 0 : index, index
-// CHECK-NEXT: }
-// CHECK-NEXT: %18 = arith.addi %10, %cm128 : index
-// CHECK-NEXT: scf.yield %18 : index
-// CHECK-NEXT: }
-// CHECK-NEXT: %19 = arith.addi %7, %c32 : index
-// CHECK-NEXT: scf.yield %19 : index
-// CHECK-NEXT: }
+// CHECK-NEXT: hdp.st %o_rows, %o_2, %c0, %8, core_rows = 16, core_cols = 16, leave = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: }
 // CHECK-NEXT: hdp.all

@@ -1,0 +1,107 @@
+"""Runs one attention with tiles of a given plan on the machine, without arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import numpy as np
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.dialects.test import TestOp
+
+from heatc.backends.hdp.encode import encode_module
+from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
+from heatc.backends.hdp.state import Extent
+from heatc.backends.hdp.values import Shapes
+from heatc.context import HeatcContext
+from heatc.dialects.hdp import TensorOp
+from heatc.hardware import Hardware
+from heatc.isa.units import Mask
+from heatc.passes.allocate_buffers import AllocateBuffersPass
+from heatc.passes.lower_to_hdp import LowerToHdpPass
+from heatc.passes.tiling import attention as tiling
+from heatc.passes.tiling.attention import Attention, Pruning, emit_attention
+from heatc.passes.tiling.emitter import Emitter
+from heatc.passes.tiling.plan import AttentionPlan, AttentionShape
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Every head is kept, and a share of the blocks of every head, the same in every plan."""
+
+    share: float
+    length: int
+    heads: int
+
+    def mask(self, pc: int, state: MachineState, first: Extent, rows: int, columns: int) -> Mask:
+        """Random blocks by head and place; rows beyond the sequence are pruned."""
+        blocks = -(-self.length // 2)
+        size = (self.heads, blocks, blocks)
+        every = np.random.default_rng(0).random(size, np.float32) < self.share
+        assert state.round is not None
+        heads = state.round[0] + state.round[1] * state.core_items
+        wanted = first[:, None] + np.arange(rows)
+        here = np.minimum(wanted, blocks - 1)
+        kept = every[heads[:, None], here][:, :, :columns]
+        return kept & (wanted == here)[:, :, None]
+
+    def gate(self, pc: int, state: MachineState) -> Mask:
+        """All heads."""
+        return np.ones(state.active, np.bool_)
+
+
+def run_attention(
+    shape: AttentionShape, plan: AttentionPlan, hw: Hardware, length: int, kept: float = 0.5
+) -> RunResult:
+    """
+    One sequence of `length` tokens, `kept` of its blocks kept.
+
+    The host's part is that of `hpack`; the rest of the cycles are those of the attention.
+    """
+    module = _module(shape, plan, hw)
+    context = HeatcContext()
+    LowerToHdpPass().apply(context, module)
+    with patch("heatc.passes.allocate_buffers.load_hardware", lambda _: hw):
+        AllocateBuffersPass(hw=hw.name).apply(context, module)
+    encoded = encode_module(module)
+    memory = Memory(np.zeros(0, np.uint8), encoded.dram_bytes)
+    mask = np.arange(shape.length) < length
+    memory.write(_address(module, "mask"), mask.astype(np.int64), "i64")
+    decisions = Kept(kept, length, shape.heads)
+    return Machine(hw, memory).run(encoded.program, values=Shapes(decisions))
+
+
+def _address(module: ModuleOp, symbol: str) -> int:
+    tensors = [op for op in module.walk() if isinstance(op, TensorOp)]
+    bases = [op.base for op in tensors if op.symbol.data == symbol]
+    assert bases[0] is not None
+    return bases[0].value.data
+
+
+def _module(shape: AttentionShape, plan: AttentionPlan, hw: Hardware) -> ModuleOp:
+    function = FuncOp("main", ((), ()))
+    e, tokens = Emitter(function.body.block), shape.length
+    source = TestOp()
+    source.verify_ = lambda: None
+    mask = e.tensor("mask", "activation", "i64", (1, tokens))
+    positions, inverse = (e.tensor(n, "activation", "i64", (tokens, 1)) for n in ("p", "i"))
+    e.do("hpack", dpos=positions, dinv=inverse, dmask=mask, batch=1, length=tokens, has_mask=1)
+    names = ("q", "q.fraction", "k", "k.fraction", "v") if shape.pruned else ("q", "k", "v")
+    extents, rows = (tokens, shape.heads * shape.dim), e.special("tokens")
+    planes = {
+        name: e.tensor(name, "activation", shape.dtype(name), extents, rows_value=rows)
+        for name in names
+    }
+    output = e.tensor("o", "activation", "i16", extents, rows_value=rows)
+    pruning = None
+    if shape.pruned:
+        gate = source if shape.gate else None
+        pruning = Pruning((0.25,), (1.0,), shape.score, source, gate)
+    points = {"q": 11, "k": 11, "v": 11, "s": 8, "o": 11}
+    attention = Attention("attention", shape, planes, output, 0.2, points, pruning)
+    with patch.object(tiling, "plan_token_attention", lambda *_: plan):
+        emit_attention(e, attention, hw)
+    e.do("halt")
+    e.emit(ReturnOp())
+    return ModuleOp([function])
