@@ -115,6 +115,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         data=arguments.data,
         goal=goal,
         output=Path(arguments.output),
+        weights=arguments.weights,
         hw=hardware,
         timed=None if hardware is None else _captured(arguments, arrays, 1),
         seed=arguments.seed,

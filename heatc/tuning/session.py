@@ -47,6 +47,7 @@ class Request:
 
     Attributes:
         model: path of the model, for its digest.
+        weights: the weights file of an .mlir model, None for others.
         compilation: a compilation without target (`Options(level=0)`) that captured the model.
         timed: the same of the batch that cycles are counted for; needed with `hw`.
         arrays: the calibration data by name, `data` the file that they came from.
@@ -63,6 +64,7 @@ class Request:
     data: str
     goal: Goal
     output: Path
+    weights: str | None = None
     hw: str | None = None
     timed: Compilation | None = None
     seed: int = 0
@@ -120,6 +122,7 @@ def _folder(request: Request, digest: str, model: PackedModel) -> Path:
     texts = {
         "version": VERSION,
         "model": digest,
+        "weights": "" if request.weights is None else model_sha256(request.weights),
         "seed": str(request.seed),
         "grid": repr((*lists, measure.RHO_B)),
         "shapes": repr(model.shapes),

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_classifier import HEADS, LAYERS, ir_text
+from safetensors.numpy import save_file
+from tiny_classifier import HEADS, LAYERS, ir_text, weights
 
 from heatc.backends.hdp import open_program, simulate
 from heatc.plan import read_plan
@@ -135,6 +136,14 @@ def test_an_interrupted_run_goes_on(
     # 6 measured batches, the probes, and the 3 batches of a trial before the interruption.
     assert report_of(broken)["reused"] >= 9
     assert report_of(whole)["reused"] == 0
+
+
+def test_other_weights_share_nothing(tiny: Path, tmp_path: Path):
+    output, other = tmp_path / "plan.json", tmp_path / "other.safetensors"
+    save_file(weights(seed=5), other)
+    assert tune.main(arguments(tiny, output, "sparsity>=0.7")) == 0
+    assert tune.main(arguments(tiny, output, "sparsity>=0.7", **{"--weights": str(other)})) == 0
+    assert report_of(output)["reused"] == 0
 
 
 def test_a_damaged_store_is_computed_again(tiny: Path, tmp_path: Path):
