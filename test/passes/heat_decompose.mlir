@@ -1,9 +1,6 @@
 // RUN: python %S/Inputs/heat_weights.py %t.safetensors %t.npz
 // RUN: heatc-opt %s -p 'heat-decompose{rank=3 weights="%t.safetensors" calibrate="%t.npz" factors="%t.factors"}' | filecheck %s --check-prefixes CHECK,LOWRANK
 // RUN: heatc-opt %s -p 'heat-decompose{format=tt modes=2 rank=4 init=plain weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,TT
-// RUN: heatc-opt %s -p 'heat-decompose{format=ttm rank=2 init=plain layers="*.up" weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,TTM
-// RUN: heatc-opt %s -p 'heat-decompose{format=cp modes=2 rank=5 init=plain layers="*.up" weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,CP
-// RUN: heatc-opt %s -p 'heat-decompose{format=tucker modes=2 rank=2 init=plain layers="*.up" weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,TUCKER
 // RUN: heatc-opt %s -p 'heat-decompose{format=ttm modes=3 rank=2 tables=true init=plain weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,TABLE
 
 // CHECK-LABEL: func.func @main
@@ -29,17 +26,6 @@
 // TT-NEXT: %[[C:.*]] = einsum.contract "tab,aA,AbB,BmC,Cn->tmn" %[[X]], {{.*}} {decomposition = #einsum.decomposition<"tt", "2x4|4x3", [2, 4, 3], 0.{{[0-9]+}}>}
 // TT-NEXT: %[[Y:.*]] = nn.reshape %[[C]] : (tensor<?x4x3xf32>) -> tensor<?x12xf32>
 // TT:      nn.add %[[Y]]
-
-// TTM:      einsum.weight ["mlp.up.0"] : tensor<3x2x2xf32>
-// TTM-NEXT: einsum.weight ["mlp.up.1"] : tensor<2x4x4xf32>
-// TTM-NEXT: einsum.contract "tab,maA,Anb->tmn"
-// TTM:      einsum.weight ["mlp.down.weight"]
-
-// CP:      einsum.weight ["mlp.up.3"] : tensor<4x5xf32>
-// CP-NEXT: einsum.contract "tab,aA,bA,mA,nA->tmn"
-
-// TUCKER:      einsum.weight ["mlp.up.2"] : tensor<2x2x2x2xf32>
-// TUCKER:      einsum.contract "tab,aA,bB,ABCD,mC,nD->tmn"
 
 // A table of 30 rows has 3 x 3 x 4 = 36 places: rows of each core by a digit of the id.
 
