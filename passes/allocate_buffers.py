@@ -29,7 +29,7 @@ from heatc.hardware import Hardware, load_hardware
 from heatc.isa.table import DESCRIPTORS, DTYPES, TILES
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
-from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, align, first_fit
+from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, align, first_fit, up
 
 PAGE = 4096
 """Activations begin at multiples of a page: the machine orders accesses by page."""
@@ -166,7 +166,7 @@ def _place_tiles(tiles: Sequence[hdp.TileOp], order: _Order, space: str, bound: 
         raise InfeasibleError(
             f"tiles need {placed.peak} bytes of a {space} buffer of {bound}",
             place=describe_location(worst),
-            notes=["smaller tiles, or hardware with larger buffers, would fit"],
+            notes=[f"raise buffers.{space} to {up(placed.peak, 1024)} KiB"],
         )
     for op, address in zip(own, placed.addresses):
         op.address = IntegerAttr(address, i64)
@@ -198,7 +198,10 @@ def _place_tensors(
         raise InfeasibleError(
             f"weights and activations need {first + placed.peak} bytes of DRAM, "
             f"{hw.name} has {hw.dram_capacity_bytes}",
-            notes=["a smaller batch or shorter sequences need less"],
+            notes=[
+                f"raise dram.capacity to {up(first + placed.peak, 1 << 20)} MiB",
+                "a smaller batch or shorter sequences need less",
+            ],
         )
     for op, address in zip(rest, placed.addresses):
         op.base = IntegerAttr(first + address, i64)

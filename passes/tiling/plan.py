@@ -175,16 +175,29 @@ def plan_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:
         return min(fitting, key=lambda p: p.cost(hw))
     if not plans:
         raise InfeasibleError(f"no slab of a linear divides panels of {shape.panel} columns")
-    local = min(plans, key=lambda p: p.local_bytes)
-    shared = min(plans, key=lambda p: p.shared_bytes)
+    local = min(p.local_bytes for p in plans)
+    shared = min(p.shared_bytes for p in plans)
     raise InfeasibleError(
         f"a linear {shape.rows}x{shape.depth} by {shape.columns}x{shape.depth} does not fit",
         notes=[
-            f"smallest tiles: {local.local_bytes} bytes a local buffer of {hw.local_buffer_bytes}",
-            f"and {shared.shared_bytes} bytes a shared buffer of {hw.shared_buffer_bytes}",
-            "a smaller PE array, or larger buffers, would make it fit",
+            f"smallest tiles: {local} bytes a local buffer of {hw.local_buffer_bytes}",
+            f"and {shared} bytes a shared buffer of {hw.shared_buffer_bytes}",
+            f"raise {' or '.join(_linear_levers(plans, hw))}",
         ],
     )
+
+
+def _linear_levers(plans: list[LinearPlan], hw: Hardware) -> list[str]:
+    """What to raise in the hardware file: either buffer alone where that helps, else both."""
+    local = [p.local_bytes for p in plans if p.shared_bytes <= hw.shared_buffer_bytes]
+    shared = [p.shared_bytes for p in plans if p.local_bytes <= hw.local_buffer_bytes]
+    levers = [f"buffers.local to {up(min(local), 1024)} KiB"] if local else []
+    levers += [f"buffers.shared to {up(min(shared), 1024)} KiB"] if shared else []
+    if levers:
+        return levers
+    least = min(plans, key=lambda p: (p.local_bytes, p.shared_bytes))
+    sizes = (up(least.local_bytes, 1024), up(least.shared_bytes, 1024))
+    return ["buffers.local to {} KiB and buffers.shared to {} KiB".format(*sizes)]
 
 
 def plan_token_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:

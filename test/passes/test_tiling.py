@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,21 @@ def test_infeasible_linear_names_demand_and_bound():
     assert "a shared buffer of 1024" in raised.value.notes[1]
 
 
+@pytest.mark.parametrize("small", ["local", "shared", "both"])
+def test_infeasible_linear_names_levers_that_work(small: str):
+    """Each alternative makes it fit by itself."""
+    edge, shape = load_hardware("hdp-edge"), LinearShape(128, 768, 768)
+    keys = ("local", "shared") if small == "both" else (small,)
+    hw = replace(edge, **{f"{key}_buffer_bytes": 512 for key in keys})
+    with pytest.raises(InfeasibleError, match="does not fit") as raised:
+        plan_linear(shape, hw)
+    note = raised.value.notes[2]
+    assert note.startswith("raise buffers.")
+    for lever in note.split(" or "):
+        sizes = {key: int(n) << 10 for key, n in re.findall(r"buffers\.(\w+) to (\d+) KiB", lever)}
+        assert plan_linear(shape, replace(hw, **{f"{k}_buffer_bytes": n for k, n in sizes.items()}))
+
+
 def _parse(body: str):
     ctx = Context()
     for dialect in (arith.Arith, func.Func, scf.Scf, HDP):
@@ -117,14 +133,20 @@ def test_loop_that_does_not_begin_at_zero():
         LowerToHdpPass().apply(ctx, module)
 
 
-def test_tiles_that_do_not_fit():
+def test_tiles_that_do_not_fit(tmp_path: Path):
     """Hand-written tiles are checked against the buffers."""
     ctx, module = _parse(
         '%a = hdp.tile "a" local i16 40000\n%b = hdp.tile "b" local i16 40000\n'
         "hdp.drain %a, %b, %b, has_bias = 0, bias_shift = 0, shift = 0"
     )
-    with pytest.raises(InfeasibleError, match="tiles need 80000 bytes of a local buffer of 65536"):
+    with pytest.raises(InfeasibleError, match="tiles need 80000 bytes of a local") as raised:
         AllocateBuffersPass("hdp-edge").apply(ctx, module)
+    assert raised.value.exit_code == 4
+    found = re.fullmatch(r"raise buffers.local to (\d+) KiB", raised.value.notes[0])
+    assert found is not None
+    larger = tmp_path / "larger.yaml"
+    larger.write_text(f"base: hdp-edge\nname: larger\nbuffers: {{local: {found[1]} KiB}}\n")
+    AllocateBuffersPass(str(larger)).apply(ctx, module)
 
 
 def test_tile_over_another_begins_where_it_does():
