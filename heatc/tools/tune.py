@@ -139,7 +139,10 @@ def _captured(
     inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
     if inputs is None and path.is_dir():
         given = {n: a for n, a in arrays.items() if n != "labels" and a.ndim > 1}
-        inputs = {n: InputSpec((batch, *a.shape[1:]), "i64") for n, a in given.items()}
+        inputs = {
+            n: InputSpec((batch, *a.shape[1:]), "f32" if a.dtype.kind == "f" else "i64")
+            for n, a in given.items()
+        }
     compilation.capture(path, inputs, trust_pickle=arguments.trust_pickle)
     return compilation
 

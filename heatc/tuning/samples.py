@@ -131,7 +131,8 @@ class _Checker:
             self._check_table(name, array)
         elif not np.isfinite(array.astype(np.float64)).all():
             self.fail(name, "a value is not finite")
-        return array.astype(np.int64) if array.dtype.kind in "biu" else array
+        whole = array.dtype.kind in "biu" or name == _MASK
+        return array.astype(np.int64 if whole else np.float32)
 
     def _padded(self, name: str, array: Array, found: str) -> Array:
         shape = self.shapes[name]

@@ -109,6 +109,20 @@ def test_an_embedding_model_is_calibrated_by_cosine(tiny: Path, tmp_path: Path):
     assert report_of(output)["basis"]["name"] == "cosine"
 
 
+def test_a_model_of_one_sample_a_pass_gives_the_same_plan(tiny: Path, tmp_path: Path):
+    plans = [tmp_path / "eight.json", tmp_path / "one.json"]
+    (tmp_path / "model.mlir").write_text(ir_text(1))
+    for plan, model in zip(plans, (tiny / "model.mlir", tmp_path / "model.mlir")):
+        argv = arguments(tiny, plan, "sparsity>=0.75")
+        argv[1] = str(model)
+        assert tune.main(argv) == 0
+    eight, one = (read_plan(plan).rules for plan in plans)
+    for path in LAYERS:
+        assert eight[path].importance == one[path].importance
+        np.testing.assert_allclose(eight[path].rho_b, one[path].rho_b, atol=1e-3)
+        np.testing.assert_allclose(eight[path].tau_h, one[path].tau_h, rtol=1e-4)
+
+
 def test_an_interrupted_run_goes_on(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
