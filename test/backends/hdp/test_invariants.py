@@ -279,15 +279,21 @@ def test_total_is_bounded_by_the_roofline(rule: str, off: str):
 
 
 def test_removing_any_instruction_changes_result_or_cost():
+    """
+    Of all that a run executes, where what is left is legal; loops cannot be left out.
+
+    Only two kinds may be free: a `tile` that declares what an unrolled copy declared before, and
+    an `addi` for a row tile that is beyond these sequences.
+    """
     hardware = _small()
     program = _program("paper", hardware)
     whole, expected = _run(program)
     rng = np.random.default_rng(0)
-    control = ("li", "addi", "loop", "end", "tile", "tensor", "window", "seq", "halt", "all")
+    left_out = ("loop", "end", "halt", "tile", "addi")
     candidates = [
         pc
-        for pc, (inst, busy) in enumerate(zip(program.instructions, whole.pc_cycles))
-        if inst.mnemonic not in control and busy
+        for pc, (inst, count) in enumerate(zip(program.instructions, whole.pc_counts))
+        if inst.mnemonic not in left_out and count
     ]
     tried = 0
     for pc in sorted(rng.choice(candidates, 40, replace=False)):
