@@ -243,7 +243,7 @@ def test_cycles_of_ragged_parts(parts: int):
     blocks = [up(up(r, 2) * up(case.length, 2), 2) for r in rows]
     assert run.busy(result, "mask", "se") == [int(b.sum()) for b in blocks]
     assert run.busy(result, "drain", "pe") == [int((up(r, 4) * DIM).sum()) for r in rows]
-    kept = units.expand_mask(run.expected()[1], (2, 2), (case.length,) * 2)
+    kept = units.expand_mask(run.expected()[1], (2, 2), (case.length, case.length))
     adder, softmax = [], []
     for row in starts:
         places = [row + ROWS * part for part in range(parts)]
