@@ -527,8 +527,8 @@ def part_approximation() -> Part:
     settings = {
         "paper, rho_B 0": rules.paper(),
         "ours, rho_B 0.25": rules.ours(0.25),
-        "paper's split, nothing pruned": rules.paper(-0.999),
-        "split 2 bits finer, nothing pruned": rules.ours(-0.999),
+        "paper, rho_B -0.999": rules.paper(-0.999),
+        "ours, rho_B -0.999": rules.ours(-0.999),
     }
     entries: list[Json] = []
     for name, rule in settings.items():
