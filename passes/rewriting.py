@@ -51,6 +51,12 @@ def describe_location(op: Operation) -> str:
     return name
 
 
+def name_hint(text: str) -> str | None:
+    """The name that a value shows in the IR for a symbol; none if no valid name is left."""
+    hint = "".join(c if c.isascii() and c.isalnum() else "_" for c in text)
+    return hint if SSAValue.is_valid_name(hint) else None
+
+
 def is_unknown(op: Operation) -> bool:
     """Whether nothing is known about where an op comes from."""
     return isinstance(op.location, UnknownLoc)

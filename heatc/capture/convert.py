@@ -32,6 +32,7 @@ from heatc.capture.graph import SUPPORTED_DTYPES, Arg, AtenCall, AtenGraph, Plac
 from heatc.dialects import nn
 from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError
+from heatc.passes.rewriting import name_hint
 
 # Importing a family registers its converters.
 FAMILIES = (aten_create, aten_linear, aten_math, aten_shape)
@@ -98,7 +99,7 @@ class _Conversion:
 
     def run(self) -> ModuleOp:
         for named, argument in zip(self.graph.inputs, self.block.args, strict=True):
-            argument.name_hint = _hint(named.name)
+            argument.name_hint = name_hint(named.name)
             self.values[named.value] = argument
         for call in self.graph.calls:
             self.convert(call)
@@ -144,7 +145,7 @@ class _Conversion:
             op = WeightOp(weight, self.input_type(name))
             op.location = _location(Place(weight.rpartition(".")[0], place.file, place.line))
             self.builder.insert(op)
-            op.results[0].name_hint = _hint(weight)
+            op.results[0].name_hint = name_hint(weight)
             self.shared[weight] = op.results[0]
         self.values[name] = self.shared[weight]
 
@@ -160,7 +161,7 @@ class _Conversion:
             if value.type != expected:
                 raise VerifyException(f"the result is {value.type}, the graph says {expected}")
             if value.name_hint is None:
-                value.name_hint = _hint(name)
+                value.name_hint = name_hint(name)
             self.values[name] = value
 
     def check(self, call: AtenCall, before: Operation | None) -> None:
@@ -221,11 +222,6 @@ def _names_attribute(names: Sequence[str]) -> ArrayAttr[DictionaryAttr]:
 def _location(place: Place) -> NameLoc:
     line = FileLineColLoc(StringAttr(place.file or "-"), IntAttr(place.line), IntAttr(0))
     return NameLoc(StringAttr(place.module), line)
-
-
-def _hint(name: str) -> str | None:
-    hint = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
-    return hint if SSAValue.is_valid_name(hint) else None
 
 
 def _names_in(args: Sequence[Arg]) -> list[str]:

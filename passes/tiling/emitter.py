@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import IndexType, UnknownLoc
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from heatc.dialects import hdp
-from heatc.passes.rewriting import module_path
+from heatc.passes.rewriting import module_path, name_hint
 from heatc.passes.tiling.plan import TileSpec
 
 Tiles = dict[str, SSAValue]
@@ -140,7 +140,7 @@ class Emitter:
             properties=properties,
         )
         value = self.emit(op)
-        value.name_hint = symbol.replace(".", "_")
+        value.name_hint = name_hint(symbol)
         return value
 
 

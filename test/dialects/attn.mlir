@@ -69,3 +69,29 @@ func.func @codes(%x: tensor<?x4x!fixed.q<16, 9>>, %p: !attn.packing<2, 5>) {
   %2 = attn.scores %x, %x, %p {heads = 2 : i64} : (tensor<?x4x!fixed.q<16, 9>>, tensor<?x4x!fixed.q<16, 9>>, !attn.packing<2, 5>) -> tensor<2x2x5x5x!fixed.q<32, 18>>
   func.return
 }
+
+// CHECK-LABEL: func.func @rules(%x: tensor<?x4xf32>, %p: !attn.packing<2, 5>, %a: tensor<2x2x5x5xf32>, %theta: tensor<2x2x3x3xf32>, %gate: tensor<2x2xi1>) {
+// CHECK-NEXT:    %0 = attn.topk_mask %theta, %p {density = 5.000000e-01 : f64, block = array<i64: 2, 2>} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xi1>
+// CHECK-NEXT:    %1 = attn.mean_query %a, %a, %gate, %p : (tensor<2x2x5x5xf32>, tensor<2x2x5x5xf32>, tensor<2x2xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
+// CHECK-NEXT:    %2, %3 = attn.low_bits %x, %p {heads = 2 : i64, bits = 4 : i64} : (tensor<?x4xf32>, !attn.packing<2, 5>) -> (tensor<?x4xi8>, tensor<2x2xi64>)
+// CHECK-NEXT:    %4 = attn.integer_scores %2, %2, %p {heads = 2 : i64} : (tensor<?x4xi8>, tensor<?x4xi8>, !attn.packing<2, 5>) -> tensor<2x2x5x5xi32>
+// CHECK-NEXT:    %5 = attn.scale_scores %4, %3, %3, %p : (tensor<2x2x5x5xi32>, tensor<2x2xi64>, tensor<2x2xi64>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf64>
+// CHECK-NEXT:    %6 = attn.probability_mask %5, %p {threshold = 2.000000e-03 : f64} : (tensor<2x2x5x5xf64>, !attn.packing<2, 5>) -> tensor<2x2x5x5xi1>
+// CHECK-NEXT:    %7 = attn.exclude_scores %a, %6, %p : (tensor<2x2x5x5xf32>, tensor<2x2x5x5xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
+// CHECK-NEXT:    %8 = attn.head_importance %x, %p {heads = 2 : i64} : (tensor<?x4xf32>, !attn.packing<2, 5>) -> tensor<2x2xf64>
+// CHECK-NEXT:    %9 = attn.head_importance %x, %p, %8 {heads = 2 : i64} : (tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2x2xf64>) -> tensor<2x2xf64>
+// CHECK-NEXT:    %10 = attn.head_ranking %9, %gate {keep = 1 : i64} : (tensor<2x2xf64>, tensor<2x2xi1>) -> tensor<2x2xi1>
+// CHECK-NEXT:    func.return
+func.func @rules(%x: tensor<?x4xf32>, %p: !attn.packing<2, 5>, %a: tensor<2x2x5x5xf32>, %theta: tensor<2x2x3x3xf32>, %gate: tensor<2x2xi1>) {
+  %0 = attn.topk_mask %theta, %p {density = 0.5 : f64, block = array<i64: 2, 2>} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2x3x3xi1>
+  %1 = attn.mean_query %a, %a, %gate, %p : (tensor<2x2x5x5xf32>, tensor<2x2x5x5xf32>, tensor<2x2xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
+  %2, %3 = attn.low_bits %x, %p {heads = 2 : i64, bits = 4 : i64} : (tensor<?x4xf32>, !attn.packing<2, 5>) -> (tensor<?x4xi8>, tensor<2x2xi64>)
+  %4 = attn.integer_scores %2, %2, %p {heads = 2 : i64} : (tensor<?x4xi8>, tensor<?x4xi8>, !attn.packing<2, 5>) -> tensor<2x2x5x5xi32>
+  %5 = attn.scale_scores %4, %3, %3, %p : (tensor<2x2x5x5xi32>, tensor<2x2xi64>, tensor<2x2xi64>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf64>
+  %6 = attn.probability_mask %5, %p {threshold = 0.002 : f64} : (tensor<2x2x5x5xf64>, !attn.packing<2, 5>) -> tensor<2x2x5x5xi1>
+  %7 = attn.exclude_scores %a, %6, %p : (tensor<2x2x5x5xf32>, tensor<2x2x5x5xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
+  %8 = attn.head_importance %x, %p {heads = 2 : i64} : (tensor<?x4xf32>, !attn.packing<2, 5>) -> tensor<2x2xf64>
+  %9 = attn.head_importance %x, %p, %8 {heads = 2 : i64} : (tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2x2xf64>) -> tensor<2x2xf64>
+  %10 = attn.head_ranking %9, %gate {keep = 1 : i64} : (tensor<2x2xf64>, tensor<2x2xi1>) -> tensor<2x2xi1>
+  func.return
+}

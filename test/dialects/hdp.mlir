@@ -85,6 +85,22 @@ func.func @rest(%row: index) {
   hdp.pv %t, %t, %t, %t, %row, %row, first = 1, sparse = 1 : index, index
   // CHECK-NEXT: hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
   hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
+  // CHECK-NEXT: hdp.group parts = 4, rows = 16
+  hdp.group parts = 4, rows = 16
+  // CHECK-NEXT: hdp.pruned
+  hdp.pruned
+  // CHECK-NEXT: hdp.param which = rho, head = 2, value = 0.5
+  hdp.param which = rho, head = 2, value = 0.5
+  // CHECK-NEXT: hdp.strow %w, %t, %row, %row, core_cols = 32 : index, index
+  hdp.strow %w, %t, %row, %row, core_cols = 32 : index, index
+  // CHECK-NEXT: hdp.colsum %t, %t, first = 1
+  hdp.colsum %t, %t, first = 1
+  // CHECK-NEXT: hdp.wide %t, %t, %t, as_row = 1
+  hdp.wide %t, %t, %t, as_row = 1
+  // CHECK-NEXT: hdp.drainc %t, %t, %row, shift = 2 : index
+  hdp.drainc %t, %t, %row, shift = 2 : index
+  // CHECK-NEXT: hdp.divide %t, %t, %row, wide = 1, shift = 2 : index
+  hdp.divide %t, %t, %row, wide = 1, shift = 2 : index
   // CHECK-NEXT: hdp.hpack %w, %w, %w, batch = 2, length = 2, has_mask = 1
   hdp.hpack %w, %w, %w, batch = 2, length = 2, has_mask = 1
   // CHECK-NEXT: hdp.hidx %w, %w, %w
