@@ -93,6 +93,7 @@ RESULT_FIELD = {"tensor": "d", "window": "d", "tile": "t", "li": "rd", "addi": "
 
 TENSOR_WRITES = {
     "st": ("d",),
+    "strow": ("d",),
     "hpack": ("dpos", "dinv"),
     "hidx": ("dst",),
     "hput": ("d",),
