@@ -68,6 +68,52 @@ TEXTS = {
         "The approximation",
         "F_Q F_K dropped, as the machine does, and added, which would cost a third product.",
     ),
+    "compiled programs": (
+        "The compiled programs",
+        "Predictions of `heatc --plan`'s programs by `hdp-run`, with the binary points that the "
+        "compiler gives them (the scores of a pruned program have fewer bits than a dense one's, "
+        "with which the other tables are made), and how many logits are those of the PyTorch form, "
+        "bit for bit.",
+    ),
+    "calibration": (
+        "Calibration by heatc-tune",
+        "`heatc-tune calibrate` on the same 256 sentences, without labels, beside the plan of the "
+        "bench's own calibration (bench/calibration.py).",
+    ),
+    "calibration time": ("Calibration by heatc-tune: time", ""),
+    "attention at 512 tokens": (
+        "Attention on hdp-edge, BERT-Base shape, 512 tokens, at the 85 % plan's sparsity",
+        "Modelled cycles, bytes and joules of the attention of one layer, beside the dense program "
+        "of the same compiler on the same machine. Weights are random, so a plan is one setting "
+        "of rule `ours` for all heads whose net sparsity comes nearest to that of the plan on the "
+        "test sentences: with the plan's share of heads always pruned, or by blocks alone.",
+    ),
+    "attention at 512 tokens: cycles by instruction": (
+        "The same: busy cycles by instruction",
+        "Of `heads and blocks`; the mean over cores. `scores` is the integer pass, `frac` the "
+        "fractions of kept blocks, `colsum` and `wide` are the means of rows, the sum of V for "
+        "pruned scores and the mean query of pruned heads; `mm` are the scores of dense attention.",
+    ),
+    "attention at 512 tokens: energy by instruction": (
+        "The same: energy by instruction, uJ",
+        "Without leakage.",
+    ),
+    "attention at 512 tokens: energy by unit": ("The same: energy by unit, uJ", ""),
+    "the net sparsity at which attention starts to cost less": (
+        "The net sparsity at which attention starts to cost less",
+        "BERT-Base shape, random weights, one layer. Below these sparsities the integer pass and "
+        "what else decides cost more than pruning saves; `never`: at none that was measured.",
+    ),
+    "what it buys: attention": (
+        "What it buys: attention, a layer",
+        "MiniLM with the 85 % plan on real sentences, joined to full length; the plan was "
+        "calibrated on at most 64 tokens. BERT-Base as above.",
+    ),
+    "what it buys: whole model": (
+        "What it buys: the whole model",
+        "Host operators and linear layers included. BERT-Base has 12 layers, extended from "
+        "programs of one layer and of two.",
+    ),
 }
 
 PICTURES = {
@@ -141,10 +187,12 @@ def dynamic(found: Mapping[str, Any]) -> list[str]:
 
 
 def entries_table(entries: Sequence[Entry]) -> str:
-    """A Markdown table with the columns that its entries have."""
-    keys = [key for key in COLUMNS if any(key in one for one in entries)]
-    body = [tuple(_cell(one.get(key)) for key in keys) for one in entries]
-    return figures.table([tuple(COLUMNS[key] for key in keys), *body])
+    """A Markdown table with the columns that its entries have; columns of other names as they are."""
+    found = dict.fromkeys(key for one in entries for key in one)
+    if not any(key not in COLUMNS for key in found):
+        found = dict.fromkeys(key for key in COLUMNS if key in found)
+    body = [tuple(_cell(one.get(key)) for key in found) for one in entries]
+    return figures.table([tuple(COLUMNS.get(key, key) for key in found), *body])
 
 
 def pictures(content: Mapping[str, Any]) -> list[tuple[Path, str]]:
@@ -222,4 +270,6 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, list):
         return " to ".join(f"{x:g}" for x in value)
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -10,6 +10,9 @@ without their labels.
 
     python bench/hdp_accuracy.py [--parts plans,headline,heads,...]
 
+Parts `machine`, `calibration` and `cost` (bench/hdp_machine.py) are about the machine: that programs
+compute what was measured, how long the calibration takes, and what a plan costs in cycles and joules.
+
 Writes bench/results/hdp_accuracy.json (parts that are not run keep what they had), the plans in
 bench/results/plans/ that `heatc --plan` compiles, and docs/hdp_accuracy.md. What was run once is
 kept in the user's cache folder, keyed by model, text, rule and the sources of the arithmetic.
@@ -44,6 +47,8 @@ from bench import (
     calibration,
     data,
     encoder,
+    hdp_machine,
+    machine,
     oracle,
     programs,
     report,
@@ -99,11 +104,16 @@ class Compared(NamedTuple):
 
 
 class Bench:
-    """A teacher, its binary points, and what was already run."""
+    """
+    A teacher, its binary points, and what was already run.
 
-    def __init__(self, recipe: teacher.Recipe):
+    The points are those of the dense program, or of the program of a plan, whose scores have
+    others: they are sums of integer parts.
+    """
+
+    def __init__(self, recipe: teacher.Recipe, plan: Path | None = None):
         self.model = teacher.teacher(recipe)
-        self.points = self._points()
+        self.points = self._points("--hdp-rule=none" if plan is None else f"--plan={plan}")
         self._encoder: Encoder | None = None
         self.layers = int(json.loads((self.model / "config.json").read_text())["num_hidden_layers"])
 
@@ -133,12 +143,12 @@ class Bench:
         text = "\n".join([self.model.name, json.dumps(self.points), what, _sources()])
         return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.pt"
 
-    def _points(self) -> dict[str, int]:
+    def _points(self, rule: str) -> dict[str, int]:
         """The binary points that heatc gives this model."""
         inputs = data.encode(["a sentence"], LENGTH)
         with tempfile.TemporaryDirectory(prefix="heatc-bench-") as folder:
             program = Path(folder) / "dense.hdp"
-            programs.compile_model(self.model, program, inputs, "--hdp-rule=none")
+            programs.compile_model(self.model, program, inputs, rule)
             return programs.points(program)
 
 
@@ -539,6 +549,109 @@ def part_approximation() -> Part:
     return Part(tables={"approximation": entries})
 
 
+AGREEMENT = 200
+"""Test sentences that are compared bit for bit"""
+
+
+def part_machine() -> Part:
+    """Compiled programs of the plans against the PyTorch form of the same rules."""
+    part = Part()
+    entries: list[Json] = []
+    for name in ("85", "90"):
+        with tempfile.TemporaryDirectory(prefix="heatc-bench-") as folder:
+            entries += _compare_program(name, Path(folder), part.rows)
+    part.tables["compiled programs"] = entries
+    return part
+
+
+def _compare_program(name: str, folder: Path, rows: list[Row]) -> list[Json]:
+    """Adds a plan's rows and gives its lines of the table; many sentences go in wider batches."""
+    path = PLANS / f"snippets-{name}.json"
+    chosen, plain, dense = (
+        read_plan(path), Bench(teacher.SENTIMENT, path), Bench(teacher.SENTIMENT),
+    )  # fmt: skip
+    made: dict[int, Path] = {}
+    for batch in (8, 16):
+        made[batch] = folder / f"{batch}.hdp"
+        shapes = hdp_machine.padded([[0]] * batch, LENGTH)
+        options = ("--target=hdp-edge", f"--plan={path}")
+        programs.compile_model(plain.model, made[batch], shapes, *options)
+    sets = judged()
+    what = "HDP program (bit-exact machine model) against the PyTorch form of the same rule"
+    first = sets[0].rows[:AGREEMENT]
+    form = Encoder(plain.model, plain.points, chosen)
+    differences = hdp_machine.agreement(made[8], form, first, LENGTH)
+    for one in filter(None, differences):
+        _say(f"plan {name} %: {one}")
+    same = differences.count("")
+    bits = f"{what}: plan {name} %, masks, gates and outputs bit-identical on test sentences"
+    rows.append(Row(bits, same, "sentences", len(first), ">="))
+    kept = data.cache_folder().parent / "predictions"
+    entries: list[Json] = []
+    for sentences in sets:
+        logits, seconds = hdp_machine.predict(made[16], sentences.rows, LENGTH, kept)
+        _say(f"program of plan {name} % on {sentences.name}: {seconds:.0f} s")
+        expected = plain.run(chosen, sentences)
+        found = replace(expected, logits=torch.from_numpy(logits))
+        equal = (logits.argmax(-1) == expected.logits.argmax(-1).numpy()).mean()
+        title = f"{what}: plan {name} %, same predictions on {sentences.name}"
+        rows.append(Row(title, float(equal), f"share of {len(logits):,}", 1.0, ">="))
+        identical = (logits == expected.logits.numpy()).all(-1).sum()
+        entries.append(
+            entry(f"program of plan {name} %", found, dense.run(Rule(), sentences), sentences)
+            | {"sentences": len(logits), "of them with the form's logits": int(identical)}
+        )
+    return entries
+
+
+def part_calibration() -> Part:
+    """`heatc-tune calibrate` from nothing: its time, and its plan beside the bench's own."""
+    bench = Bench(teacher.SENTIMENT)
+    texts = [snippet.text for snippet in teacher.train_set("snippets")[:CALIBRATION]]
+    rows, goal = data.token_ids(texts, LENGTH), "sparsity>=0.85"
+    own = PLANS / "snippets-85.json"
+    with tempfile.TemporaryDirectory(prefix="heatc-bench-") as folder:
+        path = Path(folder) / "plan.json"
+        took = hdp_machine.calibrate(bench.model, rows, LENGTH, goal, path)
+        plans = {
+            "bench's plan 85 %": (Bench(teacher.SENTIMENT, own), read_plan(own)),
+            f"heatc-tune calibrate, {goal}": (
+                Bench(teacher.SENTIMENT, path), hdp_machine.rules_of(path, bench.layers),
+            ),
+        }  # fmt: skip
+    entries: list[Json] = []
+    for sentences in judged():
+        dense = bench.run(Rule(), sentences)
+        for name, (form, chosen) in plans.items():
+            entries.append(entry(name, form.run(chosen, sentences), dense, sentences))
+    what = (
+        f"calibration time, MiniLM, {CALIBRATION} sentences, 2 cores: heatc-tune calibrate, {goal}"
+    )
+    time_row = Row(what, took.seconds / 60, "min", 5.0, "<=")
+    spent: dict[str, Json] = {
+        "wall time, s": round(took.seconds, 1),
+        "CPU time, s": round(took.cpu_seconds, 1),
+        "cores": os.cpu_count() or 1,
+        "load average before": round(took.load_before, 2),
+        "load average after": round(took.load_after, 2),
+    }
+    return Part([time_row], {"calibration": entries, "calibration time": [spent]})
+
+
+def part_cost() -> Part:
+    """Cycles, DRAM bytes and energy at the 85 % plan's sparsity, beside dense programs."""
+    bench = Bench(teacher.SENTIMENT)
+    path = PLANS / "snippets-85.json"
+    found = bench.run(read_plan(path), test_set())
+    net, heads, blocks = found.net_sparsity, found.head_sparsity, found.block_sparsity
+    with tempfile.TemporaryDirectory(prefix="heatc-bench-") as folder:
+        workshop = hdp_machine.Workshop(machine.Bench(machine.FULL, Path(folder)))
+        tables = hdp_machine.at_512(workshop, net, heads)
+        tables |= hdp_machine.pays(workshop, blocks)
+        tables |= hdp_machine.buys(workshop, bench.model, path, net, heads)
+    return Part(tables=tables)
+
+
 PARTS: dict[str, Callable[[], Part]] = {
     "plans": part_plans,
     "headline": part_headline,
@@ -548,6 +661,9 @@ PARTS: dict[str, Callable[[], Part]] = {
     "head_curves": part_head_curves,
     "dynamic": part_dynamic,
     "approximation": part_approximation,
+    "machine": part_machine,
+    "calibration": part_calibration,
+    "cost": part_cost,
 }
 
 
