@@ -195,6 +195,13 @@ def rest_mean(integer: Reals, kept: Mask, point: int, total: Reals) -> Reals:
     return np.rint(np.ldexp(rest / count, point))[..., None]
 
 
+def pruned_probability(p: Reals, kept: Mask) -> Reals:
+    """(P, m, 1): each row's value (P, m, n) at its first column that is not kept, 0 if all are."""
+    first = np.argmin(kept, axis=-1)[..., None]
+    found = np.take_along_axis(p, first, axis=-1)
+    return np.where(np.take_along_axis(kept, first, axis=-1), 0.0, found)
+
+
 _FURTHEST = (18 << units.EXP_BITS) - 1
 """A distance whose power is 0, as that of any greater one."""
 

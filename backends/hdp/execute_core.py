@@ -483,26 +483,8 @@ def _work_scores(
 
 _WIDE = float(1 << 31)
 """Sums that a wide product takes are below this."""
-
-
-@executes("colsum")
-def column_sums(run: Execution, t: int, x: int, first: int) -> None:
-    state = run.state
-    target, source = _local(state.tile(t), "acc"), state.tile(x)
-    contents = _operand(state, source)
-    k, n = contents.rows, contents.columns
-    _room(target, 1, n)
-    result = run.values.column_sums(state.take(contents.reals()))
-    _accumulate(run, target, result, k * _NARROW[source.dtype], first, Contents(result))
-    expect(state.read(target).peak < _WIDE, f"{target.name} may exceed 32 bits")
-    size = DTYPES[source.dtype]
-    widths = {"bits_a": 8 * size, "bits_b": 8 * size, "size_b": size}
-    live, b_local = state.live_count, int(source.space == "local")
-    run.work(cores=live, once=min(1, live), n=n, k=k, first=first, b_local=b_local, **widths)
-    run.pc_macs[run.pc] += live * n * k
-    cycles = run.board.cycles["colsum"](m=1, n=n, k=k, macs=_macs(run, source, source))
-    reads = (source,) if first else (source, target)
-    run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
+_HALVES = 2
+"""Products of 16 bits that a factor of 32 bits takes."""
 
 
 @executes("wide")
@@ -686,12 +668,17 @@ def values(
     col_reg: int,
     first: int,
     sparse: int,
+    total: int,
+    constant: int,
 ) -> None:
     state = run.state
     target, left, right = _local(state.tile(acc), "acc"), state.tile(p), state.tile(v)
     x, y = _operand(state, left, clipped="rows"), _operand(state, right)
     expect(x.complete, f"{left.name} is not complete")
-    at, m, n, e = state.registers[col_reg], x.rows, y.rows, y.columns
+    expect(
+        bool(sparse) or not constant, "constant stands for pruned blocks, none are with sparse 0"
+    )
+    row, at, m, n, e = state.registers[row_reg], state.registers[col_reg], x.rows, y.rows, y.columns
     if at < 0 or at + n > x.columns:
         raise Trap(f"columns {at}..{at + n} are outside of {left.name} with {x.columns}")
     _room(target, m, e)
@@ -700,22 +687,39 @@ def values(
     rows = _size(state, m, x.rows_of)
     steps = _macs(run, left, right)
     depth: Times = -(-n // steps) * -(-rows // run.hardware.pe_rows)
-    macs = _sum_cores(state, rows) * n * e
+    kept_scores = _sum_cores(state, rows) * n
+    bound = n * _NARROW[left.dtype] * _NARROW[right.dtype]
+    rest = None
     if sparse:
         expect(right.space == "local", f"{right.name} is shared: no core can pick rows of its own")
         selected = state.tile(mask)
-        place = (state.registers[row_reg], at)
-        blocks, kept = _blocks(state, selected, *place, m, n, x.rows_of)
+        blocks, kept = _blocks(state, selected, row, at, m, n, x.rows_of)
+        if constant:
+            expect(right.dtype == "i16", f"{right.name} is {right.dtype}, expected i16")
+            _, every = _blocks(state, selected, row, 0, m, x.columns, x.rows_of)
+            rest = run.values.pruned_probability(state.take(x.reals()), every)
+            part, bound = run.values.less(part, rest), 2 * bound
         part = run.values.masked(part, kept)
         keys = datapath.kept_keys(blocks, n)
         depth = _by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows, steps))
-        macs = e * _live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
+        kept_scores = _live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
         reads = (*reads, selected)
+    macs = kept_scores * e
     result = run.values.product(part, state.take(y.reals()), False)
-    bound = n * _NARROW[left.dtype] * _NARROW[right.dtype]
+    if rest is not None and first:
+        source = _local(state.tile(total), "acc")
+        _distinct(source, target)
+        sums = _accumulators(state, source)
+        _agree(f"shape of {source.name}", sums.array.shape[1:], (1, e))
+        expect(sums.peak < _WIDE, f"{source.name} may exceed 32 bits")
+        reads = (*reads, source)
+        result = run.values.plus_outer(result, rest, state.take(sums.reals()))
+        bound += _NARROW[left.dtype] * sums.peak
+        depth = depth + _HALVES * -(-rows // run.hardware.pe_rows)
+        macs += _HALVES * _sum_cores(state, rows) * e
     _accumulate(run, target, result, bound, first, Contents(result, rows_of=x.rows_of))
     cycles = nonempty(run.board.cycles["pv"](depth=depth, m=rows, n=e), depth)
-    _work_values(run, (left, right), (rows, e, n), macs // max(e, 1), (first, sparse))
+    _work_values(run, (left, right), (rows, e, n), kept_scores, (first, sparse, constant))
     run.pc_macs[run.pc] += macs
     run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
 
@@ -725,7 +729,7 @@ def _work_values(
     tiles: tuple[Tile, Tile],
     size: tuple[Times, int, int],
     kept: int,
-    flags: tuple[int, int],
+    flags: tuple[int, int, int],
 ) -> None:
     """
     A block row of the mask streams its own rows of v; without a mask a fold of rows does.
@@ -733,7 +737,7 @@ def _work_values(
     `kept` are those of all cores; where the cores' sizes differ they are counted with the first.
     """
     a, b = (DTYPES[tile.dtype] for tile in tiles)
-    (rows, n, k), (first, sparse) = size, flags
+    (rows, n, k), (first, sparse, constant) = size, flags
     for cores, once, m in _by_size(run.state, rows):
         dense = cores * k * -(-m // run.hardware.pe_rows)
         run.work(
@@ -746,6 +750,7 @@ def _work_values(
             streamed=-(-kept * once // BLOCK[0]) if sparse else dense,
             first=first,
             sparse=sparse,
+            constant=constant,
             bits_a=8 * a,
             bits_b=8 * b,
             size_a=a,
@@ -982,6 +987,24 @@ def divide(run: Execution, t: int, acc: int, col_reg: int, wide: int, shift: int
     run.work(cores=state.live_count, m=m, n=n, size_t=DTYPES[target.dtype])
     cycles = run.board.cycles["divide"](m=m, n=n)
     run.board.core(run.pc, Engine.ADDER, cycles, (source,), (target,))
+
+
+@executes("colsum")
+def column_sums(run: Execution, t: int, x: int, first: int) -> None:
+    state = run.state
+    target, source = _local(state.tile(t), "acc"), state.tile(x)
+    contents = _operand(state, source)
+    k, n = contents.rows, contents.columns
+    _room(target, 1, n)
+    result = run.values.column_sums(state.take(contents.reals()))
+    _accumulate(run, target, result, k * _NARROW[source.dtype], first, Contents(result))
+    expect(state.read(target).peak < _WIDE, f"{target.name} may exceed 32 bits")
+    size = DTYPES[source.dtype]
+    live, b_local = state.live_count, int(source.space == "local")
+    run.work(cores=live, once=min(1, live), n=n, k=k, first=first, b_local=b_local, size_b=size)
+    cycles = run.board.cycles["colsum"](n=n, k=k)
+    reads = (source,) if first else (source, target)
+    run.board.core(run.pc, Engine.ADDER, cycles, reads, (target,))
 
 
 @executes("softmax")

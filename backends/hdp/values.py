@@ -108,6 +108,18 @@ class Values:
         """Sums of the rows, (P, 1, n)."""
         return values.sum(axis=1, keepdims=True)
 
+    def pruned_probability(self, p: Reals, kept: Mask) -> Reals:
+        """What stands in each row (P, m, 1) where its first column is not kept, 0 if all are."""
+        return datapath.pruned_probability(p, kept)
+
+    def less(self, array: Reals, column: Reals) -> Reals:
+        """The array (P, m, n) less a column (P, m, 1)."""
+        return array - column
+
+    def plus_outer(self, array: Reals, column: Reals, row: Reals) -> Reals:
+        """The array (P, m, n) plus the product of a column (P, m, 1) and a row (P, 1, n)."""
+        return array + column * row
+
     def integer_scores(self, values: Reals) -> tuple[Array, int]:
         """Scores in int32, and how many saturated."""
         result, saturated = datapath.saturate(values, 32)
@@ -209,6 +221,15 @@ class Shapes(Values):
 
     def column_sums(self, values: Reals) -> Reals:
         return blank(values.shape[0], 1, values.shape[2])
+
+    def pruned_probability(self, p: Reals, kept: Mask) -> Reals:
+        return blank(*p.shape[:2], 1)
+
+    def less(self, array: Reals, column: Reals) -> Reals:
+        return array
+
+    def plus_outer(self, array: Reals, column: Reals, row: Reals) -> Reals:
+        return blank(max(len(array), len(column), len(row)), *array.shape[1:])
 
     def integer_scores(self, values: Reals) -> tuple[Array, int]:
         return values, 0

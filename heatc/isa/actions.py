@@ -36,6 +36,7 @@ WORK_VARIABLES: Mapping[str, str] = MappingProxyType(
         "has_bias": "1 if a bias is added",
         "positive": "1 if importance is what lies above the mean of the row of scores",
         "sparse": "1 if only kept blocks are computed",
+        "constant": "1 if the sum of all values stands for those of pruned blocks",
         "ranked": "1 if blocks are ranked, 0 if the scores are accumulators, as in dense attention",
         "kept": "kept scores of all cores",
         "merged": "scores of all cores that the adder computes: kept ones only where others are excluded",
@@ -63,6 +64,8 @@ _STREAM_A = "m * k * up(n, columns) * size_a"
 _STREAM_B = "n * k * up(m, rows) * size_b"
 _SPILL = f"cores * (1 - first) * m * n * {_ACC}"
 """Accumulators that go on from an earlier instruction come back from their tile."""
+_SUMMED = "constant * first * cores"
+"""The cores whose accumulators begin with a wide product, of 32 bits."""
 
 
 def _host(operations: int) -> Actions:
@@ -136,8 +139,10 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         },
         "pv": {
             **_ISSUE,
-            "mac": "kept * n",
+            "mac": f"kept * n + {_SUMMED} * 2 * m * n",
+            "add": "constant * kept",
             "local_read": "kept * up(n, columns) * size_a + b_local * streamed * n * size_b + "
+            + f"{_SUMMED} * (m * up(n, columns) * size_a + up(m, rows) * n * {_ACC}) + "
             + f"{_SPILL} + "
             + f"sparse * {_MASK_BITS.format(columns='k')}",
             "shared_read": "once * (1 - b_local) * k * up(m, rows) * n * size_b",
@@ -145,7 +150,7 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         },
         "colsum": {
             **_ISSUE,
-            "mac": "cores * n * k",
+            "add": "cores * n * k",
             "local_read": f"cores * (b_local * n * k * size_b + (1 - first) * n * {_ACC})",
             "shared_read": "once * (1 - b_local) * n * k * size_b",
             "local_write": f"cores * n * {_ACC}",

@@ -575,26 +575,22 @@ _ISA = (
             reg("col_reg"),
             flag("first"),
             flag("sparse"),
+            tile("total"),
+            flag("constant"),
         ),
         "Probabilities times values of some key columns.",
-        "acc := (first ? 0 : acc) + p[:, col : col + n] v, with sparse over kept blocks only; depth: "
-        "for each group of `rows` query rows the greatest number of key columns to add in one "
-        "row (n unless sparse), over macs, rounded up, summed over groups",
+        "acc := (first ? 0 : acc) + p[:, col : col + n] v, with sparse over kept blocks only; with "
+        "constant acc := (first ? c total : acc) + (p[:, col : col + n] - c) v over these, c (m, 1) "
+        "being p at the first pruned column of each row, 0 where none is: where all pruned p of a "
+        "row are c and total is the sum of all rows of v, this is p v; the two halves of total one after "
+        "the other; depth: for each group of `rows` query rows the greatest number of key columns to "
+        "add in one row (n unless sparse), over macs, rounded up, and with constant and first 2 for "
+        "total, summed over groups",
         "p (m, r60) and v (n, e) are i16 or i8, v is local if sparse, acc is a local acc tile of "
-        "shape (m, e) unless "
-        "first; mask is read when sparse, at row_reg and col_reg, both even; |acc| < 2^47.",
+        "shape (m, e) unless first; mask is read when sparse, at row_reg and col_reg, both even; "
+        "constant only with sparse, v is i16 then, the mask has all columns and total is a local acc row of e sums, "
+        "|total| < 2^31; |acc| < 2^47.",
         f"depth * up(n, columns) + {_FILL.format(folds=_DENSE)}",
-    ),
-    Instruction(
-        "colsum",
-        0x36,
-        Engine.PE,
-        (tile("t"), tile("x"), flag("first")),
-        "Sum rows.",
-        "t := (first ? 0 : t) + the sum of the rows of x, a product with a row of ones; exact",
-        "x (k, n) is an i16 or i8 tile, t is a local acc tile, a row as wide as x unless first; "
-        "|t| < 2^31.",
-        _PE_DENSE,
     ),
     Instruction(
         "wide",
@@ -686,6 +682,17 @@ _ISA = (
         "t is a local i16 or i32 tile, acc is complete; columns come in ascending order without a "
         "gap.",
         "up(m * n, adder_lanes)",
+    ),
+    Instruction(
+        "colsum",
+        0x4A,
+        Engine.ADDER,
+        (tile("t"), tile("x"), flag("first")),
+        "Sum rows.",
+        "t := (first ? 0 : t) + the sum of the rows of x; exact",
+        "x (k, n) is an i16 or i8 tile, t is a local acc tile, a row as wide as x unless first; "
+        "|t| < 2^31.",
+        "up(k * n, adder_lanes)",
     ),
     Instruction(
         "softmax",

@@ -222,6 +222,7 @@ class _Kernel:
         self._scores(first)
         self._load_values(turn, column)
         self._softmax(first)
+        self._sum_values(first)
         self._pipeline(column)
 
     def _rank(self, column: SSAValue) -> None:
@@ -241,6 +242,7 @@ class _Kernel:
             self._finish(_Row(e.constant(0), 0, column), values=True)
             return
         self._load_values(self.turn, column)
+        self._sum_values(_Row(e.constant(0), 0, column))
         with e.loop(self.length, plan.step) as row:
             self._finish(_Row(row, 0, column), values=False)
 
@@ -251,6 +253,8 @@ class _Kernel:
         if values:
             self._load_values(self.turn, row.column)
         self._softmax(row)
+        if values:
+            self._sum_values(row)
         self._values(row)
 
     def _pipeline(self, column: SSAValue) -> None:
@@ -283,7 +287,7 @@ class _Kernel:
                 for stage in stages:
                     stage(new)
 
-        if self.shape.sparse:
+        if self.plan.picked:
             emit(self._scores)
             self._values(old)
             emit(self._softmax)
@@ -322,7 +326,7 @@ class _Kernel:
         def values(key: SSAValue, first: bool) -> None:
             operands = {"acc": tiles["acc.row"], "p": tiles["p.row"], "v": tiles["v.part"]}
             place = {"mask": tiles["p.row"], "row_reg": e.constant(0), "col_reg": key}
-            e.do("pv", **operands, **place, first=first, sparse=0)
+            e.do("pv", **operands, **place, first=first, total=tiles["acc.row"])
 
         self._by_parts(tiles, "k", column, scores)
         self._emit_softmax(tiles["p.row"], tiles["s.row"])
@@ -422,7 +426,7 @@ class _Kernel:
         """What the other stages of a head need."""
         e, plan = self.e, self.plan
         place = (e.constant(0), column)
-        if plan.shared and not self.shape.sparse:
+        if plan.shared and not self.plan.picked:
             self._load(self.shared[turn]["v"], "v", place, self.shape.length)
         if not plan.resident or plan.chained:
             return
@@ -432,6 +436,14 @@ class _Kernel:
             if name != "k":
                 upon = self.ranked and (name != "v" or self.shape.sparse)
                 self._load(self.head[name], name, place, plan.keys, self._mask(0) if upon else None)
+
+    def _sum_values(self, row: _Row) -> None:
+        """The sum of all values of a head, which stands for those of pruned scores."""
+        if self.plan.summed:
+            self._over_keys(("v",), row, self._add_values, whole=True)
+
+    def _add_values(self, planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
+        self.e.do("colsum", t=self.head["v.sum"], x=planes["v"], first=first)
 
     def _where(self, tokens: int, emit: Callable[[], None]) -> None:
         """Only where a sequence has more tokens than that."""
@@ -446,25 +458,26 @@ class _Kernel:
         names: tuple[str, ...],
         row: _Row,
         emit: Callable[[dict[str, SSAValue], SSAValue, bool], None],
+        *,
+        whole: bool = False,
     ) -> None:
         """
         What is computed with local keys or values: at once, or on one part after the other.
 
         `emit` takes the tiles of the planes `names`, the first key column, and whether it is 0.
-        Parts take turns in two tiles each.
+        Parts take turns in two tiles each. `whole`: all values are needed, whatever the mask says.
         """
         e, plan = self.e, self.plan
         zero = e.constant(0)
         if plan.resident and not plan.chained:
             emit({name: self.head[name] for name in names}, zero, True)
             return
-        sparse = self.shape.sparse
+        upon_mask = {"k.fraction"} if whole or not self.plan.picked else {"k.fraction", "v"}
 
         def part(turn: int, key: SSAValue, first: bool) -> None:
-            tiles = {name: self.head[f"{name}.{turn}"] for name in names}
+            tiles = {name: self.head[f"{plan.part_tile(name)}.{turn}"] for name in names}
             for name, tile in tiles.items():
-                upon = name == "k.fraction" or (name == "v" and sparse)
-                mask = self._mask(row.slot) if upon else None
+                mask = self._mask(row.slot) if name in upon_mask else None
                 self._load(tile, name, (key, row.column), plan.part, mask)
             emit(tiles, key, first)
 
@@ -596,27 +609,35 @@ class _Kernel:
 
     def _values(self, row: _Row) -> None:
         """The weighted sum of the values, and the result's way to memory."""
-        e, tiles, sparse = self.e, self.slots[row.slot], self.shape.sparse
+        e, tiles, plan = self.e, self.slots[row.slot], self.plan
         acc = e.tiles(self.plan.value_tiles)["acc"]
+        # A head that is one step sums its values where they are, or else before.
+        whole = plan.summed and plan.chained and plan.key_parts == 1
+        if plan.chained and not whole:
+            self._sum_values(row)
 
         def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
+            if whole:
+                self._add_values(planes, key, first)
             e.do(
                 "pv",
                 acc=acc,
                 p=tiles["p"],
                 v=planes["v"],
-                mask=self._mask(row.slot) if sparse else tiles["p"],
+                mask=self._mask(row.slot) if plan.picked else tiles["p"],
                 row_reg=row.row,
                 col_reg=key,
                 first=first,
-                sparse=sparse,
+                sparse=plan.picked,
+                total=self.head["v.sum"] if plan.summed else acc,
+                constant=plan.summed,
             )
 
-        if self.plan.shared and not sparse:
+        if plan.shared and not plan.picked:
             turn = row.slot if self.plan.chained else self.turn
             emit(self.shared[turn], e.constant(0), True)
         else:
-            self._over_keys(("v",), row, emit)
+            self._over_keys(("v",), row, emit, whole=whole)
         points = self.attention.points
         shift = PROBABILITY_POINT + points["v"] - points["o"]
         e.do("drain", t=tiles["o"], acc=acc, bias=acc, shift=shift)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 
 from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware
@@ -287,6 +288,11 @@ class AttentionShape:
         """Whether one number stands for all pruned scores of a row, in adder and softmax unit."""
         return self.pruned and (self.score == "zero" or (self.score == "mean" and self.row_sums))
 
+    @property
+    def even(self) -> bool:
+        """Whether all pruned scores of a row have one probability, which is not 0."""
+        return self.pruned and self.score in ("zero", "mean")
+
     def dtype(self, plane: str) -> str:
         """The dtype of a plane (`q`, `q.fraction`, `k`, `k.fraction`, `v`)."""
         return dict(self.planes).get(plane, "i16")
@@ -304,8 +310,9 @@ class AttentionPlan:
     `parts` cores share a head; each has `rows` queries of it at a time. Keys and values pass by
     `keys` at a time, or all at once where `keys` is the whole length; then they stay for all
     queries of a head. `shared`: the cores all work on one head, and what they read alike lies in
-    the shared buffer: keys of the integer (or only) scores, values unless `sparse`. With two
+    the shared buffer: keys of the integer (or only) scores, values unless `picked`. With two
     `slots` scores of the next queries are computed while the softmax unit works on the last ones.
+    `summed`: kept values alone are multiplied, the sum of all values stands for the others.
     """
 
     shape: AttentionShape
@@ -314,6 +321,12 @@ class AttentionPlan:
     keys: int
     shared: bool
     slots: int
+    summed: bool = False
+
+    @property
+    def picked(self) -> bool:
+        """Whether probabilities of kept scores alone are multiplied: a core picks its own values."""
+        return self.shape.sparse or self.summed
 
     @property
     def step(self) -> int:
@@ -358,7 +371,7 @@ class AttentionPlan:
         """Tiles of a head in the shared buffer."""
         if not self.shared:
             return []
-        values = [] if self.shape.sparse else [self._plane("v", self.shape.length)]
+        values = [] if self.picked else [self._plane("v", self.shape.length)]
         return self.shared_keys + values
 
     @property
@@ -366,7 +379,7 @@ class AttentionPlan:
         """The planes of keys and values that lie in local buffers."""
         if not self.shape.pruned:
             return [] if self.shared else ["k", "v"]
-        return ["k", "k.fraction", *(["v"] if self.shape.sparse or not self.shared else [])]
+        return ["k", "k.fraction", *(["v"] if self.picked or not self.shared else [])]
 
     @property
     def head_tiles(self) -> list[TileSpec]:
@@ -374,13 +387,26 @@ class AttentionPlan:
         tiles = [self._mask()] if self.shape.pruned and not self.chained else []
         if self.shape.row_sums:
             tiles.append(TileSpec("k.sum", "acc", self.shape.dim * _ACC))
+        if self.summed:
+            tiles.append(TileSpec("v.sum", "acc", self.shape.dim * _ACC))
         if self.resident and not self.chained:
             return tiles + [self._plane(name, self.shape.length) for name in self.local_planes]
         return tiles + [
             replace(self._plane(name, self.part), name=f"{name}.{i}")
             for name in self.local_planes
+            if name == self.part_tile(name)
             for i in range(2)
         ]
+
+    def part_tile(self, plane: str) -> str:
+        """
+        The plane in whose tiles the parts of a plane pass by.
+
+        Parts of values come where those of keys have been, which are all read by then.
+        """
+        shape = self.shape
+        alike = shape.pruned and shape.dtype("k") == shape.dtype(plane)
+        return "k" if plane == "v" and alike and not self.chained else plane
 
     @property
     def part(self) -> int:
@@ -506,7 +532,7 @@ class AttentionPlan:
         shape, fill = self.shape, hw.pe_rows + hw.pe_columns - 2
         high, dim, parts = up(rows, hw.pe_rows), shape.dim, up(length, self.part)
         local = "v" in self.local_planes
-        read = KEPT if shape.sparse else 1.0
+        read = KEPT if self.picked else 1.0
         work = high * dim * hw.fold_overlap + read * high * length * up(dim, hw.pe_columns)
         work += fill * (parts if local and not self.resident else 1)
         folds = high * up(length, hw.pe_columns)
@@ -563,8 +589,8 @@ def _attention_plans(shape: AttentionShape, hw: Hardware) -> Iterator[AttentionP
                 continue
             for keys in sorted({min(k, length) for k in key_sizes}):
                 for shared in (False, True) if parts == hw.cores else (False,):
-                    for slots in (1, 2):
-                        plan = AttentionPlan(shape, parts, rows, keys, shared, slots)
+                    for slots, summed in product((1, 2), (False, True)[: 1 + shape.even]):
+                        plan = AttentionPlan(shape, parts, rows, keys, shared, slots, summed)
                         if not _is_useful(plan):
                             continue
                         yield plan

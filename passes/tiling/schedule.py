@@ -124,6 +124,9 @@ class _Schedule:
         folds = self._high(rows) * up(columns, self.hw.pe_columns)
         self._do("pe", folds * depth + self._fill(folds), reads, out)
 
+    def _sum(self, rows: int, tile: str, out: str) -> None:
+        self._do("adder", up(rows * self.shape.dim, self.hw.adder_lanes), (tile,), out)
+
     def _drain(self, rows: int, columns: int, reads: tuple[str, ...], out: str) -> None:
         cycles = self._high(rows) * columns if self.hw.fold_overlap else 0
         self._do("pe", cycles, reads, out)
@@ -154,14 +157,14 @@ class _Schedule:
                 if not plan.shared:
                     self._stream(("k",), row, i)
                 keys = min(plan.part, self.length - i)
-                self._product(1, self.shape.dim, keys, (tile,), "k.sum")
+                self._sum(keys, tile, "k.sum")
 
     def _shared_key(self, at: int, turn: int) -> str:
         return f"k.{0 if self.shape.pruned else at}.shared{turn}"
 
     def _load_values(self, turn: int, heads: int) -> None:
         plan = self.plan
-        if plan.shared and not self.shape.sparse:
+        if plan.shared and not self.plan.picked:
             self._load("v", f"v.shared{turn}", self.length, heads)
         if not plan.resident or plan.chained:
             return
@@ -186,7 +189,8 @@ class _Schedule:
             return [(0, name)]
         parts = range(0, self.length, plan.part)
         first = row.slot if plan.key_parts == 1 else 0
-        return [(at, f"{name}.part{(i + first) % 2}") for i, at in enumerate(parts)]
+        tile = plan.part_tile(name)
+        return [(at, f"{tile}.part{(i + first) % 2}") for i, at in enumerate(parts)]
 
     def _stream(self, names: tuple[str, ...], row: _Row, at: int, mask: str = "") -> None:
         """Load a part of some planes, where they do not lie there already."""
@@ -195,7 +199,7 @@ class _Schedule:
         index = at // self.plan.part + (row.slot if self.plan.key_parts == 1 else 0)
         for name in names:
             rows = min(self.plan.part, self.length - at)
-            self._load(name, f"{name}.part{index % 2}", rows, row.heads, mask)
+            self._load(name, f"{self.plan.part_tile(name)}.part{index % 2}", rows, row.heads, mask)
 
     # -- stages ----------------------------------------------------------------------------
 
@@ -262,20 +266,35 @@ class _Schedule:
             return self.length
         return min(self.plan.part, self.length - at)
 
+    def _sum_values(self, row: _Row) -> None:
+        """The sum of all values of a head, where it stands for those of pruned scores."""
+        if not self.plan.summed:
+            return
+        for at, tile in self._keys("v", row):
+            self._stream(("v",), row, at)
+            self._sum(self._width(at), tile, "v.sum")
+
     def _values(self, row: _Row) -> None:
         rows, dim = self._rows(row.row), self.shape.dim
         local = "v" in self.plan.local_planes
         parts = self._keys("v", row) if local else [(0, f"v.shared{row.turn}")]
+        whole = self.plan.chained and self.plan.key_parts == 1
+        if self.plan.chained and not whole:
+            self._sum_values(row)
         for at, tile in parts:
-            mask = self._mask(row.slot) if self.shape.sparse else ""
+            mask = self._mask(row.slot) if self.plan.picked else ""
             if local:
-                self._stream(("v",), row, at, mask)
+                self._stream(("v",), row, at, "" if self.plan.summed and whole else mask)
             keys = self._width(at) if local else self.length
+            if self.plan.summed and whole:
+                self._sum(keys, tile, "v.sum")
             depth: float = self._high(rows) * keys
-            if self.shape.sparse:
+            if self.plan.picked:
                 depth = BLOCK[1] * self._fullest(rows, keys, 1)
+            if self.plan.summed and at == 0:
+                depth += 2 * self._high(rows)
             wide = up(dim, self.hw.pe_columns)
-            reads = (f"s.{row.slot}", tile, *((mask,) if mask else ()))
+            reads = (f"s.{row.slot}", tile, "v.sum", *((mask,) if mask else ()))
             cycles = depth * wide + self._fill(self._high(rows) * wide)
             self._do("pe", cycles, reads, "scratch")
         self._drain(rows, dim, ("scratch",), f"o.{row.slot}")
@@ -323,7 +342,7 @@ class _Schedule:
             (self._scores, new),
             (self._softmax, new),
         ]
-        stages.insert(1 if self.shape.sparse else 2, (self._values, old))
+        stages.insert(1 if self.plan.picked else 2, (self._values, old))
         for stage, row in stages:
             stage(row)
 
@@ -352,12 +371,15 @@ class _Schedule:
         single = self.plan.steps == 1
         if not single:
             self._load_values(rows[0].turn, rows[0].heads)
+            self._sum_values(rows[0])
         for row in rows:
             if not (self.ranked and single):
                 self._scores(row)
             if single:
                 self._load_values(row.turn, row.heads)
             self._softmax(row)
+            if single:
+                self._sum_values(row)
             self._values(row)
 
     def _pipelined(self, rows: list[_Row]) -> None:
@@ -365,6 +387,7 @@ class _Schedule:
         self._scores(first)
         self._load_values(first.turn, first.heads)
         self._softmax(first)
+        self._sum_values(first)
         for old, new in zip(rows, rest):
             self._overlap(old, new)
         self._values(rows[-1])

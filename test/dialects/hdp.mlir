@@ -81,8 +81,8 @@ func.func @rest(%row: index) {
   hdp.scores %t, %t, %t, %t, %row, %t, positive = 1 : index
   // CHECK-NEXT: hdp.frac %t, %t, %t, %t, %t, %t, %t, %row, %row : index, index
   hdp.frac %t, %t, %t, %t, %t, %t, %t, %row, %row : index, index
-  // CHECK-NEXT: hdp.pv %t, %t, %t, %t, %row, %row, first = 1, sparse = 1 : index, index
-  hdp.pv %t, %t, %t, %t, %row, %row, first = 1, sparse = 1 : index, index
+  // CHECK-NEXT: hdp.pv %t, %t, %t, %t, %row, %row, %t, first = 1, sparse = 1, constant = 1 : index, index
+  hdp.pv %t, %t, %t, %t, %row, %row, %t, first = 1, sparse = 1, constant = 1 : index, index
   // CHECK-NEXT: hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
   hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
   // CHECK-NEXT: hdp.group parts = 4, rows = 16

@@ -187,13 +187,13 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 // CHECK-NEXT: hdp.ld %v_2, %v_rows, %c0, %6, rows = 16, cols = 16, core_rows = 0, core_cols = 16 : index, index
 // CHECK-NEXT: hdp.softmax %p_1, %s_1, multiplier = 47274, shift = 17, point = 14 {attention = "o"}
 // CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 1536
-// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %p, %c0, %c0, first = 1, sparse = 0 : index, index
+// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %p, %c0, %c0, %acc_3, first = 1, sparse = 0, constant = 0 : index, index
 // CHECK-NEXT: hdp.drain %o_1, %acc_3, %acc_3, has_bias = 0, bias_shift = 0, shift = 14
 // CHECK-NEXT: hdp.st %o_rows, %o_1, %c0, %c0, core_rows = 16, core_cols = 16, leave = 0 : index, index
 // CHECK-NEXT: %7 = arith.addi %c0, %c1 : index
 // CHECK-NEXT: %8 = arith.addi %c0, %c16 : index
 // CHECK-NEXT: %acc_4 = hdp.tile "acc" local acc 1536
-// CHECK-NEXT: hdp.pv %acc_4, %p_1, %v_2, %p_1, %c0, %c0, first = 1, sparse = 0 : index, index
+// CHECK-NEXT: hdp.pv %acc_4, %p_1, %v_2, %p_1, %c0, %c0, %acc_4, first = 1, sparse = 0, constant = 0 : index, index
 // CHECK-NEXT: hdp.drain %o_2, %acc_4, %acc_4, has_bias = 0, bias_shift = 0, shift = 14
 // CHECK-NEXT: hdp.st %o_rows, %o_2, %c0, %8, core_rows = 16, core_cols = 16, leave = 0 : index, index
 // CHECK-NEXT: }
@@ -307,17 +307,17 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 18, point = 12 {attention = "o"}
 // CHECK-NEXT: %acc_3 = hdp.tile "acc" local acc 6144
 // CHECK-NEXT: hdp.ldm %v_1, %v_rows, %c0, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
-// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %12, %c0, first = 1, sparse = 1 : index, index
+// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %12, %c0, %acc_3, first = 1, sparse = 1, constant = 0 : index, index
 // CHECK-NEXT: %22 = arith.addi %length, %cm48 : index
 // CHECK-NEXT: %23 = scf.for %24 = %c0 to %22 step %c96 iter_args(%25 = %22) -> (index) {
 // CHECK-NEXT: %26 = arith.addi %24, %c48 : index
 // CHECK-NEXT: hdp.ldm %v_2, %v_rows, %26, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
-// CHECK-NEXT: hdp.pv %acc_3, %p, %v_2, %mask, %12, %26, first = 0, sparse = 1 : index, index
+// CHECK-NEXT: hdp.pv %acc_3, %p, %v_2, %mask, %12, %26, %acc_3, first = 0, sparse = 1, constant = 0 : index, index
 // CHECK-NEXT: %27 = arith.addi %25, %cm48 : index
 // CHECK-NEXT: scf.for %28 = %c0 to %27 step %c256 {
 // CHECK-NEXT: %29 = arith.addi %24, %c96 : index
 // CHECK-NEXT: hdp.ldm %v_1, %v_rows, %29, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
-// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %12, %29, first = 0, sparse = 1 : index, index
+// CHECK-NEXT: hdp.pv %acc_3, %p, %v_1, %mask, %12, %29, %acc_3, first = 0, sparse = 1, constant = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: %30 = arith.addi %25, %cm96 : index
 // CHECK-NEXT: scf.yield %30 : index
@@ -368,17 +368,17 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: hdp.softmax %p, %s, multiplier = 47274, shift = 18, point = 12 {attention = "o"}
 // CHECK-NEXT: %acc_4 = hdp.tile "acc" local acc 6144
 // CHECK-NEXT: hdp.ldm %v_1, %v_rows, %c0, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
-// CHECK-NEXT: hdp.pv %acc_4, %p, %v_1, %mask, %34, %c0, first = 1, sparse = 1 : index, index
+// CHECK-NEXT: hdp.pv %acc_4, %p, %v_1, %mask, %34, %c0, %acc_4, first = 1, sparse = 1, constant = 0 : index, index
 // CHECK-NEXT: %44 = arith.addi %length, %cm48 : index
 // CHECK-NEXT: %45 = scf.for %46 = %c0 to %44 step %c96 iter_args(%47 = %44) -> (index) {
 // CHECK-NEXT: %48 = arith.addi %46, %c48 : index
 // CHECK-NEXT: hdp.ldm %v_2, %v_rows, %48, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
-// CHECK-NEXT: hdp.pv %acc_4, %p, %v_2, %mask, %34, %48, first = 0, sparse = 1 : index, index
+// CHECK-NEXT: hdp.pv %acc_4, %p, %v_2, %mask, %34, %48, %acc_4, first = 0, sparse = 1, constant = 0 : index, index
 // CHECK-NEXT: %49 = arith.addi %47, %cm48 : index
 // CHECK-NEXT: scf.for %50 = %c0 to %49 step %c256 {
 // CHECK-NEXT: %51 = arith.addi %46, %c96 : index
 // CHECK-NEXT: hdp.ldm %v_1, %v_rows, %51, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
-// CHECK-NEXT: hdp.pv %acc_4, %p, %v_1, %mask, %34, %51, first = 0, sparse = 1 : index, index
+// CHECK-NEXT: hdp.pv %acc_4, %p, %v_1, %mask, %34, %51, %acc_4, first = 0, sparse = 1, constant = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: %52 = arith.addi %47, %cm96 : index
 // CHECK-NEXT: scf.yield %52 : index

@@ -87,6 +87,8 @@ def _program(rule: str, hardware: Hardware) -> Program:
     pruning: dict[str, Any] = {}
     if rule == "paper":
         pruning = {"rho_b": 0.9, "tau_h": 8.0, "pruned_score": "neginf"}
+    if rule == "ours":
+        pruning = {"rho_b": 0.5}
     heatc.compile(
         _model(), example, target=str(description), output=output, hdp_rule=rule, **pruning
     )
@@ -196,12 +198,21 @@ def test_no_mechanism_costs_anything(seed: int, kept: float, heads: float, switc
     st.floats(0, 1),
     st.floats(0, 1),
     st.sampled_from(["", *SWITCHES]),
+    st.sampled_from(["paper", "ours"]),
 )
 @settings(max_examples=25, deadline=None)
-def test_pruning_more_blocks_never_costs_more(seed: int, kept: float, less: float, off: str):
-    """The same random numbers: blocks kept below `kept * less` are a part of those below `kept`."""
+def test_pruning_more_blocks_never_costs_more(
+    seed: int, kept: float, less: float, off: str, rule: str
+):
+    """
+    The same random numbers: blocks kept below `kept * less` are a part of those below `kept`.
+
+    Rule `ours` multiplies kept values alone, the sum of all values stands for the others.
+    """
     hardware = _small()
-    program = _program("paper", hardware)
+    program = _program(rule, hardware)
+    constant = [i["constant"] for i in program.instructions if i.mnemonic == "pv"]
+    assert set(constant) == {int(rule == "ours")}
     if off:
         hardware = replace(hardware, **{off: False})
     many = _cost(program, _Given(seed, kept, 1.0), hardware)

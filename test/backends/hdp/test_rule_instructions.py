@@ -41,10 +41,11 @@ def test_sums_of_keys_and_rows_of_scores(dtype: str):
     result = kit.run()
     expected = np.rint((_int64(q) @ _int64(k).T).sum(axis=1) / 16)
     np.testing.assert_array_equal(kit.get(dr)[:, 0], np.clip(expected, -(2**31), 2**31 - 1))
-    # colsum: 2 folds of 4 columns over 6 and over 3 rows; wide: 2 folds of rows, 2 halves, depth 5;
-    # each fills and empties an array of 4 x 4 once; the drain moves 2 x 1 rows.
-    assert result.busy["pe"].tolist() == [2 * 6 + 6 + 2 * 3 + 6 + 2 * 2 * 5 + 6 + 2]
-    assert result.macs == 9 * 5 + 2 * 6 * 5
+    # colsum: 6 and 3 rows of 5, 4 a cycle; wide: 2 folds of rows, 2 halves, depth 5, one fill of an
+    # array of 4 x 4; the drain moves 2 x 1 rows.
+    assert result.busy["adder"].tolist() == [8 + 4]
+    assert result.busy["pe"].tolist() == [2 * 2 * 5 + 6 + 2]
+    assert result.macs == 2 * 6 * 5
 
 
 def _gate(kit: Kit, importance: str, own: bool) -> tuple[int, int, int]:
@@ -242,7 +243,8 @@ def test_one_number_stands_for_the_pruned_scores_of_a_row(pruned: str, constant:
     np.testing.assert_array_equal(kit.get(dp), expected)
     taken = int(kept.sum()) + 6 if constant else 36
     longest = int(kept.sum(axis=1).max()) + 1 if constant else 6
-    assert result.busy["adder"].tolist() == [-(-taken // 4)]
+    summed = 6 * 4 // 4
+    assert result.busy["adder"].tolist() == [-(-taken // 4) + summed]
     assert result.busy["softmax"].tolist() == [-(-taken // 2) + 2 * -(-longest // 2)]
 
 
@@ -256,4 +258,104 @@ def test_an_integer_score_is_no_constant():
     kit.emit("frac", f1=acc, f2=other, qi=x, qf=x, ki=x, kf=x, mask=m)
     kit.emit("add", s=s, a=a, f1=acc, f2=other, mask=m, pruned="int", constant=1)
     with pytest.raises(HeatcError, match="a pruned score that is int is no constant"):
+        kit.run()
+
+
+def _values(
+    kit: Kit, parts: tuple[int, ...], rho: float, pruned: str, dtype: str = "i16", **fields: int
+) -> tuple[int, list[int]]:
+    """
+    Attention of 6 tokens, queries that are the keys, of width 4, and values of width 5.
+
+    Returns the tensor of P V and the pcs of `pv`, one a part of the keys.
+    """
+    x, v = codes((6, 4), 9, "i8", 9), codes((6, 5), 10, dtype)
+    mask, positions, inverse = (kit.put(np.ones((1, 6), np.int64), "i64"),) + tuple(
+        kit.tensor((1, 6), "i64") for _ in range(2)
+    )
+    dx, dv, do = kit.put(x, "i8"), kit.put(v, dtype), kit.tensor((6, 5), "i32")
+    kinds = {"x": "i8", "v": dtype, "a": "i32", "s": "i32", "p": "i16", "m": "i8", "o": "i32"}
+    kinds |= dict.fromkeys(("theta", "sum", "f1", "f2", "acc", "total"), "acc")
+    t = {n: kit.tile("local", d, 256) for n, d in kinds.items()}
+    kit.emit("hpack", dpos=positions, dinv=inverse, dmask=mask, batch=1, length=6, has_mask=1)
+    kit.emit("seq", rb=0)
+    kit.emit("ld", t=t["x"], d=dx, rows=6, cols=4)
+    kit.emit("scores", a=t["a"], q=t["x"], k=t["x"], theta=t["theta"])
+    kit.emit("mask", m=t["m"], theta=t["theta"], rho=rho)
+    merged = {"f1": t["f1"], "f2": t["f2"], "mask": t["m"]}
+    kit.emit("frac", **merged, qi=t["x"], qf=t["x"], ki=t["x"], kf=t["x"])
+    kit.emit("add", s=t["s"], a=t["a"], **merged, pruned=pruned)
+    kit.emit("softmax", p=t["p"], s=t["s"], multiplier=900, shift=20)
+    for at in (0, 4):
+        kit.emit("li", rd=1, imm=at)
+        kit.emit("ld", t=t["v"], d=dv, row_reg=1, rows=min(4, 6 - at), cols=5)
+        kit.emit("colsum", t=t["total"], x=t["v"], first=int(at == 0))
+    pcs, at = [], 0
+    for keys in parts:
+        kit.emit("li", rd=1, imm=at)
+        kit.emit("ldm", t=t["v"], d=dv, row_reg=1, rows=keys, cols=5, mask=t["m"], axis="key")
+        operands = {n: t[n] for n in ("acc", "p", "v", "total")} | {"mask": t["m"], "col_reg": 1}
+        operands |= {"first": int(at == 0), "sparse": 1} | fields
+        pcs.append(kit.emit("pv", **operands))
+        at += keys
+    kit.emit("drain", t=t["o"], acc=t["acc"], shift=0)
+    kit.emit("st", d=do, t=t["o"])
+    return do, pcs
+
+
+def _kept_and_product(rho: float, pruned: str) -> tuple[Any, Any]:
+    """The mask of scores of `_values`, and P V by the formulas, dense."""
+    x, v = _int64(codes((6, 4), 9, "i8", 9)), _int64(codes((6, 5), 10, "i16"))
+    a = x @ x.T
+    theta = units.block_importance(a, (2, 2))
+    kept = units.expand_mask(units.block_mask(theta, rho), (2, 2), (6, 6))
+    merged = units.merge_scores(a, a, a, kept, pruned, units.Points(0, 0, 0)).codes
+    return kept, units.softmax_unit(merged, 0, units.SoftmaxScale(900, 20)) @ v
+
+
+@pytest.mark.parametrize("parts", [(6,), (4, 2), (2, 2, 2)])
+@pytest.mark.parametrize("pruned", ["zero", "mean"])
+@pytest.mark.parametrize("rho", [-1.0, 0.1, 0.9])
+def test_the_sum_of_all_values_stands_for_those_of_pruned_scores(
+    rho: float, pruned: str, parts: tuple[int, ...]
+):
+    """P V of kept scores alone, plus two products of 16 bits a row for the 32 bits of the sum."""
+    kit = Kit(Tiny(cores=1))
+    do, pcs = _values(kit, parts, rho, pruned, constant=1)
+    result = kit.run()
+    kept, expected = _kept_and_product(rho, pruned)
+    assert kept.all() == (rho == -1.0)
+    np.testing.assert_array_equal(kit.get(do), expected)
+    at = 0
+    for pc, keys in zip(pcs, parts):
+        rows = kept[:, at : at + keys].sum(axis=1)
+        # Two groups of 4 query rows, 2 folds of 4 columns; one fill of an array of 4 x 4.
+        depth = rows[:4].max() + rows[4:].max() + 2 * 2 * (at == 0)
+        cycles = 2 * depth + 6 if depth else 0
+        assert result.pc_busy["pe"][pc + kit.head] == cycles
+        assert result.pc_macs[pc + kit.head] == 5 * rows.sum() + 2 * 6 * 5 * (at == 0)
+        at += keys
+
+
+@pytest.mark.parametrize("rho", [0.1, 0.9])
+def test_the_sum_is_read(rho: float):
+    """Without constant the values of pruned scores are missing."""
+    kit = Kit(Tiny(cores=1))
+    do, _ = _values(kit, (6,), rho, "zero", constant=0)
+    kit.run()
+    assert (kit.get(do) != _kept_and_product(rho, "zero")[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("fields", "dtype", "message"),
+    [
+        ({"constant": 1, "sparse": 0}, "i16", "constant stands for pruned blocks, none are"),
+        ({"constant": 1}, "i8", "is i8, expected i16"),
+        ({"constant": 1, "total": 0}, "i16", "t0 is i8, expected acc"),
+    ],
+)
+def test_constant_values_are_refused(fields: dict[str, int], dtype: str, message: str):
+    kit = Kit(Tiny(cores=1))
+    _values(kit, (6,), 0.1, "zero", dtype, **fields)
+    with pytest.raises(HeatcError, match=message):
         kit.run()

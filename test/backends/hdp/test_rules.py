@@ -22,6 +22,7 @@ from heatc.dialects import attn
 from heatc.interpreter import execute
 from heatc.interpreter.values import fixed_type
 from heatc.passes.insert_hdp import InsertHdpPass
+from heatc.passes.tiling import plan
 from heatc.pipeline import RAISE, build, run_passes
 
 pytestmark = pytest.mark.torch
@@ -189,6 +190,35 @@ def test_with_streamed_keys(rule: str, tmp_path: Path):
     """Keys and values that do not fit the local buffer pass by in tiles, rows come in several."""
     small = replace(hardware("hdp-edge"), name="small", cores=2, local_buffer_bytes=8192)
     compare(rule, write_hardware(small, tmp_path))
+
+
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("cores", [2, 3])
+@pytest.mark.parametrize(
+    "rule", ["paper rho-b=0.1,-0.2,0.3 pruned-score=mean", "ours", "ours tau-h=3.2,0.0,2.0"]
+)
+def test_all_values_or_kept_ones_and_their_sum(
+    rule: str, cores: int, summed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Streamed values, whichever of the two the planner would choose."""
+    every = plan._attention_plans
+    taken: list[plan.AttentionPlan] = []
+
+    def chosen(*arguments: Any) -> Any:
+        for found in every(*arguments):
+            streamed = not found.resident and found.key_parts > 1
+            if streamed and found.summed == (summed and found.shape.even):
+                taken.append(found)
+                yield found
+
+    monkeypatch.setattr(plan, "_attention_plans", chosen)
+    plan.plan_attention.cache_clear()
+    small = replace(hardware("hdp-edge"), name="small", cores=cores, local_buffer_bytes=8192)
+    try:
+        compare(rule, write_hardware(small, tmp_path))
+    finally:
+        plan.plan_attention.cache_clear()
+    assert {found.summed for found in taken} == {summed}
 
 
 @pytest.mark.parametrize("rule", [r for r in BLOCKS if "tau" in r])
