@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.utils.arg_spec import ArgSpecParseError
+from xdsl.utils.exceptions import ArgSpecParseError
 
 from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
@@ -29,7 +29,7 @@ from heatc.pipeline import (
     run_passes,
 )
 from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
-from heatc.rules import RuleError, make_rule
+from heatc.rules import DEFAULT_RULE, RuleError, make_rule
 from heatc.universe import HEATC_UNIVERSE
 from heatc.weights import WeightStore
 
@@ -282,7 +282,7 @@ def compile(
         inputs: example tensors by name for a live module, `InputSpec`s by name for a file.
         target: `numpy`, a preset such as `hdp-edge`, or the path of a hardware description.
         output: `x.py` for the NumPy target, `x.hdp` otherwise.
-        hdp_rule: the pruning rule of every attention, `none` without it.
+        hdp_rule: the pruning rule of every attention; without it `DEFAULT_RULE` on HDP targets.
         plan: a plan.json that says a rule for each attention, factors for each layer, or both.
         heat: how weights are factorised, as the command's `--heat`: `low-rank,ratio=0.5`.
         calibrate: an .npz file of inputs on which factors are to be near the weights.
@@ -293,11 +293,12 @@ def compile(
     """
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
+    hw = None if target == "numpy" else target
+    default = DEFAULT_RULE if rule_options or (hw is not None and plan is None) else "none"
     try:
-        rule = make_rule(hdp_rule or "none", rule_options)
+        rule = make_rule(hdp_rule or default, rule_options)
     except RuleError as error:
         raise UsageError(str(error), place=error.option) from error
-    hw = None if target == "numpy" else target
     found = None if plan is None else read_plan(plan)
     if hw is None and ((found is not None and found.rules) or rule.name != "none"):
         raise UsageError("the NumPy program computes dense attention", place="target")

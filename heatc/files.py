@@ -7,12 +7,12 @@ import itertools
 import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal, overload
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from heatc.errors import HeatcError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def from_os_error(error: OSError, path: str | os.PathLike[str] = "", verb: str = "") -> HeatcError:
@@ -123,6 +123,8 @@ def _open(path: Path, mode: str) -> IO[Any]:
 
 def write_safetensors(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays by name, whole or not at all; raises `HeatcError` where it cannot be."""
+    # Here alone: tools that only read text start without them.
+    import numpy as np
     from safetensors.numpy import save
 
     with atomic_write(path) as stream:

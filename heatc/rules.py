@@ -200,6 +200,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """The options that each rule takes, and their defaults."""
 
+DEFAULT_RULE = "ours"
+"""
+The rule of HDP targets without a plan; the NumPy target computes dense attention.
+
+With its defaults its effect on held-out text is within noise (docs/hdp_accuracy.md).
+"""
+
 
 def _is_a(value: Any, kind: type[Any]) -> bool:
     """Whether a value can stand for one of `kind`: an integer may stand for a float."""

@@ -314,7 +314,9 @@ def _tensorly(name: str) -> Any:
 
 def _start(white: Matrix, spec: Spec, seed: int) -> list[Matrix]:
     starts = {"cp": _start_cp, "tucker": _start_tucker, "tt": _start_tt, "ttm": _start_ttm}
-    with warnings.catch_warnings():
+    # Its backend is global: whoever has set another one (tensorly-torch does) keeps it.
+    numpy = _tensorly("backend").backend_context("numpy", local_threadsafe=True)
+    with warnings.catch_warnings(), numpy:
         # It warns of ranks that it need not reach; they are filled with zeros here.
         warnings.simplefilter("ignore", UserWarning)
         return starts[spec.format](white, spec, seed)

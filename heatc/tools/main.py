@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatc.errors import HeatcError, UsageError
-from heatc.rules import DEFAULTS, OPTIONS, RULE_NAMES, Option, Rule, RuleError, make_rule, spelling
+from heatc.rules import (
+    DEFAULT_RULE,
+    DEFAULTS,
+    OPTIONS,
+    RULE_NAMES,
+    Option,
+    Rule,
+    RuleError,
+    make_rule,
+    spelling,
+)
 from heatc.tools.diagnostics import ToolParser, run_tool, suggest
 
 if TYPE_CHECKING:
@@ -74,7 +84,7 @@ def _parser() -> ToolParser:
 def _add_rules(parser: ToolParser) -> None:
     """The options of the pruning rules, from their table."""
     hdp = parser.add_argument_group("attention pruning (HDP targets)")
-    hdp.add_argument("--hdp-rule", choices=RULE_NAMES, help="rule of all, default none")
+    hdp.add_argument("--hdp-rule", choices=RULE_NAMES, help=f"rule of all, default {DEFAULT_RULE}")
     for name, option in OPTIONS.items():
         users = ", ".join(rule for rule, defaults in DEFAULTS.items() if name in defaults)
         hdp.add_argument(
@@ -176,7 +186,7 @@ def _options(arguments: argparse.Namespace, form: str) -> Options:
     from heatc.plan import read_plan
 
     hardware = _hardware_name(arguments, form)
-    rule = _rule(arguments)
+    rule = _rule(arguments, hardware)
     plan = None if arguments.plan is None else read_plan(arguments.plan)
     if hardware is None and ((plan is not None and plan.rules) or rule.name != "none"):
         what = "--plan" if arguments.plan is not None else f"--hdp-rule={rule.name}"
@@ -190,7 +200,7 @@ def _options(arguments: argparse.Namespace, form: str) -> Options:
     return Options(hardware, rule, arguments.plan, arguments.level, factors)
 
 
-def _rule(arguments: argparse.Namespace) -> Rule:
+def _rule(arguments: argparse.Namespace, hardware: str | None) -> Rule:
     """The rule of the command line; wrong values and combinations are wrong usage."""
     given = {name: getattr(arguments, name) for name in OPTIONS}
     given = {name: value for name, value in given.items() if value is not None}
@@ -201,8 +211,10 @@ def _rule(arguments: argparse.Namespace) -> Rule:
                 f"--plan and --{spelling(beside[0])} both choose how attention is pruned",
                 notes=["give one of them"],
             )
+    pruned = hardware is not None and arguments.plan is None
+    default = DEFAULT_RULE if pruned or given else "none"
     try:
-        return make_rule(arguments.hdp_rule or "none", given)
+        return make_rule(arguments.hdp_rule or default, given)
     except RuleError as error:
         raise UsageError(str(error), place=f"--{spelling(error.option)}") from error
 
@@ -231,7 +243,11 @@ def _compile(arguments: argparse.Namespace) -> int:
     else:
         compilation.capture(arguments.model, inputs, trust_pickle=arguments.trust_pickle)
     if options.hw is not None and arguments.hdp_rule is None and arguments.plan is None:
-        remark("attention is not pruned: --hdp-rule is none by default", place=PROG)
+        remark(
+            f"attention is pruned by rule {DEFAULT_RULE}, uncalibrated; --hdp-rule=none computes "
+            "all of it, heatc-tune calibrate fits it to data",
+            place=PROG,
+        )
     compilation.run()
     compilation.write(arguments.output, form)
     if arguments.timing:

@@ -59,7 +59,8 @@ def test_ir_goes_to_stdout(model: tuple[Path, Path], capsys: pytest.CaptureFixtu
         (["missing.pt", "-o", "x.py", "--target", "hdp-edge"], 2, "has no form"),
         (["missing.pt", "-o", "x.hdp", "--rho-b", "1"], 2, "outside (-1, 1)"),
         (["missing.pt", "-o", "x.hdp", "--tau-h", "nan"], 2, "not a threshold"),
-        (["missing.pt", "-o", "x.hdp", "--rho-b", "0.5"], 2, "rule none does not take rho-b"),
+        (["missing.pt", "-o", "x.hdp", "--density", "0.5"], 2, "rule ours does not take density"),
+        (["missing.pt", "-o", "x.hdp", "--hdp-rule=none", "--rho-b=0.5"], 2, "not take rho-b"),
         (["missing.pt", "-o", "x.hdp", "--hdp-rule=paper", "--finer=1"], 2, "not take finer"),
         (["missing.pt", "-o", "x.hdp", "--hdp-rule=topk", "--density=0"], 2, "outside (0, 1]"),
         (
@@ -129,6 +130,8 @@ def test_questions_are_answered(capsys: pytest.CaptureFixture[str]):
     assert main(["--print-hw", "hdp-edge"]) == 0
     assert "name: hdp-edge" in capsys.readouterr().out
     assert main(["--dump-pass-pipeline", "-o", "x.hdp"]) == 0
+    assert "insert-hdp{rule=ours finer=2" in capsys.readouterr().out
+    assert main(["--dump-pass-pipeline", "-o", "x.hdp", "--hdp-rule=none"]) == 0
     assert "insert-hdp{rule=none}" in capsys.readouterr().out
     question = ["--dump-pass-pipeline", "-o", "x.hdp", "--hdp-rule=energon", "--alpha=1e-3,-0.5"]
     assert main(question) == 0

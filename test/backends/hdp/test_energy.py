@@ -146,7 +146,9 @@ def test_a_pruned_head_costs_less():
     assert gone.joules < kept.joules
 
 
-@pytest.mark.parametrize("action", [a for a in ACTIONS if not a.startswith(("shared", "mac", "fuse"))])
+@pytest.mark.parametrize(
+    "action", [a for a in ACTIONS if not a.startswith(("shared", "mac", "fuse"))]
+)
 def test_twice_an_action_is_twice_its_share(action: str):
     result, hardware = attention(0.3, 5)
     key = f"energy_{action}_aj"
