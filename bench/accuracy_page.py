@@ -68,14 +68,14 @@ TEXTS = {
         "The approximation",
         "F_Q F_K dropped, as the machine does, and added, which would cost a third product.",
     ),
-    "compiled program, plan 85 %": (
-        "The compiled program of the 85 % plan",
+    "compiled program, plan 85 %, test": (
+        "The compiled program",
         "Predictions of `heatc --plan`'s program by `hdp-run`, with the binary points that the "
         "compiler gives it (the scores of a pruned program have fewer bits than a dense one's, "
         "with which the other tables are made), and how many logits are those of the PyTorch form, "
         "bit for bit.",
     ),
-    "compiled program, plan 90 %": ("The compiled program of the 90 % plan", "As above."),
+    "compiled program, plan 85 %, out of domain": ("The compiled program, out of domain", ""),
     "calibration": (
         "Calibration by heatc-tune",
         "`heatc-tune calibrate` on the same 256 sentences, without labels, beside the plan of the "

@@ -10,8 +10,8 @@ without their labels.
 
     python bench/hdp_accuracy.py [--parts plans,headline,heads,...]
 
-Parts `machine`, `calibration` and `cost` (bench/hdp_machine.py) are about the machine: that programs
-compute what was measured, how long the calibration takes, and what a plan costs in cycles and joules.
+Parts `machine`, `predictions`, `calibration` and `cost` (bench/hdp_machine.py) are about the machine:
+that programs compute what was measured, how long the calibration takes, and what a plan costs in cycles and joules.
 
 Writes bench/results/hdp_accuracy.json (parts that are not run keep what they had), the plans in
 bench/results/plans/ that `heatc --plan` compiles, and docs/hdp_accuracy.md. What was run once is
@@ -554,53 +554,59 @@ AGREEMENT = 200
 """Test sentences that are compared bit for bit"""
 
 
-def part_machine(name: str) -> Part:
-    """The compiled program of a plan against the PyTorch form of the same rules."""
+FORM = "HDP program (bit-exact machine model) against the PyTorch form of the same rule"
+
+
+def part_machine() -> Part:
+    """The compiled programs of the plans against the PyTorch form of the same rules, by the bit."""
     part = Part()
-    with tempfile.TemporaryDirectory(prefix="heatc-bench-") as folder:
-        entries = _compare_program(name, Path(folder), part.rows)
-    part.tables[f"compiled program, plan {name} %"] = entries
+    rows = test_set().rows[:AGREEMENT]
+    for name in ("85", "90"):
+        path = PLANS / f"snippets-{name}.json"
+        bench = Bench(teacher.SENTIMENT, path)
+        form = Encoder(bench.model, bench.points, read_plan(path))
+        with tempfile.TemporaryDirectory(prefix="heatc-bench-") as folder:
+            program = _program(bench, path, 8, Path(folder))
+            differences = hdp_machine.agreement(program, form, rows, LENGTH)
+        for one in filter(None, differences):
+            _say(f"plan {name} %: {one}")
+        what = f"{FORM}: plan {name} %, masks, gates and outputs bit-identical on test sentences"
+        part.rows.append(Row(what, differences.count(""), "sentences", len(rows), ">="))
     return part
 
 
-def _compare_program(name: str, folder: Path, rows: list[Row]) -> list[Json]:
-    """Adds a plan's rows and gives its lines of the table; many sentences go in wider batches."""
+def _program(bench: Bench, plan: Path, batch: int, folder: Path) -> Path:
+    """The teacher compiled with a plan for so many sentences at once."""
+    shapes = hdp_machine.padded([[0]] * batch, LENGTH)
+    options = ("--target=hdp-edge", f"--plan={plan}")
+    return programs.compile_model(bench.model, folder / "plan.hdp", shapes, *options)
+
+
+def part_predictions(name: str, sentences: Callable[[], Set | None]) -> Part:
+    """What the compiled program of a plan says of a whole set, beside its PyTorch form."""
+    chosen_set = sentences()
+    if chosen_set is None:
+        return Part()
     path = PLANS / f"snippets-{name}.json"
-    chosen, plain, dense = (
-        read_plan(path), Bench(teacher.SENTIMENT, path), Bench(teacher.SENTIMENT),
-    )  # fmt: skip
-    made: dict[int, Path] = {}
-    for batch in (8, 16):
-        made[batch] = folder / f"{batch}.hdp"
-        shapes = hdp_machine.padded([[0]] * batch, LENGTH)
-        options = ("--target=hdp-edge", f"--plan={path}")
-        programs.compile_model(plain.model, made[batch], shapes, *options)
-    sets = judged()
-    what = "HDP program (bit-exact machine model) against the PyTorch form of the same rule"
-    first = sets[0].rows[:AGREEMENT]
-    form = Encoder(plain.model, plain.points, chosen)
-    differences = hdp_machine.agreement(made[8], form, first, LENGTH)
-    for one in filter(None, differences):
-        _say(f"plan {name} %: {one}")
-    same = differences.count("")
-    bits = f"{what}: plan {name} %, masks, gates and outputs bit-identical on test sentences"
-    rows.append(Row(bits, same, "sentences", len(first), ">="))
+    bench, chosen = Bench(teacher.SENTIMENT, path), read_plan(path)
     kept = data.cache_folder().parent / "predictions"
-    entries: list[Json] = []
-    for sentences in sets:
-        logits, seconds = hdp_machine.predict(made[16], sentences.rows, LENGTH, kept)
-        _say(f"program of plan {name} % on {sentences.name}: {seconds:.0f} s")
-        expected = plain.run(chosen, sentences)
-        found = replace(expected, logits=torch.from_numpy(logits))
-        equal = (logits.argmax(-1) == expected.logits.argmax(-1).numpy()).mean()
-        title = f"{what}: plan {name} %, same predictions on {sentences.name}"
-        rows.append(Row(title, float(equal), f"share of {len(logits):,}", 1.0, ">="))
-        identical = (logits == expected.logits.numpy()).all(-1).sum()
-        entries.append(
-            entry(f"program of plan {name} %", found, dense.run(Rule(), sentences), sentences)
-            | {"sentences": len(logits), "of them with the form's logits": int(identical)}
-        )
-    return entries
+    with tempfile.TemporaryDirectory(prefix="heatc-bench-") as folder:
+        program = _program(bench, path, 16, Path(folder))
+        logits, seconds = hdp_machine.predict(program, chosen_set.rows, LENGTH, kept)
+    _say(f"program of plan {name} % on {chosen_set.name}: {seconds:.0f} s")
+    expected = bench.run(chosen, chosen_set)
+    found = replace(expected, logits=torch.from_numpy(logits))
+    dense = Bench(teacher.SENTIMENT).run(Rule(), chosen_set)
+    equal = float((logits.argmax(-1) == expected.logits.argmax(-1).numpy()).mean())
+    what = f"{FORM}: plan {name} %, same predictions on {chosen_set.name}"
+    line = entry(f"program of plan {name} %", found, dense, chosen_set) | {
+        "sentences": len(logits),
+        "of them with the form's logits": int((logits == expected.logits.numpy()).all(-1).sum()),
+    }
+    return Part(
+        [Row(what, equal, f"share of {len(logits):,}", 1.0, ">=")],
+        {f"compiled program, plan {name} %, {chosen_set.name}": [line]},
+    )
 
 
 def part_calibration() -> Part:
@@ -660,8 +666,9 @@ PARTS: dict[str, Callable[[], Part]] = {
     "head_curves": part_head_curves,
     "dynamic": part_dynamic,
     "approximation": part_approximation,
-    "machine": partial(part_machine, "85"),
-    "machine_90": partial(part_machine, "90"),
+    "machine": part_machine,
+    "predictions": partial(part_predictions, "85", test_set),
+    "predictions_out_of_domain": partial(part_predictions, "85", review_set),
     "calibration": part_calibration,
     "cost": part_cost,
 }
