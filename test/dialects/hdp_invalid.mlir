@@ -59,7 +59,7 @@ hdp.drain %t, %t, %t, has_bias = 0, bias_shift = 0, shift = 128
 // CHECK: unknown pruned 'one', expected one of zero, neginf, int, mean
 %t = hdp.tile "t" local i16 64
 %r = hdp.special zero : !hdp.reg<0>
-hdp.add %t, %t, %t, %t, %t, %r, %r, pruned = one, point_q = 0, point_k = 0, point_s = 0 : !hdp.reg<0>, !hdp.reg<0>
+hdp.add %t, %t, %t, %t, %t, %r, %r, %t, pruned = one, point_q = 0, point_k = 0, point_s = 0, constant = 0 : !hdp.reg<0>, !hdp.reg<0>
 
 // -----
 
