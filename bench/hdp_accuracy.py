@@ -10,8 +10,9 @@ without their labels.
 
     python bench/hdp_accuracy.py [--parts plans,headline,heads,...]
 
-Parts `machine`, `predictions`, `calibration`, `tuned` and `cost` use bench/hdp_machine.py:
-that programs compute what was measured, how long the calibration takes, and what a plan costs in cycles and joules.
+Parts `machine`, `predictions`, `calibration`, `tuned` and `cost` use bench/hdp_machine.py: whether
+compiled programs compute what was measured, how long `heatc-tune` takes and how good its plan is, and
+what a plan costs in modelled cycles, bytes and joules.
 
 Writes bench/results/hdp_accuracy.json (parts that are not run keep what they had), the plans in
 bench/results/plans/ that `heatc --plan` compiles, and docs/hdp_accuracy.md. What was run once is
