@@ -42,7 +42,9 @@ TEXTS = {
     "headline": (
         "Net sparsity and accuracy",
         "Plans are calibrated per head on 256 unlabelled training sentences "
-        "(bench/results/plans/); `none` is the dense program in the same fixed point.",
+        "(bench/results/plans/); `none` is the dense program in the same fixed point. Binary points are "
+        "those of the dense program; a compiled plan has points of its own (scores of 11 or 12 bits "
+        "instead of 18 or 20), with which plan 85 % loses 0.47 instead of 0.73 points on test.",
     ),
     "heads": (
         "Heads pruned, beside SpAtten's rule",
