@@ -52,7 +52,11 @@ def layer_heat(value: Any, error: Callable[[str, str], HeatcError]) -> LayerHeat
     fuse = entry.get("fuse")
     if fuse is not None and not isinstance(fuse, bool):
         raise error("fuse", f"expected a boolean or null, got {fuse!r}")
-    layer = LayerHeat(format_, shape, ranks, _path(entry.get("path"), error), fuse)
+    path = _path(entry.get("path"), error)
+    for key, chosen in (("path", path is not None), ("fuse", bool(fuse))):
+        if chosen:
+            raise error(key, "is not applied by this version; leave it out")
+    layer = LayerHeat(format_, shape, ranks, path, fuse)
     if shape is not None:
         try:
             layer.spec(0, 0)
