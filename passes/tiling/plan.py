@@ -11,7 +11,8 @@ for the largest run; shorter sequences run fewer iterations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -31,6 +32,9 @@ PLANNED_TOKENS = 128
 
 MOST_SLABS = 16
 """The depth of a linear is cut into at most this many slabs: each needs registers and tiles."""
+
+_TIE = 1e-9
+"""Estimates this close count as equal, relative; then fewer slots and rows decide."""
 
 _ACC, _CODE, _WIDE = DTYPES["acc"], DTYPES["i16"], DTYPES["i32"]
 
@@ -499,24 +503,37 @@ class AttentionPlan:
         """Bytes of the shared buffer: keys and values of two heads."""
         return 2 * sum(align(t.nbytes, TILE_ALIGNMENT) for t in self.shared_tiles)
 
-    def cost(self, hw: Hardware) -> float:
-        """Estimated cycles of a sequence, see `_mean`."""
-        return self._mean(lambda length: scheduled_cycles(self, hw, length))
+    def cost(self, hw: Hardware, limit: float = math.inf) -> float:
+        """
+        Estimated cycles of a sequence, the mean of `_lengths`; infinity once beyond `limit`.
+
+        What is not scheduled yet counts with its bound, so that a plan that cannot win is dropped
+        after the longest sequence.
+        """
+        lengths = self._lengths()
+        most = limit * sum(lengths.values()) * (1 + _TIE)
+        done, rest = 0.0, self.least_cost(hw) * sum(lengths.values())
+        for length, n in lengths.items():
+            rest -= n * self._bound(hw, length)
+            done += n * scheduled_cycles(self, hw, length)
+            if done + rest > most:
+                return math.inf
+        return done / sum(lengths.values())
 
     def least_cost(self, hw: Hardware) -> float:
         """What `cost` cannot go below: the PE array alone, or the bytes alone."""
-        return self._mean(lambda length: self._bound(hw, length))
+        lengths = self._lengths()
+        total = sum(n * self._bound(hw, length) for length, n in lengths.items())
+        return total / sum(lengths.values())
 
-    def _mean(self, cycles: Callable[[int], float]) -> float:
+    def _lengths(self) -> dict[int, int]:
         """
-        The mean over four lengths, most for the longest.
+        Four lengths and their weights, the longest first and most.
 
         Tiles are made for the longest sequence and have to do for shorter ones, where large row
         tiles leave cores without work.
         """
-        weights = {max(1, self.shape.length * i // 4): 1 + 3 * (i == 4) for i in range(1, 5)}
-        total = sum(n * cycles(length) for length, n in weights.items())
-        return total / sum(weights.values())
+        return {max(1, self.shape.length * i // 4): 1 + 3 * (i == 4) for i in (4, 3, 2, 1)}
 
     def _bound(self, hw: Hardware, length: int) -> float:
         """Cycles that either the PE array or the DMA engine certainly takes."""
@@ -616,7 +633,7 @@ def plan_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
     for least, plan in sorted(fitting, key=lambda item: item[0]):
         if best is not None and least >= best[0][0]:
             break
-        rank = (plan.cost(hw), plan.slots, plan.rows, plan.keys)
+        rank = (plan.cost(hw, best[0][0] if best else math.inf), plan.slots, plan.rows, plan.keys)
         if best is None or rank < best[0]:
             best = rank, plan
     if best is not None:
