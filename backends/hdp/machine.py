@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The functions of the instructions register themselves.
+from heatc.backends.hdp import execute_array as _array
 from heatc.backends.hdp import execute_control as _control
-from heatc.backends.hdp import execute_core as _core
 from heatc.backends.hdp import execute_dma as _dma
 from heatc.backends.hdp import execute_host as _host
+from heatc.backends.hdp import execute_units as _units
 from heatc.backends.hdp.execution import EXECUTES, Execution
 from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState, Trap
@@ -34,7 +35,7 @@ __all__ = ["Machine", "MachineState", "Memory", "RunResult", "check_program"]
 
 OnRetire = Callable[[int, Inst, MachineState], None]
 
-_MODULES = (_control, _core, _dma, _host)
+_MODULES = (_array, _control, _dma, _host, _units)
 assert EXECUTES.keys() == ISA.keys(), EXECUTES.keys() ^ ISA.keys()
 
 MAX_STEPS = 50_000_000

@@ -1,0 +1,318 @@
+"""Sparsity engine, adder and softmax unit: instructions on the scores of the live cores."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatc.backends.hdp import datapath
+from heatc.backends.hdp.core_tiles import (
+    NARROW,
+    WIDE,
+    accumulate,
+    accumulators,
+    by_core,
+    by_size,
+    expect_columns,
+    expect_equal,
+    expect_even,
+    expect_room,
+    live_copies,
+    live_sum,
+    local_tile,
+    masked_blocks,
+    operand,
+    put_columns,
+    real_rows,
+    row_of_part,
+    sequence_length,
+    size_of,
+    sum_cores,
+)
+from heatc.backends.hdp.execution import Execution, executes
+from heatc.backends.hdp.state import (
+    ACC_LIMIT,
+    Contents,
+    Extent,
+    MachineState,
+    Tile,
+    Times,
+    Trap,
+    expect,
+)
+from heatc.backends.hdp.timing import latest, nonempty
+from heatc.fixed_point import Reals
+from heatc.isa import units
+from heatc.isa.table import BLOCK, DTYPES, PRUNED_SCORES, Engine
+from heatc.isa.units import Mask
+
+
+@executes("mask")
+def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float, own: int) -> None:
+    state = run.state
+    target, source = local_tile(state.tile(m), "i8"), state.tile(theta)
+    importance = accumulators(state, source)
+    expect(importance.complete, f"{source.name} is not complete")
+    expect(np.isfinite(rho), "rho is not finite")
+    length = sequence_length(state)
+    blocks = units.block_count(length, BLOCK[1])
+    expect_equal(f"width of {source.name}", importance.columns, blocks)
+    row, rows = expect_even("row", state.registers[row_reg]), importance.rows
+    at = expect_even("row of a part", row_of_part(state, row)) // BLOCK[0]
+    first = (row + state.part_rows * state.core_parts) // BLOCK[0]
+    real = np.full(state.active, rows) if importance.rows_of is None else importance.rows_of
+    if ((first + real) * (real > 0) > units.block_count(length, BLOCK[0])).any():
+        raise Trap(f"block rows {row // 2}..{int((first + real).max())} are outside of {length}")
+    expect_room(target, at + rows, blocks, is_mask=True)
+    ranked = state.take(importance.reals())
+    ratio = state.take(state.parameter("rho"))[:, None] if own else rho
+    kept, totals = run.values.mask(run.pc, state, ranked, ratio, first)
+    if importance.rows_of is not None:
+        kept = kept & state.take(real_rows(importance.rows_of, rows))
+    _put_rows(state, target, kept, at)
+    state.theta_head[state.select] += totals
+    ranks = size_of(state, rows, importance.rows_of) * blocks
+    run.pc_blocks[run.pc] += sum_cores(state, ranks)
+    kept_blocks = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
+    run.pc_blocks_kept[run.pc] += live_sum(state, kept_blocks)
+    for cores, _, count in by_size(state, ranks):
+        run.work(cores=cores, blocks=count)
+    cycles = run.board.cycles["mask"](blocks=ranks)
+    run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
+
+
+def _put_rows(state: MachineState, tile: Tile, kept: Mask, at: int) -> None:
+    """Append mask rows; at = 0 begins new contents."""
+    kept = cast(Mask, state.spread(kept))
+    if at:
+        before = state.read(tile)
+        expect(before.is_mask, f"{tile.name} is not a mask")
+        expect_equal(f"first unwritten row of {tile.name}", before.filled, at)
+        expect_equal(f"width of {tile.name}", before.columns, kept.shape[2])
+        upper = cast(Mask, before.array)
+        cores = max(upper.shape[0], kept.shape[0])
+        parts = [
+            np.broadcast_to(part, (cores, *part.shape[1:]))
+            if part.shape[0] == 1
+            else part[: kept.shape[0]]
+            for part in (upper, kept)
+        ]
+        kept = np.concatenate(parts, axis=1)
+    state.put(tile, Contents(kept, filled=kept.shape[1], is_mask=True))
+
+
+@executes("gate")
+def gate(run: Execution, tau: float, own: int, positive: int) -> None:
+    state = run.state
+    length = sequence_length(state)
+    expect(length < 1 << (17 if positive else 26), "r60, the sequence length, is too large")
+    run.work(cores=state.live_count)
+    if state.parts > 1:
+        totals = state.of_group(state.theta_head[: state.active]).sum(axis=1)
+        state.theta_head[: state.active] = np.repeat(totals, state.parts)
+    threshold = state.parameter("tau") if own else tau
+    kept = run.values.gate(run.pc, state, threshold, "positive" if positive else "abs")
+    if state.parts > 1:
+        # A head has one decision, whoever gives it.
+        kept = np.repeat(state.of_group(kept)[:, 0], state.parts)
+    if state.kept is not None:
+        kept = kept & state.kept
+    elif state.zeroed is not None:
+        kept = kept & state.zeroed
+    before = state.live_count if state.zeroed is None else int(state.zeroed.sum())
+    known = run.board.core(run.pc, Engine.SE, run.board.cycles["gate"](), (), ())
+    # A group knows its head's importance when its last core has ranked its rows.
+    run.board.kept_at = known if state.parts == 1 else latest(known)
+    state.keep(kept, leave=run.hardware.early_head_exit)
+    run.pc_heads_pruned[run.pc] += (before - int(kept.sum())) // state.parts
+
+
+@executes("add")
+def add(
+    run: Execution,
+    s: int,
+    a: int,
+    f1: int,
+    f2: int,
+    mask: int,
+    row_reg: int,
+    col_reg: int,
+    pruned: int,
+    point_q: int,
+    point_k: int,
+    point_s: int,
+    r: int,
+    constant: int,
+) -> None:
+    state = run.state
+    target, source = local_tile(state.tile(s), "i32"), state.tile(a)
+    tiles = (state.tile(f1), state.tile(f2))
+    expect(source.dtype in ("i32", "acc"), f"{source.name} is {source.dtype}")
+    points = _points(point_q, point_k, point_s)
+    integer = state.wide(source)
+    length, at = sequence_length(state), state.registers[col_reg]
+    _expect_integers(source, integer, at, in_place=target is source)
+    by_q, by_k = (accumulators(state, tile) for tile in tiles)
+    m, n = by_q.rows, by_q.columns
+    expect_equal(f"shape of {tiles[1].name}", (by_k.rows, by_k.columns), (m, n))
+    expect_equal(f"rows of {source.name}", integer.rows, m)
+    rule, in_place = PRUNED_SCORES[pruned], target is source
+    expect(
+        not in_place or rule != "mean" or n == length,
+        f"{source.name} is overwritten before the mean of its rows is complete",
+    )
+    expect_equal(f"width of {source.name}", integer.columns, length)
+    expect_columns(length, at, n)
+    expect_room(target, m, length)
+    selected, row = state.tile(mask), state.registers[row_reg]
+    _, kept = masked_blocks(state, selected, row, at, m, n, integer.rows_of)
+    whole = state.take(integer.reals())
+    expect(
+        not constant or rule in ("zero", "mean"), f"a pruned score that is {rule} is no constant"
+    )
+    sums: tuple[Tile, ...] = (state.tile(r),) if constant and rule == "mean" else ()
+    for tile in sums:
+        expect_equal(f"shape of {tile.name}", accumulators(state, tile).array.shape[1:], (m, 1))
+
+    def mean() -> Reals:
+        _, every = masked_blocks(state, selected, row, 0, m, length, integer.rows_of)
+        if not sums:
+            return datapath.pruned_mean(whole, every, points.score)
+        total = state.take(accumulators(state, sums[0]).reals())
+        return datapath.rest_mean(whole, every, points.score, total)
+
+    parts = (
+        whole[:, :, at : at + n],
+        state.take(by_q.reals()),
+        state.take(by_k.reals()),
+    )
+    rows = size_of(state, m, integer.rows_of)
+    taken = np.count_nonzero(kept, axis=2).astype(np.int64)
+    marked = live_sum(state, taken.sum(axis=1))
+    if constant and at == 0:
+        taken = taken + _constants(state, m, integer.rows_of)
+    packed = constant or rule == "neginf"
+    merged = by_core(state, taken.sum(axis=1)) if packed else rows * n
+    _work_merge(run, rows, n, (marked, sum_cores(state, merged)), DTYPES[source.dtype])
+    codes, saturated = run.values.merge(parts, kept, points, rule, mean)
+    run.saturated(live_copies(state, codes, saturated))
+    before = None if at == 0 else state.read(target).taken
+    if in_place:
+        _merge_columns(state, target, codes, at)
+    else:
+        put_columns(state, target, codes, length, at, integer.rows_of)
+    if packed:
+        target.read().taken = taken if before is None else before + taken
+    cycles = run.board.cycles["add"](merged=merged)
+    run.board.core(run.pc, Engine.ADDER, cycles, (source, *tiles, *sums, selected), (target,))
+
+
+def _constants(state: MachineState, rows: int, rows_of: Extent | None) -> NDArray[np.int64]:
+    """One for each of the rows that the live cores really have, (live or 1, rows)."""
+    if rows_of is None:
+        return np.ones((1, rows), np.int64)
+    return (np.arange(rows) < state.take(rows_of)[:, None]).astype(np.int64)
+
+
+def _expect_integers(tile: Tile, contents: Contents, at: int, *, in_place: bool) -> None:
+    """Trap unless a tile holds all integer scores from column `at` on, and no more in place."""
+    if contents.merging or in_place:
+        merged = contents.filled if contents.merging else 0
+        expect_equal(f"first column of {tile.name} that is not merged", merged, at)
+    if not contents.merging:
+        expect(contents.complete, f"{tile.name} is not complete")
+
+
+def _merge_columns(state: MachineState, tile: Tile, part: NDArray[np.generic], at: int) -> None:
+    """Merged scores take the place of integer ones: columns of a tile that is read and written."""
+    before = state.read(tile)
+    array = np.array(before.array)
+    end = at + part.shape[2]
+    array[: state.active if array.shape[0] > 1 else 1, :, at:end] = state.spread(part)
+    contents = Contents(array, filled=end, peak=ACC_LIMIT, rows_of=before.rows_of)
+    contents.merging = end < array.shape[2]
+    contents.taken = before.taken
+    state.put(tile, contents)
+
+
+def _work_merge(run: Execution, rows: Times, n: int, counts: tuple[int, int], size_a: int) -> None:
+    """`counts` are kept and merged scores of all cores, counted with the first."""
+    kept, merged = counts
+    for cores, once, m in by_size(run.state, rows):
+        run.work(cores=cores, m=m, n=n, kept=kept * once, merged=merged * once, size_a=size_a)
+
+
+def _points(q: int, k: int, score: int) -> datapath.MergePoints:
+    expect(0 <= q <= 40 and 0 <= k <= 40, "point_q and point_k must be 0..40")
+    expect(-40 <= score <= 40, "point_s must be -40..40")
+    return datapath.MergePoints(q, k, score)
+
+
+@executes("divide")
+def divide(run: Execution, t: int, acc: int, col_reg: int, wide: int, shift: int) -> None:
+    state = run.state
+    target, source = local_tile(state.tile(t), "i16", "i32"), state.tile(acc)
+    contents = accumulators(state, source)
+    expect(contents.complete, f"{source.name} is not complete")
+    length, at = sequence_length(state), state.registers[col_reg]
+    m, n = contents.rows, contents.columns
+    expect_equal(f"size of {source.name} on every core", contents.uniform, True)
+    if wide:
+        expect_columns(length, at, n)
+    expect_room(target, m, length if wide else n)
+    codes, saturated = run.values.divided(state.take(contents.reals()), length, shift, target.dtype)
+    run.saturated(live_copies(state, codes, saturated))
+    if wide:
+        put_columns(state, target, codes, length, at)
+    else:
+        state.put(target, Contents(state.spread(codes)))
+    run.work(cores=state.live_count, m=m, n=n, size_t=DTYPES[target.dtype])
+    cycles = run.board.cycles["divide"](m=m, n=n)
+    run.board.core(run.pc, Engine.ADDER, cycles, (source,), (target,))
+
+
+@executes("colsum")
+def column_sums(run: Execution, t: int, x: int, first: int) -> None:
+    state = run.state
+    target, source = local_tile(state.tile(t), "acc"), state.tile(x)
+    contents = operand(state, source)
+    k, n = contents.rows, contents.columns
+    expect_room(target, 1, n)
+    result = run.values.column_sums(state.take(contents.reals()))
+    accumulate(run, target, result, k * NARROW[source.dtype], first, Contents(result))
+    expect(state.read(target).peak < WIDE, f"{target.name} may exceed 32 bits")
+    size = DTYPES[source.dtype]
+    live, b_local = state.live_count, int(source.space == "local")
+    run.work(cores=live, once=min(1, live), n=n, k=k, first=first, b_local=b_local, size_b=size)
+    cycles = run.board.cycles["colsum"](n=n, k=k)
+    reads = (source,) if first else (source, target)
+    run.board.core(run.pc, Engine.ADDER, cycles, reads, (target,))
+
+
+@executes("softmax")
+def softmax(run: Execution, p: int, s: int, multiplier: int, shift: int, point: int) -> None:
+    state = run.state
+    target, source = local_tile(state.tile(p), "i16"), state.tile(s)
+    expect(source.dtype == "i32", f"{source.name} is {source.dtype}, expected i32")
+    contents = state.wide(source)
+    expect(contents.complete, f"{source.name} is not complete")
+    drop = point + shift - units.EXP_BITS
+    expect(-14 <= drop <= 62, "point + shift - 16 must be -14..62")
+    m, n = contents.rows, contents.columns
+    expect(n < 1 << 15, "rows are longer than the unit's 32767")
+    expect_room(target, m, n)
+    rows = size_of(state, m, contents.rows_of)
+    taken, longest = rows * n, n
+    if contents.taken is not None:
+        # Excluded scores have no part: a row streams what is left of it.
+        taken = by_core(state, contents.taken.sum(axis=1))
+        longest = by_core(state, contents.taken.max(axis=1, initial=0))
+    each = sum_cores(state, taken)
+    for cores, once, own in by_size(state, rows):
+        run.work(cores=cores, m=own, n=n, taken=each * once)
+    result = run.values.softmax(state.take(contents.array), point, multiplier, shift)
+    state.put(target, Contents(state.spread(result), rows_of=contents.rows_of))
+    cycles = nonempty(run.board.cycles["softmax"](taken=taken, longest=longest), rows)
+    run.board.core(run.pc, Engine.SOFTMAX, cycles, (source,), (target,), in_place=True)
