@@ -50,7 +50,8 @@ from heatc.passes.tiling.attention import Attention, Pruning, emit_attention
 from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.host import HostTask
 from heatc.passes.tiling.linear import Linear, emit_linear
-from heatc.passes.tiling.plan import AttentionShape, LinearShape, panel_count
+from heatc.passes.tiling.linear_plan import LinearShape, panel_count
+from heatc.passes.tiling.plan import AttentionShape
 from heatc.weights import WeightStore
 
 T = TypeVar("T", bound=Operation)

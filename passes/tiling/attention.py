@@ -21,12 +21,8 @@ from heatc.dialects import hdp
 from heatc.hardware import Hardware
 from heatc.isa.units import PROBABILITY_POINT, SoftmaxScale
 from heatc.passes.tiling.emitter import Emitter, Tiles
-from heatc.passes.tiling.plan import (
-    AttentionPlan,
-    AttentionShape,
-    TileSpec,
-    plan_token_attention,
-)
+from heatc.passes.tiling.packing import TileSpec
+from heatc.passes.tiling.plan import AttentionPlan, AttentionShape, plan_token_attention
 
 
 @dataclass(frozen=True)

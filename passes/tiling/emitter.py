@@ -11,7 +11,7 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from heatc.dialects import hdp
 from heatc.passes.rewriting import module_path, name_hint
-from heatc.passes.tiling.plan import TileSpec
+from heatc.passes.tiling.packing import TileSpec
 
 Tiles = dict[str, SSAValue]
 

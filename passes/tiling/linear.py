@@ -8,13 +8,8 @@ from xdsl.ir import SSAValue
 
 from heatc.hardware import Hardware
 from heatc.passes.tiling.emitter import Emitter, Tiles
-from heatc.passes.tiling.plan import (
-    LinearPlan,
-    LinearShape,
-    TileSpec,
-    plan_linear,
-    plan_token_linear,
-)
+from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape, plan_linear, plan_token_linear
+from heatc.passes.tiling.packing import TileSpec
 
 
 @dataclass(frozen=True)

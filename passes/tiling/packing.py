@@ -1,9 +1,13 @@
-"""First-fit placement of things with live ranges; planner and allocator share it."""
+"""Tiles and their first-fit placement; planners and allocator share it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+PLANNED_TOKENS = 128
+"""Tiles are planned for a multiple of this many tokens."""
 
 TILE_ALIGNMENT = 64
 """Tiles begin at multiples of this many bytes."""
@@ -60,3 +64,19 @@ def first_fit(
         placed.append((new, address))
     peak = max((address + r.size for r, address in placed), default=0)
     return Placement(addresses, peak)
+
+
+@dataclass(frozen=True)
+class TileSpec:
+    """
+    A tile to declare: `start` and `end` are the first and last step that need it.
+
+    `over`: the tile in whose place it is computed, or "".
+    """
+
+    name: str
+    dtype: str
+    nbytes: int
+    start: int = 0
+    end: int = 0
+    over: str = ""

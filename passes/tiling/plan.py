@@ -1,12 +1,9 @@
 """
-How large tiles are.
+How large the tiles of an attention are.
 
-`plan_linear` and `plan_attention` try the sensible tile sizes, drop those whose tiles do not fit
-the buffers, and take the one with the fewest estimated cycles. A linear's estimate is that of
-docs/design/machine.md (PE array and DMA engine overlap where tiles are double-buffered), plus
-`ISSUE` cycles an instruction, so that few, large tiles win where it makes no difference; the
-instructions of an attention are scheduled (`heatc.passes.tiling.schedule`). Everything is decided
-for the largest run; shorter sequences run fewer iterations.
+`plan_attention` tries the sensible tile sizes, drops those whose tiles do not fit the buffers, and
+takes the one whose instructions, scheduled (`heatc.passes.tiling.schedule`), take the fewest
+cycles. Everything is decided for the largest run; shorter sequences run fewer iterations.
 """
 
 from __future__ import annotations
@@ -21,244 +18,21 @@ from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware
 from heatc.hardware.costs import macs_per_pe
 from heatc.isa.table import BLOCK, DTYPES
-from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, align, first_fit, up
+from heatc.passes.tiling.packing import (
+    PLANNED_TOKENS,
+    TILE_ALIGNMENT,
+    Range,
+    TileSpec,
+    align,
+    first_fit,
+    up,
+)
 from heatc.passes.tiling.schedule import KEPT, scheduled_cycles
-
-ISSUE = 16
-"""Cycles that an instruction counts in the estimate beside its work."""
-
-PLANNED_TOKENS = 128
-"""Tiles are planned for a multiple of this many tokens, see `plan_token_linear`."""
-
-MOST_SLABS = 16
-"""The depth of a linear is cut into at most this many slabs: each needs registers and tiles."""
 
 _TIE = 1e-9
 """Estimates this close count as equal, relative; then fewer slots and rows decide."""
 
 _ACC, _CODE, _WIDE = DTYPES["acc"], DTYPES["i16"], DTYPES["i32"]
-
-
-@dataclass(frozen=True)
-class TileSpec:
-    """
-    A tile to declare: `start` and `end` are the first and last step that need it.
-
-    `over`: the tile in whose place it is computed, or "".
-    """
-
-    name: str
-    dtype: str
-    nbytes: int
-    start: int = 0
-    end: int = 0
-    over: str = ""
-
-
-# --- Linears ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LinearShape:
-    """
-    (rows, depth) times (columns, depth) transposed; results of some dtypes, with a bias or not.
-
-    `panel`: the activations lie in panels of that many columns, 0 if in one piece.
-    """
-
-    rows: int
-    depth: int
-    columns: int
-    planes: tuple[str, ...] = ("i16",)
-    bias: bool = True
-    panel: int = 0
-
-
-@dataclass(frozen=True)
-class LinearPlan:
-    """
-    Tiles of a linear.
-
-    A row tile's activations lie in the shared buffer, in slabs of `slab` columns. A core computes
-    `columns` result columns at a time, from weight slabs that take turns in `slots` tiles.
-    """
-
-    shape: LinearShape
-    rows: int
-    columns: int
-    slab: int
-    slots: int
-
-    @property
-    def slabs(self) -> int:
-        """Slabs of the whole depth."""
-        return up(self.shape.depth, self.slab)
-
-    @property
-    def local_bytes(self) -> int:
-        """Bytes of a local buffer that the tiles take."""
-        return sum(align(t.nbytes, TILE_ALIGNMENT) for t in self.local_tiles())
-
-    @property
-    def shared_bytes(self) -> int:
-        """Bytes of the shared buffer that the activations take."""
-        return self.slabs * align(self.slab_bytes, TILE_ALIGNMENT)
-
-    @property
-    def slab_bytes(self) -> int:
-        """Bytes of one slab of activations."""
-        return self.rows * self.slab * _CODE
-
-    def local_tiles(self) -> list[TileSpec]:
-        """The tiles of a core: accumulators, weight slots, result planes, bias."""
-        cells = self.rows * self.columns
-        tiles = [TileSpec("acc", "acc", cells * _ACC)]
-        weight = self.columns * self.slab * _CODE
-        tiles += [TileSpec(f"slab.{i}", "i16", weight) for i in range(self.slots)]
-        tiles += [
-            TileSpec(f"out.{i}", dtype, cells * DTYPES[dtype])
-            for i, dtype in enumerate(self.shape.planes)
-        ]
-        if self.shape.bias:
-            tiles.append(TileSpec("bias", "i32", self.columns * _WIDE))
-        return tiles
-
-    def cost(self, hw: Hardware) -> float:
-        """Estimated cycles of the whole linear."""
-        shape = self.shape
-        row_tiles = up(shape.rows, self.rows)
-        steps = row_tiles * up(shape.columns, hw.cores * self.columns)
-        folds = up(self.rows, hw.pe_rows) * up(self.columns, hw.pe_columns)
-        work = folds * shape.depth + self.slabs * (hw.pe_rows + hw.pe_columns - 2)
-        work += len(shape.planes) * up(self.rows, hw.pe_rows) * self.columns
-        weights = row_tiles * shape.columns * shape.depth * _CODE
-        written = shape.columns * sum(DTYPES[dtype] for dtype in shape.planes)
-        activations = shape.rows * (shape.depth * _CODE + written)
-        dma = (weights + activations) / hw.dram_bytes_per_cycle
-        compute = steps * work
-        total = max(compute, dma) if self.slots > 1 else compute + dma
-        return total + ISSUE * steps * (4 + 2 * self.slabs)
-
-
-def _row_sizes(rows: int, unit: int) -> list[int]:
-    sizes = {min(align(rows, unit), k * unit * 2**i) for k in (1, 3) for i in range(16)}
-    return sorted(min(s, rows) for s in sizes)
-
-
-def _column_sizes(columns: int, hw: Hardware) -> list[int]:
-    share = up(columns, hw.cores)
-    sizes = {share, *(up(share, j) for j in range(2, 9))}
-    sizes |= {hw.pe_columns * j for j in (1, 2, 3, 4, 6, 8)}
-    return sorted(s for s in sizes if s <= align(share, hw.pe_columns))
-
-
-def _linear_plans(shape: LinearShape, hw: Hardware) -> Iterator[LinearPlan]:
-    for rows in _row_sizes(shape.rows, hw.pe_rows):
-        for columns in _column_sizes(shape.columns, hw):
-            steps = up(shape.columns, hw.cores * columns)
-            for count in range(1, MOST_SLABS + 1):
-                slab = up(shape.depth, count)
-                if up(shape.depth, slab) != count or (shape.panel and shape.panel % slab):
-                    continue
-                # Slots take turns from one step to the next only if the slabs come out even.
-                double = count % 2 == 0
-                yield LinearPlan(shape, rows, columns, slab, 2 if double else 1)
-                if steps == 1 and count > 1 and not double:
-                    yield LinearPlan(shape, rows, columns, slab, 2)
-
-
-@lru_cache(maxsize=256)
-def plan_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:
-    """The cheapest tiles of a linear; `InfeasibleError` if none fit."""
-    plans = list(_linear_plans(shape, hw))
-    fitting = [
-        p
-        for p in plans
-        if p.local_bytes <= hw.local_buffer_bytes and p.shared_bytes <= hw.shared_buffer_bytes
-    ]
-    if fitting:
-        return min(fitting, key=lambda p: p.cost(hw))
-    if not plans:
-        raise InfeasibleError(f"no slab of a linear divides panels of {shape.panel} columns")
-    local = min(p.local_bytes for p in plans)
-    shared = min(p.shared_bytes for p in plans)
-    raise InfeasibleError(
-        f"a linear {shape.rows}x{shape.depth} by {shape.columns}x{shape.depth} does not fit",
-        notes=[
-            f"smallest tiles: {local} bytes a local buffer of {hw.local_buffer_bytes}",
-            f"and {shared} bytes a shared buffer of {hw.shared_buffer_bytes}",
-            f"raise {' or '.join(_linear_levers(plans, hw))}",
-        ],
-    )
-
-
-def _linear_levers(plans: list[LinearPlan], hw: Hardware) -> list[str]:
-    """What to raise in the hardware file: either buffer alone where that helps, else both."""
-    local = [p.local_bytes for p in plans if p.shared_bytes <= hw.shared_buffer_bytes]
-    shared = [p.shared_bytes for p in plans if p.local_bytes <= hw.local_buffer_bytes]
-    levers = [f"buffers.local to {up(min(local), 1024)} KiB"] if local else []
-    levers += [f"buffers.shared to {up(min(shared), 1024)} KiB"] if shared else []
-    if levers:
-        return levers
-    least = min(plans, key=lambda p: (p.local_bytes, p.shared_bytes))
-    sizes = (up(least.local_bytes, 1024), up(least.shared_bytes, 1024))
-    return ["buffers.local to {} KiB and buffers.shared to {} KiB".format(*sizes)]
-
-
-def plan_token_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:
-    """
-    Tiles of a linear over packed tokens, planned for a multiple of `PLANNED_TOKENS`.
-
-    Programs compiled for 30, 64 or 128 tokens then have the same tiles: what a sentence costs
-    depends on its tokens, not on how far it was padded. Where that does not fit, as few as asked.
-    """
-    try:
-        return plan_linear(replace(shape, rows=align(shape.rows, PLANNED_TOKENS)), hw)
-    except InfeasibleError:
-        return plan_linear(shape, hw)
-
-
-MOST_PANELS = 8
-"""A tensor between linears is cut into at most this many panels."""
-
-_HOST_OPERATIONS, _HOST_CALLS = 25, 3
-"""Of an element-wise task: read, a GELU, write (see the instruction table)."""
-
-
-def panel_count(first: LinearShape, second: LinearShape, hw: Hardware) -> int:
-    """
-    In how many column panels the tensor between two linears should lie.
-
-    An element-wise task of the host stands between them. In panels it works on one while the
-    first linear computes the next, and the second linear begins with those that are done. 1 where
-    that saves nothing, or where no tiles fit. Like the tiles it is decided for a multiple of
-    `PLANNED_TOKENS`.
-    """
-    first = replace(first, rows=align(first.rows, PLANNED_TOKENS))
-    per_cycle = hw.clock_hz / hw.host_ops_per_second
-    host = first.rows * first.columns * _HOST_OPERATIONS * per_cycle
-    whole = plan_token_linear(first, hw).cost(hw)
-    best, most = 1, 0.0
-    for count in range(2, MOST_PANELS + 1):
-        width = first.columns // count
-        if first.columns % count or width % hw.pe_columns:
-            continue
-        try:
-            plan = plan_token_linear(replace(first, columns=width), hw)
-            plan_token_linear(replace(second, panel=width), hw)
-        except InfeasibleError:
-            continue
-        if width % (hw.cores * plan.columns):
-            continue
-        part = plan.cost(hw)
-        hidden = min(host, whole) * (1 - 1 / count)
-        saved = hidden - (count * part - whole) - count * _HOST_CALLS * hw.host_call_cycles
-        if saved > most:
-            best, most = count, saved
-    return best
-
-
-# --- Attention ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -620,7 +394,7 @@ def _is_useful(plan: AttentionPlan) -> bool:
     return not plan.shared or shape.pruned or plan.key_parts <= MOST_KEY_TILES
 
 
-def _fits(plan: AttentionPlan | LinearPlan, hw: Hardware) -> bool:
+def _fits(plan: AttentionPlan, hw: Hardware) -> bool:
     return plan.local_bytes <= hw.local_buffer_bytes and plan.shared_bytes <= hw.shared_buffer_bytes
 
 

@@ -21,15 +21,9 @@ from heatc.errors import InfeasibleError
 from heatc.hardware import load_hardware
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
+from heatc.passes.tiling.linear_plan import LinearShape, panel_count, plan_linear
 from heatc.passes.tiling.packing import Range, first_fit
-from heatc.passes.tiling.plan import (
-    AttentionPlan,
-    AttentionShape,
-    LinearShape,
-    panel_count,
-    plan_attention,
-    plan_linear,
-)
+from heatc.passes.tiling.plan import AttentionPlan, AttentionShape, plan_attention
 from heatc.passes.tiling.schedule import KEPT, fullest, scheduled_cycles
 
 PRESETS = ("hdp-edge", "hdp-server")
