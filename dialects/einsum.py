@@ -28,6 +28,9 @@ from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
+from heatc.dialects.fixed import RequantizeOp
+from heatc.dialects.nn import TOKENS, ReshapeOp, shape_of
+
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
 
 
@@ -117,6 +120,27 @@ class DecompositionAttr(Data[tuple[str, str, tuple[int, ...], float]]):
         printer.print_string(f'<"{format_}", "{shape}", [{numbers}], {error:.6f}>')
 
 
+@irdl_attr_definition
+class FuseAttr(Data[int]):
+    """
+    `#einsum.fuse<tokens = 64>`: the result of a step stays on the chip, so many tokens at a time.
+
+    It is made and read tile by tile by the one contraction behind it, and never as a whole.
+    """
+
+    name = "einsum.fuse"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> int:
+        with parser.in_angle_brackets():
+            parser.parse_keyword("tokens")
+            parser.parse_punctuation("=")
+            return parser.parse_integer(allow_boolean=False)
+
+    def print_parameter(self, printer: Printer) -> None:
+        printer.print_string(f"<tokens = {self.data}>")
+
+
 @irdl_op_definition
 class WeightOp(IRDLOperation):
     """
@@ -176,6 +200,8 @@ class ContractOp(IRDLOperation):
     `einsum.contract "ti,oi->to" %x, %w : (...) -> ...`: the n-ary contraction of an equation.
 
     `path` is the order in which the operands meet, `decomposition` where its weights come from.
+    `fuse` says that the result of a step of packed tokens is never held as a whole; the steps of
+    one tile size up to the first without `fuse` are one group.
 
     On fixed-point operands the sum is exact in the result type, which must be wide enough:
     its point is the sum of the operands' points.
@@ -185,6 +211,7 @@ class ContractOp(IRDLOperation):
     equation = prop_def(StringAttr)
     path = opt_prop_def(PathAttr)
     decomposition = opt_prop_def(DecompositionAttr)
+    fuse = opt_prop_def(FuseAttr)
     inputs = var_operand_def(TensorType[Attribute])
     result = result_def(TensorType[Attribute])
     traits = traits_def(Pure())
@@ -198,6 +225,7 @@ class ContractOp(IRDLOperation):
         result_type: Attribute,
         path: PathAttr | None = None,
         decomposition: DecompositionAttr | None = None,
+        fuse: FuseAttr | None = None,
     ):
         super().__init__(
             operands=[list(inputs)],
@@ -206,6 +234,7 @@ class ContractOp(IRDLOperation):
                 "equation": StringAttr(equation),
                 "path": path,
                 "decomposition": decomposition,
+                "fuse": fuse,
             },
         )
 
@@ -227,6 +256,56 @@ class ContractOp(IRDLOperation):
                     )
         if self.path is not None:
             self.path.check(len(terms))
+        if self.fuse is not None:
+            self._verify_fused(self.fuse.data, terms, result_term)
+
+    def _verify_fused(self, tokens: int, terms: tuple[str, ...], result_term: str) -> None:
+        """A fused result is rows of tokens, and one step of as many tokens at a time reads it."""
+        if tokens < 1:
+            raise VerifyException(f"fuse: expected at least 1 token at a time, got {tokens}")
+        if not _is_step(self):
+            raise VerifyException(
+                "fuse: expected a step of packed tokens with what has none, its first axis the "
+                f"tokens, got {self.equation.data!r} from "
+                f"{', '.join(str(v.type) for v in self.inputs)} to {self.result.type}"
+            )
+        reader = only_reader(self.result)
+        if reader is None:
+            what = ", ".join(use.operation.name for use in self.result.uses) or "nothing"
+            raise VerifyException(
+                f"fuse: expected one contraction that reads the {self.result.type} as its first "
+                f"operand, through nothing but reshapes of each token, got {what}"
+            )
+        if reader.fuse is not None and reader.fuse.data != tokens:
+            raise VerifyException(
+                f"fuse: expected one number of tokens in a group, got {tokens} and "
+                f"{reader.fuse.data}"
+            )
 
 
-EINSUM = Dialect("einsum", [WeightOp, ContractOp], [PathAttr, DecompositionAttr])
+def _is_step(op: ContractOp) -> bool:
+    """Whether a contraction is of packed tokens, first in operand and result, and a constant."""
+    terms, result = parse_equation(op.equation.data)
+    if len(terms) != 2 or not terms[0] or not result or terms[0][0] != result[0]:
+        return False
+    extents = [shape_of(v) for v in (*op.inputs, op.result)]
+    places = [[i for i, extent in enumerate(s) if extent == TOKENS] for s in extents]
+    return places == [[0], [], [0]]
+
+
+def only_reader(value: SSAValue) -> ContractOp | None:
+    """
+    The step whose first operand a packed value is and that is all that reads it, or None.
+
+    Reshapes that leave every token its own row, and roundings, may stand between.
+    """
+    use = value.get_unique_use()
+    if use is None:
+        return None
+    op = use.operation
+    if isinstance(op, ReshapeOp | RequantizeOp):
+        return only_reader(op.result) if shape_of(op.result)[:1] == (TOKENS,) else None
+    return op if isinstance(op, ContractOp) and use.index == 0 and _is_step(op) else None
+
+
+EINSUM = Dialect("einsum", [WeightOp, ContractOp], [PathAttr, DecompositionAttr, FuseAttr])

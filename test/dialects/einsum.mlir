@@ -21,3 +21,25 @@ func.func @contract(%x: tensor<?x4xf32>, %w: tensor<5x4xf32>, %s: tensor<5xf32>,
   %2 = einsum.contract "ti,ri,or->to" %x, %a, %b {path = #einsum.path<(0, 1), (3, 2)>, decomposition = #einsum.decomposition<"low-rank", "4|5", [2], 0.0625>} : (tensor<?x4xf32>, tensor<2x4xf32>, tensor<5x2xf32>) -> tensor<?x5xf32>
   func.return
 }
+
+// Steps of one group; between them a token's row may be cut otherwise.
+
+// CHECK-LABEL: func.func @fuse
+func.func @fuse(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x2x3xf32>, %c: tensor<4x5xf32>) {
+  // CHECK: %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<?x6xf32>
+  %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<?x6xf32>
+  %1 = nn.reshape %0 : (tensor<?x6xf32>) -> tensor<?x2x3xf32>
+  // CHECK: %2 = einsum.contract "tab,cab->tc" %1, %b {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x2x3xf32>, tensor<5x2x3xf32>) -> tensor<?x5xf32>
+  %2 = einsum.contract "tab,cab->tc" %1, %b {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x2x3xf32>, tensor<5x2x3xf32>) -> tensor<?x5xf32>
+  %3 = einsum.contract "tc,dc->td" %2, %c : (tensor<?x5xf32>, tensor<4x5xf32>) -> tensor<?x4xf32>
+  func.return
+}
+
+// CHECK-LABEL: func.func @fuse_codes
+func.func @fuse_codes(%x: tensor<?x8x!fixed.q<16, 9>>, %a: tensor<6x8x!fixed.q<16, 14>>, %b: tensor<5x6x!fixed.q<16, 14>>) {
+  // CHECK: {fuse = #einsum.fuse<tokens = 1>}
+  %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 1>} : (tensor<?x8x!fixed.q<16, 9>>, tensor<6x8x!fixed.q<16, 14>>) -> tensor<?x6x!fixed.q<48, 23>>
+  %1 = fixed.requantize %0 : tensor<?x6x!fixed.q<48, 23>> to tensor<?x6x!fixed.q<16, 9>>
+  %2 = einsum.contract "tr,or->to" %1, %b : (tensor<?x6x!fixed.q<16, 9>>, tensor<5x6x!fixed.q<16, 14>>) -> tensor<?x5x!fixed.q<48, 23>>
+  func.return
+}

@@ -85,3 +85,75 @@ func.func @f(%x: tensor<?x4xf32>, %a: tensor<2x4xf32>, %b: tensor<5x2xf32>) {
   %0 = einsum.contract "ti,ri,or->to" %x, %a, %b {path = #einsum.path<(0, 1), (0, 2)>} : (tensor<?x4xf32>, tensor<2x4xf32>, tensor<5x2xf32>) -> tensor<?x5xf32>
   func.return
 }
+
+// -----
+
+// CHECK: fuse: expected at least 1 token at a time, got 0
+func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x6xf32>) {
+  %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 0>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<?x6xf32>
+  %2 = einsum.contract "tr,or->to" %0, %b : (tensor<?x6xf32>, tensor<5x6xf32>) -> tensor<?x5xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: fuse: expected a step of packed tokens with what has none, its first axis the tokens, got 'ti,ri->rt' from tensor<?x8xf32>, tensor<6x8xf32> to tensor<6x?xf32>
+func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>) {
+  %0 = einsum.contract "ti,ri->rt" %x, %a {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<6x?xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: fuse: expected a step of packed tokens with what has none, its first axis the tokens, got 'ti,ri,r->tr' from tensor<?x8xf32>, tensor<6x8xf32>, tensor<6xf32> to tensor<?x6xf32>
+func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %s: tensor<6xf32>) {
+  %0 = einsum.contract "ti,ri,r->tr" %x, %a, %s {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>, tensor<6xf32>) -> tensor<?x6xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: fuse: expected one contraction that reads the tensor<?x6xf32> as its first operand, through nothing but reshapes of each token, got nothing
+func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x6xf32>) {
+  %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<?x6xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: fuse: expected one contraction that reads the tensor<?x6xf32> as its first operand, through nothing but reshapes of each token, got nn.gelu
+func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x6xf32>) {
+  %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<?x6xf32>
+  %1 = nn.gelu %0 : (tensor<?x6xf32>) -> tensor<?x6xf32>
+  %2 = einsum.contract "tr,or->to" %1, %b : (tensor<?x6xf32>, tensor<5x6xf32>) -> tensor<?x5xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: fuse: expected one contraction that reads the tensor<?x6xf32> as its first operand, through nothing but reshapes of each token, got einsum.contract, einsum.contract
+func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x6xf32>) {
+  %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<?x6xf32>
+  %2 = einsum.contract "tr,or->to" %0, %b : (tensor<?x6xf32>, tensor<5x6xf32>) -> tensor<?x5xf32>
+  %3 = einsum.contract "tr,or->to" %0, %b : (tensor<?x6xf32>, tensor<5x6xf32>) -> tensor<?x5xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: fuse: expected one contraction that reads the tensor<?x6xf32> as its first operand, through nothing but reshapes of each token, got einsum.contract
+func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x6xf32>) {
+  %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<?x6xf32>
+  %1 = einsum.contract "oi,ti->to" %b, %0 : (tensor<5x6xf32>, tensor<?x6xf32>) -> tensor<?x5xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: fuse: expected one number of tokens in a group, got 64 and 32
+func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x6xf32>, %c: tensor<4x5xf32>) {
+  %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<?x6xf32>
+  %2 = einsum.contract "tr,or->to" %0, %b {fuse = #einsum.fuse<tokens = 32>} : (tensor<?x6xf32>, tensor<5x6xf32>) -> tensor<?x5xf32>
+  %3 = einsum.contract "tc,dc->td" %2, %c : (tensor<?x5xf32>, tensor<4x5xf32>) -> tensor<?x4xf32>
+  func.return
+}
