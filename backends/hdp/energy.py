@@ -7,26 +7,18 @@ the run's own masks, their costs from the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.machine import RunResult
-from heatc.backends.hdp.timing import up
 from heatc.hardware import Hardware
-from heatc.hardware.costs import (
-    ACTIONS,
-    MAC_WIDTHS,
-    SPLITS,
-    leakage_watts,
-    macs_per_pe,
-    multiplier_bits,
-)
-from heatc.isa.actions import ENERGY, MAC_ACTION
+from heatc.hardware.costs import ACTIONS, MAC_WIDTHS, SPLITS, action_joules, leakage_watts
+from heatc.isa.work import charged
 
 Joules = NDArray[np.float64]
 
@@ -49,8 +41,6 @@ _UNIT_OF = {
     **{"requantise": "pe", "block": "se", "add": "adder", "instruction": "sequencer"},
 }
 _INDEX = {action: i for i, action in enumerate(ACTIONS)}
-_WIDEST = SPLITS[-1]
-_ATTO = 1e-18
 
 
 def unit_of(action: str) -> str:
@@ -90,16 +80,6 @@ class EnergyReport:
 # --- Actions ----------------------------------------------------------------------------------
 
 
-def mac_row(bits_a: int, bits_b: int, split: int) -> str:
-    """
-    The row of the file that prices a multiply-accumulate.
-
-    It is that of the multipliers: narrow operands cost less only where a PE splits.
-    """
-    low, high = sorted(multiplier_bits(bits, split) for bits in (bits_a, bits_b))
-    return f"mac_{low}x{high}"
-
-
 def mac_counts(result: RunResult, hardware: Hardware) -> dict[str, int]:
     """Multiply-accumulates by the widths of their operands in bits (`8x16`), however multiplied."""
     apart = replace(hardware, split_bits=SPLITS[0])
@@ -109,55 +89,14 @@ def mac_counts(result: RunResult, hardware: Hardware) -> dict[str, int]:
 
 def action_counts(result: RunResult, hardware: Hardware) -> NDArray[np.float64]:
     """How often each instruction of the program did each action: (pcs, `ACTIONS`)."""
-    work = result.work
     counts = np.zeros((len(result.pc_counts), len(ACTIONS)))
     counts[:, _INDEX["instruction"]] = result.pc_counts
-    functions: dict[tuple[str, tuple[str, ...]], _Function] = {}
-    for key, times in work.counts.items():
-        pc = key[0]
-        kind = (work.mnemonics[pc], work.names[pc])
-        function = functions.get(kind)
-        if function is None:
-            function = functions[kind] = _Function(*kind, hardware)
-        for row, count in function.actions(key[1:]):
-            counts[pc, row] += times * count
-    for (pc, action), count in work.extra.items():
-        counts[pc, _INDEX[action]] += count
+    for pc, row, count in charged(result.work, hardware):
+        counts[pc, row] += count
     return counts
 
 
-class _Function:
-    """The action expressions of an instruction as one function of its work's variables."""
-
-    def __init__(self, mnemonic: str, names: tuple[str, ...], hardware: Hardware):
-        expressions = {a: e for a, e in ENERGY[mnemonic].items() if a != "instruction"}
-        body = ", ".join(f"({e})" for e in expressions.values())
-        constants = {"up": up, "rows": hardware.pe_rows, "columns": hardware.pe_columns}
-        source = f"lambda {', '.join(names)}: ({body},)"
-        self._counts = cast(Callable[..., tuple[float, ...]], eval(source, constants))
-        self._actions = tuple(expressions)
-        self._widths = tuple(names.index(n) for n in ("bits_a", "bits_b") if n in names)
-        self._split = hardware.split_bits
-
-    def actions(self, values: tuple[int, ...]) -> Iterable[tuple[int, float]]:
-        """Pairs of an action's position in `ACTIONS` and its count."""
-        for action, count in zip(self._actions, self._counts(*values)):
-            if action != MAC_ACTION:
-                yield _INDEX[action], count
-                continue
-            bits_a, bits_b = (values[i] for i in self._widths)
-            yield _INDEX[mac_row(bits_a, bits_b, self._split)], count
-            if self._split < _WIDEST:
-                each = macs_per_pe(bits_a, bits_b, self._split)
-                yield _INDEX[f"fuse_{self._split}"], count / each
-
-
 # --- Costs ------------------------------------------------------------------------------------
-
-
-def _costs(hardware: Hardware) -> NDArray[np.float64]:
-    """Joules of each action."""
-    return np.array([_ATTO * getattr(hardware, f"energy_{action}_aj") for action in ACTIONS])
 
 
 def energy_report(
@@ -169,7 +108,7 @@ def energy_report(
     Runs are one after the other: energy and time are sums over them.
     """
     runs = [results] if isinstance(results, RunResult) else list(results)
-    costs, watts = _costs(hardware), leakage_watts(hardware)
+    costs, watts = np.array(action_joules(hardware)), leakage_watts(hardware)
     pcs = len(runs[0].pc_counts) if runs else 0
     counts = np.zeros((pcs, len(ACTIONS)))
     seconds, product = 0.0, 0.0

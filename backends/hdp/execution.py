@@ -17,8 +17,8 @@ from heatc.backends.hdp.memory import Array, Memory
 from heatc.backends.hdp.state import MachineState
 from heatc.backends.hdp.timing import HardwareModel, Recorder, Scoreboard
 from heatc.backends.hdp.values import Values
-from heatc.backends.hdp.work import Work
 from heatc.isa.table import ISA
+from heatc.isa.work import Work
 
 Function = Callable[..., "int | None"]
 F = TypeVar("F", bound=Callable[..., Any])

@@ -26,10 +26,10 @@ from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState, Trap
 from heatc.backends.hdp.timing import HardwareModel, Recorder
 from heatc.backends.hdp.values import Values
-from heatc.backends.hdp.work import Work
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.isa.table import ISA, Engine
 from heatc.isa.words import Inst, encode, to_text
+from heatc.isa.work import Work
 
 __all__ = ["Machine", "MachineState", "Memory", "RunResult", "check_program"]
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Codes, Reals
+from heatc.isa.clocks import Times
 from heatc.isa.table import (
     DESCRIPTORS,
     DTYPES,
@@ -30,9 +31,6 @@ from heatc.isa.table import (
 from heatc.isa.units import Mask
 
 A = TypeVar("A", bound=NDArray[Any])
-
-Times = int | NDArray[np.int64]
-"""A point in time in cycles: the same on all cores, or one for each core."""
 
 Extent = NDArray[np.int64]
 """Rows or columns that each core really holds, (P,)."""

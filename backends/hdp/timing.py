@@ -1,157 +1,16 @@
-"""
-The scoreboard: when each instruction starts and ends, and what it kept busy.
-
-Each engine works on its instructions in program order; an instruction starts when its engine is
-free, what it reads is written, and what it overwrites is no longer read. Times are integers where
-all cores agree, else (cores,) vectors. The cycles come from the instruction table.
-"""
+"""The machine's scoreboard: the clocks of its engines, what traps before they move, and traces."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Sequence
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from heatc.backends.hdp.state import Extent, MachineState, Tensor, Tile, Times, Trap
-from heatc.isa.table import CORE_ENGINES, CYCLE_CONSTANTS, ISA, Engine
+from heatc.backends.hdp.state import MachineState, Tile, Trap
+from heatc.isa.clocks import Clocks, HardwareModel, Rows, Times, later, latest, nonempty
+from heatc.isa.table import Engine
 from heatc.isa.units import Mask
 
-PAGE_BITS = 12
-"""Dependencies through memory are kept for pages of 4 KiB."""
-
-
-Place = tuple[str, int, int]
-"""Bytes of a buffer: space, begin, end."""
-
-
-class HardwareModel(Protocol):
-    """What the machine needs of a hardware description (`heatc.hardware.Hardware`)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def cores(self) -> int: ...
-    @property
-    def pe_rows(self) -> int: ...
-    @property
-    def pe_columns(self) -> int: ...
-    @property
-    def fold_overlap(self) -> bool: ...
-    @property
-    def split_bits(self) -> int: ...
-    @property
-    def clock_hz(self) -> int: ...
-    @property
-    def local_buffer_bytes(self) -> int: ...
-    @property
-    def shared_buffer_bytes(self) -> int: ...
-    @property
-    def shared_bytes_per_cycle(self) -> int: ...
-    @property
-    def dram_bytes_per_second(self) -> int: ...
-    @property
-    def dram_latency_cycles(self) -> int: ...
-    @property
-    def se_lanes(self) -> int: ...
-    @property
-    def adder_lanes(self) -> int: ...
-    @property
-    def softmax_lanes(self) -> int: ...
-    @property
-    def host_ops_per_second(self) -> int: ...
-    @property
-    def host_bytes_per_second(self) -> int: ...
-    @property
-    def host_call_cycles(self) -> int: ...
-    @property
-    def fetch_upon_mask(self) -> bool: ...
-    @property
-    def early_head_exit(self) -> bool: ...
-    @property
-    def stage_overlap(self) -> bool: ...
-    @property
-    def local_a_stationary(self) -> bool: ...
-    @property
-    def block_importance_in_array(self) -> bool: ...
-
-
-def later(a: Times, b: Times) -> Times:
-    """The later of two times, by core; neither is changed, the result may be one of them."""
-    if type(a) is int:
-        if type(b) is int:
-            return a if a >= b else b
-        return np.maximum(a, b) if a else b
-    if a is b or (type(b) is int and not b):
-        return a
-    return np.maximum(a, b)
-
-
-def latest(time: Times) -> int:
-    """The time at which all cores are done."""
-    return time if isinstance(time, int) else int(time.max())
-
-
-def up(x: Any, y: Any) -> Any:
-    """`x / y` rounded up; integers or arrays of them."""
-    return -(-x // y)
-
-
-def _one(folds: Any) -> Any:
-    if isinstance(folds, np.ndarray):
-        return np.minimum(cast("NDArray[np.int64]", folds), 1)
-    return min(folds, 1)
-
-
-def _same(folds: Any) -> Any:
-    return folds
-
-
-def _none(cycles: Any) -> Any:
-    return 0 * cycles
-
-
-def cycle_constants(hardware: HardwareModel) -> dict[str, Any]:
-    """The names that `cycles` expressions may use, see `heatc.isa.table.CYCLE_CONSTANTS`."""
-    clock = hardware.clock_hz
-    return {
-        "up": up,
-        "rows": hardware.pe_rows,
-        "columns": hardware.pe_columns,
-        "fills": _one if hardware.fold_overlap else _same,
-        "leaves": _same if hardware.fold_overlap else _none,
-        "se_lanes": hardware.se_lanes,
-        "adder_lanes": hardware.adder_lanes,
-        "softmax_lanes": hardware.softmax_lanes,
-        "call": hardware.host_call_cycles,
-        "host_ops": hardware.host_ops_per_second / clock,
-        "host_width": hardware.host_bytes_per_second / clock,
-    }
-
-
-def compile_cycles(expression: str, constants: Mapping[str, Any]) -> Callable[..., Any]:
-    """A `cycles` expression of the table as a function of its own variables, by keyword."""
-    names = compile(expression, "<cycles>", "eval").co_names
-    variables = sorted(set(names) - constants.keys())
-    return cast(
-        Callable[..., Any], eval(f"lambda {', '.join(variables)}: {expression}", {**constants})
-    )
-
-
-class Hazards:
-    """Ready and busy times of one memory space, by page."""
-
-    def __init__(self, size: int):
-        pages = (size >> PAGE_BITS) + 2
-        self.ready = np.zeros(pages, np.int64)
-        self.busy = np.zeros(pages, np.int64)
-
-    def pages(self, tensor: Tensor, row: int, rows: int) -> slice:
-        """The pages of some rows of a tensor."""
-        low = tensor.base + row * tensor.pitch
-        return slice(low >> PAGE_BITS, ((low + max(rows * tensor.pitch, 1) - 1) >> PAGE_BITS) + 1)
+__all__ = ["HardwareModel", "Recorder", "Rows", "Scoreboard", "later", "latest", "nonempty"]
 
 
 class Recorder(Protocol):
@@ -174,50 +33,12 @@ class Recorder(Protocol):
         ...
 
 
-class Rows:
-    """Some rows of a tensor, as an instruction reads or writes them."""
-
-    __slots__ = ("count", "row", "tensor")
-
-    def __init__(self, tensor: Tensor, row: int = 0, count: int | None = None):
-        self.tensor = tensor
-        self.row = row
-        self.count = tensor.rows if count is None else count
-
-
-class Scoreboard:
-    """Clocks of the engines and what they did; see the module's docstring."""
+class Scoreboard(Clocks[Tile]):
+    """Clocks of the engines; a result that shares bytes with an operand is a trap."""
 
     def __init__(self, hardware: HardwareModel, state: MachineState, size: int, program: int):
-        self.hardware = hardware
-        self.state = state
-        self.clock = 0
+        super().__init__(hardware, state, size, program)
         self.recorder: Recorder | None = None
-        self.kept_at: Times = 0
-        self.load_free = self.store_free = 0
-        self.free: dict[Engine, Times] = dict.fromkeys(Engine, 0)
-        # Without overlap the engines of a core share one clock.
-        self._clock_of = {e: e if hardware.stage_overlap else Engine.PE for e in CORE_ENGINES}
-        self.hazards = {"dram": Hazards(size), "shared": Hazards(hardware.shared_buffer_bytes)}
-        self.widths = {
-            "dram": hardware.dram_bytes_per_second / hardware.clock_hz,
-            "shared": float(hardware.shared_bytes_per_cycle),
-        }
-        self.latencies = {"dram": hardware.dram_latency_cycles, "shared": 0}
-        self.host_ready: list[int] = [0] * len(state.host)
-        constants = cycle_constants(hardware)
-        assert constants.keys() | {"width"} == CYCLE_CONSTANTS.keys()
-        self.cycles = {
-            entry.mnemonic: compile_cycles(entry.cycles, constants) for entry in ISA.values()
-        }
-        self.busy_vector = {e: np.zeros(hardware.cores, np.int64) for e in CORE_ENGINES}
-        self.busy_all: dict[Engine, int] = dict.fromkeys(Engine, 0)
-        self.pc_busy = {e: [0] * program for e in Engine if e is not Engine.CONTROL}
-        self.pc_read = [0] * program
-        self.pc_written = [0] * program
-        self.end = 0
-        self._retired: dict[Place, Times] = {}
-        self._meeting: dict[Place, list[Place]] = {}
 
     def core(
         self,
@@ -230,60 +51,10 @@ class Scoreboard:
         *,
         in_place: bool = False,
     ) -> Times:
-        """
-        An instruction of a core engine, on the live cores, not before `after`.
-
-        Returns when it ends. A result that shares bytes with an operand is a trap, unless it is
-        computed `in_place` and begins where the operand does.
-        """
+        """See `Clocks.core`; what is computed `in_place` may begin where an operand does."""
         for tile in writes:
             _expect_apart(tile, reads, in_place=in_place)
-        turn = self._clock_of[engine]
-        start = later(later(self.clock, self.free[turn]), self.kept_at)
-        if after:
-            start = later(start, after)
-        for tile in reads:
-            start = later(start, tile.ready)
-        for tile in writes:
-            start = later(start, self.overwritable(tile))
-        end: Times = start + cycles
-        live = self.state.live
-        if self.recorder is not None:
-            self._record(pc, engine, start, end, writes)
-        if live is not None:
-            end = np.where(live, end, 0)
-        self._count(pc, engine, cycles)
-        self.free[turn] = later(self.free[turn], end)
-        for tile in reads:
-            tile.busy = later(tile.busy, end)
-        for tile in writes:
-            tile.ready = later(tile.ready, end)
-        return end
-
-    def _record(
-        self, pc: int, engine: Engine, start: Times, end: Times, writes: Sequence[Tile]
-    ) -> None:
-        recorder = cast(Recorder, self.recorder)
-        recorder.core(pc, engine, start, end, self.state.live)
-        for tile in writes:
-            recorder.written(tile, latest(start))
-
-    def _count(self, pc: int, engine: Engine, cycles: Times) -> None:
-        live = self.state.live
-        if live is None and isinstance(cycles, int):
-            self.busy_all[engine] += cycles
-            self.pc_busy[engine][pc] += cycles * self.state.cores
-            return
-        vector = np.where(True if live is None else live, cycles, 0)
-        self.busy_vector[engine] += vector
-        self.pc_busy[engine][pc] += int(vector.sum())
-
-    def overwritable(self, tile: Tile) -> Times:
-        """When nothing reads or writes a tile's bytes any more."""
-        time = later(tile.ready, tile.busy)
-        for other in tile.overlaps:
-            time = later(time, later(other.ready, other.busy))
-        return time
+        return super().core(pc, engine, cycles, reads, writes, after)
 
     def transfer(
         self,
@@ -294,145 +65,32 @@ class Scoreboard:
         target: Tile | Rows,
         also: Tile | None = None,
     ) -> None:
-        """
-        A transfer of the DMA engine between a tile and rows of a tensor; `also` is a mask it reads.
+        """See `Clocks.transfer`."""
+        if also is not None and isinstance(target, Tile):
+            _expect_apart(target, (also,), in_place=False)
+        super().transfer(pc, mnemonic, nbytes, source, target, also)
 
-        Loads and stores wait in queues of their own, each in program order, so that a store of a
-        result does not hold up the loads behind it. A queue is occupied while bytes move; the
-        latency of DRAM delays only who waits for them.
-        """
-        rows = source if isinstance(source, Rows) else cast(Rows, target)
-        tile = target if isinstance(target, Tile) else cast(Tile, source)
-        space, loads = rows.tensor.space, rows is source
-        queue = self.load_free if loads else self.store_free
-        start = max(self.clock, queue, latest(self.kept_at))
-        start = max(start, self._memory(rows, writes=not loads))
-        start = max(start, latest(self.overwritable(tile) if loads else self._live(tile.ready)))
-        if also is not None:
-            _expect_apart(tile, (also,), in_place=False)
-            start = max(start, latest(self._live(also.ready)))
-        cycles = math.ceil(self.cycles[mnemonic](nbytes=nbytes, width=self.widths[space]))
-        moved = start + cycles
-        done = moved + self.latencies[space]
-        self.busy_all[Engine.DMA] += cycles
-        self.pc_busy[Engine.DMA][pc] += cycles
-        self.end = max(self.end, done)
-        if also is not None:
-            also.busy = later(also.busy, moved)
-        if self.recorder is not None:
-            self.recorder.transfer(pc, space, loads, start, moved, nbytes)
-            if loads:
-                self.recorder.written(tile, start)
-        if loads:
-            self.load_free = moved
-            tile.ready = done
-            self._touch(rows, busy=moved)
-        else:
-            self.store_free = moved
-            tile.busy = later(tile.busy, moved)
-            self._touch(rows, ready=done)
-        if space == "dram":
-            (self.pc_read if loads else self.pc_written)[pc] += nbytes
+    def _saw_core(
+        self, pc: int, engine: Engine, start: Times, end: Times, writes: Sequence[Tile]
+    ) -> None:
+        if self.recorder is None:
+            return
+        self.recorder.core(pc, engine, start, end, self.state.live)
+        for tile in writes:
+            self.recorder.written(tile, latest(start))
 
-    def refetch(self, pc: int, nbytes: int) -> int:
-        """
-        Fetch `nbytes` from DRAM that a core has dropped; returns when they are there.
+    def _saw_transfer(
+        self, pc: int, space: str, loads: bool, start: int, end: int, nbytes: int, tile: Tile | None
+    ) -> None:
+        if self.recorder is None:
+            return
+        self.recorder.transfer(pc, space, loads, start, end, nbytes)
+        if loads and tile is not None:
+            self.recorder.written(tile, start)
 
-        They queue with the loads. Only without local A-stationary tiling.
-        """
-        cycles = math.ceil(nbytes / self.widths["dram"])
-        moved = max(self.clock, self.load_free, latest(self.kept_at)) + cycles
-        self.load_free = moved
-        self.busy_all[Engine.DMA] += cycles
-        self.pc_busy[Engine.DMA][pc] += cycles
-        self.pc_read[pc] += nbytes
-        if self.recorder is not None:
-            self.recorder.transfer(pc, "dram", True, moved - cycles, moved, nbytes)
-        done = moved + self.latencies["dram"]
-        self.end = max(self.end, done)
-        return done
-
-    def host(
-        self,
-        pc: int,
-        mnemonic: str,
-        elements: int,
-        nbytes: int,
-        reads: Sequence[Rows] = (),
-        writes: Sequence[Rows] = (),
-    ) -> int:
-        """An operation of the host; returns when it ends. `nbytes` is what it moves."""
-        start = max(self.clock, cast(int, self.free[Engine.HOST]))
-        for rows in reads:
-            start = max(start, self._memory(rows, writes=False))
-        for rows in writes:
-            start = max(start, self._memory(rows, writes=True))
-        cycles = math.ceil(self.cycles[mnemonic](elements=elements, nbytes=nbytes))
-        end = start + cycles
-        self.free[Engine.HOST] = end
-        self.busy_all[Engine.HOST] += cycles
-        self.pc_busy[Engine.HOST][pc] += cycles
-        self.end = max(self.end, end)
+    def _saw_host(self, pc: int, start: int, end: int) -> None:
         if self.recorder is not None:
             self.recorder.host(pc, start, end)
-        for rows in reads:
-            self._touch(rows, busy=end)
-            self.pc_read[pc] += rows.count * rows.tensor.pitch
-        for rows in writes:
-            self._touch(rows, ready=end)
-            self.pc_written[pc] += rows.count * rows.tensor.pitch
-        return end
-
-    def declare(self, tile: Tile, old: Tile | None) -> None:
-        """A tile takes its place: it waits for whoever still uses these bytes."""
-        retired = self._retired
-        if old is not None:
-            key = (old.space, old.address, old.end)
-            if key not in retired:
-                self._meeting.clear()
-            retired[key] = later(retired.get(key, 0), later(old.ready, old.busy))
-        place = (tile.space, tile.address, tile.end)
-        meeting = self._meeting.get(place)
-        if meeting is None:
-            meeting = [key for key in retired if key[0] == tile.space and tile.meets(*key[1:])]
-            self._meeting[place] = meeting
-        for key in meeting:
-            tile.busy = later(tile.busy, retired[key])
-
-    def total(self) -> int:
-        """The last clock, and at least the time to move all bytes one after the other."""
-        last = max(self.end, self.clock, *(latest(time) for time in self.free.values()))
-        return max(last, self.busy_all[Engine.DMA])
-
-    def busy(self, engine: Engine) -> NDArray[np.int64]:
-        """Busy cycles of an engine, by core for core engines, else (1,)."""
-        if engine in self.busy_vector:
-            return self.busy_vector[engine] + self.busy_all[engine]
-        return np.array([self.busy_all[engine]], np.int64)
-
-    def _live(self, time: Times) -> Times:
-        live = self.state.live
-        if isinstance(time, int) or live is None:
-            return time
-        return np.where(live, time, 0)
-
-    def _memory(self, rows: Rows, *, writes: bool) -> int:
-        if not rows.tensor.writable:
-            return 0
-        hazards = self.hazards[rows.tensor.space]
-        pages = hazards.pages(rows.tensor, rows.row, rows.count)
-        time = int(hazards.ready[pages].max())
-        return max(time, int(hazards.busy[pages].max())) if writes else time
-
-    def _touch(self, rows: Rows, *, ready: int = 0, busy: int = 0) -> None:
-        if not rows.tensor.writable:
-            return
-        hazards = self.hazards[rows.tensor.space]
-        pages = hazards.pages(rows.tensor, rows.row, rows.count)
-        if ready:
-            np.maximum(hazards.ready[pages], ready, out=hazards.ready[pages])
-        if busy:
-            np.maximum(hazards.busy[pages], busy, out=hazards.busy[pages])
 
 
 def _expect_apart(tile: Tile, reads: Sequence[Tile], *, in_place: bool) -> None:
@@ -440,13 +98,3 @@ def _expect_apart(tile: Tile, reads: Sequence[Tile], *, in_place: bool) -> None:
     for other in tile.overlaps:
         if other in reads and not (in_place and other.address == tile.address):
             raise Trap(f"{tile.name} shares bytes with {other.name}, which is read")
-
-
-def nonempty(cycles: Any, *extents: int | Extent) -> Times:
-    """Cycles of a piece of work, 0 on cores where it has no extent."""
-    if isinstance(cycles, int) and all(isinstance(extent, int) for extent in extents):
-        return cycles if all(cast(int, e) > 0 for e in extents) else 0
-    work = np.ones(1, np.bool_)
-    for extent in extents:
-        work = work & (np.asarray(extent) > 0)
-    return np.where(work, cycles, 0)

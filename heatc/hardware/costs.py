@@ -155,7 +155,12 @@ ROWS: tuple[Row, ...] = (
 
 # --- Sums over a machine ----------------------------------------------------------------------
 
-_NANO, _MIB, _NM2_PER_MM2 = 1e-9, 1 << 20, 1e12
+_NANO, _ATTO, _MIB, _NM2_PER_MM2 = 1e-9, 1e-18, 1 << 20, 1e12
+
+
+def action_joules(costs: Costs) -> tuple[float, ...]:
+    """Joules of one action each, in the order of `ACTIONS`."""
+    return tuple(_ATTO * getattr(costs, f"energy_{action}_aj") for action in ACTIONS)
 
 
 class Sizes(Protocol):

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_kit import Kit, Tiny, codes
 
-from heatc.backends.hdp import energy
 from heatc.backends.hdp.energy import UNITS, action_counts, energy_report, unit_of
 from heatc.backends.hdp.machine import RunResult
 from heatc.hardware import Hardware, load_hardware
 from heatc.hardware.costs import ACTIONS, area_mm2, leakage_watts
 from heatc.isa import units
 from heatc.isa.table import ISA, Engine
+from heatc.isa.work import mac_row
 
 EDGE = load_hardware("hdp-edge")
 
@@ -202,12 +202,12 @@ def test_clipped_parts_are_charged_by_what_they_hold():
 
 
 def test_operand_widths_choose_the_row():
-    assert energy.mac_row(16, 16, 4) == "mac_16x16"
-    assert energy.mac_row(16, 8, 8) == energy.mac_row(8, 16, 8) == "mac_8x16"
-    assert energy.mac_row(3, 5, 4) == "mac_4x8"
-    assert energy.mac_row(3, 5, 8) == "mac_8x8"
+    assert mac_row(16, 16, 4) == "mac_16x16"
+    assert mac_row(16, 8, 8) == mac_row(8, 16, 8) == "mac_8x16"
+    assert mac_row(3, 5, 4) == "mac_4x8"
+    assert mac_row(3, 5, 8) == "mac_8x8"
     # A multiplier that does not split has all of its bits at work.
-    assert energy.mac_row(3, 8, 16) == "mac_16x16"
+    assert mac_row(3, 8, 16) == "mac_16x16"
 
 
 def test_area_and_leakage_grow_with_the_machine():

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from machine_kit import Kit, Tiny, codes
 
 from heatc.backends.hdp.machine import Machine, Memory, RunResult
-from heatc.backends.hdp.timing import CYCLE_CONSTANTS, compile_cycles, cycle_constants
 from heatc.errors import HeatcError
 from heatc.isa import units
-from heatc.isa.table import ISA
+from heatc.isa.clocks import compile_cycles, cycle_constants
+from heatc.isa.table import CYCLE_CONSTANTS, ISA
 from heatc.isa.words import Inst
 
 
