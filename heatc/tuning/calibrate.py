@@ -13,6 +13,7 @@ Calibration: the parameters of rule `ours` per layer and head, chosen on data fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,8 @@ PROBE = RHO_B.index(0.6)
 BUDGET = 1 << 26
 """Scores that are measured; longer inputs are measured on fewer samples."""
 
+_Z95_ONE_SIDED = 1.644854
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -65,6 +68,22 @@ class Trial:
         """Net share of blocks pruned, pooled over the chosen samples (N,)."""
         kept = self.kept[chosen]
         return 1.0 - float(kept.sum()) / float(self.blocks[chosen].sum() * kept.shape[1])
+
+    def assured_sparsity(self) -> float:
+        """
+        The net share of blocks that other samples like these are expected to reach.
+
+        Pooled blocks are mostly those of long samples: text of other lengths has another pooled
+        share. So it is the lesser of the pooled share and of the mean over samples,
+        each at the lower end of its one-sided 95 % interval (the pooled share is a ratio of sums:
+        W. Cochran, Sampling Techniques, 1977, 6.4).
+        """
+        real = self.blocks > 0
+        blocks = self.blocks[real].astype(np.float64) * self.kept.shape[1]
+        kept = self.kept[real].sum(axis=1)
+        pooled = kept.sum() / blocks.sum()
+        residuals = (kept - pooled * blocks) / blocks.mean()
+        return min(_lower_end(1.0 - pooled - residuals), _lower_end(1.0 - kept / blocks))
 
     def heads_pruned(self, chosen: NDArray[np.bool_]) -> float:
         """Share of heads pruned over the chosen samples (N,)."""
@@ -288,6 +307,12 @@ class Calibrator:
             own = rule if following.attention.path == path else None
             following = self.model.resume(following, attend(following, own)[0])
         return following
+
+
+def _lower_end(values: NDArray[np.float64]) -> float:
+    """The lower end of the one-sided 95 % interval of a mean, normal."""
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return float(values.mean()) - _Z95_ONE_SIDED * spread / math.sqrt(len(values))
 
 
 def _rules_key(rules: Rules) -> str:

@@ -276,6 +276,14 @@ class Report:
             f"{least['path']} ({least['sensitivity']:.3g}) {100 * least['net_sparsity']:.1f} %"
         )
 
+    def _what_a_share_is(self) -> str:
+        pooled = self.found.trial.sparsity(self._parts["all"])
+        return (
+            f"{100 * self.found.value:.1f} % is assured: the lesser of the share pooled over blocks "
+            f"({100 * pooled:.1f} %) and of the mean over samples, at the lower end of its 95 % "
+            "interval: on text of other lengths the pooled share is another"
+        )
+
     def _what_a_point_is(self) -> str:
         text = f"a point of the goal is a point of: {_MEANING[self.judge.basis]}"
         if self.judge.basis != "labels":
@@ -297,6 +305,8 @@ class Report:
 
     def _cautions(self) -> list[str]:
         texts: list[str] = []
+        if self.goal.metric == "sparsity":
+            texts.append(self._what_a_share_is())
         if self.goal.metric == "accuracy-drop":
             texts += [self._what_a_point_is(), self._confirmed()]
         slower = self.timing is not None and self.timing.cycles >= self.timing.unpruned

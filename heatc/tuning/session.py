@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.api import Compilation
+from heatc.errors import InfeasibleError
 from heatc.files import atomic_write
 from heatc.plan import hardware_sha256, model_sha256
 from heatc.rules import Rule
@@ -144,7 +145,8 @@ class _Work:
         """
         Values by head, or one for all where they are no better; what was compared, if it was.
 
-        A cycle goal that holds without pruning needs none.
+        Where one value does not reach the goal, it is values by head all the same. A cycle goal
+        that holds without pruning needs none.
         """
         if self.goal.metric == "cycles":
             assert self.machine is not None
@@ -154,9 +156,12 @@ class _Work:
                 return Found(0.0, chosen, trial, cycles), None
         found = self.search(by_head, "trying values by head")
         comparison = self.compare(found)
-        if not comparison.by_head_wins:
-            found = self.search(by_one_value, "trying one value")
-        return found, comparison
+        if comparison.by_head_wins:
+            return found, comparison
+        try:
+            return self.search(by_one_value, "trying one value"), comparison
+        except InfeasibleError:
+            return found, Comparison(None, None, None)
 
     def search(self, choose: Choose, what: str) -> Found:
         """The share of blocks that reaches the goal, with rules of one kind."""
@@ -191,7 +196,7 @@ class _Work:
         held = self.calibrator.samples.held
         everything = np.ones(len(held), np.bool_)
         if self.goal.metric == "sparsity":
-            return trial.sparsity(everything)
+            return trial.assured_sparsity()
         if self.goal.metric == "cycles":
             assert self.machine is not None
             return self.machine.cycles(chosen.rules)

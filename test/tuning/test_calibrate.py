@@ -46,11 +46,21 @@ def test_a_sparsity_goal_is_reached_and_the_plan_compiles(
     plan, report = read_plan(output), report_of(output)
     assert set(plan.rules) == set(LAYERS)
     assert all(rule.name == "ours" for rule in plan.rules.values())
-    assert report["result"]["all"]["net_sparsity"] >= 0.7
+    assert report["result"]["all"]["net_sparsity"] >= report["figure"] >= 0.7
+    assert any("is assured" in text for text in report["remarks"])
     assert report["samples"] == {"fitted": 36, "held back": 12, "all": 48}
     compiled = [str(tiny / "model.mlir"), "--weights", str(tiny / "weights.safetensors")]
     compiled += ["--plan", str(output), "--emit", "ir", "--dump-phases-to", str(tmp_path / "ir")]
     assert heatc.main([*compiled, "-o", str(tmp_path / "x.mlir")]) == 0
+
+
+def test_a_goal_that_one_value_does_not_reach_takes_values_by_head(tiny: Path, tmp_path: Path):
+    output = tmp_path / "plan.json"
+    assert tune.main(arguments(tiny, output, "sparsity>=0.7")) == 0
+    report = report_of(output)
+    assert report["one_value"] is None
+    assert report["values"] == "by head"
+    assert len(set(read_plan(output).rules[LAYERS[0]].rho_b)) > 1
 
 
 def test_a_plan_runs_on_the_machine_as_it_was_calibrated(tiny: Path, tmp_path: Path):
