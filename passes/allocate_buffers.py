@@ -207,6 +207,20 @@ def _place_tensors(
         op.base = IntegerAttr(first + address, i64)
 
 
+def allocate(module: ModuleOp, function: FuncOp, hardware: Hardware) -> None:
+    """Annotate a function of a module in place; `InfeasibleError` where something does not fit."""
+    order = _Order(function)
+    walked = list(function.walk())
+    tensors = [op for op in walked if isinstance(op, hdp.TensorOp)]
+    tiles = [op for op in walked if isinstance(op, hdp.TileOp)]
+    described = [op for op in walked if isinstance(op, hdp.TensorOp | hdp.WindowOp)]
+    _number(described, order, DESCRIPTORS, "tensor")
+    _number(tiles, order, TILES, "tile")
+    _place_tiles(tiles, order, "local", hardware.local_buffer_bytes)
+    _place_tiles(tiles, order, "shared", hardware.shared_buffer_bytes)
+    _place_tensors(module, tensors, order, hardware)
+
+
 @dataclass(frozen=True)
 class AllocateBuffersPass(ModulePass):
     """Numbers and addresses, checked against the hardware's buffers; exact."""
@@ -221,17 +235,5 @@ class AllocateBuffersPass(ModulePass):
         hardware = load_hardware(self.hw)
         for function in op.ops:
             if isinstance(function, FuncOp) and function.body.blocks:
-                self._allocate(op, function, hardware)
+                allocate(op, function, hardware)
         op.attributes["heatc.hardware"] = StringAttr(hardware.name)
-
-    def _allocate(self, module: ModuleOp, function: FuncOp, hardware: Hardware) -> None:
-        order = _Order(function)
-        walked = list(function.walk())
-        tensors = [op for op in walked if isinstance(op, hdp.TensorOp)]
-        tiles = [op for op in walked if isinstance(op, hdp.TileOp)]
-        described = [op for op in walked if isinstance(op, hdp.TensorOp | hdp.WindowOp)]
-        _number(described, order, DESCRIPTORS, "tensor")
-        _number(tiles, order, TILES, "tile")
-        _place_tiles(tiles, order, "local", hardware.local_buffer_bytes)
-        _place_tiles(tiles, order, "shared", hardware.shared_buffer_bytes)
-        _place_tensors(module, tensors, order, hardware)
