@@ -228,10 +228,11 @@ _Front: TypeAlias = list[tuple[_Value, _Tree]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A path and what it costs."""
+    """A path and what it costs; `fused`, where a machine was asked: with results on the chip."""
 
     path: Path
     cost: PathCost
+    fused: bool = False
 
 
 def best_path(network: Network, objective: Objective, cost: StepCost | None = None) -> Candidate:
@@ -263,10 +264,11 @@ def path_front(
     else:
         paths = _proposals(network)
     candidates = (Candidate(path, count(network, path, cost)) for path in paths)
-    return _prune(candidates, objective)
+    return prune(candidates, objective)
 
 
-def _prune(candidates: Iterable[Candidate], objective: Objective) -> tuple[Candidate, ...]:
+def prune(candidates: Iterable[Candidate], objective: Objective) -> tuple[Candidate, ...]:
+    """The best of at least one candidate, or for `edp` those that none beats in both."""
     found = list(candidates)
     if objective != "edp":
         best = min(found, key=lambda c: (c.cost.value(objective), c.cost.macs, c.cost.traffic))
@@ -420,10 +422,17 @@ def plan_paths(
     fronts = [known[network] for network in networks]
     if objective != "edp":
         return [front[0] for front in fronts]
-    return _least_product(fronts)
+    return least_product(fronts)
 
 
-def _least_product(fronts: Sequence[tuple[Candidate, ...]]) -> list[Candidate]:
+def least_product(
+    fronts: Sequence[tuple[Candidate, ...]], energy: float = 0.0, latency: float = 0.0
+) -> list[Candidate]:
+    """
+    One candidate of each front, so that energy x latency of their sums is least.
+
+    `energy` in J and `latency` in s are what the rest of the model takes.
+    """
     distinct = set(fronts)
     angles = sorted({angle for front in distinct for angle in _turns(front)})
     between = [(a + b) / 2 for a, b in pairwise(angles)]
@@ -431,7 +440,8 @@ def _least_product(fronts: Sequence[tuple[Candidate, ...]]) -> list[Candidate]:
     for angle in (0.0, *angles, *between, math.pi / 2):
         choice = {front: min(front, key=_weighted(angle)) for front in distinct}
         picked = [choice[front] for front in fronts]
-        product = sum(c.cost.energy for c in picked) * sum(c.cost.latency for c in picked)
+        joules = energy + sum(c.cost.energy for c in picked)
+        product = joules * (latency + sum(c.cost.latency for c in picked))
         if best is None or product < best[0]:
             best = product, picked
     assert best is not None

@@ -22,15 +22,15 @@ from heatc.passes.analysis.paths import (
     Path,
     PathCost,
     Step,
-    _least_product,
-    _prune,
     best_path,
     check_path,
     count,
     from_linear,
+    least_product,
     left_to_right,
     path_front,
     plan_paths,
+    prune,
     steps,
     to_linear,
 )
@@ -190,10 +190,10 @@ def test_pareto_set_is_complete(network: Network) -> None:
 @settings(max_examples=60, deadline=None)
 def test_whole_model_product_is_least(choices: list[list[tuple[int, int]]]) -> None:
     fronts = [
-        _prune((Candidate((), PathCost(1, 1, 1, float(e), float(t))) for e, t in front), "edp")
+        prune((Candidate((), PathCost(1, 1, 1, float(e), float(t))) for e, t in front), "edp")
         for front in choices
     ]
-    picked = _least_product(fronts)
+    picked = least_product(fronts)
     product = sum(c.cost.energy for c in picked) * sum(c.cost.latency for c in picked)
     least = min(
         sum(c.cost.energy for c in combination) * sum(c.cost.latency for c in combination)
