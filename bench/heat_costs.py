@@ -13,7 +13,6 @@ those of this computer.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -22,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from rich.console import Console
 
-from bench import data, main_job, programs, report
-from bench.main_job import Part
+from bench import data, main_job, parts, programs, report
+from bench.parts import Part
 from bench.programs import Array, NumpyProgram
 from bench.report import Json, Row
 from heatc.errors import HeatcError
@@ -440,42 +439,21 @@ PARTS: dict[str, Callable[[Bench], Part]] = {
 # ---- running and writing ----------------------------------------------------------------------
 
 
+def run_part(name: str, sizes: Sizes) -> Part:
+    """Runs a part in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="heatc-heat-") as folder:
+        return PARTS[name](Bench(sizes, Path(folder)))
+
+
 def run_parts(names: Sequence[str], sizes: Sizes) -> dict[str, Part]:
     """Runs parts one after the other."""
-    console = Console(stderr=True)
-    found: dict[str, Part] = {}
-    for name in names:
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="heatc-heat-") as folder:
-            found[name] = PARTS[name](Bench(sizes, Path(folder)))
-        values = ", ".join(report.number(row.measured) for row in found[name].rows)
-        console.print(f"{name}: {values or 'tables'} ({time.perf_counter() - start:.0f} s)")
-    return found
+    return parts.run({name: partial(run_part, name, sizes) for name in names})
 
 
 def write(found: Mapping[str, Part], arguments: Sequence[str]) -> None:
     """Merges parts into the result file, in the order of `PARTS`."""
-    old = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     origin = report.provenance(" ".join(["python bench/heat_costs.py", *arguments]), SEED)
-    origins = dict(old.get("provenance", {}).get("parts", {}))
-    kept = {row["what"]: row for row in old.get("rows", [])}
-    rows: list[Row] = []
-    tables: dict[str, Json] = {}
-    for name in PARTS:
-        if name in found:
-            part = found[name]
-            origins[name] = {**origin, "rows": [row.what for row in part.rows]}
-        elif name in origins:
-            past = [kept[what] for what in origins[name]["rows"]]
-            names = [f.name for f in dataclasses.fields(Row)]
-            part = Part([Row(*(entry[key] for key in names)) for entry in past])
-            part.tables = {k: v for k, v in old["tables"].items() if k.startswith(f"{name}:")}
-        else:
-            continue
-        rows += part.rows
-        tables |= part.tables
-    ordered = {name: origins[name] for name in PARTS if name in origins}
-    report.write(RESULT, rows, tables, {**origin, "parts": ordered})
+    parts.merge(RESULT, found, tuple(PARTS), origin)
 
 
 def main(arguments: Sequence[str]) -> int:

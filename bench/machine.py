@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 from unittest import mock
@@ -37,10 +38,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 import transformers
-from rich.console import Console
 
-from bench import data, figures, main_job, oracle, programs, report, scalesim_gemm, scalesim_peer
-from bench.main_job import Part
+from bench import (
+    data,
+    figures,
+    main_job,
+    oracle,
+    parts,
+    programs,
+    report,
+    scalesim_gemm,
+    scalesim_peer,
+)
+from bench.parts import Part
 from bench.programs import Array, Arrays, NumpyProgram
 from bench.report import Json, Row
 from bench.scalesim_peer import Case
@@ -882,41 +892,15 @@ PARTS: dict[str, Callable[[Bench], Part]] = {
 
 def run_parts(names: Sequence[str], sizes: Sizes) -> dict[str, Part]:
     """Runs parts one after the other."""
-    console = Console(stderr=True)
-    found: dict[str, Part] = {}
     with tempfile.TemporaryDirectory(prefix="heatc-machine-") as folder:
         bench = Bench(sizes, Path(folder))
-        for name in names:
-            start = time.perf_counter()
-            found[name] = PARTS[name](bench)
-            values = ", ".join(report.number(row.measured) for row in found[name].rows)
-            console.print(f"{name}: {values or 'tables'} ({time.perf_counter() - start:.0f} s)")
-    return found
+        return parts.run({name: partial(PARTS[name], bench) for name in names})
 
 
 def write(found: Mapping[str, Part], arguments: Sequence[str]) -> None:
     """Merges parts into the result file, in the order of `PARTS`, and writes the page."""
-    old = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     origin = report.provenance(" ".join(["python bench/machine.py", *arguments]), SEED)
-    origins = dict(old.get("provenance", {}).get("parts", {}))
-    kept = {row["what"]: row for row in old.get("rows", [])}
-    rows: list[Row] = []
-    tables: dict[str, Json] = {}
-    for name in PARTS:
-        if name in found:
-            part = found[name]
-            origins[name] = {**origin, "rows": [row.what for row in part.rows]}
-        elif name in origins:
-            past = [kept[what] for what in origins[name]["rows"]]
-            names = [f.name for f in dataclasses.fields(Row)]
-            part = Part([Row(*(entry[key] for key in names)) for entry in past])
-            part.tables = {k: v for k, v in old["tables"].items() if k.startswith(f"{name}:")}
-        else:
-            continue
-        rows += part.rows
-        tables |= part.tables
-    ordered = {name: origins[name] for name in PARTS if name in origins}
-    report.write(RESULT, rows, tables, {**origin, "parts": ordered})
+    parts.merge(RESULT, found, tuple(PARTS), origin)
     write_page()
 
 

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -38,6 +38,7 @@ import transformers
 from rich.console import Console
 
 from bench import data, oracle, programs, report
+from bench.parts import Part
 from bench.programs import Array, Arrays, NumpyProgram, Run
 from bench.report import Json, Row
 
@@ -65,14 +66,6 @@ class Sizes:
 
 FULL = Sizes()
 QUICK = Sizes(sentences=8, paper_sentences=3, padding_sentences=2, repeats=2)
-
-
-@dataclass
-class Part:
-    """The rows and the tables that one part of the benchmark gave."""
-
-    rows: list[Row]
-    tables: dict[str, Json] = field(default_factory=dict[str, Json])
 
 
 class Bench:
