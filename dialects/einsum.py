@@ -263,7 +263,7 @@ class ContractOp(IRDLOperation):
         """A fused result is rows of tokens, and one step of as many tokens at a time reads it."""
         if tokens < 1:
             raise VerifyException(f"fuse: expected at least 1 token at a time, got {tokens}")
-        if not _is_step(self):
+        if not is_step(self):
             raise VerifyException(
                 "fuse: expected a step of packed tokens with what has none, its first axis the "
                 f"tokens, got {self.equation.data!r} from "
@@ -283,7 +283,7 @@ class ContractOp(IRDLOperation):
             )
 
 
-def _is_step(op: ContractOp) -> bool:
+def is_step(op: ContractOp) -> bool:
     """Whether a contraction is of packed tokens, first in operand and result, and a constant."""
     terms, result = parse_equation(op.equation.data)
     if len(terms) != 2 or not terms[0] or not result or terms[0][0] != result[0]:
@@ -305,7 +305,7 @@ def only_reader(value: SSAValue) -> ContractOp | None:
     op = use.operation
     if isinstance(op, ReshapeOp | RequantizeOp):
         return only_reader(op.result) if shape_of(op.result)[:1] == (TOKENS,) else None
-    return op if isinstance(op, ContractOp) and use.index == 0 and _is_step(op) else None
+    return op if isinstance(op, ContractOp) and use.index == 0 and is_step(op) else None
 
 
 EINSUM = Dialect("einsum", [WeightOp, ContractOp], [PathAttr, DecompositionAttr, FuseAttr])

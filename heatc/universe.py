@@ -58,6 +58,7 @@ PASSES: dict[str, Callable[[], type[ModulePass]]] = {
         "heat-decompose",
         "order-contractions",
         "lower-contractions",
+        "fuse-einsums",
         "fuse-projections",
         "insert-hdp",
         "partition-host",

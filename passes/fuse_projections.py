@@ -5,7 +5,7 @@ Assumes the raised or packed level. Contractions of one activation with weights 
 (`"ti,oi->to"` for queries, keys and values), each with or without a bias, become one contraction
 with the concatenated weight, one `nn.add` of the concatenated bias, and an `nn.slice` of the
 result for each. Exact: every element of the result is the same sum. Leaves contractions whose
-weight is permuted or computed, and groups in which only some have a bias.
+weight is permuted or computed, fused steps, and groups in which only some have a bias.
 
 Example (test/passes/fuse_projections.mlir):
 `einsum.contract "ti,oi->to" %x, %wq` and the same with `%wk` become one of `["q", "k"]`.
@@ -79,7 +79,7 @@ def _find_bias(op: ContractOp, width: int) -> tuple[AddOp, WeightOp] | None:
 
 
 def _match(op: Operation) -> _Projection | None:
-    if not isinstance(op, ContractOp) or not _is_linear(op):
+    if not isinstance(op, ContractOp) or not _is_linear(op) or op.fuse is not None:
         return None
     weight = _plain_weight(op.inputs[1], 2)
     if weight is None:

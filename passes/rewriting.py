@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from xdsl.dialects.builtin import FileLineColLoc, NameLoc, UnknownLoc
 from xdsl.ir import Operation, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 
-RemarkSink = Callable[[str], None]
+
+@dataclass(frozen=True)
+class Remark:
+    """
+    A decision of a pass.
+
+    Attributes:
+        layer: module path of what it is about, as far as it is known.
+        place: the module path and source line of the op.
+        message: what was decided and why, in words.
+        chosen: the same in numbers and names; bytes, tokens and multiply-accumulates are integers.
+        weighed: what else was possible, with the same keys.
+        shown: whether the user sees it without asking.
+    """
+
+    layer: str
+    place: str
+    message: str
+    chosen: Mapping[str, Any]
+    weighed: Sequence[Mapping[str, Any]]
+    shown: bool
+
+    def __str__(self) -> str:
+        return f"{self.place}: remark: {self.message}" if self.place else f"remark: {self.message}"
 
 
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr)
+RemarkSink = Callable[[Remark], None]
 
 
-_sinks: list[RemarkSink] = [_to_stderr]
+def print_remark(found: Remark) -> None:
+    """Print to stderr what the user is to see unasked."""
+    if found.shown:
+        print(found, file=sys.stderr)
+
+
+_sinks: list[RemarkSink] = [print_remark]
 
 
 def set_remark_sink(sink: RemarkSink) -> RemarkSink:
@@ -26,10 +56,18 @@ def set_remark_sink(sink: RemarkSink) -> RemarkSink:
     return previous
 
 
-def remark(op: Operation, text: str) -> None:
-    """Tell the user of a decision at `op`: `remark: <module path> (<file>:<line>): <text>`."""
+def remark(
+    op: Operation,
+    text: str,
+    *,
+    layer: str = "",
+    chosen: Mapping[str, Any] | None = None,
+    weighed: Sequence[Mapping[str, Any]] = (),
+    shown: bool = True,
+) -> None:
+    """Tell of a decision at `op`: `<module path> (<file>:<line>): remark: <text>`; see `Remark`."""
     place = describe_location(op)
-    _sinks[0](f"{place}: remark: {text}" if place else f"remark: {text}")
+    _sinks[0](Remark(layer or module_path(op), place, text, chosen or {}, tuple(weighed), shown))
 
 
 def module_path(op: Operation) -> str:

@@ -2,8 +2,9 @@
 What the emitter emits: one node a statement.
 
 A linear layer with its bias, activation and residual sum is one node (`linear`), a step of a
-factorised layer whose axes lie so that it is a product of matrices is one (`contract`); every other
-op is a node of its own. A node is placed where its last op stands.
+factorised layer whose axes lie so that it is a product of matrices is one (`contract`), and steps
+whose results are held tile by tile are one together (`group`); every other op is a node of its own.
+A node is placed where its last op stands.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from xdsl.dialects.builtin import TensorType
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, SSAValue
 
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of, tensor_type
 from heatc.dialects import nn
-from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
-from heatc.passes.rewriting import module_path
+from heatc.dialects.einsum import ContractOp, WeightOp, only_reader, parse_equation
+from heatc.errors import HeatcError
+from heatc.passes.analysis.products import ProductForm, product_form
+from heatc.passes.rewriting import describe_location, module_path
 
 LINEAR = "linear"
 CONTRACT = "contract"
+GROUP = "group"
 _ACTIVATIONS = {"nn.relu": "relu", "nn.tanh": "np.tanh"}
 
 
@@ -31,8 +34,9 @@ class Node:
     """
     One statement of the program.
 
-    `args` are values and weights; of a linear layer they are x, weight and, where `attributes`
-    says so, bias and residual. `op` is the op whose location and properties count.
+    `args` are values and weights; of a product they are x, weight and, where `attributes` says so,
+    bias and residual. A group's are x, then what its `steps` read besides each other's results; its
+    `attributes` are those of the last. `op` is the op whose location and properties count.
     """
 
     kind: str
@@ -40,14 +44,18 @@ class Node:
     result: SSAValue
     op: Operation
     attributes: dict[str, str] = field(default_factory=dict[str, str])
+    steps: list[Node] = field(default_factory=list["Node"])
 
     def signature(self) -> tuple[object, ...]:
         """What nodes of different iterations of a loop have in common, weights aside."""
-        properties = tuple(sorted((k, str(v)) for k, v in self.op.properties.items()))
+        known = self.op.properties.items()
+        # Where weights come from says their error, which no two layers share.
+        properties = tuple(sorted((k, str(v)) for k, v in known if k != "decomposition"))
         kinds = tuple(isinstance(a.owner, WeightOp) for a in self.args)
         types = tuple(str(a.type) for a in self.args)
         attributes = tuple(sorted(self.attributes.items()))
-        return self.kind, properties, attributes, kinds, types, str(self.result.type)
+        steps = tuple(step.signature() for step in self.steps)
+        return self.kind, properties, attributes, kinds, types, str(self.result.type), steps
 
     def path(self, table: WeightTable) -> str:
         """The module path of the node: its location's, else that of its first weight."""
@@ -75,52 +83,22 @@ def is_activation(value: SSAValue) -> bool:
     return len(shape) >= 2 and shape[0] == nn.TOKENS and 0 not in shape
 
 
+def height(value: SSAValue) -> int:
+    """The rows of the matrix that a packed value is held as."""
+    return math.prod(nn.shape_of(value)[1:])
+
+
 def is_constant_matrix(value: SSAValue) -> bool:
     """Whether a value is a matrix that no token is in: a weight, or what factors make."""
     shape = nn.shape_of(value)
     return dtype_of(value.type) == "float32" and len(shape) == 2 and nn.TOKENS not in shape
 
 
-@dataclass(frozen=True)
-class ProductForm:
-    """
-    A contraction as out[lead, n, rest] = weight[lead, n, k] x[lead, k, rest].
-
-    Attributes:
-        lead: the extents of the axes before the summed ones.
-        order: the permutation that brings the weight's axes to (those in lead, n, k).
-        weight_shape: its shape then, 1 for axes in lead that it has not; (n, k) without any.
-    """
-
-    lead: tuple[int, ...]
-    order: tuple[int, ...]
-    weight_shape: tuple[int, ...]
-
-
-def product_form(op: ContractOp) -> ProductForm | None:
+def activation_product(op: ContractOp) -> ProductForm | None:
     """The product of matrices that a step of an activation with a constant is, if it is one."""
-    terms, result = parse_equation(op.equation.data)
-    if len(terms) != 2 or not is_activation(op.inputs[0]) or not is_activation(op.result):
+    if not is_activation(op.inputs[0]) or not is_activation(op.result):
         return None
-    if not isinstance(op.inputs[1].type, TensorType) or nn.TOKENS in nn.shape_of(op.inputs[1]):
-        return None
-    x, w = terms
-    if len(set(x)) < len(x) or len(set(w)) < len(w) or result[0] != x[0]:
-        return None
-    summed = "".join(c for c in x if c in w and c not in result)
-    own = "".join(c for c in result if c not in x)
-    start = x.find(summed) if summed else len(x)
-    lead, rest = x[1:start], x[start + len(summed) :]
-    if start < 1 or result != x[0] + lead + own + rest or set(rest) & set(w):
-        return None
-    shared = "".join(c for c in lead if c in w)
-    if sorted(shared + own + summed) != sorted(w):
-        return None
-    extents = dict(zip(w, nn.shape_of(op.inputs[1]))) | dict(zip(x, nn.shape_of(op.inputs[0])))
-    size = math.prod(extents[c] for c in own), math.prod(extents[c] for c in summed)
-    outer = tuple(extents[c] if c in w else 1 for c in lead) if shared else ()
-    order = tuple(w.index(c) for c in shared + own + summed)
-    return ProductForm(tuple(extents[c] for c in lead), order, (*outer, *size))
+    return product_form(op)
 
 
 def is_weight(value: SSAValue) -> bool:
@@ -147,7 +125,7 @@ def collect_nodes(function: FuncOp) -> list[Node]:
     for op in function.body.block.ops:
         if op in inside or isinstance(op, (WeightOp, ReturnOp)):
             continue
-        node = _linear(op, inside) or _contract(op) if isinstance(op, ContractOp) else None
+        node = _contraction(op, inside) if isinstance(op, ContractOp) else None
         nodes.append(node or Node(op.name, list(op.operands), op.results[0], op))
     position = {op: i for i, op in enumerate(function.body.block.ops)}
 
@@ -159,25 +137,68 @@ def collect_nodes(function: FuncOp) -> list[Node]:
     return sorted(nodes, key=place)
 
 
-def _linear(op: ContractOp, inside: set[Operation]) -> Node | None:
-    """The linear layer that starts with a contraction; adds the ops it takes in to `inside`."""
+def _contraction(op: ContractOp, inside: set[Operation]) -> Node | None:
+    """The node that starts with a contraction; adds the ops it takes in to `inside`."""
+    return _product(op, inside) if op.fuse is None else _group(op, inside)
+
+
+def _group(op: ContractOp, inside: set[Operation]) -> Node:
+    """The steps from one whose result is held tile by tile to the first that is held as a whole."""
+    steps: list[Node] = []
+    last: ContractOp | None = op
+    while last is not None:
+        step = _step(last) if last.fuse is not None else _product(last, inside)
+        if step is None:
+            raise HeatcError(
+                f"the NumPy backend has no tiles of the step {last.equation.data!r}",
+                place=describe_location(last),
+                notes=["remove `fuse` from the steps that lead to it"],
+            )
+        steps.append(step)
+        inside.add(last)
+        inside.update(_between(steps[-2].result, last) if len(steps) > 1 else ())
+        last = only_reader(last.result) if last.fuse is not None else None
+    args = [steps[0].args[0], *(arg for step in steps for arg in step.args[1:])]
+    return Node(GROUP, args, steps[-1].result, op, steps[-1].attributes, steps)
+
+
+def _between(value: SSAValue, reader: ContractOp) -> list[Operation]:
+    """The reshapes that a value goes through to its reader."""
+    found: list[Operation] = []
+    inner = reader.inputs[0]
+    while inner is not value:
+        assert isinstance(inner.owner, nn.ReshapeOp)
+        found.append(inner.owner)
+        inner = inner.owner.x
+    return found
+
+
+def _step(op: ContractOp) -> Node | None:
+    """A contraction alone as a product of matrices, None where it is none."""
     order = linear_weight_order(op)
-    if order is None or not is_matrix(op.result) or not is_matrix(op.inputs[0]):
+    if (
+        order is not None
+        and is_matrix(op.result)
+        and is_matrix(op.inputs[0])
+        and is_constant_matrix(op.inputs[1])
+    ):
+        return Node(LINEAR, list(op.inputs), op.result, op, {"order": order})
+    if activation_product(op) is None:
         return None
-    if not is_constant_matrix(op.inputs[1]):
+    return Node(CONTRACT, list(op.inputs), op.result, op)
+
+
+def _product(op: ContractOp, inside: set[Operation]) -> Node | None:
+    """A product of matrices with its bias, activation and residual sum."""
+    node = _step(op)
+    if node is None:
         return None
-    node = Node(LINEAR, list(op.inputs), op.result, op, {"order": order})
-    for step in (_take_bias, _take_activation, _take_residual):
+    for step in (_take_reshape, _take_bias, _take_activation, _take_residual):
         taken = step(node)
         if taken is not None:
             inside.add(taken)
             node.result = taken.results[0]
     return node
-
-
-def _contract(op: ContractOp) -> Node | None:
-    form = product_form(op)
-    return None if form is None else Node(CONTRACT, list(op.inputs), op.result, op)
 
 
 def _next_op(node: Node) -> Operation | None:
@@ -189,12 +210,22 @@ def _other(op: nn.AddOp, value: SSAValue) -> SSAValue:
     return op.rhs if op.lhs is value else op.lhs
 
 
+def _take_reshape(node: Node) -> Operation | None:
+    """The axes of the outputs as one, which a bias is added to."""
+    op = _next_op(node)
+    if not isinstance(op, nn.ReshapeOp) or not is_matrix(op.result):
+        return None
+    return op if height(op.result) == height(node.result) else None
+
+
 def _take_bias(node: Node) -> Operation | None:
     op = _next_op(node)
     if not isinstance(op, nn.AddOp):
         return None
     bias = _other(op, node.result)
     if not is_weight(bias) or len(nn.shape_of(bias)) != 1 or op.result.type != node.result.type:
+        return None
+    if not is_matrix(node.result):
         return None
     if nn.shape_of(bias)[0] != nn.shape_of(node.result)[1]:
         return None
@@ -208,7 +239,7 @@ def _take_activation(node: Node) -> Operation | None:
     if op is None:
         return None
     name = activation_name(op)
-    if name is None or op.results[0].type != node.result.type:
+    if name is None or op.results[0].type != node.result.type or not is_matrix(node.result):
         return None
     node.attributes["activation"] = name
     return op

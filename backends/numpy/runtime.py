@@ -320,43 +320,87 @@ def product(weight, x, out):
 
 def linear(weight, bias, x, out, activation=None, residual=None):
     """out = activation(weight @ x + bias) + residual, for x (in, tokens)."""
-    tile = max(1, TILE // max(x.shape[1], 1))
 
     def part(start, stop):
         product(weight[start:stop], x, out[start:stop])
-        for row in range(start, stop, tile):
-            rows = slice(row, min(row + tile, stop))
-            y = out[rows]
-            if bias is not None:
-                np.add(y, bias[rows, None], out=y)
-            if activation is not None:
-                activation(y, out=y)
-            if residual is not None:
-                np.add(y, residual[rows], out=y)
+        finish(out, start, stop, bias, activation, residual)
 
     workers.run(part, len(weight), grain=16)
     return out
 '''
 
-_CONTRACT = '''\
-def contract(weight, x, out, lead):
-    """
-    out[lead, n, rest] = weight[lead, n, k] x[lead, k, rest], for x (lead * k * rest', tokens).
+_FINISH = '''\
+def finish(out, start, stop, bias, activation, residual):
+    """out = activation(out + bias) + residual on rows `start` to `stop`, a tile at a time."""
+    tile = max(1, TILE // max(out.shape[1], 1))
+    for row in range(start, stop, tile):
+        rows = slice(row, min(row + tile, stop))
+        y = out[rows]
+        if bias is not None:
+            np.add(y, bias[rows, None], out=y)
+        if activation is not None:
+            activation(y, out=y)
+        if residual is not None:
+            np.add(y, residual[rows], out=y)
+'''
 
-    The axes that are summed lie side by side, so that no operand is copied; `rest` goes on with
-    the tokens. A weight (n, k) is the same for all of `lead`.
+_ORIENTED = '''\
+@functools.cache
+def oriented(name, order, shape):
+    """The weight `name` with its axes in another order, then in another shape; copied once."""
+    return np.ascontiguousarray(weights()[name].transpose(order)).reshape(shape)
+'''
+
+_CONTRACT = '''\
+def contract(weight, x, out, lead, rest=(), bias=None, activation=None, residual=None):
+    """
+    out[lead, n, rest] = weight[lead, rest, n, k] x[lead, k, rest], for x (lead * k * rest, tokens).
+
+    The axes that are summed lie side by side, so that no operand is copied. A weight (n, k) is the
+    same everywhere, one without `rest` for all that lies behind. Then out = activation(out + bias)
+    + residual.
     """
     n, k = weight.shape[-2:]
-    x, product = x.reshape(*lead, k, -1), out.reshape(*lead, n, -1)
+    tokens = x.shape[1]
+    behind = rest or (len(x) // (math.prod(lead) * k),)
+    sides = (x, k), (out, n)
+    if not rest and x.flags.c_contiguous and out.flags.c_contiguous:
+        # The tokens follow what lies behind: all are columns of one product.
+        x, y = (m.reshape(*lead, rows, behind[0] * tokens) for m, rows in sides)
+    else:
+        sides = (m.reshape(*lead, rows, *behind, tokens) for m, rows in sides)
+        x, y = (np.moveaxis(m, len(lead), -2) for m in sides)
+        if weight.ndim > 2 and not rest:
+            weight = weight[..., None, :, :]
+    own = weight.ndim > 2 and len(weight) > 1
 
-    def part(start, stop):
-        own = weight
-        if not lead or weight.ndim > 2 and len(weight) > 1:
-            own = weight[start:stop]
-        np.matmul(own, x[start:stop] if lead else x, out=product[start:stop])
+    def some(start, stop):
+        if lead or rest:
+            np.matmul(weight[start:stop] if own else weight, x[start:stop], out=y[start:stop])
+        else:
+            np.matmul(weight[start:stop], x, out=y[..., start:stop, :])
 
-    workers.run(part, len(product), grain=1 if lead else 16)
+    def finished(start, stop):
+        some(start, stop)
+        finish(out, start * rows, stop * rows, bias, activation, residual)
+
+    if lead or not rest:
+        count = lead[0] if lead else n
+        rows = len(out) // count
+        workers.run(finished, count, grain=1 if lead else 16)
+        return out
+    workers.run(some, rest[0])
+    if any(given is not None for given in (bias, activation, residual)):
+        workers.run(lambda i, j: finish(out, i, j, bias, activation, residual), len(out), grain=16)
     return out
+'''
+
+_SLICES = '''\
+def slices(count, size):
+    """range(count) in as few slices of at most `size` as there can be, of nearly one length."""
+    even = -(-count // max(1, -(-count // size)))
+    step = max(1, min(size, -(-even // 16) * 16))
+    return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 '''
 
 _LAYER_NORM = '''\
@@ -533,8 +577,11 @@ HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "elementwise": (_ELEMENTWISE, ()),
     "apply": (_APPLY, ("workers", "constants")),
     "add": (_ADD, ("workers",)),
-    "linear": (_LINEAR, ("workers", "constants", "matrix")),
-    "contract": (_CONTRACT, ("workers", "matrix")),
+    "slices": (_SLICES, ()),
+    "oriented": (_ORIENTED, ()),
+    "finish": (_FINISH, ("constants",)),
+    "linear": (_LINEAR, ("workers", "constants", "matrix", "finish")),
+    "contract": (_CONTRACT, ("workers", "matrix", "finish")),
     "layer_norm": (_LAYER_NORM, ("workers", "matrix")),
     "attention": (_ATTENTION, ("workers", "constants", "matrix", "packing")),
     "softmax": (_SOFTMAX, ()),

@@ -8,7 +8,6 @@ it; an op that may work in place takes over the buffer of an operand that it is 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,18 +18,21 @@ from heatc.backends.numpy import plain
 from heatc.backends.numpy.names import identifier, unique
 from heatc.backends.numpy.nodes import (
     CONTRACT,
+    GROUP,
     LINEAR,
     Node,
     activation_name,
+    activation_product,
+    height,
     is_activation,
     is_matrix,
     is_weight,
-    product_form,
 )
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.errors import HeatcError
+from heatc.passes.analysis.products import ProductForm
 from heatc.passes.rewriting import describe_location, module_path
 
 _WIDTH = 92
@@ -38,6 +40,7 @@ _GENERIC_WORDS = {"dense", "LayerNorm", "self", "layer", "default"}
 _WORDS = {
     LINEAR: "y",
     CONTRACT: "part",
+    GROUP: "y",
     "attn.pack": "packed",
     "attn.sdpa": "context",
     "attn.token": "rows",
@@ -106,9 +109,28 @@ def _axes(value: SSAValue) -> tuple[int, ...]:
     return shape[1:] if len(shape) > 2 else ()
 
 
-def _height(value: SSAValue) -> int:
-    """The rows of the matrix that a packed value is held as."""
-    return math.prod(nn.shape_of(value)[1:])
+def _form(node: Node) -> ProductForm:
+    """The product of a `contract` node."""
+    assert isinstance(node.op, ContractOp)
+    form = activation_product(node.op)
+    assert form is not None
+    return form
+
+
+def _tuple(numbers: Sequence[int]) -> str:
+    """Numbers as a tuple."""
+    return f"({', '.join(map(str, numbers))}{',' if len(numbers) == 1 else ''})"
+
+
+def _columns(matrix: str) -> str:
+    """Columns `t` of a matrix, which may be rows of another."""
+    return f"{matrix[:-1]}, t]" if matrix.endswith("]") else f"{matrix}[:, t]"
+
+
+def _with_out(arguments: Sequence[str], out: str) -> list[str]:
+    """Arguments with the one that is written, after those that have no names."""
+    keywords = [a for a in arguments if "=" in a.partition("[")[0]]
+    return [*(a for a in arguments if a not in keywords), out, *keywords]
 
 
 class Buffers:
@@ -160,6 +182,7 @@ class Scope:
         self.prefix = ""
         self.uses_tokens = False
         self.carries_matrix = False
+        self._indent = ""
         self._carry: Buffer | None = None
         self._carry_value: SSAValue | None = None
         self._path = ""
@@ -178,13 +201,13 @@ class Scope:
 
     def line(self, text: str) -> None:
         """Add a line."""
-        self.lines.append(text)
+        self.lines.append(self._indent + text)
 
     def call(self, target: str, function: str, arguments: Sequence[str]) -> None:
         """Add `target = function(arguments)`, one argument a line where it is too long."""
         head = f"{target} = {function}(" if target else f"{function}("
         text = f"{head}{', '.join(arguments)})"
-        if len(text) <= _WIDTH:
+        if len(self._indent) + len(text) <= _WIDTH:
             self.line(text)
             return
         self.line(head)
@@ -209,7 +232,7 @@ class Scope:
         return ".".join(path[depth:]) if self.prefix else ""
 
     def _result_name(self, node: Node) -> str:
-        named = node.kind in (LINEAR, CONTRACT, "einsum.contract") and len(node.args) > 1
+        named = node.kind in (LINEAR, CONTRACT, GROUP, "einsum.contract") and len(node.args) > 1
         if named and is_weight(node.args[1]):
             path = [p for p in self._weight_key(node.args[1]).split(".")[:-1]]
             path = [
@@ -230,16 +253,18 @@ class Scope:
         """The expression that reads a weight."""
         owner = value.owner
         assert isinstance(owner, WeightOp)
-        key = self._weight_key(value)
-        text = f'w["{key}"]'
-        if self.prefix and key.startswith(self.prefix):
-            text = f'w[layer + "{key.removeprefix(self.prefix)}"]'
-        elif "{i}" in key:
-            text = f'w[f"{key}"]'
+        text = f"w[{self._name_of(value)}]"
         if owner.permutation is not None:
             order = ", ".join(str(int(p)) for p in owner.permutation.get_values())
             text += f".transpose({order})"
         return text
+
+    def _name_of(self, value: SSAValue) -> str:
+        """The expression of a weight's name in the file."""
+        key = self._weight_key(value)
+        if self.prefix and key.startswith(self.prefix):
+            return f'layer + "{key.removeprefix(self.prefix)}"'
+        return f'f"{key}"' if "{i}" in key else f'"{key}"'
 
     def rows(self, value: SSAValue) -> str:
         """The expression of any value as the IR has it."""
@@ -254,7 +279,7 @@ class Scope:
             return held.text
         self.used.add("transposed")
         name = self.name_result("x")
-        buffer = self.buffers.take(_height(value))
+        buffer = self.buffers.take(height(value))
         text = self.buffer(buffer)
         flat = f".reshape(-1, {buffer.rows})" if _axes(value) else ""
         self.call(name, "transposed", [self.rows(value) + flat, text])
@@ -296,7 +321,7 @@ class Scope:
 
     def _target(self, node: Node, in_place: Sequence[SSAValue]) -> Buffer:
         """The buffer for a node's result, an operand's own where it may be overwritten."""
-        rows = _height(node.result)
+        rows = height(node.result)
         if node.result is self._carry_value and self._carry is not None:
             others = self.buffers.users[self._carry] - {
                 v for v in in_place if self.last[v] == self.current
@@ -424,21 +449,26 @@ class Scope:
         op = node.op
         if not isinstance(op, nn.ReshapeOp) or not is_activation(op.x) or op.x not in self.held:
             return None
+        if not is_activation(op.result) or height(op.x) != height(op.result):
+            return None
+        if any(isinstance(use.operation, ContractOp) for use in op.result.uses):
+            self.matrix(op.x)
         held = self.held[op.x]
-        if not held.matrix or not is_activation(op.result) or _height(op.x) != _height(op.result):
+        if not held.matrix:
             return None
         return Held(held.text, True, held.buffer, axes=_axes(op.result))
 
     def _emit_matrix(self, node: Node) -> bool:
         """Emit a node that has a form on matrices; False if it has none."""
-        if node.kind == CONTRACT:
-            self._contract(node)
+        if node.kind in (LINEAR, CONTRACT):
+            self._product(node)
+            return True
+        if node.kind == GROUP:
+            self._group(node)
             return True
         if not is_matrix(node.result):
             return False
-        if node.kind == LINEAR:
-            self._linear(node)
-        elif isinstance(node.op, nn.LayerNormOp):
+        if isinstance(node.op, nn.LayerNormOp):
             self._layer_norm(node)
         elif isinstance(node.op, attn.SdpaOp):
             self._attention(node)
@@ -456,37 +486,73 @@ class Scope:
         """Add the call that fills the result's buffer, its last argument."""
         buffer = self._target(node, in_place)
         name = self._result_name(node)
-        keywords = [a for a in arguments if "=" in a.partition("[")[0]]
-        positional = [a for a in arguments if a not in keywords]
-        self.call(name, function, [*positional, self.buffer(buffer), *keywords])
+        self.call(name, function, _with_out(arguments, self.buffer(buffer)))
         self.hold(node.result, Held(name, True, buffer, axes=_axes(node.result)))
 
-    def _contract(self, node: Node) -> None:
-        assert isinstance(node.op, ContractOp)
-        form = product_form(node.op)
-        assert form is not None
-        self.used.add("contract")
-        weight = self.rows(node.args[1])
-        if form.order != tuple(range(len(form.order))):
-            weight += f".transpose({', '.join(map(str, form.order))})"
-        if form.weight_shape != tuple(nn.shape_of(node.args[1])[a] for a in form.order):
-            weight += f".reshape({', '.join(map(str, form.weight_shape))})"
-        lead = ", ".join(map(str, form.lead)) + ("," if len(form.lead) == 1 else "")
-        self._finish(node, "contract", [weight, self.matrix(node.args[0]), f"lead=({lead})"])
+    def _product(self, node: Node) -> None:
+        residual = self.matrix(node.args[-1]) if "residual" in node.attributes else None
+        self._finish(node, *self._product_call(node, self.matrix(node.args[0]), residual))
 
-    def _linear(self, node: Node) -> None:
-        self.used.add("linear")
-        rest = list(node.args[2:])
-        weight = self.rows(node.args[1]) + (".T" if node.attributes["order"] == "io" else "")
-        bias = self.weight(rest.pop(0)) if "bias" in node.attributes else "None"
-        arguments = [weight, bias, self.matrix(node.args[0])]
+    def _product_call(self, node: Node, x: str, residual: str | None) -> tuple[str, list[str]]:
+        """The helper that computes a product of matrices, and its arguments but for the result."""
+        self.used.add(node.kind)
+        arguments, keywords = [self._oriented(node)], list[str]()
+        bias = self.weight(node.args[2]) if "bias" in node.attributes else None
+        if node.kind == LINEAR:
+            arguments += [str(bias), x]
+        else:
+            arguments.append(x)
+            form = _form(node)
+            keywords += [f"lead={_tuple(form.lead)}"]
+            keywords += [f"rest={_tuple(form.rest)}"] if form.differs_behind else []
+            keywords += [] if bias is None else [f"bias={bias}"]
         activation = node.attributes.get("activation")
         if activation is not None:
             self.used.update({activation} - {"np.tanh"})
-            arguments.append(f"activation={activation}")
+            keywords.append(f"activation={activation}")
+        if residual is not None:
+            keywords.append(f"residual={residual}")
+        return node.kind, arguments + keywords
+
+    def _oriented(self, node: Node) -> str:
+        """The weight of a product with its summed axes last and those of the result before them."""
+        weight = self.rows(node.args[1])
+        if node.kind == LINEAR:
+            return weight + (".T" if node.attributes["order"] == "io" else "")
+        form, owner = _form(node), node.args[1].owner
+        shape = tuple(nn.shape_of(node.args[1])[a] for a in form.order)
+        moved, cut = form.order != tuple(range(len(shape))), form.weight_shape != shape
+        plain = isinstance(owner, WeightOp) and owner.permutation is None
+        if plain and moved and (cut or len(shape) > 2):
+            self.used.add("oriented")
+            name = self._name_of(node.args[1])
+            return f"oriented({name}, {_tuple(form.order)}, {_tuple(form.weight_shape)})"
+        weight += f".transpose{_tuple(form.order)}" if moved else ""
+        return weight + (f".reshape{_tuple(form.weight_shape)}" if cut else "")
+
+    def _group(self, node: Node) -> None:
+        """A loop over tiles of tokens; what its steps leave each other is one tile large."""
+        assert isinstance(node.op, ContractOp)
+        assert node.op.fuse is not None
+        self.used.update({"slices", "matrix"})
+        x = _columns(self.matrix(node.args[0]))
+        residual = None
         if "residual" in node.attributes:
-            arguments.append(f"residual={self.matrix(rest.pop(0))}")
-        self._finish(node, "linear", arguments)
+            residual = _columns(self.matrix(node.args[-1]))
+        buffer = self._target(node, ())
+        name = self._result_name(node)
+        self.line(f"{name} = {self.buffer(buffer)}")
+        self.line(f"for t in slices(tokens, {node.op.fuse.data}):")
+        self._indent = "    "
+        for number, step in enumerate(node.steps[:-1]):
+            tile = f'matrix("tile_{"ab"[number % 2]}", {height(step.result)}, t.stop - t.start)'
+            function, arguments = self._product_call(step, x, None)
+            x = self.name_result("part")
+            self.call(x, function, _with_out(arguments, tile))
+        function, arguments = self._product_call(node.steps[-1], x, residual)
+        self.call("", function, _with_out(arguments, f"{name}[:, t]"))
+        self._indent = ""
+        self.hold(node.result, Held(name, True, buffer, axes=_axes(node.result)))
 
     def _layer_norm(self, node: Node) -> None:
         self.used.add("layer_norm")

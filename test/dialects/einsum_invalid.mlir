@@ -124,7 +124,7 @@ func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x6xf32>) {
 // CHECK: fuse: expected one contraction that reads the tensor<?x6xf32> as its first operand, through nothing but reshapes of each token, got nn.gelu
 func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x6xf32>) {
   %0 = einsum.contract "ti,ri->tr" %x, %a {fuse = #einsum.fuse<tokens = 64>} : (tensor<?x8xf32>, tensor<6x8xf32>) -> tensor<?x6xf32>
-  %1 = nn.gelu %0 : (tensor<?x6xf32>) -> tensor<?x6xf32>
+  %1 = nn.gelu %0 {approximate = "none"} : (tensor<?x6xf32>) -> tensor<?x6xf32>
   %2 = einsum.contract "tr,or->to" %1, %b : (tensor<?x6xf32>, tensor<5x6xf32>) -> tensor<?x5xf32>
   func.return
 }

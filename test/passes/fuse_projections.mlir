@@ -59,3 +59,20 @@ func.func @kept(%x: tensor<?x4xf32>, %y: tensor<?x4xf32>) -> (tensor<?x4xf32>, t
   %d = nn.add %d0, %bd : (tensor<?x4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
   func.return %a, %b, %c, %d : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>
 }
+
+// Results of fused steps are nowhere as a whole: no slice can read them.
+
+// CHECK-LABEL: func.func @fused
+// CHECK-NOT:     nn.slice
+// CHECK:         func.return
+func.func @fused(%x: tensor<?x4xf32>) -> (tensor<?x4xf32>, tensor<?x4xf32>) {
+  %wa = einsum.weight ["a.0"] : tensor<2x4xf32>
+  %va = einsum.weight ["a.1"] : tensor<4x2xf32>
+  %a0 = einsum.contract "ti,ri->tr" %x, %wa {fuse = #einsum.fuse<tokens = 16>} : (tensor<?x4xf32>, tensor<2x4xf32>) -> tensor<?x2xf32>
+  %a = einsum.contract "tr,or->to" %a0, %va : (tensor<?x2xf32>, tensor<4x2xf32>) -> tensor<?x4xf32>
+  %wb = einsum.weight ["b.0"] : tensor<2x4xf32>
+  %vb = einsum.weight ["b.1"] : tensor<4x2xf32>
+  %b0 = einsum.contract "ti,ri->tr" %x, %wb {fuse = #einsum.fuse<tokens = 16>} : (tensor<?x4xf32>, tensor<2x4xf32>) -> tensor<?x2xf32>
+  %b = einsum.contract "tr,or->to" %b0, %vb : (tensor<?x2xf32>, tensor<4x2xf32>) -> tensor<?x4xf32>
+  func.return %a, %b : tensor<?x4xf32>, tensor<?x4xf32>
+}

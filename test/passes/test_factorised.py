@@ -18,7 +18,7 @@ from xdsl.parser import Parser
 
 from heatc.api import make_context
 from heatc.backends.numpy.emit import emit_program
-from heatc.dialects.einsum import ContractOp, PathAttr
+from heatc.dialects.einsum import ContractOp, FuseAttr, PathAttr, only_reader
 from heatc.errors import HeatcError
 from heatc.execute_each import ExecuteEach
 from heatc.heat.decompose import decompose, relative_error
@@ -37,6 +37,7 @@ from heatc.heat.formats import (
     uniform,
 )
 from heatc.interpreter import execute
+from heatc.passes.analysis.products import product_form
 from heatc.pipeline import build, run_passes
 from heatc.weights import WeightStore
 
@@ -111,9 +112,20 @@ def paths(draw: st.DrawFn, operands: int) -> tuple[tuple[int, int], ...]:
     return tuple(path)
 
 
+def fuse_some(module: ModuleOp, data: st.DataObject) -> None:
+    """Keep the results of some steps on the chip, a few tokens at a time."""
+    ops = [op for op in module.walk() if isinstance(op, ContractOp)]
+    for op in reversed(ops):
+        reader = only_reader(op.result) if product_form(op) is not None else None
+        if reader is None or product_form(reader) is None or not data.draw(st.booleans()):
+            continue
+        op.fuse = reader.fuse or FuseAttr(data.draw(st.integers(1, 8)))
+    module.verify()
+
+
 @given(specs(), st.data())
-@settings(max_examples=40, deadline=None)
-def test_every_path_computes_the_layer(
+@settings(max_examples=60, deadline=None)
+def test_every_path_and_fusion_computes_the_layer(
     tmp_path_factory: pytest.TempPathFactory, spec: Spec, data: st.DataObject
 ) -> None:
     inputs, outputs = math.prod(spec.inputs), math.prod(spec.outputs)
@@ -141,8 +153,12 @@ def test_every_path_computes_the_layer(
     expected = (x @ matrix.T + bias) * MASK[:, :, None]
     folder = tmp_path_factory.mktemp("prog")
     scale = 1 + np.abs(expected).max()
-    for got in run_both(module, weights, {"x": x, "m": MASK}, folder):
+    plain = run_both(module, weights, {"x": x, "m": MASK}, folder)
+    for got in plain:
         np.testing.assert_allclose(got, expected, atol=1e-4 * scale)
+    fuse_some(module, data)
+    for got, want in zip(run_both(module, weights, {"x": x, "m": MASK}, folder), plain):
+        np.testing.assert_allclose(got, want, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("format_", FORMATS)
