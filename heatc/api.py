@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from heatc.pipeline import (
     run_passes,
 )
 from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
+from heatc.remarks import RemarkLog
 from heatc.rules import DEFAULT_RULE, RuleError, make_rule
 from heatc.universe import HEATC_UNIVERSE
 from heatc.weights import WeightStore
@@ -62,7 +64,8 @@ class Compilation:
     """
     One model on its way through a pipeline: `capture`, `run`, `write`.
 
-    `seconds` has the time of every step.
+    `seconds` has the time of every step; `remarks` is where decisions of the passes are written,
+    see `heatc.remarks.RemarkLog`.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Compilation:
         print_ir_after: frozenset[str] = frozenset(),
         print_ir_after_all: bool = False,
         execute_each: bool = False,
+        remarks: str | PathLike[str] | None = None,
     ):
         self.options = options
         self.plan = None if options.plan is None else read_plan(options.plan)
@@ -84,6 +88,7 @@ class Compilation:
         if unknown:
             raise UsageError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
         self.execute_each = execute_each
+        self._remarks = None if remarks is None else RemarkLog(remarks)
         self._timing = Timing()
         self._instruments: list[Instrument] = [self._timing]
         if dump_phases_to is not None:
@@ -162,7 +167,14 @@ class Compilation:
         instruments = list(self._instruments)
         if self.execute_each:
             instruments.append(self._comparison())
-        run_passes(make_context(self.weights), self.module, self.passes, instruments)
+        with self._remarks or nullcontext():
+            run_passes(
+                make_context(self.weights), self.module, self.passes, instruments, self._pass_begins
+            )
+
+    def _pass_begins(self, name: str) -> None:
+        if self._remarks is not None:
+            self._remarks.running = name
 
     def _comparison(self) -> Instrument:
         import sys
@@ -272,6 +284,7 @@ def compile(
     plan: str | PathLike[str] | None = None,
     heat: str | None = None,
     calibrate: str | PathLike[str] | None = None,
+    remarks: str | PathLike[str] | None = None,
     **rule_options: Any,
 ) -> Path:
     """
@@ -286,6 +299,7 @@ def compile(
         plan: a plan.json that says a rule for each attention, factors for each layer, or both.
         heat: how weights are factorised, as the command's `--heat`: `low-rank,ratio=0.5`.
         calibrate: an .npz file of inputs on which factors are to be near the weights.
+        remarks: a file for what the passes decided and weighed, a JSON object a line.
         **rule_options: what the rule is told, as the command's options: `rho_b=0.25`.
 
     Raises:
@@ -304,7 +318,7 @@ def compile(
         raise UsageError("the NumPy program computes dense attention", place="target")
     factors = factor_options(heat, calibrate, found)
     options = Options(hw, rule, None if plan is None else str(plan), heat=factors)
-    compilation = Compilation(options)
+    compilation = Compilation(options, remarks=remarks)
     if isinstance(model, str | PathLike):
         specs: Any = inputs
         compilation.capture(model, specs)

@@ -70,6 +70,13 @@ def _insert_hdp(options: Options) -> str:
     return f"insert-hdp{{{' '.join(words)}}}"
 
 
+def _fuse_einsums(options: Options) -> str:
+    """The pass that keeps results between the steps of a layer on the chip, with its options."""
+    words = [] if options.hw is None else [f'hw="{options.hw}"']
+    words += [] if options.plan is None else [f"plan={_quoted(options.plan)}"]
+    return f"fuse-einsums{{{' '.join(words)}}}" if words else "fuse-einsums"
+
+
 def pipeline_text(options: Options) -> str:
     """The pipeline as `heatc-opt -p` takes it."""
     passes: list[str] = list(RAISE)
@@ -79,8 +86,9 @@ def pipeline_text(options: Options) -> str:
     if options.hw is None:
         if options.level > 0:
             passes += ["fuse-projections", "dce"]
-        return ",".join(passes)
+        return ",".join([*passes, _fuse_einsums(options)])
     passes += [
+        _fuse_einsums(options),
         _insert_hdp(options),
         "partition-host",
         "assign-fixed-point",

@@ -3,10 +3,14 @@
 
     {"schema": 1, "model_sha256": "...", "hw_sha256": "...", "seed": 0,
      "layers": {"encoder.layer.0.attention.self":
-                {"hdp": {"rule": "ours", "point": 2, "rho_b": [0.1, 0.2]}}}}
+                {"hdp": {"rule": "ours", "point": 2, "rho_b": [0.1, 0.2]}},
+                "encoder.layer.0.output.dense":
+                {"heat": {"format": "tt", "shape": "32x96|32x24", "ranks": [32, 64, 24],
+                          "path": [[0, 1], [5, 2], [6, 3], [7, 4]], "fuse": 64}}}}
 
 A layer is named by its module path. Keys of `hdp` are the options of the rule
-(`heatc.rules.OPTIONS`), `point` being the bits of `finer`. Digests that are absent or null are not
+(`heatc.rules.OPTIONS`), `point` being the bits of `finer`; those of `heat` are
+`heatc.heat.plan.LayerHeat`. Digests that are absent or null are not
 compared.
 """
 

@@ -21,7 +21,7 @@ contraction with all factors (`einsum.contract` with `decomposition`, of any num
 - correct-bias: the bias makes up for the mean of the error, and only the rest is minimised;
 - joint: layers of one input (queries, keys, values) are decomposed as one;
 - layers: globs of module paths, `|` between them; tables: embedding tables instead of linears;
-- plan: a plan.json that says format, shape and ranks of every layer instead;
+- plan: a plan.json that says format, shape, ranks and path of every layer instead;
 - calibrate, weights: files of calibration inputs and of weights; factors: the file to write
   factors to, where a text has no other place for them.
 
@@ -34,6 +34,7 @@ Example (test/passes/heat_decompose.mlir): `einsum.contract "ti,oi->to" %x, %w` 
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from heatc.context import weights_of
-from heatc.dialects.einsum import ContractOp
+from heatc.dialects.einsum import ContractOp, PathAttr
 from heatc.errors import HeatcError
 from heatc.files import write_safetensors
 from heatc.heat.calibrate import MOST_TOKENS, Calibration, Moments, read_calibration
@@ -92,6 +93,8 @@ from heatc.plan import read_plan
 from heatc.weights import WeightStore
 
 Array = NDArray[Any]
+
+_COUNTED = {"macs": "multiply-accumulates", "parameters": "parameters"}
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,7 @@ class _Decomposition:
     module: ModuleOp
     weights: WeightStore
     specs: dict[str, Spec] = field(default_factory=dict[str, Spec])
+    paths: dict[str, PathAttr] = field(default_factory=dict[str, PathAttr])
     inputs: dict[str, str] = field(default_factory=dict[str, str])
     done: dict[str, Factors] = field(default_factory=dict[str, Factors])
 
@@ -182,6 +186,7 @@ class _Decomposition:
             self._nothing(plan)
             return
         self._name_inputs(targets)
+        self._tell_others(targets, plan)
         plain = self.options.init == "plain" or self.options.calibrate is None
         data = None if plain else read_calibration(str(self.options.calibrate))
         if data is None:
@@ -205,11 +210,18 @@ class _Decomposition:
 
     def _targets(self, plan: Mapping[str, LayerHeat] | None) -> Iterator[Target]:
         """The layers at hand: those the plan names, or those the options choose."""
-        kinds = (False, True) if plan is not None else (self.options.tables,)
-        for tables in kinds:
-            for target in find_targets(self.module, self.options.layers, tables=tables):
-                if plan is None or target.path in plan:
-                    yield target
+        if plan is None:
+            yield from find_targets(self.module, self.options.layers, tables=self.options.tables)
+            return
+        all_ = [t for kind in (False, True) for t in find_targets(self.module, "*", tables=kind)]
+        for name in sorted(plan.keys() - {t.path for t in all_}):
+            near = difflib.get_close_matches(name, [t.path for t in all_], n=1)
+            raise HeatcError(
+                f"layers[{name!r}]: the model has no such layer",
+                place=str(self.options.plan),
+                notes=[f"did you mean {near[0]!r}?"] if near else [],
+            )
+        yield from (t for t in all_ if t.path in plan)
 
     def _nothing(self, plan: Mapping[str, LayerHeat] | None) -> None:
         kind = "embedding table" if self.options.tables else "linear layer"
@@ -238,6 +250,8 @@ class _Decomposition:
         """The spec of every layer that gets one."""
         if plan is not None:
             self.specs = {t.path: plan[t.path].spec(t.inputs, t.outputs) for t in targets}
+            paths = ((t.path, plan[t.path].path) for t in targets)
+            self.paths = {name: PathAttr(path) for name, path in paths if path is not None}
             return
         if self.options.spread:
             self.specs = self._spread(targets, statistics)
@@ -296,14 +310,62 @@ class _Decomposition:
     def _stays_dense(self, target: Target) -> None:
         ins, outs = self._modes(target)
         least = uniform(self.options.format, ins, outs, 1)
-        cost = layer_macs(least, self.tokens) / dense_macs(
-            target.inputs, target.outputs, self.tokens
-        )
+        sizes, dense = self._sizes(target, least), self._sizes(target, None)
+        what = "parameters" if target.is_table else "macs"
         remark(
             target.op,
             f"{target.path} stays dense: {least.format} {least.shape} of rank 1 costs "
-            f"{cost:.3g} of its multiply-accumulates, the ratio is {self.options.ratio:g}",
+            f"{sizes[what] / dense[what]:.3g} of its {_COUNTED[what]}, the ratio is "
+            f"{self.options.ratio:g}",
+            layer=target.path,
+            chosen=dense,
+            weighed=[sizes],
         )
+
+    def _tell_others(self, targets: Sequence[Target], plan: Mapping[str, LayerHeat] | None) -> None:
+        """Say of the layers that nothing chose that they stay as they are."""
+        chosen = {t.op for t in targets}
+        who = "the plan does not" if plan is not None else f"layers={self.options.layers} does not"
+        for target in find_targets(self.module, "*", tables=self.options.tables):
+            if target.op not in chosen:
+                remark(
+                    target.op,
+                    f"{target.path} stays dense: {who} name it",
+                    layer=target.path,
+                    chosen=self._sizes(target, None),
+                    shown=False,
+                )
+
+    def _tell(self, target: Target, factors: Factors) -> None:
+        """Say what a layer became."""
+        found, dense = self._sizes(target, factors.spec), self._sizes(target, None)
+        what = "parameters" if target.is_table else "macs"
+        ranks = ", ".join(map(str, factors.spec.ranks))
+        remark(
+            target.op,
+            f"{target.path}: {factors.spec.format} {factors.spec.shape} of ranks [{ranks}], "
+            f"{found[what] / dense[what]:.3g} of its {_COUNTED[what]}, relative error of its "
+            f"output {factors.error:.3g}",
+            layer=target.path,
+            chosen=found | {"error": round(factors.error, 6)},
+            weighed=[dense | {"error": 0.0}],
+            shown=False,
+        )
+
+    def _sizes(self, target: Target, spec: Spec | None) -> dict[str, Any]:
+        """Format and cost of a layer, of the dense one without a spec; a table has no products."""
+        parameters = target.inputs * target.outputs if spec is None else spec.parameters
+        found: dict[str, Any] = {"format": "dense", "parameters": parameters}
+        if spec is not None:
+            found |= {"format": spec.format, "shape": spec.shape, "ranks": list(spec.ranks)}
+        if target.is_table:
+            return found
+        macs = (
+            dense_macs(target.inputs, target.outputs, self.tokens)
+            if spec is None
+            else layer_macs(spec, self.tokens)
+        )
+        return found | {"macs": macs, "tokens": self.tokens}
 
     def _spread(self, targets: Sequence[Target], statistics: Statistics | None) -> dict[str, Spec]:
         assert self.options.ratio is not None
@@ -433,7 +495,8 @@ class _Decomposition:
             bias = self._bias(target, factors, moments)
         for key in target.weight.keys:
             self.weights.release(key)
-        return emit(target, factors, bias, self.weights)
+        self._tell(target, factors)
+        return emit(target, factors, bias, self.weights, self.paths.get(target.path))
 
     def _bias(self, target: Target, factors: Factors, moments: Moments) -> NDArray[np.float64]:
         """b + W E x - W' E x', x' being the input that the layer has now, x what is aimed at."""

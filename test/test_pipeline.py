@@ -13,6 +13,7 @@ from xdsl.utils.exceptions import ArgSpecParseError
 
 from heatc.api import make_context
 from heatc.passes.effect import Effect, effect_of
+from heatc.passes.fuse_einsums import FuseEinsumsPass
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import (
     PATHS,
@@ -75,25 +76,26 @@ def test_options_reach_the_passes(options: Options):
 
 @pytest.mark.parametrize("path", ["plan.json", 'a "b" c.json', "back\\slash, {x}.json"])
 def test_a_plan_reaches_the_pass(path: str):
-    (found,) = (
-        p for p in build(pipeline_text(Options("hdp-edge", plan=path))) if p.name == "insert-hdp"
-    )
-    assert isinstance(found, InsertHdpPass)
-    assert found.plan == path
+    passes = {p.name: p for p in build(pipeline_text(Options("hdp-edge", plan=path)))}
+    rules, fuse = passes["insert-hdp"], passes["fuse-einsums"]
+    assert isinstance(rules, InsertHdpPass)
+    assert isinstance(fuse, FuseEinsumsPass)
+    assert rules.plan == fuse.plan == path
 
 
 def test_targets():
     numpy, hdp = pipeline_text(Options()), pipeline_text(Options("hdp-edge"))
     raised = ",".join((*RAISE, *PATHS))
-    assert numpy == f"{raised},fuse-projections,dce"
-    assert pipeline_text(Options(level=0)) == raised
-    assert hdp.startswith(f"{raised},insert-hdp{{rule=none}},partition-host,assign-fixed-point,")
+    assert numpy == f"{raised},fuse-projections,dce,fuse-einsums"
+    assert pipeline_text(Options(level=0)) == f"{raised},fuse-einsums"
+    fused = f'{raised},fuse-einsums{{hw="hdp-edge"}}'
+    assert hdp.startswith(f"{fused},insert-hdp{{rule=none}},partition-host,assign-fixed-point,")
 
 
 def test_factors_come_before_their_paths():
     text = pipeline_text(Options(heat="ratio=0.5 init=plain"))
-    expected = (*RAISE, "heat-decompose{ratio=0.5 init=plain}", *PATHS, "fuse-projections", "dce")
-    assert text == ",".join(expected)
+    heat, rest = "heat-decompose{ratio=0.5 init=plain}", ("fuse-projections", "dce", "fuse-einsums")
+    assert text == ",".join((*RAISE, heat, *PATHS, *rest))
 
 
 def test_every_pass_of_the_house_declares_its_effect():

@@ -11,6 +11,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from heatc.errors import HeatcError
+from heatc.heat.formats import Spec
+from heatc.heat.plan import LayerHeat, entry
 from heatc.plan import hardware_sha256, model_sha256, read_plan
 from heatc.rules import DEFAULTS, OPTIONS, Rule, RuleError, make_rule
 from heatc.tools.main import main
@@ -48,10 +50,35 @@ def test_a_plan(tmp_path: Path):
     assert (plan.model_sha256, plan.hw_sha256, plan.seed) == (HEX, None, 7)
 
 
+HEAT = {"format": "low-rank", "ranks": [3]}
+
+
+def heat_of(**changed: Any) -> dict[str, Any]:
+    return {"schema": 1, "layers": {LAYER: {"heat": HEAT | changed}}}
+
+
+@pytest.mark.parametrize("fuse", [None, True, False, 64])
+def test_a_factorised_layer(fuse: bool | int | None, tmp_path: Path):
+    spec = Spec("low-rank", (8,), (12,), (3,))
+    for path in (None, ((0, 1), (3, 2))):
+        data = {"schema": 1, "layers": {LAYER: {"heat": entry(spec, path, fuse)}}}
+        heat = read_plan(written(tmp_path, data)).heat[LAYER]
+        assert heat == LayerHeat("low-rank", None, (3,), path, fuse)
+        assert type(heat.fuse) is type(fuse)
+        assert heat.spec(8, 12) == spec
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         ("{", "not JSON"),
+        (heat_of(fuse=0), ".heat.fuse: expected a boolean, a number of tokens or null, got 0"),
+        (heat_of(fuse=-1), ".heat.fuse: expected a boolean, a number of tokens or null, got -1"),
+        (heat_of(fuse=1.5), ".heat.fuse: expected a boolean, a number of tokens or null, got 1.5"),
+        (heat_of(path=[[0]]), ".heat.path: expected a list of pairs of operands, got [[0]]"),
+        (heat_of(path=[]), ".heat.path: expected a list of pairs of operands, got []"),
+        (heat_of(ranks=[0]), ".heat.ranks: expected a list of positive integers, got [0]"),
+        (heat_of(fused=True), ".heat.fused: unknown key"),
         ("[" * 100_000, "not JSON"),
         ('{"schema": 1, "schema": 1}', "key 'schema' stands twice"),
         ([], "expected an object, got an array"),
@@ -190,3 +217,34 @@ def test_digests_that_fit_are_no_obstacle(tmp_path: Path, capsys: pytest.Capture
     error = capsys.readouterr().err
     assert "layers['layer.1.attention']" in error
     assert "did you mean 'layer.0.attention'?" in error
+
+
+FACTORISED = """
+func.func @main(%x: tensor<?x8xf32> {heatc.name = "x"}) -> (tensor<?x12xf32> {heatc.name = "y"}) {
+  %w = einsum.weight ["up.weight"] : tensor<12x8xf32>
+  %y = einsum.contract "ti,oi->to" %x, %w : (tensor<?x8xf32>, tensor<12x8xf32>) -> tensor<?x12xf32>
+  func.return %y : tensor<?x12xf32>
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "path", "message"),
+    [
+        ("up", [[0, 1], [0, 2]], "path of up is none: step (0, 2) contracts what is not in [2, 3]"),
+        ("up", [[0, 1]], "path of up is none: expected a path of 2 steps, got 1"),
+        ("down", None, "layers['down']: the model has no such layer"),
+    ],
+)
+def test_a_plan_of_other_factors_is_refused(
+    layer: str, path: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model, weights, output = (tmp_path / name for name in ("m.mlir", "w.safetensors", "x.py"))
+    model.write_text(FACTORISED)
+    save_file({"up.weight": np.eye(12, 8, dtype=np.float32)}, weights)
+    layers = {"up": {"heat": HEAT}} | {layer: {"heat": HEAT | {"path": path}}}
+    plan = written(tmp_path, {"schema": 1, "layers": layers})
+    words = ["--weights", str(weights), "--target", "numpy", "--plan", str(plan)]
+    assert main([str(model), "-o", str(output), *words]) == 1
+    assert message in capsys.readouterr().err
+    assert not output.exists()

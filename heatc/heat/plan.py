@@ -18,15 +18,17 @@ class LayerHeat:
     `{"format": "tt", "shape": "8x8x12|12x8x8", "ranks": [8, 64, 64, 64, 8], "path": [[0, 1], ...]}`.
 
     `shape` may be absent for low-rank. `path` is in single-assignment form (operand 0 is the
-    layer's input, the factors follow), absent where `order-contractions` is to choose; `fuse` says
-    whether the steps become one group, None where that is to be chosen.
+    layer's input, the factors follow; of an embedding table the operands are the factors alone),
+    absent where `order-contractions` is to choose. `fuse` says of the steps' results that they
+    stay on the chip (true, or so many tokens at a time) or that none does (false), None where
+    `fuse-einsums` is to choose.
     """
 
     format: str
     shape: tuple[Modes, Modes] | None
     ranks: Modes
     path: tuple[tuple[int, int], ...] | None = None
-    fuse: bool | None = None
+    fuse: bool | int | None = None
 
     def spec(self, inputs: int, outputs: int) -> Spec:
         """The format of a layer of so many inputs and outputs; `HeatcError` where it cannot be."""
@@ -50,12 +52,9 @@ def layer_heat(value: Any, error: Callable[[str, str], HeatcError]) -> LayerHeat
         raise error("ranks", f"expected a list of positive integers, got {entry.get('ranks')!r}")
     shape = _shape(entry.get("shape"), format_, error)
     fuse = entry.get("fuse")
-    if fuse is not None and not isinstance(fuse, bool):
-        raise error("fuse", f"expected a boolean or null, got {fuse!r}")
+    if fuse is not None and (not isinstance(fuse, int) or (fuse is not False and fuse < 1)):
+        raise error("fuse", f"expected a boolean, a number of tokens or null, got {fuse!r}")
     path = _path(entry.get("path"), error)
-    for key, chosen in (("path", path is not None), ("fuse", bool(fuse))):
-        if chosen:
-            raise error(key, "is not applied by this version; leave it out")
     layer = LayerHeat(format_, shape, ranks, path, fuse)
     if shape is not None:
         try:
@@ -105,11 +104,15 @@ def _is_pair(value: Any) -> bool:
     return len(pair) == 2 and all(type(n) is int and n >= 0 for n in pair)
 
 
-def entry(spec: Spec, path: Sequence[Sequence[int]] | None = None) -> dict[str, Any]:
-    """The entry of plan.json that gives a spec back."""
+def entry(
+    spec: Spec, path: Sequence[Sequence[int]] | None = None, fuse: bool | int | None = None
+) -> dict[str, Any]:
+    """The entry of plan.json that gives a spec, its path and its fusion back."""
     found: dict[str, Any] = {"format": spec.format, "ranks": list(spec.ranks)}
     if spec.format != "low-rank":
         found["shape"] = shape_text(spec.inputs, spec.outputs)
     if path is not None:
         found["path"] = [list(pair) for pair in path]
+    if fuse is not None:
+        found["fuse"] = fuse
     return found

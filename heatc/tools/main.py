@@ -72,6 +72,7 @@ def _parser() -> ToolParser:
     add("--dump-phases-to", metavar="DIR", help="write the IR after every pass")
     add("--print-ir-after", metavar="PASS", action="append", default=[], help="to stderr")
     add("--print-ir-after-all", action="store_true", help="to stderr")
+    add("--remarks", metavar="FILE", help="what passes decided: JSON lines, or - for stderr")
     add("--execute-each", action="store_true", help="run before and after every pass and compare")
     add("--timing", action="store_true", help="seconds of every step, to stderr")
     add("--dump-pass-pipeline", action="store_true", help="print the pipeline and stop")
@@ -237,6 +238,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         ),
         print_ir_after_all=arguments.print_ir_after_all,
         execute_each=arguments.execute_each,
+        remarks=arguments.remarks,
     )
     if _is_ir(arguments.model):
         _read_ir(arguments, compilation)
@@ -280,6 +282,8 @@ def _check_output(arguments: argparse.Namespace, form: str) -> None:
     """Refuse an output that cannot be written before the work, not after it."""
     from heatc.files import check_writable
 
+    if arguments.remarks not in (None, "-"):
+        check_writable(arguments.remarks)
     if arguments.output in (None, "-"):
         if form in ("hdp", "numpy"):
             raise UsageError(f"the form {form!r} needs a file", place="-o")

@@ -11,10 +11,10 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from io import BytesIO
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
@@ -34,6 +34,9 @@ from heatc.tools.ir_errors import explain, failing_op, print_op
 from heatc.tools.parsing import input_name, parse_module, read_text
 from heatc.universe import HEATC_UNIVERSE
 from heatc.version import VERSION
+
+if TYPE_CHECKING:
+    from heatc.remarks import RemarkLog
 
 PROG = "heatc-opt"
 
@@ -61,6 +64,7 @@ class HeatcOptMain(xDSLOptMain):
     stage = ""
     start_offset = 0
     output: IO[str] | None = None
+    remarks: RemarkLog | None = None
 
     # --- Registration -------------------------------------------------------------------------
 
@@ -101,6 +105,9 @@ class HeatcOptMain(xDSLOptMain):
             action="store_true",
             help="print the IR to stderr after every pass",
         )
+        arg_parser.add_argument(
+            "--remarks", metavar="FILE", help="what passes decided: JSON lines, or - for stderr"
+        )
 
     # --- Passes -------------------------------------------------------------------------------
 
@@ -118,8 +125,14 @@ class HeatcOptMain(xDSLOptMain):
             if before is not None and self._prints_after(before.name):
                 _print_ir(before.name, module)
             self.stage = f"in pass '{after.name}'" if after is not None else ""
+            if self.remarks is not None and after is not None:
+                self.remarks.running = after.name
 
         self.pipeline = PassPipeline(self.pipeline.passes, callback)
+        if self.args.remarks is not None:
+            from heatc.remarks import RemarkLog
+
+            self.remarks = RemarkLog(self.args.remarks)
 
     def _check_target(self) -> None:
         """Refuses a wrong target or target option before the input is opened."""
@@ -166,7 +179,8 @@ class HeatcOptMain(xDSLOptMain):
 
     def apply_passes(self, prog: ModuleOp) -> None:
         try:
-            super().apply_passes(prog)
+            with self.remarks or nullcontext():
+                super().apply_passes(prog)
         except (DiagnosticException, HeatcError) as error:
             if self.args.verify_diagnostics and isinstance(error, DiagnosticException):
                 raise _shorten(error) from None

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import TensorType, f32, f64, i64
 from xdsl.ir import Operation, SSAValue
+from xdsl.utils.exceptions import VerifyException
 
 from heatc.dialects import nn
-from heatc.dialects.einsum import ContractOp, DecompositionAttr, WeightOp
+from heatc.dialects.einsum import ContractOp, DecompositionAttr, PathAttr, WeightOp
+from heatc.errors import HeatcError
 from heatc.heat.decompose import Factors
 from heatc.heat.formats import LEADING
 from heatc.passes.factorising.targets import Target
-from heatc.passes.rewriting import insert_before, replace_value
+from heatc.passes.rewriting import describe_location, insert_before, replace_value
 from heatc.weights import WeightStore
 
 
@@ -30,15 +32,20 @@ def emit(
     factors: Factors,
     bias: NDArray[np.float64] | None,
     weights: WeightStore,
+    path: PathAttr | None = None,
 ) -> list[Operation]:
     """
-    Put a layer's factors into the store and its contraction in the layer's place.
+    Put a layer's factors into the store and its contraction, along `path`, in the layer's place.
 
     `bias` replaces the layer's own, or is added where it has none. Returns the new ops in order.
+    Raises `HeatcError` where the contraction has another number of operands than the path.
     """
     make = _table if target.is_table else _linear
     ops = make(target, factors, weights)
     result = ops[-1].results[0]
+    contract = next(op for op in reversed(ops) if isinstance(op, ContractOp))
+    if path is not None:
+        _follow(contract, path, target)
     if bias is not None:
         own = _store(target, len(factors.arrays), bias, weights)
         ops.append(own)
@@ -53,6 +60,18 @@ def emit(
     target.op.detach()
     target.op.erase()
     return ops
+
+
+def _follow(contract: ContractOp, path: PathAttr, target: Target) -> None:
+    try:
+        path.check(len(contract.inputs))
+    except VerifyException as error:
+        raise HeatcError(
+            f"the plan's path of {target.path} is none: {error}",
+            place=describe_location(target.op),
+            notes=[f"its operands: {len(contract.inputs)}, {contract.equation.data!r}"],
+        ) from None
+    contract.path = path
 
 
 def _store(

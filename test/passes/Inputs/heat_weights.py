@@ -11,6 +11,7 @@ save_file(
         "mlp.up.weight": rng.standard_normal((12, 8)).astype(np.float32),
         "mlp.up.bias": rng.standard_normal(12).astype(np.float32),
         "mlp.down.weight": rng.standard_normal((8, 12)).astype(np.float32),
+        "head.weight": rng.standard_normal((8, 8)).astype(np.float32),
         "words.weight": rng.standard_normal((30, 8)).astype(np.float32),
     },
     sys.argv[1],
