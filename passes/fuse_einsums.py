@@ -3,11 +3,11 @@ Results of steps of factorised layers stay on the chip, some tokens at a time.
 
 Assumes `lower-contractions`. A layer is then a chain of steps, each a product of packed tokens with
 a weight, reshapes between them. This pass cuts every chain into groups and sets `fuse` on all steps
-of a group but its last: their results are made and read tile by tile and never as a whole. The tile
-is the largest multiple of `unit` tokens for which two tiles of every live result fit, beside what a
-step's own operands take: into the shared buffer of the machine `hw`, or, without one, one tile of
-each into `cache` bytes of a processor (by default 1 MiB, what the level-2 cache of a core has).
-Groups are cut so that the fewest bytes pass to and from memory: a fused result saves its writing
+of a group but its last: their results are made and read tile by tile and never as a whole. For the
+machine `hw` a tile is the largest multiple of the PE array's rows for which two tiles of every live
+result fit the shared buffer, beside what a step's own operands take. Without a machine it is the
+largest multiple of 16 tokens whose live results take `cache` bytes, by default 512 KiB: half of the
+1 MiB that a core's level-2 cache has today, operands pass through the other half. Groups are cut so that the fewest bytes pass to and from memory: a fused result saves its writing
 and reading, and each further tile of tokens costs its group's weights again. Results without `fuse`
 are held as a whole; a remark says which and why. Options:
 
@@ -46,7 +46,7 @@ from heatc.passes.tiling.packing import TILE_ALIGNMENT
 from heatc.passes.tiling.plan import align
 from heatc.plan import read_plan
 
-CACHE_BYTES = 1 << 20
+CACHE_BYTES = 1 << 19
 _UNIT = 16
 
 
@@ -155,7 +155,7 @@ class _SharedBuffer:
 
 @dataclass(frozen=True)
 class _Cache:
-    """A core's cache: float32, a tile of what a step reads and of what it writes."""
+    """A core's cache: float32, one tile of each live result."""
 
     capacity: int
     name: str = "the cache"
@@ -166,7 +166,9 @@ class _Cache:
         return True
 
     def need(self, group: Group, tokens: int) -> int:
-        return max((step.inputs + step.outputs) * tokens * self.element for step in group)
+        live = [step.outputs for step in group[:-1]]
+        most = max(a + b for a, b in zip([0, *live], [*live, 0]))
+        return most * tokens * self.element
 
     def fetches(self, step: _Step, tokens: int) -> int:
         """The library's product blocks the tokens itself."""

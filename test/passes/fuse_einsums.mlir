@@ -1,11 +1,11 @@
 // RUN: heatc-opt %s -p fuse-einsums | filecheck %s
-// RUN: heatc-opt %s -p 'fuse-einsums{cache=4096}' | filecheck %s --check-prefix=SMALL
-// RUN: heatc-opt %s -p 'fuse-einsums{cache=639}' | filecheck %s --check-prefix=NONE
+// RUN: heatc-opt %s -p 'fuse-einsums{cache=768}' | filecheck %s --check-prefix=SMALL
+// RUN: heatc-opt %s -p 'fuse-einsums{cache=127}' | filecheck %s --check-prefix=NONE
 // RUN: heatc-opt %s -p 'fuse-einsums{hw="hdp-edge" tokens=4096}' | filecheck %s --check-prefix=EDGE
 
-// Low-rank, counted for 128 tokens. A token takes 10 elements of 4 bytes in the first step: 96 tokens
-// fit 4096 bytes, 16 do not fit 639. Of the machine's shared buffer (1 MiB) a token takes 8 codes of
-// 2 bytes and two results of 2 codes, 24 bytes.
+// Low-rank, counted for 128 tokens. A token's result takes 2 values of 4 bytes: 96 tokens fit 768
+// bytes, 16 do not fit 127. Of the machine's shared buffer (1 MiB) a token takes 8 codes of 2 bytes
+// and two results of 2 codes, 24 bytes.
 
 // CHECK-LABEL: func.func @low_rank
 // CHECK:         einsum.contract "ta,Aa->tA" %x, %a {fuse = #einsum.fuse<tokens = 128>}
@@ -35,17 +35,17 @@ func.func @wide(%x: tensor<?x8xf32>, %a: tensor<256x8xf32>, %b: tensor<6x256xf32
   func.return %y : tensor<?x6xf32>
 }
 
-// Tiles of 16 tokens would read 80 weights eight times, to save 128 elements' way out and back.
+// Two tiles would read 1216 weights twice, to save the way out and back of 2 values for 128 tokens.
 
-// CHECK-LABEL: func.func @narrow
+// CHECK-LABEL: func.func @heavy
 // CHECK:         {fuse = #einsum.fuse<tokens = 128>}
-// SMALL-LABEL: func.func @narrow
+// SMALL-LABEL: func.func @heavy
 // SMALL-NOT:     fuse
 // SMALL:         func.return
-func.func @narrow(%x: tensor<?x4xf32>, %a: tensor<1x4xf32>, %b: tensor<60x1xf32>) -> tensor<?x60xf32> {
-  %h = einsum.contract "ta,Aa->tA" %x, %a : (tensor<?x4xf32>, tensor<1x4xf32>) -> tensor<?x1xf32>
-  %y = einsum.contract "tA,mA->tm" %h, %b : (tensor<?x1xf32>, tensor<60x1xf32>) -> tensor<?x60xf32>
-  func.return %y : tensor<?x60xf32>
+func.func @heavy(%x: tensor<?x8xf32>, %a: tensor<2x8xf32>, %b: tensor<600x2xf32>) -> tensor<?x600xf32> {
+  %h = einsum.contract "ta,Aa->tA" %x, %a : (tensor<?x8xf32>, tensor<2x8xf32>) -> tensor<?x2xf32>
+  %y = einsum.contract "tA,mA->tm" %h, %b : (tensor<?x2xf32>, tensor<600x2xf32>) -> tensor<?x600xf32>
+  func.return %y : tensor<?x600xf32>
 }
 
 // No tile of the wide result fits; the one before it stays on the chip: a group and two steps alone.
@@ -53,7 +53,7 @@ func.func @narrow(%x: tensor<?x4xf32>, %a: tensor<1x4xf32>, %b: tensor<60x1xf32>
 // CHECK-LABEL: func.func @train
 // CHECK-COUNT-3: {fuse = #einsum.fuse<tokens = 128>}
 // SMALL-LABEL: func.func @train
-// SMALL:         %p = einsum.contract "tab,aA->tAb" %s, %a {fuse = #einsum.fuse<tokens = 64>}
+// SMALL:         %p = einsum.contract "tab,aA->tAb" %s, %a {fuse = #einsum.fuse<tokens = 16>}
 // SMALL:         %q = einsum.contract "tc,dc->td" %pr, %b :
 // SMALL:         %u = einsum.contract "td,ed->te" %q, %c :
 // SMALL:         %y = einsum.contract "te,ye->ty" %u, %d :

@@ -52,8 +52,8 @@ TAIL = f"""
 """
 # Formats with options, a path where the best one leaves steps that are no products, and a cache.
 CASES: dict[Format, tuple[str, Path_, int]] = {
-    "low-rank": ("rank=12", None, 8192),
-    "tucker": ('shape="4x8|8x4" rank=4,8,8,4', None, 8192),
+    "low-rank": ("rank=12", None, 1536),
+    "tucker": ('shape="4x8|8x4" rank=4,8,8,4', None, 4096),
     "cp": ('shape="4x8|8x4" rank=24', None, 16384),
     "tt": ('shape="4x8|8x4" rank=4,24,4', None, 8192),
     "ttm": ('shape="4x8|8x4" rank=12', ((0, 1), (3, 2)), 65536),
