@@ -28,6 +28,7 @@ COLUMNS = {
     "blocks_pruned_percent": "blocks pruned, %",
     "heads_pruned_percent": "heads pruned, %",
     "net_sparsity_percent": "net sparsity, %",
+    "value_products_spared_percent": "value products spared, %",
     "accuracy_percent": "accuracy, %",
     "points_lost": "points lost",
     "interval_95": "95 % interval",
@@ -42,9 +43,11 @@ TEXTS = {
     "headline": (
         "Net sparsity and accuracy",
         "Plans are calibrated per head on 256 unlabelled training sentences "
-        "(bench/results/plans/); `none` is the dense program in the same fixed point. Binary points are "
-        "those of the dense program; a compiled plan has points of its own (scores of 11 or 12 bits "
-        "instead of 18 or 20), with which plan 85 % loses 0.47 instead of 0.73 points on test.",
+        "(bench/results/plans/); `none` is the dense program in the same fixed point. Each plan has "
+        "the binary points that `heatc --plan` gives it: scores of 11 or 12 fraction bits where the "
+        "dense program has 18 or 20, since they are sums of integer parts. In two layers of plan 75 % "
+        "pruned scores keep their integer part (`int`), which spares their fraction products and no "
+        "product with V: the share of those that are spared is a column of its own.",
     ),
     "heads": (
         "Heads pruned, beside SpAtten's rule",
@@ -58,7 +61,9 @@ TEXTS = {
     ),
     "accuracy against sparsity": (
         "Accuracy against sparsity, every rule",
-        "`energon` and `sanger` prune single scores, the others blocks of 2 x 2.",
+        "`energon` and `sanger` prune single scores, the others blocks of 2 x 2. Here and in the next "
+        "two sections all rules have the binary points of the dense program, so that rules alone "
+        "differ.",
     ),
     "accuracy against heads pruned, MiniLM": ("Accuracy against heads pruned, MiniLM", ""),
     "accuracy against heads pruned, BERT-Tiny shape": (
@@ -70,12 +75,16 @@ TEXTS = {
         "The approximation",
         "F_Q F_K dropped, as the machine does, and added, which would cost a third product.",
     ),
+    "combined": (
+        "Everything combined",
+        "What each means of a plan does alone: products of fractions left out (all blocks kept, "
+        "scores of 2 fraction bits finer than integers split), the plan's blocks, the plan's heads "
+        "(with nearly all blocks), and all of them.",
+    ),
     "compiled program, plan 85 %, test": (
         "The compiled program",
         "Predictions of `heatc --plan`'s program by `hdp-run`, with the binary points that the "
-        "compiler gives it (the scores of a pruned program have fewer bits than a dense one's, "
-        "with which the other tables are made), and how many logits are those of the PyTorch form, "
-        "bit for bit.",
+        "compiler gives it, and how many logits are those of the PyTorch form, bit for bit.",
     ),
     "compiled program, plan 85 %, out of domain": ("The compiled program, out of domain", ""),
     "calibration": (
@@ -177,15 +186,27 @@ def dynamic(found: Mapping[str, Any]) -> list[str]:
     rates = found["share_of_sentences_that_prune_a_head"]
     header = ("layer", *(f"head {index}" for index in range(len(rates[0]))))
     body = [(str(layer), *(f"{100 * x:.0f} %" for x in line)) for layer, line in enumerate(rates)]
+    heads, importance, blocks = found["agreement"], found["importance"], found["blocks"]
     return [
         "## Heads: chosen by input or once for all",
-        f"One tau_H for all heads prunes {found['heads_pruned_for_every_sentence']} of "
-        f"{found['heads']} heads for every sentence, {found['heads_pruned_for_no_sentence']} for "
-        f"none, and {found['heads_that_depend_on_the_sentence']} for some sentences only. "
+        f"One tau_H for all heads, aimed at 35 % of them, prunes "
+        f"{found['heads_pruned_for_every_sentence']} of {found['heads']} heads for every sentence, "
+        f"{found['heads_pruned_for_no_sentence']} for none, and "
+        f"{found['heads_that_depend_on_the_sentence']} for some sentences only. "
         "Static: as many heads, those that are weakest in the mean of the calibration sentences.",
         entries_table(found["rules"]),
-        "Share of the sentences for which the one tau_H prunes a head:",
+        "Share of the sentences for which the one tau_H prunes a head, at setting 0.35:",
+        "![Share of the sentences that prune a head](images/hdp_accuracy_head_rates.svg)",
         figures.table([header, *body]),
+        "## How importance changes with the input",
+        "Heads, two sentences compared, at setting 0.35, in %:",
+        figures.table([("what", "%"), *((key, f"{x:g}") for key, x in heads.items())]),
+        "Importance of heads over the calibration sentences:",
+        figures.table([("what", "value"), *((key, f"{x:,}") for key, x in importance.items())]),
+        f"Blocks, rho_B = {blocks['rho_b']:g}: the {blocks['sentences']} sentences of "
+        f"{blocks['length']} tokens, the same head in two of them, in the mean over pairs and heads. "
+        "The less they agree, the more a mask chosen once would miss.",
+        entries_table(blocks["layers"]),
     ]
 
 
@@ -210,7 +231,49 @@ def pictures(content: Mapping[str, Any]) -> list[tuple[Path, str]]:
         if lines:
             path = DOCS / "images" / f"hdp_accuracy_{name}.svg"
             found.append((path, svg([*lines.values()], label, "accuracy, %")))
+    if "dynamic and static heads" in content["tables"]:
+        rates = content["tables"]["dynamic and static heads"][
+            "share_of_sentences_that_prune_a_head"
+        ]
+        found.append((DOCS / "images" / "hdp_accuracy_head_rates.svg", heat_map(rates)))
     return found
+
+
+CELL = 40
+
+
+def heat_map(rates: Sequence[Sequence[float]]) -> str:
+    """Shares by layer (downwards) and head, white for 0 and black for 1, each with its percent."""
+    width, height = LEFT + CELL * len(rates[0]) + 8, TOP + CELL * len(rates) + BOTTOM
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="12" text-anchor="middle">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for layer, line in enumerate(rates):
+        down = TOP + CELL * layer
+        parts.append(f'<text x="{LEFT - 12}" y="{down + CELL / 2 + 4:g}">{layer}</text>')
+        for head, share in enumerate(line):
+            left, grey = LEFT + CELL * head, round(255 * (1 - share))
+            ink = "white" if share > 0.5 else "black"
+            parts += [
+                f'<rect x="{left}" y="{down}" width="{CELL}" height="{CELL}" '
+                f'fill="rgb({grey},{grey},{grey})" stroke="#ddd"/>',
+                f'<text x="{left + CELL / 2:g}" y="{down + CELL / 2 + 4:g}" fill="{ink}">'
+                f"{100 * share:.0f}</text>",
+            ]
+    bottom = TOP + CELL * len(rates)
+    parts += [
+        f'<text x="{LEFT + CELL * (head + 0.5):g}" y="{bottom + 16}">{head}</text>'
+        for head in range(len(rates[0]))
+    ]
+    parts += [
+        f'<text x="{LEFT + CELL * len(rates[0]) / 2:g}" y="{height - 8}">'
+        "head; % of the sentences that prune it</text>",
+        f'<text transform="translate(14 {TOP + CELL * len(rates) / 2:g}) rotate(-90)">layer</text>',
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
 
 
 def svg(lines: Sequence[Line], x_label: str, y_label: str) -> str:

@@ -12,10 +12,12 @@ by bisection so that the net sparsity on the same sentences is the wanted one.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as functional
@@ -52,7 +54,7 @@ class Measured:
 
 def measure(
     folder: Path, points: Mapping[str, int], rows: Sequence[Sequence[int]],
-    ratios: Sequence[float] = RATIOS,
+    ratios: Sequence[float] = RATIOS, pruned_score: Literal["mean", "int"] = "mean",
 ) -> Measured:  # fmt: skip
     """Runs the dense model forward and backward and every ratio on each of its attentions."""
     model = _Dense(folder)
@@ -68,7 +70,7 @@ def measure(
         found.blocks[indices] = float(side * side)
         for layer, one in enumerate(taken):
             at = _points(points, layer)
-            _measure_layer(found, layer, indices, one, at, ratios)
+            _measure_layer(found, layer, indices, one, at, ratios, pruned_score)
     return found
 
 
@@ -84,6 +86,44 @@ def choose(
         ratios: those of the measurement.
         gates: whether heads may be pruned.
     """
+    return _cheapest(found, sparsity, ratios, gates)[1]
+
+
+def choose_integers(
+    found: Measured, whole: Measured, sparsity: float, count: int,
+    ratios: Sequence[float] = RATIOS,
+) -> list[Rule]:  # fmt: skip
+    """
+    The same, but in `count` layers pruned scores keep their integer part (`int`).
+
+    That leaves far less error and spares no value product; the layers are those with which the
+    error is least at the wanted sparsity.
+
+    Args:
+        found: what was measured with `mean`.
+        whole: the same with `int`.
+        sparsity: net share of blocks, in (0, 1).
+        count: layers with `int`.
+        ratios: those of both measurements.
+    """
+
+    def attempt(layers: tuple[int, ...]) -> tuple[float, list[Rule]]:
+        change = found.change.clone()
+        change[list(layers)] = whole.change[list(layers)]
+        error, chosen = _cheapest(replace(found, change=change), sparsity, ratios, gates=True)
+        return error, [
+            replace(rule, pruned_score="int") if layer in layers else rule
+            for layer, rule in enumerate(chosen)
+        ]
+
+    every = itertools.combinations(range(len(found.change)), count)
+    return min(map(attempt, every), key=lambda pair: pair[0])[1]
+
+
+def _cheapest(
+    found: Measured, sparsity: float, ratios: Sequence[float], gates: bool
+) -> tuple[float, list[Rule]]:
+    """The sum of errors, and the rules, at the one price that gives the wanted sparsity."""
     error, price, pairs = _choices(found, ratios, gates)
     low, high = 1e-9, 1e9
     for _ in range(80):
@@ -93,11 +133,12 @@ def choose(
             low = middle
         else:
             high = middle
-    best = (error + high * price).argmin(-1)
-    chosen = pairs.gather(2, best[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
-    return [
+    best = (error + high * price).argmin(-1, keepdim=True)
+    chosen = pairs.gather(2, best[..., None].expand(-1, -1, 1, 2))[:, :, 0]
+    rules_of_layers = [
         rules.ours(tuple(layer[:, 0].tolist()), tuple(layer[:, 1].tolist())) for layer in chosen
     ]
+    return float(error.gather(-1, best).sum()), rules_of_layers
 
 
 def _choices(
@@ -143,7 +184,7 @@ class _Taken:
 
 def _measure_layer(
     found: Measured, layer: int, indices: list[int], taken: _Taken, points: AttentionPoints,
-    ratios: Sequence[float],
+    ratios: Sequence[float], pruned_score: Literal["mean", "int"],
 ) -> None:  # fmt: skip
     """Fills in one layer's part of `found`."""
     q, k, v = (
@@ -151,7 +192,8 @@ def _measure_layer(
         for x, point in ((taken.q, points.query), (taken.k, points.key), (taken.v, points.value))
     )
     for index, ratio in enumerate(ratios):
-        one = rules.attention(q, k, v, points, rules.ours(ratio))
+        rule = replace(rules.ours(ratio), pruned_score=pruned_score)
+        one = rules.attention(q, k, v, points, rule)
         assert one.blocks is not None
         assert one.theta is not None
         found.change[layer, :, index, indices] = taken.effect(one.output, points.output)

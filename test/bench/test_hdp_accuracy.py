@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,8 @@ def test_matthews_lost_has_an_interval_around_it():
 
 def test_plans_are_read_by_heatc(tmp_path: Path):
     path = tmp_path / "plan.json"
-    chosen = [rules.ours((0.1, 0.2), (0.0, 1.5)), rules.ours((-0.3, 0.0), (2.0, 1e6))]
+    whole = replace(rules.ours((0.1, 0.2), (0.0, 1.5)), pruned_score="int")
+    chosen = [whole, rules.ours((-0.3, 0.0), (2.0, 1e6))]
     hdp_accuracy.write_plan(path, chosen)
     assert hdp_accuracy.read_plan(path) == chosen
     found = read_plan(path).rules["bert.encoder.layer.1.attention.self"]
@@ -100,6 +102,59 @@ def test_picture_places_points():
     top, bottom = accuracy_page.TOP, accuracy_page.HEIGHT - accuracy_page.BOTTOM
     assert f'points="{left:.1f},{top:.1f} {right:.1f},{bottom:.1f}"' in text
     assert "a &amp; b" in text
+
+
+def test_heat_map_has_a_cell_for_every_head():
+    text = accuracy_page.heat_map([[0.0, 1.0, 0.25], [0.5, 0.75, 0.1]])
+    assert text.count("<rect ") == 1 + 6
+    assert 'fill="rgb(255,255,255)"' in text
+    assert 'fill="rgb(0,0,0)"' in text
+    assert ">25</text>" in text
+
+
+def test_overlap_is_the_mean_of_both_over_either():
+    sets = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)
+    # pairs: 1 of 3, 0 of 3, 0 of 3
+    assert hdp_accuracy.overlap(sets) == pytest.approx(1 / 9)
+    assert hdp_accuracy.overlap(torch.ones(3, 2, 2, dtype=torch.bool)) == 1
+
+
+def test_agreement_of_heads_compares_all_pairs():
+    pruned = torch.rand(7, 2, 3, generator=torch.Generator().manual_seed(0)) < 0.4
+    same = [
+        float((pruned[a] == pruned[b]).double().mean())
+        for a in range(7)
+        for b in range(7)
+        if a != b
+    ]
+    found = hdp_accuracy.agreement_of_heads(pruned)
+    assert found["same decision for a head"] == pytest.approx(100 * np.mean(same), abs=0.006)
+    equal = hdp_accuracy.agreement_of_heads(pruned[:1].repeat(5, 1, 1))
+    assert equal["same decision for a head"] == 100
+    assert equal["pruned in both, of those pruned in either"] == 100
+
+
+def test_importance_between_equal_sentences_has_no_spread():
+    importance = torch.arange(1.0, 7.0).reshape(2, 3, 1).repeat(1, 1, 4)
+    found = hdp_accuracy.importance_between(importance)
+    assert found["deviation / mean of a head, greatest"] == 0
+    assert found["rank correlation of all heads, two sentences"] == 1
+    turned = torch.stack([importance[..., 0], -importance[..., 0]], -1) + 10
+    key = "rank correlation of all heads, two sentences"
+    assert hdp_accuracy.importance_between(turned)[key] == -1
+
+
+def test_a_static_choice_prunes_the_weakest_share_of_heads():
+    importance = torch.tensor([[[1.0, 3.0], [5.0, 5.0]], [[4.0, 4.0], [0.5, 0.5]]])
+    chosen = hdp_accuracy.weakest(importance, 0.5)
+    assert [tuple(tau > 0 for tau in _taus(rule)) for rule in chosen] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+
+
+def _taus(rule: rules.Rule) -> tuple[float, ...]:
+    assert isinstance(rule.tau_h, tuple)
+    return rule.tau_h
 
 
 def test_unknown_part():
