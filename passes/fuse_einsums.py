@@ -6,8 +6,8 @@ a weight, reshapes between them. This pass cuts every chain into groups and sets
 of a group but its last: their results are made and read tile by tile and never as a whole. For the
 machine `hw` a tile is the largest multiple of the PE array's rows for which two tiles of every live
 result fit the shared buffer, beside what a step's own operands take. Without a machine it is the
-largest multiple of 16 tokens whose live results take `cache` bytes, by default 512 KiB: half of the
-1 MiB that a core's level-2 cache has today, operands pass through the other half. Groups are cut so that the fewest bytes pass to and from memory: a fused result saves its writing
+largest multiple of 32 tokens (a processor's products of fewer columns cost more than is saved)
+whose live results take `cache` bytes, by default 1 MiB, a core's level-2 cache. Groups are cut so that the fewest bytes pass to and from memory: a fused result saves its writing
 and reading, and each further tile of tokens costs its group's weights again. Results without `fuse`
 are held as a whole; a remark says which and why. Options:
 
@@ -46,8 +46,8 @@ from heatc.passes.tiling.packing import TILE_ALIGNMENT
 from heatc.passes.tiling.plan import align
 from heatc.plan import read_plan
 
-CACHE_BYTES = 1 << 19
-_UNIT = 16
+CACHE_BYTES = 1 << 20
+_UNIT = 32
 
 
 @dataclass(frozen=True)

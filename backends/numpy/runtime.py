@@ -153,13 +153,22 @@ _BUFFERS = '''\
 _buffers = {}
 
 
+def _buffer(key, rows, tokens):
+    size = rows * tokens
+    flat = _buffers.get(key)
+    if flat is None or flat.size < size:
+        flat = _buffers[key] = np.empty(size, np.float32)
+    return flat[:size].reshape(rows, tokens)
+
+
 def matrix(name, rows, tokens):
     """The (rows, tokens) buffer `name`, kept from call to call."""
-    size = rows * tokens
-    flat = _buffers.get((name, rows))
-    if flat is None or flat.size < size:
-        flat = _buffers[name, rows] = np.empty(size, np.float32)
-    return flat[:size].reshape(rows, tokens)
+    return _buffer((name, rows), rows, tokens)
+
+
+def tile(name, rows, tokens):
+    """A (rows, tokens) matrix in the place of the last one that was called `name`."""
+    return _buffer(name, rows, tokens)
 
 
 _local = threading.local()

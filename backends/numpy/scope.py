@@ -545,7 +545,7 @@ class Scope:
         self.line(f"for t in slices(tokens, {node.op.fuse.data}):")
         self._indent = "    "
         for number, step in enumerate(node.steps[:-1]):
-            tile = f'matrix("tile_{"ab"[number % 2]}", {height(step.result)}, t.stop - t.start)'
+            tile = f'tile("{"ab"[number % 2]}", {height(step.result)}, t.stop - t.start)'
             function, arguments = self._product_call(step, x, None)
             x = self.name_result("part")
             self.call(x, function, _with_out(arguments, tile))

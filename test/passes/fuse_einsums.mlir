@@ -1,10 +1,10 @@
 // RUN: heatc-opt %s -p fuse-einsums | filecheck %s
 // RUN: heatc-opt %s -p 'fuse-einsums{cache=768}' | filecheck %s --check-prefix=SMALL
-// RUN: heatc-opt %s -p 'fuse-einsums{cache=127}' | filecheck %s --check-prefix=NONE
+// RUN: heatc-opt %s -p 'fuse-einsums{cache=255}' | filecheck %s --check-prefix=NONE
 // RUN: heatc-opt %s -p 'fuse-einsums{hw="hdp-edge" tokens=4096}' | filecheck %s --check-prefix=EDGE
 
 // Low-rank, counted for 128 tokens. A token's result takes 2 values of 4 bytes: 96 tokens fit 768
-// bytes, 16 do not fit 127. Of the machine's shared buffer (1 MiB) a token takes 8 codes of 2 bytes
+// bytes, 32 do not fit 255. Of the machine's shared buffer (1 MiB) a token takes 8 codes of 2 bytes
 // and two results of 2 codes, 24 bytes.
 
 // CHECK-LABEL: func.func @low_rank
@@ -53,17 +53,17 @@ func.func @heavy(%x: tensor<?x8xf32>, %a: tensor<2x8xf32>, %b: tensor<600x2xf32>
 // CHECK-LABEL: func.func @train
 // CHECK-COUNT-3: {fuse = #einsum.fuse<tokens = 128>}
 // SMALL-LABEL: func.func @train
-// SMALL:         %p = einsum.contract "tab,aA->tAb" %s, %a {fuse = #einsum.fuse<tokens = 16>}
+// SMALL:         %p = einsum.contract "tab,aA->tAb" %s, %a {fuse = #einsum.fuse<tokens = 32>}
 // SMALL:         %q = einsum.contract "tc,dc->td" %pr, %b :
 // SMALL:         %u = einsum.contract "td,ed->te" %q, %c :
 // SMALL:         %y = einsum.contract "te,ye->ty" %u, %d :
-func.func @train(%x: tensor<?x8xf32>, %a: tensor<2x2xf32>, %b: tensor<8x8xf32>, %c: tensor<80x8xf32>, %d: tensor<3x80xf32>) -> tensor<?x3xf32> {
-  %s = nn.reshape %x : (tensor<?x8xf32>) -> tensor<?x2x4xf32>
-  %p = einsum.contract "tab,aA->tAb" %s, %a : (tensor<?x2x4xf32>, tensor<2x2xf32>) -> tensor<?x2x4xf32>
-  %pr = nn.reshape %p : (tensor<?x2x4xf32>) -> tensor<?x8xf32>
-  %q = einsum.contract "tc,dc->td" %pr, %b : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
-  %u = einsum.contract "td,ed->te" %q, %c : (tensor<?x8xf32>, tensor<80x8xf32>) -> tensor<?x80xf32>
-  %y = einsum.contract "te,ye->ty" %u, %d : (tensor<?x80xf32>, tensor<3x80xf32>) -> tensor<?x3xf32>
+func.func @train(%x: tensor<?x4xf32>, %a: tensor<2x2xf32>, %b: tensor<4x4xf32>, %c: tensor<40x4xf32>, %d: tensor<3x40xf32>) -> tensor<?x3xf32> {
+  %s = nn.reshape %x : (tensor<?x4xf32>) -> tensor<?x2x2xf32>
+  %p = einsum.contract "tab,aA->tAb" %s, %a : (tensor<?x2x2xf32>, tensor<2x2xf32>) -> tensor<?x2x2xf32>
+  %pr = nn.reshape %p : (tensor<?x2x2xf32>) -> tensor<?x4xf32>
+  %q = einsum.contract "tc,dc->td" %pr, %b : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
+  %u = einsum.contract "td,ed->te" %q, %c : (tensor<?x4xf32>, tensor<40x4xf32>) -> tensor<?x40xf32>
+  %y = einsum.contract "te,ye->ty" %u, %d : (tensor<?x40xf32>, tensor<3x40xf32>) -> tensor<?x3xf32>
   func.return %y : tensor<?x3xf32>
 }
 
