@@ -90,7 +90,8 @@ TEXTS = {
     "calibration": (
         "Calibration by heatc-tune",
         "`heatc-tune calibrate` on the same 256 sentences, without labels, beside the plan of the "
-        "bench's own calibration (bench/calibration.py).",
+        "bench's own calibration (bench/calibration.py). Its goal bounds the share of blocks of the "
+        "mean sentence, below that of pooled blocks: sentences out of domain are shorter.",
     ),
     "calibration time": ("Calibration by heatc-tune: time", ""),
     "attention at 512 tokens": (

@@ -211,10 +211,19 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def calibrate(
-    model: Path, rows: Sequence[Sequence[int]], length: int, goal: str, output: Path
-) -> Calibration:
+    model: Path, rows: Sequence[Sequence[int]], length: int, goal: str, output: Path,
+    work: Path | None = None,
+) -> Calibration:  # fmt: skip
     """
-    Runs the command in a process of its own, from nothing: its work folder is new.
+    Runs the command in a process of its own, from nothing unless `work` has a part of it.
+
+    Args:
+        model: a Hugging Face folder.
+        rows: the real token ids of each sentence.
+        length: tokens that they are padded to.
+        goal: as `--goal` has it.
+        output: the plan; the data lies beside it.
+        work: where an interrupted run goes on; beside the plan where None.
 
     Raises:
         CommandError: it did not end with 0.
@@ -223,7 +232,7 @@ def calibrate(
     source = folder / "calibration.npz"
     np.savez(source, **padded(rows, length))  # pyright: ignore[reportArgumentType]
     command = [sys.executable, "-m", "heatc.tools.tune", "calibrate", model, "--data", source]
-    command += ["--goal", goal, "-o", output, "--work-dir", folder / "work"]
+    command += ["--goal", goal, "-o", output, "--work-dir", work or folder / "work"]
     # A user sets no number of threads: all cores.
     environment = {key: value for key, value in os.environ.items() if key not in THREADS}
     before, used = os.getloadavg()[0], _children_seconds()
