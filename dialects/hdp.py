@@ -94,6 +94,7 @@ RESULT_FIELD = {"tensor": "d", "window": "d", "tile": "t", "li": "rd", "addi": "
 TENSOR_WRITES = {
     "st": ("d",),
     "strow": ("d",),
+    "stzero": ("d",),
     "hpack": ("dpos", "dinv"),
     "hidx": ("dst",),
     "hput": ("d",),

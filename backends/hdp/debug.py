@@ -51,7 +51,7 @@ class TensorInfo(NamedTuple):
 
 
 class AttentionInfo(NamedTuple):
-    """An attention: the pcs of its `mask` and `gate` instructions, its heads and their width."""
+    """An attention: the pcs of its `mask` and of its `gate` or `cascade` instructions, its heads and their width."""
 
     mask_pcs: tuple[int, ...]
     gate_pcs: tuple[int, ...]

@@ -321,12 +321,16 @@ def _attentions(encoder: _Encoder) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, op in _reporting(encoder):
         entry = found.setdefault(name, {"mask_pcs": [], "gate_pcs": [], "heads": 1, "dim": 1})
-        if op.mnemonic in ("mask", "gate"):
-            entry[f"{op.mnemonic}_pcs"].append(encoder.pcs[op])
+        if op.mnemonic == "mask":
+            entry["mask_pcs"].append(encoder.pcs[op])
+        elif op.mnemonic in ("gate", "cascade"):
+            entry["gate_pcs"].append(encoder.pcs[op])
         elif op.mnemonic == "heads":
             dim = op.attributes["dim"]
             assert isinstance(dim, IntegerAttr)
-            entry["heads"], entry["dim"] = _operand(op, _field(op, "limit")), dim.value.data
+            # Rounds of listed heads may end before the last head.
+            entry["heads"] = max(entry["heads"], int(_operand(op, _field(op, "limit"))))
+            entry["dim"] = dim.value.data
     return found
 
 

@@ -70,9 +70,9 @@ def sequence(run: Execution, rb: int) -> None:
 @executes("all")
 def activate_all(run: Execution) -> None:
     state = run.state
-    state.parts, state.part_rows = 1, 0
+    state.parts, state.part_rows, state.listed = 1, 0, None
     state.activate(state.cores)
-    run.board.kept_at = 0
+    run.board.kept_at = run.board.listed_at = 0
 
 
 @executes("group")
@@ -93,7 +93,7 @@ def heads(run: Execution, rc: int, stride: int, limit: int) -> None:
     active = active if left > 0 else 0
     state.activate(active * state.parts, (state.registers[rc], stride))
     state.theta_head[:] = 0
-    run.board.kept_at = 0
+    run.board.kept_at = run.board.listed_at
     run.pc_heads[run.pc] += active
 
 

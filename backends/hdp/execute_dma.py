@@ -26,6 +26,8 @@ class Part(NamedTuple):
     core_rows: int
     core_columns: int
     parts: int = 1
+    heads: tuple[int, ...] | None = None
+    """How far the head of each item lies behind item 0's, None where they lie side by side"""
 
     @property
     def same(self) -> bool:
@@ -36,7 +38,8 @@ class Part(NamedTuple):
         return core % self.parts if self.parts > 1 else core
 
     def _column_of(self, core: Any) -> Any:
-        return core // self.parts
+        item = core // self.parts
+        return item if self.heads is None else np.asarray(self.heads)[item]
 
     def place(self, core: int) -> tuple[int, int]:
         """The first row and column of a core's part."""
@@ -59,18 +62,17 @@ class Part(NamedTuple):
 
     def fits(self, tensor: Tensor, cores: int) -> bool:
         """Whether no core's part is clipped, but for those cut like core 0's."""
-        last = max(0, cores - 1)
+        last = max(0, cores - 1) // self.parts if self.heads is None else max(self.heads)
         return (
             self.row + self.rows + max(0, self.lowest(cores)) <= tensor.rows
-            and self.column + self.columns + self._column_of(last) * self.core_columns
-            <= tensor.columns
+            and self.column + self.columns + last * self.core_columns <= tensor.columns
         )
 
     def view(self, tensor: Tensor, cores: int) -> Array:
         """
         The parts of the first `cores` cores, none clipped: a (cores, rows, columns) view.
 
-        Cores do not work in groups.
+        Cores do not work in groups, on heads that lie side by side.
         """
         size = (cores, self.rows, self.columns)
         if self.core_columns == 0 and self.core_rows == self.rows:
@@ -104,14 +106,34 @@ def _place(run: Execution, row_reg: int, col_reg: int) -> tuple[int, int]:
     return row, column
 
 
+def _listed(run: Execution, part: Part) -> Part:
+    """The part of the heads at its places of the list, where heads are listed."""
+    state = run.state
+    if state.listed is None or not part.core_columns:
+        return part
+    place, rest = divmod(part.column, part.core_columns)
+    if rest:
+        raise Trap(f"column {part.column} is no place of a list of heads of {part.core_columns}")
+    heads = state.heads_at(place + np.arange(max(1, state.active // part.parts)))
+    behind = tuple(int(head) for head in heads - heads[0])
+    return part._replace(
+        column=int(heads[0]) * part.core_columns,
+        heads=None if behind == tuple(range(len(behind))) else behind,
+    )
+
+
+def _of_core_0(part: Part) -> Part:
+    """The part that a shared tile has."""
+    return part._replace(core_rows=0, core_columns=0, heads=None)
+
+
 def _source(
     run: Execution, tile: Tile, tensor: Tensor, place: tuple[int, int], size: tuple[int, ...]
 ) -> Part:
     expect(tile.dtype == tensor.dtype, f"{tile.name} is {tile.dtype}, the tensor {tensor.dtype}")
     rows, columns, core_rows, core_columns = size
-    if tile.space == "shared":
-        core_rows = core_columns = 0
-    part = _clip(Part(*place, rows, columns, core_rows, core_columns, run.state.parts), tensor)
+    part = _listed(run, Part(*place, rows, columns, core_rows, core_columns, run.state.parts))
+    part = _clip(_of_core_0(part) if tile.space == "shared" else part, tensor)
     if part.rows <= 0 or part.columns <= 0:
         raise Trap(
             f"the part at ({part.row}, {part.column}) of {rows}x{columns} is empty",
@@ -131,7 +153,7 @@ def _gather(run: Execution, tensor: Tensor, part: Part) -> Contents:
     cores = 1 if part.same else run.state.active
     shape = (cores, part.rows, part.columns)
     fits = part.fits(tensor, cores)
-    if fits and (part.parts == 1 or cores == 1):
+    if fits and (cores == 1 or (part.parts == 1 and part.heads is None)):
         return Contents(run.values.fetched(shape, lambda: _read(tensor, part, cores)))
     rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)
     return Contents(
@@ -295,11 +317,9 @@ def store(
     contents = tile.read() if state.live_count == 0 else state.read(tile)
     expect(not contents.is_mask, f"{tile.name} is a mask")
     expect(contents.complete, f"{tile.name} is not complete")
-    shared = tile.space == "shared"
-    if shared:
-        core_rows = core_cols = 0
-    place = _place(run, row_reg, col_reg)
+    shared, place = tile.space == "shared", _place(run, row_reg, col_reg)
     part = Part(*place, contents.rows, contents.columns, core_rows, core_cols, state.parts)
+    part = _of_core_0(_listed(run, part)) if shared else _listed(run, part)
     cores = min(1, 1 if shared else state.active) if part.same else state.active
     array = contents.array
     kept = state.kept if state.zeroed is None else state.zeroed
@@ -324,20 +344,47 @@ def store_row(run: Execution, d: int, t: int, row_reg: int, col_reg: int, core_c
     contents = state.read(tile) if state.live_count else tile.read()
     expect(contents.complete and not contents.is_mask, f"{tile.name} is not complete, or a mask")
     expect(contents.rows == 1, f"{tile.name} has {contents.rows} rows, expected 1")
-    row, column = _place(run, row_reg, col_reg)
+    place = _place(run, row_reg, col_reg)
+    nbytes = _store_rows(run, tensor, place, contents, core_cols)
+    if nbytes:
+        run.work(nbytes=nbytes, **_ends(tile, tensor))
+        rows = Rows(tensor, place[0], tensor.rows - place[0])
+        run.board.transfer(run.pc, "strow", nbytes, tile, rows)
+
+
+def _store_rows(
+    run: Execution, tensor: Tensor, place: tuple[int, int], contents: Contents, core_cols: int
+) -> int:
+    """A row of each core in all rows from a place on; returns how many bytes."""
+    state, (row, column) = run.state, place
     rows = max(0, tensor.rows - row)
-    part = Part(row, column, rows, contents.columns, 0, core_cols, state.parts)
+    part = _listed(run, Part(row, column, rows, contents.columns, 0, core_cols, state.parts))
     wanted = np.arange(state.active) % state.parts == 0
     kept = state.kept if state.zeroed is None else state.zeroed
     if kept is not None:
         wanted &= kept
     if not wanted.any() or not rows:
-        return
+        return 0
     array = np.broadcast_to(contents.array, (contents.array.shape[0], rows, contents.columns))
     elements = _scatter(run, tensor, part, array, contents, state.active, wanted)
-    nbytes = elements * DTYPES[tile.dtype]
-    run.work(nbytes=nbytes, **_ends(tile, tensor))
-    run.board.transfer(run.pc, "strow", nbytes, tile, Rows(tensor, row, rows))
+    return elements * DTYPES[tensor.dtype]
+
+
+@executes("stzero")
+def store_zeros(
+    run: Execution, d: int, row_reg: int, col_reg: int, cols: int, core_cols: int
+) -> None:
+    tensor = run.state.tensor(d)
+    expect(tensor.writable, f"d{d} lies among the weights")
+    place = _place(run, row_reg, col_reg)
+    zeros = Contents(np.zeros((1, 1, cols), NUMPY_DTYPES[tensor.dtype]))
+    nbytes = _store_rows(run, tensor, place, zeros, core_cols)
+    if nbytes:
+        run.work(nbytes=nbytes, from_dram=int(tensor.space == "dram"))
+        # Zeros come from no tile: nothing has to be ready.
+        nowhere = Tile("zeros", "local", tensor.dtype, 0, 0)
+        rows = Rows(tensor, place[0], tensor.rows - place[0])
+        run.board.transfer(run.pc, "stzero", nbytes, nowhere, rows)
 
 
 def _zero_pruned(array: Array, kept: Mask) -> Array:
@@ -358,7 +405,8 @@ def _scatter(
     """Write the parts of the first `cores` cores (of `only` these); returns how many elements."""
     if part.row >= tensor.rows or part.column >= tensor.columns:
         raise Trap(f"the part at ({part.row}, {part.column}) is outside of the tensor")
-    if part.parts == 1 and contents.uniform and only is None and part.fits(tensor, cores):
+    alike = part.parts == 1 and part.heads is None and contents.uniform
+    if alike and only is None and part.fits(tensor, cores):
         run.values.store(lambda: _write(tensor, part, array, cores))
         return cores * part.rows * part.columns
     rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)

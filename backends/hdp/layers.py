@@ -87,6 +87,8 @@ class LayerRecorder:
             self._lengths[:] = [length for _, length in state.sequences][: self._batch]
         elif pc in self._mask_pcs:
             self._take_mask(self._mask_pcs[pc], inst, state)
+        elif pc in self._gate_pcs and inst.mnemonic == "cascade":
+            self._take_list(self._gate_pcs[pc], int(inst["keep"]), state)
         elif pc in self._gate_pcs:
             self._take_gate(self._gate_pcs[pc], state)
         for name, tensor in self._by_pc.get(pc, ()):
@@ -112,9 +114,8 @@ class LayerRecorder:
         if not 0 <= rounds.sequence < self._batch:
             raise _misfit(f"attention {name!r}: sequence {rounds.sequence} of {self._batch}")
         heads = self._attentions[name].heads
-        items = state.core_items.tolist()
-        pairs = ((c, rounds.first_head + items[c] * rounds.stride) for c in range(state.active))
-        return [(core, head) for core, head in pairs if 0 <= head < heads]
+        at = state.heads_at(rounds.first_head + rounds.stride * state.core_items).tolist()
+        return [(core, head) for core, head in enumerate(at) if 0 <= head < heads]
 
     def _take_mask(self, name: str, inst: Inst, state: MachineState) -> None:
         """The rows that a `mask` has appended to each core's."""
@@ -135,6 +136,16 @@ class LayerRecorder:
         for core, head in self._heads(name, state):
             kept = passed is None or bool(passed[core])
             self._gates[name][self._rounds.sequence, head] = kept
+
+    def _take_list(self, name: str, keep: int, state: MachineState) -> None:
+        """The heads that `cascade` keeps, which stand first in its list."""
+        sequence, listed, gates = self._rounds.sequence, state.listed, self._gates[name]
+        if not 0 <= sequence < self._batch:
+            raise _misfit(f"attention {name!r}: sequence {sequence} of {self._batch}")
+        if listed is None or len(listed) != gates.shape[1]:
+            raise _misfit(f"attention {name!r}: a list of other than {gates.shape[1]} heads")
+        gates[sequence] = False
+        gates[sequence, listed[:keep]] = True
 
     @property
     def layers(self) -> Layers:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 # The functions of the instructions register themselves.
 from heatc.backends.hdp import execute_array as _array
+from heatc.backends.hdp import execute_cascade as _cascade
 from heatc.backends.hdp import execute_control as _control
 from heatc.backends.hdp import execute_dma as _dma
 from heatc.backends.hdp import execute_host as _host
@@ -35,7 +36,7 @@ __all__ = ["Machine", "MachineState", "Memory", "RunResult", "check_program"]
 
 OnRetire = Callable[[int, Inst, MachineState], None]
 
-_MODULES = (_array, _control, _dma, _host, _units)
+_MODULES = (_array, _cascade, _control, _dma, _host, _units)
 assert EXECUTES.keys() == ISA.keys(), EXECUTES.keys() ^ ISA.keys()
 
 MAX_STEPS = 50_000_000

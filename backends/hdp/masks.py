@@ -126,6 +126,16 @@ class StoredDecisions:
             for pc in attention.gate_pcs:
                 self._gates[pc] = cast(Mask, stored[f"gate/{name}"])
 
+    def cascade(self, pc: int, heads: int, keep: int) -> Mask:
+        """See `Decisions`."""
+        kept = self._sequence(self._gates, pc)
+        found = int(kept.sum())
+        if (kept.size, found) != (heads, keep):
+            raise HeatcError(
+                f"pc {pc}: the masks keep {found} of {kept.size} heads, the program {keep} of {heads}"
+            )
+        return kept
+
     def on_retire(self, pc: int, inst: Inst, state: MachineState) -> None:
         """Follows the run."""
         self._rounds.on_retire(inst, state)
@@ -143,13 +153,20 @@ class StoredDecisions:
 
     def _of(self, table: Mapping[int, Mask], pc: int, state: MachineState) -> Mask:
         """The decisions of the active cores' heads."""
+        decided, rounds = self._sequence(table, pc), self._rounds
+        heads = state.heads_at(rounds.first_head + rounds.stride * state.core_items)
+        if (heads >= len(decided)).any():
+            raise HeatcError(f"pc {pc}: the masks have no head {heads.max()}")
+        return decided[heads]
+
+    def _sequence(self, table: Mapping[int, Mask], pc: int) -> Mask:
+        """The decisions of all heads of the current sequence."""
         if pc not in table:
             raise HeatcError(
                 f"pc {pc}: debug.json names no attention here, so there are no masks for it",
                 notes=["compile the model again with this heatc"],
             )
-        array, rounds = table[pc], self._rounds
-        heads = rounds.first_head + rounds.stride * state.core_items
-        if not 0 <= rounds.sequence < len(array) or (heads >= array.shape[1]).any():
-            raise HeatcError(f"pc {pc}: the masks have no sequence {rounds.sequence} or its heads")
-        return array[rounds.sequence, heads]
+        array, sequence = table[pc], self._rounds.sequence
+        if not 0 <= sequence < len(array):
+            raise HeatcError(f"pc {pc}: the masks have no sequence {sequence}")
+        return array[sequence]

@@ -225,6 +225,7 @@ class MachineState:
     (`early_head_exit` off). `theta_head` is (cores,). With `parts` > 1 core c is part c mod parts of
     item c / parts, and part i has rows from i * `part_rows` on. `parameters` are those of every
     head, `round` is the head of item 0 and how far the next item's is, None outside of a round.
+    `listed` are the heads in the order of `cascade`, None where places of heads are heads.
     """
 
     def __init__(self, cores: int):
@@ -237,6 +238,7 @@ class MachineState:
         self.theta_head: Codes = np.zeros(cores, np.int64)
         self.parameters: Reals = np.zeros((len(PARAMETERS), HEADS))
         self.round: tuple[int, int] | None = None
+        self.listed: Codes | None = None
         self.active = cores
         self.parts, self.part_rows = 1, 0
         self.kept: Mask | None = None
@@ -288,11 +290,19 @@ class MachineState:
         if self.round is None:
             raise Trap("no round of heads has begun, whose parameter is it?")
         head, stride = self.round
-        heads = head + stride * self.core_items
-        expect(
-            head >= 0 and (self.active == 0 or int(heads[-1]) < HEADS), "a head has no parameters"
-        )
+        heads = self.heads_at(head + stride * self.core_items)
+        if heads.size and not (heads.min() >= 0 and heads.max() < HEADS):
+            raise Trap("a head has no parameters")
         return self.parameters[PARAMETERS.index(which), heads]
+
+    def heads_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The heads at some places of the list, where heads are listed, else the places."""
+        if self.listed is None:
+            return places
+        count = len(self.listed)
+        if places.size and not (places.min() >= 0 and places.max() < count):
+            raise Trap(f"place {places.max()} is outside of a list of {count} heads")
+        return self.listed[places]
 
     @property
     def core_parts(self) -> Extent:

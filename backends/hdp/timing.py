@@ -39,6 +39,8 @@ class Scoreboard(Clocks[Tile]):
     def __init__(self, hardware: HardwareModel, state: MachineState, size: int, program: int):
         super().__init__(hardware, state, size, program)
         self.recorder: Recorder | None = None
+        self.listed_at = 0
+        """When the heads that are listed are known, which rounds and transfers wait for."""
 
     def core(
         self,

@@ -36,6 +36,10 @@ class Decisions(Protocol):
         """The active cores whose head is kept, (active,)."""
         ...
 
+    def cascade(self, pc: int, heads: int, keep: int) -> Mask:
+        """The `keep` heads of the current sequence that go on, (heads,)."""
+        ...
+
 
 class Values:
     """Bit-exact arithmetic."""
@@ -144,6 +148,28 @@ class Values:
         kept = units.head_gate(theta, state.registers[R_LENGTH], tau, importance)
         return kept | (np.asarray(tau) <= 0)
 
+    def cascade(self, pc: int, sums: Array, keep: int) -> Mask:
+        """The `keep` heads of the greatest sums (H,), of equal ones the first."""
+        return units.head_ranking(sums.astype(np.float64), keep, np.ones(sums.shape, np.bool_))
+
+    def magnitudes(self, values: Reals, real: Mask | None) -> Reals:
+        """The sum of magnitudes, (P, 1, 1), of the rows (P, m, 1) that are `real`, None for all."""
+        parts = np.abs(values) if real is None else np.abs(values) * real
+        return parts.sum(axis=(1, 2), keepdims=True)
+
+    def tallied(self, sums: Reals, before: Array | None, shift: int) -> Array:
+        """
+        before + sums * 2**shift as int64, (P, 1, 1).
+
+        Raises:
+            Trap: a value needs more bits than an accumulator has.
+        """
+        total = sums * 2.0**shift
+        if before is not None:
+            total = total + before.astype(np.float64)
+        self.bounded(total, ACC_LIMIT)
+        return total.astype(np.int64)
+
     def merge(
         self,
         parts: tuple[Reals, Reals, Reals],
@@ -245,6 +271,15 @@ class Shapes(Values):
         self, pc: int, state: MachineState, tau: float | Reals, importance: str = "abs"
     ) -> Mask:
         return self._decisions.gate(pc, state)
+
+    def cascade(self, pc: int, sums: Array, keep: int) -> Mask:
+        return self._decisions.cascade(pc, sums.size, keep)
+
+    def magnitudes(self, values: Reals, real: Mask | None) -> Reals:
+        return blank(len(values), 1, 1)
+
+    def tallied(self, sums: Reals, before: Array | None, shift: int) -> Array:
+        return sums
 
     def merge(
         self,

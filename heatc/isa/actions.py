@@ -23,8 +23,8 @@ WORK_VARIABLES: Mapping[str, str] = MappingProxyType(
         "cores": "live cores that do this work",
         "once": "1 where a broadcast of a shared tile is counted, else 0",
         "m": "rows of a core's result",
-        "n": "columns of a core's result (`pv`: of the values; `scores`, `frac`, `add`: keys)",
-        "k": "depth of a core's product (`pv`: keys)",
+        "n": "columns of a core's result (`pv`: of the values; `scores`, `frac`, `add`: keys; `cascade`: heads)",
+        "k": "depth of a core's product (`pv`: keys; `tally`: cores that share a head)",
         "bits_a": "width of the left operands in bits",
         "bits_b": "width of the right operands in bits",
         "size_a": "bytes of an element of the left operand, or of the adder's integer scores",
@@ -112,6 +112,12 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         "ldm": {**_LOAD, "local_read": "mask_bytes"},
         "st": _STORE,
         "strow": _STORE,
+        "stzero": {
+            **_ISSUE,
+            "dma": "nbytes",
+            "dram_write": "from_dram * nbytes",
+            "shared_write": "(1 - from_dram) * nbytes",
+        },
         "mm": {
             **_ISSUE,
             "mac": "cores * m * n * k",
@@ -168,6 +174,7 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
             "local_write": "cores * blocks / 8",
         },
         "gate": {**_ISSUE, "block": "cores"},
+        "cascade": {**_ISSUE, "block": "cores * n * n", "local_read": "cores * n * 8"},
         "add": {
             **_ISSUE,
             "add": "merged",
@@ -180,6 +187,18 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
             "add": "cores * m * n",
             "local_read": f"cores * m * n * {_ACC}",
             "local_write": "cores * m * n * size_t",
+        },
+        "magnitude": {
+            **_ISSUE,
+            "add": "cores * m * n",
+            "local_read": f"cores * (m * n * size_a + (1 - first) * {_ACC})",
+            "local_write": f"cores * {_ACC}",
+        },
+        "tally": {
+            **_ISSUE,
+            "add": "cores * (k + 1 - first)",
+            "local_read": f"cores * (k * {_ACC} + (1 - first) * 8)",
+            "local_write": "cores * 8",
         },
         "softmax": {
             **_ISSUE,

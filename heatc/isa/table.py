@@ -469,6 +469,17 @@ _ISA = (
         _DMA,
     ),
     Instruction(
+        "stzero",
+        0x27,
+        Engine.DMA,
+        (desc("d"), reg("row_reg"), reg("col_reg"), uint("cols", 16), uint("core_cols", 16)),
+        "Store zeros.",
+        "every row of d from row_reg on := 0 in `cols` columns, placed as in `st`; of the cores that "
+        "share a head one stores",
+        "d does not lie among the weights.",
+        _DMA,
+    ),
+    Instruction(
         "mm",
         0x30,
         Engine.PE,
@@ -639,6 +650,20 @@ _ISA = (
         "1",
     ),
     Instruction(
+        "cascade",
+        0x47,
+        Engine.SE,
+        (tile("s"), uint("keep", 12)),
+        "List the heads of a sequence by importance.",
+        "until the next `all` heads are listed: the `keep` heads of the greatest s (of equal ones the "
+        "first), then the others, both in ascending order; places of the list stand for heads: in "
+        "`heads`, in head_reg, and with core_cols > 0 in a transfer, where col_reg = core_cols * i is "
+        "place i, and the column is core_cols * head. Rounds of heads and transfers wait for the list",
+        "s is a complete local i64 row of a sum a head, alike on all cores; 1 <= keep <= n; heads are "
+        "not listed yet.",
+        "up(n * n, se_lanes)",
+    ),
+    Instruction(
         "add",
         0x48,
         Engine.ADDER,
@@ -693,6 +718,28 @@ _ISA = (
         "x (k, n) is an i16 or i8 tile, t is a local acc tile, a row as wide as x unless first; "
         "|t| < 2^31.",
         "up(k * n, adder_lanes)",
+    ),
+    Instruction(
+        "magnitude",
+        0x4E,
+        Engine.ADDER,
+        (tile("t"), tile("x"), reg("row_reg")),
+        "Sum magnitudes.",
+        "t := t + the sum of |x| over the rows that a core has; exact; row = 0 begins new contents",
+        "x (m, n) is a local i16 or i8 tile, t is a local acc tile, (1, 1) unless row = 0; |t| < 2^47.",
+        "up(m * n, adder_lanes)",
+    ),
+    Instruction(
+        "tally",
+        0x4F,
+        Engine.ADDER,
+        (tile("t"), tile("acc"), tile("s"), flag("first"), reg("head_reg"), uint("shift", 6)),
+        "Add to the importance of a head.",
+        "t := (first ? 0 : s[0, head]) + (sum of acc over the cores that share the head) << shift, head "
+        "that of item 0 in head_reg, one further a group of cores; k: the cores that share a head",
+        "t is a local i64 tile, acc is a local acc tile (1, 1); s is a local i64 row that has the head, "
+        "read unless first; |t| < 2^47.",
+        "up(k + 1, adder_lanes)",
     ),
     Instruction(
         "softmax",

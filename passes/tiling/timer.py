@@ -46,8 +46,11 @@ from heatc.passes.rewriting import describe_location, module_path
 
 Extent = NDArray[np.int64]
 
-_VALUES = ("ldm", "mask", "gate", "frac", "add", "pruned", "strow")
-"""Instructions whose work depends on masks."""
+_VALUES = (
+    *("ldm", "mask", "gate", "frac", "add", "pruned", "strow"),
+    *("cascade", "magnitude", "tally", "stzero"),
+)
+"""Instructions of pruning rules: masks decide their work, or a list of heads their place."""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,14 @@ func.func @rest(%row: index) {
   hdp.param which = rho, head = 2, value = 0.5
   // CHECK-NEXT: hdp.strow %w, %t, %row, %row, core_cols = 32 : index, index
   hdp.strow %w, %t, %row, %row, core_cols = 32 : index, index
+  // CHECK-NEXT: hdp.stzero %w, %row, %row, cols = 32, core_cols = 32 : index, index
+  hdp.stzero %w, %row, %row, cols = 32, core_cols = 32 : index, index
+  // CHECK-NEXT: hdp.cascade %t, keep = 9
+  hdp.cascade %t, keep = 9
+  // CHECK-NEXT: hdp.magnitude %t, %t, %row : index
+  hdp.magnitude %t, %t, %row : index
+  // CHECK-NEXT: hdp.tally %t, %t, %t, %row, first = 1, shift = 3 : index
+  hdp.tally %t, %t, %t, %row, first = 1, shift = 3 : index
   // CHECK-NEXT: hdp.colsum %t, %t, first = 1
   hdp.colsum %t, %t, first = 1
   // CHECK-NEXT: hdp.wide %t, %t, %t, as_row = 1

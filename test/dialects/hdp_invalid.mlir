@@ -56,6 +56,26 @@ hdp.drain %t, %t, %t, has_bias = 0, bias_shift = 0, shift = 128
 
 // -----
 
+// CHECK: keep 4096 is outside 0..4095
+%t = hdp.tile "t" local i64 64
+hdp.cascade %t, keep = 4096
+
+// -----
+
+// CHECK: shift 64 is outside 0..63
+%t = hdp.tile "t" local i64 64
+%r = hdp.special zero : !hdp.reg<0>
+hdp.tally %t, %t, %t, %r, first = 1, shift = 64 : !hdp.reg<0>
+
+// -----
+
+// CHECK: cols 65536 is outside 0..65535
+%w = hdp.tensor "w" activation dram i16 [4, 4]
+%r = hdp.special zero : !hdp.reg<0>
+hdp.stzero %w, %r, %r, cols = 65536, core_cols = 0 : !hdp.reg<0>, !hdp.reg<0>
+
+// -----
+
 // CHECK: unknown pruned 'one', expected one of zero, neginf, int, mean
 %t = hdp.tile "t" local i16 64
 %r = hdp.special zero : !hdp.reg<0>

@@ -50,6 +50,10 @@ class Kept:
         """All heads."""
         return np.ones(state.active, np.bool_)
 
+    def cascade(self, pc: int, heads: int, keep: int) -> Mask:
+        """The first heads."""
+        return np.arange(heads) < keep
+
 
 def run_attention(
     shape: AttentionShape, plan: AttentionPlan, hw: Hardware, length: int, kept: float = 0.5

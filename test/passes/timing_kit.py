@@ -138,6 +138,9 @@ class _NoMasks:
     def gate(self, pc: int, state: MachineState) -> Mask:
         raise AssertionError("a dense program gates no heads")
 
+    def cascade(self, pc: int, heads: int, keep: int) -> Mask:
+        raise AssertionError("a dense program lists no heads")
+
 
 def machine_run(
     module: ModuleOp, hw: Hardware, lengths: Sequence[int]

@@ -128,6 +128,9 @@ class _Given:
     def gate(self, pc: int, state: MachineState) -> Mask:
         return (self._heads.random(state.cores) < self._kept_heads)[: state.active]
 
+    def cascade(self, pc: int, heads: int, keep: int) -> Mask:
+        return self._heads.permutation(heads) < keep
+
 
 def _cost(program: Program, decisions: _Given, hardware: Hardware) -> RunResult:
     memory = Memory(program.weights, program.manifest.dram_bytes)
