@@ -107,7 +107,8 @@ class _Live:
 def _needs_register(use_operation: Operation, index: int) -> bool:
     """Whether an operand is read from a register (and is not an immediate of the result)."""
     if isinstance(use_operation, scf.ForOp):
-        return index == 1
+        # The bound, and where a carried value starts.
+        return index == 1 or index > 2
     if isinstance(use_operation, arith.AddiOp):
         return index == 0
     return not isinstance(use_operation, scf.YieldOp)

@@ -47,6 +47,13 @@ from heatc.passes.effect import Effect
 from heatc.passes.partition_host import is_linear
 from heatc.passes.rewriting import describe_location
 from heatc.passes.tiling.attention import Attention, Pruning, emit_attention
+from heatc.passes.tiling.cascade import (
+    Cascade,
+    importance_of,
+    ranking_of,
+    sum_point,
+    sum_shift,
+)
 from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.host import HostTask
 from heatc.passes.tiling.linear import Linear, emit_linear
@@ -69,6 +76,8 @@ _PART_OF_A_LARGER_OP = (
     attn.MergeScoresOp,
     attn.MeanQueryOp,
     attn.SoftmaxOp,
+    attn.HeadImportanceOp,
+    attn.HeadRankingOp,
 )
 
 
@@ -116,8 +125,6 @@ def _dtype(tensor: SSAValue) -> str:
 _NO_UNIT: dict[type[Operation], str] = {
     attn.TopkMaskOp: "topk",
     attn.LowBitsOp: "energon or sanger",
-    attn.HeadImportanceOp: "spatten",
-    attn.HeadRankingOp: "spatten",
 }
 """Ops of rules that the machine does not know, with the rule."""
 
@@ -567,6 +574,7 @@ class _Tiler:
             gate, gated = scores.gate, "col"
             scores = _owner(scores.scores, attn.MergeScoresOp)
         pruning, planes, points = None, dict[str, SSAValue](), dict[str, int]()
+        cascade = None
         if isinstance(scores, attn.MergeScoresOp):
             pruning = self._pruning(op, scores, gate)
             values = {
@@ -580,6 +588,7 @@ class _Tiler:
         else:
             values = {"q": scores.q, "k": scores.k}
             points = {k: _fixed(v).point.data for k, v in values.items()}
+            cascade = self._cascade(op)
         values["v"] = op.v
         points |= {"v": _fixed(op.v).point.data, "s": _fixed(softmax.scores).point.data}
         points["o"] = _fixed(op.result).point.data
@@ -597,7 +606,7 @@ class _Tiler:
         assert isinstance(owner, hdp.TensorOp)
         shape = AttentionShape(
             length,
-            heads,
+            heads if cascade is None else cascade.keep,
             dim,
             pruning is not None,
             pruning is not None and pruning.gate is not None,
@@ -605,13 +614,57 @@ class _Tiler:
             "zero" if pruning is None else pruning.pruned,
             pruning is not None and pruning.positive,
             gated,
+            0 if cascade is None or cascade.before is None else cascade.heads,
+            cascade is not None and cascade.after is not None,
         )
         scale = softmax.scale.value.data
         emit_attention(
             self.e,
-            Attention(owner.symbol.data, shape, planes, output, scale, points, pruning),
+            Attention(owner.symbol.data, shape, planes, output, scale, points, pruning, cascade),
             self.hardware,
         )
+
+    def _cascade(self, op: attn.WeightedValuesOp) -> Cascade | None:
+        """What dense attention has to do with the importance of heads, None if nothing."""
+        ranking, importance = ranking_of(op), importance_of(op)
+        if ranking is None and importance is None:
+            return None
+        heads = op.heads.value.data
+        sums = [op.before for op in (importance,) if op is not None]
+        sums += [op.importance for op in (ranking,) if op is not None]
+        before = sums[-1]
+        if before is not sums[0]:
+            raise PassFailedException(
+                f"{describe_location(op)}: heads are ranked by other sums than these they add to"
+            )
+        if before is not None and before not in self.tensors:
+            raise PassFailedException(
+                f"{describe_location(op)}: importance of heads of what no dense attention puts out"
+            )
+        after, shift = None, 0
+        if importance is not None:
+            after, shift = self._sums(importance), sum_shift(importance)
+        return Cascade(
+            heads,
+            heads if ranking is None else ranking.keep.value.data,
+            None if before is None else self.tensors[before],
+            after,
+            shift,
+            ranking,
+        )
+
+    def _sums(self, op: attn.HeadImportanceOp) -> SSAValue:
+        """The tensor of sums of heads that an attention leaves, a row a sequence."""
+        owner = self.tensor(op.x).owner
+        assert isinstance(owner, hdp.TensorOp)
+        self.tensors[op.result] = self.e.tensor(
+            self.e.symbol(f"{owner.symbol.data}.importance"),
+            "activation",
+            "i64",
+            (attn.packing_of(op.packing).shape[0], op.heads.value.data),
+            point=sum_point(op),
+        )
+        return self.tensors[op.result]
 
     def _pruning(
         self, op: attn.WeightedValuesOp, scores: attn.MergeScoresOp, gated: SSAValue | None

@@ -20,6 +20,7 @@ from xdsl.ir import Operation, SSAValue
 from heatc.dialects import hdp
 from heatc.hardware import Hardware
 from heatc.isa.units import PROBABILITY_POINT, SoftmaxScale
+from heatc.passes.tiling.cascade import Cascade, HeadSums
 from heatc.passes.tiling.emitter import Emitter, Tiles
 from heatc.passes.tiling.packing import TileSpec
 from heatc.passes.tiling.plan import AttentionPlan, AttentionShape, plan_token_attention
@@ -65,6 +66,7 @@ class Attention:
     scale: float
     points: dict[str, int]
     pruning: Pruning | None
+    cascade: Cascade | None = None
 
 
 def emit_attention(emitter: Emitter, attention: Attention, hardware: Hardware) -> None:
@@ -93,6 +95,8 @@ class _Kernel:
         self.slots: list[Tiles] = []
         self.ranked = False
         """Whether masks are there: of a gated head, whose first pass is done."""
+        cascade = attention.cascade
+        self.sums = None if cascade is None else HeadSums(emitter, cascade, self._begin_heads)
 
     def run(self) -> None:
         e, plan = self.e, self.plan
@@ -103,9 +107,13 @@ class _Kernel:
             self._open_windows(start)
             # Once, unless the sequence has no token.
             with e.loop(self.length, self.shape.length):
+                if self.sums is not None:
+                    # The heads of the sequence before may be listed, and leave cores without work.
+                    e.do("all")
                 if plan.parts > 1:
                     e.do("group", parts=plan.parts, rows=plan.rows)
                 self._declare()
+                self._begin_sums(sequence)
                 if plan.chained:
                     self._chain()
                 else:
@@ -142,10 +150,25 @@ class _Kernel:
 
     # -- heads -----------------------------------------------------------------------------
 
-    def _begin_heads(self, head: SSAValue) -> None:
-        op = self.e.do("heads", rc=head, stride=1, limit=self.shape.heads)
+    def _begin_heads(self, head: SSAValue, limit: int = 0) -> hdp.InstructionOp:
+        op = self.e.do("heads", rc=head, stride=1, limit=limit or self.shape.heads)
         op.attributes["dim"] = IntegerAttr(self.shape.dim, i64)
         self._report(op)
+        return op
+
+    def _begin_sums(self, sequence: SSAValue) -> None:
+        """The importance of heads so far, and what those put out that it prunes."""
+        if self.sums is None:
+            return
+        listing = self.sums.begin(sequence, self.head)
+        if listing is not None:
+            self._report(listing)
+            items = self.hardware.cores // self.plan.parts
+            self.sums.clear(self.windows["o"], items, self.shape.dim)
+
+    def _end_sums(self, head: SSAValue) -> None:
+        if self.sums is not None:
+            self.sums.end(head)
 
     def _chain(self) -> None:
         """One head after the other on all cores: the next one's scores before this one's values."""
@@ -159,11 +182,12 @@ class _Kernel:
 
         def step(head: SSAValue, column: SSAValue, ahead: int) -> None:
             """Values of the head before `ahead` between the stages of `ahead`."""
-            _, old = tile(head, column, ahead - 1)
+            done, old = tile(head, column, ahead - 1)
             number, new = tile(head, column, ahead)
             self._begin_heads(number)
             self._load_keys(ahead % 2, new.column)
             self._overlap(old, new)
+            self._end_sums(done)
 
         self._begin_heads(zero)
         self._load_keys(0, zero)
@@ -177,8 +201,9 @@ class _Kernel:
         last, column = e.constant(2 * pairs), e.constant(2 * pairs * dim)
         if heads % 2 == 0:
             step(last, column, 1)
-        _, row = tile(last, column, (heads - 1) % 2)
+        done, row = tile(last, column, (heads - 1) % 2)
         self._values(row)
+        self._end_sums(done)
 
     def _rounds(self) -> None:
         """As many heads at a time as there are groups of cores."""
@@ -206,6 +231,7 @@ class _Kernel:
         self._kept_heads(turn, column)
         if self.shape.gate and self.shape.gated != "zero":
             self._pruned_heads(column)
+        self._end_sums(head)
 
     def _kept_heads(self, turn: int, column: SSAValue) -> None:
         """All row tiles of the heads that were not pruned."""
@@ -637,6 +663,8 @@ class _Kernel:
         points = self.attention.points
         shift = PROBABILITY_POINT + points["v"] - points["o"]
         e.do("drain", t=tiles["o"], acc=acc, bias=acc, shift=shift)
+        if self.sums is not None:
+            self.sums.add(tiles["o"], row.row)
         place = {"row_reg": row.row, "col_reg": row.column, "core_cols": self.shape.dim}
         core_rows = self.plan.rows if self.plan.parts > 1 else 0
         leave = self.shape.gate and self.shape.gated != "zero"

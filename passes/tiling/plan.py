@@ -43,7 +43,8 @@ class AttentionShape:
     `pruned`: HDP on integer and fraction planes; `gate`: heads are gated in a first pass. `planes`
     are names and dtypes of the planes that are narrower than i16. `score`: what becomes of pruned
     scores (`PRUNED_SCORES`). `row_sums`: the sum of a row of integer scores is needed before its
-    first block. `gated`: what pruned heads put out (`heatc.rules.GATED`).
+    first block. `gated`: what pruned heads put out (`heatc.rules.GATED`). `ranked`: of how many
+    heads it takes the importance so far (`heads` are those that go on). `counted`: it adds to that.
     """
 
     length: int
@@ -55,6 +56,8 @@ class AttentionShape:
     score: str = "zero"
     row_sums: bool = False
     gated: str = "zero"
+    ranked: int = 0
+    counted: bool = False
 
     @property
     def sparse(self) -> bool:
@@ -167,6 +170,11 @@ class AttentionPlan:
             tiles.append(TileSpec("k.sum", "acc", self.shape.dim * _ACC))
         if self.summed:
             tiles.append(TileSpec("v.sum", "acc", self.shape.dim * _ACC))
+        if self.shape.ranked:
+            tiles.append(TileSpec("heads.sums", "i64", self.shape.ranked * DTYPES["i64"]))
+        if self.shape.counted:
+            tiles.append(TileSpec("head.sum", "acc", _ACC))
+            tiles.append(TileSpec("head.total", "i64", DTYPES["i64"]))
         if self.resident and not self.chained:
             return tiles + [self._plane(name, self.shape.length) for name in self.local_planes]
         return tiles + [

@@ -298,6 +298,8 @@ class _Schedule:
             cycles = depth * wide + self._fill(self._high(rows) * wide)
             self._do("pe", cycles, reads, "scratch")
         self._drain(rows, dim, ("scratch",), f"o.{row.slot}")
+        if self.shape.counted:
+            self._sum(rows, f"o.{row.slot}", "head.sum")
         nbytes = row.heads * min(self.plan.step, self.length - row.row) * dim * DTYPES["i16"]
         self._move("store", nbytes, (f"o.{row.slot}",))
 

@@ -91,6 +91,23 @@ def test_programs_agree_with_the_form_of_their_own_rules_alone(model: Path, prog
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("target", machine.PRESETS)
+def test_programs_of_spatten_agree(model: Path, tmp_path: Path, target: str):
+    """Heads that the second layer prunes are each sentence's own; a gate that differs is found."""
+    shapes = hdp_machine.padded([[0]] * 2, LENGTH)
+    options = (f"--target={target}", "--hdp-rule=spatten", "--ratio=0.3")
+    path = programs.compile_model(model, tmp_path / "spatten.hdp", shapes, *options)
+    points = programs.points(path)
+    same = Encoder(model, points, rules.Rule("spatten", ratio=0.3))
+    assert hdp_machine.agreement(path, same, ROWS, LENGTH) == [""] * len(ROWS)
+    gates = np.array([heads[1].tolist() for heads in same(ROWS).heads])
+    assert 0 < gates[:, 0].sum() < len(ROWS)
+    other = Encoder(model, points, rules.Rule("spatten", ratio=0.0))
+    second = "gate of bert.encoder.layer.1.attention.self"
+    assert hdp_machine.agreement(path, other, ROWS, LENGTH) == [second] * len(ROWS)
+
+
+@torch.no_grad()
 def test_predictions_are_in_order_and_kept(model: Path, program: Path, tmp_path: Path):
     expected = Encoder(model, programs.points(program), CHOSEN)(ROWS).logits.numpy()
     for _ in range(2):

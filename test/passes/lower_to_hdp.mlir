@@ -42,6 +42,35 @@ func.func @main() {
 // CHECK-NEXT: hdp.halt
 // CHECK-NEXT: func.return
 // CHECK-NEXT: }
+
+// A carried value may start anywhere: its start is read from a register.
+
+func.func @start() {
+  %c0 = arith.constant 0 : index
+  %c8 = arith.constant 8 : index
+  %c16 = arith.constant 16 : index
+  %length = hdp.special length : index
+  %x = hdp.tensor "x" input dram i16 [96, 64] rows %length : index
+  %t = hdp.tile "t" local i16 1024
+  %end = scf.for %i = %c0 to %length step %c8 iter_args(%column = %c16) -> (index) {
+    hdp.ld %t, %x, %i, %column, rows = 8, cols = 8, core_rows = 0, core_cols = 8 : index, index
+    %next = arith.addi %column, %c8 : index
+    scf.yield %next : index
+  }
+  hdp.halt
+  func.return
+}
+
+// CHECK-LABEL: func.func @start
+// CHECK: %c16 = hdp.li imm = 16 : !hdp.reg<1>
+// CHECK: [[COLUMN:%[0-9]+]] = hdp.addi %c16, imm = 0 : !hdp.reg<1>, !hdp.reg<3>
+// CHECK-NEXT: hdp.loop %i : !hdp.reg<2> = 0 to %length : !hdp.reg<60> step 8 {
+// CHECK-NEXT: hdp.ld %t, %x, %i, [[COLUMN]], rows = 8
+// CHECK-NEXT: %next = hdp.addi [[COLUMN]], imm = 8 : !hdp.reg<3>, !hdp.reg<3>
+// CHECK-NEXT: }
+// CHECK-NEXT: hdp.halt
+// CHECK-NEXT: func.return
+// CHECK-NEXT: }
 // CHECK-NEXT: }
 
 // CHECK-NOT: scf

@@ -234,7 +234,6 @@ def test_without_early_exit(rule: str, tmp_path: Path):
         ("topk", "no unit for attn.topk_mask"),
         ("energon", "no unit for attn.low_bits"),
         ("sanger", "no unit for attn.low_bits"),
-        ("spatten", "no unit for attn.head_importance"),
         ("paper block=4,4", "no blocks of 4 x 4"),
     ],
 )

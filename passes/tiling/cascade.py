@@ -1,0 +1,223 @@
+"""
+Cascaded head pruning (rule `spatten`): importance of heads over layers, and the heads that go on.
+
+A layer adds what its heads put out to sums of a tensor in DRAM, a row a sequence; a later layer
+lists the heads of the greatest sums and works on these alone. What is compared is exact: all sums
+have the binary point of the finest output. A head that was pruned puts out 0, so that its sum
+stays; those before it only grow, and as no layer keeps more heads than the one before it, the heads
+that the list keeps are always among those kept so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from xdsl.ir import Operation, SSAValue
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.dialects import attn, hdp, nn
+from heatc.dialects.fixed import QType
+from heatc.passes.rewriting import describe_location
+from heatc.passes.tiling.emitter import Emitter, Tiles
+
+ACCUMULATOR_BITS = 47
+"""Bits of the magnitude of an accumulator, and of the sum of a head."""
+
+CODE_BITS = 15
+"""Bits of the greatest magnitude of an output code."""
+
+
+# --- What the fixed level says ------------------------------------------------------------------
+
+
+def ranking_of(op: attn.WeightedValuesOp) -> attn.HeadRankingOp | None:
+    """
+    The ranking that dense attention takes its heads from, None where it has all of them.
+
+    Raises `PassFailedException` for a gate that is no such ranking, or one that might keep a head
+    which a layer before has pruned.
+    """
+    if op.gate is None:
+        return None
+    ranking = op.gate.owner
+    if not isinstance(ranking, attn.HeadRankingOp):
+        raise PassFailedException(
+            f"{describe_location(op)}: the machine gates dense attention by attn.head_ranking only"
+        )
+    if op.gated is not None and op.gated.data != "zero":
+        raise PassFailedException(
+            f"{describe_location(op)}: heads that are ranked out give 0, not {op.gated.data}"
+        )
+    if not _cascades(ranking):
+        raise PassFailedException(
+            f"{describe_location(ranking)}: the machine ranks heads by the sums of all layers so "
+            f"far only, and keeps no more of them than before, got keep {ranking.keep.value.data}"
+        )
+    return ranking
+
+
+def _cascades(ranking: attn.HeadRankingOp) -> bool:
+    """Whether the greatest sums are those of heads that were kept so far."""
+    added = ranking.importance.owner
+    if not isinstance(added, attn.HeadImportanceOp) or _gate_of(added) is not ranking.gate:
+        return False
+    if ranking.gate is None:
+        return all(_gate_of(op) is None for op in _so_far(added))
+    before = ranking.gate.owner
+    return (
+        isinstance(before, attn.HeadRankingOp)
+        and before.importance is added.before
+        and before.keep.value.data >= ranking.keep.value.data
+    )
+
+
+def _gate_of(op: attn.HeadImportanceOp) -> SSAValue | None:
+    """The gate of the attention whose output counts."""
+    layer = op.x.owner
+    return layer.gate if isinstance(layer, attn.WeightedValuesOp) else None
+
+
+def _so_far(op: attn.HeadImportanceOp) -> Iterator[attn.HeadImportanceOp]:
+    """The sums that this one adds to, itself first."""
+    found: Operation | None = op
+    while isinstance(found, attn.HeadImportanceOp):
+        yield found
+        owner = None if found.before is None else found.before.owner
+        found = owner if isinstance(owner, Operation) else None
+
+
+def importance_of(op: attn.WeightedValuesOp) -> attn.HeadImportanceOp | None:
+    """What adds an attention's output to the sums of its heads, if a layer behind it ranks them."""
+    users = (use.operation for use in op.result.uses)
+    found = (user for user in users if isinstance(user, attn.HeadImportanceOp))
+    return next((user for user in found if _is_ranked(user)), None)
+
+
+def _is_ranked(op: attn.HeadImportanceOp) -> bool:
+    users = [use.operation for use in op.result.uses]
+    return any(
+        isinstance(user, attn.HeadRankingOp)
+        or (isinstance(user, attn.HeadImportanceOp) and _is_ranked(user))
+        for user in users
+    )
+
+
+def sum_point(op: attn.HeadImportanceOp) -> int:
+    """The binary point of all sums of heads of a function: that of the finest output."""
+    block = op.parent
+    assert block is not None
+    return max(_point(other) for other in block.ops if isinstance(other, attn.HeadImportanceOp))
+
+
+def sum_shift(op: attn.HeadImportanceOp) -> int:
+    """
+    How many bits an output lies above the sums.
+
+    Raises `PassFailedException` where the sums might not fit an accumulator.
+    """
+    point, most = sum_point(op), 0
+    _, length = attn.packing_of(op.packing).shape
+    for one in _so_far(op):
+        dim = nn.shape_of(one.x)[-1] // one.heads.value.data
+        most += (length * dim) << (CODE_BITS + point - _point(one))
+    if most >= 1 << ACCUMULATOR_BITS:
+        raise PassFailedException(
+            f"{describe_location(op)}: the importance of a head may reach 2^{most.bit_length()} at "
+            f"binary point {point}, accumulators end at 2^{ACCUMULATOR_BITS}"
+        )
+    return point - _point(op)
+
+
+def _point(op: attn.HeadImportanceOp) -> int:
+    element = nn.element_of(op.x)
+    if not isinstance(element, QType):
+        raise PassFailedException(f"{op.x.type} has no binary point: run assign-fixed-point first")
+    return element.point.data
+
+
+# --- Instructions -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """
+    What one layer of `heads` heads has to do with their importance.
+
+    `before` and `after` are the tensors of sums that it takes and leaves, if any; `shift`: see
+    `sum_shift`. `ranking` is the op that lists the heads (for its location), None if all go on.
+    """
+
+    heads: int
+    keep: int
+    before: SSAValue | None = None
+    after: SSAValue | None = None
+    shift: int = 0
+    ranking: Operation | None = None
+
+
+class HeadSums:
+    """Emits a layer's part in the cascade; `begin_heads` begins a round up to a limit of heads."""
+
+    def __init__(
+        self,
+        emitter: Emitter,
+        cascade: Cascade,
+        begin_heads: Callable[[SSAValue, int], hdp.InstructionOp],
+    ):
+        self.e = emitter
+        self.cascade = cascade
+        self.begin_heads = begin_heads
+        self.tiles: Tiles = {}
+        self.after: SSAValue | None = None
+
+    def _row(self, tensor: SSAValue, sequence: SSAValue) -> SSAValue:
+        """The sums of a sequence."""
+        return self.e.emit(hdp.WindowOp(tensor, sequence, self.e.constant(1)))
+
+    def begin(self, sequence: SSAValue, tiles: Tiles) -> hdp.InstructionOp | None:
+        """The sums so far, and the list of heads, if there is one; on all cores."""
+        e, cascade, zero = self.e, self.cascade, self.e.constant(0)
+        self.tiles = tiles
+        self.after = None if cascade.after is None else self._row(cascade.after, sequence)
+        if cascade.before is None:
+            return None
+        place = {"row_reg": zero, "col_reg": zero}
+        before = self._row(cascade.before, sequence)
+        e.do("ld", t=tiles["heads.sums"], d=before, **place, rows=1, cols=cascade.heads)
+        if cascade.ranking is None:
+            return None
+        op = e.do("cascade", s=tiles["heads.sums"], keep=cascade.keep)
+        op.location = cascade.ranking.location
+        if self.after is not None:
+            # The sums of pruned heads stay; kept heads overwrite theirs.
+            e.do("st", d=self.after, t=tiles["heads.sums"], **place)
+        return op
+
+    def clear(self, output: SSAValue, items: int, dim: int) -> None:
+        """Pruned heads put out 0, `items` of them at a time."""
+        if self.cascade.ranking is None:
+            return
+        e, keep = self.e, self.cascade.keep
+        left = e.constant(self.cascade.heads - keep)
+        start = e.constant(keep * dim)
+        with e.strided_loop(left, items, items * dim, start) as (offset, column):
+            self.begin_heads(e.add(offset, keep), self.cascade.heads)
+            place = {"row_reg": e.constant(0), "col_reg": column}
+            e.do("stzero", d=output, **place, cols=dim, core_cols=dim)
+
+    def add(self, output: SSAValue, row: SSAValue) -> None:
+        """Count what a row tile puts out; the first one of a head begins at row 0."""
+        if self.after is not None:
+            self.e.do("magnitude", t=self.tiles["head.sum"], x=output, row_reg=row)
+
+    def end(self, head: SSAValue) -> None:
+        """Leave the sums of the heads that the cores have worked on."""
+        if self.after is None:
+            return
+        e, total, first = self.e, self.tiles["head.total"], self.cascade.before is None
+        fields = {"t": total, "acc": self.tiles["head.sum"], "head_reg": head}
+        sums = total if first else self.tiles["heads.sums"]
+        e.do("tally", **fields, s=sums, first=first, shift=self.cascade.shift)
+        place = {"row_reg": e.constant(0), "col_reg": head}
+        e.do("strow", d=self.after, t=total, **place, core_cols=1)
