@@ -9,7 +9,7 @@ is an `index` at the tiled level and `!hdp.reg<number>` at the machine level.
     %t = hdp.tile "slab.0" local i16 6144
     hdp.ld %t, %w, %row, %column, rows = 48, cols = 64, core_rows = 48, core_cols = 0 : index, index
 
-`hdp.tensor`, `hdp.window` and `hdp.tile` define what instructions work on; `hdp.loop` holds the
+`hdp.tensor`, `hdp.window`, `hdp.alias` and `hdp.tile` define what instructions work on; `hdp.loop` holds the
 body between a `loop` and its `end`; `hdp.special` names a register that instructions set.
 """
 
@@ -88,7 +88,15 @@ SPECIAL = {
 }
 """Registers with a meaning of their own, by name."""
 
-RESULT_FIELD = {"tensor": "d", "window": "d", "tile": "t", "li": "rd", "addi": "rd", "loop": "r"}
+RESULT_FIELD = {
+    "tensor": "d",
+    "window": "d",
+    "tile": "t",
+    "li": "rd",
+    "addi": "rd",
+    "span": "rd",
+    "loop": "r",
+}
 """The field of an instruction that its op defines."""
 
 TENSOR_WRITES = {
@@ -423,6 +431,78 @@ class WindowOp(IRDLOperation):
 
 
 @irdl_op_definition
+class AliasOp(IRDLOperation):
+    """
+    `%m = hdp.alias %x [1024, 48] rows %n : index`: the bytes of a tensor with other extents.
+
+    `rows %n` and the extents are those of `hdp.tensor`; a `tensor` instruction of its own.
+    """
+
+    name = "hdp.alias"
+    src = operand_def(TensorType)
+    rows_value = opt_operand_def(_SCALAR)
+    rows = prop_def(IntegerAttr)
+    cols = prop_def(IntegerAttr)
+    number = opt_prop_def(IntegerAttr)
+    result = result_def(TensorType)
+
+    def __init__(self, src: Value, extents: tuple[int, int], rows_value: Value | None = None):
+        super().__init__(
+            operands=[src, rows_value],
+            result_types=[TensorType()],
+            properties={"rows": _integer(extents[0]), "cols": _integer(extents[1])},
+        )
+
+    @property
+    def tensor(self) -> TensorOp:
+        """The tensor whose bytes these are."""
+        owner = self.src.owner
+        while isinstance(owner, AliasOp):
+            owner = owner.src.owner
+        assert isinstance(owner, TensorOp)
+        return owner
+
+    def verify_(self) -> None:
+        owner = self.src.owner
+        if not isinstance(owner, TensorOp | AliasOp):
+            raise VerifyException("expected a tensor or an alias of one, which has a place")
+        for what, extent in (("rows", self.rows), ("cols", self.cols)):
+            _within(what, extent, 1, (1 << 20) - 1)
+        _within("number", self.number, 0, DESCRIPTORS - 1)
+        whole = self.tensor
+        size = self.rows.value.data * self.cols.value.data
+        if size > whole.rows.value.data * whole.cols.value.data:
+            raise VerifyException(
+                f"{self.rows.value.data} x {self.cols.value.data} elements do not fit "
+                f"{whole.rows.value.data} x {whole.cols.value.data}"
+            )
+
+    @classmethod
+    def parse(cls, parser: Parser) -> AliasOp:
+        """Parse the form of the class docstring."""
+        src = parser.resolve_operand(parser.parse_unresolved_operand(), TensorType())
+        rows, cols = parser.parse_comma_separated_list(
+            parser.Delimiter.SQUARE, parser.parse_integer
+        )
+        rows_value = None
+        if parser.parse_optional_keyword("rows") is not None:
+            (rows_value,) = _parse_scalars(parser, [parser.parse_unresolved_operand()])
+        op = cls(src, (rows, cols), rows_value)
+        _take_properties(op, parser.parse_optional_attr_dict())
+        return op
+
+    def print(self, printer: Printer) -> None:
+        """Print the form of the class docstring."""
+        printer.print_string(" ")
+        printer.print_ssa_value(self.src)
+        printer.print_string(f" [{self.rows.value.data}, {self.cols.value.data}]")
+        if self.rows_value is not None:
+            printer.print_string(" rows ")
+            _print_scalars(printer, [self.rows_value])
+        _print_rest(printer, self, ("rows", "cols"))
+
+
+@irdl_op_definition
 class SpecialOp(IRDLOperation):
     """
     `%n = hdp.special tokens : index`: a register that instructions set, as a value.
@@ -703,7 +783,7 @@ def instruction(
     """
     An instruction op from its fields by name; immediates that are left out are 0.
 
-    `li` and `addi` define a value of `result_type`, an index if none is given.
+    `li`, `addi` and `span` define a value of `result_type`, an index if none is given.
     """
     entry = ISA[mnemonic]
     defined = RESULT_FIELD.get(mnemonic)
@@ -736,6 +816,6 @@ assert set(SPACES) == {"dram", "shared", "local"}
 
 HDP = Dialect(
     "hdp",
-    [TensorOp, WindowOp, TileOp, SpecialOp, LoopOp, *INSTRUCTION_OPS.values()],
+    [TensorOp, WindowOp, AliasOp, TileOp, SpecialOp, LoopOp, *INSTRUCTION_OPS.values()],
     [TensorType, TileType, RegType],
 )

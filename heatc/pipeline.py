@@ -89,6 +89,8 @@ def pipeline_text(options: Options) -> str:
         return ",".join([*passes, _fuse_einsums(options)])
     passes += [
         _fuse_einsums(options),
+        "shape-products",
+        "fold-weights",
         _insert_hdp(options),
         "partition-host",
         "assign-fixed-point",

@@ -59,6 +59,8 @@ PASSES: dict[str, Callable[[], type[ModulePass]]] = {
         "order-contractions",
         "lower-contractions",
         "fuse-einsums",
+        "shape-products",
+        "fold-weights",
         "fuse-projections",
         "insert-hdp",
         "partition-host",

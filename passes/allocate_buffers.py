@@ -3,7 +3,8 @@ Numbers and addresses of tensors and tiles.
 
 Assumes the machine level of lower-to-hdp. Weights and constants lie first in DRAM, in the order
 of `weight_layout`, as the data section of the program's weights.safetensors. Inputs, outputs and
-activations follow: an activation's place is used again after its last use. A tile that is
+activations follow: an activation's place is used again after its last use. An activation of a fused
+group lies in the shared buffer, beside the tiles there. A tile that is
 declared outside of a loop keeps its place throughout the loop; one declared in a loop's body needs
 it from its first to its last use there; one declared over another begins where that one does. Places are first fit, largest first. Tensors get
 descriptor numbers and tiles get tile numbers by the same ranges. Leaves nothing symbolic.
@@ -104,12 +105,12 @@ class _Order:
         """
         The spans of a value's uses, as seen from `block`: a use in a loop is the whole loop.
 
-        The uses of a tensor's windows are uses of the tensor, those of a tile over another one are
+        The uses of a tensor's windows and aliases are uses of the tensor, those of a tile over another one are
         uses of that one.
         """
         spans: list[_Span] = []
         for use in value.uses:
-            if isinstance(use.operation, hdp.WindowOp | hdp.TileOp):
+            if isinstance(use.operation, hdp.WindowOp | hdp.AliasOp | hdp.TileOp):
                 spans += self.uses(use.operation.result, block)
             op = use.operation
             while op.parent is not block:
@@ -130,7 +131,7 @@ class _Order:
 # --- Numbers ------------------------------------------------------------------------------------
 
 
-T = TypeVar("T", bound=hdp.TensorOp | hdp.WindowOp | hdp.TileOp)
+T = TypeVar("T", bound=hdp.TensorOp | hdp.WindowOp | hdp.AliasOp | hdp.TileOp)
 
 
 def _number(ops: Sequence[T], order: _Order, limit: int, what: str) -> None:
@@ -155,17 +156,24 @@ def _number(ops: Sequence[T], order: _Order, limit: int, what: str) -> None:
 # --- Addresses ----------------------------------------------------------------------------------
 
 
-def _place_tiles(tiles: Sequence[hdp.TileOp], order: _Order, space: str, bound: int) -> None:
+def _place_tiles(
+    tiles: Sequence[hdp.TileOp],
+    order: _Order,
+    space: str,
+    bound: int,
+    taken: Sequence[tuple[Range, int]] = (),
+) -> None:
     own = [op for op in tiles if op.space.data == space and op.base is None]
     # What a body declares is needed between its uses; what is declared before a loop, in all of it.
     spans = [order.live(op, from_definition=False) for op in own]
     ranges = [Range(op.bytes.value.data, s.start, s.end) for op, s in zip(own, spans)]
-    placed = first_fit(ranges, TILE_ALIGNMENT)
+    placed = first_fit(ranges, TILE_ALIGNMENT, taken)
     if placed.peak > bound:
-        worst = max(zip(own, placed.addresses), key=lambda p: p[1] + p[0].bytes.value.data)[0]
+        ends = zip(own, placed.addresses)
+        worst = max(ends, key=lambda p: p[1] + p[0].bytes.value.data, default=(None,))[0]
         raise InfeasibleError(
             f"tiles need {placed.peak} bytes of a {space} buffer of {bound}",
-            place=describe_location(worst),
+            place="" if worst is None else describe_location(worst),
             notes=[f"raise buffers.{space} to {up(placed.peak, 1024)} KiB"],
         )
     for op, address in zip(own, placed.addresses):
@@ -177,12 +185,26 @@ def _place_tiles(tiles: Sequence[hdp.TileOp], order: _Order, space: str, bound: 
             op.address = base.address
 
 
-def _dram_range(op: hdp.TensorOp, order: _Order) -> Range:
+def _range(op: hdp.TensorOp, order: _Order) -> Range:
     """Inputs and outputs keep their place for the whole run."""
     if op.role.data != "activation":
         return Range(op.nbytes, 0, order.last)
     live = order.live(op, from_definition=False)
     return Range(op.nbytes, live.start, live.end)
+
+
+def _place_shared(tensors: Sequence[hdp.TensorOp], order: _Order) -> list[tuple[Range, int]]:
+    """
+    Places of the tensors in the shared buffer, which tiles then leave free.
+
+    What lay at a place before is done with when a store comes: the array computes in order.
+    """
+    own = [op for op in tensors if op.space.data == "shared"]
+    ranges = [_range(op, order) for op in own]
+    placed = first_fit(ranges, PAGE)
+    for op, address in zip(own, placed.addresses):
+        op.base = IntegerAttr(address, i64)
+    return list(zip(ranges, placed.addresses))
 
 
 def _place_tensors(
@@ -192,8 +214,9 @@ def _place_tensors(
     for op, place in zip(weights, weight_layout(module)):
         op.base = IntegerAttr(place.offset, i64)
     first = align(sum(op.nbytes for op in weights), PAGE)
-    rest = [op for op in tensors if op.role.data not in _IN_WEIGHTS]
-    placed = first_fit([_dram_range(op, order) for op in rest], PAGE)
+    dram = [op for op in tensors if op.space.data == "dram"]
+    rest = [op for op in dram if op.role.data not in _IN_WEIGHTS]
+    placed = first_fit([_range(op, order) for op in rest], PAGE)
     if first + placed.peak > hw.dram_capacity_bytes:
         raise InfeasibleError(
             f"weights and activations need {first + placed.peak} bytes of DRAM, "
@@ -213,11 +236,12 @@ def allocate(module: ModuleOp, function: FuncOp, hardware: Hardware) -> None:
     walked = list(function.walk())
     tensors = [op for op in walked if isinstance(op, hdp.TensorOp)]
     tiles = [op for op in walked if isinstance(op, hdp.TileOp)]
-    described = [op for op in walked if isinstance(op, hdp.TensorOp | hdp.WindowOp)]
+    described = [op for op in walked if isinstance(op, hdp.TensorOp | hdp.WindowOp | hdp.AliasOp)]
     _number(described, order, DESCRIPTORS, "tensor")
     _number(tiles, order, TILES, "tile")
     _place_tiles(tiles, order, "local", hardware.local_buffer_bytes)
-    _place_tiles(tiles, order, "shared", hardware.shared_buffer_bytes)
+    taken = _place_shared(tensors, order)
+    _place_tiles(tiles, order, "shared", hardware.shared_buffer_bytes, taken)
     _place_tensors(module, tensors, order, hardware)
 
 

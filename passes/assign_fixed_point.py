@@ -3,7 +3,7 @@ Every value between tasks gets a fixed-point type.
 
 Assumes the partitioned level and needs the weights. Without calibration data the binary point of
 a value is the finest at which a sound bound of the value (`passes/analysis/bounds.py`) fits 16
-bits: nothing can saturate. Linears become an exact 48-bit contraction, bias and one rounding;
+bits: nothing can saturate. Products become an exact 48-bit contraction, bias and one rounding;
 scores are 32 bits, probabilities have 14 fraction bits; inside `host.task` everything is float64
 and is rounded where it leaves. Model outputs are float32. Leaves the choice of other points to
 calibration.
@@ -36,8 +36,8 @@ from heatc.fixed_point import limits, point_for
 from heatc.isa.units import PROBABILITY_POINT
 from heatc.passes.analysis import bounds
 from heatc.passes.analysis.bounds import Bound
+from heatc.passes.analysis.normal_form import bias_of, product_of
 from heatc.passes.effect import Effect
-from heatc.passes.partition_host import bias_of, is_linear
 from heatc.passes.rewriting import describe_location, erase_dead, insert_before
 from heatc.weights import WeightStore
 
@@ -99,9 +99,10 @@ class _Assigner:
                 self.split(op)
             elif isinstance(op, attn.LowBitsOp):
                 self.carry(op)
-            elif is_linear(op):
-                assert isinstance(op, ContractOp)
-                self.linear(op)
+            elif isinstance(op, ContractOp) and product_of(op) is not None:
+                self.product(op)
+            elif isinstance(op, nn.ReshapeOp) and op.x in self.new:
+                self.reshape(op)
             elif type(op) in self.rewriters:
                 result = self.rewriters[type(op)](op)
                 if result is not None:
@@ -128,22 +129,29 @@ class _Assigner:
         point = point_for(bound.largest, ACTIVATION_WIDTH)
         return point, bound.rounded(point)
 
-    # -- linears ---------------------------------------------------------------------------
+    # -- products --------------------------------------------------------------------------
 
-    def linear(self, op: ContractOp) -> None:
+    def reshape(self, op: nn.ReshapeOp) -> None:
+        """The same codes in another shape."""
+        new = nn.ReshapeOp(self.of(op.x), nn.shape_of(op.result))
+        self.place(op, new)
+        self.bind(op.result, new.result)
+        self.known[new.result] = self.known[new.x]
+
+    def product(self, op: ContractOp) -> None:
         """Contraction, bias and rounding: `q<48>`, `q<48>`, `q<16>`."""
+        product = product_of(op)
+        assert product is not None
         x = self.of(op.inputs[0])
         weight_op = op.inputs[1].owner
         assert isinstance(weight_op, WeightOp)
-        reader = op.result.get_user_of_unique_use()
-        bias_value = None if reader is None else bias_of(reader)
+        reshape, add, bias_value = _bias_behind(op)
         finest = self._finest_sum(bias_value) - _fixed(x).point.data
         weight, weight_type = self.weight(weight_op, WEIGHT_WIDTH, min(finest, 40))
         point = _fixed(x).point.data + weight_type.point.data
         wide = _typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, point)
         self._check_depth(op)
 
-        contract = ContractOp(op.equation.data, [x, self.of(op.inputs[1])], wide)
         quantised = WeightOp(
             weight_op.keys,
             TensorType(weight_type, nn.shape_of(op.inputs[1])),
@@ -154,17 +162,21 @@ class _Assigner:
         )
         quantised.result.name_hint = op.inputs[1].name_hint
         self.place(op, quantised)
-        contract.operands[1] = quantised.result
+        contract = ContractOp(op.equation.data, [x, quantised.result], wide, fuse=op.fuse)
         self.place(op, contract)
         total, last, bias = contract.result, op.result, None
-        if reader is not None and bias_value is not None:
-            total, bias = self.bias(op, reader, bias_value, total, wide)
-            last = reader.results[0]
+        if add is not None and bias_value is not None:
+            if reshape is not None:
+                flat = nn.ReshapeOp(total, nn.shape_of(reshape.result))
+                self.place(op, flat)
+                total = flat.result
+            total, bias = self.bias(op, add, bias_value, total)
+            last = add.result
         half = 2.0 ** -(weight_type.point.data + 1)
-        bound = bounds.of_linear(self.known[x], weight, bias, half)
+        bound = bounds.of_product(self.known[x], product, weight, bias, half)
         out_point, bound = self.rounded(bound)
         requantize = RequantizeOp(
-            total, _typed(nn.shape_of(op.result), ACTIVATION_WIDTH, min(out_point, point))
+            total, _typed(nn.shape_of(total), ACTIVATION_WIDTH, min(out_point, point))
         )
         self.place(op, requantize)
         self.bind(last, requantize.result)
@@ -175,10 +187,9 @@ class _Assigner:
     def bias(
         self,
         op: ContractOp,
-        reader: Operation,
+        reader: nn.AddOp,
         value: SSAValue,
         total: SSAValue,
-        wide: TensorType[Attribute],
     ) -> tuple[SSAValue, Vector]:
         """The sum with the bias, its codes aligned to the accumulator."""
         bias_op = value.owner
@@ -187,7 +198,7 @@ class _Assigner:
         bias, type_ = self.weight(bias_op, BIAS_WIDTH, point)
         quantised = WeightOp(bias_op.keys, TensorType(type_, nn.shape_of(value)))
         quantised.result.name_hint = value.name_hint
-        add = nn.AddOp(total, quantised.result, wide)
+        add = nn.AddOp(total, quantised.result, total.type)
         self.place(op, quantised)
         self.place(op, add)
         add.location = reader.location
@@ -442,8 +453,10 @@ class _Assigner:
 
     def _bound(self, value: SSAValue, limit: dict[SSAValue, Bound]) -> Bound | None:
         """The bound of a value inside a task, None where nothing bounds it."""
-        if value in limit or isinstance(value.owner, Block):
-            return limit.get(value)
+        if value in limit:
+            return limit[value]
+        if isinstance(value.owner, Block):
+            return self._constant(value)
         op = value.owner
         if isinstance(op, nn.LayerNormOp):
             gamma, beta = (self._array(op, v).astype(np.float64) for v in (op.weight, op.bias))
@@ -466,6 +479,18 @@ class _Assigner:
         if isinstance(op, attn.UnpackOp | attn.TokenOp):
             return replace(known[0], may_be_zero=True)
         return None
+
+    def _constant(self, argument: SSAValue) -> Bound | None:
+        """The bound of a block argument that stands for a weight."""
+        block = argument.owner
+        assert isinstance(block, Block)
+        index = next(i for i, a in enumerate(block.args) if a is argument)
+        source = self.inputs_of[block][index].owner
+        if not isinstance(source, WeightOp) or len(nn.shape_of(source.result)) != 1:
+            return None
+        from heatc.interpreter.einsum import weight_array
+
+        return Bound(np.abs(weight_array(source, self.weights)).astype(np.float64))
 
     def _array(self, op: Operation, argument: SSAValue) -> NDArray[np.generic]:
         """The weight that a block argument of the task stands for."""
@@ -518,6 +543,17 @@ class _Assigner:
         if isinstance(value.owner, Operation):
             task.location = value.owner.location
         return task.outputs[0]
+
+
+def _bias_behind(
+    op: ContractOp,
+) -> tuple[nn.ReshapeOp | None, nn.AddOp | None, SSAValue | None]:
+    """The reshape and the sum behind a product, and the bias, where there is one."""
+    reader = op.result.get_user_of_unique_use()
+    reshape = reader if isinstance(reader, nn.ReshapeOp) else None
+    add = reader if reshape is None else reshape.result.get_user_of_unique_use()
+    bias = None if add is None else bias_of(add)
+    return (reshape, add, bias) if isinstance(add, nn.AddOp) else (None, None, None)
 
 
 def _low_bits_of(codes: SSAValue) -> SSAValue:

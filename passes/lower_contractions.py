@@ -27,7 +27,13 @@ from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
 from heatc.dialects.nn import TOKENS, ReshapeOp, TransposeOp, element_of, shape_of
 from heatc.errors import HeatcError
 from heatc.passes.effect import Effect
-from heatc.passes.rewriting import describe_location, erase_dead, insert_before, replace_value
+from heatc.passes.rewriting import (
+    describe_location,
+    erase_dead,
+    fold_reshapes,
+    insert_before,
+    replace_value,
+)
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,8 @@ class _Chain:
         """The axes that are summed make way for the weight's own, in their place."""
         gone = "".join(c for c in x.letters if c in w.letters and c not in wanted)
         own = [c for c in w.letters if c not in x.letters]
-        # Axes of the result come first: the next step sums those that come last.
-        own.sort(key=lambda c: (c not in self.result, self.result.find(c)))
+        at = x.letters.find(gone) if gone and gone in x.letters else len(x.letters)
+        own.sort(key=lambda c: self._place(c, x.letters, at))
         new = "".join(own)
         if gone not in x.letters:
             rest = "".join(c for c in x.letters if c not in gone)
@@ -118,6 +124,26 @@ class _Chain:
         if gone and x.letters == lead + gone and letters == lead + new and self._is_rows(lead, w):
             return self._product(x, w, lead, gone, new)
         return self._contract([x, w], letters, False)
+
+    def _place(self, letter: str, letters: str, at: int) -> tuple[int, int]:
+        """
+        Where a new axis belongs among those that take the place `at`.
+
+        An axis that is still to be summed goes to the side where the axes are that are summed with it,
+        else to where the axes of the result will stand that come of it.
+        """
+        if letter in self.result:
+            return 0, self.result.find(letter)
+        reached, found = {letter}, {letter}
+        fixed = [set(t.letters) for t in self.live.values() if t.fixed]
+        partners = [i for i, c in enumerate(letters) if any({c, letter} <= t for t in fixed)]
+        if partners:
+            return (-1, 0) if max(partners) < at else (1, 0)
+        while found:
+            found = set[str]().union(*(t for t in fixed if t & found)) - reached
+            reached |= found
+        places = [i for i, c in enumerate(self.result) if c in reached]
+        return 0, min(places, default=len(self.result))
 
     def _is_rows(self, lead: str, w: _Tensor) -> bool:
         """Whether the axes before the summed ones are tokens alone, which the weight has not."""
@@ -175,18 +201,6 @@ class _Chain:
         return _Tensor(op.results[0], letters, x.fixed)
 
 
-def _fold_reshapes(module: ModuleOp) -> None:
-    """A reshape of a reshape is one, or none."""
-    for op in list(module.walk()):
-        if not isinstance(op, ReshapeOp):
-            continue
-        inner = op.x.owner
-        if isinstance(inner, ReshapeOp):
-            op.operands[0] = inner.x
-        if op.x.type == op.result.type:
-            op.result.replace_all_uses_with(op.x)
-
-
 @dataclass(frozen=True)
 class LowerContractionsPass(ModulePass):
     """Contractions follow their paths in pairwise steps; exact."""
@@ -199,5 +213,5 @@ class LowerContractionsPass(ModulePass):
         for inner in list(op.walk()):
             if isinstance(inner, ContractOp) and len(inner.inputs) > 2:
                 _Chain(inner).build()
-        _fold_reshapes(op)
+        fold_reshapes(op)
         erase_dead(op)

@@ -2,7 +2,7 @@
 Index values become registers, `scf.for` becomes `hdp.loop`.
 
 Assumes the tiled level: indices come from `arith.constant`, `arith.addi` of a constant,
-`hdp.special` and `scf.for` from 0 by a constant step, whose one optional carried value moves by
+`hdp.span`, `hdp.special` and `scf.for` from 0 by a constant step, whose one optional carried value moves by
 a constant. Registers are given in program order, lowest free one first; a value that is used in
 a loop it is not defined in is kept until the loop's end. Constants that are only steps and
 addends need none. Leaves tensors and tiles symbolic.
@@ -47,6 +47,10 @@ def _expect_constant(op: Operation, value: SSAValue, what: str) -> int:
     if constant is None:
         raise PassFailedException(f"{describe_location(op)}: {what} of {op.name} is no constant")
     return constant
+
+
+def _is_span(op: Operation) -> bool:
+    return isinstance(op, hdp.InstructionOp) and op.mnemonic == "span"
 
 
 def _carried(loop: scf.ForOp) -> arith.AddiOp | None:
@@ -129,7 +133,7 @@ def _intervals(function: FuncOp, order: _Order) -> Iterator[_Live]:
         if isinstance(op, scf.ForOp):
             for argument in op.body.block.args:
                 yield _Live(argument, order.first[op], order.last[op])
-        elif isinstance(op, arith.ConstantOp | arith.AddiOp) and op not in moves:
+        elif _is_span(op) or (isinstance(op, arith.ConstantOp | arith.AddiOp) and op not in moves):
             if _constant(op.results[0]) == 0:
                 continue
             live = _live(order, op.results[0], order.first[op], op.parent)
@@ -194,6 +198,8 @@ class _Lowering:
                 self.constant(op)
             elif isinstance(op, arith.AddiOp):
                 self.addi(op)
+            elif isinstance(op, hdp.InstructionOp) and _is_span(op):
+                self.span(op)
             elif isinstance(op, hdp.SpecialOp):
                 self.special(op)
             elif isinstance(op, scf.ForOp):
@@ -233,6 +239,15 @@ class _Lowering:
         type_ = hdp.RegType(number)
         self.define(op, hdp.instruction("addi", type_, ra=source, imm=amount))
 
+    def span(self, op: hdp.InstructionOp) -> None:
+        """`span` of registers, unless nothing reads it."""
+        if op.results[0] not in self.registers:
+            return
+        ra, rb = (self.of(value) for value in op.operands)
+        fields = {f.name: op.immediate(f) for f in op.immediate_fields}
+        type_ = hdp.RegType(self.registers[op.results[0]])
+        self.define(op, hdp.instruction("span", type_, ra=ra, rb=rb, **fields))
+
     def special(self, op: hdp.SpecialOp) -> None:
         """The register's own value."""
         name = op.register.data
@@ -265,9 +280,11 @@ class _Lowering:
     def clean(self) -> None:
         """Erase the index ops, which nothing reads any more."""
         for op in reversed(list(self.function.walk())):
-            if isinstance(op, arith.ConstantOp | arith.AddiOp | scf.ForOp) or (
-                isinstance(op, hdp.SpecialOp)
-                and (isinstance(op.result.type, IndexType) or not op.result.uses)
+            index = any(isinstance(r.type, IndexType) for r in op.results)
+            if (
+                isinstance(op, arith.ConstantOp | arith.AddiOp | scf.ForOp)
+                or (isinstance(op, hdp.SpecialOp) and (index or not op.result.uses))
+                or (_is_span(op) and index)
             ):
                 _erase(op)
 

@@ -2,7 +2,8 @@
 What the co-processor has no unit for moves into `host.task` regions.
 
 Assumes the pruned level (packed tokens, HDP attention). The co-processor keeps contractions of an
-activation with one weight, their biases, and the HDP ops of `attn`. Every other floating-point op
+activation with one weight that are products (`shape-products`), their biases, and the HDP ops of
+`attn`; reshapes of rows are free. Every other floating-point op
 becomes host work: an embedding or a sum joins the task of its only reader, so that a residual sum
 and its layer norm, or the embeddings and theirs, are rounded once. Integer work on token ids stays
 where it is. Ops that neither side has are refused, all of them in one message.
@@ -23,8 +24,9 @@ from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, nn
-from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
+from heatc.dialects.einsum import WeightOp
 from heatc.dialects.host import TaskOp, YieldOp
+from heatc.passes.analysis.normal_form import bias_of, product_of
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location, insert_before
 
@@ -48,6 +50,8 @@ _HDP_ATTENTION = (
     attn.WeightedValuesOp,
 )
 _JOINS_ITS_READER = (nn.EmbeddingOp, nn.AddOp)
+_FROM_MEMORY = (attn.UnpackOp, attn.TokenOp)
+"""What reads rows by an index, hence from memory."""
 _HOST = (
     *_JOINS_ITS_READER,
     nn.LayerNormOp,
@@ -57,28 +61,6 @@ _HOST = (
     attn.UnpackOp,
     attn.TokenOp,
 )
-
-
-def is_linear(op: Operation) -> bool:
-    """Whether an op is `x W^T`: rows of an activation contracted with one weight matrix."""
-    if not isinstance(op, ContractOp) or len(op.inputs) != 2:
-        return False
-    (x, weight), result = parse_equation(op.equation.data)
-    if len(x) != 2 or len(weight) != 2 or x[0] == x[1]:
-        return False
-    is_product = x[1] == weight[1] and result == x[0] + weight[0]
-    return is_product and isinstance(op.inputs[1].owner, WeightOp)
-
-
-def bias_of(op: Operation) -> SSAValue | None:
-    """The bias that a sum adds to a linear it is the only reader of, or None."""
-    if not isinstance(op, nn.AddOp):
-        return None
-    for x, bias in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
-        is_vector = isinstance(bias.owner, WeightOp) and len(nn.shape_of(bias)) == 1
-        if is_vector and isinstance(x.owner, Operation) and is_linear(x.owner) and x.has_one_use():
-            return bias
-    return None
 
 
 def _is_float(value: SSAValue) -> bool:
@@ -92,10 +74,17 @@ class _Group:
     ops: list[Operation] = field(default_factory=list[Operation])
 
 
+def _is_free(op: Operation) -> bool:
+    """Whether an op gives the bytes of rows another shape."""
+    if not isinstance(op, nn.ReshapeOp) or not _is_float(op.result):
+        return False
+    return nn.shape_of(op.x)[:1] == nn.shape_of(op.result)[:1]
+
+
 def _is_host(op: Operation) -> bool:
     if isinstance(op, (WeightOp, *_HDP_ATTENTION)) or not op.results:
         return False
-    if is_linear(op) or bias_of(op) is not None:
+    if product_of(op) is not None or bias_of(op) is not None or _is_free(op):
         return False
     return all(_is_float(r) for r in op.results)
 
@@ -108,7 +97,8 @@ def _groups(block: Block) -> list[_Group]:
         if not _is_host(op):
             continue
         reader = op.results[0].get_user_of_unique_use()
-        if isinstance(op, _JOINS_ITS_READER) and reader is not None and reader in groups:
+        joins = isinstance(op, _JOINS_ITS_READER) and not isinstance(reader, _FROM_MEMORY)
+        if joins and reader is not None and reader in groups:
             group = groups[reader]
         else:
             group = _Group(op)

@@ -11,6 +11,8 @@ from xdsl.dialects.builtin import FileLineColLoc, NameLoc, UnknownLoc
 from xdsl.ir import Operation, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 
+from heatc.dialects.nn import ReshapeOp
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -125,3 +127,15 @@ def erase_dead(root: Operation) -> None:
         if all(r.first_use is None for r in op.results) and is_side_effect_free(op):
             op.detach()
             op.erase()
+
+
+def fold_reshapes(root: Operation) -> None:
+    """A reshape of a reshape is one, or none; what is not used any more is left to `erase_dead`."""
+    for op in list(root.walk()):
+        if not isinstance(op, ReshapeOp):
+            continue
+        inner = op.x.owner
+        if isinstance(inner, ReshapeOp):
+            op.operands[0] = inner.x
+        if op.x.type == op.result.type:
+            op.result.replace_all_uses_with(op.x)

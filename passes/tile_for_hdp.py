@@ -1,7 +1,7 @@
 """
 From values to instructions on tiles.
 
-Assumes the fixed level: linears as `einsum.contract`, bias and `fixed.requantize`, HDP attention,
+Assumes the fixed level: products as `einsum.contract`, bias and `fixed.requantize`, HDP attention,
 `host.task`, packed tokens. `main` becomes a function without arguments whose body is `hdp`
 instructions in `scf.for` loops: tensors and tiles are symbolic values, inputs, weights and
 outputs are `hdp.tensor` ops that say what they are. Tile sizes come from
@@ -43,8 +43,8 @@ from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
 from heatc.hardware import Hardware, load_hardware
 from heatc.isa.table import split_dtypes
+from heatc.passes.analysis.normal_form import Product, product_of
 from heatc.passes.effect import Effect
-from heatc.passes.partition_host import is_linear
 from heatc.passes.rewriting import describe_location
 from heatc.passes.tiling.attention import Attention, Pruning, emit_attention
 from heatc.passes.tiling.cascade import (
@@ -56,6 +56,7 @@ from heatc.passes.tiling.cascade import (
 )
 from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.host import HostTask
+from heatc.passes.tiling.left import Left, LeftShape, emit_left
 from heatc.passes.tiling.linear import Linear, emit_linear
 from heatc.passes.tiling.linear_plan import LinearShape, panel_count
 from heatc.passes.tiling.plan import AttentionShape
@@ -67,6 +68,7 @@ _PART_OF_A_LARGER_OP = (
     WeightOp,
     ContractOp,
     nn.AddOp,
+    nn.ReshapeOp,
     attn.SplitOp,
     attn.ScoresOp,
     attn.IntegerScoresOp,
@@ -118,8 +120,8 @@ def _isa_dtype(element: Attribute) -> str:
 
 def _dtype(tensor: SSAValue) -> str:
     owner = tensor.owner
-    assert isinstance(owner, hdp.TensorOp)
-    return owner.dtype.data
+    assert isinstance(owner, hdp.TensorOp | hdp.AliasOp)
+    return (owner.tensor if isinstance(owner, hdp.AliasOp) else owner).dtype.data
 
 
 _NO_UNIT: dict[type[Operation], str] = {
@@ -140,6 +142,11 @@ def _owner(value: SSAValue, *kinds: type[Operation]) -> Any:
         names = ", ".join(k.name for k in kinds)
         raise PassFailedException(f"expected {names} as operand of an hdp op, got {what}")
     return owner
+
+
+def _is_linear(op: Operation) -> bool:
+    product = product_of(op)
+    return product is not None and product.is_linear
 
 
 @dataclass
@@ -193,7 +200,7 @@ class _Tiler:
 
     def _tile(self, op: Operation) -> None:
         if isinstance(op, RequantizeOp):
-            self._linear(op)
+            self._product(op)
         elif isinstance(op, attn.WeightedValuesOp):
             self._attention(op)
         elif isinstance(op, TaskOp):
@@ -231,9 +238,11 @@ class _Tiler:
 
     def extents(self, value: SSAValue) -> tuple[int, int]:
         """Rows and columns of a value at most; a vector is one row, integers are one column."""
-        shape = tuple(self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value))
+        shape = [self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value)]
         if self.capacity == 0 and nn.TOKENS in nn.shape_of(value):
             raise PassFailedException("packed tokens without an attn.packing")
+        if nn.TOKENS in nn.shape_of(value) and len(shape) > 1:
+            return shape[0], math.prod(shape[1:])
         if isinstance(nn.element_of(value), IntegerType):
             return math.prod(shape), 1
         return (1, shape[0]) if len(shape) == 1 else (math.prod(shape[:-1]), shape[-1])
@@ -259,6 +268,9 @@ class _Tiler:
             return self._input(value)
         if isinstance(owner, WeightOp):
             return self._weight(owner)
+        if isinstance(owner, nn.ReshapeOp) and isinstance(nn.element_of(value), QType):
+            rows, columns = self.extents(value)
+            return self._as(self.tensor(owner.x), rows, columns, self._rows(value))
         assert isinstance(owner, Operation)
         if _is_integer(owner):
             return self._constant(owner, value)
@@ -280,6 +292,16 @@ class _Tiler:
             point=element.point.data if isinstance(element, QType) else None,
             properties=properties,
         )
+
+    def _as(
+        self, tensor: SSAValue, rows: int, columns: int, rows_value: SSAValue | None
+    ) -> SSAValue:
+        """A tensor with other extents, itself where they are its own."""
+        owner = tensor.owner
+        assert isinstance(owner, hdp.TensorOp | hdp.AliasOp)
+        if (owner.rows.value.data, owner.cols.value.data) == (rows, columns):
+            return tensor
+        return self.e.emit(hdp.AliasOp(tensor, (rows, columns), rows_value))
 
     def _port_shape(self, value: SSAValue) -> tuple[int, ...]:
         return tuple(self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value))
@@ -425,50 +447,126 @@ class _Tiler:
 
     # -- the co-processor ------------------------------------------------------------------
 
-    def _linear(self, op: RequantizeOp) -> None:
-        total = _owner(op.x, ContractOp, nn.AddOp)
-        bias: SSAValue | None = None
-        contract = total
-        if isinstance(total, nn.AddOp):
-            contract = _owner(total.lhs, ContractOp)
-            bias = total.rhs
-            _owner(bias, WeightOp)
-        if not is_linear(contract):
+    def _product(self, op: RequantizeOp) -> None:
+        contract, bias = self._contraction(op)
+        product = product_of(contract)
+        if product is None:
             raise PassFailedException(
-                f"{describe_location(op)}: contraction {contract.equation.data!r} is no linear"
+                f"{describe_location(op)}: the machine has no product for the contraction "
+                f"{contract.equation.data!r}; choose a path for the machine (order-contractions hw=...)"
             )
-        x, weight = contract.inputs
-        accumulator = _fixed(contract.result).point.data
+        if product.post > 1:
+            self._left(op, contract, product, bias)
+            return
+        x = contract.inputs[0]
         shape = self._linear_shape(op)
-        outputs, point, fraction = self._linear_results(op, shape)
-        activations = self.panels.get(x) or (self.tensor(x),)
-        if len(activations) > 1:
-            shape = replace(shape, panel=shape.depth // len(activations))
+        outputs, point, fraction = self._results(op, shape)
+        panels = self.panels.get(x)
+        activations = panels or (self._rows_as(x, product.pre, product.gone),)
+        if panels:
+            shape = replace(shape, panel=shape.depth // len(panels))
         if op.result not in self.panels:
             shape = replace(shape, planes=tuple(map(_dtype, outputs)))
+            outputs = tuple(self._cut(t, op.result, product.pre, product.new) for t in outputs)
+        rows = self._rows(op.result)
         emit_linear(
             self.e,
             Linear(
                 shape,
-                self._rows(op.result),
+                None if rows is None else self.e.scaled(rows, product.pre),
                 activations,
-                self.tensor(weight),
-                None if bias is None else self.tensor(bias),
+                self.tensor(contract.inputs[1]),
+                None
+                if bias is None
+                else self._as(self.tensor(bias), product.pre, product.new, None),
                 outputs,
-                0 if bias is None else accumulator - _fixed(bias).point.data,
-                accumulator - point,
+                *self._shifts(contract, bias, point),
                 fraction,
             ),
             self.hardware,
         )
 
+    def _left(
+        self, op: RequantizeOp, contract: ContractOp, product: Product, bias: SSAValue | None
+    ) -> None:
+        """A product with the weight on the left, one item a core."""
+        rows, _ = self._token_rows(op.result)
+        outputs, point, fraction = self._results(op, None)
+        shape = LeftShape(
+            rows * product.pre,
+            product.gone,
+            product.new,
+            product.post,
+            tuple(map(_dtype, outputs)),
+            bias is not None,
+        )
+        count = self._rows(op.result) or self.e.constant(rows)
+        emit_left(
+            self.e,
+            Left(
+                shape,
+                self.e.scaled(count, product.pre),
+                self._rows_as(contract.inputs[0], product.pre * product.gone, product.post),
+                self.tensor(contract.inputs[1]),
+                None
+                if bias is None
+                else self._as(self.tensor(bias), product.new, product.post, None),
+                tuple(
+                    self._cut(t, op.result, product.pre * product.new, product.post)
+                    for t in outputs
+                ),
+                *self._shifts(contract, bias, point),
+                fraction,
+            ),
+            self.hardware,
+        )
+
+    def _contraction(self, op: RequantizeOp) -> tuple[ContractOp, SSAValue | None]:
+        """The contraction that is rounded, and its bias."""
+        total, bias = op.x.owner, None
+        if isinstance(total, nn.AddOp):
+            bias = total.rhs
+            _owner(bias, WeightOp)
+            total = total.lhs.owner
+        if isinstance(total, nn.ReshapeOp):
+            total = total.x.owner
+        if not isinstance(total, ContractOp):
+            raise PassFailedException(
+                f"{describe_location(op)}: expected {ContractOp.name} before {op.name}"
+            )
+        return total, bias
+
+    def _shifts(self, contract: ContractOp, bias: SSAValue | None, point: int) -> tuple[int, int]:
+        """The shifts of the bias and of the sum."""
+        accumulator = _fixed(contract.result).point.data
+        return 0 if bias is None else accumulator - _fixed(bias).point.data, accumulator - point
+
+    def _token_rows(self, value: SSAValue) -> tuple[int, int]:
+        """Rows of a value at most, a token or a sequence one, and their width."""
+        rows, *rest = (self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value))
+        return rows, math.prod(rest)
+
+    def _rows_as(self, value: SSAValue, factor: int, columns: int) -> SSAValue:
+        """A value's tensor with `factor` rows for each of its own."""
+        return self._cut(self.tensor(value), value, factor, columns)
+
+    def _cut(self, tensor: SSAValue, value: SSAValue, factor: int, columns: int) -> SSAValue:
+        """A tensor of the shape of `value`, each row cut into `factor` rows."""
+        count, _ = self._token_rows(value)
+        rows = self._rows(value)
+        if rows is not None:
+            rows = self.e.scaled(rows, factor) if factor > 1 else rows
+        return self._as(tensor, count * factor, columns, rows)
+
     def _linear_shape(self, op: RequantizeOp) -> LinearShape:
         """The shape of a linear with one plane."""
-        total = op.x.owner
-        contract = _owner(total.lhs if isinstance(total, nn.AddOp) else op.x, ContractOp)
-        columns, depth = nn.shape_of(contract.inputs[1])
-        rows, _ = self.extents(op.result)
-        return LinearShape(rows, depth, columns, bias=isinstance(total, nn.AddOp))
+        contract, bias = self._contraction(op)
+        product = product_of(contract)
+        assert product is not None
+        rows, _ = self._token_rows(op.result)
+        return LinearShape(
+            rows * product.pre, product.gone, product.new, bias=bias is not None, pre=product.pre
+        )
 
     def _task_between(self, op: RequantizeOp) -> tuple[TaskOp, RequantizeOp] | None:
         """The element-wise task and the linear behind it, if a linear's result has no other use."""
@@ -478,7 +576,7 @@ class _Tiler:
         if not all(isinstance(inner, _ELEMENTWISE) for inner in task.body.block.ops):
             return None
         contract = _only_user(task.outputs[0], ContractOp)
-        if contract is None or not is_linear(contract) or task.outputs[0] in self.outputs:
+        if contract is None or not _is_linear(contract) or task.outputs[0] in self.outputs:
             return None
         user: Any = _only_user(contract.result, nn.AddOp) or contract
         second = _only_user(user.results[0], RequantizeOp)
@@ -486,7 +584,7 @@ class _Tiler:
 
     def _panels(self, op: RequantizeOp, shape: LinearShape) -> tuple[SSAValue, ...]:
         """The tensors of a linear's result and of the task behind it, if cut into panels."""
-        behind = self._task_between(op)
+        behind = self._task_between(op) if _is_linear(self._contraction(op)[0]) else None
         if behind is None:
             return ()
         task, second = behind
@@ -521,16 +619,16 @@ class _Tiler:
 
             HostTask(self.e, panel, self._index, self.extents).emit(task)
 
-    def _linear_results(
-        self, op: RequantizeOp, shape: LinearShape
+    def _results(
+        self, op: RequantizeOp, shape: LinearShape | None
     ) -> tuple[tuple[SSAValue, ...], int, int]:
         """
-        The tensors that a linear writes, its point, and the bits of a fraction plane.
+        The tensors that a product writes, its point, and the bits of a fraction plane.
 
-        They are one, or two planes if it is only split, or panels.
+        They are one, or two planes if it is only split, or panels of a linear (with a `shape`).
         """
         point = _fixed(op.result).point.data
-        if panels := self._panels(op, shape):
+        if shape is not None and (panels := self._panels(op, shape)):
             return panels, point, 0
         splits = [use.operation for use in op.result.uses]
         if not splits or not all(isinstance(s, attn.SplitOp) for s in splits):

@@ -138,11 +138,14 @@ def encode_module(module: ModuleOp) -> Encoded:
         _ports(function, tensors, "output"),
         _points(encoder, tensors),
         tuple(_weight_item(op) for op in weights),
-        max([end, *(_base(op) + op.nbytes for op in tensors)]),
+        max([end, *(_base(op) + op.nbytes for op in tensors if op.space.data == "dram")]),
     )
 
 
 # --- Instructions -------------------------------------------------------------------------------
+
+
+_NUMBERED = hdp.TensorOp | hdp.WindowOp | hdp.AliasOp | hdp.TileOp
 
 
 def _number(value: SSAValue) -> int:
@@ -151,7 +154,7 @@ def _number(value: SSAValue) -> int:
         return hdp.register_of(value)
     owner = value.owner
     number = getattr(owner, "number", None)
-    if not isinstance(owner, hdp.TensorOp | hdp.WindowOp | hdp.TileOp) or number is None:
+    if not isinstance(owner, _NUMBERED) or number is None:
         raise HeatcError(f"{value.type} has no number yet", notes=["run allocate-buffers first"])
     return owner.number.value.data if owner.number is not None else 0
 
@@ -203,6 +206,8 @@ class _Encoder:
 def _word(op: Operation) -> Inst:
     if isinstance(op, hdp.TensorOp):
         return _tensor(op)
+    if isinstance(op, hdp.AliasOp):
+        return _alias(op)
     if isinstance(op, hdp.WindowOp):
         return inst(
             "window",
@@ -233,6 +238,20 @@ def _tensor(op: hdp.TensorOp) -> Inst:
         space=op.space.data,
         dtype=op.dtype.data,
         base=_base(op),
+        rows_imm=op.rows.value.data if rows is None else 0,
+        rows_reg=0 if rows is None else _number(rows),
+        cols=op.cols.value.data,
+    )
+
+
+def _alias(op: hdp.AliasOp) -> Inst:
+    rows, tensor = op.rows_value, op.tensor
+    return inst(
+        "tensor",
+        d=_number(op.result),
+        space=tensor.space.data,
+        dtype=tensor.dtype.data,
+        base=_base(tensor),
         rows_imm=op.rows.value.data if rows is None else 0,
         rows_reg=0 if rows is None else _number(rows),
         cols=op.cols.value.data,
@@ -281,7 +300,7 @@ def _writers(encoder: _Encoder, value: SSAValue) -> list[int]:
     pcs: list[int] = []
     for use in value.uses:
         op = use.operation
-        if isinstance(op, hdp.WindowOp):
+        if isinstance(op, hdp.WindowOp | hdp.AliasOp):
             if use.index == 0:
                 pcs += _writers(encoder, op.result)
         elif isinstance(op, hdp.InstructionOp):
@@ -296,7 +315,8 @@ def _named_tensors(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[s
     named: dict[str, dict[str, Any]] = {}
     for op in tensors:
         writers = _writers(encoder, op.result)
-        if op.role.data not in ("activation", "output") or not writers:
+        in_dram = op.space.data == "dram"
+        if op.role.data not in ("activation", "output") or not writers or not in_dram:
             continue
         named[op.symbol.data] = {
             "address": _base(op),

@@ -110,9 +110,14 @@ def _biased(
         return values, contents, (tile,)
     other = state.tile(bias)
     expect(other.dtype == "i32", f"{other.name} is {other.dtype}, expected i32")
-    row = state.read(other)
-    expect_equal(f"shape of {other.name}", row.array.shape[1:], (1, contents.columns))
-    values = run.values.biased(values, state.take(row.reals()), bias_shift)
+    rows = state.read(other)
+    expect_equal(f"width of {other.name}", rows.columns, contents.columns)
+    if rows.rows > contents.rows:
+        raise Trap(f"{other.name} has {rows.rows} rows, the accumulators {contents.rows}")
+    addend = state.take(rows.reals())
+    if rows.rows > 1:
+        addend = addend[:, np.arange(contents.rows) % rows.rows]
+    values = run.values.biased(values, addend, bias_shift)
     run.values.bounded(values, contents.peak + 2.0 ** (31 + bias_shift))
     return values, contents, (tile, other)
 
@@ -121,8 +126,9 @@ def _charge_drain(run: Execution, contents: Contents, reads: tuple[Tile, ...], *
     m = size_of(run.state, contents.rows, contents.rows_of)
     n = size_of(run.state, contents.columns, contents.columns_of)
     size = sum(DTYPES[tile.dtype] for tile in writes)
+    bias_rows = reads[1].read().rows if len(reads) > 1 else 0
     for cores, _, rows, columns in by_size(run.state, m, n):
-        run.work(cores=cores, m=rows, n=columns, has_bias=len(reads) - 1, size_t=size)
+        run.work(cores=cores, m=rows, n=columns, bias_rows=bias_rows, size_t=size)
     cycles = nonempty(run.board.cycles["drain"](m=m, n=n), m, n)
     run.board.core(run.pc, Engine.PE, cycles, reads, writes)
 

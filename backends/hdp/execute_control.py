@@ -36,6 +36,12 @@ def add_immediate(run: Execution, rd: int, ra: int, imm: int) -> None:
     _set(run, rd, run.state.registers[ra] + imm)
 
 
+@executes("span")
+def span(run: Execution, rd: int, ra: int, rb: int, limit: int, scale: int) -> None:
+    rest = run.state.registers[ra] - run.state.registers[rb]
+    _set(run, rd, min(max(rest, 0), limit) * scale)
+
+
 @executes("loop")
 def loop(run: Execution, r: int, bound: int, step: int, skip: int) -> int | None:
     """The program was checked: `skip` leads behind the matching end."""

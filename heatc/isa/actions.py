@@ -33,7 +33,7 @@ WORK_VARIABLES: Mapping[str, str] = MappingProxyType(
         "a_local": "1 if the left operand lies in the local buffer, 0 if in the shared one",
         "b_local": "the same of the right operand",
         "first": "1 if the accumulators start from 0",
-        "has_bias": "1 if a bias is added",
+        "bias_rows": "rows of the bias, 0 without one",
         "positive": "1 if importance is what lies above the mean of the row of scores",
         "sparse": "1 if only kept blocks are computed",
         "constant": "1 if the sum of all values stands for those of pruned blocks",
@@ -97,11 +97,11 @@ _STORE = {
 _DRAIN = {
     **_ISSUE,
     "requantise": "cores * m * n",
-    "local_read": f"cores * (m * n * {_ACC} + has_bias * n * 4)",
+    "local_read": f"cores * (m * n * {_ACC} + bias_rows * n * 4)",
     "local_write": "cores * m * n * size_t",
 }
 _CONTROL = (
-    *("halt", "li", "addi", "loop", "end"),
+    *("halt", "li", "addi", "span", "loop", "end"),
     *("seq", "all", "heads", "pruned", "param", "group", "tensor", "window", "tile"),
 )
 

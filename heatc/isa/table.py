@@ -264,6 +264,16 @@ _ISA = (
         "1",
     ),
     Instruction(
+        "span",
+        0x0C,
+        Engine.CONTROL,
+        (reg("rd"), reg("ra"), reg("rb"), uint("limit", 20), uint("scale", 20)),
+        "Rows of a tile of tokens.",
+        "rd := min(max(ra - rb, 0), limit) * scale",
+        "",
+        "1",
+    ),
+    Instruction(
         "loop",
         0x04,
         Engine.CONTROL,
@@ -503,8 +513,10 @@ _ISA = (
             sint("shift", 8),
         ),
         "Requantise accumulators.",
-        "t := sat(RHE((acc + (has_bias ? bias << bias_shift : 0)) * 2^-shift)) in t's dtype",
-        "t is a local i8, i16 or i32 tile; bias is an i32 row as wide as acc; with it |acc| < 2^47.",
+        "t := sat(RHE((acc + (has_bias ? bias << bias_shift : 0)) * 2^-shift)) in t's dtype; bias of k "
+        "rows: row i of acc takes its row i mod k",
+        "t is a local i8, i16 or i32 tile; bias is an i32 tile as wide as acc, of at most as many rows; "
+        "with it |acc| < 2^47.",
         _DRAIN,
     ),
     Instruction(

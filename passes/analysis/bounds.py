@@ -17,6 +17,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from heatc.passes.analysis.normal_form import Product
+
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
@@ -82,6 +84,23 @@ class Ellipsoid:
         )
 
 
+@dataclass(frozen=True)
+class Chain:
+    """
+    `x = matrix s`, each channel off by at most `slack`: products of what `source` bounds.
+
+    A chain of factors is bounded by the product of its matrices, far below what it is step by step.
+    """
+
+    source: Bound
+    matrix: Matrix
+    slack: Vector
+
+
+MOST_IN_CHAIN = 1 << 23
+"""Elements that the matrix of a chain has at most; longer chains are bounded step by step."""
+
+
 @dataclass
 class Bound:
     """
@@ -95,6 +114,7 @@ class Bound:
         activated: set after a GELU of such a linear: the ellipsoid of its argument.
         rounding: the half codes by which each channel may be off (already in `peak`).
         may_be_zero: set where a masked token's row, which is 0, may stand among the rows.
+        chain: set after products without a bias, see `Chain`.
     """
 
     peak: Vector
@@ -105,6 +125,7 @@ class Bound:
     activated: Ellipsoid | None = None
     rounding: float = 0.0
     may_be_zero: bool = False
+    chain: Chain | None = None
 
     @cached_property
     def largest(self) -> float:
@@ -134,8 +155,17 @@ class Bound:
         if image is not None:
             image = replace(image, slack=image.slack + half)
         norms = [(s, n + half * float(np.sqrt(s.stop - s.start))) for s, n in self.norms]
-        rounding = self.rounding + half
-        return replace(self, peak=self.peak + half, norms=norms, image=image, rounding=rounding)
+        chain = self.chain
+        if chain is not None:
+            chain = replace(chain, slack=chain.slack + half)
+        return replace(
+            self,
+            peak=self.peak + half,
+            norms=norms,
+            image=image,
+            rounding=self.rounding + half,
+            chain=chain,
+        )
 
 
 def of_layer_norm(gamma: Vector, beta: Vector) -> Bound:
@@ -172,6 +202,57 @@ def of_linear(x: Bound, weight: Matrix, bias: Vector | None, weight_rounding: fl
         candidates.append(_of_activated(weight, x.activated) + slack)
     peak = np.minimum.reduce(candidates) + np.abs(offset) + reach * weight_rounding
     return Bound(peak * MARGIN)
+
+
+def of_product(
+    x: Bound, product: Product, weight: Matrix, bias: Vector | None, weight_rounding: float
+) -> Bound:
+    """
+    The result of a product (see `normal_form`), a token's axes one after the other.
+
+    As `of_linear`; without a bias the result is the next link of a chain.
+    """
+    if product.is_linear and x.chain is None and bias is not None:
+        return of_linear(x, weight, bias, weight_rounding)
+    d = len(x.peak)
+    absolute = np.abs(weight)
+    whole = x.group_norm(slice(0, d))
+    reach = min(float(x.peak.sum()), np.sqrt(d) * whole)
+    offset = np.zeros(product.size_out) if bias is None else bias
+    step = _applied(product, absolute, x.peak.astype(np.float32)).astype(np.float64)
+    norms = np.tile(np.repeat(row_norms(weight), product.post), product.pre) * whole
+    peak = np.minimum(step, norms) + np.abs(offset) + reach * weight_rounding
+    source, before = (x, None) if x.chain is None else (x.chain.source, x.chain)
+    if product.size_out * len(source.peak) > MOST_IN_CHAIN:
+        return Bound(peak * MARGIN)
+    slack = np.full(product.size_out, reach * weight_rounding)
+    if before is not None:
+        slack += _applied(product, absolute, before.slack.astype(np.float32))
+    matrix = _matrix(product, weight, before, d)
+    composed = of_linear(source, matrix, bias, 0.0)
+    image = composed.image
+    if image is not None:
+        image = replace(image, slack=image.slack + slack)
+    chain = Chain(source, matrix, slack) if bias is None else None
+    return Bound(
+        np.minimum(peak * MARGIN, composed.peak + slack * MARGIN), image=image, chain=chain
+    )
+
+
+def _applied(product: Product, weight: Matrix, x: Matrix) -> Matrix:
+    """A product on (pre gone post, ...) channels."""
+    axes = (product.pre, product.gone, product.post, -1)
+    result = np.einsum("og,pgqi->poqi", weight, x.reshape(axes), optimize=True)
+    return result.reshape(product.size_out, *x.shape[1:])
+
+
+def _matrix(product: Product, weight: Matrix, before: Chain | None, channels: int) -> Matrix:
+    """The matrix of a chain and one more product."""
+    if before is not None:
+        return _applied(product, weight, before.matrix)
+    if product.is_linear:
+        return weight
+    return _applied(product, weight, np.eye(channels, dtype=np.float32))
 
 
 def _of_activated(weight: Matrix, t: Ellipsoid) -> Vector:

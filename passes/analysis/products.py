@@ -53,7 +53,12 @@ class ProductForm:
 
 def product_form(op: ContractOp) -> ProductForm | None:
     """The product that a step of packed tokens with a constant is, None where it is none."""
-    if not is_step(op):
+    return row_form(op) if is_step(op) else None
+
+
+def row_form(op: ContractOp) -> ProductForm | None:
+    """As `product_form`, of any rows with any second operand that has not their axis."""
+    if len(op.inputs) != 2:
         return None
     (x, w), result = parse_equation(op.equation.data)
     if len(set(x)) < len(x) or len(set(w)) < len(w):
@@ -61,7 +66,7 @@ def product_form(op: ContractOp) -> ProductForm | None:
     summed = "".join(c for c in x if c in w and c not in result)
     own = "".join(c for c in result if c not in x)
     start = x.find(summed) if summed else len(x)
-    if start < 1:
+    if start < 1 or x[0] in w:
         return None
     lead, rest = x[1:start], x[start + len(summed) :]
     if result != x[0] + lead + own + rest:

@@ -15,6 +15,9 @@ from heatc.passes.tiling.packing import TileSpec
 
 Tiles = dict[str, SSAValue]
 
+MOST_TOKENS = (1 << 20) - 1
+"""More rows no tensor has."""
+
 
 class Emitter:
     """
@@ -68,6 +71,14 @@ class Emitter:
     def add(self, value: SSAValue, amount: int) -> SSAValue:
         """`value + amount`."""
         return self.emit(arith.AddiOp(value, self.constant(amount)))
+
+    def span(self, value: SSAValue, less: SSAValue, limit: int, scale: int = 1) -> SSAValue:
+        """`min(max(value - less, 0), limit) * scale`."""
+        return self.emit(hdp.instruction("span", ra=value, rb=less, limit=limit, scale=scale))
+
+    def scaled(self, value: SSAValue, scale: int) -> SSAValue:
+        """`value * scale`, of a number of tokens."""
+        return value if scale == 1 else self.span(value, self.constant(0), MOST_TOKENS, scale)
 
     @contextmanager
     def loop(self, bound: SSAValue, step: int) -> Generator[SSAValue]:

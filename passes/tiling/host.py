@@ -52,6 +52,7 @@ class HostTask:
     def emit(self, task: TaskOp) -> None:
         """Append the task's instructions; `PassFailedException` for an op without one."""
         block = task.body.block
+        self.task = task
         self.outer = dict(zip(block.args, task.inputs))
         self.free = list(range(HOST_REGISTERS))
         for op in block.ops:
@@ -127,7 +128,8 @@ class HostTask:
 
     def _add(self, op: nn.AddOp) -> None:
         x, y = op.lhs, op.rhs
-        if x in self.registers and not x.has_one_use():
+        if x in self.outer or (x in self.registers and not x.has_one_use()):
+            # What is added to may be a row, and is left as it is.
             x, y = y, x
         h, g = self._take(x), self._read(y)
         self.e.do("hadd", h=h, g=g)
@@ -158,16 +160,21 @@ class HostTask:
         """A register that holds a value."""
         if value in self.registers:
             return self.registers[value]
-        source, zero = self.sources[value], self.e.constant(0)
-        owner = value.owner
-        assert isinstance(owner, Operation)
-        h = self._new(owner)
+        source = self.sources[value] if value in self.sources else self._constant(value)
+        zero, owner = self.e.constant(0), value.owner
+        h = self._new(owner if isinstance(owner, Operation) else self.task)
         common = {"d": source.tensor, "row_reg": zero, "rows": source.rows, "point": source.point}
         if source.index is None:
             self.e.do("hget", h=h, **common)
         else:
             self.e.do("hgeti", h=h, idx=source.index, **common)
         return h
+
+    def _constant(self, value: SSAValue) -> Source:
+        """A weight, which is float32 already."""
+        outside = self._outside(value)
+        rows, _ = self.extents(outside)
+        return Source(self.tensor_of(outside), 0, rows)
 
     def _take(self, value: SSAValue) -> int:
         """A register that holds a value and may be overwritten."""

@@ -151,7 +151,7 @@ class _Columns:
                 d=linear.bias,
                 row_reg=e.constant(0),
                 col_reg=place,
-                rows=1,
+                rows=linear.shape.pre,
                 cols=plan.columns,
                 core_cols=plan.columns,
             )

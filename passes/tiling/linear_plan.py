@@ -33,7 +33,8 @@ class LinearShape:
     """
     (rows, depth) times (columns, depth) transposed; results of some dtypes, with a bias or not.
 
-    `panel`: the activations lie in panels of that many columns, 0 if in one piece.
+    `panel`: the activations lie in panels of that many columns, 0 if in one piece. `pre`: a token
+    has as many rows, and the bias too.
     """
 
     rows: int
@@ -42,6 +43,7 @@ class LinearShape:
     planes: tuple[str, ...] = ("i16",)
     bias: bool = True
     panel: int = 0
+    pre: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class LinearPlan:
             for i, dtype in enumerate(self.shape.planes)
         ]
         if self.shape.bias:
-            tiles.append(TileSpec("bias", "i32", self.columns * _WIDE))
+            tiles.append(TileSpec("bias", "i32", self.shape.pre * self.columns * _WIDE))
         return tiles
 
     def cost(self, hw: Hardware) -> float:
@@ -110,9 +112,11 @@ class LinearPlan:
         return total + ISSUE * steps * (4 + 2 * self.slabs)
 
 
-def _row_sizes(rows: int, unit: int) -> list[int]:
+def _row_sizes(shape: LinearShape, unit: int) -> list[int]:
+    """Rows of a tile; whole tokens, since a bias begins again with each."""
+    rows = shape.rows
     sizes = {min(align(rows, unit), k * unit * 2**i) for k in (1, 3) for i in range(16)}
-    return sorted(min(s, rows) for s in sizes)
+    return sorted({min(align(s, shape.pre), rows) for s in sizes})
 
 
 def _column_sizes(columns: int, hw: Hardware) -> list[int]:
@@ -123,7 +127,7 @@ def _column_sizes(columns: int, hw: Hardware) -> list[int]:
 
 
 def _linear_plans(shape: LinearShape, hw: Hardware) -> Iterator[LinearPlan]:
-    for rows in _row_sizes(shape.rows, hw.pe_rows):
+    for rows in _row_sizes(shape, hw.pe_rows):
         for columns in _column_sizes(shape.columns, hw):
             steps = up(shape.columns, hw.cores * columns)
             for count in range(1, MOST_SLABS + 1):
@@ -183,7 +187,8 @@ def plan_token_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:
     depends on its tokens, not on how far it was padded. Where that does not fit, as few as asked.
     """
     try:
-        return plan_linear(replace(shape, rows=align(shape.rows, PLANNED_TOKENS)), hw)
+        rows = align(shape.rows, shape.pre * PLANNED_TOKENS)
+        return plan_linear(replace(shape, rows=rows), hw)
     except InfeasibleError:
         return plan_linear(shape, hw)
 

@@ -476,6 +476,8 @@ def _decoded(op: Operation) -> tuple[str, dict[str, Any]]:
             "cols": op.cols.value.data,
             "writable": op.role.data not in ("weight", "constant"),
         }
+    if isinstance(op, hdp.AliasOp):
+        return "tensor", _alias(op)
     if isinstance(op, hdp.WindowOp):
         fields = {"d": _number(op, op.number), "src": _named(op.src)}
         return "window", fields | {
@@ -495,12 +497,26 @@ def _decoded(op: Operation) -> tuple[str, dict[str, Any]]:
     raise HeatcError(f"{op.name} has no instruction", place=describe_location(op))
 
 
+def _alias(op: hdp.AliasOp) -> dict[str, Any]:
+    rows, tensor = op.rows_value, op.tensor
+    return {
+        "d": _number(op, op.number),
+        "space": tensor.space.data,
+        "dtype": tensor.dtype.data,
+        "base": _number(op, tensor.base),
+        "rows_imm": op.rows.value.data if rows is None else 0,
+        "rows_reg": 0 if rows is None else hdp.register_of(rows),
+        "cols": op.cols.value.data,
+        "writable": tensor.role.data not in ("weight", "constant"),
+    }
+
+
 def _named(value: SSAValue) -> int:
     """The number of a register, tensor or tile."""
     if isinstance(value.type, hdp.RegType):
         return hdp.register_of(value)
     owner = value.owner
-    assert isinstance(owner, hdp.TensorOp | hdp.WindowOp | hdp.TileOp)
+    assert isinstance(owner, hdp.TensorOp | hdp.WindowOp | hdp.AliasOp | hdp.TileOp)
     return _number(owner, owner.number)
 
 
@@ -537,6 +553,13 @@ def _load_immediate(run: _Timer, rd: int, imm: int) -> None:
 def _add_immediate(run: _Timer, rd: int, ra: int, imm: int) -> None:
     if rd:
         run.registers[rd] = run.registers[ra] + imm
+
+
+@_times("span")
+def _span(run: _Timer, rd: int, ra: int, rb: int, limit: int, scale: int) -> None:
+    if rd:
+        rest = run.registers[ra] - run.registers[rb]
+        run.registers[rd] = min(max(rest, 0), limit) * scale
 
 
 @_times("seq")
@@ -731,8 +754,9 @@ def _matmul(run: _Timer, acc: int, a: int, b: int, first: int, b_transposed: int
 def _charge_drain(run: _Timer, source: _Tile, bias: _Tile | None, *targets: _Tile) -> None:
     held = source.read()
     size = sum(tile.bytes for tile in targets)
+    bias_rows = 0 if bias is None else bias.read().rows
     for cores, _, m, n in run.by_size(held.rows_of, held.columns_of):
-        run.act(cores=cores, m=m, n=n, has_bias=int(bias is not None), size_t=size)
+        run.act(cores=cores, m=m, n=n, bias_rows=bias_rows, size_t=size)
     cycles = run.clocks.cycles["drain"](m=held.rows_of, n=held.columns_of)
     cycles = nonempty(cycles, held.rows_of, held.columns_of)
     reads = (source,) if bias is None else (source, bias)

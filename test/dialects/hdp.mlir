@@ -10,6 +10,8 @@ func.func @tiled(%row: index) {
   %w = hdp.tensor "query.weight" weight dram i16 [384, 384] {point = 15 : i64, names = ["a.b"]}
   // CHECK: %x = hdp.tensor "x" activation dram i16 [128, 384] rows %tokens : index {point = 11 : i64}
   %x = hdp.tensor "x" activation dram i16 [128, 384] rows %tokens : index {point = 11 : i64}
+  // CHECK: %m = hdp.alias %x [8, 4] rows %tokens : index
+  %m = hdp.alias %x [8, 4] rows %tokens : index
   // CHECK: %v = hdp.window %x, %row, %tokens : index, index
   %v = hdp.window %x, %row, %tokens : index, index
   // CHECK: %t = hdp.tile "slab.0" local i16 6144
@@ -44,6 +46,8 @@ func.func @machine() {
   %t = hdp.tile "t" shared i8 64 {number = 3 : i64, address = 128 : i64}
   // CHECK: %r = hdp.li imm = 64 : !hdp.reg<5>
   %r = hdp.li imm = 64 : !hdp.reg<5>
+  // CHECK: %u = hdp.span %r, %r, limit = 64, scale = 3 : !hdp.reg<5>, !hdp.reg<5>, !hdp.reg<7>
+  %u = hdp.span %r, %r, limit = 64, scale = 3 : !hdp.reg<5>, !hdp.reg<5>, !hdp.reg<7>
   // CHECK: %s = hdp.addi %r, imm = -4 : !hdp.reg<5>, !hdp.reg<6>
   %s = hdp.addi %r, imm = -4 : !hdp.reg<5>, !hdp.reg<6>
   // CHECK: hdp.loop %i : !hdp.reg<7> = 0 to %s : !hdp.reg<6> step 16 {

@@ -116,3 +116,17 @@ hdp.loop %i : !hdp.reg<7> = 0 to %r : !hdp.reg<63> step 0 {
 scf.for %i = %r to %r step %c {
   %p = hdp.tile "p" local i16 32 over %s
 }
+
+// -----
+
+// CHECK: 8 x 4 elements do not fit 4 x 4
+%0 = hdp.tensor "x" activation dram i16 [4, 4]
+%1 = hdp.alias %0 [8, 4]
+
+// -----
+
+// CHECK: expected a tensor or an alias of one, which has a place
+%0 = hdp.tensor "x" activation dram i16 [4, 4]
+%1 = hdp.special tokens : index
+%2 = hdp.window %0, %1, %1 : index, index
+%3 = hdp.alias %2 [2, 4]

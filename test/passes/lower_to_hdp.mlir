@@ -12,6 +12,9 @@ func.func @main() {
   %x = hdp.tensor "x" input dram i16 [96, 64] rows %length : index
   %t = hdp.tile "t" local i16 1024
   %rest = arith.addi %length, %cm32 : index
+  %rows = hdp.span %length, %c0, limit = 96, scale = 4 : index, index, index
+  %y = hdp.alias %x [96, 64] rows %rows : index
+  hdp.st %y, %t, %c0, %c0, core_rows = 0, core_cols = 0, leave = 0 : index, index
   %end = scf.for %i = %c0 to %c96 step %c32 iter_args(%column = %c0) -> (index) {
     scf.for %j = %c0 to %rest step %c32 {
       %key = arith.addi %j, %c32 : index
@@ -31,6 +34,9 @@ func.func @main() {
 // CHECK-NEXT: %x = hdp.tensor "x" input dram i16 [96, 64] rows %length : !hdp.reg<60>
 // CHECK-NEXT: %t = hdp.tile "t" local i16 1024
 // CHECK-NEXT: %rest = hdp.addi %length, imm = -32 : !hdp.reg<60>, !hdp.reg<2>
+// CHECK-NEXT: %rows = hdp.span %length, %zero, limit = 96, scale = 4 : !hdp.reg<60>, !hdp.reg<0>, !hdp.reg<3>
+// CHECK-NEXT: %y = hdp.alias %x [96, 64] rows %rows : !hdp.reg<3>
+// CHECK-NEXT: hdp.st %y
 // CHECK-NEXT: %0 = hdp.addi %zero, imm = 0 : !hdp.reg<0>, !hdp.reg<4>
 // CHECK-NEXT: hdp.loop %i : !hdp.reg<3> = 0 to %c96 : !hdp.reg<1> step 32 {
 // CHECK-NEXT: hdp.loop %j : !hdp.reg<5> = 0 to %rest : !hdp.reg<2> step 32 {

@@ -1,0 +1,105 @@
+"""
+What is computed of weights alone becomes a weight.
+
+Needs the weights. A chain of contractions, transposes and reshapes whose operands are all weights
+is computed once, here, in float64, rounded to float32, and added to the weights: a program for
+the machine fetches the result and computes nothing of it again at every run. Exact up to that
+rounding. The new weight is named by what it is made of, `<key>*<key>`; a changed shape is part of
+the name. Leaves weights that nothing is done to.
+
+Example (test/passes/fold_weights.mlir): `nn.reshape` of `einsum.weight ["d.1"]` to 8 x 3 becomes
+`einsum.weight ["d.1:8x3"]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import Float32Type, ModuleOp, TensorType
+from xdsl.ir import Operation, SSAValue
+from xdsl.passes import ModulePass
+
+from heatc.context import weights_of
+from heatc.dialects.einsum import ContractOp, WeightOp
+from heatc.dialects.nn import ReshapeOp, TransposeOp, element_of, shape_of
+from heatc.passes.effect import Effect
+from heatc.passes.rewriting import erase_dead, insert_before, replace_value
+from heatc.weights import WeightStore
+
+_FOLDED = (ContractOp, ReshapeOp, TransposeOp)
+
+
+def _is_folded(op: Operation) -> bool:
+    if not isinstance(op, _FOLDED) or not isinstance(element_of(op.results[0]), Float32Type):
+        return False
+    return all(
+        isinstance(v.owner, WeightOp) or (isinstance(v.owner, Operation) and _is_folded(v.owner))
+        for v in op.operands
+    )
+
+
+class _Folder:
+    """Computes values and names them; `names` are those given so far, by what they stand for."""
+
+    def __init__(self, weights: WeightStore):
+        self.weights = weights
+
+    def fold(self, op: Operation) -> None:
+        """Put a new weight in the place of an op."""
+        value = op.results[0]
+        keys = sorted(self._keys(value))
+        shape = "x".join(str(n) for n in shape_of(value))
+        name, number = f"{'*'.join(keys)}:{shape}", 1
+        while name in self.weights:
+            name, number = f"{'*'.join(keys)}:{shape}.{number}", number + 1
+        array = np.ascontiguousarray(self._value(value), np.float32)
+        self.weights.add(name, array)
+        weight = WeightOp([name], TensorType(element_of(value), shape_of(value)))
+        insert_before(op, weight)
+        replace_value(value, weight.result)
+
+    def _keys(self, value: SSAValue) -> set[str]:
+        owner = value.owner
+        assert isinstance(owner, Operation)
+        if isinstance(owner, WeightOp):
+            return set(owner.keys)
+        return set[str]().union(*(self._keys(v) for v in owner.operands))
+
+    def _value(self, value: SSAValue) -> Any:
+        from heatc.interpreter import make_interpreter
+        from heatc.interpreter.einsum import weight_array
+
+        owner = value.owner
+        assert isinstance(owner, Operation)
+        if isinstance(owner, WeightOp):
+            return weight_array(owner, self.weights).astype(np.float64)
+        arguments = tuple(self._value(v) for v in owner.operands)
+        return make_interpreter(ModuleOp([]), self.weights).run_op(owner, arguments)[0]
+
+
+@dataclass(frozen=True)
+class FoldWeightsPass(ModulePass):
+    """Constants of the program are computed when it is compiled; exact but for one rounding."""
+
+    name = "fold-weights"
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    weights: str | None = None
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Rewrite the module in place; `HeatcError` without weights where there is work."""
+        found = [inner for inner in op.walk() if _is_folded(inner)]
+        last = [
+            inner
+            for inner in found
+            if not all(_is_folded(use.operation) for use in inner.results[0].uses)
+        ]
+        if not last:
+            return
+        folder = _Folder(weights_of(ctx, self.weights))
+        for inner in last:
+            folder.fold(inner)
+        erase_dead(op)
