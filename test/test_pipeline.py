@@ -89,7 +89,8 @@ def test_targets():
     assert numpy == f"{raised},fuse-projections,dce,fuse-einsums"
     assert pipeline_text(Options(level=0)) == f"{raised},fuse-einsums"
     fused = f'{raised},fuse-einsums{{hw="hdp-edge"}}'
-    assert hdp.startswith(f"{fused},insert-hdp{{rule=none}},partition-host,assign-fixed-point,")
+    rest = "insert-hdp{rule=none},partition-host,assign-fixed-point,"
+    assert hdp.startswith(f"{fused},shape-products,fold-weights,{rest}")
 
 
 def test_factors_come_before_their_paths():
