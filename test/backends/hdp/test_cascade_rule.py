@@ -4,6 +4,7 @@ Rule `spatten` on the machine: attentions, sums and heads of every layer are tho
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ from heatc.errors import HeatcError
 from heatc.interpreter import execute
 from heatc.passes.tiling import plan
 from heatc.pipeline import RAISE, build, run_passes
+from heatc.rules import make_rule
+from heatc.tuning.plan_data import plan_data
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -84,18 +87,18 @@ class Layers:
             self.sums.append(results[0])
 
 
-def compiled(rule: str, hw: str, folder: Path) -> tuple[Program, Layers, dict[str, Any]]:
-    """The program, and what the fixed level computes: its attentions and outputs."""
+def compiled(options: str, hw: str, folder: Path) -> tuple[Program, Layers, dict[str, Any]]:
+    """The program of a rule or plan, and what the fixed level computes: attentions and outputs."""
     module, weights = captured().module.clone(), captured().weights
     context = make_context(weights)
-    passes = ",".join((*RAISE, f"insert-hdp{{rule={rule}}}", "partition-host"))
+    passes = ",".join((*RAISE, f"insert-hdp{{{options}}}", "partition-host"))
     run_passes(context, module, build(f"{passes},assign-fixed-point"))
     layers = Layers()
     outputs = execute(module, inputs(), weights, layers.observe)
     lowered = f'tile-for-hdp{{hw="{hw}"}},lower-to-hdp,allocate-buffers{{hw="{hw}"}}'
     run_passes(context, module, build(lowered))
     # Programs are mapped from their files: each has its own.
-    path = folder / f"{rule.replace(' ', '_')}.hdp"
+    path = folder / f"{len(list(folder.iterdir()))}.hdp"
     with path.open("wb") as stream:
         write_module(stream, module, weights, hw)
     return open_program(path), layers, outputs
@@ -103,7 +106,7 @@ def compiled(rule: str, hw: str, folder: Path) -> tuple[Program, Layers, dict[st
 
 def compare(ratio: float, hw: str, folder: Path) -> Program:
     """Every bit is that of the fixed level, and a run on the gates alone costs the same."""
-    program, layers, outputs = compiled(f"spatten ratio={ratio}", hw, folder)
+    program, layers, outputs = compiled(f"rule=spatten ratio={ratio}", hw, folder)
     found = simulate(program, inputs(), layers=True, masks=True)
     for key, value in outputs.items():
         np.testing.assert_array_equal(found.outputs[key], value, err_msg=key)
@@ -193,7 +196,7 @@ def test_mechanisms_change_no_value(mechanism: str, tmp_path: Path):
 
 def test_pruned_heads_cost_neither_products_nor_fetches(tmp_path: Path):
     """What is saved is the heads' part of attention; what is added is charged."""
-    rules = ("none", "spatten ratio=0.0", "spatten ratio=0.4")
+    rules = ("rule=none", "rule=spatten ratio=0.0", "rule=spatten ratio=0.4")
     programs = [compiled(rule, "hdp-edge", tmp_path)[0] for rule in rules]
     dense, none, some = (simulate(program, inputs()).result for program in programs)
     # Without a head to prune nothing is summed: the program is that of dense attention.
@@ -208,8 +211,25 @@ def test_pruned_heads_cost_neither_products_nor_fetches(tmp_path: Path):
     assert some.busy["adder"].sum() > dense.busy["adder"].sum()
 
 
+def test_other_rules_between(tmp_path: Path):
+    """By a plan the second layer has another rule: heads are ranked over the other three."""
+    ranked = make_rule("spatten", {"ratio": 0.4})
+    chosen = {_name(n): ranked for n in (0, 2, 3)} | {_name(1): make_rule("ours", {})}
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan_data(chosen)), encoding="utf-8")
+    program, layers, outputs = compiled(f'plan="{path}"', "hdp-edge", tmp_path)
+    found = simulate(program, inputs(), layers=True)
+    for key, value in outputs.items():
+        np.testing.assert_array_equal(found.outputs[key], value, err_msg=key)
+    assert [gate[0].sum() for gate in layers.gates] == [4, 2]
+    for layer, gate in zip((2, 3), layers.gates):
+        real = np.array(LENGTHS) > 0
+        np.testing.assert_array_equal(found.layers[f"gate/{_name(layer)}"][real], gate[real])
+    assert f"gate/{_name(1)}" not in found.layers
+
+
 def test_stored_gates_of_another_number_are_refused(tmp_path: Path):
-    program = compiled("spatten ratio=0.4", "hdp-edge", tmp_path)[0]
+    program = compiled("rule=spatten ratio=0.4", "hdp-edge", tmp_path)[0]
     stored = simulate(program, inputs(), masks=True).masks
     last = f"gate/{_name(3)}"
     stored[last] = np.ones_like(stored[last])
