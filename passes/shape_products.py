@@ -23,7 +23,7 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from heatc.dialects.einsum import ContractOp, WeightOp
-from heatc.dialects.nn import ReshapeOp, TransposeOp, element_of, shape_of
+from heatc.dialects.nn import TOKENS, ReshapeOp, TransposeOp, element_of, shape_of
 from heatc.passes.analysis.normal_form import Product, product_of
 from heatc.passes.analysis.products import row_form
 from heatc.passes.effect import Effect
@@ -43,6 +43,9 @@ def _is_weight(value: SSAValue) -> bool:
     owner = value.owner
     if not isinstance(owner, Operation) or isinstance(owner, WeightOp):
         return isinstance(owner, WeightOp)
+    if TOKENS in shape_of(value):
+        # Seen without a walk through the model, whose depth has no bound.
+        return False
     return bool(owner.operands) and all(_is_weight(v) for v in owner.operands)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from heatc.dialects.nn import TransposeOp
 from heatc.heat.formats import Format, Spec, rebuild, scaled, top_level
 from heatc.interpreter import execute
 from heatc.passes.analysis.normal_form import product_of
+from heatc.passes.shape_products import ShapeProductsPass
 from heatc.pipeline import build, run_passes
 from heatc.weights import WeightStore
 
@@ -152,3 +154,22 @@ def test_real_sizes(
     np.testing.assert_array_equal(found, expected)
     wanted = real(spec, weights)
     assert np.abs(found - wanted).max() <= 2e-3 * np.abs(wanted).max()
+
+
+def test_a_deep_model_is_no_problem() -> None:
+    """Whether a value is a weight is seen at its type, not by a walk through the whole model."""
+    rows, cut = "tensor<?x8xf32>", "tensor<?x2x4xf32>"
+    text = f"func.func @main(%x0: {rows}) -> tensor<?x2x5xf32> {{\n"
+    for i in range(sys.getrecursionlimit()):
+        text += f"  %x{i + 1} = nn.add %x{i}, %x{i} : ({rows}, {rows}) -> {rows}\n"
+    text += f"""
+  %r = nn.reshape %x{sys.getrecursionlimit()} : ({rows}) -> {cut}
+  %w = einsum.weight ["w"] : tensor<5x4xf32>
+  %y = einsum.contract "tab,cb->tac" %r, %w
+    : ({cut}, tensor<5x4xf32>) -> tensor<?x2x5xf32>
+  func.return %y : tensor<?x2x5xf32>
+}}"""
+    module = Parser(make_context(), text).parse_module()
+    ShapeProductsPass().apply(make_context(), module)
+    (contract,) = (op for op in module.walk() if isinstance(op, ContractOp))
+    assert contract.equation.data == "tpa,oa->tpo"
