@@ -164,9 +164,9 @@ def test_a_deep_model_is_no_problem() -> None:
         text += f"  %x{i + 1} = nn.add %x{i}, %x{i} : ({rows}, {rows}) -> {rows}\n"
     text += f"""
   %r = nn.reshape %x{sys.getrecursionlimit()} : ({rows}) -> {cut}
-  %w = einsum.weight ["w"] : tensor<5x4xf32>
-  %y = einsum.contract "tab,cb->tac" %r, %w
-    : ({cut}, tensor<5x4xf32>) -> tensor<?x2x5xf32>
+  %w = einsum.weight ["w"] : tensor<4x5xf32>
+  %y = einsum.contract "tab,bc->tac" %r, %w
+    : ({cut}, tensor<4x5xf32>) -> tensor<?x2x5xf32>
   func.return %y : tensor<?x2x5xf32>
 }}"""
     module = Parser(make_context(), text).parse_module()
