@@ -20,10 +20,10 @@ from xdsl.ir import SSAValue
 
 from heatc.backends.numpy.files import write_both
 from heatc.backends.numpy.loops import Loop, find_loop
-from heatc.backends.numpy.names import argument_names, port_names
-from heatc.backends.numpy.nodes import collect_nodes, used_after
+from heatc.backends.numpy.names import argument_names, identifier, port_names
+from heatc.backends.numpy.nodes import collect_nodes, constants, used_after
 from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, imports, select
-from heatc.backends.numpy.scope import Buffers, Scope, refuse
+from heatc.backends.numpy.scope import Buffers, Scope, refuse, wrapped
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of, tensor_type
 from heatc.dialects.attn import PackingOp
 from heatc.dialects.nn import TOKENS
@@ -111,21 +111,43 @@ class _Program:
         values = self.function.body.block.args
         scope = Scope(self.table, self.buffers, self.used, used_after(self.nodes, self.outputs))
         scope.reserve("w", "tokens", *self.arguments)
-        layer = ""
+        layers: list[str] = []
         for name, value in zip(self.arguments, values):
             scope.bind_input(value, name)
+        fixed, once = scope.fixed_scope(self.nodes), constants(self.nodes)
         index = 0
         while index < len(self.nodes):
             if self.loop is not None and index == self.loop.start:
-                layer = self._emit_loop(scope, self.loop)
+                layers = self._emit_loop(scope, self.loop)
                 index = self.loop.stop
                 continue
-            scope.emit(index, self.nodes[index])
+            node = self.nodes[index]
+            (fixed if node.result in once else scope).emit(index, node)
             index += 1
-        return [text for text in (layer, self._main_text(scope)) if text]
+        once_text = self._once_text("constants", "", "`main`", scope)
+        return [text for text in (*layers, once_text, self._main_text(scope)) if text]
 
-    def _emit_loop(self, scope: Scope, loop: Loop) -> str:
-        """Emit the `for` statement; returns the text of the layer function."""
+    def _once_text(self, name: str, parameter: str, reader: str, scope: Scope) -> str:
+        """The function of what is computed from weights once, where there is any; `scope` calls it."""
+        fixed = scope.fixed
+        assert fixed is not None
+        if not fixed.exports:
+            return ""
+        names = ", ".join(fixed.exports) + ("," if len(fixed.exports) == 1 else "")
+        scope.lines[:0] = wrapped(f"{names} = {name}({parameter})")
+        lines = [
+            "@functools.cache",
+            f"def {name}({parameter}):",
+            f'    """What {reader} reads that is computed from weights alone: once, then kept."""',
+            "    w = weights()",
+            *([f'    layer = f"{fixed.prefix}"'] if fixed.prefix else []),
+            *(f"    {line}" if line else "" for line in fixed.lines),
+            *(f"    {line}" for line in wrapped(f"return {names}")),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _emit_loop(self, scope: Scope, loop: Loop) -> list[str]:
+        """Emit the `for` statement; returns the texts of the layer function and what it calls."""
         scope.current = loop.stop - 1
         name = self._layer_name(loop)
         body = Scope(self.table, self.buffers, self.used, used_after(loop.body, [loop.carried_out]))
@@ -134,13 +156,14 @@ class _Program:
         carried = scope.carry_in(loop.carried_in)
         invariants = loop.invariants()
         passed = [scope.plain_or_matrix(v) for v in invariants]
-        body.reserve("w", "i", "tokens", "layer")
+        body.reserve("w", "i", "tokens", "layer", f"{name}_constants")
         body.bind_carried(loop.carried_in, loop.carried_out, "x", carried)
         parameters = ["w", "i", "x"]
         for value, held in zip(invariants, passed):
             parameters.append(body.bind_invariant(value, held))
+        fixed, once = body.fixed_scope(loop.body), constants(loop.body)
         for index, node in enumerate(loop.body):
-            body.emit(index, node)
+            (fixed if node.result in once else body).emit(index, node)
         result = body.carry_out(loop.carried_out, carried)
         numbers = f"range({loop.count})"
         if loop.first:
@@ -152,7 +175,9 @@ class _Program:
         arguments = ["w", "i", target, *(held.text for held in passed)]
         scope.line(f"    {target} = {name}({', '.join(arguments)})")
         scope.carry_done(loop.carried_in, loop.result, target, carried)
-        return self._layer_text(name, parameters, body, result, loop)
+        path = body.prefix.rstrip(".") or "layer {i}"
+        once_text = self._once_text(f"{name}_constants", "i", f"`{path}`", body)
+        return [once_text, self._layer_text(name, parameters, body, result, loop)]
 
     def _layer_text(
         self, name: str, parameters: list[str], body: Scope, result: str, loop: Loop
@@ -180,8 +205,8 @@ class _Program:
 
     def _layer_name(self, loop: Loop) -> str:
         words = [w for w in self._prefix(loop).split(".") if w.isidentifier()]
-        name = "_".join(words[-2:]).lower() or "layer"
-        return f"{name}_" if name in {*self.arguments, "main", "layer", "weights"} else name
+        name = identifier("_".join(words[-2:]).lower() or "layer")
+        return f"{name}_" if name in {*self.arguments, "layer"} else name
 
     def _main_text(self, scope: Scope) -> str:
         results = [scope.output(value) for value in self.outputs]

@@ -14,7 +14,7 @@ from heatc.backends.numpy.runtime import MODULES, definitions
 from heatc.errors import HeatcError
 
 # What no name may hide: the program's functions and modules, and what its statements use.
-_TAKEN = {*dir(builtins), *MODULES, *definitions(), "np", "main"}
+_TAKEN = {*dir(builtins), *MODULES, *definitions(), "np", "main", "constants"}
 
 
 def _read(attributes: ArrayAttr[DictionaryAttr] | None, count: int, kind: str) -> list[str]:

@@ -101,9 +101,30 @@ def activation_product(op: ContractOp) -> ProductForm | None:
     return product_form(op)
 
 
+def constants(nodes: Iterable[Node]) -> set[SSAValue]:
+    """What is computed from weights alone, so that it is the same in every call."""
+    found: set[SSAValue] = set()
+    for node in nodes:
+        if not isinstance(node.op, ContractOp | nn.ReshapeOp | nn.TransposeOp):
+            continue
+        if all(is_weight(arg) or arg in found for arg in node.args):
+            found.add(node.result)
+    return found
+
+
 def is_weight(value: SSAValue) -> bool:
     """Whether a value is read from the weights file."""
     return isinstance(value.owner, WeightOp)
+
+
+def weight_behind(value: SSAValue) -> SSAValue | None:
+    """A weight that a value is, or is computed from; None for what no weight leads to."""
+    owner = value.owner
+    if not isinstance(owner, Operation):
+        return None
+    if isinstance(owner, WeightOp):
+        return value
+    return next((w for v in owner.operands if (w := weight_behind(v)) is not None), None)
 
 
 def linear_weight_order(op: ContractOp) -> str | None:

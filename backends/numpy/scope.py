@@ -27,6 +27,8 @@ from heatc.backends.numpy.nodes import (
     is_activation,
     is_matrix,
     is_weight,
+    used_after,
+    weight_behind,
 )
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of
 from heatc.dialects import attn, nn
@@ -133,6 +135,16 @@ def _with_out(arguments: Sequence[str], out: str) -> list[str]:
     return [*(a for a in arguments if a not in keywords), out, *keywords]
 
 
+def wrapped(text: str) -> list[str]:
+    """A statement of names between commas, one a line in brackets where it is too long."""
+    head, equals, call = text.rpartition(" = ")
+    names = head or text.removeprefix("return ")
+    if len(text) <= _WIDTH:
+        return [text]
+    before, after = ("(", f"){equals}{call}") if equals else ("return (", ")")
+    return [before, *(f"    {name}," for name in names.rstrip(",").split(", ")), after]
+
+
 class Buffers:
     """The buffers of a program and what lives in them."""
 
@@ -161,6 +173,8 @@ class Scope:
     The statements of one function.
 
     `current` is the index of the node at hand, `last` when each value is read for the last time.
+    What is computed from weights alone is in the scope `fixed`, which runs once; its `exports` are
+    the names that are read here.
     """
 
     def __init__(
@@ -182,6 +196,8 @@ class Scope:
         self.prefix = ""
         self.uses_tokens = False
         self.carries_matrix = False
+        self.fixed: Scope | None = None
+        self.exports: list[str] = []
         self._indent = ""
         self._carry: Buffer | None = None
         self._carry_value: SSAValue | None = None
@@ -233,14 +249,17 @@ class Scope:
 
     def _result_name(self, node: Node) -> str:
         named = node.kind in (LINEAR, CONTRACT, GROUP, "einsum.contract") and len(node.args) > 1
-        if named and is_weight(node.args[1]):
-            path = [p for p in self._weight_key(node.args[1]).split(".")[:-1]]
-            path = [
-                p for p in path if p not in _GENERIC_WORDS and not p.isdecimal() and "{" not in p
-            ]
-            if path:
-                return self.name_result("_".join(path[-1].split("+")))
-        return self.name_result(_WORDS.get(node.kind, node.kind.partition(".")[2]))
+        return self.name_result(
+            (self._layer_word(node.args[1]) if named else "")
+            or _WORDS.get(node.kind, node.kind.partition(".")[2])
+        )
+
+    def _layer_word(self, value: SSAValue) -> str:
+        """What the layer of a weight, or of what is computed from weights, is called."""
+        weight = weight_behind(value) if is_weight(value) or self._is_fixed(value) else None
+        path = [] if weight is None else self._weight_key(weight).split(".")[:-1]
+        path = [p for p in path if not p.isdecimal() and "{" not in p and p not in _GENERIC_WORDS]
+        return "_".join(path[-1].split("+")) if path else ""
 
     # --- Weights and operands -----------------------------------------------------------------
 
@@ -270,7 +289,39 @@ class Scope:
         """The expression of any value as the IR has it."""
         if is_weight(value):
             return self.weight(value)
-        return self.held[value].rows
+        return self._read(value).rows
+
+    def _read(self, value: SSAValue) -> Held:
+        """How a value is read that is no weight; one that is computed once is then exported."""
+        if value in self.held or self.fixed is None:
+            return self.held[value]
+        held = self.fixed.held[value]
+        self.fixed.export(held.text)
+        return held
+
+    def export(self, name: str) -> None:
+        """Say that a value of this scope, which runs once, is read by the one that runs often."""
+        if name not in self.exports:
+            self.exports.append(name)
+
+    def fixed_scope(self, nodes: Sequence[Node]) -> Scope:
+        """A scope for what is computed from weights alone; no name is in both."""
+        self.fixed = Scope(self.table, Buffers(), self.used, used_after(nodes, ()))
+        self.fixed.weight_names, self.fixed.prefix = self.weight_names, self.prefix
+        self.fixed.names = self.names
+        return self.fixed
+
+    def _laid_out(self, value: SSAValue, expression: str) -> str:
+        """What an expression makes of a value that is computed once, computed once as well."""
+        assert self.fixed is not None
+        word = self._layer_word(value)
+        name = self.name_result(f"{word}_weight" if word else "weight")
+        self.fixed.line(f"{name} = {expression.format(self.fixed.held[value].text)}")
+        self.fixed.export(name)
+        return name
+
+    def _is_fixed(self, value: SSAValue) -> bool:
+        return self.fixed is not None and value in self.fixed.held and value not in self.held
 
     def matrix(self, value: SSAValue) -> str:
         """The expression of a packed activation as (width, tokens); copied there if need be."""
@@ -363,7 +414,7 @@ class Scope:
 
     def plain_or_matrix(self, value: SSAValue) -> Held:
         """How a value is handed to the layer function."""
-        return self.held[value]
+        return self._read(value)
 
     def bind_carried(self, value: SSAValue, result: SSAValue, name: str, outer: Held) -> None:
         """The parameter that carries `value` from layer to layer, where `result` replaces it."""
@@ -516,19 +567,28 @@ class Scope:
 
     def _oriented(self, node: Node) -> str:
         """The weight of a product with its summed axes last and those of the result before them."""
-        weight = self.rows(node.args[1])
-        if node.kind == LINEAR:
-            return weight + (".T" if node.attributes["order"] == "io" else "")
-        form, owner = _form(node), node.args[1].owner
-        shape = tuple(nn.shape_of(node.args[1])[a] for a in form.order)
-        moved, cut = form.order != tuple(range(len(shape))), form.weight_shape != shape
-        plain = isinstance(owner, WeightOp) and owner.permutation is None
-        if plain and moved and (cut or len(shape) > 2):
+        value = node.args[1]
+        order, cut = self._layout(node)
+        moved = order != tuple(range(len(order)))
+        if moved and self._is_fixed(value):
+            made = f"np.ascontiguousarray({{}}.transpose{_tuple(order)})"
+            return self._laid_out(value, made + (f".reshape{_tuple(cut)}" if cut else ""))
+        weight, owner = self.rows(value), value.owner
+        copied = moved and bool(cut or len(order) > 2)
+        if copied and isinstance(owner, WeightOp) and owner.permutation is None:
             self.used.add("oriented")
-            name = self._name_of(node.args[1])
-            return f"oriented({name}, {_tuple(form.order)}, {_tuple(form.weight_shape)})"
-        weight += f".transpose{_tuple(form.order)}" if moved else ""
-        return weight + (f".reshape{_tuple(form.weight_shape)}" if cut else "")
+            shape = cut or tuple(nn.shape_of(value)[a] for a in order)
+            return f"oriented({self._name_of(value)}, {_tuple(order)}, {_tuple(shape)})"
+        weight += "" if not moved else f".transpose{_tuple(order)}" if len(order) > 2 else ".T"
+        return weight + (f".reshape{_tuple(cut)}" if cut else "")
+
+    def _layout(self, node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The order in which a product reads its weight's axes, and its shape where it differs."""
+        if node.kind == LINEAR:
+            return ((1, 0) if node.attributes["order"] == "io" else (0, 1)), ()
+        form, shape = _form(node), nn.shape_of(node.args[1])
+        same = form.weight_shape == tuple(shape[a] for a in form.order)
+        return form.order, () if same else form.weight_shape
 
     def _group(self, node: Node) -> None:
         """A loop over tiles of tokens; what its steps leave each other is one tile large."""

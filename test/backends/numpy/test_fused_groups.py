@@ -170,3 +170,25 @@ def test_a_group_of_a_foreign_step_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HeatcError, match="no tiles of the step 'tab,cb->tca'"):
         emit_program(module, weights, tmp_path / "prog.py")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_weights_alone_make_is_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a path that joins the factors of either side first, in each layer of the loop."""
+    case = 'shape="4x8|8x4" rank=4,24,4', ((1, 2), (0, 5), (3, 4), (6, 7)), 1 << 20
+    monkeypatch.setitem(CASES, "tt", case)
+    module, weights = factorised("tt", fuse=True)
+    program = load(module, weights, tmp_path / "prog.py")
+    text = (tmp_path / "prog.py").read_text()
+    head, loop = text.split("\ndef layer_(w, i, x):")
+    assert "@functools.cache\ndef layer__constants(i):" in head
+    assert "np.einsum(" in head
+    assert "np.einsum(" not in loop
+    x = np.random.default_rng(1).normal(size=(BATCH, LENGTH, WIDTH)).astype(np.float32)
+    first = program.main(x, MASK)["y"]
+    want = execute(module, {"x": x, "m": MASK}, weights)["y"]
+    np.testing.assert_allclose(first, want, atol=1e-5 * float(np.abs(want).max()))
+    assert program.layer__constants.cache_info().misses == LAYERS
+    np.testing.assert_array_equal(program.main(x, MASK)["y"], first)
+    assert program.layer__constants.cache_info().misses == LAYERS
