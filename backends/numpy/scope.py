@@ -8,6 +8,7 @@ it; an op that may work in place takes over the buffer of an operand that it is 
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ _GENERIC_WORDS = {"dense", "LayerNorm", "self", "layer", "default"}
 _WORDS = {
     LINEAR: "y",
     CONTRACT: "part",
+    "einsum.contract": "contracted",
     GROUP: "y",
     "attn.pack": "packed",
     "attn.sdpa": "context",
@@ -133,6 +135,18 @@ def _with_out(arguments: Sequence[str], out: str) -> list[str]:
     """Arguments with the one that is written, after those that have no names."""
     keywords = [a for a in arguments if "=" in a.partition("[")[0]]
     return [*(a for a in arguments if a not in keywords), out, *keywords]
+
+
+def _call_parts(expression: str) -> tuple[str, list[str]] | None:
+    """Function and arguments of an expression, where it is one call."""
+    call = ast.parse(expression, mode="eval").body
+    if not isinstance(call, ast.Call):
+        return None
+
+    def text(node: ast.AST) -> str:
+        return ast.get_source_segment(expression, node) or ""
+
+    return text(call.func), [text(part) for part in (*call.args, *call.keywords)]
 
 
 def wrapped(text: str) -> list[str]:
@@ -670,12 +684,11 @@ class Scope:
 
     def _assign(self, name: str, expression: str) -> None:
         text = f"{name} = {expression}"
-        function, bracket, rest = expression.partition("(")
-        fits = len(text) <= _WIDTH or not bracket or not rest.endswith(")")
-        if fits or "," not in rest or any(c in rest for c in "()[]"):
+        parts = _call_parts(expression) if len(self._indent) + len(text) > _WIDTH else None
+        if parts is None:
             self.line(text)
-            return
-        self.call(name, function, rest[:-1].split(", "))
+        else:
+            self.call(name, *parts)
 
     def output(self, value: SSAValue) -> str:
         """The expression of an output: an array of its own, never a buffer."""
