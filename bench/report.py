@@ -21,6 +21,8 @@ Json: TypeAlias = "str | float | bool | Sequence[Json] | Mapping[str, Json] | No
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
+WRITTEN = (":!bench/results", ":!docs")
+"""What the benchmarks write, in the words of git"""
 PACKAGES = ("numpy", "safetensors", "scipy", "tokenizers", "torch", "transformers", "xdsl")
 SENSES: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
 
@@ -57,7 +59,7 @@ def provenance(command: str, seed: int) -> dict[str, Json]:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
         "command": command,
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {"python": platform.python_version(), **versions},
         "cpu": _cpu(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -95,13 +97,16 @@ def number(value: float) -> str:
     return f"{value:.6g}" if value != int(value) else str(int(value))
 
 
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+def commit(root: Path = ROOT) -> str:
+    """The commit, `-dirty` where what is measured differs from it: results and pages may."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*"]
+    changes = ["git", "diff", "--quiet", "HEAD", "--", ".", *WRITTEN]
     try:
-        result = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        found = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+        changed = subprocess.run(changes, cwd=root, check=False, capture_output=True).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return result.stdout.strip()
+    return found.stdout.strip() + ("-dirty" if changed else "")
 
 
 def _cpu() -> str:
