@@ -46,11 +46,14 @@ from heatc.passes.rewriting import describe_location, module_path
 
 Extent = NDArray[np.int64]
 
-_VALUES = (
-    *("ldm", "mask", "gate", "frac", "add", "pruned", "strow"),
-    *("cascade", "magnitude", "tally", "stzero"),
+OF_PRUNING = (
+    *("ldm", "mask", "gate", "frac", "add", "pruned", "strow", "cascade", "magnitude", "tally"),
+    *("stzero", "scores", "colsum", "wide", "divide", "param"),
 )
-"""Instructions of pruning rules: masks decide their work, or a list of heads their place."""
+"""Instructions of pruning rules: masks decide when and on what they work."""
+
+IN_LOOPS = ("loop", "end")
+"""Instructions of `hdp.loop`."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +264,11 @@ _Function = Callable[..., None]
 _FUNCTIONS: dict[str, _Function] = {}
 
 
+def timed_mnemonics() -> frozenset[str]:
+    """The instructions that have a time without values."""
+    return frozenset((*_FUNCTIONS, *IN_LOOPS))
+
+
 def _times(mnemonic: str) -> Callable[[_Function], _Function]:
     """Register what times an instruction; it takes the fields by name."""
     assert mnemonic in ISA
@@ -393,7 +401,7 @@ class _Timer:
         mnemonic, fields = _decoded(op)
         function = _FUNCTIONS.get(mnemonic)
         if function is None:
-            why = "depends on values" if mnemonic in _VALUES else "is not known to the timer"
+            why = "depends on values" if mnemonic in OF_PRUNING else "is not known to the timer"
             raise HeatcError(f"hdp.{mnemonic} {why}", place=describe_location(op))
         pc = self._place(op, mnemonic)
 

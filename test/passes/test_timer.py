@@ -15,7 +15,8 @@ from xdsl.parser import Parser
 from heatc.api import make_context
 from heatc.errors import HeatcError
 from heatc.hardware import load_hardware
-from heatc.passes.tiling.timer import time_module
+from heatc.isa.table import ISA
+from heatc.passes.tiling.timer import OF_PRUNING, time_module, timed_mnemonics
 
 PRESETS = ("hdp-edge", "hdp-server")
 MINILM, BERT = Sizes(384, 12, 1536), Sizes(768, 12, 3072)
@@ -100,6 +101,12 @@ func.func @main() {
 
 def parsed(text: str) -> ModuleOp:
     return Parser(make_context(), text).parse_module()
+
+
+def test_every_instruction_is_timed_or_refused():
+    """One of pruning has no time without masks; whoever adds another says which it is."""
+    assert timed_mnemonics() | set(OF_PRUNING) == ISA.keys()
+    assert not timed_mnemonics() & set(OF_PRUNING)
 
 
 def test_what_depends_on_values_is_refused():
