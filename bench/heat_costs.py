@@ -1,12 +1,12 @@
 """
-What factorised layers cost, and how near they stay: every figure of HEAT that needs no machine.
+What factorised layers cost, and how near they stay: every figure of HEAT.
 
     python bench/heat_costs.py                      all parts; writes bench/results/heat_costs.json
     python bench/heat_costs.py --parts table,paths  some parts, merged into that file
     python bench/heat_costs.py --only minilm        one part (see --help); writes nothing
     python bench/heat_costs.py --quick              small sizes; writes nothing
 
-Multiply-accumulates are counted, cosines are of NumPy programs on held-out sentences, seconds are
+What runs on the HDP machine is in bench/heat_machine.py. Multiply-accumulates are counted, cosines are of NumPy programs on held-out sentences, seconds are
 those of this computer.
 """
 
@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from bench import data, main_job, parts, programs, report
+from bench import data, heat_machine, main_job, parts, programs, report
 from bench.parts import Part
 from bench.programs import Array, NumpyProgram
 from bench.report import Json, Row
@@ -426,9 +426,43 @@ def numpy_part(bench: Bench) -> Part:
     return Part(rows, {"numpy: BERT-Base 1x128": table})
 
 
+# ---- the machine ------------------------------------------------------------------------------
+
+
+def machine_specs() -> list[Spec]:
+    """The linears of BERT-Base in every format, at 40 % of the multiply-accumulates."""
+    found: list[Spec] = []
+    for format_ in FORMATS:
+        for inputs, outputs in SHAPES:
+            modes = default_modes(format_, inputs, outputs)
+            spec = largest_within(format_, *modes, 0.4, heat_machine.TOKENS)
+            assert spec is not None
+            found.append(spec)
+    return found
+
+
+def words_part(bench: Bench) -> Part:
+    """DRAM words of a tensor-train matrix on the machine."""
+    return heat_machine.words_part()
+
+
+def agreement_part(bench: Bench) -> Part:
+    """The cost model of the machine against its simulator, layer by layer."""
+    return heat_machine.agreement_part(machine_specs())
+
+
+def ablation_part(bench: Bench) -> Part:
+    """Paths and fusion of a whole BERT-Base on the machine."""
+    model, _ = bert_base(bench)
+    return heat_machine.ablation_part(model, (("low-rank", 0.4), ("tt", 0.4), ("tucker", 0.4)))
+
+
 PARTS: dict[str, Callable[[Bench], Part]] = {
     "table": table_part,
     "paths": paths_part,
+    "words": words_part,
+    "agreement": agreement_part,
+    "ablation": ablation_part,
     "minilm": minilm_part,
     "formats": formats_part,
     "time": time_part,

@@ -4,10 +4,17 @@ Contractions of three operands or more get the path of least cost.
 Assumes the raised or packed level. Sets `path` on every `einsum.contract` of three operands or more
 that has none: the exact optimum up to nine operands, with opt_einsum's proposals above. Rebuilding
 a weight from its factors first is a path like any other, and wins where tokens are many. Options:
-`objective` (macs, traffic, peak: the largest tensor that a step writes; latency, energy and edp
-with the costs of a machine), `tokens` (what `?` counts as, by
-default what the largest packing has room for). Exact: the same sums in another order.
-Leaves the contractions as they are; `lower-contractions` follows the paths.
+
+- objective: macs, traffic or peak (the largest tensor that a step writes); latency, energy or edp
+  on the machine `hw`: paths are timed as they would be compiled for it, results kept on the chip
+  where `fuse-einsums` keeps them, and those that it has no products for are passed over. With edp
+  energy x latency of the whole module is least: linears, attention as if it were dense, and the
+  host's part. A remark says what a layer got and what else was weighed.
+- hw: a preset or a YAML file; needed for latency, energy and edp.
+- tokens: what `?` counts as, by default what the largest packing has room for.
+
+Exact: the same sums in another order. Leaves the contractions as they are; `lower-contractions`
+follows the paths.
 
 Example (test/passes/order_contractions.mlir): low-rank factors of one token meet it one after the
 other, `path = #einsum.path<(0, 1), (3, 2)>`.
@@ -15,9 +22,9 @@ other, `path = #einsum.path<(0, 1), (3, 2)>`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -25,9 +32,30 @@ from xdsl.passes import ModulePass
 
 from heatc.dialects.einsum import ContractOp, PathAttr, WeightOp, parse_equation
 from heatc.dialects.nn import TOKENS, shape_of
-from heatc.passes.analysis.paths import Candidate, Network, Objective, StepCost, plan_paths
+from heatc.errors import HeatcError, InfeasibleError
+from heatc.passes.analysis.costs import (
+    NOTHING,
+    REBUILT,
+    Cost,
+    Weighed,
+    layer_cost,
+    machine_front,
+    weigh,
+)
+from heatc.passes.analysis.paths import (
+    COUNTED,
+    Candidate,
+    Network,
+    Objective,
+    best_path,
+    least_product,
+    plan_paths,
+)
+from heatc.passes.analysis.rest import rest_of_model
 from heatc.passes.analysis.tokens import most_tokens
 from heatc.passes.effect import Effect
+from heatc.passes.factorising.targets import layer_path
+from heatc.passes.rewriting import describe_location, module_path, remark
 
 
 def network_of(op: ContractOp, tokens: int) -> Network:
@@ -43,17 +71,87 @@ def network_of(op: ContractOp, tokens: int) -> Network:
 
 
 def order(
-    ops: Sequence[ContractOp], objective: Objective, tokens: int, cost: StepCost | None = None
+    ops: Sequence[ContractOp],
+    objective: Objective,
+    tokens: int,
+    hw: str | None = None,
+    rest: Cost = NOTHING,
 ) -> list[Candidate]:
     """
     Set the best path of every contraction and return them with their costs, in order.
 
-    With `edp` the energy x latency of all of them together is least.
+    With `edp` energy x latency of all of them and the `rest` of the model together is least. Raises
+    `HeatcError` where the objective needs a machine and there is none, `InfeasibleError` for a
+    layer that has no path on it.
     """
-    chosen = plan_paths([network_of(op, tokens) for op in ops], objective, cost)
-    for op, candidate in zip(ops, chosen):
+    networks = [network_of(op, tokens) for op in ops]
+    if hw is None or objective in COUNTED:
+        chosen = plan_paths(networks, objective)
+    else:
+        fronts = [_front(op, n, objective, hw) for op, n in zip(ops, networks)]
+        firsts = [front[0] for front in fronts]
+        product = objective == "edp"
+        chosen = least_product(fronts, rest.joules, rest.seconds) if product else firsts
+    for op, network, candidate in zip(ops, networks, chosen):
         op.path = PathAttr(candidate.path)
+        if hw is not None and objective not in COUNTED and network.is_layer:
+            _remark(op, weigh(network, hw), candidate, objective)
     return chosen
+
+
+def rest_of(module: ModuleOp, ops: Sequence[ContractOp], tokens: int, hw: str) -> Cost:
+    """What a module takes beside some contractions: other linears, attention, and the host's part."""
+    cost = rest_of_model(module, tokens, hw)
+    for op in module.walk():
+        if isinstance(op, ContractOp) and op not in ops and len(op.inputs) == 2:
+            network = network_of(op, tokens)
+            linear = (
+                layer_cost(network, ((0, 1),), hw, fused=False) if network.is_layer else NOTHING
+            )
+            cost = cost + linear if linear.is_possible else cost
+    return cost
+
+
+def _front(
+    op: ContractOp, network: Network, objective: Objective, hw: str
+) -> tuple[Candidate, ...]:
+    """The paths worth choosing from; of what is no layer the one of fewest multiply-accumulates."""
+    if not network.is_layer:
+        return (best_path(network, "macs"),)
+    try:
+        return machine_front(network, objective, hw)
+    except InfeasibleError as error:
+        place = describe_location(op)
+        raise InfeasibleError(error.message, place=place, notes=error.notes) from None
+
+
+def _remark(
+    op: ContractOp, ways: Sequence[Weighed], candidate: Candidate, objective: Objective
+) -> None:
+    """Say what a layer's path is, what it costs, and what the others cost."""
+    (mine,) = (way for way in ways if way.path == candidate.path)
+    layer = next((layer_path(v.owner) for v in op.inputs if isinstance(v.owner, WeightOp)), "")
+    name = layer or module_path(op)
+    others = [w for w in ways if w.path != mine.path and w.fused.is_possible]
+    told = f"{mine.fused.text} ({mine.name})"
+    if mine.name == REBUILT:
+        text = f"{name} stays dense because its weight rebuilt takes {told}"
+    else:
+        text = f"{name}: the path of least {objective} takes {told}"
+    if others:
+        best = min(others, key=lambda way: way.fused.joules * way.fused.seconds)
+        text += f", the next one {best.fused.text} ({best.name})"
+    weighed = [_entry(way) for way in ways]
+    remark(op, text, layer=name, chosen=_entry(mine), weighed=weighed, shown=False)
+
+
+def _entry(way: Weighed) -> Mapping[str, Any]:
+    return {
+        "name": way.name,
+        "path": [list(pair) for pair in way.path],
+        "fused": way.fused.entry(),
+        "unfused": way.unfused.entry(),
+    }
 
 
 @dataclass(frozen=True)
@@ -64,13 +162,22 @@ class OrderContractionsPass(ModulePass):
     effect: ClassVar[Effect] = Effect.EXACT
 
     objective: Objective = "macs"
+    hw: str | None = None
     tokens: int = 0
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Set the `path` of the contractions that have none."""
+        if self.objective not in COUNTED and self.hw is None:
+            raise HeatcError(
+                f"objective {self.objective!r} needs a machine: give hw",
+                notes=[f"without one: {', '.join(COUNTED)}"],
+            )
         found = [
             inner
             for inner in op.walk()
             if isinstance(inner, ContractOp) and len(inner.inputs) > 2 and inner.path is None
         ]
-        order(found, self.objective, self.tokens or most_tokens(op))
+        tokens, rest = self.tokens or most_tokens(op), NOTHING
+        if found and self.objective == "edp":
+            rest = rest_of(op, found, tokens, str(self.hw))
+        order(found, self.objective, tokens, self.hw, rest)

@@ -74,6 +74,19 @@ class Network:
         """The extent of each index."""
         return dict(self.extents)
 
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is one activation, tokens first in it and in the result, and weights."""
+        inputs = [i for i in range(len(self.terms)) if i not in self.weights]
+        return len(inputs) == 1 and self.result[:1] == self.terms[inputs[0]][:1] != ""
+
+    @property
+    def activation(self) -> int:
+        """The operand of a layer that is no weight; raises `HeatcError` for what is no layer."""
+        if not self.is_layer:
+            raise HeatcError(f"{self.equation!r} is no layer of one input, tokens first")
+        return next(i for i in range(len(self.terms)) if i not in self.weights)
+
 
 @dataclass(frozen=True)
 class Term:
@@ -228,11 +241,10 @@ _Front: TypeAlias = list[tuple[_Value, _Tree]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A path and what it costs; `fused`, where a machine was asked: with results on the chip."""
+    """A path and what it costs."""
 
     path: Path
     cost: PathCost
-    fused: bool = False
 
 
 def best_path(network: Network, objective: Objective, cost: StepCost | None = None) -> Candidate:

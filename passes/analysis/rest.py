@@ -1,0 +1,130 @@
+"""
+What a model takes on an HDP machine beside its linears: attention, and the host's part.
+
+Whoever chooses between energy and latency of linears needs to know how much of both the rest of
+the model takes. Attention is tiled, dense, and timed as the compiler would (`time_attention`). The
+host's work is counted op by op, before tasks are formed: every op by its instruction of the table,
+each normalisation and activation with one register read and one written. An estimate: pruning
+makes attention shorter, and a program overlaps what is added up here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from xdsl.dialects.builtin import Float32Type, ModuleOp
+from xdsl.ir import Operation, SSAValue
+
+from heatc.dialects import attn, nn
+from heatc.hardware import Hardware, load_hardware
+from heatc.hardware.costs import ACTIONS, action_joules, leakage_watts
+from heatc.isa.clocks import compile_cycles, cycle_constants
+from heatc.isa.table import DTYPES, ISA
+from heatc.isa.work import Work, charged
+from heatc.passes.analysis.costs import Cost
+
+_CODE = DTYPES["i16"]
+
+_INSTRUCTIONS: dict[type[Operation], str] = {
+    nn.AddOp: "hadd",
+    nn.LayerNormOp: "hln",
+    nn.GeluOp: "hgelu",
+    nn.TanhOp: "htanh",
+    nn.ReluOp: "hrelu",
+}
+_ROUNDED = (nn.LayerNormOp, nn.GeluOp, nn.TanhOp, nn.ReluOp)
+"""Ops that end a task as a rule: what they take is read, what they give is written."""
+
+
+class _Work(NamedTuple):
+    """An instruction of the host on some elements, and the bytes that it reads and writes."""
+
+    mnemonic: str
+    elements: int
+    read: int = 0
+    written: int = 0
+
+
+def rest_of_model(module: ModuleOp, tokens: int, hw: str) -> Cost:
+    """
+    The cost of attention and host work of a module at the raised or packed level.
+
+    `tokens` is what `?` counts as. Attention without a packing and with a mask of its own counts as
+    if it were full.
+    """
+    hardware = load_hardware(hw)
+    work = [w for op in module.walk() for w in _host_work(op, tokens)]
+    cost = _of_host(work, hardware)
+    for op in module.walk():
+        if isinstance(op, attn.SdpaOp):
+            cost = cost + _of_attention(op, tokens, hw)
+    return cost
+
+
+def _of_attention(op: attn.SdpaOp, tokens: int, hw: str) -> Cost:
+    # Whoever only counts needs no tiler.
+    from heatc.passes.tiling.scratch import time_attention
+
+    batch, length = _sequences(op, tokens)
+    heads = op.heads.value.data
+    dim = nn.shape_of(op.v)[-1] // heads
+    return Cost.of(time_attention(batch, length, heads, dim, hw))
+
+
+def _sequences(op: attn.SdpaOp, tokens: int) -> tuple[int, int]:
+    if op.packing is not None:
+        return attn.packing_of(op.packing).shape
+    shape = nn.shape_of(op.q)
+    return (shape[0], shape[1]) if len(shape) == 3 else (1, tokens)
+
+
+def _host_work(op: Operation, tokens: int) -> Iterator[_Work]:
+    if isinstance(op, nn.EmbeddingOp) and _is_float(op.result):
+        size = _size(op.result, tokens)
+        yield _Work("hgeti", size, size * DTYPES["f32"])
+    if isinstance(op, attn.UnpackOp) and _is_float(op.result):
+        size = _size(op.result, tokens)
+        yield _Work("hgeti", size, size * _CODE)
+        yield _Work("hput", size, 0, size * DTYPES["f32"])
+    mnemonic = _INSTRUCTIONS.get(type(op))
+    if mnemonic is None or not _is_float(op.results[0]) or _is_bias(op):
+        return
+    size = _size(op.results[0], tokens)
+    if isinstance(op, (nn.AddOp, *_ROUNDED)):
+        yield _Work("hget", size, size * _CODE)
+    yield _Work(mnemonic, size)
+    if isinstance(op, _ROUNDED):
+        yield _Work("hput", size, 0, size * _CODE)
+
+
+def _is_float(value: SSAValue) -> bool:
+    return isinstance(nn.element_of(value), Float32Type)
+
+
+def _is_bias(op: Operation) -> bool:
+    """Whether a sum adds a row, which leaves the PE array with the product."""
+    return isinstance(op, nn.AddOp) and any(len(nn.shape_of(v)) == 1 for v in op.operands)
+
+
+def _size(value: SSAValue, tokens: int) -> int:
+    return math.prod(tokens if n == nn.TOKENS else n for n in nn.shape_of(value))
+
+
+def _of_host(work: list[_Work], hardware: Hardware) -> Cost:
+    constants, cycles = cycle_constants(hardware), 0
+    counted = Work()
+    counted.mnemonics = [w.mnemonic for w in work]
+    for i, (mnemonic, elements, read, written) in enumerate(work):
+        moved = read + written
+        expression = compile_cycles(ISA[mnemonic].cycles, constants)
+        cycles += math.ceil(expression(elements=elements, nbytes=moved))
+        counted.add(i, {"elements": elements, "nbytes": moved, "written": written})
+    each = action_joules(hardware)
+    joules = sum(count * each[row] for _, row, count in charged(counted, hardware))
+    joules += len(work) * each[ACTIONS.index("instruction")]
+    seconds = cycles / hardware.clock_hz
+    joules += seconds * sum(leakage_watts(hardware).values())
+    moved = sum(w.read + w.written for w in work)
+    return Cost(cycles, seconds, joules, moved, 0.0)
