@@ -249,8 +249,8 @@ def compiled(model: Model, paths: Sequence[Steps], hw: str, *, fused: bool) -> M
     module = model.module.clone()
     for op, path in zip(Model(module, model.weights).factorised, paths):
         op.path = PathAttr(path)
-    tail = pipeline_text(Options(hw=hw)).partition("order-contractions,")[2]
-    passes = [p for p in build(tail) if fused or p.name != "fuse-einsums"]
+    later = "lower-contractions" + pipeline_text(Options(hw=hw)).partition("lower-contractions")[2]
+    passes = [p for p in build(later) if fused or p.name != "fuse-einsums"]
     run_passes(make_context(model.weights), module, passes)
     return module
 

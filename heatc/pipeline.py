@@ -70,6 +70,13 @@ def _insert_hdp(options: Options) -> str:
     return f"insert-hdp{{{' '.join(words)}}}"
 
 
+def _order_contractions(options: Options) -> str:
+    """The pass that chooses contraction paths: those of least energy x latency on a machine."""
+    if options.hw is None:
+        return PATHS[0]
+    return f'order-contractions{{objective=edp hw="{options.hw}"}}'
+
+
 def _fuse_einsums(options: Options) -> str:
     """The pass that keeps results between the steps of a layer on the chip, with its options."""
     words = [] if options.hw is None else [f'hw="{options.hw}"']
@@ -82,7 +89,7 @@ def pipeline_text(options: Options) -> str:
     passes: list[str] = list(RAISE)
     if options.heat is not None:
         passes.append(f"heat-decompose{{{options.heat}}}")
-    passes += PATHS
+    passes += [_order_contractions(options), PATHS[1]]
     if options.hw is None:
         if options.level > 0:
             passes += ["fuse-projections", "dce"]

@@ -88,7 +88,8 @@ def test_targets():
     raised = ",".join((*RAISE, *PATHS))
     assert numpy == f"{raised},fuse-projections,dce,fuse-einsums"
     assert pipeline_text(Options(level=0)) == f"{raised},fuse-einsums"
-    fused = f'{raised},fuse-einsums{{hw="hdp-edge"}}'
+    on_machine = 'order-contractions{objective=edp hw="hdp-edge"},lower-contractions'
+    fused = f'{",".join(RAISE)},{on_machine},fuse-einsums{{hw="hdp-edge"}}'
     rest = "insert-hdp{rule=none},partition-host,assign-fixed-point,"
     assert hdp.startswith(f"{fused},shape-products,fold-weights,{rest}")
 
