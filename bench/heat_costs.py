@@ -451,10 +451,14 @@ def agreement_part(bench: Bench) -> Part:
     return heat_machine.agreement_part(machine_specs())
 
 
+ABLATED: tuple[tuple[Format, float], ...] = (("tt", 0.4),)
+"""Formats of the whole model in the ablation, and their share of the multiply-accumulates."""
+
+
 def ablation_part(bench: Bench) -> Part:
     """Paths and fusion of a whole BERT-Base on the machine."""
     model, _ = bert_base(bench)
-    return heat_machine.ablation_part(model, (("low-rank", 0.4), ("tt", 0.4), ("tucker", 0.4)))
+    return heat_machine.ablation_part(model, ABLATED)
 
 
 PARTS: dict[str, Callable[[Bench], Part]] = {
