@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
@@ -186,8 +187,8 @@ class StepEstimate:
 
 # --- Layers -----------------------------------------------------------------------------------
 
-_TIMED: dict[tuple[str, str], Cost] = {}
-"""Costs by layer at the fixed level and hardware: many paths come to the same steps."""
+_TIMED: dict[tuple[bytes, str], Cost] = {}
+"""Costs by the digest of a layer at the fixed level, and hardware: paths come to the same steps."""
 
 
 @lru_cache(maxsize=4096)
@@ -202,7 +203,7 @@ def layer_cost(network: Network, path: Path, hw: str, *, fused: bool) -> Cost:
     from heatc.passes.tiling.scratch import scratch_layer
 
     module = scratch_layer(network, path, hw, fused=fused)
-    key = str(module), hw
+    key = sha256(str(module).encode()).digest(), hw
     if key not in _TIMED:
         _TIMED[key] = _timed(module, network.sizes[network.result[0]], hw)
     return _TIMED[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import cotengra as _cotengra
@@ -185,21 +185,27 @@ def test_pareto_set_is_complete(network: Network) -> None:
         st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=4),
         min_size=1,
         max_size=4,
-    )
+    ),
+    st.tuples(st.integers(0, 100), st.integers(0, 100)),
 )
 @settings(max_examples=60, deadline=None)
-def test_whole_model_product_is_least(choices: list[list[tuple[int, int]]]) -> None:
+def test_whole_model_product_is_least(
+    choices: list[list[tuple[int, int]]], rest: tuple[int, int]
+) -> None:
+    """Also where the rest of the model takes energy and time that no choice changes."""
+    energy, latency = rest
     fronts = [
         prune((Candidate((), PathCost(1, 1, 1, float(e), float(t))) for e, t in front), "edp")
         for front in choices
     ]
-    picked = least_product(fronts)
-    product = sum(c.cost.energy for c in picked) * sum(c.cost.latency for c in picked)
-    least = min(
-        sum(c.cost.energy for c in combination) * sum(c.cost.latency for c in combination)
-        for combination in itertools.product(*fronts)
-    )
-    assert product == least
+
+    def product(picked: Iterable[Candidate]) -> float:
+        costs = [candidate.cost for candidate in picked]
+        joules = energy + sum(cost.energy for cost in costs)
+        return joules * (latency + sum(cost.latency for cost in costs))
+
+    least = min(map(product, itertools.product(*fronts)))
+    assert product(least_product(fronts, energy, latency)) == least
 
 
 def test_a_machine_is_asked_for() -> None:
