@@ -402,6 +402,7 @@ def _remark(chain: Group, planner: _Planner, cut: _Cut, alone: _Cut, reason: str
         layer=_layer(chain),
         chosen={
             "fuse": bool(cut.fused),
+            "steps": [step.op.equation.data for step in chain],
             "groups": [len(group) for group in cut.groups],
             "tiles": list(cut.tiles),
             "moved_bytes": cut.moved,
