@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from bench import data, heat_machine, main_job, parts, programs, report
+from bench import data, heat_machine, heat_page, main_job, parts, programs, report
 from bench.parts import Part
 from bench.programs import Array, NumpyProgram
 from bench.report import Json, Row
@@ -489,9 +489,16 @@ def run_parts(names: Sequence[str], sizes: Sizes) -> dict[str, Part]:
 
 
 def write(found: Mapping[str, Part], arguments: Sequence[str]) -> None:
-    """Merges parts into the result file, in the order of `PARTS`."""
+    """Merges parts into the result file, in the order of `PARTS`, and writes the page."""
     origin = report.provenance(" ".join(["python bench/heat_costs.py", *arguments]), SEED)
     parts.merge(RESULT, found, tuple(PARTS), origin)
+    write_page()
+
+
+def write_page() -> None:
+    """Writes docs/heat_figures.md from the result file."""
+    content = json.loads(RESULT.read_text(encoding="utf-8"))
+    heat_page.PAGE.write_text(heat_page.page(content), encoding="utf-8")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -502,7 +509,11 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--parts", help=f"merge these into the results: {','.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing")
+    parser.add_argument("--page", action="store_true", help="only write docs/heat_figures.md")
     options = parser.parse_args(arguments)
+    if options.page:
+        write_page()
+        return 0
     names = options.only or (options.parts.split(",") if options.parts else list(PARTS))
     if unknown := [name for name in names if name not in PARTS]:
         parser.error(f"no part is called {unknown[0]!r}: {', '.join(PARTS)}")
