@@ -34,12 +34,14 @@ from heatc.dialects.einsum import ContractOp, PathAttr, WeightOp, parse_equation
 from heatc.dialects.nn import TOKENS, shape_of
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.passes.analysis.costs import (
+    NAIVE,
     NOTHING,
     REBUILT,
     Cost,
     Weighed,
     layer_cost,
     machine_front,
+    path_of,
     weigh,
 )
 from heatc.passes.analysis.paths import (
@@ -47,8 +49,12 @@ from heatc.passes.analysis.paths import (
     Candidate,
     Network,
     Objective,
+    Path,
+    PathCost,
     best_path,
+    count,
     least_product,
+    left_to_right,
     plan_paths,
 )
 from heatc.passes.analysis.rest import rest_of_model
@@ -94,8 +100,12 @@ def order(
         chosen = least_product(fronts, rest.joules, rest.seconds) if product else firsts
     for op, network, candidate in zip(ops, networks, chosen):
         op.path = PathAttr(candidate.path)
-        if hw is not None and objective not in COUNTED and network.is_layer:
+        if not network.is_layer:
+            continue
+        if hw is not None and objective not in COUNTED:
             _remark(op, weigh(network, hw), candidate, objective)
+        else:
+            _remark_counted(op, network, candidate, objective)
     return chosen
 
 
@@ -130,8 +140,7 @@ def _remark(
 ) -> None:
     """Say what a layer's path is, what it costs, and what the others cost."""
     (mine,) = (way for way in ways if way.path == candidate.path)
-    layer = next((layer_path(v.owner) for v in op.inputs if isinstance(v.owner, WeightOp)), "")
-    name = layer or module_path(op)
+    name = _layer_of(op)
     others = [w for w in ways if w.path != mine.path and w.fused.is_possible]
     told = f"{mine.fused.text} ({mine.name})"
     if mine.name == REBUILT:
@@ -143,6 +152,37 @@ def _remark(
         text += f", the next one {best.fused.text} ({best.name})"
     weighed = [_entry(way) for way in ways]
     remark(op, text, layer=name, chosen=_entry(mine), weighed=weighed, shown=False)
+
+
+def _remark_counted(
+    op: ContractOp, network: Network, candidate: Candidate, objective: Objective
+) -> None:
+    """As `_remark`, where multiply-accumulates and words are counted."""
+    others = {
+        NAIVE: left_to_right(len(network.terms)),
+        REBUILT: path_of(network, (frozenset(network.weights),)),
+    }
+    costs = {name: count(network, path) for name, path in others.items()}
+    name, mine = _layer_of(op), candidate.cost
+    told = f"{mine.value(objective):.0f}"
+    beside = ", ".join(f"{how} {cost.value(objective):.0f}" for how, cost in costs.items())
+    text = f"{name}: the path of least {objective} takes {told}; {beside}"
+    if mine == costs[REBUILT]:
+        text = f"{name} stays dense because its weight rebuilt takes least {objective}, {told}"
+    weighed = [_counted(how, others[how], cost) for how, cost in costs.items()]
+    chosen = _counted(f"least {objective}", candidate.path, mine)
+    remark(op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
+
+
+def _counted(name: str, path: Path, cost: PathCost) -> Mapping[str, Any]:
+    found: dict[str, Any] = {"name": name, "path": [list(pair) for pair in path]}
+    return found | {"macs": cost.macs, "words": cost.traffic, "largest_words": cost.peak}
+
+
+def _layer_of(op: ContractOp) -> str:
+    """The module path of the layer that a contraction's weights belong to."""
+    layer = next((layer_path(v.owner) for v in op.inputs if isinstance(v.owner, WeightOp)), "")
+    return layer or module_path(op)
 
 
 def _entry(way: Weighed) -> Mapping[str, Any]:

@@ -63,6 +63,21 @@ def test_every_layer_is_told_of(tmp_path: Path):
         {"format": "dense", "parameters": 1536, "macs": 1536 * 128, "tokens": 128, "error": 0.0}
     ]
     assert up["place"] == "up (m.py:7)"
+    path = next(r for r in found if (r["pass"], r["layer"]) == ("order-contractions", "up"))
+    assert path["chosen"] == {
+        "name": "least macs",
+        "path": [[0, 1], [3, 2]],
+        "macs": 7 * (32 + 48) * 128,
+        "words": 128 * (32 + 7 + 7 + 48) + 7 * (32 + 48),
+        "largest_words": 128 * 48,
+    }
+    macs = {w["name"]: w["macs"] for w in path["weighed"]}
+    rebuilt = 7 * 32 * 48 + 1536 * 128
+    assert macs == {"left to right": path["chosen"]["macs"], "weight rebuilt": rebuilt}
+    assert path["message"] == (
+        f"up: the path of least macs takes {7 * (32 + 48) * 128}; "
+        f"left to right {7 * (32 + 48) * 128}, weight rebuilt {rebuilt}"
+    )
     # Without the way out and back of 7 values of 4 bytes for each of 128 tokens.
     moved = {r["fuse"]: r["moved_bytes"] for r in (fused["chosen"], *fused["weighed"])}
     assert moved[False] - moved[True] == 2 * 7 * 4 * 128
