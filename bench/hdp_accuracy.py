@@ -417,7 +417,8 @@ def part_headline() -> Part:
             for key, one in losses[name].items()
         ]
     what = "net sparsity at no loss within the standard error and <= 2 % changed predictions"
-    part.rows.append(Row(f"{what}: plan 75 %", sparsity["75"], "share", 0.75, ">="))
+    layers = f"{INTEGERS['75']} layers of it spare no value product"
+    part.rows.append(Row(f"{what}: plan 75 % ({layers})", sparsity["75"], "share", 0.75, ">="))
     for key, one in losses["75"].items():
         error = round(errors[key], 2)
         part.rows.append(Row(f"{what}: lost on {key}", one.points_lost, "points", error, "<="))
@@ -731,7 +732,7 @@ def part_machine() -> Part:
     """The compiled programs of the plans against the PyTorch form of the same rules, by the bit."""
     part = Part()
     rows = test_set().rows[:AGREEMENT]
-    for name in ("85", "90"):
+    for name in GOALS:
         path = PLANS / f"snippets-{name}.json"
         bench = Bench(teacher.SENTIMENT, of_plan(path))
         form = Encoder(bench.model, bench.points, read_plan(path))
