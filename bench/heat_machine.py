@@ -8,7 +8,9 @@ dense attention do not depend.
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,12 +143,13 @@ LAYERS = ((768, 768), (768, 3072), (3072, 768))
 
 def agreement_part(specs: Sequence[Spec]) -> Part:
     """Every way to compute the layers of BERT-Base, dense and factorised: model against simulator."""
+    planned = list(_planning_rows(specs))
     table: list[dict[str, Json]] = []
     worst = {"cycles": 0.0, "joules": 0.0}
     compared = 0
     for hw in PRESETS:
         for name, network, way, fused in _ways(specs, hw):
-            model = way.fused if fused else way.unfused
+            model = way.cost
             counted = simulated_layer(network, way.path, hw, fused=fused)
             off = {k: abs(getattr(counted, k) / getattr(model, k) - 1) for k in worst}
             worst = {k: max(worst[k], off[k]) for k in worst}
@@ -156,21 +159,38 @@ def agreement_part(specs: Sequence[Spec]) -> Part:
                           "joules": model.joules, "simulated joules": counted.joules})  # fmt: skip
     what = f"cost model against simulator, every layer of BERT-Base, {compared} ways"
     rows = [Row(f"{what}, {k}", value, "share off", 0.05, "<=") for k, value in worst.items()]
-    return Part(rows, {"agreement: layers of BERT-Base, 128 tokens": table})
+    return Part(rows + planned, {"agreement: layers of BERT-Base, 128 tokens": table})
+
+
+def _planning_rows(specs: Sequence[Spec]) -> Iterator[Row]:
+    """CPU seconds to choose paths for all linears of a model, each format's for the first time."""
+    hw, counts = PRESETS[0], {(768, 768): 48, (768, 3072): 12, (3072, 768): 12}
+    weigh(layer_network(Spec("low-rank", (64,), (64,), (8,)), TOKENS), hw)
+    for format_ in dict.fromkeys(spec.format for spec in specs):
+        own = [spec for spec in specs if spec.format == format_]
+        start = time.process_time()
+        fronts = [
+            machine_front(layer_network(spec, TOKENS), "edp", hw)
+            for spec in own
+            for _ in range(counts[math.prod(spec.inputs), math.prod(spec.outputs)])
+        ]
+        least_product(fronts)
+        seconds = time.process_time() - start
+        what = f"planning all of BERT-Base by energy x latency on {hw} ({format_}, {len(fronts)} linears)"
+        yield Row(what, seconds, "CPU s", 2, "<=")
 
 
 def _ways(specs: Sequence[Spec], hw: str) -> Iterator[tuple[str, Network, Weighed, bool]]:
     for inputs, outputs in LAYERS:
         network = Network.of(["ti", "oi"], "to", {"t": TOKENS, "i": inputs, "o": outputs}, [1])
-        for way in weigh(network, hw):
+        for way in weigh(network, hw, fused=False):
             yield f"dense {inputs}x{outputs}", network, way, False
-    for spec in specs:
+    for spec, fused in itertools.product(specs, (False, True)):
         network = layer_network(spec, TOKENS)
-        for way in weigh(network, hw):
-            for fused, cost in ((False, way.unfused), (True, way.fused)):
-                if cost.is_possible:
-                    name = f"{spec.format} {math.prod(spec.inputs)}x{math.prod(spec.outputs)}"
-                    yield name, network, way, fused
+        name = f"{spec.format} {math.prod(spec.inputs)}x{math.prod(spec.outputs)}"
+        for way in weigh(network, hw, fused=fused):
+            if way.cost.is_possible:
+                yield name, network, way, fused
 
 
 # --- The ablation -----------------------------------------------------------------------------
@@ -237,7 +257,7 @@ def chosen_paths(
 
 
 def _known(network: Network, wish: Order, hw: str, *, fused: bool) -> Steps:
-    possible = [w for w in weigh(network, hw) if (w.fused if fused else w.unfused).is_possible]
+    possible = [way for way in weigh(network, hw, fused=fused) if way.cost.is_possible]
     naive = left_to_right(len(network.terms))
     if wish == "left to right" and any(way.path == naive for way in possible):
         return naive

@@ -103,7 +103,7 @@ def order(
         if not network.is_layer:
             continue
         if hw is not None and objective not in COUNTED:
-            _remark(op, weigh(network, hw), candidate, objective)
+            _remark(op, network, hw, candidate, objective)
         else:
             _remark_counted(op, network, candidate, objective)
     return chosen
@@ -136,22 +136,25 @@ def _front(
 
 
 def _remark(
-    op: ContractOp, ways: Sequence[Weighed], candidate: Candidate, objective: Objective
+    op: ContractOp, network: Network, hw: str, candidate: Candidate, objective: Objective
 ) -> None:
     """Say what a layer's path is, what it costs, and what the others cost."""
+    ways = weigh(network, hw, fused=True)
     (mine,) = (way for way in ways if way.path == candidate.path)
     name = _layer_of(op)
-    others = [w for w in ways if w.path != mine.path and w.fused.is_possible]
-    told = f"{mine.fused.text} ({mine.name})"
+    others = [w for w in ways if w.path != mine.path and w.cost.is_possible]
+    told = f"{mine.cost.text} ({mine.name})"
     if mine.name == REBUILT:
         text = f"{name} stays dense because its weight rebuilt takes {told}"
     else:
         text = f"{name}: the path of least {objective} takes {told}"
     if others:
-        best = min(others, key=lambda way: way.fused.joules * way.fused.seconds)
-        text += f", the next one {best.fused.text} ({best.name})"
+        best = min(others, key=lambda way: way.cost.joules * way.cost.seconds)
+        text += f", the next one {best.cost.text} ({best.name})"
+    unfused = layer_cost(network, mine.path, hw, fused=False).entry()
+    chosen = {**_entry(mine), "unfused": unfused}
     weighed = [_entry(way) for way in ways]
-    remark(op, text, layer=name, chosen=_entry(mine), weighed=weighed, shown=False)
+    remark(op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
 
 
 def _remark_counted(
@@ -186,12 +189,8 @@ def _layer_of(op: ContractOp) -> str:
 
 
 def _entry(way: Weighed) -> Mapping[str, Any]:
-    return {
-        "name": way.name,
-        "path": [list(pair) for pair in way.path],
-        "fused": way.fused.entry(),
-        "unfused": way.unfused.entry(),
-    }
+    path = [list(pair) for pair in way.path]
+    return {"name": way.name, "path": path, **way.cost.entry()}
 
 
 @dataclass(frozen=True)

@@ -223,12 +223,11 @@ def _timed(module: ModuleOp, tokens: int, hw: str) -> Cost:
 
 @dataclass(frozen=True)
 class Weighed:
-    """A path of a layer, what it is called, and what it costs with and without fused results."""
+    """A path of a layer, what it is called, and what it costs."""
 
     name: str
     path: Path
-    unfused: Cost
-    fused: Cost
+    cost: Cost
 
 
 REBUILT, NAIVE, FEWEST = "weight rebuilt", "left to right", "fewest MACs"
@@ -282,16 +281,16 @@ def neighbours(run: Run) -> Iterator[Run]:
 class _Weighing:
     """Times paths of one layer, one of each run."""
 
-    def __init__(self, network: Network, hw: str):
-        self.network, self.hw = network, hw
+    def __init__(self, network: Network, hw: str, fused: bool):
+        self.network, self.hw, self.fused = network, hw, fused
         self.ways: dict[Run, Weighed] = {}
 
     def add(self, path: Path, name: str) -> None:
         """Time a path, unless its run is known."""
         run = run_of(self.network, path)
         if run not in self.ways:
-            costs = [layer_cost(self.network, path, self.hw, fused=f) for f in (False, True)]
-            self.ways[run] = Weighed(name, path, *costs)
+            cost = layer_cost(self.network, path, self.hw, fused=self.fused)
+            self.ways[run] = Weighed(name, path, cost)
 
     def descend(self) -> None:
         """
@@ -308,7 +307,7 @@ class _Weighing:
 
     def _time_neighbours(self, best: Run) -> list[Run]:
         """Time the neighbours that are new and that the estimate does not rule out; returns them."""
-        estimate = StepEstimate(load_hardware(self.hw), self.network, True)
+        estimate = StepEstimate(load_hardware(self.hw), self.network, self.fused)
 
         def estimated(path: Path) -> float:
             return count(self.network, path, estimate).value("edp")
@@ -322,12 +321,12 @@ class _Weighing:
         return likely
 
     def _product(self, run: Run) -> float:
-        cost = self.ways[run].fused
+        cost = self.ways[run].cost
         return cost.joules * cost.seconds
 
 
 @lru_cache(maxsize=512)
-def weigh(network: Network, hw: str) -> tuple[Weighed, ...]:
+def weigh(network: Network, hw: str, *, fused: bool = True) -> tuple[Weighed, ...]:
     """
     Every path of a layer that is worth timing, with what it costs; one of those that come to the same.
 
@@ -335,17 +334,16 @@ def weigh(network: Network, hw: str) -> tuple[Weighed, ...]:
     estimate has on the front of energy and latency; and neighbours of the best of them, until none
     is better. Raises `HeatcError` for a network that is no layer of one input.
     """
-    weighing = _Weighing(network, hw)
+    weighing = _Weighing(network, hw, fused)
     weights = frozenset(network.weights)
     weighing.add(path_of(network, (weights,)), REBUILT)
     weighing.add(left_to_right(len(network.terms)), NAIVE)
     weighing.add(best_path(network, "macs").path, FEWEST)
     weighing.add(best_path(network, "traffic").path, "least traffic")
-    for fused in (False, True):
-        estimate = StepEstimate(load_hardware(hw), network, fused)
-        for candidate in path_front(network, "edp", estimate):
-            if math.isfinite(candidate.cost.energy):
-                weighing.add(candidate.path, "estimate")
+    estimate = StepEstimate(load_hardware(hw), network, fused)
+    for candidate in path_front(network, "edp", estimate):
+        if math.isfinite(candidate.cost.energy):
+            weighing.add(candidate.path, "estimate")
     weighing.descend()
     return tuple(weighing.ways.values())
 
@@ -358,13 +356,14 @@ def machine_front(
 
     One, or for `edp` the front of energy and latency. Raises `InfeasibleError` where there is none.
     """
+    ways = weigh(network, hw, fused=fused)
     found: list[Candidate] = []
-    for way in weigh(network, hw):
-        cost = way.fused if fused else way.unfused
-        if cost.is_possible:
-            priced = replace(count(network, way.path), energy=cost.joules, latency=cost.seconds)
-            found.append(Candidate(way.path, priced))
+    for way in ways:
+        if way.cost.is_possible:
+            cost = count(network, way.path)
+            cost = replace(cost, energy=way.cost.joules, latency=way.cost.seconds)
+            found.append(Candidate(way.path, cost))
     if not found:
-        reasons = dict.fromkeys(way.unfused.refused for way in weigh(network, hw))
+        reasons = dict.fromkeys(way.cost.refused for way in ways)
         raise InfeasibleError(f"no path of {network.equation!r} runs on {hw}", notes=[*reasons])
     return prune(found, objective)
