@@ -62,7 +62,7 @@ TEXTS = {
     "accuracy against sparsity": (
         "Accuracy against sparsity, every rule",
         "`energon` and `sanger` prune single scores, the others blocks of 2 x 2. Here and in the next "
-        "two sections all rules have the binary points of the dense program, so that rules alone "
+        "three sections all rules have the binary points of the dense program, so that rules alone "
         "differ.",
     ),
     "accuracy against heads pruned, MiniLM": ("Accuracy against heads pruned, MiniLM", ""),
@@ -77,9 +77,9 @@ TEXTS = {
     ),
     "combined": (
         "Everything combined",
-        "What each means of a plan does alone: products of fractions left out (all blocks kept, "
-        "scores of 2 fraction bits finer than integers split), the plan's blocks, the plan's heads "
-        "(with nearly all blocks), and all of them.",
+        "What each means of a plan does alone: F_Q F_K left out (all blocks kept, integer parts with "
+        "2 fraction bits), the plan's blocks, the plan's heads (with nearly all blocks); all three "
+        "together. Binary points are those of the compiled plan.",
     ),
     "compiled program, plan 85 %, test": (
         "The compiled program",
