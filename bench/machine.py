@@ -63,7 +63,7 @@ from heatc.backends.hdp.values import Shapes, Values
 from heatc.errors import HeatcError
 from heatc.hardware import SCHEMA, Hardware, load_hardware
 from heatc.isa import units
-from heatc.isa.table import BLOCK, DTYPES, Engine
+from heatc.isa.table import DTYPES, Engine
 from heatc.isa.words import Inst
 
 RESULT = report.RESULTS / "machine.json"
@@ -297,7 +297,7 @@ class Watch:
         if instruction.mnemonic != "mask":
             return
         contents = state.tile(int(instruction["m"])).read()
-        if state.parts * BLOCK[0] * contents.filled < state.registers[60]:
+        if state.parts * state.block[0] * contents.filled < state.registers[60]:
             return
         kept = state.of_group(np.asarray(contents.array, np.bool_)).any(axis=(1, 2))
         self.columns_unused += [float(x) for x in 1 - kept.mean(axis=-1)]

@@ -67,6 +67,7 @@ from heatc.isa.table import (
     R_ZERO,
     REGISTERS,
     SPACES,
+    TILE_DTYPES,
     TILES,
     Field,
     FieldKind,
@@ -251,7 +252,7 @@ class TensorOp(IRDLOperation):
     def verify_(self) -> None:
         _one_of("role", self.role.data, ROLES)
         _one_of("space", self.space.data, ("dram", "shared"))
-        _one_of("dtype", self.dtype.data, [d for d in DTYPES if d != "acc"])
+        _one_of("dtype", self.dtype.data, [d for d in DTYPES if d not in TILE_DTYPES])
         for what, extent in (("rows", self.rows), ("cols", self.cols)):
             _within(what, extent, 1, (1 << 20) - 1)
         _within("number", self.number, 0, DESCRIPTORS - 1)

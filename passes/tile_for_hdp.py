@@ -41,12 +41,14 @@ from heatc.dialects import attn, hdp, nn
 from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
+from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware, load_hardware
-from heatc.isa.table import split_dtypes
+from heatc.isa.table import BLOCK, split_dtypes
+from heatc.isa.units import probability_code
 from heatc.passes.analysis.normal_form import Product, product_of
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
-from heatc.passes.tiling.attention import Attention, Pruning, emit_attention
+from heatc.passes.tiling.attention import Attention, Prediction, Pruning, emit_attention
 from heatc.passes.tiling.cascade import (
     Cascade,
     importance_of,
@@ -74,6 +76,11 @@ _PART_OF_A_LARGER_OP = (
     attn.IntegerScoresOp,
     attn.BlockImportanceOp,
     attn.BlockMaskOp,
+    attn.TopkMaskOp,
+    attn.LowBitsOp,
+    attn.ScaleScoresOp,
+    attn.ProbabilityMaskOp,
+    attn.ExcludeScoresOp,
     attn.HeadGateOp,
     attn.MergeScoresOp,
     attn.MeanQueryOp,
@@ -122,16 +129,6 @@ def _dtype(tensor: SSAValue) -> str:
     owner = tensor.owner
     assert isinstance(owner, hdp.TensorOp | hdp.AliasOp)
     return (owner.tensor if isinstance(owner, hdp.AliasOp) else owner).dtype.data
-
-
-_NO_UNIT: dict[type[Operation], str] = {
-    attn.TopkMaskOp: "topk",
-    attn.LowBitsOp: "energon or sanger",
-}
-"""Ops of rules that the machine does not know, with the rule."""
-
-BLOCK = (2, 2)
-"""Rows and columns of a block; what version 1 of the ISA decides on."""
 
 
 def _owner(value: SSAValue, *kinds: type[Operation]) -> Any:
@@ -209,11 +206,6 @@ class _Tiler:
             self._packing(op)
         elif isinstance(op, attn.PackOp):
             self._pack(op)
-        elif isinstance(op, tuple(_NO_UNIT)):
-            raise PassFailedException(
-                f"{describe_location(op)}: the machine has no unit for {op.name} (rule "
-                f"{_NO_UNIT[type(op)]}); that rule runs in the interpreter only"
-            )
         elif not isinstance(op, (*_PART_OF_A_LARGER_OP, ReturnOp)) and not _is_integer(op):
             raise PassFailedException(
                 f"{describe_location(op)}: {op.name} is not part of the fixed level; run "
@@ -666,11 +658,15 @@ class _Tiler:
 
     def _attention(self, op: attn.WeightedValuesOp) -> None:
         softmax: attn.SoftmaxOp = _owner(op.probabilities, attn.SoftmaxOp)
-        scores = _owner(softmax.scores, attn.ScoresOp, attn.MergeScoresOp, attn.MeanQueryOp)
+        kinds = (attn.ScoresOp, attn.MergeScoresOp, attn.MeanQueryOp, attn.ExcludeScoresOp)
+        scores, prediction = _owner(softmax.scores, *kinds), None
         gate, gated = op.gate, "zero" if op.gated is None else op.gated.data
         if isinstance(scores, attn.MeanQueryOp):
             gate, gated = scores.gate, "col"
             scores = _owner(scores.scores, attn.MergeScoresOp)
+        if isinstance(scores, attn.ExcludeScoresOp):
+            prediction = self._prediction(op, scores, softmax)
+            scores = _owner(scores.scores, attn.ScoresOp)
         pruning, planes, points = None, dict[str, SSAValue](), dict[str, int]()
         cascade = None
         if isinstance(scores, attn.MergeScoresOp):
@@ -714,11 +710,26 @@ class _Tiler:
             gated,
             0 if cascade is None or cascade.before is None else cascade.heads,
             cascade is not None and cascade.after is not None,
+            BLOCK if pruning is None else pruning.block,
+            0.0 if pruning is None else pruning.density,
         )
+        if prediction is not None:
+            likely = not prediction.ratios
+            shape = replace(shape, block=SINGLE, bits=prediction.bits, likely=likely)
         scale = softmax.scale.value.data
         emit_attention(
             self.e,
-            Attention(owner.symbol.data, shape, planes, output, scale, points, pruning, cascade),
+            Attention(
+                owner.symbol.data,
+                shape,
+                planes,
+                output,
+                scale,
+                points,
+                pruning,
+                cascade,
+                prediction,
+            ),
             self.hardware,
         )
 
@@ -767,30 +778,84 @@ class _Tiler:
     def _pruning(
         self, op: attn.WeightedValuesOp, scores: attn.MergeScoresOp, gated: SSAValue | None
     ) -> Pruning:
-        mask: attn.BlockMaskOp = _owner(scores.mask, attn.BlockMaskOp)
+        mask = _owner(scores.mask, attn.BlockMaskOp, attn.TopkMaskOp)
+        topk = isinstance(mask, attn.TopkMaskOp)
         gate: attn.HeadGateOp | None = None
         if gated is not None:
             gate = _owner(gated, attn.HeadGateOp)
-        _expect_blocks(op, scores)
+        block = self._block(op, _block_of(scores))
         theta: attn.BlockImportanceOp = _owner(mask.theta, attn.BlockImportanceOp)
         return Pruning(
-            mask.ratios,
+            () if topk else mask.ratios,
             () if gate is None else gate.thresholds,
             scores.pruned.data,
             mask,
             gate,
             theta.importance.data,
             _fixed(scores.integer).point.data,
+            block,
+            mask.density.value.data if topk else 0.0,
         )
 
+    def _prediction(
+        self, op: attn.WeightedValuesOp, excluded: attn.ExcludeScoresOp, softmax: attn.SoftmaxOp
+    ) -> Prediction:
+        """What low-bit scores decide on, of the operands of the scores that are left."""
+        scores: attn.ScoresOp = _owner(excluded.scores, attn.ScoresOp)
+        mask = _owner(excluded.mask, attn.BlockMaskOp, attn.ProbabilityMaskOp)
+        self._block(op, SINGLE)
+        if isinstance(mask, attn.ProbabilityMaskOp):
+            predicted: attn.SoftmaxOp = _owner(mask.probabilities, attn.SoftmaxOp)
+            scaled: attn.ScaleScoresOp = _owner(predicted.scores, attn.ScaleScoresOp)
+            _expect(op, predicted.scale == softmax.scale, "a prediction at another scale")
+            bits = _low_bits(op, scaled.scores, scores)
+            code = probability_code(mask.threshold.value.data)
+            return Prediction((bits,), (), (mask,), _fixed(scaled.result).point.data, code)
+        first = mask if mask.among is None else _owner(mask.among, attn.BlockMaskOp)
+        _expect(op, first.among is None, "more than two rounds of low-bit scores")
+        rounds = (mask,) if mask is first else (first, mask)
+        for one in rounds:
+            _expect(op, _block_of(one) == SINGLE, "low-bit scores in blocks")
+            _expect(op, len(one.ratios) == 1, "ratios of low-bit scores that differ by head")
+        bits = tuple(_low_bits(op, one.theta, scores) for one in rounds)
+        return Prediction(bits, tuple(one.ratios[0] for one in rounds), rounds)
 
-def _expect_blocks(op: attn.WeightedValuesOp, scores: attn.MergeScoresOp) -> None:
-    """Refuse blocks that the sparsity engine does not know."""
-    block = tuple(int(b) for b in scores.block.get_values())
-    if block != BLOCK:
-        raise PassFailedException(
-            f"{describe_location(op)}: the machine has no blocks of {block[0]} x {block[1]}"
-        )
+    def _block(self, op: attn.WeightedValuesOp, block: tuple[int, int]) -> tuple[int, int]:
+        """The size of a block, which the sparsity engine must have."""
+        rows, columns = block
+        known = self.hardware.blocks
+        if (rows, columns) not in known:
+            sizes = ", ".join(f"{r}x{c}" for r, c in known)
+            raise InfeasibleError(
+                f"the sparsity engine of {self.hardware.name} has no blocks of {rows}x{columns}",
+                place=describe_location(op),
+                notes=[f"it has {sizes}: sparsity_engine.blocks in the hardware file says so"],
+            )
+        return rows, columns
+
+
+SINGLE = (1, 1)
+"""The block of rules that decide on single scores."""
+
+
+def _block_of(op: attn.MergeScoresOp | attn.BlockMaskOp) -> tuple[int, int]:
+    rows, columns = (int(b) for b in op.block.get_values())
+    return rows, columns
+
+
+def _expect(op: Operation, holds: bool, what: str) -> None:
+    """Refuse what the machine has no unit for."""
+    if not holds:
+        raise PassFailedException(f"{describe_location(op)}: the machine has no unit for {what}")
+
+
+def _low_bits(op: Operation, scores: SSAValue, full: attn.ScoresOp) -> int:
+    """The bits of low-bit scores, whose codes must be those of the operands of all scores."""
+    low: attn.IntegerScoresOp = _owner(scores, attn.IntegerScoresOp)
+    q, k = (_owner(value, attn.LowBitsOp) for value in (low.q, low.k))
+    alike = (q.x, k.x, q.bits) == (full.q, full.k, k.bits)
+    _expect(op, alike, "low-bit scores of other operands than the scores")
+    return q.bits.value.data
 
 
 @dataclass(frozen=True)

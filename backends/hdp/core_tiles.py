@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import cast
 
 import numpy as np
@@ -21,18 +21,22 @@ from heatc.backends.hdp.state import (
 )
 from heatc.errors import InfeasibleError
 from heatc.fixed_point import Reals
-from heatc.isa.table import BLOCK, DTYPES, R_LENGTH
+from heatc.isa.table import DTYPES, R_LENGTH
 from heatc.isa.units import Mask
 
 NARROW = {"i8": 128.0, "i16": 32768.0}
 """Greatest magnitudes of the PE array's operands."""
+FACTORS = {**NARROW, "i4": 8.0}
+"""The same, with the low-bit codes that only some instructions multiply."""
 WIDE = float(1 << 31)
 """Sums that a wide product takes are below this."""
 
 
-def operand(state: MachineState, tile: Tile, *, clipped: str = "") -> Contents:
+def operand(
+    state: MachineState, tile: Tile, *, clipped: str = "", dtypes: Collection[str] = tuple(NARROW)
+) -> Contents:
     """A written operand of the PE array; some cores may have fewer "rows", or "any" less."""
-    expect(tile.dtype in NARROW, f"{tile.name} is {tile.dtype}, expected i8 or i16")
+    expect(tile.dtype in dtypes, f"{tile.name} is {tile.dtype}, expected {' or '.join(dtypes)}")
     read = {"": state.whole, "rows": state.wide, "any": state.read}[clipped]
     contents = read(tile)
     expect(not contents.is_mask, f"{tile.name} is a mask")
@@ -52,6 +56,13 @@ def expect_distinct(*tiles: Tile) -> None:
 def accumulators(state: MachineState, tile: Tile) -> Contents:
     expect(tile.dtype == "acc", f"{tile.name} is {tile.dtype}, expected acc")
     return state.read(tile)
+
+
+def peak_of(state: MachineState, tile: Tile) -> Contents:
+    """A greatest magnitude, one for each core."""
+    contents = accumulators(state, tile)
+    expect_equal(f"shape of {tile.name}", contents.array.shape[1:], (1, 1))
+    return contents
 
 
 def expect_equal(what: str, got: object, expected: object) -> None:
@@ -77,10 +88,21 @@ def expect_room(tile: Tile, rows: int, columns: int, *, is_mask: bool = False) -
         )
 
 
-def expect_even(name: str, value: int) -> int:
-    if value < 0 or value % BLOCK[0]:
+def expect_begins(name: str, value: int, extent: int) -> int:
+    """The block of `extent` tokens that a row or column begins; a trap if it does not."""
+    if value < 0 or value % extent:
         raise Trap(f"{name} {value} does not begin a block")
-    return value
+    return value // extent
+
+
+def expect_engine_blocks(run: Execution, block: tuple[int, int]) -> None:
+    """Trap unless the sparsity engine has blocks of this size."""
+    if block not in run.hardware.blocks:
+        raise Trap(
+            f"the sparsity engine of {run.hardware.name} has no blocks of {block[0]}x{block[1]}",
+            f"sparsity_engine.blocks: {', '.join(f'{r}x{c}' for r, c in run.hardware.blocks)}",
+            error=InfeasibleError,
+        )
 
 
 def accumulate(
@@ -173,12 +195,18 @@ def put_columns(
     width: int,
     at: int,
     rows_of: Extent | None = None,
+    block: tuple[int, int] | None = None,
 ) -> None:
-    """Write columns of a tile that is `width` wide on the live cores, see `_columns`."""
+    """
+    Write columns of a tile that is `width` wide on the live cores, see `_columns`.
+
+    `block` is the size of the blocks whose importances they are.
+    """
     rows, count = part.shape[1:]
     before = _columns(state, tile, (rows, width), at, count)
     if before is None and count == width:
-        state.put(tile, Contents(state.spread(part), peak=ACC_LIMIT, rows_of=rows_of))
+        whole = Contents(state.spread(part), peak=ACC_LIMIT, rows_of=rows_of, block=block)
+        state.put(tile, whole)
         return
     part = state.spread(part)
     if before is None or before.shape[0] < part.shape[0]:
@@ -189,14 +217,14 @@ def put_columns(
         full = before
     cores = part.shape[0] if part.shape[0] > 1 else full.shape[0]
     full[:cores, :, at : at + count] = part
-    state.put(tile, Contents(full, filled=at + count, peak=ACC_LIMIT, rows_of=rows_of))
+    state.put(tile, Contents(full, filled=at + count, peak=ACC_LIMIT, rows_of=rows_of, block=block))
 
 
-def expect_columns(length: int, at: int, count: int) -> None:
-    expect_even("column", at)
+def expect_columns(state: MachineState, length: int, at: int, count: int) -> None:
+    expect_begins("column", at, state.block[1])
     if at + count > length:
         raise Trap(f"columns {at}..{at + count} are outside of a sequence of {length}")
-    if count % BLOCK[1] and at + count != length:
+    if count % state.block[1] and at + count != length:
         raise Trap(f"{count} columns at {at} end inside a block")
 
 
@@ -212,27 +240,41 @@ def masked_blocks(
     """
     The live cores' mask of the scores [row, row + rows) x [column, column + columns).
 
-    Returns the blocks (P, rows / 2, columns / 2) and the scores (P, rows, columns), none beyond the
-    rows that a core really has.
+    Returns the blocks and the scores (P, rows, columns), none beyond the rows that a core really has.
     """
     contents = state.read(tile)
     expect(contents.is_mask, f"{tile.name} is not a mask")
+    expect_blocks(state, tile, contents)
+    high, wide = state.block
     row = row_of_part(state, row)
-    top, left = expect_even("row", row) // BLOCK[0], expect_even("column", column) // BLOCK[1]
-    bottom, right = -(-(row + rows) // BLOCK[0]), -(-(column + columns) // BLOCK[1])
+    top, left = expect_begins("row", row, high), expect_begins("column", column, wide)
+    bottom, right = -(-(row + rows) // high), -(-(column + columns) // wide)
     if bottom > contents.filled or right > contents.columns:
         raise Trap(
             f"{tile.name} has {contents.filled}x{contents.columns} blocks, "
             f"expected {bottom}x{right}"
         )
     if contents.expanded is None:
-        kept = np.repeat(np.repeat(cast(Mask, contents.array), BLOCK[0], 1), BLOCK[1], 2)
+        kept = np.repeat(np.repeat(cast(Mask, contents.array), high, 1), wide, 2)
         contents.expanded = kept
     blocks = cast(Mask, contents.array)[:, top:bottom, left:right]
     kept = contents.expanded[:, row : row + rows, column : column + columns]
     if rows_of is not None:
         kept = kept & real_rows(rows_of, rows)
     return state.take(blocks), state.take(kept)
+
+
+def block_work(state: MachineState) -> dict[str, int]:
+    """The size of a block, as variables of work."""
+    return {"block_rows": state.block[0], "block_columns": state.block[1]}
+
+
+def expect_blocks(state: MachineState, tile: Tile, contents: Contents) -> None:
+    """Trap unless contents are of blocks of the size that the program works with."""
+    if contents.block != state.block:
+        (high, wide), own = state.block, contents.block
+        text = "no blocks" if own is None else f"blocks of {own[0]}x{own[1]}"
+        raise Trap(f"{tile.name} has {text}, expected {high}x{wide}")
 
 
 def row_of_part(state: MachineState, row: int) -> int:

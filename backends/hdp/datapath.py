@@ -76,8 +76,10 @@ def split(codes: NDArray[np.int16], point: int) -> tuple[NDArray[np.int16], NDAr
     return integer.astype(np.int16), (wide - (integer << point)).astype(np.int16)
 
 
-def block_sums(values: Reals) -> Reals:
-    """Sums over 2x2 blocks, partial at odd ends: (P, m, n) -> (P, m / 2, n / 2)."""
+def block_sums(values: Reals, block: tuple[int, int]) -> Reals:
+    """Sums over blocks, partial at odd ends: (P, m, n) -> (P, block rows, block columns)."""
+    if block != BLOCK:
+        return cast(Reals, units.block_sums(cast(Codes, values), block))
     rows, columns = values.shape[1:]
     if rows % 2 or columns % 2:
         values = np.pad(values, ((0, 0), (0, rows % 2), (0, columns % 2)))
@@ -85,13 +87,14 @@ def block_sums(values: Reals) -> Reals:
     return values[:, :, 0::2] + values[:, :, 1::2]
 
 
-def group_peaks(values: Codes, rows: int, macs: int = 1) -> Codes:
+def group_peaks(values: Codes, rows: int, high: int, macs: int = 1) -> Codes:
     """
     (P, block rows) -> (P,): the greatest value of each fold of `rows` query rows, summed.
 
-    Of each the steps that it takes at `macs` a step.
+    Of each the steps that it takes at `macs` a step. A block row of `high` query rows that has more
+    than the array takes several folds.
     """
-    group = max(1, rows // BLOCK[0])
+    group = max(1, rows // high)
     cores, count = values.shape
     groups = -(-count // group)
     if groups * group != count:
@@ -99,15 +102,21 @@ def group_peaks(values: Codes, rows: int, macs: int = 1) -> Codes:
         padded[:, :count] = values
         values = padded
     peaks = values.reshape(cores, groups, group).max(axis=2, initial=0)
-    return (-(-peaks // macs)).sum(axis=1)
+    return max(1, -(-high // rows)) * (-(-peaks // macs)).sum(axis=1)
 
 
-def kept_keys(blocks: Mask, columns: int) -> Codes:
-    """(P, block rows): kept key columns of each block row; the last block may be partial."""
-    keys = blocks.sum(axis=2, dtype=np.int64) * BLOCK[1]
-    if columns % BLOCK[1]:
-        keys -= blocks[:, :, -1]
+def kept_keys(blocks: Mask, columns: int, wide: int) -> Codes:
+    """(P, block rows): kept columns of each block row; the last block, `wide` ones, may be partial."""
+    keys = blocks.sum(axis=2, dtype=np.int64) * wide
+    if columns % wide:
+        keys -= blocks[:, :, -1] * (wide - columns % wide)
     return keys
+
+
+def block_folds(blocks: Mask, wide: int, columns: int) -> Codes:
+    """(P, block rows): folds of an array of `columns` that kept blocks, `wide` keys each, fill."""
+    kept = blocks.sum(axis=2, dtype=np.int64)
+    return kept * -(-wide // columns) if wide > columns else -(-kept // (columns // wide))
 
 
 class MergePoints(units.Points):

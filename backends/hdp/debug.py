@@ -5,8 +5,8 @@ What debug.json says: where instructions come from, where named tensors lie.
       "locations": [{"pc": 0, "path": "embeddings", "source": "modeling_bert.py:90"}, ...],
       "tensors": {"encoder.layer.0.attention.self.query": {"address": 64, "dtype": "i16",
                   "rows": 128, "cols": 384, "point": 11, "pc": 12}, ...},
-      "attentions": {"encoder.layer.0.attention.self": {"mask_pcs": [40], "gate_pcs": [41],
-                     "heads": 12, "dim": 32}, ...}
+      "attentions": {"encoder.layer.0.attention.self": {"mask_pcs": [40], "round_pcs": [], "gate_pcs": [41],
+                     "heads": 12, "dim": 32, "block": [2, 2]}, ...}
     }
 
 A location holds from its pc to the next one. A tensor is complete after its `pc` (an integer or
@@ -21,6 +21,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, cast
 
 from heatc.errors import HeatcError
+from heatc.isa.table import BLOCK
+from heatc.isa.units import block_count
+from heatc.rules import MOST_BLOCK
 
 TOKENS = -1
 
@@ -51,12 +54,19 @@ class TensorInfo(NamedTuple):
 
 
 class AttentionInfo(NamedTuple):
-    """An attention: the pcs of its `mask` and of its `gate` or `cascade` instructions, its heads and their width."""
+    """An attention: the pcs of its decisions, its heads and their width, and the size of a block."""
 
     mask_pcs: tuple[int, ...]
+    round_pcs: tuple[int, ...]
+    """Those of the first of two rounds of masks."""
     gate_pcs: tuple[int, ...]
     heads: int
     dim: int
+    block: tuple[int, int]
+
+    def blocks(self, length: int) -> tuple[int, int]:
+        """Rows and columns of the mask of a sequence."""
+        return block_count(length, self.block[0]), block_count(length, self.block[1])
 
 
 class Locations:
@@ -105,11 +115,20 @@ def attentions(debug: Mapping[str, Any]) -> dict[str, AttentionInfo]:
         entry = cast(dict[str, Any], _checked(value, dict, key))
         result[name] = AttentionInfo(
             _pcs(entry.get("mask_pcs", []), key),
+            _pcs(entry.get("round_pcs", []), key),
             _pcs(entry.get("gate_pcs", []), key),
             _integer(entry.get("heads"), f"{key}.heads", 1, 1 << 16),
             _integer(entry.get("dim"), f"{key}.dim", 1, 1 << 16),
+            _block(entry.get("block", list(BLOCK)), f"{key}.block"),
         )
     return result
+
+
+def _block(value: object, key: str) -> tuple[int, int]:
+    extents = cast("list[object]", _checked(value, list, key))
+    if len(extents) != 2:
+        _fail(key, "a list of two extents")
+    return _integer(extents[0], key, 1, MOST_BLOCK), _integer(extents[1], key, 1, MOST_BLOCK)
 
 
 def _pcs(value: object, key: str) -> tuple[int, ...]:

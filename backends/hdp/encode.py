@@ -28,7 +28,7 @@ from heatc.backends.hdp.container import Port, Weight
 from heatc.dialects import hdp
 from heatc.errors import HeatcError
 from heatc.fixed_point import encode as encode_codes
-from heatc.isa.table import DTYPES, ISA, Field, FieldKind
+from heatc.isa.table import BLOCK, DTYPES, ISA, TILE_DTYPES, Field, FieldKind
 from heatc.isa.words import Inst, Operand, inst
 from heatc.passes.allocate_buffers import PAGE, weight_shape, weight_tensors
 from heatc.passes.tiling.packing import align
@@ -45,6 +45,12 @@ NUMPY_DTYPES = {
     "f32": "float32",
 }
 """numpy's names of ISA dtypes."""
+
+_DECISIONS = {
+    **dict.fromkeys(("mask", "topk", "filter", "likely"), "mask_pcs"),
+    **dict.fromkeys(("gate", "cascade"), "gate_pcs"),
+}
+"""Where debug.json lists the instructions that decide what is kept; a first round is told apart."""
 
 Array = NDArray[np.generic]
 
@@ -340,11 +346,18 @@ def _reporting(encoder: _Encoder) -> Iterator[tuple[str, hdp.InstructionOp]]:
 def _attentions(encoder: _Encoder) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, op in _reporting(encoder):
-        entry = found.setdefault(name, {"mask_pcs": [], "gate_pcs": [], "heads": 1, "dim": 1})
-        if op.mnemonic == "mask":
-            entry["mask_pcs"].append(encoder.pcs[op])
-        elif op.mnemonic in ("gate", "cascade"):
-            entry["gate_pcs"].append(encoder.pcs[op])
+        entry = found.setdefault(
+            name,
+            {
+                **{"mask_pcs": [], "round_pcs": [], "gate_pcs": []},
+                **{"heads": 1, "dim": 1, "block": list(BLOCK)},
+            },
+        )
+        kind = "round_pcs" if "first_round" in op.attributes else _DECISIONS.get(op.mnemonic)
+        if kind is not None:
+            entry[kind].append(encoder.pcs[op])
+        elif op.mnemonic == "blocks":
+            entry["block"] = [_operand(op, f) for f in op.instruction.fields]
         elif op.mnemonic == "heads":
             dim = op.attributes["dim"]
             assert isinstance(dim, IntegerAttr)
@@ -419,4 +432,4 @@ def _weight_item(op: hdp.TensorOp) -> WeightItem:
     )
 
 
-assert set(NUMPY_DTYPES) == {d for d in DTYPES if d != "acc"}
+assert set(NUMPY_DTYPES) == set(DTYPES) - set(TILE_DTYPES)

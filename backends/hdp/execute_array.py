@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from heatc.backends.hdp import datapath
 from heatc.backends.hdp.core_tiles import (
+    FACTORS,
     NARROW,
     WIDE,
     accumulate,
     accumulators,
+    block_work,
     by_core,
     by_size,
     expect_columns,
@@ -24,6 +26,7 @@ from heatc.backends.hdp.core_tiles import (
     local_tile,
     masked_blocks,
     operand,
+    peak_of,
     put_columns,
     sequence_length,
     size_of,
@@ -35,7 +38,7 @@ from heatc.backends.hdp.timing import nonempty
 from heatc.fixed_point import Reals
 from heatc.hardware.costs import macs_per_pe
 from heatc.isa import units
-from heatc.isa.table import BLOCK, DTYPES, Engine, split_dtypes
+from heatc.isa.table import BITS, DTYPES, Engine, split_dtypes
 from heatc.isa.units import Mask
 
 _HALVES = 2
@@ -46,7 +49,8 @@ _HALVES = 2
 def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: int) -> None:
     state = run.state
     target, left, right = local_tile(state.tile(acc), "acc"), state.tile(a), state.tile(b)
-    x, y = operand(state, left, clipped="any"), operand(state, right, clipped="any")
+    x = operand(state, left, clipped="any", dtypes=FACTORS)
+    y = operand(state, right, clipped="any", dtypes=FACTORS)
     depth = y.columns if b_transposed else y.rows
     expect_equal(f"depth of {right.name}", depth, x.columns)
     rows_of = x.rows_of
@@ -54,7 +58,7 @@ def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: i
     m, n = x.rows, y.rows if b_transposed else y.columns
     expect_room(target, m, n)
     result = run.values.product(state.take(x.reals()), state.take(y.reals()), bool(b_transposed))
-    bound = x.columns * NARROW[left.dtype] * NARROW[right.dtype]
+    bound = x.columns * FACTORS[left.dtype] * FACTORS[right.dtype]
     extents = Contents(result, rows_of=rows_of, columns_of=columns_of)
     accumulate(run, target, result, bound, first, extents)
     sizes = (size_of(state, m, rows_of), size_of(state, n, columns_of))
@@ -73,8 +77,7 @@ def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: i
 
 def _macs(run: Execution, left: Tile, right: Tile) -> int:
     """Multiply-accumulates a PE and cycle at the widths of two operands."""
-    a, b = 8 * DTYPES[left.dtype], 8 * DTYPES[right.dtype]
-    return macs_per_pe(a, b, run.hardware.split_bits)
+    return macs_per_pe(BITS[left.dtype], BITS[right.dtype], run.hardware.split_bits)
 
 
 def _work_product(run: Execution, tiles: tuple[Tile, Tile], first: int, sizes: Sequence[Times]):
@@ -89,8 +92,8 @@ def _work_product(run: Execution, tiles: tuple[Tile, Tile], first: int, sizes: S
             n=n,
             k=k,
             first=first,
-            bits_a=8 * a,
-            bits_b=8 * b,
+            bits_a=BITS[left.dtype],
+            bits_b=BITS[right.dtype],
             size_a=a,
             size_b=b,
             a_local=locals_[0],
@@ -122,7 +125,14 @@ def _biased(
     return values, contents, (tile, other)
 
 
-def _charge_drain(run: Execution, contents: Contents, reads: tuple[Tile, ...], *writes: Tile):
+def _charge_drain(
+    run: Execution,
+    contents: Contents,
+    reads: tuple[Tile, ...],
+    *writes: Tile,
+    also: Sequence[Tile] = (),
+) -> None:
+    """`reads` are the accumulators and a bias, `also` what else is waited for."""
     m = size_of(run.state, contents.rows, contents.rows_of)
     n = size_of(run.state, contents.columns, contents.columns_of)
     size = sum(DTYPES[tile.dtype] for tile in writes)
@@ -130,7 +140,7 @@ def _charge_drain(run: Execution, contents: Contents, reads: tuple[Tile, ...], *
     for cores, _, rows, columns in by_size(run.state, m, n):
         run.work(cores=cores, m=rows, n=columns, bias_rows=bias_rows, size_t=size)
     cycles = nonempty(run.board.cycles["drain"](m=m, n=n), m, n)
-    run.board.core(run.pc, Engine.PE, cycles, reads, writes)
+    run.board.core(run.pc, Engine.PE, cycles, (*reads, *also), writes)
 
 
 def _like(state: MachineState, array: NDArray[np.generic], contents: Contents) -> Contents:
@@ -159,7 +169,7 @@ def drain_columns(run: Execution, t: int, acc: int, col_reg: int, shift: int) ->
     contents = accumulators(state, source)
     expect(contents.complete, f"{source.name} is not complete")
     length, at = sequence_length(state), state.registers[col_reg]
-    expect_columns(length, at, contents.columns)
+    expect_columns(state, length, at, contents.columns)
     expect_room(target, contents.rows, length)
     values = state.take(contents.reals())
     codes, saturated = run.values.requantise(values, shift, target.dtype)
@@ -209,22 +219,23 @@ def scores(
     x, y = operand(state, left, clipped="rows"), operand(state, right)
     expect_equal(f"depth of {right.name}", y.columns, x.columns)
     length, at = sequence_length(state), state.registers[col_reg]
-    expect_columns(length, at, y.rows)
-    blocks = units.block_count(length, BLOCK[1])
+    expect_columns(state, length, at, y.rows)
+    high, wide = state.block
+    blocks = units.block_count(length, wide)
     expect_room(target, x.rows, length)
-    expect_room(sums, units.block_count(x.rows, BLOCK[0]), blocks)
+    expect_room(sums, units.block_count(x.rows, high), blocks)
     result = run.values.product(state.take(x.reals()), state.take(y.reals()), True)
-    largest = 4.0 * x.columns * NARROW[left.dtype] * NARROW[right.dtype]
+    largest = float(high * wide) * x.columns * NARROW[left.dtype] * NARROW[right.dtype]
     row_sums: tuple[Tile, ...] = ()
     if positive:
         row_sums = (local_tile(state.tile(r), "acc"),)
         sums_of_rows = accumulators(state, row_sums[0])
         expect_equal(f"shape of {row_sums[0].name}", sums_of_rows.array.shape[1:], (x.rows, 1))
         above = (state.take(sums_of_rows.reals()), length)
-        importance = run.values.block_sums(result, above)
+        importance = run.values.block_sums(result, above, state.block)
         largest *= 2 * length
     else:
-        importance = run.values.block_sums(result, None)
+        importance = run.values.block_sums(result, None, state.block)
     run.values.bounded(importance, largest)
     if target.dtype == "i32":
         codes, saturated = run.values.integer_scores(result)
@@ -234,8 +245,8 @@ def scores(
         put_columns(state, target, result, length, at, x.rows_of)
     m = size_of(state, x.rows, x.rows_of)
     _work_scores(run, (left, right, target), m, (y.rows, x.columns), positive)
-    ranked = None if x.rows_of is None else -(-x.rows_of // BLOCK[0])
-    put_columns(state, sums, importance, blocks, at // BLOCK[1], ranked)
+    ranked = None if x.rows_of is None else -(-x.rows_of // high)
+    put_columns(state, sums, importance, blocks, at // wide, ranked, state.block)
     run.pc_macs[run.pc] += sum_cores(state, m) * y.rows * x.columns
     operands = (left, right, *row_sums)
     _charge_scores(run, operands, (target, sums), m, (y.rows, x.columns))
@@ -312,6 +323,7 @@ def _work_scores(
             size_b=b,
             size_t=t,
             b_local=int(tiles[1].space == "local"),
+            **block_work(run.state),
         )
 
 
@@ -417,19 +429,92 @@ def _work_masked(
         k=k,
         kept=kept,
         folds=sum_cores(run.state, folds),
-        bits_a=8 * a,
-        bits_b=8 * b,
+        bits_a=BITS[tiles[0].dtype],
+        bits_b=BITS[tiles[1].dtype],
         size_a=a,
         size_b=b,
+        **block_work(run.state),
     )
 
 
 def _folds(run: Execution, blocks: Mask) -> Times:
     """Folds of masked products: kept blocks, packed row by row."""
-    hardware = run.hardware
-    wide = max(1, hardware.pe_columns // BLOCK[1])
-    folds = -(-blocks.sum(axis=2, dtype=np.int64) // wide)
-    return by_core(run.state, datapath.group_peaks(folds, hardware.pe_rows))
+    hardware, (high, wide) = run.hardware, run.state.block
+    folds = datapath.block_folds(blocks, wide, hardware.pe_columns)
+    return by_core(run.state, datapath.group_peaks(folds, hardware.pe_rows, high))
+
+
+@executes("pick")
+def picked_scores(
+    run: Execution, acc: int, q: int, k: int, mask: int, row_reg: int, col_reg: int
+) -> None:
+    state, registers = run.state, run.state.registers
+    target, selected = local_tile(state.tile(acc), "acc"), state.tile(mask)
+    left, right = (local_tile(state.tile(index), *FACTORS) for index in (q, k))
+    x = operand(state, left, clipped="rows", dtypes=FACTORS)
+    y = operand(state, right, dtypes=FACTORS)
+    expect_equal(f"depth of {right.name}", y.columns, x.columns)
+    m, n, depth = x.rows, y.rows, x.columns
+    expect_room(target, m, n)
+    place = (registers[row_reg], registers[col_reg])
+    blocks, kept = masked_blocks(state, selected, *place, m, n, x.rows_of)
+    result = run.values.product(state.take(x.reals()), state.take(y.reals()), True)
+    result = run.values.masked(result, kept)
+    bound = depth * FACTORS[left.dtype] * FACTORS[right.dtype]
+    accumulate(run, target, result, bound, 1, Contents(result, rows_of=x.rows_of))
+    folds = _folds(run, blocks)
+    cycles = run.board.cycles["pick"](folds=folds, k=depth, macs=_macs(run, left, right))
+    kept_scores = live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
+    _work_masked(run, (left, right), (m, n, depth), kept_scores, folds)
+    run.pc_macs[run.pc] += depth * kept_scores
+    after = _refetched_folds(run, (left,), folds, m, depth)
+    reads = (left, right, selected)
+    run.board.core(run.pc, Engine.PE, nonempty(cycles, folds), reads, (target,), after)
+
+
+@executes("drainm")
+def drain_masked(
+    run: Execution, t: int, acc: int, mask: int, row_reg: int, col_reg: int, shift: int
+) -> None:
+    state, registers = run.state, run.state.registers
+    target, source, selected = local_tile(state.tile(t), "i32"), state.tile(acc), state.tile(mask)
+    contents = accumulators(state, source)
+    expect(contents.complete, f"{source.name} is not complete")
+    length, at, m, n = sequence_length(state), registers[col_reg], contents.rows, contents.columns
+    expect_columns(state, length, at, n)
+    expect_room(target, m, length)
+    blocks, kept = masked_blocks(state, selected, registers[row_reg], at, m, n, contents.rows_of)
+    values = run.values.masked(state.take(contents.reals()), kept)
+    codes, saturated = run.values.requantise(values, shift, target.dtype, owned=True)
+    run.saturated(live_copies(state, codes, saturated))
+    taken = np.count_nonzero(kept, axis=2).astype(np.int64)
+    before = None if at == 0 else state.read(target).taken
+    put_columns(state, target, run.values.excluded(codes, kept), length, at, contents.rows_of)
+    target.read().taken = taken if before is None else before + taken
+    counts = {"kept": live_sum(state, taken.sum(axis=1)), "size_t": DTYPES[target.dtype]}
+    run.work(cores=state.live_count, m=m, n=n, **counts, **block_work(state))
+    cycles = run.board.cycles["drainm"](folds=_folds(run, blocks))
+    run.board.core(run.pc, Engine.PE, cycles, (source, selected), (target,))
+
+
+@executes("drainp")
+def drain_predicted(
+    run: Execution, t: int, acc: int, q_peak: int, k_peak: int, col_reg: int, shift: int
+) -> None:
+    state = run.state
+    target, source = local_tile(state.tile(t), "i32"), state.tile(acc)
+    contents = accumulators(state, source)
+    expect(contents.complete, f"{source.name} is not complete")
+    peaks = [state.tile(index) for index in (q_peak, k_peak)]
+    lengths = [run.values.bit_lengths(state.take(peak_of(state, tile).reals())) for tile in peaks]
+    length, at = sequence_length(state), state.registers[col_reg]
+    expect_columns(state, length, at, contents.columns)
+    expect_room(target, contents.rows, length)
+    scaled = run.values.scaled(state.take(contents.reals()), lengths[0] + lengths[1])
+    codes, saturated = run.values.requantise(scaled, shift, target.dtype, owned=True)
+    run.saturated(live_copies(state, codes, saturated))
+    put_columns(state, target, codes, length, at, contents.rows_of)
+    _charge_drain(run, contents, (source,), target, also=peaks)
 
 
 @executes("pv")
@@ -475,8 +560,9 @@ def values(
             rest = run.values.pruned_probability(state.take(x.reals()), every)
             part, bound = run.values.less(part, rest), 2 * bound
         part = run.values.masked(part, kept)
-        keys = datapath.kept_keys(blocks, n)
-        depth = by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows, steps))
+        high, wide = state.block
+        keys = datapath.kept_keys(blocks, n, wide)
+        depth = by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows, high, steps))
         kept_scores = live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
         reads = (*reads, selected)
     macs = kept_scores * e
@@ -522,7 +608,7 @@ def _work_values(
             n=n,
             k=k,
             kept=kept * once,
-            streamed=-(-kept * once // BLOCK[0]) if sparse else dense,
+            streamed=-(-kept * once // run.state.block[0]) if sparse else dense,
             first=first,
             sparse=sparse,
             constant=constant,
@@ -531,4 +617,5 @@ def _work_values(
             size_a=a,
             size_b=b,
             b_local=int(tiles[1].space == "local"),
+            **block_work(run.state),
         )

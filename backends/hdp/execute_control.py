@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from heatc.backends.hdp.core_tiles import expect_engine_blocks
 from heatc.backends.hdp.execution import Execution, executes
 from heatc.backends.hdp.state import Tensor, Tile, Trap, expect
 from heatc.errors import HeatcError, InfeasibleError
-from heatc.isa.table import BLOCK, DTYPES, R_BATCH, R_LENGTH, R_START, SPACES
+from heatc.isa.table import BLOCK, DTYPES, R_BATCH, R_LENGTH, R_START, SPACES, TILE_DTYPES
 
 _DTYPES = tuple(DTYPES)
 _LIMIT = 1 << 63
@@ -77,6 +78,7 @@ def sequence(run: Execution, rb: int) -> None:
 def activate_all(run: Execution) -> None:
     state = run.state
     state.parts, state.part_rows, state.listed = 1, 0, None
+    state.block = BLOCK
     state.activate(state.cores)
     run.board.kept_at = run.board.listed_at = 0
 
@@ -85,9 +87,17 @@ def activate_all(run: Execution) -> None:
 def group(run: Execution, parts: int, rows: int) -> None:
     state = run.state
     expect(parts >= 1 and state.cores % parts == 0, f"{parts} parts do not divide the cores")
-    expect(rows % BLOCK[0] == 0, f"{rows} rows of a part do not end with a block")
+    expect(rows % state.block[0] == 0, f"{rows} rows of a part do not end with a block")
     expect(rows > 0 or parts == 1, "the parts of a group have no rows")
     state.parts, state.part_rows = parts, rows
+
+
+@executes("blocks")
+def blocks(run: Execution, rows: int, columns: int) -> None:
+    state = run.state
+    expect_engine_blocks(run, (rows, columns))
+    expect(state.part_rows % rows == 0, f"{state.part_rows} rows of a part do not end with a block")
+    state.block = (rows, columns)
 
 
 @executes("heads")
@@ -129,7 +139,7 @@ def tensor(
     rows = run.state.registers[rows_reg] if rows_reg else rows_imm
     name, where = _DTYPES[dtype], SPACES[space]
     expect(where != "local", "a tensor lies in dram or shared")
-    expect(name != "acc", "a tensor has no accumulators")
+    expect(name not in TILE_DTYPES, f"a tensor of {name}, which only tiles hold")
     expect(base % DTYPES[name] == 0, f"base {base} is not a multiple of the element")
     memory = run.memory if where == "dram" else run.shared
     try:

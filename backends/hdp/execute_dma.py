@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from heatc.backends.hdp.core_tiles import expect_blocks
 from heatc.backends.hdp.execution import Execution, executes
 from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
 from heatc.backends.hdp.state import Contents, Extent, Tensor, Tile, Trap, content_bytes, expect
 from heatc.backends.hdp.timing import Rows
 from heatc.fixed_point import Codes
-from heatc.isa.table import BLOCK, DTYPES, MASK_AXES
+from heatc.isa.table import DTYPES, MASK_AXES
 from heatc.isa.units import Mask
 
 
@@ -284,9 +285,11 @@ def _wanted(run: Execution, tile: Tile, part: Part, axis: str) -> Mask:
     """(active, rows): the rows of the part that the mask asks for."""
     contents = run.state.read(tile)
     expect(contents.is_mask, f"{tile.name} is not a mask")
+    expect_blocks(run.state, tile, contents)
+    extent = run.state.block[1 if axis == "key" else 0]
     blocks = contents.array[:, : contents.filled].astype(np.bool_)
     kept: Mask = np.any(blocks, axis=1 if axis == "key" else 2)
-    last = (part.row + part.rows - 1) // BLOCK[0]
+    last = (part.row + part.rows - 1) // extent
     expect(
         last < blocks.shape[2 if axis == "key" else 1],
         f"{tile.name} has no {axis} blocks for these rows",
@@ -295,7 +298,7 @@ def _wanted(run: Execution, tile: Tile, part: Part, axis: str) -> Mask:
     if state.parts > 1:
         # A row that one core of a group wants comes for all of them.
         kept = np.repeat(state.of_group(kept).any(axis=1), state.parts, axis=0)
-    tokens = np.repeat(kept, BLOCK[0], axis=1)[:, part.row : part.row + part.rows]
+    tokens = np.repeat(kept, extent, axis=1)[:, part.row : part.row + part.rows]
     return tokens if tokens.shape[0] == 1 else tokens[: run.state.active]
 
 

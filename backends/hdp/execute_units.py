@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,11 +11,12 @@ from heatc.backends.hdp.core_tiles import (
     WIDE,
     accumulate,
     accumulators,
+    block_work,
     by_core,
     by_size,
+    expect_blocks,
     expect_columns,
     expect_equal,
-    expect_even,
     expect_room,
     live_copies,
     live_sum,
@@ -25,13 +24,12 @@ from heatc.backends.hdp.core_tiles import (
     masked_blocks,
     operand,
     put_columns,
-    real_rows,
-    row_of_part,
     sequence_length,
     size_of,
     sum_cores,
 )
 from heatc.backends.hdp.execution import Execution, executes
+from heatc.backends.hdp.mask_tiles import place_rows, write_rows
 from heatc.backends.hdp.state import (
     ACC_LIMIT,
     Contents,
@@ -39,68 +37,58 @@ from heatc.backends.hdp.state import (
     MachineState,
     Tile,
     Times,
-    Trap,
     expect,
 )
 from heatc.backends.hdp.timing import latest, nonempty
 from heatc.fixed_point import Reals
 from heatc.isa import units
-from heatc.isa.table import BLOCK, DTYPES, PRUNED_SCORES, Engine
-from heatc.isa.units import Mask
+from heatc.isa.table import DTYPES, PRUNED_SCORES, Engine, sorting_compares
 
 
 @executes("mask")
 def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float, own: int) -> None:
-    state = run.state
+    state, row = run.state, run.state.registers[row_reg]
     target, source = local_tile(state.tile(m), "i8"), state.tile(theta)
-    importance = accumulators(state, source)
-    expect(importance.complete, f"{source.name} is not complete")
+    importance = _importance(state, source)
     expect(np.isfinite(rho), "rho is not finite")
-    length = sequence_length(state)
-    blocks = units.block_count(length, BLOCK[1])
-    expect_equal(f"width of {source.name}", importance.columns, blocks)
-    row, rows = expect_even("row", state.registers[row_reg]), importance.rows
-    at = expect_even("row of a part", row_of_part(state, row)) // BLOCK[0]
-    first = (row + state.part_rows * state.core_parts) // BLOCK[0]
-    real = np.full(state.active, rows) if importance.rows_of is None else importance.rows_of
-    if ((first + real) * (real > 0) > units.block_count(length, BLOCK[0])).any():
-        raise Trap(f"block rows {row // 2}..{int((first + real).max())} are outside of {length}")
-    expect_room(target, at + rows, blocks, is_mask=True)
+    first = place_rows(run, target, source, importance, row)
     ranked = state.take(importance.reals())
     ratio = state.take(state.parameter("rho"))[:, None] if own else rho
     kept, totals = run.values.mask(run.pc, state, ranked, ratio, first)
-    if importance.rows_of is not None:
-        kept = kept & state.take(real_rows(importance.rows_of, rows))
-    _put_rows(state, target, kept, at)
+    ranks = write_rows(run, target, kept, row, importance.rows_of)
     state.theta_head[state.select] += totals
-    ranks = size_of(state, rows, importance.rows_of) * blocks
-    run.pc_blocks[run.pc] += sum_cores(state, ranks)
-    kept_blocks = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
-    run.pc_blocks_kept[run.pc] += live_sum(state, kept_blocks)
-    for cores, _, count in by_size(state, ranks):
-        run.work(cores=cores, blocks=count)
     cycles = run.board.cycles["mask"](blocks=ranks)
     run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
 
 
-def _put_rows(state: MachineState, tile: Tile, kept: Mask, at: int) -> None:
-    """Append mask rows; at = 0 begins new contents."""
-    kept = cast(Mask, state.spread(kept))
-    if at:
-        before = state.read(tile)
-        expect(before.is_mask, f"{tile.name} is not a mask")
-        expect_equal(f"first unwritten row of {tile.name}", before.filled, at)
-        expect_equal(f"width of {tile.name}", before.columns, kept.shape[2])
-        upper = cast(Mask, before.array)
-        cores = max(upper.shape[0], kept.shape[0])
-        parts = [
-            np.broadcast_to(part, (cores, *part.shape[1:]))
-            if part.shape[0] == 1
-            else part[: kept.shape[0]]
-            for part in (upper, kept)
-        ]
-        kept = np.concatenate(parts, axis=1)
-    state.put(tile, Contents(kept, filled=kept.shape[1], is_mask=True))
+def _importance(state: MachineState, tile: Tile) -> Contents:
+    """Complete importances of blocks of the size that the program works with."""
+    contents = accumulators(state, tile)
+    expect(contents.complete, f"{tile.name} is not complete")
+    expect_blocks(state, tile, contents)
+    return contents
+
+
+@executes("topk")
+def greatest(run: Execution, m: int, theta: int, row_reg: int, density: float) -> None:
+    state, row = run.state, run.state.registers[row_reg]
+    target, source = local_tile(state.tile(m), "i8"), state.tile(theta)
+    importance = _importance(state, source)
+    expect(0.0 < density <= 1.0, f"density {density} is outside of (0, 1]")
+    first = place_rows(run, target, source, importance, row)
+    ranked = state.take(importance.reals())
+    kept = run.values.decided(
+        run.pc,
+        state,
+        first,
+        ranked.shape[1:],
+        lambda: units.topk_mask(ranked.astype(np.int64), density),
+    )
+    each = sorting_compares(importance.columns)
+    ranks = write_rows(run, target, kept, row, importance.rows_of, compares=each)
+    compares = size_of(state, importance.rows, importance.rows_of) * each
+    cycles = run.board.cycles["topk"](blocks=ranks, compares=compares)
+    run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
 
 
 @executes("gate")
@@ -164,7 +152,7 @@ def add(
         f"{source.name} is overwritten before the mean of its rows is complete",
     )
     expect_equal(f"width of {source.name}", integer.columns, length)
-    expect_columns(length, at, n)
+    expect_columns(state, length, at, n)
     expect_room(target, m, length)
     selected, row = state.tile(mask), state.registers[row_reg]
     _, kept = masked_blocks(state, selected, row, at, m, n, integer.rows_of)
@@ -241,7 +229,8 @@ def _work_merge(run: Execution, rows: Times, n: int, counts: tuple[int, int], si
     """`counts` are kept and merged scores of all cores, counted with the first."""
     kept, merged = counts
     for cores, once, m in by_size(run.state, rows):
-        run.work(cores=cores, m=m, n=n, kept=kept * once, merged=merged * once, size_a=size_a)
+        counts_of = {"kept": kept * once, "merged": merged * once, **block_work(run.state)}
+        run.work(cores=cores, m=m, n=n, size_a=size_a, **counts_of)
 
 
 def _points(q: int, k: int, score: int) -> datapath.MergePoints:
@@ -260,7 +249,7 @@ def divide(run: Execution, t: int, acc: int, col_reg: int, wide: int, shift: int
     m, n = contents.rows, contents.columns
     expect_equal(f"size of {source.name} on every core", contents.uniform, True)
     if wide:
-        expect_columns(length, at, n)
+        expect_columns(state, length, at, n)
     expect_room(target, m, length if wide else n)
     codes, saturated = run.values.divided(state.take(contents.reals()), length, shift, target.dtype)
     run.saturated(live_copies(state, codes, saturated))

@@ -20,8 +20,8 @@ from heatc.backends.hdp.masks import LENGTHS, Rounds
 from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState
 from heatc.errors import HeatcError
-from heatc.isa.table import BLOCK, R_TOKENS
-from heatc.isa.units import Mask, block_count
+from heatc.isa.table import R_TOKENS
+from heatc.isa.units import Mask
 from heatc.isa.words import Inst
 
 _LARGEST_MASK = 1 << 34
@@ -53,7 +53,7 @@ class LayerRecorder:
         self._memory = memory
         self._batch = batch
         self._tokens = batch * length
-        self._blocks = block_count(length, BLOCK[0])
+        self._length = length
         self._tensors = named_tensors(debug)
         self._attentions = attentions(debug)
         self._codes: dict[str, Array] = {}
@@ -63,7 +63,7 @@ class LayerRecorder:
         for name, tensor in self._tensors.items() if codes else ():
             for pc in tensor.pcs:
                 self._by_pc.setdefault(pc, []).append((name, tensor))
-        self._mask_pcs = {pc: n for n, a in self._attentions.items() for pc in a.mask_pcs}
+        self._mask_pcs: dict[int, tuple[str, str]] = {}
         self._gate_pcs = {pc: n for n, a in self._attentions.items() for pc in a.gate_pcs}
         for name, attention in self._attentions.items():
             self._begin(name, attention)
@@ -71,11 +71,13 @@ class LayerRecorder:
         self._lengths = np.zeros(batch, np.int64)
 
     def _begin(self, name: str, attention: AttentionInfo) -> None:
-        shape = (self._batch, attention.heads, self._blocks, self._blocks)
+        shape = (self._batch, attention.heads, *attention.blocks(self._length))
         if math.prod(shape) > _LARGEST_MASK:
             raise HeatcError(f"the masks of {name!r} are absurdly large: {shape}")
-        if attention.mask_pcs:
-            self._masks[name] = np.zeros(shape, np.bool_)
+        for kind, pcs in (("mask", attention.mask_pcs), ("round", attention.round_pcs)):
+            if pcs:
+                self._masks[f"{kind}/{name}"] = np.zeros(shape, np.bool_)
+            self._mask_pcs |= dict.fromkeys(pcs, (f"{kind}/{name}", name))
         if attention.gate_pcs:
             self._gates[name] = np.zeros(shape[:2], np.bool_)
 
@@ -86,7 +88,7 @@ class LayerRecorder:
         elif inst.mnemonic == "hpack":
             self._lengths[:] = [length for _, length in state.sequences][: self._batch]
         elif pc in self._mask_pcs:
-            self._take_mask(self._mask_pcs[pc], inst, state)
+            self._take_mask(*self._mask_pcs[pc], inst, state)
         elif pc in self._gate_pcs and inst.mnemonic == "cascade":
             self._take_list(self._gate_pcs[pc], int(inst["keep"]), state)
         elif pc in self._gate_pcs:
@@ -117,18 +119,19 @@ class LayerRecorder:
         at = state.heads_at(rounds.first_head + rounds.stride * state.core_items).tolist()
         return [(core, head) for core, head in enumerate(at) if 0 <= head < heads]
 
-    def _take_mask(self, name: str, inst: Inst, state: MachineState) -> None:
-        """The rows that a `mask` has appended to each core's."""
+    def _take_mask(self, key: str, name: str, inst: Inst, state: MachineState) -> None:
+        """The rows that a decision on masks has appended to each core's."""
         array = state.tile(int(inst["m"])).read().array
         row = state.registers[int(inst["row_reg"])]
-        new = array[:, row // state.parts // BLOCK[0] :, : self._blocks]
+        (high, _), (rows_in_all, columns) = state.block, self._masks[key].shape[2:]
+        new = array[:, row // state.parts // high :, :columns]
         for core, head in self._heads(name, state):
             part = new[core if array.shape[0] > 1 else 0]
-            top = (row + state.part_rows * (core % state.parts)) // BLOCK[0]
-            kept = self._masks[name][self._rounds.sequence, head]
+            top = (row + state.part_rows * (core % state.parts)) // high
+            kept = self._masks[key][self._rounds.sequence, head]
             if top == 0:
                 kept[:] = False
-            rows = max(0, min(part.shape[0], self._blocks - top))
+            rows = max(0, min(part.shape[0], rows_in_all - top))
             kept[top : top + rows, : part.shape[1]] = part[:rows] != 0
 
     def _take_gate(self, name: str, state: MachineState) -> None:
@@ -151,8 +154,9 @@ class LayerRecorder:
     def layers(self) -> Layers:
         """
         `codes/<tensor>`: codes (rows, cols); `point/<tensor>`: their binary point, where they
-        have one; `mask/<attention>`: bool (batch, heads, blocks, blocks), False outside of a
-        sequence's blocks; `gate/<attention>`: bool (batch, heads), False for absent sequences.
+        have one; `mask/<attention>`: bool (batch, heads, block rows, block columns), False outside of a
+        sequence's blocks; `round/<attention>`: the same after the first of two rounds, where the
+        rule has two; `gate/<attention>`: bool (batch, heads), False for absent sequences.
         """
         layers: Layers = {}
         for name, names in _panels(self._codes).items():
@@ -169,7 +173,7 @@ class LayerRecorder:
         return {LENGTHS: self._lengths} | self._decisions()
 
     def _decisions(self) -> Layers:
-        masks: Layers = {f"mask/{name}": mask for name, mask in self._masks.items()}
+        masks: Layers = {**self._masks}
         return masks | {f"gate/{name}": gate for name, gate in self._gates.items()}
 
 

@@ -21,6 +21,7 @@ from heatc.backends.hdp import execute_cascade as _cascade
 from heatc.backends.hdp import execute_control as _control
 from heatc.backends.hdp import execute_dma as _dma
 from heatc.backends.hdp import execute_host as _host
+from heatc.backends.hdp import execute_prediction as _prediction
 from heatc.backends.hdp import execute_units as _units
 from heatc.backends.hdp.execution import EXECUTES, Execution
 from heatc.backends.hdp.memory import Memory
@@ -36,7 +37,7 @@ __all__ = ["Machine", "MachineState", "Memory", "RunResult", "check_program"]
 
 OnRetire = Callable[[int, Inst, MachineState], None]
 
-_MODULES = (_array, _cascade, _control, _dma, _host, _units)
+_MODULES = (_array, _cascade, _control, _dma, _host, _prediction, _units)
 assert EXECUTES.keys() == ISA.keys(), EXECUTES.keys() ^ ISA.keys()
 
 MAX_STEPS = 50_000_000

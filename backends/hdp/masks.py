@@ -2,7 +2,8 @@
 Masks of an earlier run, on which a program can be timed without computing values.
 
     lengths             int64 (samples,): real tokens of each sequence
-    mask/<attention>    bool (samples, heads, blocks, blocks): kept blocks
+    mask/<attention>    bool (samples, heads, block rows, block columns): kept blocks
+    round/<attention>   the same after the first of two rounds, where the rule has two
     gate/<attention>    bool (samples, heads): kept heads
 
 `hdp-run --save-masks` writes such a file, `hdp-run --model=timing --masks` runs on one.
@@ -19,8 +20,7 @@ from numpy.typing import NDArray
 from heatc.backends.hdp.debug import AttentionInfo, attentions
 from heatc.backends.hdp.state import Extent, MachineState
 from heatc.errors import HeatcError
-from heatc.isa.table import BLOCK
-from heatc.isa.units import Mask, block_count
+from heatc.isa.units import Mask
 from heatc.isa.words import Inst
 
 LENGTHS = "lengths"
@@ -57,10 +57,9 @@ def split_masks(
         HeatcError: the file is none of masks, or of another program.
     """
     lengths = _lengths(stored, length)
-    blocks = block_count(length, BLOCK[0])
     names = {LENGTHS: lengths}
     for name, attention in attentions(debug).items():
-        names |= _decisions(stored, name, attention, (len(lengths), blocks))
+        names |= _decisions(stored, name, attention, (len(lengths), length))
     return [
         {name: _filled(array[start : start + batch], batch) for name, array in names.items()}
         for start in range(0, len(lengths), batch)
@@ -79,11 +78,13 @@ def _lengths(stored: Arrays, length: int) -> Array:
 def _decisions(
     stored: Arrays, name: str, attention: AttentionInfo, size: tuple[int, int]
 ) -> dict[str, Array]:
-    samples, blocks = size
-    shape = (samples, attention.heads, blocks, blocks)
+    samples, length = size
+    shape = (samples, attention.heads, *attention.blocks(length))
     wanted: list[tuple[str, tuple[int, ...]]] = []
     if attention.mask_pcs:
         wanted.append(("mask", shape))
+    if attention.round_pcs:
+        wanted.append(("round", shape))
     if attention.gate_pcs:
         wanted.append(("gate", shape[:2]))
     found: dict[str, Array] = {}
@@ -123,6 +124,8 @@ class StoredDecisions:
         for name, attention in attentions(debug).items():
             for pc in attention.mask_pcs:
                 self._masks[pc] = cast(Mask, stored[f"mask/{name}"])
+            for pc in attention.round_pcs:
+                self._masks[pc] = cast(Mask, stored[f"round/{name}"])
             for pc in attention.gate_pcs:
                 self._gates[pc] = cast(Mask, stored[f"gate/{name}"])
 

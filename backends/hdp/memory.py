@@ -17,8 +17,9 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
     "i32": np.dtype(np.int32),
     "i64": np.dtype(np.int64),
     "f32": np.dtype(np.float32),
+    "i4": np.dtype(np.int8),
 }
-"""The element types of tensors; `acc` exists in tiles only."""
+"""The element types of tensors, and of tiles of `i4`; `acc` is float64."""
 
 
 class Memory:

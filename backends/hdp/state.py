@@ -20,6 +20,7 @@ from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Codes, Reals
 from heatc.isa.clocks import Times
 from heatc.isa.table import (
+    BLOCK,
     DESCRIPTORS,
     DTYPES,
     HEADS,
@@ -63,12 +64,14 @@ class Contents:
     zero beyond them). `filled` is how far a tile that is written by parts has been written.
     `peak` bounds the magnitude of accumulators. `taken` are the scores of each row that have a part
     in the softmax, (live, rows), None for all. `merging`: a tile of integer scores whose first
-    `filled` columns are merged already.
+    `filled` columns are merged already. `block` is the size of the blocks of a mask, or of those
+    that importances are of.
     """
 
     __slots__ = (
         "_reals",
         "array",
+        "block",
         "columns_of",
         "expanded",
         "filled",
@@ -89,8 +92,10 @@ class Contents:
         rows_of: Extent | None = None,
         columns_of: Extent | None = None,
         is_mask: bool = False,
+        block: tuple[int, int] | None = None,
     ):
         self.array = array
+        self.block = block
         self.peak = peak
         self.filled = array.shape[2] if filled is None else filled
         self.rows_of = rows_of
@@ -223,7 +228,8 @@ class MachineState:
     `active` is a number: the first `active` cores take part. `kept` says which of these have not
     been pruned, None for all of them; `zeroed` the same on a machine whose pruned cores work on
     (`early_head_exit` off). `theta_head` is (cores,). With `parts` > 1 core c is part c mod parts of
-    item c / parts, and part i has rows from i * `part_rows` on. `parameters` are those of every
+    item c / parts, and part i has rows from i * `part_rows` on. `block` is the size of a block of
+    scores. `parameters` are those of every
     head, `round` is the head of item 0 and how far the next item's is, None outside of a round.
     `listed` are the heads in the order of `cascade`, None where places of heads are heads.
     """
@@ -241,6 +247,7 @@ class MachineState:
         self.listed: Codes | None = None
         self.active = cores
         self.parts, self.part_rows = 1, 0
+        self.block: tuple[int, int] = BLOCK
         self.kept: Mask | None = None
         self.zeroed: Mask | None = None
         self.live: Mask | None = None

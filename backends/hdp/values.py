@@ -19,7 +19,7 @@ from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
 from heatc.backends.hdp.state import ACC_LIMIT, Extent, MachineState, Trap
 from heatc.fixed_point import Codes, Reals
 from heatc.isa import units
-from heatc.isa.table import BLOCK, R_LENGTH
+from heatc.isa.table import R_LENGTH
 from heatc.isa.units import Mask
 
 Extents = tuple[int, ...]
@@ -97,16 +97,18 @@ class Values:
         whole, rest = (NUMPY_DTYPES[dtype] for dtype in dtypes)
         return integer.astype(whole, order="K"), fraction.astype(rest, order="K")
 
-    def block_sums(self, values: Reals, positive: tuple[Reals, int] | None) -> Reals:
+    def block_sums(
+        self, values: Reals, positive: tuple[Reals, int] | None, block: tuple[int, int]
+    ) -> Reals:
         """
         Sums over blocks of magnitudes, or of what lies above the row's mean.
 
         `positive` has the sums of the rows (P, m, 1) and the length that they are over.
         """
         if positive is None:
-            return datapath.block_sums(np.abs(values))
+            return datapath.block_sums(np.abs(values), block)
         sums, length = positive
-        return datapath.block_sums(np.maximum(values * length - sums, 0.0))
+        return datapath.block_sums(np.maximum(values * length - sums, 0.0), block)
 
     def column_sums(self, values: Reals) -> Reals:
         """Sums of the rows, (P, 1, n)."""
@@ -139,6 +141,17 @@ class Values:
         """
         codes = importance.astype(np.int64)
         return units.block_mask(codes, rho), codes.sum(axis=(1, 2))
+
+    def decided(
+        self,
+        pc: int,
+        state: MachineState,
+        first: Extent,
+        size: Extents,
+        compute: Callable[[], Mask],
+    ) -> Mask:
+        """The live cores' mask (P, *size) of block rows from `first` on: `compute()`."""
+        return compute()
 
     def gate(
         self, pc: int, state: MachineState, tau: float | Reals, importance: str = "abs"
@@ -187,6 +200,39 @@ class Values:
             return np.zeros(codes.shape, np.int16)
         scale = units.SoftmaxScale(multiplier, shift)
         return datapath.softmax(cast("NDArray[np.int32]", codes), point, scale)
+
+    def excluded(self, codes: Array, kept: Mask) -> Array:
+        """Scores in int32, excluded where not kept."""
+        return np.where(kept, codes, np.int32(units.EXCLUDED))
+
+    def peak(self, values: Reals) -> Reals:
+        """The greatest magnitude of each core, (P, 1, 1)."""
+        return np.abs(values).max(axis=(1, 2), keepdims=True, initial=0.0)
+
+    def greater(self, a: Reals, b: Reals) -> Reals:
+        """The greater of two numbers, by core."""
+        return np.maximum(a, b)
+
+    def bit_lengths(self, peaks: Reals) -> Codes:
+        """The bits of each core's greatest magnitude (P, 1, 1), an integer."""
+        return np.frexp(peaks)[1].astype(np.int64)
+
+    def low(self, values: Reals, peaks: Reals, bits: int, dtype: str) -> Array:
+        """
+        Low-bit codes of an ISA dtype that holds them.
+
+        Raises:
+            Trap: a magnitude is greater than the peak.
+        """
+        if (np.abs(values).max(axis=(1, 2), keepdims=True, initial=0.0) > peaks).any():
+            raise Trap("a magnitude is greater than the peak")
+        limit = float((1 << (bits - 1)) - 1)
+        scaled = np.rint(self.scaled(values, bits - 1 - self.bit_lengths(peaks)))
+        return np.clip(scaled, -limit, limit).astype(NUMPY_DTYPES[dtype])
+
+    def scaled(self, values: Reals, exponents: Codes) -> Reals:
+        """values * 2**exponents (P, 1, 1)."""
+        return np.ldexp(values, exponents)
 
     def fetched(self, shape: Extents, read: Callable[[], Array]) -> Array:
         """What a load brings, `read()`."""
@@ -241,9 +287,11 @@ class Shapes(Values):
     def split(self, codes: Array, point: int, dtypes: tuple[str, str]) -> tuple[Array, Array]:
         return codes, codes
 
-    def block_sums(self, values: Reals, positive: tuple[Reals, int] | None) -> Reals:
+    def block_sums(
+        self, values: Reals, positive: tuple[Reals, int] | None, block: tuple[int, int]
+    ) -> Reals:
         cores, rows, columns = values.shape
-        return blank(cores, -(-rows // BLOCK[0]), -(-columns // BLOCK[1]))
+        return blank(cores, -(-rows // block[0]), -(-columns // block[1]))
 
     def column_sums(self, values: Reals) -> Reals:
         return blank(values.shape[0], 1, values.shape[2])
@@ -266,6 +314,17 @@ class Shapes(Values):
         rows, columns = importance.shape[1:]
         kept = self._decisions.mask(pc, state, first, rows, columns)
         return state.take(kept), np.zeros(1, np.int64)
+
+    def decided(
+        self,
+        pc: int,
+        state: MachineState,
+        first: Extent,
+        size: Extents,
+        compute: Callable[[], Mask],
+    ) -> Mask:
+        rows, columns = size
+        return state.take(self._decisions.mask(pc, state, first, rows, columns))
 
     def gate(
         self, pc: int, state: MachineState, tau: float | Reals, importance: str = "abs"
@@ -293,6 +352,24 @@ class Shapes(Values):
 
     def softmax(self, codes: Array, point: int, multiplier: int, shift: int) -> Array:
         return codes
+
+    def excluded(self, codes: Array, kept: Mask) -> Array:
+        return codes
+
+    def peak(self, values: Reals) -> Reals:
+        return blank(values.shape[0], 1, 1)
+
+    def greater(self, a: Reals, b: Reals) -> Reals:
+        return a
+
+    def bit_lengths(self, peaks: Reals) -> Codes:
+        return np.zeros((1, 1, 1), np.int64)
+
+    def low(self, values: Reals, peaks: Reals, bits: int, dtype: str) -> Array:
+        return values
+
+    def scaled(self, values: Reals, exponents: Codes) -> Reals:
+        return values
 
     def fetched(self, shape: Extents, read: Callable[[], Array]) -> Array:
         return blank(*shape)

@@ -24,6 +24,7 @@ import yaml
 from heatc.errors import HeatcError, UsageError
 from heatc.hardware import costs, units
 from heatc.hardware.units import Unit
+from heatc.rules import MOST_BLOCK
 
 SCHEMA_VERSION = 1
 
@@ -60,6 +61,8 @@ class Hardware(costs.Costs):
     dram_latency_cycles: int
     dram_capacity_bytes: int
     se_lanes: int
+    blocks: tuple[tuple[int, int], ...]
+    """(query rows, key columns) of the blocks of scores that the sparsity engine ranks."""
     adder_lanes: int
     softmax_lanes: int
     host_ops_per_second: int
@@ -114,8 +117,13 @@ class Key:
 
     @property
     def kind(self) -> type[int]:
-        """The attribute's type: `bool` of a switch, else `int`."""
+        """The attribute's type, or that of its numbers: `bool` of a switch, else `int`."""
         return bool if self.units == (units.SWITCH,) else int
+
+    @property
+    def is_blocks(self) -> bool:
+        """Whether the attribute is sizes of blocks, whose extents the bounds are of."""
+        return self.units == (units.BLOCKS,)
 
 
 _KIB, _GIGA, _TERA = 1 << 10, 10**9, 10**12
@@ -147,6 +155,7 @@ SCHEMA: tuple[Key, ...] = (
     Key("dram.latency", "dram_latency_cycles", (units.TIME, units.CYCLES), 0, 10**6),
     Key("dram.capacity", "dram_capacity_bytes", (units.BYTES,), _KIB, 1 << 44),
     Key("sparsity_engine.lanes", "se_lanes", (), 1, 1 << 16),
+    Key("sparsity_engine.blocks", "blocks", (units.BLOCKS,), 1, MOST_BLOCK),
     Key("adder.lanes", "adder_lanes", (), 1, 1 << 16),
     Key("softmax_unit.lanes", "softmax_lanes", (), 1, 1 << 16),
     *(Key(*row) for row in costs.ROWS),
@@ -211,7 +220,9 @@ def _build(file: _File) -> Hardware:
         entry = file.entries.get(key.path)
         if entry is None:
             raise file.error(f"the key {key.path!r} is missing", notes=[_expected(key)])
-        values[key.attribute] = _value(file, key, entry, clock)
+        values[key.attribute] = (
+            _blocks(file, key, entry) if key.is_blocks else _value(file, key, entry, clock)
+        )
     name, description = file.entries.get("name"), file.entries.get("description")
     return Hardware(
         name.text if name else file.path.stem,
@@ -233,6 +244,16 @@ def _with_base(file: _File) -> _File:
     keys = {key.path for key in SCHEMA}
     entries = {path: entry for path, entry in inherited.items() if path in keys}
     return _File(file.path, entries | file.entries)
+
+
+def _blocks(file: _File, key: Key, entry: _Entry) -> tuple[tuple[int, int], ...]:
+    try:
+        sizes = units.BLOCKS.parse_sizes(entry.text)
+    except ValueError as error:
+        raise file.error(f"{key.path}: {error}, found {entry.text!r}", entry) from None
+    if any(extent > key.high for size in sizes for extent in size):
+        raise file.error(f"{key.path}: {entry.text!r} has an extent above {key.high}", entry)
+    return sizes
 
 
 def _value(file: _File, key: Key, entry: _Entry, clock: int) -> int:
@@ -416,6 +437,12 @@ def from_json(value: object, place: str) -> Hardware:
     data = cast(dict[str, Any], value)
     for key in SCHEMA:
         number = data.get(key.attribute)
+        if key.is_blocks:
+            if not _are_blocks(key, number):
+                fail(
+                    f"{key.attribute}: expected pairs of {key.low} to {key.high}, found {number!r}"
+                )
+            continue
         if type(number) is not key.kind or not key.low <= cast(int, number) <= key.high:
             low, high = _render(key, key.low), _render(key, key.high)
             fail(f"{key.attribute}: expected {low} to {high}, found {number!r}")
@@ -427,8 +454,20 @@ def from_json(value: object, place: str) -> Hardware:
     if not isinstance(sources, dict):
         fail("sources: expected an object")
     texts = {str(k): str(v) for k, v in cast(dict[Any, Any], sources).items()}
-    numbers = {key.attribute: data[key.attribute] for key in SCHEMA}
+    numbers: dict[str, Any] = {key.attribute: data[key.attribute] for key in SCHEMA}
+    numbers["blocks"] = tuple((pair[0], pair[1]) for pair in numbers["blocks"])
     return Hardware(data["name"], description=data["description"], sources=texts, **numbers)
+
+
+def _are_blocks(key: Key, value: Any) -> bool:
+    """Whether a manifest's value is sizes of blocks."""
+    pairs = cast("list[Any]", value) if isinstance(value, list | tuple) else []
+    return bool(pairs) and all(
+        isinstance(pair, list | tuple)
+        and [type(n) for n in cast("list[Any]", pair)] == [int, int]
+        and all(key.low <= n <= key.high for n in cast("list[int]", pair))
+        for pair in pairs
+    )
 
 
 def render(hardware: Hardware) -> str:
@@ -454,8 +493,10 @@ def _render_area(hardware: Hardware) -> str:
     return "\n".join([f"# area, modelled: {sum(areas.values()):.4g} mm2", *lines, ""])
 
 
-def _render(key: Key, value: int) -> str | int:
+def _render(key: Key, value: Any) -> str | int:
     """A value as the file writes it; what may be a time is written in the cycles it became."""
+    if key.is_blocks:
+        return units.BLOCKS.render_sizes(value)
     if key.kind is bool:
         return bool(value)
     return key.units[-1].render(value) if key.units else value

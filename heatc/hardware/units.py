@@ -7,10 +7,13 @@ Every quantity is exact: a text is a rational number of its base unit (bytes, he
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 _NUMBER = re.compile(r"(\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,2})?)\s*(\S.*)?")
+
+_SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,23 @@ class Switch(Unit):
     def render(self, value: int | Fraction) -> str:
         """The text that `parse` reads back."""
         return "true" if value else "false"
+
+
+@dataclass(frozen=True)
+class Blocks(Unit):
+    """Sizes of blocks, (rows, columns) each: `1x1, 2x2`."""
+
+    def parse_sizes(self, text: str) -> tuple[tuple[int, int], ...]:
+        """The sizes in the order of the text; `ValueError` says what was expected."""
+        words = [word.strip() for word in text.split(",")]
+        found = [_SIZE.fullmatch(word) for word in words]
+        if not all(found) or len(set(words)) < len(words):
+            raise ValueError(f"expected {self.what} such as {self.example!r}, each once")
+        return tuple((int(match[1]), int(match[2])) for match in found if match)
+
+    def render_sizes(self, sizes: Sequence[tuple[int, int]]) -> str:
+        """The text that `parse_sizes` reads back."""
+        return ", ".join(f"{rows}x{columns}" for rows, columns in sizes)
 
 
 def _decimal(number: Fraction) -> str:
@@ -115,3 +135,4 @@ TIME = Unit(
 )
 CYCLES = Unit("a number of cycles", "50 cycles", (("cycles", Fraction(1)),))
 SWITCH = Switch("a switch", "true", ())
+BLOCKS = Blocks("sizes of blocks", "1x1, 2x2", ())

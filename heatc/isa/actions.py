@@ -44,6 +44,9 @@ WORK_VARIABLES: Mapping[str, str] = MappingProxyType(
         "folds": "masked folds of all cores, of one of the two products",
         "streamed": "rows of v that are read, of all cores",
         "blocks": "block importances of a core",
+        "compares": "comparisons of importances of a core, beside one a block",
+        "block_rows": "query rows of a block",
+        "block_columns": "key columns of a block",
         "nbytes": "bytes that are moved, of all cores together",
         "copies": "local buffers that take what is loaded once",
         "mask_bytes": "bytes of masks that are read, of all cores",
@@ -59,7 +62,8 @@ Actions = Mapping[str, str]
 
 _ACC = 6
 _ISSUE = {"instruction": "1"}
-_MASK_BITS = "cores * up(m, 2) * up({columns}, 2) / 8"
+_BLOCKS = "up(m, block_rows) * up({columns}, block_columns)"
+_MASK_BITS = f"cores * {_BLOCKS} / 8"
 _STREAM_A = "m * k * up(n, columns) * size_a"
 _STREAM_B = "n * k * up(m, rows) * size_b"
 _SPILL = f"cores * (1 - first) * m * n * {_ACC}"
@@ -100,9 +104,16 @@ _DRAIN = {
     "local_read": f"cores * (m * n * {_ACC} + bias_rows * n * 4)",
     "local_write": "cores * m * n * size_t",
 }
+_PICKED = {
+    **_ISSUE,
+    "mac": "kept * k",
+    "local_read": "folds * min(m, rows) * k * size_a + kept / block_rows * k * size_b + "
+    + _MASK_BITS.format(columns="n"),
+    "local_write": f"kept * {_ACC}",
+}
 _CONTROL = (
     *("halt", "li", "addi", "span", "loop", "end"),
-    *("seq", "all", "heads", "pruned", "param", "group", "tensor", "window", "tile"),
+    *("seq", "all", "heads", "pruned", "param", "group", "blocks", "tensor", "window", "tile"),
 )
 
 ENERGY: Mapping[str, Actions] = MappingProxyType(
@@ -130,19 +141,22 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
         "drainc": _DRAIN,
         "scores": {
             **_ISSUE,
-            "mac": "cores * (m * n * k + positive * up(m, 2) * up(n, 2) * 8)",
+            "mac": f"cores * (m * n * k + positive * {_BLOCKS.format(columns='n')} * 8)",
             "add": "ranked * cores * m * n * (1 + positive)",
             "local_read": f"cores * ({_STREAM_A} + b_local * {_STREAM_B} + positive * m * {_ACC})",
             "shared_read": f"once * (1 - b_local) * {_STREAM_B}",
-            "local_write": f"cores * (m * n * size_t + ranked * up(m, 2) * up(n, 2) * {_ACC})",
+            "local_write": "cores * (m * n * size_t + "
+            + f"ranked * {_BLOCKS.format(columns='n')} * {_ACC})",
         },
-        "frac": {
+        "frac": _PICKED,
+        "pick": _PICKED,
+        "drainm": {
             **_ISSUE,
-            "mac": "kept * k",
-            "local_read": "folds * min(m, rows) * k * size_a + kept / 2 * k * size_b + "
-            + _MASK_BITS.format(columns="n"),
-            "local_write": f"kept * {_ACC}",
+            "requantise": "kept",
+            "local_read": f"kept * {_ACC} + " + _MASK_BITS.format(columns="n"),
+            "local_write": "kept * size_t",
         },
+        "drainp": _DRAIN,
         "pv": {
             **_ISSUE,
             "mac": f"kept * n + {_SUMMED} * 2 * m * n",
@@ -172,6 +186,38 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
             "block": "cores * blocks",
             "local_read": f"cores * blocks * {_ACC}",
             "local_write": "cores * blocks / 8",
+        },
+        "topk": {
+            **_ISSUE,
+            "block": "cores * (compares + blocks)",
+            "local_read": f"cores * blocks * {_ACC}",
+            "local_write": "cores * blocks / 8",
+        },
+        "filter": {
+            **_ISSUE,
+            "block": "cores * blocks",
+            "local_read": "cores * blocks * (4 + sparse / 8)",
+            "local_write": "cores * blocks / 8",
+        },
+        "likely": {
+            **_ISSUE,
+            "block": "cores * 2 * blocks",
+            "local_read": "cores * blocks * 2",
+            "local_write": "cores * blocks / 8",
+        },
+        "peak": {
+            **_ISSUE,
+            "add": "cores * n * k",
+            "local_read": f"cores * (b_local * n * k * size_b + (1 - first) * {_ACC})",
+            "shared_read": "once * (1 - b_local) * n * k * size_b",
+            "local_write": f"cores * {_ACC}",
+        },
+        "low": {
+            **_ISSUE,
+            "add": "cores * m * n",
+            "local_read": f"cores * (b_local * m * n * size_b + {_ACC})",
+            "shared_read": "once * (1 - b_local) * m * n * size_b",
+            "local_write": "cores * m * n * size_t",
         },
         "gate": {**_ISSUE, "block": "cores"},
         "cascade": {**_ISSUE, "block": "cores * n * n", "local_read": "cores * n * 8"},

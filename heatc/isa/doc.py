@@ -42,7 +42,8 @@ are an enumeration without that value, and a float64 that is not a number.
 In text, state comes by its name (`r5`, `t2`, `d3`, `h0`) and every other field as `name=value`:
 `mm t4, t0, t1, first=1, b_transposed=1`. Names may be left out.
 
-RHE rounds half to even, sat clips to a range and counts. Blocks of scores are {BLOCK[0]}x{BLOCK[1]}.
+RHE rounds half to even, sat clips to a range and counts. A block of scores has r x c of them,
+{BLOCK[0]} x {BLOCK[1]} unless `blocks` says another size.
 Bytes of an element: {", ".join(f"{name} {size}" for name, size in DTYPES.items())}.
 
 Besides the precondition, always: registers used as rows or columns are not negative; a tile is

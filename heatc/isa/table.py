@@ -25,7 +25,7 @@ WORD_BITS = 8 * WORD_BYTES
 OPCODE_BITS = 8
 
 BLOCK = (2, 2)
-"""(query rows, key columns) of a block of scores: a constant of this ISA version."""
+"""(query rows, key columns) of a block of scores, unless `blocks` says another one."""
 
 REGISTERS = 64
 TILES = 64
@@ -44,9 +44,15 @@ R_LENGTH = 60
 """Length of the current sequence in tokens, set by `seq`."""
 
 DTYPES: Mapping[str, int] = MappingProxyType(
-    {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "f32": 4, "acc": 6}
+    {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "f32": 4, "acc": 6, "i4": 1}
 )
-"""Bytes of an element in a buffer; `acc` is a 48-bit accumulator."""
+"""Bytes of an element in a buffer; `acc` is a 48-bit accumulator, `i4` has a byte of its own."""
+
+TILE_DTYPES = ("acc", "i4")
+"""What tiles hold, and tensors do not."""
+
+BITS: Mapping[str, int] = MappingProxyType({name: 8 * n for name, n in DTYPES.items()} | {"i4": 4})
+"""Bits of an element."""
 
 
 def split_dtypes(point: int) -> tuple[str, str]:
@@ -57,6 +63,17 @@ def split_dtypes(point: int) -> tuple[str, str]:
     |F| < 2^point: at most 2^7 - 1 up to point 7.
     """
     return "i8" if point >= 8 else "i16", "i8" if point <= 7 else "i16"
+
+
+def sorting_compares(count: int) -> int:
+    """
+    Compare-exchanges that sort `count` keys in a bitonic network, >= 0.
+
+    K. E. Batcher, Sorting networks and their applications, AFIPS 1968: with N = 2^p keys p (p + 1) / 2
+    stages of N / 2.
+    """
+    depth = max(count - 1, 0).bit_length()
+    return (1 << depth) // 2 * (depth * (depth + 1) // 2)
 
 
 SPACES = ("dram", "shared", "local")
@@ -359,6 +376,17 @@ _ISA = (
         "1",
     ),
     Instruction(
+        "blocks",
+        0x0D,
+        Engine.CONTROL,
+        (uint("rows", 7), uint("columns", 7)),
+        "Set the size of a block of scores.",
+        "until the next `all`: a block has rows (r) x columns (c) scores; else 2 x 2",
+        "the sparsity engine has such blocks (`sparsity_engine.blocks`); r divides the rows that "
+        "`group` gave each core.",
+        "1",
+    ),
+    Instruction(
         "tensor",
         0x10,
         Engine.CONTROL,
@@ -373,7 +401,7 @@ _ISA = (
         ),
         "Describe a row-major tensor.",
         "d := (space, dtype, base, rows, cols); rows = rows_reg if that is not r0, else rows_imm",
-        "space is dram or shared, dtype is not acc; base is a multiple of the element; the tensor "
+        "space is dram or shared, dtype is neither acc nor i4; base is a multiple of the element; the tensor "
         "lies inside its space.",
         "1",
     ),
@@ -496,7 +524,7 @@ _ISA = (
         (tile("acc"), tile("a"), tile("b"), flag("first"), flag("b_transposed")),
         "Multiply and accumulate.",
         "acc := (first ? 0 : acc) + a b, or a b^T when b_transposed; exact",
-        "a and b are integer tiles of at most 16 bits, acc is a local acc tile; inner sizes agree; "
+        "a and b are i16, i8 or i4 tiles, acc is a local acc tile; inner sizes agree; "
         "acc has the product's shape unless first; |acc| < 2^47.",
         _PE_DENSE,
     ),
@@ -553,12 +581,12 @@ _ISA = (
             flag("positive"),
         ),
         "Integer scores of some key columns, and their block sums.",
-        "a[:, col : col + n] := q k^T; theta[:, col / 2 ..] := sums over 2x2 blocks of |q k^T|, with "
+        "a[:, col : col + n] := q k^T; theta[:, col / c ..] := sums over blocks of |q k^T|, with "
         "positive of max(r60 (q k^T)_ij - r_i, 0); col = 0 begins new contents of a and theta, r60 "
         "key columns wide",
         "q (m, k) and k (n, k) are i16 or i8 tiles, q is local, a is i32 (saturating) or acc, theta is "
-        "acc; with positive r is a local acc tile (m, 1); col is even, columns are written in "
-        "ascending order without a gap, only the last n may be odd, col + n <= r60.",
+        "acc; with positive r is a local acc tile (m, 1); col begins a block, columns are written in "
+        "ascending order without a gap, only the last n may end inside a block, col + n <= r60.",
         _PE_DENSE,
     ),
     Instruction(
@@ -579,10 +607,11 @@ _ISA = (
         "Fraction products on kept blocks.",
         "f1 := qf ki^T, f2 := qi kf^T on kept blocks, 0 elsewhere; the tiles' first row and column "
         "are row_reg and col_reg of the mask. folds: for each group of `rows` query rows the "
-        "greatest up(kept blocks of a block row, columns / 2), summed over groups; macs_f1 and "
-        "macs_f2 are those of the two products",
+        "greatest up(kept blocks of a block row, columns / c), summed over groups, a block that is "
+        "wider or higher than the array taking several; macs_f1 and macs_f2 are those of the two "
+        "products",
         "f1 and f2 are local acc tiles; qi, qf (m, k) and ki, kf (n, k) are i16 or i8, ki and kf local; "
-        "the mask has these rows and columns; row and col are even.",
+        "the mask has these rows and columns, in blocks of this size; row and col begin a block.",
         f"folds * (up(k, macs_f1) + up(k, macs_f2)) + {_FILL.format(folds='2 * folds')}",
     ),
     Instruction(
@@ -610,7 +639,7 @@ _ISA = (
         "add in one row (n unless sparse), over macs, rounded up, and with constant and first 2 for "
         "total, summed over groups",
         "p (m, r60) and v (n, e) are i16 or i8, v is local if sparse, acc is a local acc tile of "
-        "shape (m, e) unless first; mask is read when sparse, at row_reg and col_reg, both even; "
+        "shape (m, e) unless first; mask is read when sparse, at row_reg and col_reg as in `frac`; "
         "constant only with sparse, v is i16 then, the mask has all columns and total is a local acc row of e sums, "
         "|total| < 2^31; |acc| < 2^47.",
         f"depth * up(n, columns) + {_FILL.format(folds=_DENSE)}",
@@ -638,16 +667,64 @@ _ISA = (
         _DRAIN,
     ),
     Instruction(
+        "pick",
+        0x36,
+        Engine.PE,
+        (tile("acc"), tile("q"), tile("k"), tile("mask"), reg("row_reg"), reg("col_reg")),
+        "Scores of kept blocks.",
+        "acc := q k^T on kept blocks, 0 elsewhere; rows, columns and folds as in `frac`",
+        "q (m, k) and k (n, k) are local i16, i8 or i4 tiles, acc is a local acc tile; the mask as in "
+        "`frac`.",
+        f"folds * up(k, macs) + {_FILL.format(folds='folds')}",
+    ),
+    Instruction(
+        "drainm",
+        0x39,
+        Engine.PE,
+        (
+            tile("t"),
+            tile("acc"),
+            tile("mask"),
+            reg("row_reg"),
+            reg("col_reg"),
+            sint("shift", 8),
+        ),
+        "Requantise scores of kept blocks.",
+        "t[:, col : col + n] := sat(RHE(acc * 2^-shift)) on kept blocks, excluded elsewhere: a bit "
+        "beside each score says so; col = 0 begins new contents of t. folds as in `frac`",
+        "t is a local i32 tile, acc has n columns; columns as in `scores`, the mask as in `frac`.",
+        "leaves(folds * columns)",
+    ),
+    Instruction(
+        "drainp",
+        0x3A,
+        Engine.PE,
+        (
+            tile("t"),
+            tile("acc"),
+            tile("q_peak"),
+            tile("k_peak"),
+            reg("col_reg"),
+            sint("shift", 8),
+        ),
+        "Requantise scores of low-bit codes.",
+        "t[:, col : col + n] := sat(RHE(acc * 2^-(shift - n_q - n_k))), n_q and n_k the bit lengths of "
+        "the peaks; col = 0 begins new contents of t",
+        "t is a local i32 tile, the peaks are what `peak` wrote; columns as in `scores`.",
+        _DRAIN,
+    ),
+    Instruction(
         "mask",
         0x40,
         Engine.SE,
         (tile("m"), tile("theta"), reg("row_reg"), f64("rho"), flag("own")),
         "END_R: thresholds and mask of block rows.",
-        "m[row / 2 ..] := theta >= Theta per block row (rho >= 0: rho max + (1 - rho) mean; "
+        "m[row / r ..] := theta >= Theta per block row (rho >= 0: rho max + (1 - rho) mean; "
         "rho < 0: -rho min + (1 + rho) mean; float64), with own rho of the core's head instead; "
         "theta_head += sum of theta; row = 0 begins new contents of m",
-        "theta is complete; m is a local i8 tile and holds one bit a block, its rows padded to "
-        "bytes; row is even, rows are written in ascending order without a gap.",
+        "theta is complete, of blocks of this size, which the sparsity engine has; m is a local i8 tile "
+        "and holds one bit a block, its rows padded to bytes; row begins a block, rows are written in "
+        "ascending order without a gap.",
         "up(blocks, se_lanes)",
     ),
     Instruction(
@@ -674,6 +751,49 @@ _ISA = (
         "s is a complete local i64 row of a sum a head, alike on all cores; 1 <= keep <= n; heads are "
         "not listed yet.",
         "up(n * n, se_lanes)",
+    ),
+    Instruction(
+        "topk",
+        0x42,
+        Engine.SE,
+        (tile("m"), tile("theta"), reg("row_reg"), f64("density")),
+        "The greatest importances of block rows.",
+        "m[row / r ..] := the max(1, ceil(density * n)) greatest of the n importances of a block row, "
+        "of equal ones those further left; row = 0 begins new contents of m. compares: those that "
+        "sort the rows in a bitonic network, each padded to N = 2^p >= n: N / 2 * p (p + 1) / 2; one "
+        "more a block, against the last one that is kept, gives its bit",
+        "0 < density <= 1; else as `mask`.",
+        "up(compares + blocks, se_lanes)",
+    ),
+    Instruction(
+        "filter",
+        0x43,
+        Engine.SE,
+        (
+            tile("m"),
+            tile("s"),
+            tile("among"),
+            reg("row_reg"),
+            f64("rho"),
+            flag("has_among"),
+        ),
+        "Mean filtering of single scores.",
+        "m[row ..] := score >= Theta per row, Theta of the row's signed scores as in `mask`; with "
+        "has_among of those alone that this mask keeps, and the others are not kept; row = 0 begins new "
+        "contents of m",
+        "blocks are 1 x 1; s is a complete i32 tile, r60 wide; m as in `mask`; among is a mask of these "
+        "rows and keeps no score that is excluded.",
+        "up(blocks, se_lanes)",
+    ),
+    Instruction(
+        "likely",
+        0x44,
+        Engine.SE,
+        (tile("m"), tile("p"), reg("row_reg"), uint("code", 15)),
+        "Probabilities above a threshold.",
+        "m[row ..] := p > code, and the first greatest of each row; row = 0 begins new contents of m",
+        "blocks are 1 x 1; p is a complete i16 tile, r60 wide; m as in `mask`.",
+        "up(blocks, se_lanes)",
     ),
     Instruction(
         "add",
@@ -752,6 +872,27 @@ _ISA = (
         "t is a local i64 tile, acc is a local acc tile (1, 1); s is a local i64 row that has the head, "
         "read unless first; |t| < 2^47.",
         "up(k + 1, adder_lanes)",
+    ),
+    Instruction(
+        "peak",
+        0x4B,
+        Engine.ADDER,
+        (tile("t"), tile("x"), flag("first")),
+        "Greatest magnitude.",
+        "t := max(first ? 0 : t, the greatest |x|)",
+        "x (k, n) is an i16 or i8 tile, t is a local acc tile, of one element unless first.",
+        "up(k * n, adder_lanes)",
+    ),
+    Instruction(
+        "low",
+        0x4C,
+        Engine.ADDER,
+        (tile("t"), tile("x"), tile("peak"), uint("bits", 4)),
+        "Low-bit codes.",
+        "t := clip(RHE(x * 2^(bits - 1 - n)), -l, l), l = 2^(bits - 1) - 1, n the bit length of peak",
+        "2 <= bits <= 8; x (m, n) is an i16 or i8 tile, t is a local i8 tile, or i4 with at most 4 bits; "
+        "peak is what `peak` wrote, no |x| is greater.",
+        "up(m * n, adder_lanes)",
     ),
     Instruction(
         "softmax",

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xdsl.dialects.builtin import IntegerAttr, StringAttr, i64
+from xdsl.dialects.builtin import IntegerAttr, StringAttr, UnitAttr, i64
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import hdp
 from heatc.hardware import Hardware
+from heatc.isa.table import BLOCK
 from heatc.isa.units import PROBABILITY_POINT, SoftmaxScale
 from heatc.passes.tiling.cascade import Cascade, HeadSums
 from heatc.passes.tiling.emitter import Emitter, Tiles
@@ -29,10 +30,11 @@ from heatc.passes.tiling.plan import AttentionPlan, AttentionShape, plan_token_a
 @dataclass(frozen=True)
 class Pruning:
     """
-    What mean filtering decides on, and the ops that decide (for locations).
+    What mean filtering or `topk` decides on, and the ops that decide (for locations).
 
     Thresholds are one for all heads, or one a head; `importance` is that of attn.block_importance,
-    `point` the binary point of integer scores.
+    `point` the binary point of integer scores, `block` the size of a block. With a `density` there is
+    no threshold: that share of each row's blocks is kept.
     """
 
     rho_b: tuple[float, ...]
@@ -42,11 +44,30 @@ class Pruning:
     gate: Operation | None
     importance: str = "abs"
     point: int = 0
+    block: tuple[int, int] = BLOCK
+    density: float = 0.0
 
     @property
     def positive(self) -> bool:
         """Whether importance is what lies above the mean of a row."""
         return self.importance == "positive"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """
+    What low-bit scores decide on: single scores that have no part in the softmax.
+
+    A round of mean filtering for each of `bits` with its ratio in `ratios`, the second among what the
+    first one keeps; or, without ratios, the scores at `point` whose probability, at the attention's
+    own scale, has a code above `code`. `masks` are the ops that decide, a round each.
+    """
+
+    bits: tuple[int, ...]
+    ratios: tuple[float, ...]
+    masks: tuple[Operation, ...]
+    point: int = 0
+    code: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,7 @@ class Attention:
     points: dict[str, int]
     pruning: Pruning | None
     cascade: Cascade | None = None
+    prediction: Prediction | None = None
 
 
 def emit_attention(emitter: Emitter, attention: Attention, hardware: Hardware) -> None:
@@ -110,6 +132,9 @@ class _Kernel:
                 if self.sums is not None:
                     # The heads of the sequence before may be listed, and leave cores without work.
                     e.do("all")
+                if self.shape.block != BLOCK:
+                    rows, columns = self.shape.block
+                    self._report(e.do("blocks", rows=rows, columns=columns))
                 if plan.parts > 1:
                     e.do("group", parts=plan.parts, rows=plan.rows)
                 self._declare()
@@ -430,6 +455,8 @@ class _Kernel:
             self._load(self.head["k"], "k", (e.constant(0), column), plan.keys)
         if self.shape.row_sums:
             self._sum_keys(column)
+        if self.shape.bits:
+            self._find_peaks(column)
 
     def _sum_keys(self, column: SSAValue) -> None:
         """The sum of the integer parts of all keys."""
@@ -482,12 +509,14 @@ class _Kernel:
         emit: Callable[[dict[str, SSAValue], SSAValue, bool], None],
         *,
         whole: bool = False,
+        keys: SSAValue | None = None,
     ) -> None:
         """
         What is computed with local keys or values: at once, or on one part after the other.
 
         `emit` takes the tiles of the planes `names`, the first key column, and whether it is 0.
         Parts take turns in two tiles each. `whole`: all values are needed, whatever the mask says.
+        `keys` is a mask that says which keys are needed, if not all of them.
         """
         e, plan = self.e, self.plan
         zero = e.constant(0)
@@ -500,6 +529,7 @@ class _Kernel:
             tiles = {name: self.head[f"{plan.part_tile(name)}.{turn}"] for name in names}
             for name, tile in tiles.items():
                 mask = self._mask(row.slot) if name in upon_mask else None
+                mask = keys if name == "k" else mask
                 self._load(tile, name, (key, row.column), plan.part, mask)
             emit(tiles, key, first)
 
@@ -526,6 +556,8 @@ class _Kernel:
         own = e.tiles(self.plan.score_tiles)
         if self.shape.pruned:
             self._integer_scores(tiles, own, row)
+        elif self.shape.bits:
+            self._predict(tiles, own, row)
         else:
             self._dense_scores(tiles, own["a"], row)
         if self.plan.chained:
@@ -533,8 +565,7 @@ class _Kernel:
             self._load_values(self.turn, row.column)
 
     def _dense_scores(self, tiles: Tiles, acc: SSAValue, row: _Row) -> None:
-        e, points = self.e, self.attention.points
-        shift = points["q"] + points["k"] - points["s"]
+        e, shift = self.e, self._dense_shift()
 
         def part(key: SSAValue, column: SSAValue) -> None:
             e.do("mm", acc=acc, a=tiles["q"], b=key, first=1, b_transposed=1)
@@ -550,6 +581,10 @@ class _Kernel:
                 part(key, e.constant(place))
 
             self._where(place, emit)
+
+    def _dense_shift(self) -> int:
+        points = self.attention.points
+        return points["q"] + points["k"] - points["s"]
 
     def _integer_scores(self, tiles: Tiles, own: Tiles, row: _Row) -> None:
         """Scores against all keys, into `a`; block sums into `theta`; their mask, unless it is there."""
@@ -572,11 +607,108 @@ class _Kernel:
         pruning = self.attention.pruning
         assert pruning is not None
         mask = self._mask(row.slot)
-        own_ratios = len(pruning.rho_b) > 1
-        fields = {"m": mask, "theta": theta, "row_reg": row.row, "own": own_ratios}
-        op = self.e.do("mask", **fields, rho=pruning.rho_b[0])
+        fields: dict[str, hdp.Operand] = {"m": mask, "theta": theta, "row_reg": row.row}
+        if pruning.density:
+            op = self.e.do("topk", **fields, density=pruning.density)
+        else:
+            each_head = len(pruning.rho_b) > 1
+            op = self.e.do("mask", **fields, own=each_head, rho=pruning.rho_b[0])
         op.location = pruning.mask.location
         self._report(op)
+
+    # -- predictions -----------------------------------------------------------------------
+
+    def _find_peaks(self, column: SSAValue) -> None:
+        """The greatest magnitudes of queries and keys, and low-bit codes of keys that stay."""
+        e, tiles, head = self.e, self.e.tiles(self.plan.peak_tiles), self.head
+
+        def query(row: SSAValue, first: bool) -> None:
+            e.do("peak", t=head["q.peak"], x=tiles["q.part"], first=first)
+
+        def key(planes: dict[str, SSAValue], at: SSAValue, first: bool) -> None:
+            e.do("peak", t=head["k.peak"], x=planes["k"], first=first)
+
+        self._by_parts(tiles, "q", column, query)
+        self._over_keys(("k",), _Row(e.constant(0), 0, column), key)
+        for bits in self.shape.bits if self.plan.resident else ():
+            e.do("low", t=head[f"k.low{bits}"], x=head["k"], peak=head["k.peak"], bits=bits)
+
+    def _predict(self, tiles: Tiles, own: Tiles, row: _Row) -> None:
+        """The mask of a row tile, by one round of low-bit scores after the other."""
+        prediction = self.attention.prediction
+        assert prediction is not None
+        e, last, among = self.e, len(prediction.bits) - 1, self.head["mask"]
+        for i, (bits, source) in enumerate(zip(prediction.bits, prediction.masks)):
+            e.do("low", t=own["q.low"], x=tiles["q"], peak=self.head["q.peak"], bits=bits)
+            if i == 0:
+                self._low_scores(tiles, own, row, bits)
+            else:
+                self._picked(tiles, row, own["a"], own["q.low"], among, 0, own, bits)
+            target = self.head["mask" if i == last else "round"]
+            fields: dict[str, hdp.Operand] = {"m": target, "row_reg": row.row}
+            if prediction.ratios:
+                rho = prediction.ratios[i]
+                op = e.do("filter", **fields, s=tiles["s"], among=among, rho=rho, has_among=i > 0)
+            else:
+                self._predicted_softmax(tiles)
+                op = e.do("likely", **fields, p=tiles["p"], code=prediction.code)
+            op.location, among = source.location, target
+            self._report(op)
+            if i < last:
+                op.attributes["first_round"] = UnitAttr()
+
+    def _predicted_softmax(self, tiles: Tiles) -> None:
+        prediction = self.attention.prediction
+        assert prediction is not None
+        scale = SoftmaxScale.of(self.attention.scale)
+        fields = {"multiplier": scale.multiplier, "shift": scale.shift, "point": prediction.point}
+        self.e.do("softmax", p=tiles["p"], s=tiles["s"], **fields)
+
+    def _low_keys(self, planes: dict[str, SSAValue], own: Tiles, bits: int) -> SSAValue:
+        """Low-bit codes of keys: those that stay, or of a part that passes by."""
+        if self.plan.resident:
+            return self.head[f"k.low{bits}"]
+        self.e.do("low", t=own["k.low"], x=planes["k"], peak=self.head["k.peak"], bits=bits)
+        return own["k.low"]
+
+    def _low_scores(self, tiles: Tiles, own: Tiles, row: _Row, bits: int) -> None:
+        """All low-bit scores of a row tile: integers, or at the point of a prediction."""
+        e, prediction, points = self.e, self.attention.prediction, self.attention.points
+        assert prediction is not None
+
+        def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
+            low, acc = self._low_keys(planes, own, bits), own["a"]
+            e.do("mm", acc=acc, a=own["q.low"], b=low, first=1, b_transposed=1)
+            if prediction.ratios:
+                e.do("drainc", t=tiles["s"], acc=acc, col_reg=key, shift=0)
+                return
+            peaks = {"q_peak": self.head["q.peak"], "k_peak": self.head["k.peak"]}
+            shift = points["q"] + points["k"] + 2 * (bits - 1) - prediction.point
+            e.do("drainp", t=tiles["s"], acc=acc, **peaks, col_reg=key, shift=shift)
+
+        self._over_keys(("k",), row, emit)
+
+    def _picked(
+        self,
+        tiles: Tiles,
+        row: _Row,
+        acc: SSAValue,
+        query: SSAValue,
+        mask: SSAValue,
+        shift: int,
+        own: Tiles | None = None,
+        bits: int = 0,
+    ) -> None:
+        """The scores that a mask keeps, of low-bit keys where `bits` are given."""
+        e = self.e
+
+        def emit(planes: dict[str, SSAValue], key: SSAValue, first: bool) -> None:
+            keys = planes["k"] if own is None else self._low_keys(planes, own, bits)
+            place = {"mask": mask, "row_reg": row.row, "col_reg": key}
+            e.do("pick", acc=acc, q=query, k=keys, **place)
+            e.do("drainm", t=tiles["s"], acc=acc, **place, shift=shift)
+
+        self._over_keys(("k",), row, emit, keys=mask)
 
     def _gate(self) -> None:
         pruning = self.attention.pruning
@@ -593,6 +725,9 @@ class _Kernel:
         tiles = self.slots[row.slot]
         if self.shape.pruned:
             self._merge(tiles, row)
+        elif self.shape.bits:
+            acc, shift = self.e.tiles(self.plan.merge_tiles)["f"], self._dense_shift()
+            self._picked(tiles, row, acc, tiles["q"], self.head["mask"], shift)
         self._emit_softmax(tiles["p"], tiles["s"])
 
     def _emit_softmax(self, p: SSAValue, s: SSAValue) -> None:

@@ -17,7 +17,7 @@ from itertools import product
 from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware
 from heatc.hardware.costs import macs_per_pe
-from heatc.isa.table import BLOCK, DTYPES
+from heatc.isa.table import BITS, BLOCK, DTYPES
 from heatc.passes.tiling.packing import (
     PLANNED_TOKENS,
     TILE_ALIGNMENT,
@@ -44,7 +44,10 @@ class AttentionShape:
     are names and dtypes of the planes that are narrower than i16. `score`: what becomes of pruned
     scores (`PRUNED_SCORES`). `row_sums`: the sum of a row of integer scores is needed before its
     first block. `gated`: what pruned heads put out (`heatc.rules.GATED`). `ranked`: of how many
-    heads it takes the importance so far (`heads` are those that go on). `counted`: it adds to that.
+    heads it takes the importance so far (`heads` are those that go on). `counted`: it adds to that. `block`: query rows and
+    key columns of a block. `density`: the share of blocks that are kept, 0 where a threshold decides.
+    `bits`: the rounds of low-bit codes that predict which scores are computed at all, with `likely` by
+    their softmax.
     """
 
     length: int
@@ -58,11 +61,20 @@ class AttentionShape:
     gated: str = "zero"
     ranked: int = 0
     counted: bool = False
+    block: tuple[int, int] = BLOCK
+    density: float = 0.0
+    bits: tuple[int, ...] = ()
+    likely: bool = False
+
+    @property
+    def share(self) -> float:
+        """The share of blocks that is taken to be kept."""
+        return self.density or KEPT
 
     @property
     def sparse(self) -> bool:
         """Whether pruned scores have no part in the softmax, so that their values are not read."""
-        return self.pruned and self.score == "neginf"
+        return bool(self.bits) or (self.pruned and self.score == "neginf")
 
     @property
     def constant(self) -> bool:
@@ -166,6 +178,7 @@ class AttentionPlan:
     def head_tiles(self) -> list[TileSpec]:
         """Local tiles that live as long as a head: its mask, keys and values or parts of them."""
         tiles = [self._mask()] if self.shape.pruned and not self.chained else []
+        tiles += self._prediction_tiles()
         if self.shape.row_sums:
             tiles.append(TileSpec("k.sum", "acc", self.shape.dim * _ACC))
         if self.summed:
@@ -183,6 +196,23 @@ class AttentionPlan:
             if name == self.part_tile(name)
             for i in range(2)
         ]
+
+    def _prediction_tiles(self) -> list[TileSpec]:
+        """Masks of the rounds, greatest magnitudes, and low-bit codes of keys that stay."""
+        shape = self.shape
+        if not shape.bits:
+            return []
+        tiles = [TileSpec(f"{plane}.peak", "acc", _ACC) for plane in ("q", "k")]
+        tiles += [replace(self._mask(), name=n) for n in ("mask", "round")[: len(shape.bits)]]
+        if not self.resident:
+            return tiles
+        names = [(f"k.low{bits}", low_dtype(bits)) for bits in shape.bits]
+        return tiles + [TileSpec(n, d, shape.length * shape.dim * DTYPES[d]) for n, d in names]
+
+    @property
+    def peak_tiles(self) -> list[TileSpec]:
+        """Local tiles of the search for the greatest magnitudes."""
+        return [replace(self._plane("q", self.part), name="q.part")]
 
     def part_tile(self, plane: str) -> str:
         """
@@ -222,15 +252,27 @@ class AttentionPlan:
     def score_tiles(self) -> list[TileSpec]:
         """Local tiles of the first scores of a row tile."""
         if not self.shape.pruned:
-            return [TileSpec("a", "acc", self.rows * self.part * _ACC)]
-        blocks = up(self.rows, BLOCK[0]) * up(self.shape.length, BLOCK[1])
+            scores = [TileSpec("a", "acc", self.rows * self.part * _ACC)]
+            return scores + self._low_tiles()
+        high, wide = self.shape.block
+        blocks = up(self.rows, high) * up(self.shape.length, wide)
         return [TileSpec("theta", "acc", blocks * _ACC)]
+
+    def _low_tiles(self) -> list[TileSpec]:
+        """Low-bit codes of a row tile, and of keys that pass by."""
+        if not self.shape.bits:
+            return []
+        dtype = low_dtype(max(self.shape.bits))
+        rows = [("q.low", self.rows), *([] if self.resident else [("k.low", self.part)])]
+        return [TileSpec(name, dtype, n * self.shape.dim * DTYPES[dtype]) for name, n in rows]
 
     @property
     def merge_tiles(self) -> list[TileSpec]:
-        """Local tiles of the fraction products of a row tile."""
+        """Local tiles of the fraction products of a row tile, or of its picked scores."""
         nbytes = self.rows * self.part * _ACC
-        return [TileSpec(name, "acc", nbytes) for name in ("f1", "f2")]
+        return [
+            TileSpec(name, "acc", nbytes) for name in (("f",) if self.shape.bits else ("f1", "f2"))
+        ]
 
     @property
     def value_tiles(self) -> list[TileSpec]:
@@ -261,8 +303,9 @@ class AttentionPlan:
 
     def _mask(self) -> TileSpec:
         """A bit a block of the rows of one core."""
-        blocks = self.steps * up(self.rows, BLOCK[0])
-        return TileSpec("mask", "i8", blocks * up(up(self.shape.length, BLOCK[1]), 8))
+        high, wide = self.shape.block
+        blocks = self.steps * up(self.rows, high)
+        return TileSpec("mask", "i8", blocks * up(up(self.shape.length, wide), 8))
 
     def _plane(self, name: str, rows: int) -> TileSpec:
         return TileSpec(name, self.shape.dtype(name), self.shape.plane_bytes(name, rows))
@@ -271,8 +314,10 @@ class AttentionPlan:
     def local_bytes(self) -> int:
         """Bytes of a local buffer at the worst moment."""
         stages = [self.score_tiles, self.value_tiles]
-        if self.shape.pruned:
+        if self.shape.pruned or self.shape.bits:
             stages.append(self.merge_tiles)
+        if self.shape.bits:
+            stages.append(self.peak_tiles)
         if self.shape.gate and self.shape.gated != "zero":
             stages.append(self.tail_tiles)
         lasting = [*self.head_tiles, *self.slot_tiles * self.slots]
@@ -331,18 +376,23 @@ class AttentionPlan:
         shape, fill = self.shape, hw.pe_rows + hw.pe_columns - 2
         high, dim, parts = up(rows, hw.pe_rows), shape.dim, up(length, self.part)
         local = "v" in self.local_planes
-        read = KEPT if self.picked else 1.0
+        read = shape.share if self.picked else 1.0
         work = high * dim * hw.fold_overlap + read * high * length * up(dim, hw.pe_columns)
         work += fill * (parts if local and not self.resident else 1)
         folds = high * up(length, hw.pe_columns)
         steps = up(dim, self._macs(hw, "q", "k"))
+        if shape.bits:
+            low = up(dim, macs_per_pe(max(shape.bits), max(shape.bits), hw.split_bits))
+            picked = steps + (len(shape.bits) - 1) * low
+            work += shape.share * high * length / hw.pe_columns * picked
+            return work + folds * (low + hw.fold_overlap) + fill * parts
         if not shape.pruned:
             return work + folds * (steps + hw.fold_overlap) + fill * parts
         passes = 1 + (shape.gate and up(shape.length, self.step) > 1)
         fractions = up(dim, self._macs(hw, "q.fraction", "k"))
         fractions += up(dim, self._macs(hw, "q", "k.fraction"))
         work += passes * (folds * steps + fill)
-        return work + KEPT * high * length / hw.pe_columns * fractions
+        return work + shape.share * high * length / hw.pe_columns * fractions
 
     def _macs(self, hw: Hardware, a: str, b: str) -> int:
         """Multiply-accumulates a PE and cycle of two planes."""
@@ -356,6 +406,8 @@ class AttentionPlan:
         times = dict.fromkeys(names, again) | {"q": first}
         if shape.pruned:
             times["q.fraction"] = 1
+        if shape.bits:
+            times["q"] += 1
         loaded = [(name, n) for name, n in times.items()] + [("v", 1)]
         if self.shared:
             loaded += [("k", 1)] + ([] if "v" in names else [("v", 1)])
@@ -364,8 +416,9 @@ class AttentionPlan:
         return shape.heads * sum(n * shape.plane_bytes(plane, length) for plane, n in loaded)
 
 
-def _even(value: int) -> int:
-    return align(value, 2)
+def low_dtype(bits: int) -> str:
+    """The narrowest dtype that holds codes of some bits."""
+    return "i4" if bits <= BITS["i4"] else "i8"
 
 
 def _divisors(value: int) -> list[int]:
@@ -377,17 +430,19 @@ MOST_KEY_TILES = 8
 
 
 def _attention_plans(shape: AttentionShape, hw: Hardware) -> Iterator[AttentionPlan]:
-    length = _even(shape.length)
-    row_sizes = {_even(hw.pe_rows * k) for k in (1, 2, 3, 4, 6, 8)}
-    row_sizes |= {_even(up(hw.pe_rows, k)) for k in (2, 4, 8, 16)}
-    key_sizes = {_even(hw.pe_columns * k) for k in (1, 2, 3, 4, 6, 8, 12, 16)}
-    key_sizes |= {_even(up(hw.pe_columns, k)) for k in (2, 4, 8)} | {length}
+    most_rows, most_keys = (align(shape.length, extent) for extent in shape.block)
+    row_sizes = {hw.pe_rows * k for k in (1, 2, 3, 4, 6, 8)}
+    row_sizes |= {up(hw.pe_rows, k) for k in (2, 4, 8, 16)}
+    row_sizes = {min(align(n, shape.block[0]), most_rows) for n in row_sizes}
+    key_sizes = {hw.pe_columns * k for k in (1, 2, 3, 4, 6, 8, 12, 16)}
+    key_sizes |= {up(hw.pe_columns, k) for k in (2, 4, 8)} | {most_keys}
+    key_sizes = {min(align(n, shape.block[1]), most_keys) for n in key_sizes}
     for parts in _divisors(hw.cores):
-        for rows in sorted({min(r, length) for r in row_sizes}):
-            if (parts - 1) * rows >= length:
+        for rows in sorted(row_sizes):
+            if (parts - 1) * rows >= most_rows:
                 continue
-            for keys in sorted({min(k, length) for k in key_sizes}):
-                for shared in (False, True) if parts == hw.cores else (False,):
+            for keys in sorted(key_sizes):
+                for shared in (False, True) if parts == hw.cores and not shape.bits else (False,):
                     for slots, summed in product((1, 2), (False, True)[: 1 + shape.even]):
                         plan = AttentionPlan(shape, parts, rows, keys, shared, slots, summed)
                         if not _is_useful(plan):

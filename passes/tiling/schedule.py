@@ -5,7 +5,7 @@ The order is that of `heatc.passes.tiling.attention`, the rules are those of the
 (docs/design/machine.md): an engine works in program order, an instruction waits for what it reads
 and for whoever still uses what it writes. What is not known at compile time is assumed:
 
-* A pruning rule keeps `KEPT` of the blocks, each by itself at random; where the fullest of some
+* A pruning rule keeps `KEPT` of the blocks (`topk` its density), each by itself at random; where the fullest of some
   block rows decides, its expected fullness counts.
 * No head is pruned, and every key has a query that wants it.
 * An instruction takes `_ISSUE` cycles of the sequencer, with the declarations and registers that
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from heatc.hardware import Hardware
 from heatc.hardware.costs import macs_per_pe
-from heatc.isa.table import BLOCK, DTYPES
+from heatc.isa.table import DTYPES, sorting_compares
 from heatc.passes.tiling.packing import up
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ _ROUNDS, _SHORT = 4, 64
 
 
 @cache
-def fullest(blocks: int, rows: int, unit: int) -> float:
+def fullest(blocks: int, rows: int, unit: int, share: float = KEPT) -> float:
     """
     The expected most units of kept blocks in a row, of `rows` rows of `blocks` blocks.
 
-    `unit` blocks make a unit, begun ones count; a block is kept with probability `KEPT`.
+    `unit` blocks make a unit, begun ones count; a block is kept with probability `share`.
     """
     at_most = list(
-        accumulate(comb(blocks, n) * KEPT**n * (1 - KEPT) ** (blocks - n) for n in range(blocks))
+        accumulate(comb(blocks, n) * share**n * (1 - share) ** (blocks - n) for n in range(blocks))
     )
     return sum(1 - min(1.0, at_most[n]) ** rows for n in range(0, blocks, unit))
 
@@ -113,10 +113,14 @@ class _Schedule:
 
     def _fullest(self, rows: int, columns: int, unit: int) -> float:
         """Units of kept blocks in the fullest block row, summed over the folds of some rows."""
-        high, last = divmod(rows, self.hw.pe_rows)
-        groups = [self.hw.pe_rows] * high + [last] * (last > 0)
+        high, wide = self.shape.block
+        whole, last = divmod(rows, max(high, self.hw.pe_rows))
+        groups = [max(high, self.hw.pe_rows)] * whole + [last] * (last > 0)
         cores = self.plan.parts  # The slowest core of a head holds up its next keys.
-        return sum(fullest(up(columns, BLOCK[1]), up(g, BLOCK[0]) * cores, unit) for g in groups)
+        each = (
+            fullest(up(columns, wide), up(g, high) * cores, unit, self.shape.share) for g in groups
+        )
+        return up(high, self.hw.pe_rows) * sum(each)
 
     def _product(
         self, rows: int, columns: int, depth: int, reads: tuple[str, ...], out: str
@@ -130,6 +134,12 @@ class _Schedule:
     def _drain(self, rows: int, columns: int, reads: tuple[str, ...], out: str) -> None:
         cycles = self._high(rows) * columns if self.hw.fold_overlap else 0
         self._do("pe", cycles, reads, out)
+
+    def _low(self, rows: int, plane: str, tile: str, out: str) -> None:
+        """Low-bit codes of some rows of a plane, each number once through the adder."""
+        self._do(
+            "adder", up(rows * self.shape.dim, self.hw.adder_lanes), (tile, f"{plane}.peak"), out
+        )
 
     # -- transfers -------------------------------------------------------------------------
 
@@ -151,6 +161,8 @@ class _Schedule:
                 self._load("k", self._shared_key(i, turn), left, heads)
         elif plan.resident:
             self._load("k", "k", self.length, heads)
+        if self.shape.bits:
+            self._find_peaks(turn, heads)
         if self.shape.row_sums:
             row = _Row(0, 0, turn, heads)
             for i, tile in self._keys("k", row, shared=True):
@@ -158,6 +170,17 @@ class _Schedule:
                     self._stream(("k",), row, i)
                 keys = min(plan.part, self.length - i)
                 self._sum(keys, tile, "k.sum")
+
+    def _find_peaks(self, turn: int, heads: int) -> None:
+        for plane in ("q", "k"):
+            for at in range(0, self.length, self.plan.part):
+                rows = min(self.plan.part, self.length - at)
+                if plane == "q" or not self.plan.resident:
+                    self._load(plane, f"{plane}.part", rows, heads)
+                tile = "k" if plane == "k" and self.plan.resident else f"{plane}.part"
+                self._sum(rows, tile, f"{plane}.peak")
+        for bits in self.shape.bits if self.plan.resident else ():
+            self._low(self.length, "k", "k", f"k.low{bits}")
 
     def _shared_key(self, at: int, turn: int) -> str:
         return f"k.{0 if self.shape.pruned else at}.shared{turn}"
@@ -210,6 +233,9 @@ class _Schedule:
         self._queries("q", row)
         rows, query = self._rows(row.row), f"q.{row.slot}"
         scores = f"a.{row.slot}" if not self.plan.in_place else f"s.{row.slot}"
+        if self.shape.bits:
+            self._predict(row, rows, query, scores)
+            return
         streams = not self.plan.shared
         if self.shape.row_sums:
             self._do("pe", 2 * self._high(rows) * self.shape.dim, (query, "k.sum"), "scratch")
@@ -226,19 +252,56 @@ class _Schedule:
                 self._product(rows, keys, self._steps("q", "k"), (query, tile), "scratch")
                 self._drain(rows, keys, ("scratch",), scores)
         if self.shape.pruned and not self.ranked:
-            blocks = up(rows, BLOCK[0]) * up(self.length, BLOCK[1])
+            high, wide = self.shape.block
+            blocks = up(rows, high) * up(self.length, wide)
+            if self.shape.density:
+                blocks += up(rows, high) * sorting_compares(up(self.length, wide))
             self._do("se", up(blocks, self.hw.se_lanes), (scores,), self._mask(row.slot))
         if self.plan.chained:
             self._load_values(row.turn, row.heads)
+
+    def _predict(self, row: _Row, rows: int, query: str, scores: str) -> None:
+        """Rounds of low-bit scores and their masks."""
+        last, mask = len(self.shape.bits) - 1, "mask"
+        for i, bits in enumerate(self.shape.bits):
+            self._low(rows, "q", query, "q.low")
+            for at, tile in self._keys("k", row):
+                self._stream(("k",), row, at, mask if i else "")
+                keys, low = self._width(at), f"k.low{bits}" if self.plan.resident else "k.low"
+                if not self.plan.resident:
+                    self._low(keys, "k", tile, low)
+                depth = up(self.shape.dim, macs_per_pe(bits, bits, self.hw.split_bits))
+                if i:
+                    self._pick(rows, keys, depth, ("q.low", low, mask), scores)
+                else:
+                    self._product(rows, keys, depth, ("q.low", low), "scratch")
+                    self._drain(rows, keys, ("scratch",), scores)
+            if self.shape.likely:
+                cycles = (rows + 2) * self.length / self.hw.softmax_lanes
+                self._do("softmax", cycles, (scores,), scores)
+            mask = "mask" if i == last else "round"
+            self._do("se", up(rows * self.length, self.hw.se_lanes), (scores,), mask)
+
+    def _pick(self, rows: int, keys: int, depth: int, reads: tuple[str, ...], scores: str) -> None:
+        """Scores of kept blocks, and their way out of the array."""
+        folds = self._fullest(rows, keys, self.hw.pe_columns)
+        self._do("pe", folds * depth + self._fill(folds), reads, "scratch")
+        leaves = folds * self.hw.pe_columns if self.hw.fold_overlap else 0
+        self._do("pe", leaves, ("scratch", reads[-1]), scores)
 
     def _softmax(self, row: _Row) -> None:
         rows, scores = self._rows(row.row), f"s.{row.slot}"
         if self.shape.pruned:
             self._merge(row)
-        share = KEPT if self.shape.sparse or self.shape.constant else 1.0
+        for at, tile in self._keys("k", row) if self.shape.bits else ():
+            self._stream(("k",), row, at, "mask")
+            reads = (f"q.{row.slot}", tile, "mask")
+            self._pick(rows, self._width(at), self._steps("q", "k"), reads, scores)
+        share = self.shape.share if self.shape.sparse or self.shape.constant else 1.0
         longest = float(self.length)
         if self.shape.sparse:
-            longest = BLOCK[1] * fullest(up(self.length, BLOCK[1]), up(rows, BLOCK[0]), 1)
+            high, wide = self.shape.block
+            longest = wide * fullest(up(self.length, wide), up(rows, high), 1, self.shape.share)
         cycles = (share * rows * self.length + 2 * longest) / self.hw.softmax_lanes
         self._do("softmax", cycles, (scores,), scores)
 
@@ -247,14 +310,15 @@ class _Schedule:
         self._queries("q.fraction", row)
         integer = f"s.{row.slot}" if self.plan.in_place else f"a.{row.slot}"
         depth = self._steps("q.fraction", "k") + self._steps("q", "k.fraction")
-        wide = max(1, self.hw.pe_columns // BLOCK[1])
-        share = KEPT if self.shape.sparse or self.shape.constant else 1.0
+        wide = self.shape.block[1]
+        unit, each = max(1, self.hw.pe_columns // wide), up(wide, self.hw.pe_columns)
+        share = self.shape.share if self.shape.sparse or self.shape.constant else 1.0
         for at, tile in self._keys("k", row):
             self._stream(("k",), row, at)
             self._stream(("k.fraction",), row, at, mask)
             fraction = tile.replace("k", "k.fraction", 1)
             keys = self._width(at)
-            folds = self._fullest(rows, keys, wide)
+            folds = each * self._fullest(rows, keys, unit)
             reads = (f"q.{row.slot}", f"q.fraction.{row.slot}", tile, fraction, mask)
             self._do("pe", folds * depth + self._fill(2 * folds), reads, "scratch")
             merged = share * rows * keys / self.hw.adder_lanes
@@ -290,7 +354,7 @@ class _Schedule:
                 self._sum(keys, tile, "v.sum")
             depth: float = self._high(rows) * keys
             if self.plan.picked:
-                depth = BLOCK[1] * self._fullest(rows, keys, 1)
+                depth = self.shape.block[1] * self._fullest(rows, keys, 1)
             if self.plan.summed and at == 0:
                 depth += 2 * self._high(rows)
             wide = up(dim, self.hw.pe_columns)

@@ -28,6 +28,7 @@ from heatc.hardware import Hardware
 from heatc.hardware.costs import ACTIONS, action_joules, leakage_watts, macs_per_pe
 from heatc.isa.clocks import Clocks, Rows, Times, nonempty
 from heatc.isa.table import (
+    BLOCK,
     DTYPES,
     ISA,
     R_BATCH,
@@ -49,6 +50,7 @@ Extent = NDArray[np.int64]
 OF_PRUNING = (
     *("ldm", "mask", "gate", "frac", "add", "pruned", "strow", "cascade", "magnitude", "tally"),
     *("stzero", "scores", "colsum", "wide", "divide", "param"),
+    *("blocks", "topk", "filter", "likely", "pick", "drainm", "drainp", "peak", "low"),
 )
 """Instructions of pruning rules: masks decide when and on what they work."""
 
@@ -841,6 +843,8 @@ def _values(
             first=first,
             sparse=0,
             constant=0,
+            block_rows=BLOCK[0],
+            block_columns=BLOCK[1],
             bits_a=8 * left.bytes,
             bits_b=8 * right.bytes,
             size_a=left.bytes,

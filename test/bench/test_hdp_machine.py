@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,52 @@ def test_programs_of_spatten_agree(model: Path, tmp_path: Path, target: str):
     other = Encoder(model, points, rules.Rule("spatten", ratio=0.0))
     second = "gate of bert.encoder.layer.1.attention.self"
     assert hdp_machine.agreement(path, other, ROWS, LENGTH) == [second] * len(ROWS)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("target", machine.PRESETS)
+@pytest.mark.parametrize(
+    ("options", "rule", "other"),
+    [
+        (
+            {"density": 0.4, "finer": 2, "block": (1, 2)},
+            rules.Rule("topk", finer=2, density=0.4, block=(1, 2)),
+            rules.Rule("topk", finer=2, density=0.6, block=(1, 2)),
+        ),
+        (
+            {"alpha": (0.1, -0.2)},
+            rules.Rule("energon", alpha=(0.1, -0.2)),
+            rules.Rule("energon", alpha=(0.1, 0.9)),
+        ),
+        (
+            {"threshold": 0.12},
+            rules.Rule("sanger", threshold=0.12),
+            rules.Rule("sanger", threshold=0.4),
+        ),
+        (
+            {"rho_b": 0.2, "block": (4, 4)},
+            dataclasses.replace(rules.paper(0.2), block=(4, 4)),
+            dataclasses.replace(rules.paper(0.2), block=(2, 4)),
+        ),
+    ],
+)
+def test_programs_of_other_rules_agree(
+    model: Path, tmp_path: Path, target: str, options: Any, rule: rules.Rule, other: rules.Rule
+):
+    """Masks and codes of every layer; those of another setting differ."""
+    names = [f"bert.encoder.layer.{layer}.attention.self" for layer in range(2)]
+    made = dict.fromkeys(names, make_rule(rule.name, options))
+    (tmp_path / "plan.json").write_text(json.dumps(plan_data(made)), encoding="utf-8")
+    shapes = hdp_machine.padded([[0]] * 2, LENGTH)
+    flags = (f"--target={target}", f"--plan={tmp_path / 'plan.json'}")
+    path = programs.compile_model(model, tmp_path / "program.hdp", shapes, *flags)
+    assert hdp_machine.rules_of(tmp_path / "plan.json", 2) == [rule] * 2
+    points = programs.points(path)
+    found = hdp_machine.agreement(path, Encoder(model, points, rule), ROWS, LENGTH)
+    assert found == [""] * len(ROWS)
+    if rule.block == other.block:
+        found = hdp_machine.agreement(path, Encoder(model, points, other), ROWS, LENGTH)
+        assert f"mask of {names[0]}" in found
 
 
 @torch.no_grad()

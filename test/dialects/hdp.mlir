@@ -30,6 +30,24 @@ func.func @tiled(%row: index) {
   hdp.mm %acc, %t, %t, first = 1, b_transposed = 1
   // CHECK: hdp.mask %t, %acc, %row, rho = -0.5, own = 1 : index
   hdp.mask %t, %acc, %row, rho = -0.5, own = 1 : index
+  // CHECK: hdp.topk %t, %acc, %row, density = 0.25 : index
+  hdp.topk %t, %acc, %row, density = 0.25 : index
+  // CHECK: hdp.pick %acc, %t, %t, %t, %row, %row : index, index
+  hdp.pick %acc, %t, %t, %t, %row, %row : index, index
+  // CHECK: hdp.drainm %s, %acc, %t, %row, %row, shift = -3 : index, index
+  hdp.drainm %s, %acc, %t, %row, %row, shift = -3 : index, index
+  // CHECK: hdp.drainp %s, %acc, %acc, %acc, %row, shift = 9 : index
+  hdp.drainp %s, %acc, %acc, %acc, %row, shift = 9 : index
+  // CHECK: hdp.filter %t, %s, %t, %row, rho = -0.5, has_among = 1 : index
+  hdp.filter %t, %s, %t, %row, rho = -0.5, has_among = 1 : index
+  // CHECK: hdp.likely %t, %p, %row, code = 32 : index
+  hdp.likely %t, %p, %row, code = 32 : index
+  // CHECK: hdp.peak %acc, %t, first = 1
+  hdp.peak %acc, %t, first = 1
+  // CHECK: hdp.low %t, %t, %acc, bits = 4
+  hdp.low %t, %t, %acc, bits = 4
+  // CHECK: %l = hdp.tile "l" local i4 64
+  %l = hdp.tile "l" local i4 64
   // CHECK: hdp.ldm %t, %v, %row, %row, %t, rows = 2, cols = 2, core_rows = 0, core_cols = 2, axis = key : index, index
   hdp.ldm %t, %v, %row, %row, %t, rows = 2, cols = 2, core_rows = 0, core_cols = 2, axis = key : index, index
   // CHECK: hdp.hln %w, %w, h = 1, eps = 1.0e-12
@@ -91,6 +109,8 @@ func.func @rest(%row: index) {
   hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
   // CHECK-NEXT: hdp.group parts = 4, rows = 16
   hdp.group parts = 4, rows = 16
+  // CHECK-NEXT: hdp.blocks rows = 4, columns = 2
+  hdp.blocks rows = 4, columns = 2
   // CHECK-NEXT: hdp.pruned
   hdp.pruned
   // CHECK-NEXT: hdp.param which = rho, head = 2, value = 0.5

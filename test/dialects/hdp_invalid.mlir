@@ -130,3 +130,25 @@ scf.for %i = %r to %r step %c {
 %1 = hdp.special tokens : index
 %2 = hdp.window %0, %1, %1 : index, index
 %3 = hdp.alias %2 [2, 4]
+
+// -----
+
+// CHECK: rows 128 is outside 0..127
+func.func @high_blocks() {
+  hdp.blocks rows = 128, columns = 2
+  func.return
+}
+
+// -----
+
+// CHECK: bits 16 is outside 0..15
+func.func @many_bits() {
+  %t = hdp.tile "t" local i16 64
+  hdp.low %t, %t, %t, bits = 16
+  func.return
+}
+
+// -----
+
+// CHECK: unknown dtype 'i4', expected one of i8, i16, i32, i64, f32
+%0 = hdp.tensor "x" activation dram i4 [4, 4]

@@ -139,6 +139,12 @@ def test_unknown_preset_is_a_usage_error():
         ("base: hdp-edge\nenergy: {mac_8x9: 1 pJ}\n", "did you mean 'energy.mac_8x8'"),
         ("base: hdp-edge\nleakage: {pe: 0.5 nW}\n", "leakage.pe: '0.5 nW' is not a whole number"),
         ("base: hdp-edge\narea: {pe: 300}\n", "area.pe: expected an area such as '0.3 mm2'"),
+        (
+            "base: hdp-edge\nsparsity_engine: {blocks: 2 x 2}\n",
+            "my.yaml:2: error: sparsity_engine.blocks: expected sizes of blocks such as '1x1, 2x2'",
+        ),
+        ("base: hdp-edge\nsparsity_engine: {blocks: '2x2, 2x2'}\n", "each once"),
+        ("base: hdp-edge\nsparsity_engine: {blocks: 65x1}\n", "'65x1' has an extent above 64"),
         ("base: hdp-edge\ncores: [1, 2]\n", "cores: expected one value, found a collection"),
         ("base: hdp-edge\ncores: {value: 1, value: 2}\n", "expected 'value' and 'source' once"),
         ("base: hdp-edge\ncores:\n", "cores: the value is empty"),
@@ -164,6 +170,7 @@ def test_missing_and_binary_file(tmp_path: Path):
 def test_from_json_is_checked():
     good = load_hardware("hdp-edge").to_json()
     bad_ones: list[object] = [None, [], {}]
+    bad_ones += [good | {"blocks": b} for b in ([], [[2]], [[2, 0]], [[2, 65]], "2x2", [[2, True]])]
     bad_ones += [good | {"cores": "8"}, good | {"cores": 0}, good | {"name": 3}]
     for bad in bad_ones:
         with pytest.raises(HeatcError, match="expected"):

@@ -179,10 +179,10 @@ class Net:
 
     # -- attention -------------------------------------------------------------------------
 
-    def _shape(self, heads: int) -> tuple[str, str]:
-        blocks = -(-self.length // 2)
+    def _shape(self, heads: int, block: tuple[int, int] = (2, 2)) -> tuple[str, str]:
+        blocks = "x".join(str(-(-self.length // extent)) for extent in block)
         scores = f"{self.batch}x{heads}x{self.length}x{self.length}"
-        return scores, f"{self.batch}x{heads}x{blocks}x{blocks}"
+        return scores, f"{self.batch}x{heads}x{blocks}"
 
     def dense(self, q: Value, k: Value, v: Value, heads: int, points: tuple[int, int]) -> Value:
         """Attention of rule `none`."""
@@ -210,16 +210,17 @@ class Net:
         rho: float = 0.0,
         tau: float = 0.0,
         pruned: str = "zero",
+        size: tuple[int, int] = (2, 2),
     ) -> Value:
-        """Attention of rule `paper`."""
-        scores, blocks = self._shape(heads)
+        """Attention of rule `paper` with blocks of some size."""
+        scores, blocks = self._shape(heads, size)
         it, a32, st = (
             _q(f"?x{q.codes.shape[1]}", 16, 0),
             _q(scores, 32, 0),
             _q(scores, 32, points[0]),
         )
         theta, mask, h = _q(blocks, 48, 0), f"tensor<{blocks}xi1>", f"heads = {heads} : i64"
-        block = "block = array<i64: 2, 2>"
+        block = f"block = array<i64: {size[0]}, {size[1]}>"
         pack, gate = self.packing, f"tensor<{self.batch}x{heads}xi1>"
         self.lines += [
             f"%qi, %qf = attn.split {q.name} : ({q.type}) -> ({it}, {q.type})",
@@ -240,8 +241,8 @@ class Net:
         def score(a: Array, b: Array) -> tuple[Array, bool]:
             (qi, qf), (ki, kf) = fixed_point.split(a, q.point), fixed_point.split(b, k.point)
             integer = qi @ ki.T
-            importance = units.block_importance(integer, (2, 2))
-            kept = units.expand_mask(units.block_mask(importance, rho), (2, 2), integer.shape)
+            importance = units.block_importance(integer, size)
+            kept = units.expand_mask(units.block_mask(importance, rho), size, integer.shape)
             merged = units.merge_scores(
                 integer,
                 qf @ ki.T,

@@ -36,6 +36,7 @@ class Tiny:
     dram_bytes_per_second: int = 8_000_000
     dram_latency_cycles: int = 10
     se_lanes: int = 2
+    blocks: tuple[tuple[int, int], ...] = ((2, 2), (1, 1), (4, 2), (8, 8))
     adder_lanes: int = 4
     softmax_lanes: int = 2
     host_ops_per_second: int = 2_000_000

@@ -177,7 +177,7 @@ def test_cycle_expressions_compile(mnemonic: str):
     names = function.__code__.co_varnames
     assert set(names) <= {
         "m", "n", "k", "macs", "macs_f1", "macs_f2", "folds", "depth", "blocks", "nbytes", "merged",
-        "taken", "longest",
+        "taken", "longest", "compares",
         "elements", "width",
     }  # fmt: skip
     low = function(**dict.fromkeys(names, 4))

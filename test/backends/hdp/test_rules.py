@@ -13,12 +13,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import pytest
 from encode_kit import hardware, write_hardware
-from xdsl.utils.exceptions import PassFailedException
 
 from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
 from heatc.capture import Captured, capture_module
 from heatc.dialects import attn
+from heatc.errors import InfeasibleError
 from heatc.interpreter import execute
 from heatc.interpreter.values import fixed_type
 from heatc.passes.insert_hdp import InsertHdpPass
@@ -44,6 +44,20 @@ BLOCKS = (
     "ours tau-h=3.2,0.0,2.0",
     "ours tau-h=3.2 gated=mean",
     "ours tau-h=1000.0",
+    "paper rho-b=0.2 block=4,4",
+    "paper rho-b=0.1 tau-h=6.2,6.0,0.0 pruned-score=neginf block=2,4",
+    "ours block=1,1",
+    "ours tau-h=3.2,0.0,2.0 block=4,2 rho-b=0.2",
+    "ours rho-b=-0.2 pruned-score=int block=8,8",
+    "ours pruned-score=neginf block=1,2",
+    "topk density=0.3",
+    "topk density=0.5 finer=2 pruned-score=int block=4,4",
+    "topk density=0.1 finer=3 pruned-score=mean block=1,2",
+    "topk density=0.2 finer=2 pruned-score=zero block=1,1",
+    "energon alpha=0.2,-0.1",
+    "energon alpha=-0.3,0.4",
+    "sanger threshold=0.05",
+    "sanger threshold=0.9",
 )
 
 
@@ -228,15 +242,25 @@ def test_without_early_exit(rule: str, tmp_path: Path):
     compare(rule, write_hardware(slow, tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("rule", "message"),
-    [
-        ("topk", "no unit for attn.topk_mask"),
-        ("energon", "no unit for attn.low_bits"),
-        ("sanger", "no unit for attn.low_bits"),
-        ("paper block=4,4", "no blocks of 4 x 4"),
-    ],
-)
-def test_what_the_machine_does_not_know_is_refused(rule: str, message: str):
-    with pytest.raises(PassFailedException, match=message):
-        compare(rule, "hdp-edge")
+def test_blocks_that_the_hardware_does_not_list_are_refused(tmp_path: Path):
+    """Those of the default size too: the file says what there is."""
+    for rule, blocks in (("ours", ((1, 1), (4, 4))), ("ours block=3,2", ((2, 2),))):
+        other = replace(hardware("hdp-edge"), name="other", blocks=blocks)
+        with pytest.raises(InfeasibleError, match="sparsity engine of other has no blocks of") as e:
+            compare(rule, write_hardware(other, tmp_path))
+        sizes = ", ".join(f"{r}x{c}" for r, c in blocks)
+        assert list(e.value.notes) == [
+            f"it has {sizes}: sparsity_engine.blocks in the hardware file says so"
+        ]
+
+
+def test_blocks_larger_than_the_array(tmp_path: Path):
+    """A block row that is higher than the array takes several folds, a wide block too."""
+    small = replace(hardware("hdp-edge"), name="small", cores=2, pe_rows=3, pe_columns=4)
+    path = write_hardware(small, tmp_path)
+    for rule in (
+        "paper rho-b=0.2 block=8,8",
+        "ours rho-b=0.2 block=4,2",
+        "ours pruned-score=neginf block=8,8",
+    ):
+        compare(rule, path)

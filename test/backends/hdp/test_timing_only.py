@@ -28,6 +28,8 @@ RULES: tuple[dict[str, Any] | None, ...] = (
     {"pruned": "mean"},
     {"tau": 2.0},
     {"tau": 2.5, "pruned": "neginf"},
+    {"rho": 0.25, "size": (4, 2)},
+    {"rho": 0.1, "pruned": "neginf", "size": (1, 1), "tau": 2.0},
 )
 MECHANISMS = ("fetch_upon_mask", "early_head_exit", "stage_overlap", "local_a_stationary")
 

@@ -1,0 +1,124 @@
+"""Rules that predict with low-bit codes: the codes, and masks of single scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from heatc.backends.hdp.core_tiles import (
+    NARROW,
+    accumulate,
+    by_size,
+    expect_equal,
+    expect_room,
+    local_tile,
+    masked_blocks,
+    operand,
+    peak_of,
+    size_of,
+)
+from heatc.backends.hdp.execution import Execution, executes
+from heatc.backends.hdp.mask_tiles import place_rows, write_rows
+from heatc.backends.hdp.state import Contents, MachineState, Tile, expect
+from heatc.backends.hdp.timing import nonempty
+from heatc.isa import units
+from heatc.isa.table import DTYPES, Engine
+from heatc.isa.units import Mask
+
+
+@executes("peak")
+def peak(run: Execution, t: int, x: int, first: int) -> None:
+    state = run.state
+    target, source = local_tile(state.tile(t), "acc"), state.tile(x)
+    contents = operand(state, source)
+    k, n = contents.rows, contents.columns
+    expect_room(target, 1, 1)
+    result = run.values.peak(state.take(contents.reals()))
+    if not first:
+        result = run.values.greater(result, state.take(peak_of(state, target).reals()))
+    accumulate(run, target, result, NARROW[source.dtype], 1, Contents(result))
+    live, size = state.live_count, DTYPES[source.dtype]
+    b_local = int(source.space == "local")
+    run.work(cores=live, once=min(1, live), n=n, k=k, first=first, b_local=b_local, size_b=size)
+    reads = (source,) if first else (source, target)
+    cycles = run.board.cycles["peak"](n=n, k=k)
+    run.board.core(run.pc, Engine.ADDER, cycles, reads, (target,))
+
+
+@executes("low")
+def low_bits(run: Execution, t: int, x: int, peak: int, bits: int) -> None:
+    state = run.state
+    target, source, greatest = (
+        local_tile(state.tile(t), "i8", "i4"),
+        state.tile(x),
+        state.tile(peak),
+    )
+    expect(2 <= bits <= 8, f"bits {bits} are outside of 2..8")
+    expect(bits <= 4 or target.dtype == "i8", f"{target.name} is i4, too narrow for {bits} bits")
+    contents, peaks = operand(state, source, clipped="rows"), peak_of(state, greatest)
+    m, n = contents.rows, contents.columns
+    expect_room(target, m, n)
+    values, known = state.take(contents.reals()), state.take(peaks.reals())
+    codes = run.values.low(values, known, bits, target.dtype)
+    state.put(target, Contents(state.spread(codes), rows_of=contents.rows_of))
+    rows = size_of(state, m, contents.rows_of)
+    sizes = {"size_b": DTYPES[source.dtype], "size_t": DTYPES[target.dtype]}
+    b_local = int(source.space == "local")
+    for cores, once, own in by_size(state, rows):
+        run.work(cores=cores, once=once, m=own, n=n, b_local=b_local, **sizes)
+    cycles = nonempty(run.board.cycles["low"](m=rows, n=n), rows)
+    run.board.core(run.pc, Engine.ADDER, cycles, (source, greatest), (target,))
+
+
+def _single(state: MachineState, tile: Tile, dtype: str) -> Contents:
+    """Complete rows of single scores or probabilities."""
+    expect_equal("size of a block", state.block, (1, 1))
+    local_tile(tile, dtype)
+    contents = state.wide(tile)
+    expect(contents.complete, f"{tile.name} is not complete")
+    return contents
+
+
+@executes("filter")
+def mean_filter(
+    run: Execution, m: int, s: int, among: int, row_reg: int, rho: float, has_among: int
+) -> None:
+    state, row = run.state, run.state.registers[row_reg]
+    target, source = local_tile(state.tile(m), "i8"), state.tile(s)
+    reads: tuple[Tile, ...] = (source,)
+    scores = _single(state, source, "i32")
+    expect(-1.0 < rho < 1.0, f"rho {rho} is outside of (-1, 1)")
+    expect(bool(has_among) or scores.taken is None, f"{source.name} has excluded scores")
+    first = place_rows(run, target, source, scores, row)
+    seen: Mask | None = None
+    if has_among:
+        reads = (source, state.tile(among))
+        size = (scores.rows, scores.columns)
+        _, seen = masked_blocks(state, reads[1], row, 0, *size, scores.rows_of)
+    codes = state.take(scores.array)
+
+    def decide() -> Mask:
+        if seen is not None:
+            expect(not (seen & (codes == units.EXCLUDED)).any(), "among keeps an excluded score")
+        return units.block_mask(codes.astype(np.int64), rho, seen)
+
+    kept = run.values.decided(run.pc, state, first, codes.shape[1:], decide)
+    ranks = write_rows(run, target, kept, row, scores.rows_of, {"sparse": has_among})
+    cycles = run.board.cycles["filter"](blocks=ranks)
+    run.board.core(run.pc, Engine.SE, cycles, reads, (target,))
+
+
+@executes("likely")
+def likely(run: Execution, m: int, p: int, row_reg: int, code: int) -> None:
+    state, row = run.state, run.state.registers[row_reg]
+    target, source = local_tile(state.tile(m), "i8"), state.tile(p)
+    probabilities = _single(state, source, "i16")
+    first = place_rows(run, target, source, probabilities, row)
+    codes = state.take(probabilities.array)
+
+    def decide() -> Mask:
+        return units.probability_mask(codes.astype(np.int64), code)
+
+    kept = run.values.decided(run.pc, state, first, codes.shape[1:], decide)
+    ranks = write_rows(run, target, kept, row, probabilities.rows_of)
+    cycles = run.board.cycles["likely"](blocks=ranks)
+    run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
