@@ -4,7 +4,7 @@
 // RUN: not heatc-opt %s -p 'heat-decompose{ratio=0.5 rank=2}' 2>&1 | filecheck %s --check-prefix=BOTH
 // RUN: not heatc-opt %s -p 'heat-decompose{ratio=1.5 init=plain weights="none"}' 2>&1 | filecheck %s --check-prefix=RATIO
 
-// EDP: objective 'edp' needs the costs of a machine
+// EDP: objective 'edp' needs a machine: give hw
 // WEIGHTS: init=activation needs calibration inputs
 // BOTH: heat-decompose takes a rank or a ratio, one of both
 // RATIO: ratio 1.5 is outside (0, 1]
