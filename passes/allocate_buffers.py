@@ -30,10 +30,7 @@ from heatc.hardware import Hardware, load_hardware
 from heatc.isa.table import DESCRIPTORS, DTYPES, TILES
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
-from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, align, first_fit, up
-
-PAGE = 4096
-"""Activations begin at multiples of a page: the machine orders accesses by page."""
+from heatc.passes.tiling.packing import PAGE, TILE_ALIGNMENT, Range, align, first_fit, up
 
 _IN_WEIGHTS = ("weight", "constant")
 

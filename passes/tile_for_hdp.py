@@ -15,7 +15,7 @@ Example: test/passes/tile_for_hdp.mlir.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -38,16 +38,16 @@ from xdsl.utils.exceptions import PassFailedException
 
 from heatc.context import weights_of
 from heatc.dialects import attn, hdp, nn
-from heatc.dialects.einsum import ContractOp, WeightOp
+from heatc.dialects.einsum import ContractOp, WeightOp, only_reader
 from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
 from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware, load_hardware
-from heatc.isa.table import BLOCK, split_dtypes
+from heatc.isa.table import BLOCK, DTYPES, split_dtypes
 from heatc.isa.units import probability_code
 from heatc.passes.analysis.normal_form import Product, product_of
 from heatc.passes.effect import Effect
-from heatc.passes.rewriting import describe_location
+from heatc.passes.rewriting import describe_location, remark
 from heatc.passes.tiling.attention import Attention, Prediction, Pruning, emit_attention
 from heatc.passes.tiling.cascade import (
     Cascade,
@@ -58,9 +58,10 @@ from heatc.passes.tiling.cascade import (
 )
 from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.host import HostTask
-from heatc.passes.tiling.left import Left, LeftShape, emit_left
+from heatc.passes.tiling.left import Left, LeftShape, emit_left, plan_left
 from heatc.passes.tiling.linear import Linear, emit_linear
-from heatc.passes.tiling.linear_plan import LinearShape, panel_count
+from heatc.passes.tiling.linear_plan import LinearShape, panel_count, plan_token_linear
+from heatc.passes.tiling.packing import PAGE, align
 from heatc.passes.tiling.plan import AttentionShape
 from heatc.weights import WeightStore
 
@@ -158,6 +159,36 @@ class _Packing:
     tokens: dict[int, SSAValue] = field(default_factory=dict[int, SSAValue])
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A product and what rounds it."""
+
+    op: RequantizeOp
+    contract: ContractOp
+    bias: SSAValue | None
+    product: Product
+
+
+@dataclass(eq=False)
+class _Frame:
+    """
+    A fused group being emitted: `tile` tokens at most, `count` of them from `first` on.
+
+    `sizes` are the bytes in the shared buffer that a step's operand and result take; `inner` are the
+    tensors there.
+    """
+
+    tile: int
+    sizes: dict[Operation, int]
+    first: SSAValue | None = None
+    count: SSAValue | None = None
+    inner: set[SSAValue] = field(default_factory=set[SSAValue])
+
+    def taken(self, op: Operation) -> int:
+        """Bytes of the shared buffer that are not there for a step's tiles."""
+        return self.sizes[op]
+
+
 class _Tiler:
     """Tiles one function; `tensors` maps values of the fixed level to `hdp.tensor` values."""
 
@@ -173,10 +204,13 @@ class _Tiler:
         self.e = Emitter(self.body)
         self.tensors: dict[SSAValue, SSAValue] = {}
         self.panels: dict[SSAValue, tuple[SSAValue, ...]] = {}
-        self.weights: dict[tuple[Attribute | None, ...], SSAValue] = {}
+        self.weights: dict[tuple[Attribute | Block | None, ...], SSAValue] = {}
         self.packings: dict[SSAValue, _Packing] = {}
         self.outputs: dict[SSAValue, list[str]] = {}
         self.tokens: SSAValue | None = None
+        self.fused: set[Operation] = set()
+        self.results: dict[Operation, tuple[tuple[SSAValue, ...], int, int]] = {}
+        self.frame: _Frame | None = None
         self.capacity = max(
             (math.prod(attn.packing_of(op.result).shape) for op in self._ops(attn.PackingOp)),
             default=0,
@@ -261,8 +295,11 @@ class _Tiler:
         if isinstance(owner, WeightOp):
             return self._weight(owner)
         if isinstance(owner, nn.ReshapeOp) and isinstance(nn.element_of(value), QType):
+            base = self.tensor(owner.x)
+            if self.frame is not None and self._whole(base) in self.frame.inner:
+                return base
             rows, columns = self.extents(value)
-            return self._as(self.tensor(owner.x), rows, columns, self._rows(value))
+            return self._as(base, rows, columns, self._rows(value))
         assert isinstance(owner, Operation)
         if _is_integer(owner):
             return self._constant(owner, value)
@@ -331,6 +368,31 @@ class _Tiler:
                 _isa_dtype(element),
                 self.extents(op.result),
                 point=element.point.data if isinstance(element, QType) else None,
+                properties=properties,
+            )
+        return self.weights[key]
+
+    def _transposed(self, op: WeightOp) -> SSAValue:
+        """The transpose of a weight matrix."""
+        keep = (0, 1) if op.permutation is None else tuple(op.permutation.get_values())
+        rows, columns = nn.shape_of(op.result)
+        permutation = [int(keep[1]), int(keep[0])]
+        order = DenseArrayBase.from_list(i64, permutation)
+        key = (op.names, order, nn.element_of(op.result), self.e.block)
+        if key not in self.weights:
+            element = _fixed(op.result)
+            properties: dict[str, Attribute] = {
+                "names": op.names,
+                "shape": DenseArrayBase.from_list(i64, [columns, rows]),
+            }
+            if permutation != [0, 1]:
+                properties["permutation"] = order
+            self.weights[key] = self.e.tensor(
+                self.e.symbol("+".join(op.keys)),
+                "weight",
+                _isa_dtype(element),
+                (columns, rows),
+                point=element.point.data,
                 properties=properties,
             )
         return self.weights[key]
@@ -440,6 +502,16 @@ class _Tiler:
     # -- the co-processor ------------------------------------------------------------------
 
     def _product(self, op: RequantizeOp) -> None:
+        if op in self.fused:
+            return
+        steps = self._group(op)
+        if len(steps) > 1 and self._fits_together(steps):
+            self._emit_group(steps)
+        else:
+            for step in steps:
+                self._emit_product(step)
+
+    def _step(self, op: RequantizeOp) -> _Step:
         contract, bias = self._contraction(op)
         product = product_of(contract)
         if product is None:
@@ -447,71 +519,182 @@ class _Tiler:
                 f"{describe_location(op)}: the machine has no product for the contraction "
                 f"{contract.equation.data!r}; choose a path for the machine (order-contractions hw=...)"
             )
-        if product.post > 1:
-            self._left(op, contract, product, bias)
-            return
-        x = contract.inputs[0]
+        return _Step(op, contract, bias, product)
+
+    def _group(self, op: RequantizeOp) -> list[_Step]:
+        """The steps from this one to the first whose result leaves the chip."""
+        steps = [self._step(op)]
+        while steps[-1].contract.fuse is not None:
+            reader = only_reader(steps[-1].op.result)
+            if reader is None:
+                break
+            user: Any = reader.result.get_user_of_unique_use()
+            while not isinstance(user, RequantizeOp):
+                user = user.results[0].get_user_of_unique_use()
+            steps.append(self._step(user))
+        self.fused |= {step.op for step in steps}
+        return steps
+
+    def _emit_product(self, step: _Step) -> None:
+        if step.product.post > 1:
+            emit_left(self.e, self._left(step), self._hardware(step))
+        else:
+            emit_linear(self.e, self._linear(step), self._hardware(step))
+
+    def _linear(self, step: _Step) -> Linear:
+        op, product, bias = step.op, step.product, step.bias
         shape = self._linear_shape(op)
-        outputs, point, fraction = self._results(op, shape)
+        in_tiles = self.frame is not None and self.frame.first is not None
+        outputs, point, fraction = self._results(op, None if in_tiles else shape)
+        x = step.contract.inputs[0]
         panels = self.panels.get(x)
-        activations = panels or (self._rows_as(x, product.pre, product.gone),)
+        activations = panels or (self._cut(self.tensor(x), x, product.pre, product.gone),)
         if panels:
             shape = replace(shape, panel=shape.depth // len(panels))
+            activations = tuple(self._cut(t, x, 1, shape.panel) for t in panels)
         if op.result not in self.panels:
             shape = replace(shape, planes=tuple(map(_dtype, outputs)))
             outputs = tuple(self._cut(t, op.result, product.pre, product.new) for t in outputs)
-        rows = self._rows(op.result)
-        emit_linear(
-            self.e,
-            Linear(
-                shape,
-                None if rows is None else self.e.scaled(rows, product.pre),
-                activations,
-                self.tensor(contract.inputs[1]),
-                None
-                if bias is None
-                else self._as(self.tensor(bias), product.pre, product.new, None),
-                outputs,
-                *self._shifts(contract, bias, point),
-                fraction,
-            ),
-            self.hardware,
+        rows = self._row_count(op.result)
+        return Linear(
+            shape,
+            None if rows is None else self.e.scaled(rows, product.pre),
+            activations,
+            self._weight_of(step),
+            None if bias is None else self._as(self.tensor(bias), product.pre, product.new, None),
+            outputs,
+            *self._shifts(step.contract, bias, point),
+            fraction,
         )
 
-    def _left(
-        self, op: RequantizeOp, contract: ContractOp, product: Product, bias: SSAValue | None
-    ) -> None:
+    def _weight_of(self, step: _Step) -> Callable[[bool], SSAValue]:
+        """The weight's tensor, or that of its transpose."""
+        op = step.contract.inputs[1].owner
+        assert isinstance(op, WeightOp)
+
+        def tensor(transposed: bool) -> SSAValue:
+            return self._transposed(op) if transposed else self.tensor(op.result)
+
+        return tensor
+
+    def _left(self, step: _Step) -> Left:
         """A product with the weight on the left, one item a core."""
-        rows, _ = self._token_rows(op.result)
+        op, product, bias = step.op, step.product, step.bias
         outputs, point, fraction = self._results(op, None)
-        shape = LeftShape(
-            rows * product.pre,
-            product.gone,
-            product.new,
-            product.post,
-            tuple(map(_dtype, outputs)),
-            bias is not None,
-        )
-        count = self._rows(op.result) or self.e.constant(rows)
-        emit_left(
-            self.e,
-            Left(
-                shape,
-                self.e.scaled(count, product.pre),
-                self._rows_as(contract.inputs[0], product.pre * product.gone, product.post),
-                self.tensor(contract.inputs[1]),
-                None
-                if bias is None
-                else self._as(self.tensor(bias), product.new, product.post, None),
-                tuple(
-                    self._cut(t, op.result, product.pre * product.new, product.post)
-                    for t in outputs
-                ),
-                *self._shifts(contract, bias, point),
-                fraction,
+        rows, _ = self._token_rows(op.result)
+        count = self._row_count(op.result) or self.e.constant(rows)
+        x = step.contract.inputs[0]
+        return Left(
+            self._left_shape(step, tuple(map(_dtype, outputs))),
+            self.e.scaled(count, product.pre),
+            self._cut(self.tensor(x), x, product.pre * product.gone, product.post),
+            self.tensor(step.contract.inputs[1]),
+            None if bias is None else self._as(self.tensor(bias), product.new, product.post, None),
+            tuple(
+                self._cut(t, op.result, product.pre * product.new, product.post) for t in outputs
             ),
-            self.hardware,
+            *self._shifts(step.contract, bias, point),
+            fraction,
         )
+
+    def _left_shape(self, step: _Step, planes: tuple[str, ...]) -> LeftShape:
+        rows, _ = self._token_rows(step.op.result)
+        product = step.product
+        axes = product.gone, product.new, product.post
+        return LeftShape(rows * product.pre, *axes, planes, step.bias is not None)
+
+    # -- fused groups ----------------------------------------------------------------------
+
+    def _tile_of(self, steps: Sequence[_Step]) -> int:
+        """Tokens of a tile of a group."""
+        fuse = steps[0].contract.fuse
+        assert fuse is not None
+        return min(fuse.data, self.capacity)
+
+    def _hardware(self, step: _Step) -> Hardware:
+        """The machine without the room that results of the step's group take in the shared buffer."""
+        if self.frame is None:
+            return self.hardware
+        room = self.hardware.shared_buffer_bytes - self.frame.taken(step.op)
+        return replace(self.hardware, shared_buffer_bytes=max(room, 1))
+
+    def _fits_together(self, steps: Sequence[_Step]) -> bool:
+        """Whether all steps of a group have tiles beside its results; says so where not."""
+        self.frame = self._frame(steps)
+        try:
+            for step in steps:
+                # Planes of a split result take no more than one of 16 bits.
+                if step.product.post > 1:
+                    plan_left(self._left_shape(step, ("i16",)), self._hardware(step))
+                else:
+                    plan_token_linear(self._linear_shape(step.op), self._hardware(step))
+        except InfeasibleError as error:
+            remark(steps[-1].op, f"results between steps go through DRAM: {error.message}")
+            return False
+        finally:
+            self.frame = None
+        return True
+
+    def _frame(self, steps: Sequence[_Step]) -> _Frame:
+        tile = self._tile_of(steps)
+        sizes: dict[Operation, int] = {}
+        for before, step in zip([None, *steps], steps):
+            ends = [s for s in (before, step) if s is not None and s is not steps[-1]]
+            sizes[step.op] = sum(
+                align(tile * math.prod(nn.shape_of(s.op.result)[1:]) * DTYPES["i16"], PAGE)
+                for s in ends
+            )
+        return _Frame(tile, sizes)
+
+    def _emit_group(self, steps: Sequence[_Step]) -> None:
+        """A loop over tiles of tokens, its results but the last in the shared buffer."""
+        frame = self._frame(steps)
+        tokens = self._token_count()
+        if frame.tile >= self.capacity:
+            frame.count = tokens
+            self.frame = frame
+            self._emit_steps(steps)
+        else:
+            self._in_tiles(steps, frame, tokens)
+        self.frame = None
+
+    def _in_tiles(self, steps: Sequence[_Step], frame: _Frame, tokens: SSAValue) -> None:
+        # What is seen outside of the loop is described there.
+        self._results(steps[-1].op, None)
+        self.tensor(steps[0].contract.inputs[0])
+        for step in steps:
+            self.tensor(step.contract.inputs[1])
+            if step.bias is not None:
+                self.tensor(step.bias)
+        with self.e.loop(tokens, frame.tile) as first:
+            frame.first = first
+            frame.count = self.e.span(tokens, first, frame.tile)
+            self.frame = frame
+            self._emit_steps(steps)
+
+    def _emit_steps(self, steps: Sequence[_Step]) -> None:
+        frame = self.frame
+        assert frame is not None
+        for step in steps:
+            self.e.source = step.op
+            if step is not steps[-1]:
+                self._intermediate(step.op, frame)
+            self._emit_product(step)
+
+    def _intermediate(self, op: RequantizeOp, frame: _Frame) -> None:
+        """The tensor of a result that stays on the chip."""
+        element = _fixed(op.result)
+        tensor = self.e.tensor(
+            self.e.symbol_of(op, op.result),
+            "activation",
+            _isa_dtype(element),
+            (frame.tile, math.prod(nn.shape_of(op.result)[1:])),
+            rows_value=frame.count,
+            point=element.point.data,
+            properties={"space": StringAttr("shared")},
+        )
+        self.tensors[op.result] = tensor
+        frame.inner.add(tensor)
 
     def _contraction(self, op: RequantizeOp) -> tuple[ContractOp, SSAValue | None]:
         """The contraction that is rounded, and its bias."""
@@ -534,21 +717,38 @@ class _Tiler:
         return 0 if bias is None else accumulator - _fixed(bias).point.data, accumulator - point
 
     def _token_rows(self, value: SSAValue) -> tuple[int, int]:
-        """Rows of a value at most, a token or a sequence one, and their width."""
-        rows, *rest = (self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value))
+        """Rows of a value at most (of a tile, in a group), a token or a sequence one; their width."""
+        most = self.capacity if self.frame is None else self.frame.tile
+        rows, *rest = (most if n == nn.TOKENS else n for n in nn.shape_of(value))
         return rows, math.prod(rest)
 
-    def _rows_as(self, value: SSAValue, factor: int, columns: int) -> SSAValue:
-        """A value's tensor with `factor` rows for each of its own."""
-        return self._cut(self.tensor(value), value, factor, columns)
+    def _row_count(self, value: SSAValue) -> SSAValue | None:
+        """The rows of a packed value, or of the tile of a group, at run time."""
+        if self.frame is not None:
+            return self.frame.count
+        return self._rows(value)
 
     def _cut(self, tensor: SSAValue, value: SSAValue, factor: int, columns: int) -> SSAValue:
-        """A tensor of the shape of `value`, each row cut into `factor` rows."""
-        count, _ = self._token_rows(value)
+        """A tensor of the rows of `value`, or the tile's, each cut into `factor` rows."""
+        frame = self.frame
+        if frame is not None and self._whole(tensor) in frame.inner:
+            assert frame.count is not None
+            return self._as(
+                tensor, frame.tile * factor, columns, self.e.scaled(frame.count, factor)
+            )
         rows = self._rows(value)
+        most = self.capacity if rows is not None else self._token_rows(value)[0]
         if rows is not None:
-            rows = self.e.scaled(rows, factor) if factor > 1 else rows
-        return self._as(tensor, count * factor, columns, rows)
+            rows = self.e.scaled(rows, factor)
+        whole = self._as(tensor, most * factor, columns, rows)
+        if frame is None or frame.first is None or frame.count is None:
+            return whole
+        start, count = (self.e.scaled(v, factor) for v in (frame.first, frame.count))
+        return self.e.emit(hdp.WindowOp(whole, start, count))
+
+    def _whole(self, tensor: SSAValue) -> SSAValue:
+        owner = tensor.owner
+        return owner.tensor.result if isinstance(owner, hdp.AliasOp) else tensor
 
     def _linear_shape(self, op: RequantizeOp) -> LinearShape:
         """The shape of a linear with one plane."""
@@ -619,6 +819,14 @@ class _Tiler:
 
         They are one, or two planes if it is only split, or panels of a linear (with a `shape`).
         """
+        if op in self.results:
+            return self.results[op]
+        self.results[op] = self._make_results(op, shape)
+        return self.results[op]
+
+    def _make_results(
+        self, op: RequantizeOp, shape: LinearShape | None
+    ) -> tuple[tuple[SSAValue, ...], int, int]:
         point = _fixed(op.result).point.data
         if shape is not None and (panels := self._panels(op, shape)):
             return panels, point, 0

@@ -30,8 +30,8 @@ from heatc.errors import HeatcError
 from heatc.fixed_point import encode as encode_codes
 from heatc.isa.table import BLOCK, DTYPES, ISA, TILE_DTYPES, Field, FieldKind
 from heatc.isa.words import Inst, Operand, inst
-from heatc.passes.allocate_buffers import PAGE, weight_shape, weight_tensors
-from heatc.passes.tiling.packing import align
+from heatc.passes.allocate_buffers import weight_shape, weight_tensors
+from heatc.passes.tiling.packing import PAGE, align
 from heatc.weights import WeightStore
 
 CHUNK = 1 << 18

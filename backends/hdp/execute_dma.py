@@ -179,9 +179,11 @@ def _read_clipped(tensor: Tensor, part: Part, rows_of: Extent, columns_of: Exten
     return array
 
 
-def _alike(part: Part) -> int:
-    """How many cores of a group have the same part, which is fetched once for them."""
-    return part.parts if part.core_columns and not part.core_rows else 1
+def _alike(part: Part, active: int) -> int:
+    """How many cores have the same part, which is fetched once for them: a group, or one of each."""
+    if part.parts == 1 or part.same or (part.core_columns and part.core_rows):
+        return 1
+    return part.parts if part.core_columns else max(1, active // part.parts)
 
 
 def _elements(run: Execution, contents: Contents, cores: int) -> int:
@@ -230,7 +232,7 @@ def load(
     cores = 1 if tile.space == "shared" else state.live_count
     if part.same:
         cores = min(1, cores)
-    alike = _alike(part)
+    alike = _alike(part, state.active)
     nbytes = _elements(run, contents, cores) // alike * DTYPES[tile.dtype]
     state.put(tile, contents)
     if cores:
@@ -269,7 +271,7 @@ def load_masked(
     columns = contents.columns if contents.columns_of is None else contents.columns_of
     fetched = wanted if run.hardware.fetch_upon_mask else np.ones_like(wanted)
     each = np.asarray(fetched.sum(axis=1) * columns)
-    alike = _alike(part)
+    alike = _alike(part, state.active)
     copies = state.live_count if each.shape[0] == 1 and state.cores > 1 and not part.same else 1
     nbytes = int(state.take(each).sum() if each.size else 0) * copies * DTYPES[tile.dtype]
     nbytes //= alike

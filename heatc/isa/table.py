@@ -358,7 +358,8 @@ _ISA = (
         "Let groups of cores share a head.",
         "until the next `all`: core c is part c mod parts of item c / parts, and has rows part * rows "
         "on from those an instruction names. `heads`, core_cols count items instead of cores, core_rows "
-        "count parts; a transfer with core_rows = 0 is fetched once a group; a mask has the rows of its "
+        "count parts; a load with core_rows = 0 is fetched once a group, with core_cols = 0 once for the same "
+        "part of all groups; a mask has the rows of its "
         "core one after the other, mask row row_reg / parts is the first; theta_head is summed over "
         "a group",
         "parts >= 1 divides the cores; rows is a multiple of the block, 0 only with parts = 1.",

@@ -1,15 +1,17 @@
-"""A linear on the PE array: activations shared, weights streamed through the local buffers."""
+"""A linear on the PE array: weights stream past the activations of a row tile, or the other way."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from xdsl.ir import SSAValue
 
 from heatc.hardware import Hardware
+from heatc.isa.table import BLOCK
 from heatc.passes.tiling.emitter import Emitter, Tiles
 from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape, plan_linear, plan_token_linear
-from heatc.passes.tiling.packing import TileSpec
+from heatc.passes.tiling.packing import align
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,13 @@ class Linear:
     `rows` is the number of rows at run time, None where it is `shape.rows`. Two outputs are the
     integer and the fraction plane of a result, which is split above its lowest `fraction` bits;
     otherwise the outputs are column panels of the result. `x` has several tensors where it lies in panels.
+    `weight` gives the tensor (columns, depth), or transposed.
     """
 
     shape: LinearShape
     rows: SSAValue | None
     x: tuple[SSAValue, ...]
-    weight: SSAValue
+    weight: Callable[[bool], SSAValue]
     bias: SSAValue | None
     outputs: tuple[SSAValue, ...]
     bias_shift: int
@@ -43,107 +46,109 @@ class Linear:
         return self.shape.columns // self.panels
 
 
+def plan_of(linear: Linear, hardware: Hardware) -> LinearPlan:
+    """The tiles of a linear; `InfeasibleError` if none fit."""
+    planned = plan_linear if linear.rows is None else plan_token_linear
+    return planned(replace(linear.shape, columns=linear.panel_columns), hardware)
+
+
+def _hold_weights(emitter: Emitter, weight: SSAValue, plan: LinearPlan) -> Tiles | None:
+    """Load the weights that tiles have room for, for all rows to come; None where they have not."""
+    if not plan.resident:
+        return None
+    tiles = emitter.tiles(plan.weight_tiles(), "shared" if plan.weights_shared else "local")
+    for i in range(plan.slabs):
+        _load_weights(emitter, weight, plan, tiles, emitter.constant(0), i)
+    return tiles
+
+
 def emit_linear(emitter: Emitter, linear: Linear, hardware: Hardware) -> None:
     """
     Loops over row tiles and column tiles.
 
-    A row tile's activations stay in the shared buffer while all weights pass by; core c computes
-    columns n + c * columns of a panel.
+    A row tile's activations stay in their buffers while all weights pass by, unless there is room for
+    all of these; core c computes the columns of item c / parts of the rows of part c mod parts.
     """
-    planned = plan_linear if linear.rows is None else plan_token_linear
-    plan = planned(replace(linear.shape, columns=linear.panel_columns), hardware)
-    slab = [TileSpec(f"x.{i}", "i16", plan.slab_bytes) for i in range(plan.slabs)]
-    shared = list(emitter.tiles(slab, "shared").values())
-    local = emitter.tiles(plan.local_tiles())
-    if linear.rows is None and linear.shape.rows <= plan.rows:
-        _emit_rows(emitter, linear, plan, hardware, shared, local, emitter.constant(0))
-        return
-    bound = emitter.constant(linear.shape.rows) if linear.rows is None else linear.rows
-    with emitter.loop(bound, plan.rows) as row:
-        _emit_rows(emitter, linear, plan, hardware, shared, local, row)
-
-
-def _emit_rows(
-    emitter: Emitter,
-    linear: Linear,
-    plan: LinearPlan,
-    hardware: Hardware,
-    shared: list[SSAValue],
-    local: Tiles,
-    row: SSAValue,
-) -> None:
-    e, step = emitter, hardware.cores * plan.columns
-    single = step >= linear.panel_columns
-    early = single and linear.panels == 1 and plan.slots >= plan.slabs
-    in_panels = len(linear.x) > 1
-    if early:
-        # Weights depend on nothing: they come in while the activations are still computed.
-        for i in range(plan.slabs):
-            _load_weights(e, linear, plan, local, e.constant(0), i)
-    if not in_panels:
-        for i, tile in enumerate(shared):
-            _load_activations(e, linear, plan, tile, row, i)
-    kernel = _Columns(e, linear, plan, shared, local, row)
-    for panel in range(linear.panels):
-        if single:
-            place = e.constant(panel * linear.panel_columns)
-            kernel.emit(panel, e.constant(0), place, loaded=early, fresh=in_panels)
-        elif in_panels and not panel:
-            # The first columns wait for one panel of activations after the other.
-            kernel.emit(panel, e.constant(0), e.constant(0), fresh=True)
-            with e.loop(e.constant(linear.panel_columns - step), step) as offset:
-                column = e.add(offset, step)
-                kernel.emit(panel, column, column)
-        else:
-            with e.loop(e.constant(linear.panel_columns), step) as column:
-                first = panel * linear.panel_columns
-                kernel.emit(panel, column, e.add(column, first) if first else column)
-
-
-def _load_activations(
-    emitter: Emitter, linear: Linear, plan: LinearPlan, tile: SSAValue, row: SSAValue, index: int
-) -> None:
-    """Slab `index` of a row tile's activations."""
-    width = linear.shape.depth // len(linear.x)
-    panel, column = divmod(index * plan.slab, width)
-    emitter.do(
-        "ld",
-        t=tile,
-        d=linear.x[panel],
-        row_reg=row,
-        col_reg=emitter.constant(column),
-        rows=plan.rows,
-        cols=plan.slab,
-    )
+    e, plan = emitter, plan_of(linear, hardware)
+    if plan.parts > 1:
+        e.do("group", parts=plan.parts, rows=align(plan.rows, BLOCK[0]))
+    weight = linear.weight(_is_transposed(plan))
+    # Weights depend on nothing: they come in while the activations are still computed.
+    held = _hold_weights(e, weight, plan) if linear.panels == 1 else None
+    local = e.tiles(plan.local_tiles())
+    if held is None:
+        local |= e.tiles(plan.weight_tiles(), "shared" if plan.weights_shared else "local")
+    slabs = list(e.tiles(plan.slab_tiles(), "shared" if plan.parts == 1 else "local").values())
+    kernel = _Rows(e, linear, weight, plan, slabs, local | (held or {}), held is not None)
+    if linear.rows is None and linear.shape.rows <= plan.row_step:
+        kernel.emit(e.constant(0))
+    else:
+        bound = e.constant(linear.shape.rows) if linear.rows is None else linear.rows
+        with e.loop(bound, plan.row_step) as row:
+            kernel.emit(row)
+    if plan.parts > 1:
+        e.do("all")
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """Emits result columns of a row tile, a share for each core."""
+class _Rows:
+    """Emits row tiles; `held`: all weights are there."""
 
     e: Emitter
     linear: Linear
+    weight: SSAValue
     plan: LinearPlan
-    shared: list[SSAValue]
+    slabs: list[SSAValue]
     local: Tiles
-    row: SSAValue
+    held: bool
 
-    def emit(
-        self,
-        panel: int,
-        column: SSAValue,
-        place: SSAValue,
-        *,
-        loaded: bool = False,
-        fresh: bool = False,
+    def emit(self, row: SSAValue) -> None:
+        """The row tile from `row` on."""
+        e, linear, step = self.e, self.linear, self.plan.step
+        in_panels = len(linear.x) > 1
+        if not in_panels:
+            for i in range(self.plan.slabs):
+                self._load_activations(row, i)
+        for panel in range(linear.panels):
+            first = panel * linear.panel_columns
+            if step >= linear.panel_columns:
+                self._columns(row, panel, e.constant(0), e.constant(first), fresh=in_panels)
+            elif in_panels and not panel:
+                # The first columns wait for one panel of activations after the other.
+                self._columns(row, panel, e.constant(0), e.constant(0), fresh=True)
+                with e.loop(e.constant(linear.panel_columns - step), step) as offset:
+                    column = e.add(offset, step)
+                    self._columns(row, panel, column, column)
+            else:
+                with e.loop(e.constant(linear.panel_columns), step) as column:
+                    place = e.add(column, first) if first else column
+                    self._columns(row, panel, column, place)
+
+    def _load_activations(self, row: SSAValue, index: int) -> None:
+        """Slab `index` of a row tile's activations."""
+        plan, width = self.plan, self.linear.shape.depth // len(self.linear.x)
+        panel, column = divmod(index * plan.slab, width)
+        self.e.do(
+            "ld",
+            t=self.slabs[index],
+            d=self.linear.x[panel],
+            row_reg=row,
+            col_reg=self.e.constant(column),
+            rows=plan.rows,
+            cols=plan.slab,
+            core_rows=plan.rows if plan.parts > 1 else 0,
+        )
+
+    def _columns(
+        self, row: SSAValue, panel: int, column: SSAValue, place: SSAValue, *, fresh: bool = False
     ) -> None:
         """
         Columns from `column` of a panel, which is `place` in the whole result.
 
-        `loaded`: the weights are there. `fresh`: the activations are not yet, they come one slab
-        before it is needed.
+        `fresh`: the activations are not there yet, they come one slab before it is needed.
         """
         e, linear, plan, local = self.e, self.linear, self.plan, self.local
+        core_cols = 0 if plan.weights_shared else plan.columns
         if linear.bias is not None:
             e.do(
                 "ld",
@@ -153,41 +158,46 @@ class _Columns:
                 col_reg=place,
                 rows=linear.shape.pre,
                 cols=plan.columns,
-                core_cols=plan.columns,
+                core_cols=core_cols,
             )
-        for i, x in enumerate(self.shared):
-            if not loaded:
-                _load_weights(e, linear, plan, local, place, i)
+        for i, x in enumerate(self.slabs):
+            if not self.held:
+                _load_weights(e, self.weight, plan, local, place, i)
             if fresh and not panel:
-                _load_activations(e, linear, plan, x, self.row, i)
-            slab = local[f"slab.{i % plan.slots}"]
-            e.do("mm", acc=local["acc"], a=x, b=slab, first=i == 0, b_transposed=1)
+                self._load_activations(row, i)
+            slab, transposed = local[f"slab.{i % plan.slots}"], int(not _is_transposed(plan))
+            e.do("mm", acc=local["acc"], a=x, b=slab, first=i == 0, b_transposed=transposed)
         _emit_drain(e, linear, local)
         planes = len(linear.shape.planes)
+        core_rows = plan.rows if plan.parts > 1 else 0
         for i, output in enumerate(linear.outputs[panel * planes : (panel + 1) * planes]):
-            tile = local[f"out.{i}"]
-            e.do("st", d=output, t=tile, row_reg=self.row, col_reg=column, core_cols=plan.columns)
+            place_of = {"row_reg": row, "col_reg": column}
+            strides = {"core_rows": core_rows, "core_cols": core_cols}
+            e.do("st", d=output, t=local[f"out.{i}"], **place_of, **strides)
+
+
+def _is_transposed(plan: LinearPlan) -> bool:
+    """Whether items lie along the columns of the weight tensor: only these are counted by item."""
+    return plan.parts > 1 and plan.items > 1
 
 
 def _load_weights(
     emitter: Emitter,
-    linear: Linear,
+    weight: SSAValue,
     plan: LinearPlan,
-    local: Tiles,
+    tiles: Tiles,
     column: SSAValue,
     index: int,
 ) -> None:
-    """Slab `index` of the weights of result columns from `column`, a share for each core."""
-    emitter.do(
-        "ld",
-        t=local[f"slab.{index % plan.slots}"],
-        d=linear.weight,
-        row_reg=column,
-        col_reg=emitter.constant(index * plan.slab),
-        rows=plan.columns,
-        cols=plan.slab,
-        core_rows=plan.columns,
-    )
+    """Slab `index` of the weights of result columns from `column`, a share for each item."""
+    e, first = emitter, emitter.constant(index * plan.slab)
+    tile = tiles[f"slab.{index % plan.slots}"]
+    if _is_transposed(plan):
+        place = {"row_reg": first, "col_reg": column, "rows": plan.slab, "cols": plan.columns}
+        e.do("ld", t=tile, d=weight, **place, core_cols=plan.columns)
+        return
+    place = {"row_reg": column, "col_reg": first, "rows": plan.columns, "cols": plan.slab}
+    e.do("ld", t=tile, d=weight, **place, core_rows=0 if plan.parts > 1 else plan.columns)
 
 
 def _emit_drain(emitter: Emitter, linear: Linear, local: Tiles) -> None:

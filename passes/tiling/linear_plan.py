@@ -25,6 +25,9 @@ ISSUE = 16
 MOST_SLABS = 16
 """The depth of a linear is cut into at most this many slabs: each needs registers and tiles."""
 
+MOST_ROWS_OF_A_PART = 4
+"""A part of a row tile has at most this many times the rows of the PE array."""
+
 _ACC, _CODE, _WIDE = DTYPES["acc"], DTYPES["i16"], DTYPES["i32"]
 
 
@@ -51,8 +54,10 @@ class LinearPlan:
     """
     Tiles of a linear.
 
-    A row tile's activations lie in the shared buffer, in slabs of `slab` columns. A core computes
-    `columns` result columns at a time, from weight slabs that take turns in `slots` tiles.
+    The cores are a grid: `parts` parts of `rows` rows, and as many items of `columns` result columns
+    as that leaves. A row tile's activations lie in slabs of `slab` columns: in the shared buffer if all
+    cores have the same rows, else each part's in local buffers. Weight slabs take turns in `slots`
+    tiles, in the shared buffer if all cores have the same columns.
     """
 
     shape: LinearShape
@@ -60,6 +65,33 @@ class LinearPlan:
     columns: int
     slab: int
     slots: int
+    parts: int = 1
+    cores: int = 1
+
+    @property
+    def items(self) -> int:
+        """Column items of the grid."""
+        return self.cores // self.parts
+
+    @property
+    def step(self) -> int:
+        """Result columns that all cores compute at a time."""
+        return self.items * self.columns
+
+    @property
+    def row_step(self) -> int:
+        """Rows that all cores work on at a time."""
+        return self.parts * self.rows
+
+    @property
+    def resident(self) -> bool:
+        """Whether the tiles have room for all weights."""
+        return self.step >= self.shape.columns and self.slots >= self.slabs
+
+    @property
+    def weights_shared(self) -> bool:
+        """Whether all cores have the same columns, of weights in the shared buffer."""
+        return self.parts > 1 and self.items == 1
 
     @property
     def slabs(self) -> int:
@@ -69,24 +101,37 @@ class LinearPlan:
     @property
     def local_bytes(self) -> int:
         """Bytes of a local buffer that the tiles take."""
-        return sum(align(t.nbytes, TILE_ALIGNMENT) for t in self.local_tiles())
+        tiles = self.local_tiles()
+        if not self.weights_shared:
+            tiles += self.weight_tiles()
+        if self.parts > 1:
+            tiles += self.slab_tiles()
+        return _bytes(tiles)
 
     @property
     def shared_bytes(self) -> int:
-        """Bytes of the shared buffer that the activations take."""
-        return self.slabs * align(self.slab_bytes, TILE_ALIGNMENT)
+        """Bytes of the shared buffer that the tiles take."""
+        tiles = self.weight_tiles() if self.weights_shared else []
+        return _bytes(tiles + (self.slab_tiles() if self.parts == 1 else []))
 
     @property
     def slab_bytes(self) -> int:
         """Bytes of one slab of activations."""
         return self.rows * self.slab * _CODE
 
+    def slab_tiles(self) -> list[TileSpec]:
+        """The tiles of a row tile's activations."""
+        return [TileSpec(f"x.{i}", "i16", self.slab_bytes) for i in range(self.slabs)]
+
+    def weight_tiles(self) -> list[TileSpec]:
+        """The tiles that weight slabs take turns in."""
+        nbytes = self.columns * self.slab * _CODE
+        return [TileSpec(f"slab.{i}", "i16", nbytes) for i in range(self.slots)]
+
     def local_tiles(self) -> list[TileSpec]:
-        """The tiles of a core: accumulators, weight slots, result planes, bias."""
+        """The other tiles of a core: accumulators, result planes, bias."""
         cells = self.rows * self.columns
         tiles = [TileSpec("acc", "acc", cells * _ACC)]
-        weight = self.columns * self.slab * _CODE
-        tiles += [TileSpec(f"slab.{i}", "i16", weight) for i in range(self.slots)]
         tiles += [
             TileSpec(f"out.{i}", dtype, cells * DTYPES[dtype])
             for i, dtype in enumerate(self.shape.planes)
@@ -96,20 +141,36 @@ class LinearPlan:
         return tiles
 
     def cost(self, hw: Hardware) -> float:
-        """Estimated cycles of the whole linear."""
+        """
+        Estimated cycles, the mean of four lengths, the longest first and most.
+
+        Tiles are made for the longest run and have to do for shorter ones, where parts of many rows
+        leave cores without work.
+        """
+        rows = self.shape.rows
+        return sum(n * self._cycles(hw, up(rows * i, 4)) for i, n in _LENGTHS) / _WEIGHTS
+
+    def _cycles(self, hw: Hardware, rows: int) -> float:
+        """Estimated cycles of some rows."""
         shape = self.shape
-        row_tiles = up(shape.rows, self.rows)
-        steps = row_tiles * up(shape.columns, hw.cores * self.columns)
-        folds = up(self.rows, hw.pe_rows) * up(self.columns, hw.pe_columns)
-        work = folds * shape.depth + self.slabs * (hw.pe_rows + hw.pe_columns - 2)
-        work += len(shape.planes) * up(self.rows, hw.pe_rows) * self.columns
-        weights = row_tiles * shape.columns * shape.depth * _CODE
+        row_tiles = up(rows, self.row_step)
+        steps = row_tiles * up(shape.columns, self.step)
+        high = up(min(self.rows, rows), hw.pe_rows)
+        work = high * up(self.columns, hw.pe_columns) * shape.depth
+        work += self.slabs * (hw.pe_rows + hw.pe_columns - 2)
+        work += len(shape.planes) * high * self.columns
+        weights = (1 if self.resident else row_tiles) * shape.columns * shape.depth * _CODE
         written = shape.columns * sum(DTYPES[dtype] for dtype in shape.planes)
-        activations = shape.rows * (shape.depth * _CODE + written)
+        activations = rows * (shape.depth * _CODE + written)
         dma = (weights + activations) / hw.dram_bytes_per_cycle
         compute = steps * work
         total = max(compute, dma) if self.slots > 1 else compute + dma
         return total + ISSUE * steps * (4 + 2 * self.slabs)
+
+
+_LENGTHS = ((4, 4), (3, 1), (2, 1), (1, 1))
+"""Quarters of the longest run, and how much they count."""
+_WEIGHTS = sum(n for _, n in _LENGTHS)
 
 
 def _row_sizes(shape: LinearShape, unit: int) -> list[int]:
@@ -119,26 +180,47 @@ def _row_sizes(shape: LinearShape, unit: int) -> list[int]:
     return sorted({min(align(s, shape.pre), rows) for s in sizes})
 
 
-def _column_sizes(columns: int, hw: Hardware) -> list[int]:
-    share = up(columns, hw.cores)
+def _bytes(tiles: list[TileSpec]) -> int:
+    return sum(align(tile.nbytes, TILE_ALIGNMENT) for tile in tiles)
+
+
+def _column_sizes(columns: int, items: int, hw: Hardware) -> list[int]:
+    share = up(columns, items)
     sizes = {share, *(up(share, j) for j in range(2, 9))}
     sizes |= {hw.pe_columns * j for j in (1, 2, 3, 4, 6, 8)}
     return sorted(s for s in sizes if s <= align(share, hw.pe_columns))
 
 
+def _parts(shape: LinearShape, hw: Hardware) -> list[int]:
+    """Into how many row parts the cores may be cut: none of them without rows."""
+    most = up(shape.rows, hw.pe_rows)
+    return [p for p in range(1, hw.cores + 1) if hw.cores % p == 0 and p <= most]
+
+
 def _linear_plans(shape: LinearShape, hw: Hardware) -> Iterator[LinearPlan]:
-    for rows in _row_sizes(shape, hw.pe_rows):
-        for columns in _column_sizes(shape.columns, hw):
-            steps = up(shape.columns, hw.cores * columns)
-            for count in range(1, MOST_SLABS + 1):
-                slab = up(shape.depth, count)
-                if up(shape.depth, slab) != count or (shape.panel and shape.panel % slab):
-                    continue
-                # Slots take turns from one step to the next only if the slabs come out even.
-                double = count % 2 == 0
-                yield LinearPlan(shape, rows, columns, slab, 2 if double else 1)
-                if steps == 1 and count > 1 and not double:
-                    yield LinearPlan(shape, rows, columns, slab, 2)
+    for parts in _parts(shape, hw):
+        rows_of = replace(shape, rows=align(up(shape.rows, parts), shape.pre))
+        for rows in _row_sizes(rows_of, hw.pe_rows):
+            if parts > 1 and rows > MOST_ROWS_OF_A_PART * hw.pe_rows:
+                continue
+            for columns in _column_sizes(shape.columns, hw.cores // parts, hw):
+                yield from _slab_plans(shape, rows, columns, parts, hw)
+
+
+def _slab_plans(
+    shape: LinearShape, rows: int, columns: int, parts: int, hw: Hardware
+) -> Iterator[LinearPlan]:
+    steps = up(shape.columns, hw.cores // parts * columns)
+    for count in range(1, MOST_SLABS + 1):
+        slab = up(shape.depth, count)
+        if up(shape.depth, slab) != count or (shape.panel and shape.panel % slab):
+            continue
+        # Slots take turns from one step to the next only if the slabs come out even.
+        double = count % 2 == 0
+        plan = LinearPlan(shape, rows, columns, slab, 2 if double else 1, parts, hw.cores)
+        yield plan
+        if steps == 1 and count > 1 and not double:
+            yield replace(plan, slots=2)
 
 
 @lru_cache(maxsize=256)

@@ -9,6 +9,9 @@ from typing import NamedTuple
 PLANNED_TOKENS = 128
 """Tiles are planned for a multiple of this many tokens."""
 
+PAGE = 4096
+"""Activations begin at multiples of a page: the machine orders accesses by page."""
+
 TILE_ALIGNMENT = 64
 """Tiles begin at multiples of this many bytes."""
 

@@ -248,9 +248,11 @@ class _Part(NamedTuple):
         count = self.rows + max(0, self.lowest(cores))
         return Rows(tensor, self.row, min(count, tensor.rows - self.row))
 
-    def alike(self) -> int:
-        """How many cores of a group have the same part, which is fetched once for them."""
-        return self.parts if self.core_columns and not self.core_rows else 1
+    def alike(self, active: int) -> int:
+        """How many cores have the same part, which is fetched once: a group, or one of each."""
+        if self.parts == 1 or self.same or (self.core_columns and self.core_rows):
+            return 1
+        return self.parts if self.core_columns else max(1, active // self.parts)
 
 
 def _narrowed(sizes: Extent) -> Times:
@@ -663,7 +665,7 @@ def _load(
             f"the part at {place} of {rows}x{cols} is empty in {tensor.rows}x{tensor.columns}"
         )
     cores = 1 if tile.space == "shared" or part.same else run.active
-    alike = part.alike()
+    alike = part.alike(run.active)
     rows_of, columns_of = _sizes(run, part, tensor)
     tile.held = _Held(part.rows, part.columns, rows_of, columns_of)
     if not min(cores, run.active):

@@ -17,7 +17,7 @@ from xdsl.utils.exceptions import PassFailedException
 
 from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
-from heatc.dialects.einsum import ContractOp
+from heatc.dialects.einsum import ContractOp, FuseAttr
 from heatc.dialects.nn import TransposeOp
 from heatc.heat.formats import Format, Spec, rebuild, scaled, top_level
 from heatc.interpreter import execute
@@ -73,12 +73,15 @@ def layer(inputs: int, outputs: int) -> tuple[ModuleOp, WeightStore]:
     return Parser(make_context(), text).parse_module(), WeightStore(weights)
 
 
-def factorised(spec: Spec, module: ModuleOp, weights: WeightStore) -> None:
-    """The layer in factors, as products."""
+def factorised(spec: Spec, module: ModuleOp, weights: WeightStore, tile: int = 0) -> None:
+    """The layer in factors, as products; with a tile as one fused group."""
     ranks = ",".join(map(str, spec.ranks)) or "1"
     options = f'format={spec.format} shape="{spec.shape}" rank={ranks} init=plain refinements=0'
     passes = f"heat-decompose{{{options}}},order-contractions,lower-contractions,shape-products"
     run_passes(make_context(weights), module, build(f"{passes},fold-weights,dce"))
+    steps = [op for op in module.walk() if isinstance(op, ContractOp)]
+    for op in steps[:-1] if tile else ():
+        op.fuse = FuseAttr(tile)
 
 
 def real(spec: Spec, weights: WeightStore) -> Array:
@@ -116,11 +119,14 @@ def on_machine(module: ModuleOp, weights: WeightStore, hw: str) -> tuple[Array, 
     return expected, run_module(module, INPUTS, weights, hw)["y"]
 
 
-@given(specs())
-@settings(max_examples=25, deadline=None)
-def test_factors_on_the_machine(spec: Spec) -> None:
+@given(specs(), st.sampled_from([0, 1, 3, 64]))
+@settings(max_examples=40, deadline=None)
+def test_factors_on_the_machine(spec: Spec, tile: int) -> None:
     module, weights = layer(math.prod(spec.inputs), math.prod(spec.outputs))
     factorised(spec, module, weights)
+    if not _transposes(module):
+        module, weights = layer(math.prod(spec.inputs), math.prod(spec.outputs))
+        factorised(spec, module, weights, tile)
     contracts = [op for op in module.walk() if isinstance(op, ContractOp)]
     if any(product_of(op) is None for op in contracts) or _transposes(module):
         # Where ranks are 1, outer products can be as cheap: not on the machine.
@@ -135,6 +141,7 @@ def test_factors_on_the_machine(spec: Spec) -> None:
     assert np.abs(found - wanted).max() <= 2e-3 * scale
 
 
+@pytest.mark.parametrize("tile", [0, 4, 32])
 @pytest.mark.parametrize("hw", ["hdp-edge", "hdp-server"])
 @pytest.mark.parametrize(
     ("format_", "ins", "outs", "ranks"),
@@ -145,11 +152,16 @@ def test_factors_on_the_machine(spec: Spec) -> None:
     ],
 )
 def test_real_sizes(
-    format_: Format, ins: tuple[int, ...], outs: tuple[int, ...], ranks: tuple[int, ...], hw: str
+    format_: Format,
+    ins: tuple[int, ...],
+    outs: tuple[int, ...],
+    ranks: tuple[int, ...],
+    hw: str,
+    tile: int,
 ) -> None:
     spec = Spec(format_, ins, outs, ranks)
     module, weights = layer(math.prod(ins), math.prod(outs))
-    factorised(spec, module, weights)
+    factorised(spec, module, weights, tile)
     expected, found = on_machine(module, weights, hw)
     np.testing.assert_array_equal(found, expected)
     wanted = real(spec, weights)

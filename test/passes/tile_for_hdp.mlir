@@ -24,12 +24,12 @@ func.func @main(%mask: tensor<2x64xi64>, %x: tensor<?x384x!fixed.q<16, 11>>) -> 
 // CHECK-NEXT: %y = hdp.tensor "y" output dram i16 [128, 1536] rows %tokens : index {point = 9 : i64, ports = ["y"], shape = array<i64: 128, 1536>}
 // CHECK-NEXT: %input_1 = hdp.tensor "input_1" input dram i16 [128, 384] rows %tokens : index {point = 11 : i64, ports = ["input_1"], shape = array<i64: 128, 384>}
 // CHECK-NEXT: %up_weight = hdp.tensor "up.weight" weight dram i16 [1536, 384] {point = 15 : i64, names = ["up.weight"], shape = array<i64: 1536, 384>}
-// CHECK-NEXT: %x = hdp.tile "x.0" shared i16 49152
-// CHECK-NEXT: %x_1 = hdp.tile "x.1" shared i16 49152
 // CHECK-NEXT: %acc = hdp.tile "acc" local acc 24576
+// CHECK-NEXT: %out = hdp.tile "out.0" local i16 8192
 // CHECK-NEXT: %slab = hdp.tile "slab.0" local i16 12288
 // CHECK-NEXT: %slab_1 = hdp.tile "slab.1" local i16 12288
-// CHECK-NEXT: %out = hdp.tile "out.0" local i16 8192
+// CHECK-NEXT: %x = hdp.tile "x.0" shared i16 49152
+// CHECK-NEXT: %x_1 = hdp.tile "x.1" shared i16 49152
 // CHECK-NEXT: scf.for %0 = %c0 to %tokens step %c128 {
 // CHECK-NEXT: hdp.ld %x, %input_1, %0, %c0, rows = 128, cols = 192, core_rows = 0, core_cols = 0 : index, index
 // CHECK-NEXT: hdp.ld %x_1, %input_1, %0, %c192, rows = 128, cols = 192, core_rows = 0, core_cols = 0 : index, index
@@ -396,3 +396,36 @@ func.return %o : tensor<?x768x!fixed.q<16, 12>>
 // CHECK-NEXT: func.return
 // CHECK-NEXT: }
 // CHECK-NEXT: }
+
+// -----
+
+// A fused group: 16 tokens at a time, what is between its steps in the shared buffer. The first weight
+// comes from the left, a token a core; the second step has all cores share the weight, rows in parts.
+
+func.func @main(%mask: tensor<1x64xi64>, %x: tensor<?x24x32x!fixed.q<16, 11>>) -> (tensor<?x24x32x!fixed.q<16, 9>> {heatc.name = "y"}) {
+  %p = attn.packing %mask : (tensor<1x64xi64>) -> !attn.packing<1, 64>
+  %v = einsum.weight ["a"] : tensor<192x24x!fixed.q<16, 15>>
+  %w = einsum.weight ["b"] : tensor<32x256x!fixed.q<16, 15>>
+  %0 = einsum.contract "taq,oa->toq" %x, %v {fuse = #einsum.fuse<tokens = 16>} : (tensor<?x24x32x!fixed.q<16, 11>>, tensor<192x24x!fixed.q<16, 15>>) -> tensor<?x192x32x!fixed.q<48, 26>>
+  %1 = fixed.requantize %0 : tensor<?x192x32x!fixed.q<48, 26>> to tensor<?x192x32x!fixed.q<16, 10>>
+  %2 = nn.reshape %1 : (tensor<?x192x32x!fixed.q<16, 10>>) -> tensor<?x24x256x!fixed.q<16, 10>>
+  %3 = einsum.contract "tpa,oa->tpo" %2, %w : (tensor<?x24x256x!fixed.q<16, 10>>, tensor<32x256x!fixed.q<16, 15>>) -> tensor<?x24x32x!fixed.q<48, 25>>
+  %y = fixed.requantize %3 : tensor<?x24x32x!fixed.q<48, 25>> to tensor<?x24x32x!fixed.q<16, 9>>
+  func.return %y : tensor<?x24x32x!fixed.q<16, 9>>
+}
+
+// CHECK-LABEL: func.func @main
+// CHECK: scf.for %[[T:.*]] = %c0 to %tokens step %c16 {
+// CHECK-NEXT: %[[N:.*]] = hdp.span %tokens, %[[T]], limit = 16, scale = 1
+// CHECK-NEXT: %value = hdp.tensor "value" activation shared i16 [16, 6144] rows %[[N]] : index {point = 10 : i64}
+// CHECK: hdp.alias %input_1 [1536, 32]
+// CHECK: %[[X:.*]] = hdp.window
+// CHECK: %[[H:.*]] = hdp.alias %value [3072, 32]
+// CHECK: hdp.ld %x, %[[X]], %{{.*}}, %c0, rows = 24, cols = 32, core_rows = 24, core_cols = 0
+// CHECK: hdp.mm %acc, %w, %x, first = 1, b_transposed = 0
+// CHECK: hdp.st %[[H]], %out_0, %{{.*}}, %c0, core_rows = 192, core_cols = 0
+// CHECK: %[[R:.*]] = hdp.alias %value [384, 256]
+// CHECK: hdp.group parts = 8, rows = 48
+// CHECK: hdp.ld %x_2, %[[R]], %{{.*}}, %c0, rows = 48, cols = 128, core_rows = 48, core_cols = 0
+// CHECK: hdp.mm %acc_1, %x_2, %slab, first = 1, b_transposed = 1
+// CHECK: hdp.all
