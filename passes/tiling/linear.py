@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from xdsl.ir import SSAValue
 
 from heatc.hardware import Hardware
-from heatc.isa.table import BLOCK
 from heatc.passes.tiling.emitter import Emitter, Tiles
 from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape, plan_linear, plan_token_linear
 from heatc.passes.tiling.packing import align
+
+
+_WHOLE_BLOCKS = 64
+"""Rows of a part of a group end with a block, of whatever size; a product has no use for them."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def emit_linear(emitter: Emitter, linear: Linear, hardware: Hardware) -> None:
     """
     e, plan = emitter, plan_of(linear, hardware)
     if plan.parts > 1:
-        e.do("group", parts=plan.parts, rows=align(plan.rows, BLOCK[0]))
+        e.do("group", parts=plan.parts, rows=align(plan.rows, _WHOLE_BLOCKS))
     weight = linear.weight(_is_transposed(plan))
     # Weights depend on nothing: they come in while the activations are still computed.
     held = _hold_weights(e, weight, plan) if linear.panels == 1 else None

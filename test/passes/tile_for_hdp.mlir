@@ -425,7 +425,7 @@ func.func @main(%mask: tensor<1x64xi64>, %x: tensor<?x24x32x!fixed.q<16, 11>>) -
 // CHECK: hdp.mm %acc, %w, %x, first = 1, b_transposed = 0
 // CHECK: hdp.st %[[H]], %out_0, %{{.*}}, %c0, core_rows = 192, core_cols = 0
 // CHECK: %[[R:.*]] = hdp.alias %value [384, 256]
-// CHECK: hdp.group parts = 8, rows = 48
+// CHECK: hdp.group parts = 8, rows = 64
 // CHECK: hdp.ld %x_2, %[[R]], %{{.*}}, %c0, rows = 48, cols = 128, core_rows = 48, core_cols = 0
 // CHECK: hdp.mm %acc_1, %x_2, %slab, first = 1, b_transposed = 1
 // CHECK: hdp.all
