@@ -56,12 +56,12 @@ from heatc.passes.tiling.cascade import (
     sum_point,
     sum_shift,
 )
-from heatc.passes.tiling.emitter import Emitter
+from heatc.passes.tiling.emitter import Emitter, Tiles
 from heatc.passes.tiling.host import HostTask
-from heatc.passes.tiling.left import Left, LeftShape, emit_left, plan_left
-from heatc.passes.tiling.linear import Linear, emit_linear
-from heatc.passes.tiling.linear_plan import LinearShape, panel_count, plan_token_linear
-from heatc.passes.tiling.packing import PAGE, align
+from heatc.passes.tiling.left import Left, LeftPlan, LeftShape, emit_left, hold_left, plan_left
+from heatc.passes.tiling.linear import Linear, emit_linear, hold_weights
+from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape, panel_count, plan_token_linear
+from heatc.passes.tiling.packing import PAGE, TILE_ALIGNMENT, Range, align, first_fit
 from heatc.passes.tiling.plan import AttentionShape
 from heatc.weights import WeightStore
 
@@ -175,7 +175,7 @@ class _Frame:
     A fused group being emitted: `tile` tokens at most, `count` of them from `first` on.
 
     `sizes` are the bytes in the shared buffer that a step's operand and result take; `inner` are the
-    tensors there.
+    tensors there; `held` are the weights of steps that stay on the chip for all tiles.
     """
 
     tile: int
@@ -183,10 +183,49 @@ class _Frame:
     first: SSAValue | None = None
     count: SSAValue | None = None
     inner: set[SSAValue] = field(default_factory=set[SSAValue])
+    held: dict[Operation, Tiles] = field(default_factory=dict[Operation, Tiles])
 
     def taken(self, op: Operation) -> int:
         """Bytes of the shared buffer that are not there for a step's tiles."""
         return self.sizes[op]
+
+
+def _held_steps(
+    plans: Sequence[LinearPlan | LeftPlan], taken: Sequence[int], hardware: Hardware
+) -> list[int]:
+    """
+    The steps of a group whose weights stay on the chip, so that they are loaded once.
+
+    All that have room for their weights, but for the largest that do not fit beside the rest.
+    """
+    found = [i for i, p in enumerate(plans) if isinstance(p, LeftPlan) or p.resident]
+    found.sort(key=lambda i: sum(t.nbytes for t in plans[i].weight_tiles()))
+    while found and not _holds(plans, taken, found, hardware):
+        found.pop()
+    return sorted(found)
+
+
+def _holds(
+    plans: Sequence[LinearPlan | LeftPlan],
+    taken: Sequence[int],
+    held: Sequence[int],
+    hardware: Hardware,
+) -> bool:
+    """Whether held weights fit beside what each step takes."""
+    limits = {"local": hardware.local_buffer_bytes, "shared": hardware.shared_buffer_bytes}
+    for space, limit in limits.items():
+        ranges: list[Range] = []
+        for i, plan in enumerate(plans):
+            own = plan.local_bytes if space == "local" else plan.shared_bytes + taken[i]
+            shared = isinstance(plan, LeftPlan) or plan.weights_shared
+            kept = i in held and shared == (space == "shared")
+            weights = sum(align(t.nbytes, TILE_ALIGNMENT) for t in plan.weight_tiles())
+            if kept:
+                ranges.append(Range(weights, 0, len(plans)))
+            ranges.append(Range(own - weights * kept, i, i))
+        if first_fit(ranges, TILE_ALIGNMENT).peak > limit:
+            return False
+    return True
 
 
 class _Tiler:
@@ -536,10 +575,11 @@ class _Tiler:
         return steps
 
     def _emit_product(self, step: _Step) -> None:
+        held = None if self.frame is None else self.frame.held.get(step.op)
         if step.product.post > 1:
-            emit_left(self.e, self._left(step), self._hardware(step))
+            emit_left(self.e, self._left(step), self._hardware(step), held)
         else:
-            emit_linear(self.e, self._linear(step), self._hardware(step))
+            emit_linear(self.e, self._linear(step), self._hardware(step), held)
 
     def _linear(self, step: _Step) -> Linear:
         op, product, bias = step.op, step.product, step.bias
@@ -666,11 +706,29 @@ class _Tiler:
             self.tensor(step.contract.inputs[1])
             if step.bias is not None:
                 self.tensor(step.bias)
+        self.frame = frame
+        plans = [self._plan(step) for step in steps]
+        for i in _held_steps(plans, [frame.taken(s.op) for s in steps], self.hardware):
+            self.e.source = steps[i].op
+            frame.held[steps[i].op] = self._hold(steps[i], plans[i])
         with self.e.loop(tokens, frame.tile) as first:
             frame.first = first
             frame.count = self.e.span(tokens, first, frame.tile)
-            self.frame = frame
             self._emit_steps(steps)
+
+    def _plan(self, step: _Step) -> LinearPlan | LeftPlan:
+        """The tiles of a step of a group that goes tile by tile."""
+        last = step.contract.fuse is None
+        planes = tuple(map(_dtype, self._results(step.op, None)[0])) if last else ("i16",)
+        if step.product.post > 1:
+            return plan_left(self._left_shape(step, planes), self._hardware(step))
+        shape = replace(self._linear_shape(step.op), planes=planes)
+        return plan_token_linear(shape, self._hardware(step))
+
+    def _hold(self, step: _Step, plan: LinearPlan | LeftPlan) -> Tiles:
+        if isinstance(plan, LeftPlan):
+            return hold_left(self.e, self.tensor(step.contract.inputs[1]), plan)
+        return hold_weights(self.e, self._weight_of(step), plan)
 
     def _emit_steps(self, steps: Sequence[_Step]) -> None:
         frame = self.frame

@@ -138,19 +138,27 @@ def plan_left(shape: LeftShape, hw: Hardware) -> LeftPlan:
     )
 
 
-def emit_left(emitter: Emitter, left: Left, hardware: Hardware) -> None:
-    """A loop over items; core c works on item i + c."""
+def hold_left(emitter: Emitter, weight: SSAValue, plan: LeftPlan) -> Tiles:
+    """Load the weight, for all items to come."""
+    e, tiles = emitter, emitter.tiles(plan.weight_tiles(), "shared")
+    for i, tile in enumerate(tiles.values()):
+        place = {"row_reg": e.constant(i * plan.rows), "col_reg": e.constant(0)}
+        e.do("ld", t=tile, d=weight, **place, rows=plan.rows, cols=plan.shape.gone)
+    return tiles
+
+
+def emit_left(emitter: Emitter, left: Left, hardware: Hardware, held: Tiles | None = None) -> None:
+    """A loop over items; core c works on item i + c. The weight may be `held` already."""
     e, shape = emitter, left.shape
     plan = plan_left(shape, hardware)
-    weights = list(e.tiles(plan.weight_tiles(), "shared").values())
+    weights = hold_left(e, left.weight, plan) if held is None else held
     local = e.tiles(plan.local_tiles())
-    for i, tile in enumerate(weights):
-        place = {"row_reg": e.constant(i * plan.rows), "col_reg": e.constant(0)}
-        e.do("ld", t=tile, d=left.weight, **place, rows=plan.rows, cols=shape.gone)
-        if left.bias is not None:
+    if left.bias is not None:
+        for i in range(plan.chunks):
+            place = {"row_reg": e.constant(i * plan.rows), "col_reg": e.constant(0)}
             size = {"rows": plan.rows, "cols": shape.post}
             e.do("ld", t=local[f"bias.{i}"], d=left.bias, **place, **size)
-    kernel = _Item(e, left, plan, weights, local)
+    kernel = _Item(e, left, plan, list(weights.values()), local)
     with e.loop(left.items, plan.slots * hardware.cores) as item:
         kernel.emit(0, item)
         for slot in range(1, plan.slots):

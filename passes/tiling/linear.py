@@ -12,7 +12,6 @@ from heatc.passes.tiling.emitter import Emitter, Tiles
 from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape, plan_linear, plan_token_linear
 from heatc.passes.tiling.packing import align
 
-
 _WHOLE_BLOCKS = 64
 """Rows of a part of a group end with a block, of whatever size; a product has no use for them."""
 
@@ -55,29 +54,44 @@ def plan_of(linear: Linear, hardware: Hardware) -> LinearPlan:
     return planned(replace(linear.shape, columns=linear.panel_columns), hardware)
 
 
-def _hold_weights(emitter: Emitter, weight: SSAValue, plan: LinearPlan) -> Tiles | None:
-    """Load the weights that tiles have room for, for all rows to come; None where they have not."""
-    if not plan.resident:
-        return None
+def hold_weights(emitter: Emitter, weight: Callable[[bool], SSAValue], plan: LinearPlan) -> Tiles:
+    """Load all weights into the tiles of a plan that has room for them, for all rows to come."""
+    grouped = plan.parts > 1
+    if grouped:
+        _begin_group(emitter, plan)
+    tiles = _held(emitter, weight(_is_transposed(plan)), plan)
+    if grouped:
+        emitter.do("all")
+    return tiles
+
+
+def _begin_group(emitter: Emitter, plan: LinearPlan) -> None:
+    emitter.do("group", parts=plan.parts, rows=align(plan.rows, _WHOLE_BLOCKS))
+
+
+def _held(emitter: Emitter, weight: SSAValue, plan: LinearPlan) -> Tiles:
     tiles = emitter.tiles(plan.weight_tiles(), "shared" if plan.weights_shared else "local")
     for i in range(plan.slabs):
         _load_weights(emitter, weight, plan, tiles, emitter.constant(0), i)
     return tiles
 
 
-def emit_linear(emitter: Emitter, linear: Linear, hardware: Hardware) -> None:
+def emit_linear(
+    emitter: Emitter, linear: Linear, hardware: Hardware, held: Tiles | None = None
+) -> None:
     """
     Loops over row tiles and column tiles.
 
     A row tile's activations stay in their buffers while all weights pass by, unless there is room for
-    all of these; core c computes the columns of item c / parts of the rows of part c mod parts.
+    all of these or they are `held` already; core c computes the columns of item c / parts of the rows of part c mod parts.
     """
     e, plan = emitter, plan_of(linear, hardware)
     if plan.parts > 1:
-        e.do("group", parts=plan.parts, rows=align(plan.rows, _WHOLE_BLOCKS))
+        _begin_group(e, plan)
     weight = linear.weight(_is_transposed(plan))
-    # Weights depend on nothing: they come in while the activations are still computed.
-    held = _hold_weights(e, weight, plan) if linear.panels == 1 else None
+    if held is None and plan.resident and linear.panels == 1:
+        # Weights depend on nothing: they come in while the activations are still computed.
+        held = _held(e, weight, plan)
     local = e.tiles(plan.local_tiles())
     if held is None:
         local |= e.tiles(plan.weight_tiles(), "shared" if plan.weights_shared else "local")
