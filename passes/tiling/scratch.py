@@ -61,7 +61,7 @@ def scratch_layer(network: Network, path: Path, hw: str, *, fused: bool) -> Modu
     with _silence():
         LowerContractionsPass().apply(context, module)
         if fused:
-            FuseEinsumsPass(hw=hw).apply(context, module)
+            FuseEinsumsPass(hw=hw, tokens=network.sizes[network.result[0]]).apply(context, module)
         ShapeProductsPass().apply(context, module)
     function = module.body.block.first_op
     assert isinstance(function, FuncOp)

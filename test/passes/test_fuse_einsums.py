@@ -14,6 +14,9 @@ from heatc.api import make_context
 from heatc.dialects.einsum import ContractOp
 from heatc.errors import HeatcError
 from heatc.hardware import load_hardware
+from heatc.heat.formats import Spec
+from heatc.passes.analysis.costs import layer_cost
+from heatc.passes.analysis.ranks import layer_network
 from heatc.passes.fuse_einsums import FuseEinsumsPass
 
 BYTES = {None: 4, "hdp-edge": 2}
@@ -99,3 +102,14 @@ def test_no_cut_moves_less(widths: list[int], hw: str | None, tokens: int, cache
 def test_a_cache_without_a_byte_is_refused() -> None:
     with pytest.raises(HeatcError, match="cache: expected at least 1 byte, got 0"):
         FuseEinsumsPass(cache=0).apply(make_context(), chain([4, 2, 4]))
+
+
+@pytest.mark.parametrize("tokens", [128, 384])
+def test_a_fused_layer_moves_less_on_the_machine(tokens: int) -> None:
+    """As its instructions are timed, for more tokens than a module without a packing counts too."""
+    network = layer_network(Spec("low-rank", (768,), (768,), (153,)), tokens)
+    plain, fused = (
+        layer_cost(network, ((0, 1), (3, 2)), "hdp-edge", fused=fuse) for fuse in (False, True)
+    )
+    assert fused.dram_bytes == pytest.approx(plain.dram_bytes - 2 * 2 * 153 * tokens, rel=0.01)
+    assert fused.cycles < plain.cycles
