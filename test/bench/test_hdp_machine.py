@@ -17,11 +17,11 @@ import safetensors.torch
 import torch
 import transformers
 
-from bench import hdp_machine, machine, programs, rules
+from bench import data, hdp_machine, machine, programs, rules
 from bench.encoder import Encoder
 from bench.hdp_machine import Cost
 from heatc.backends.hdp import open_program
-from heatc.rules import make_rule
+from heatc.rules import DEFAULTS, make_rule
 from heatc.tuning.plan_data import plan_data
 
 pytestmark = pytest.mark.torch
@@ -152,6 +152,40 @@ def test_programs_of_other_rules_agree(
     if rule.block == other.block:
         found = hdp_machine.agreement(path, Encoder(model, points, other), ROWS, LENGTH)
         assert f"mask of {names[0]}" in found
+
+
+@pytest.mark.model
+@torch.no_grad()
+def test_every_rule_on_the_real_model(tmp_path: Path):
+    """MiniLM with a random classifier, another rule in each layer, on real sentences."""
+    try:
+        source = data.model_folder()
+    except data.MissingError as error:
+        pytest.skip(str(error))
+    torch.manual_seed(0)
+    loaded: Any = transformers.BertForSequenceClassification
+    loaded.from_pretrained(source).save_pretrained(tmp_path / "model")
+    chosen = [
+        rules.Rule("topk", density=0.3, finer=2, block=(4, 4)),
+        rules.Rule("energon", alpha=(0.0, 0.1)),
+        rules.Rule("sanger", threshold=0.01),
+        dataclasses.replace(rules.ours(0.1), block=(1, 1)),
+        rules.Rule("topk", density=0.2, finer=3),
+        dataclasses.replace(rules.paper(0.1), block=(2, 4)),
+    ]
+    made = {
+        f"bert.encoder.layer.{i}.attention.self": make_rule(
+            rule.name, {name: getattr(rule, name) for name in DEFAULTS[rule.name]}
+        )
+        for i, rule in enumerate(chosen)
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan_data(made)), encoding="utf-8")
+    rows = [[int(i) for i in ids] for ids in data.token_ids(data.EXAMPLES, 32)[:4]]
+    shapes = hdp_machine.padded([[0]] * 2, 32)
+    flags = ("--target=hdp-edge", f"--plan={tmp_path / 'plan.json'}")
+    path = programs.compile_model(tmp_path / "model", tmp_path / "p.hdp", shapes, *flags)
+    encoder = Encoder(tmp_path / "model", programs.points(path), chosen)
+    assert hdp_machine.agreement(path, encoder, rows, 32) == [""] * len(rows)
 
 
 @torch.no_grad()
