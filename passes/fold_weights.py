@@ -1,7 +1,7 @@
 """
 What is computed of weights alone becomes a weight.
 
-Needs the weights. A chain of contractions, transposes and reshapes whose operands are all weights
+Needs the weights. A chain of contractions, transposes, slices and reshapes whose operands are all weights
 is computed once, here, in float64, rounded to float32, and added to the weights: a program for
 the machine fetches the result and computes nothing of it again at every run. Exact up to that
 rounding. The new weight is named by what it is made of, `<key>*<key>`; a changed shape is part of
@@ -24,12 +24,12 @@ from xdsl.passes import ModulePass
 
 from heatc.context import weights_of
 from heatc.dialects.einsum import ContractOp, WeightOp
-from heatc.dialects.nn import ReshapeOp, TransposeOp, element_of, shape_of
+from heatc.dialects.nn import ReshapeOp, SliceOp, TransposeOp, element_of, shape_of
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, replace_value
 from heatc.weights import WeightStore
 
-_FOLDED = (ContractOp, ReshapeOp, TransposeOp)
+_FOLDED = (ContractOp, ReshapeOp, SliceOp, TransposeOp)
 
 
 def _is_folded(op: Operation) -> bool:

@@ -4,7 +4,8 @@ Contractions of tokens with one weight become products that the co-processor has
 Assumes pairwise contractions (`lower-contractions`). A step that sums axes of the tokens lying
 side by side, and puts the weight's own in their place, gets merged axes and a weight matrix
 (new, gone): the normal form of `passes/analysis/normal_form.py`. Reshapes of tokens cost nothing; what
-is done to weights is left to `fold-weights`. Exact: the same sums. Leaves steps that keep an index
+is done to weights is left to `fold-weights`. Slices of a joint linear's result (queries, keys and
+values) become linears of their own, which read the same tokens. Exact: the same sums. Leaves steps that keep an index
 of their weight, and linears, as they are; the former have no product on the machine.
 
 Example (test/passes/shape_products.mlir): `"tab,maA->tmAb"` of tensor<?x2x4xf32> becomes
@@ -23,7 +24,7 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from heatc.dialects.einsum import ContractOp, WeightOp
-from heatc.dialects.nn import TOKENS, ReshapeOp, TransposeOp, element_of, shape_of
+from heatc.dialects.nn import TOKENS, AddOp, ReshapeOp, SliceOp, TransposeOp, element_of, shape_of
 from heatc.passes.analysis.normal_form import Product, product_of
 from heatc.passes.analysis.products import row_form
 from heatc.passes.effect import Effect
@@ -95,6 +96,60 @@ def _rewrite(op: ContractOp, step: _Step) -> None:
     op.erase()
 
 
+def _split(op: ContractOp) -> None:
+    """Slices of a linear's result become linears with as many rows of the weight and the bias."""
+    step = _step_of(op)
+    if step is None or not step.product.is_linear or len(shape_of(op.result)) != 2:
+        return
+    total = op.result
+    add = total.get_user_of_unique_use()
+    bias = _bias(add) if isinstance(add, AddOp) else None
+    if isinstance(add, AddOp) and bias is not None:
+        total = add.result
+    slices = [use.operation for use in total.uses]
+    if not slices or not all(isinstance(s, SliceOp) and _is_columns(s) for s in slices):
+        return
+    x, weight = op.inputs[0], _matrix(op, step)
+    producer = x.owner
+    if isinstance(producer, ContractOp):
+        # More than one step reads what was kept for one.
+        producer.fuse = None
+    for part in slices:
+        assert isinstance(part, SliceOp)
+        _replace_slice(part, op, x, weight, bias)
+
+
+def _bias(op: AddOp) -> SSAValue | None:
+    """The row that a sum adds, which depends on weights alone."""
+    rows = [v for v in (op.lhs, op.rhs) if _is_weight(v) and len(shape_of(v)) == 1]
+    return rows[0] if rows else None
+
+
+def _is_columns(op: SliceOp) -> bool:
+    """Whether an op takes neighbouring columns of all rows."""
+    starts, steps = (tuple(int(n) for n in a.get_values()) for a in (op.starts, op.steps))
+    return starts[0] == 0 and steps == (1, 1) and shape_of(op.x)[0] == shape_of(op.result)[0]
+
+
+def _replace_slice(
+    part: SliceOp, op: ContractOp, x: SSAValue, weight: SSAValue, bias: SSAValue | None
+) -> None:
+    start, (_, width) = int(part.starts.get_values()[1]), shape_of(part.result)
+    rows = SliceOp(weight, [start, 0], [width, shape_of(weight)[1]])
+    insert_before(part, rows)
+    product = Product(1, shape_of(weight)[1], width, 1)
+    inputs = [x, rows.result]
+    linear = ContractOp(product.equation, inputs, part.result.type, None, op.decomposition)
+    insert_before(part, linear)
+    result = linear.result
+    if bias is not None:
+        own = SliceOp(bias, [start], [width])
+        add = AddOp(result, own.result, result.type)
+        insert_before(part, own, add)
+        result = add.result
+    replace_value(part.result, result)
+
+
 @dataclass(frozen=True)
 class ShapeProductsPass(ModulePass):
     """Steps on merged axes, weights as matrices; exact."""
@@ -104,6 +159,10 @@ class ShapeProductsPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place."""
+        for inner in list(op.walk()):
+            if isinstance(inner, ContractOp):
+                _split(inner)
+        erase_dead(op)
         for inner in list(op.walk()):
             if not isinstance(inner, ContractOp) or product_of(inner) is not None:
                 continue
