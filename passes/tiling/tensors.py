@@ -1,0 +1,307 @@
+"""Tensors of a function that is tiled: inputs, weights, constants, results, and views of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DenseArrayBase,
+    Float32Type,
+    IntegerType,
+    ModuleOp,
+    StringAttr,
+    i64,
+)
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.dialects import attn, hdp, nn
+from heatc.dialects.einsum import WeightOp
+from heatc.dialects.fixed import QType
+from heatc.hardware import Hardware
+from heatc.passes.tiling.emitter import Emitter, Tiles
+from heatc.weights import WeightStore
+
+T = TypeVar("T", bound=Operation)
+
+
+@dataclass
+class Packing:
+    """The tensors of an `attn.packing`: positions of tokens, their inverse, and its extent."""
+
+    positions: SSAValue
+    inverse: SSAValue
+    batch: int
+    length: int
+    token_positions: SSAValue | None = None
+    tokens: dict[int, SSAValue] = field(default_factory=dict[int, SSAValue])
+
+
+@dataclass(eq=False)
+class Frame:
+    """
+    A fused group being emitted: `tile` tokens at most, `count` of them from `first` on.
+
+    `sizes` are the bytes in the shared buffer that a step's operand and result take; `inner` are the
+    tensors there; `held` are the weights of steps that stay on the chip for all tiles.
+    """
+
+    tile: int
+    sizes: dict[Operation, int]
+    first: SSAValue | None = None
+    count: SSAValue | None = None
+    inner: set[SSAValue] = field(default_factory=set[SSAValue])
+    held: dict[Operation, Tiles] = field(default_factory=dict[Operation, Tiles])
+
+    def taken(self, op: Operation) -> int:
+        """Bytes of the shared buffer that are not there for a step's tiles."""
+        return self.sizes[op]
+
+
+def only_user(value: SSAValue, kind: type[T]) -> T | None:
+    """The op that uses a value, if it is the only one and of a kind."""
+    users = {use.operation for use in value.uses}
+    user = users.pop() if len(users) == 1 else None
+    return user if isinstance(user, kind) else None
+
+
+def is_integer(op: Operation) -> bool:
+    """Whether an op computes integers (or truth values), at compile time if at all."""
+    if not isinstance(op, nn.NnOp):
+        return False
+    return all(isinstance(nn.element_of(r), IntegerType) for r in op.results)
+
+
+def fixed_type(value: SSAValue) -> QType:
+    element = nn.element_of(value)
+    if not isinstance(element, QType):
+        raise PassFailedException(f"{value.type} has no binary point: run assign-fixed-point first")
+    return element
+
+
+def isa_dtype(element: Attribute) -> str:
+    if isinstance(element, QType):
+        return f"i{element.width.data}"
+    if isinstance(element, Float32Type):
+        return "f32"
+    if isinstance(element, IntegerType):
+        return {1: "i8", 8: "i8", 16: "i16", 32: "i32"}.get(element.bitwidth, "i64")
+    raise PassFailedException(f"a tensor of {element} cannot lie in the machine's memory")
+
+
+def dtype_of(tensor: SSAValue) -> str:
+    owner = tensor.owner
+    assert isinstance(owner, hdp.TensorOp | hdp.AliasOp)
+    return (owner.tensor if isinstance(owner, hdp.AliasOp) else owner).dtype.data
+
+
+def owner_of(value: SSAValue, *kinds: type[Operation]) -> Any:
+    """The op that computes a value, which must be of one of some kinds."""
+    owner = value.owner
+    if not isinstance(owner, kinds):
+        what = owner.name if isinstance(owner, Operation) else "an argument"
+        names = ", ".join(k.name for k in kinds)
+        raise PassFailedException(f"expected {names} as operand of an hdp op, got {what}")
+    return owner
+
+
+class Tensors:
+    """
+    The tensors of a function that is tiled: `tensors` maps values of the fixed level to `hdp.tensor` values.
+
+    `frame` is the fused group that is being emitted, if one is.
+    """
+
+    def __init__(self, function: FuncOp, hardware: Hardware, store: Callable[[], WeightStore]):
+        from heatc.interpreter import input_names, output_names
+
+        self.function = function
+        self.hardware = hardware
+        self.store = store
+        self.input_names = input_names(function)
+        self.output_names = output_names(function)
+        self.body = Block()
+        self.e = Emitter(self.body)
+        self.tensors: dict[SSAValue, SSAValue] = {}
+        self.panels: dict[SSAValue, tuple[SSAValue, ...]] = {}
+        self.weights: dict[tuple[Attribute | Block | None, ...], SSAValue] = {}
+        self.packings: dict[SSAValue, Packing] = {}
+        self.outputs: dict[SSAValue, list[str]] = {}
+        self.tokens: SSAValue | None = None
+        self.fused: set[Operation] = set()
+        self.results: dict[Operation, tuple[tuple[SSAValue, ...], int, int]] = {}
+        self.frame: Frame | None = None
+        self.capacity = max(
+            (math.prod(attn.packing_of(op.result).shape) for op in self._ops(attn.PackingOp)),
+            default=0,
+        )
+
+    def _ops(self, kind: type[Operation]) -> list[Any]:
+        return [op for op in self.function.body.block.ops if isinstance(op, kind)]
+
+    def extents(self, value: SSAValue) -> tuple[int, int]:
+        """Rows and columns of a value at most; a vector is one row, integers are one column."""
+        shape = [self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value)]
+        if self.capacity == 0 and nn.TOKENS in nn.shape_of(value):
+            raise PassFailedException("packed tokens without an attn.packing")
+        if nn.TOKENS in nn.shape_of(value) and len(shape) > 1:
+            return shape[0], math.prod(shape[1:])
+        if isinstance(nn.element_of(value), IntegerType):
+            return math.prod(shape), 1
+        return (1, shape[0]) if len(shape) == 1 else (math.prod(shape[:-1]), shape[-1])
+
+    def _rows(self, value: SSAValue) -> SSAValue | None:
+        """The run-time rows of a packed value."""
+        return self._token_count() if nn.TOKENS in nn.shape_of(value) else None
+
+    def _token_count(self) -> SSAValue:
+        if self.tokens is None:
+            self.tokens = self.e.special("tokens")
+        return self.tokens
+
+    def tensor(self, value: SSAValue) -> SSAValue:
+        """The tensor of a value, described where it is first asked for."""
+        if value not in self.tensors:
+            self.tensors[value] = self._describe(value)
+        return self.tensors[value]
+
+    def _describe(self, value: SSAValue) -> SSAValue:
+        owner = value.owner
+        if isinstance(value, BlockArgument):
+            return self._input(value)
+        if isinstance(owner, WeightOp):
+            return self._weight(owner)
+        if isinstance(owner, nn.ReshapeOp) and isinstance(nn.element_of(value), QType):
+            base = self.tensor(owner.x)
+            if self.frame is not None and self._whole(base) in self.frame.inner:
+                return base
+            rows, columns = self.extents(value)
+            return self._as(base, rows, columns, self._rows(value))
+        assert isinstance(owner, Operation)
+        if is_integer(owner):
+            return self._constant(owner, value)
+        return self._result(value, self.e.symbol_of(owner, value))
+
+    def _result(self, value: SSAValue, symbol: str) -> SSAValue:
+        """A tensor that the program writes."""
+        element = nn.element_of(value)
+        properties: dict[str, Attribute] = {}
+        if value in self.outputs:
+            properties["ports"] = ArrayAttr(StringAttr(n) for n in self.outputs[value])
+            properties["shape"] = DenseArrayBase.from_list(i64, list(self._port_shape(value)))
+        return self.e.tensor(
+            symbol,
+            "output" if value in self.outputs else "activation",
+            isa_dtype(element),
+            self.extents(value),
+            rows_value=self._rows(value),
+            point=element.point.data if isinstance(element, QType) else None,
+            properties=properties,
+        )
+
+    def _as(
+        self, tensor: SSAValue, rows: int, columns: int, rows_value: SSAValue | None
+    ) -> SSAValue:
+        """A tensor with other extents, itself where they are its own."""
+        owner = tensor.owner
+        assert isinstance(owner, hdp.TensorOp | hdp.AliasOp)
+        if (owner.rows.value.data, owner.cols.value.data) == (rows, columns):
+            return tensor
+        return self.e.emit(hdp.AliasOp(tensor, (rows, columns), rows_value))
+
+    def _whole(self, tensor: SSAValue) -> SSAValue:
+        owner = tensor.owner
+        return owner.tensor.result if isinstance(owner, hdp.AliasOp) else tensor
+
+    def _port_shape(self, value: SSAValue) -> tuple[int, ...]:
+        return tuple(self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value))
+
+    def _input(self, value: BlockArgument) -> SSAValue:
+        name, element = self.input_names[value.index], nn.element_of(value)
+        if value in self.outputs:
+            raise PassFailedException(f"input {name!r} is returned as it is")
+        return self.e.tensor(
+            self.e.symbol(name),
+            "input",
+            isa_dtype(element),
+            self.extents(value),
+            rows_value=self._rows(value),
+            point=element.point.data if isinstance(element, QType) else None,
+            properties={
+                "ports": ArrayAttr([StringAttr(name)]),
+                "shape": DenseArrayBase.from_list(i64, list(self._port_shape(value))),
+            },
+        )
+
+    def _weight(self, op: WeightOp) -> SSAValue:
+        key = (op.names, op.permutation, nn.element_of(op.result))
+        if key not in self.weights:
+            element = nn.element_of(op.result)
+            properties: dict[str, Attribute] = {
+                "names": op.names,
+                "shape": DenseArrayBase.from_list(i64, list(nn.shape_of(op.result))),
+            }
+            if op.permutation is not None:
+                properties["permutation"] = op.permutation
+            self.weights[key] = self.e.tensor(
+                self.e.symbol("+".join(op.keys)),
+                "weight",
+                isa_dtype(element),
+                self.extents(op.result),
+                point=element.point.data if isinstance(element, QType) else None,
+                properties=properties,
+            )
+        return self.weights[key]
+
+    def _transposed(self, op: WeightOp) -> SSAValue:
+        """The transpose of a weight matrix."""
+        keep = (0, 1) if op.permutation is None else tuple(op.permutation.get_values())
+        rows, columns = nn.shape_of(op.result)
+        permutation = [int(keep[1]), int(keep[0])]
+        order = DenseArrayBase.from_list(i64, permutation)
+        key = (op.names, order, nn.element_of(op.result), self.e.block)
+        if key not in self.weights:
+            element = fixed_type(op.result)
+            properties: dict[str, Attribute] = {
+                "names": op.names,
+                "shape": DenseArrayBase.from_list(i64, [columns, rows]),
+            }
+            if permutation != [0, 1]:
+                properties["permutation"] = order
+            self.weights[key] = self.e.tensor(
+                self.e.symbol("+".join(op.keys)),
+                "weight",
+                isa_dtype(element),
+                (columns, rows),
+                point=element.point.data,
+                properties=properties,
+            )
+        return self.weights[key]
+
+    def _constant(self, op: Operation, value: SSAValue) -> SSAValue:
+        """Integers that depend on no input."""
+        array = np.asarray(self._evaluate(value)).reshape(-1)
+        return self._integers(self.e.symbol_of(op, value), [int(x) for x in array])
+
+    def _integers(self, symbol: str, values: list[int]) -> SSAValue:
+        array = DenseArrayBase.from_list(i64, values)
+        extents = (len(values), 1)
+        return self.e.tensor(symbol, "constant", "i64", extents, properties={"values": array})
+
+    def _evaluate(self, value: SSAValue) -> Any:
+        from heatc.interpreter import make_interpreter
+
+        owner = value.owner
+        if not isinstance(owner, Operation):
+            raise PassFailedException(
+                "integers computed from an input index a table: the machine has no unit for them"
+            )
+        arguments = tuple(self._evaluate(v) for v in owner.operands)
+        store = self.store() if isinstance(owner, WeightOp) else WeightStore({})
+        return make_interpreter(ModuleOp([]), store).run_op(owner, arguments)[0]
