@@ -79,14 +79,14 @@ def test_infeasible_linear_names_demand_and_bound():
     """The message has what is needed and what there is."""
     hw = replace(load_hardware("hdp-edge"), shared_buffer_bytes=1024)
     with pytest.raises(InfeasibleError, match="does not fit") as raised:
-        plan_linear(LinearShape(128, 768, 768), hw)
+        plan_linear(LinearShape(128, 8192, 768), hw)
     assert "a shared buffer of 1024" in raised.value.notes[1]
 
 
 @pytest.mark.parametrize("small", ["local", "shared", "both"])
 def test_infeasible_linear_names_levers_that_work(small: str):
     """Each alternative makes it fit by itself."""
-    edge, shape = load_hardware("hdp-edge"), LinearShape(128, 768, 768)
+    edge, shape = load_hardware("hdp-edge"), LinearShape(128, 8192, 768)
     keys = ("local", "shared") if small == "both" else (small,)
     hw = replace(edge, **{f"{key}_buffer_bytes": 512 for key in keys})
     with pytest.raises(InfeasibleError, match="does not fit") as raised:
@@ -96,6 +96,15 @@ def test_infeasible_linear_names_levers_that_work(small: str):
     for lever in note.split(" or "):
         sizes = {key: int(n) << 10 for key, n in re.findall(r"buffers\.(\w+) to (\d+) KiB", lever)}
         assert plan_linear(shape, replace(hw, **{f"{k}_buffer_bytes": n for k, n in sizes.items()}))
+
+
+def test_activations_by_part_need_no_shared_buffer():
+    """Each part of the rows has its own in local buffers."""
+    hw = replace(load_hardware("hdp-edge"), shared_buffer_bytes=1024)
+    plan = plan_linear(LinearShape(128, 768, 768), hw)
+    assert plan.parts > 1
+    assert plan.shared_bytes <= 1024
+    assert plan.local_bytes <= hw.local_buffer_bytes
 
 
 def _parse(body: str):
