@@ -97,6 +97,8 @@ def emit_linear(
         local |= e.tiles(plan.weight_tiles(), "shared" if plan.weights_shared else "local")
     slabs = list(e.tiles(plan.slab_tiles(), "shared" if plan.parts == 1 else "local").values())
     kernel = _Rows(e, linear, weight, plan, slabs, local | (held or {}), held is not None)
+    if kernel.one_step:
+        kernel.load_bias(e.constant(0))
     if linear.rows is None and linear.shape.rows <= plan.row_step:
         kernel.emit(e.constant(0))
     else:
@@ -118,6 +120,26 @@ class _Rows:
     slabs: list[SSAValue]
     local: Tiles
     held: bool
+
+    @property
+    def one_step(self) -> bool:
+        """Whether all rows take the same columns, hence one bias."""
+        return self.linear.panels == 1 and self.plan.step >= self.linear.panel_columns
+
+    def load_bias(self, place: SSAValue) -> None:
+        """The bias of the columns from `place` on, if there is one."""
+        if self.linear.bias is None:
+            return
+        self.e.do(
+            "ld",
+            t=self.local["bias"],
+            d=self.linear.bias,
+            row_reg=self.e.constant(0),
+            col_reg=place,
+            rows=self.linear.shape.pre,
+            cols=self.plan.columns,
+            core_cols=0 if self.plan.weights_shared else self.plan.columns,
+        )
 
     def emit(self, row: SSAValue) -> None:
         """The row tile from `row` on."""
@@ -166,17 +188,8 @@ class _Rows:
         """
         e, linear, plan, local = self.e, self.linear, self.plan, self.local
         core_cols = 0 if plan.weights_shared else plan.columns
-        if linear.bias is not None:
-            e.do(
-                "ld",
-                t=local["bias"],
-                d=linear.bias,
-                row_reg=e.constant(0),
-                col_reg=place,
-                rows=linear.shape.pre,
-                cols=plan.columns,
-                core_cols=core_cols,
-            )
+        if not self.one_step:
+            self.load_bias(place)
         for i, x in enumerate(self.slabs):
             if not self.held:
                 _load_weights(e, self.weight, plan, local, place, i)
