@@ -211,9 +211,9 @@ class _Encoder:
 
 def _word(op: Operation) -> Inst:
     if isinstance(op, hdp.TensorOp):
-        return _tensor(op)
+        return _tensor(op, op)
     if isinstance(op, hdp.AliasOp):
-        return _alias(op)
+        return _tensor(op, op.tensor)
     if isinstance(op, hdp.WindowOp):
         return inst(
             "window",
@@ -236,22 +236,9 @@ def _word(op: Operation) -> Inst:
     raise HeatcError(f"{op.name} has no instruction", notes=["run lower-to-hdp first"])
 
 
-def _tensor(op: hdp.TensorOp) -> Inst:
+def _tensor(op: hdp.TensorOp | hdp.AliasOp, tensor: hdp.TensorOp) -> Inst:
+    """The extents of an op on the bytes of a tensor."""
     rows = op.rows_value
-    return inst(
-        "tensor",
-        d=_number(op.result),
-        space=op.space.data,
-        dtype=op.dtype.data,
-        base=_base(op),
-        rows_imm=op.rows.value.data if rows is None else 0,
-        rows_reg=0 if rows is None else _number(rows),
-        cols=op.cols.value.data,
-    )
-
-
-def _alias(op: hdp.AliasOp) -> Inst:
-    rows, tensor = op.rows_value, op.tensor
     return inst(
         "tensor",
         d=_number(op.result),

@@ -145,7 +145,6 @@ class Products(Tensors):
         panels = self.panels.get(x)
         activations = panels or (self._cut(self.tensor(x), x, product.pre, product.gone),)
         if panels:
-            shape = replace(shape, panel=shape.depth // len(panels))
             activations = tuple(self._cut(t, x, 1, shape.panel) for t in panels)
         if op.result not in self.panels:
             shape = replace(shape, planes=tuple(map(dtype_of, outputs)))
@@ -363,8 +362,14 @@ class Products(Tensors):
         product = product_of(contract)
         assert product is not None
         rows, _ = self._token_rows(op.result)
+        panels = self.panels.get(contract.inputs[0])
         return LinearShape(
-            rows * product.pre, product.gone, product.new, bias=bias is not None, pre=product.pre
+            rows * product.pre,
+            product.gone,
+            product.new,
+            bias=bias is not None,
+            panel=product.gone // len(panels) if panels else 0,
+            pre=product.pre,
         )
 
     def _task_between(self, op: RequantizeOp) -> tuple[TaskOp, RequantizeOp] | None:

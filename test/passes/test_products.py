@@ -185,3 +185,38 @@ def test_a_deep_model_is_no_problem() -> None:
     ShapeProductsPass().apply(make_context(), module)
     (contract,) = (op for op in module.walk() if isinstance(op, ContractOp))
     assert contract.equation.data == "tpa,oa->tpo"
+
+
+BEHIND = """
+  %u = einsum.weight ["up.weight"] : tensor<4096x64xf32>
+  %d = einsum.contract "ti,oi->to" %n, %u : (tensor<?x64xf32>, tensor<4096x64xf32>) -> tensor<?x4096xf32>
+  %f = nn.gelu %d {approximate = "none"} : (tensor<?x4096xf32>) -> tensor<?x4096xf32>
+  %w = einsum.weight ["layer.weight"] : tensor<OUTx4096xf32>
+  %c = einsum.contract "ti,oi->to" %f, %w : (tensor<?x4096xf32>, tensor<OUTx4096xf32>) -> tensor<?xOUTxf32>
+"""
+"""A dense linear and a GELU in front of the layer: what is between them lies in panels."""
+
+
+@pytest.mark.parametrize("tile", [4, 64])
+def test_a_group_reads_panels(tile: int) -> None:
+    lines = LAYER.splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if '"layer.weight"' in line)
+    text = "".join([*lines[:first], BEHIND, *lines[first + 2 :]])
+    module = Parser(make_context(), text.replace("IN", "64").replace("OUT", "64")).parse_module()
+    _, weights = layer(64, 64)
+    rng = np.random.default_rng(0)
+    for name, shape in (("up.weight", (4096, 64)), ("layer.weight", (64, 4096))):
+        array = rng.standard_normal(shape).astype(np.float32)
+        weights = WeightStore({**{k: weights[k] for k in weights if k != name}, name: array})
+    options = "format=low-rank rank=16 init=plain layers=layer"
+    passes = f"heat-decompose{{{options}}},order-contractions,lower-contractions,shape-products"
+    run_passes(make_context(weights), module, build(f"{passes},fold-weights,dce"))
+    steps = [op for op in module.walk() if isinstance(op, ContractOp)]
+    assert len(steps) == 3
+    steps[1].fuse = FuseAttr(tile)
+    run_passes(make_context(weights), module, build("partition-host,assign-fixed-point"))
+    expected = execute(module, INPUTS, weights)["y"]
+    hw = "hdp-edge"
+    run_passes(make_context(weights), module, build(f'tile-for-hdp{{hw="{hw}"}}'))
+    assert "panel2" in str(module)
+    np.testing.assert_array_equal(run_module(module, INPUTS, weights, hw)["y"], expected)
