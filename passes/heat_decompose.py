@@ -36,9 +36,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +59,6 @@ from heatc.heat.decompose import (
     Factors,
     aimed,
     decompose,
-    ridged,
-    spectrum,
 )
 from heatc.heat.formats import (
     Format,
@@ -71,9 +70,9 @@ from heatc.heat.formats import (
     parse_shape,
     uniform,
 )
+from heatc.heat.norm import Matrix, Norm, spectrum
 from heatc.heat.plan import LayerHeat
 from heatc.heat.statistics import Statistics, statistics_key
-from heatc.interpreter import main_function
 from heatc.passes.analysis.ranks import (
     Curve,
     Point,
@@ -161,6 +160,27 @@ class HeatDecomposePass(ModulePass):
             )
 
 
+_Pair: TypeAlias = tuple[Operation, Operation]
+
+
+def _segments(pairs: Iterable[_Pair], starts: Container[Operation]) -> list[list[_Pair]]:
+    """Runs of ops that each begin with one of `starts`, after what comes before all of them."""
+    segments: list[list[_Pair]] = [[]]
+    for pair in pairs:
+        if pair[0] in starts:
+            segments.append([])
+        segments[-1].append(pair)
+    return segments
+
+
+@dataclass(frozen=True)
+class _Input:
+    """The input of one or more layers: its moments, and the norm made of them."""
+
+    moments: Moments
+    norm: Norm
+
+
 @dataclass
 class _Decomposition:
     """One run of the pass over a module."""
@@ -200,8 +220,7 @@ class _Decomposition:
         self._choose(targets, plan, statistics)
         if self.options.statistics == "original":
             assert statistics is not None
-            for target in targets:
-                self._decompose(target, statistics.load(self.inputs[target.path]))
+            self._on_statistics(targets, statistics)
             return
         self._in_sequence(targets, data)
 
@@ -380,41 +399,41 @@ class _Decomposition:
     def _curve(self, target: Target, statistics: Statistics | None) -> Curve:
         """Error over cost: of low-rank at every rank, of the others at some, unrefined."""
         ins, outs = self._modes(target)
-        moment = self._moment(
-            None if statistics is None else statistics.load(self.inputs[target.path])
-        )
+        norm = None
+        if statistics is not None:
+            norm = self._input(statistics.load(self.inputs[target.path])).norm
         matrix = target.matrix(self.weights)
         tokens, format_ = self.tokens, self.options.format
         points: list[Point] = []
         if format_ == "low-rank":
-            errors = spectrum(matrix, ridged(moment)).errors()
+            errors = spectrum(matrix, norm).errors()
             for rank in range(1, len(errors)):
                 spec = Spec(format_, ins, outs, (rank,))
                 points.append((layer_macs(spec, tokens), float(errors[rank]) ** 2, spec))
             return Curve.of(points)
         for spec in sample_levels(format_, ins, outs):
-            error = decompose(matrix, spec, moment, refinements=0).error
+            error = decompose(matrix, spec, norm, refinements=0).error
             points.append((layer_macs(spec, tokens), error**2, spec))
         return Curve.of(points)
 
     # --- Statistics ---------------------------------------------------------------------------
 
-    def _moment(self, moments: Moments | None) -> NDArray[np.float64] | None:
-        """What the error is weighted by."""
-        if moments is None:
-            return None
-        if moments.covariance.ndim == 1 or not self.options.correct_bias:
-            return moments.second
-        return np.asarray(moments.covariance, np.float64)
+    def _input(self, moments: Moments) -> _Input:
+        """What the error of a layer is measured in, shared by the layers of one input."""
+        moves_bias = self.options.correct_bias or moments.covariance.ndim == 1
+        return _Input(moments, Norm.of(moments.covariance if moves_bias else moments.second))
 
-    def _cross(self, moments: Moments | None) -> NDArray[np.float64] | None:
-        """How the input that the layer had before varies with the one that it has now."""
-        if moments is None or moments.cross is None:
-            return None
-        if self.options.correct_bias:
-            return np.asarray(moments.cross, np.float64)
-        assert moments.target_mean is not None
-        return moments.cross + np.outer(moments.target_mean, moments.mean)
+    def _aimed(self, matrix: Matrix, x: _Input) -> Matrix:
+        """A weight that makes up for what the layers before it lost."""
+        moments = x.moments
+        if moments.loss is None:
+            return matrix
+        missing = moments.loss.through(matrix.astype(np.float32)).astype(np.float64)
+        if not self.options.correct_bias:
+            assert moments.target_mean is not None
+            lost = matrix @ (moments.target_mean - moments.mean)
+            missing += np.outer(lost, moments.mean)
+        return aimed(matrix, x.norm, missing, self.options.aim)
 
     def _measure(self, run: Calibration, target: Target) -> Moments:
         if target.is_table:
@@ -443,29 +462,44 @@ class _Decomposition:
         statistics.finish()
         return statistics
 
+    def _on_statistics(self, targets: Sequence[Target], statistics: Statistics) -> None:
+        """Decompose each layer on what the model as it was leaves it."""
+        known: tuple[str, _Input] | None = None
+        for target in targets:
+            name = self.inputs[target.path]
+            if known is None or known[0] != name:
+                known = name, self._input(statistics.load(name))
+            self._decompose(target, known[1])
+
     def _in_sequence(self, targets: Sequence[Target], data: Mapping[str, Array]) -> None:
-        """Decompose each layer on what the decomposed layers before it compute."""
+        """
+        Decompose each layer on what the decomposed layers before it compute.
+
+        The model as it was runs up to the next layer, in a thread, while this one is decomposed.
+        """
         most = self.options.calibration_tokens
         twin = self.module.clone()
-        ops = list(
-            zip(main_function(self.module).body.block.ops, main_function(twin).body.block.ops)
-        )
         run = Calibration(self.module, data, self.weights, most)
         as_it_was = Calibration(twin, data, self.weights, most)
+        pairs = zip(list(run.block.ops), list(as_it_was.block.ops))
         wanted: dict[Operation, Target] = {t.op: t for t in targets}
-        known: tuple[Any, Moments] | None = None
-        for op, old in ops:
-            target = wanted.pop(op, None)
-            new: list[Operation] = []
-            if target is not None:
-                if known is None or known[0] is not target.x:
-                    known = target.x, self._pair(run, as_it_was, target, old)
-                new = self._decompose(target, known[1])
-            if not wanted:
-                return
-            for one in new or [op]:
-                run.evaluate(one)
+        known: tuple[SSAValue, _Input] | None = None
+        before, *segments = _segments(pairs, wanted)
+        for op, old in before:
+            run.evaluate(op)
             as_it_was.evaluate(old)
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            for (op, first), *others in segments:
+                target = wanted[op]
+                if known is None or known[0] is not target.x:
+                    known = target.x, self._input(self._pair(run, as_it_was, target, first))
+                is_last = op is segments[-1][0][0]
+                old = [] if is_last else [first, *(old for _, old in others)]
+                ahead = thread.submit(as_it_was.run, old)
+                new = self._decompose(target, known[1]) or [op]
+                if not is_last:
+                    run.run([*new, *(own for own, _ in others)])
+                ahead.result()
 
     def _pair(
         self, run: Calibration, as_it_was: Calibration, target: Target, old: Operation
@@ -477,26 +511,28 @@ class _Decomposition:
 
     # --- One layer ----------------------------------------------------------------------------
 
-    def _decompose(self, target: Target, moments: Moments | None) -> list[Operation]:
+    def _decompose(self, target: Target, x: _Input | None) -> list[Operation]:
         """Put factors in the place of a weight; nothing where it stays dense."""
         spec = self.specs.get(target.path)
         if spec is None:
             return []
         factors = self.done.get(target.path)
         if factors is None:
-            moment = self._moment(moments)
-            matrix = aimed(
-                target.matrix(self.weights), moment, self._cross(moments), self.options.aim
-            )
-            factors = decompose(matrix, spec, moment, refinements=self.options.refinements)
+            factors = self._factors(target, spec, x)
             self.done[target.path] = factors
         bias = None
-        if moments is not None and self.options.correct_bias and not target.is_table:
-            bias = self._bias(target, factors, moments)
+        if x is not None and self.options.correct_bias and not target.is_table:
+            bias = self._bias(target, factors, x.moments)
         for key in target.weight.keys:
             self.weights.release(key)
         self._tell(target, factors)
         return emit(target, factors, bias, self.weights, self.paths.get(target.path))
+
+    def _factors(self, target: Target, spec: Spec, x: _Input | None) -> Factors:
+        matrix, refinements = target.matrix(self.weights), self.options.refinements
+        if x is None:
+            return decompose(matrix, spec, refinements=refinements)
+        return decompose(self._aimed(matrix, x), spec, x.norm, refinements=refinements)
 
     def _bias(self, target: Target, factors: Factors, moments: Moments) -> NDArray[np.float64]:
         """b + W E x - W' E x', x' being the input that the layer has now, x what is aimed at."""

@@ -11,8 +11,9 @@ last use, and no more than `MOST_TOKENS` tokens are taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -33,6 +34,46 @@ MOST_TOKENS = 16384
 """Enough for a stable moment of a few thousand channels, and 200 MB of the widest activation."""
 
 _ROWS = 2048  # of a slice: float64 temporaries of the widest activation stay below 100 MB
+_SINGLE_ROWS = 4096  # the same in float32
+
+
+@dataclass(frozen=True)
+class Loss:
+    """
+    What a layer's input lost, token by token.
+
+    Attributes:
+        now: (tokens, I), the input that there is.
+        before: (tokens, I), what it would be in the model as it was.
+    """
+
+    now: Array
+    before: Array
+
+    def through(self, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+        """W E[(x - E x - x' + E x') (x' - E x')^T], (O, I), x' being the input of now."""
+        outputs, inputs = weight.shape
+        if 2 * outputs >= inputs:
+            return weight @ self._change
+        # Tokens are many: through the narrow weight first, both products are cheaper.
+        return self._summed(lambda moved: weight @ moved.T, outputs)
+
+    @cached_property
+    def _change(self) -> NDArray[np.float32]:
+        return self._summed(lambda moved: moved.T, self.now.shape[1])
+
+    def _summed(
+        self, left: Callable[[NDArray[np.float32]], NDArray[np.float32]], rows: int
+    ) -> NDArray[np.float32]:
+        mean = self.now.mean(axis=0, dtype=np.float64).astype(np.float32)
+        lost = (self.before.mean(axis=0, dtype=np.float64) - mean).astype(np.float32)
+        total = np.zeros((rows, self.now.shape[1]), np.float32)
+        for part in _slices(len(self.now), _SINGLE_ROWS):
+            moved = np.subtract(self.before[part], self.now[part], dtype=np.float32)
+            moved -= lost
+            total += left(moved) @ np.subtract(self.now[part], mean, dtype=np.float32)
+        total /= len(self.now)
+        return total
 
 
 @dataclass(frozen=True)
@@ -46,14 +87,14 @@ class Moments:
         covariance: (I, I) float32; of ids, whose input is one of I unit vectors, the diagonal of
             the second moment, (I,).
         target_mean: (I,) of what x would be in the model as it was, None where it is that.
-        cross: (I, I), the covariance of that with x.
+        loss: what x lost against that, token by token.
     """
 
     count: int
     mean: NDArray[np.float64]
     covariance: NDArray[np.float32]
     target_mean: NDArray[np.float64] | None = None
-    cross: NDArray[np.float32] | None = None
+    loss: Loss | None = None
 
     @classmethod
     def of(cls, x: Array) -> Moments:
@@ -61,23 +102,18 @@ class Moments:
         mean = x.mean(axis=0, dtype=np.float64)
         covariance = np.zeros((x.shape[1], x.shape[1]), np.float32)
         shift = mean.astype(np.float32)
-        for rows in _slices(len(x)):
-            centred = x[rows].astype(np.float32) - shift
+        for rows in _slices(len(x), _SINGLE_ROWS):
+            centred = np.subtract(x[rows], shift, dtype=np.float32)
             covariance += centred.T @ centred
         covariance /= len(x)
         return cls(len(x), mean, covariance)
 
     @classmethod
     def of_pair(cls, x: Array, target: Array) -> Moments:
-        """The moments of (tokens, I), and how a second input varies with it, token by token."""
+        """The moments of (tokens, I), and how a second input differs from it, token by token."""
         own = cls.of(x)
         mean = target.mean(axis=0, dtype=np.float64)
-        cross = np.zeros((target.shape[1], x.shape[1]), np.float32)
-        for rows in _slices(len(x)):
-            centred = x[rows].astype(np.float32) - own.mean.astype(np.float32)
-            cross += (target[rows].astype(np.float32) - mean.astype(np.float32)).T @ centred
-        cross /= len(x)
-        return cls(own.count, own.mean, own.covariance, mean, cross)
+        return cls(own.count, own.mean, own.covariance, mean, Loss(x, target))
 
     @classmethod
     def of_ids(cls, ids: Array, rows: int) -> Moments:
@@ -91,7 +127,9 @@ class Moments:
         """E x x^T, (I, I); of ids its diagonal."""
         if self.covariance.ndim == 1:
             return self.covariance.astype(np.float64)
-        return self.covariance + np.outer(self.mean, self.mean)
+        second = np.outer(self.mean, self.mean)
+        second += self.covariance
+        return second
 
 
 @dataclass
@@ -148,6 +186,11 @@ class Calibration:
             self._held[result] = value
         self._done.add(op)
         self._free(op)
+
+    def run(self, ops: Iterable[Operation]) -> None:
+        """Evaluate ops in order."""
+        for op in ops:
+            self.evaluate(op)
 
     def rows(self, value: SSAValue) -> Array:
         """All rows of a value: (tokens, width), or (all other axes, width) where it is padded."""
@@ -244,9 +287,9 @@ def _is_token_tensor(value: SSAValue) -> bool:
     return isinstance(value.type, TensorType) and nn.shape_of(value)[:1] == (nn.TOKENS,)
 
 
-def _slices(total: int) -> Iterator[slice]:
-    for start in range(0, max(total, 1), _ROWS):
-        yield slice(start, min(start + _ROWS, total))
+def _slices(total: int, rows: int = _ROWS) -> Iterator[slice]:
+    for start in range(0, max(total, 1), rows):
+        yield slice(start, min(start + rows, total))
 
 
 # ---- inputs -----------------------------------------------------------------------------------

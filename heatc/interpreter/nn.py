@@ -36,12 +36,12 @@ def masked_softmax(x: Array) -> Array:
     return e / np.where(total == 0.0, 1.0, total).astype(x.dtype)
 
 
-def _erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _erf(x: NDArray[np.float64]) -> None:
+    """In place."""
     # Imported late: most runs of the tools never need scipy.
     from scipy.special import erf
 
-    result: NDArray[np.float64] = erf(x)
-    return result
+    erf(x, out=x)
 
 
 def gelu(x: Array, approximate: str) -> Array:
@@ -49,7 +49,12 @@ def gelu(x: Array, approximate: str) -> Array:
     x = x.astype(np.float64)
     if approximate == "tanh":
         return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1.0 + _erf(x / np.sqrt(2.0)))
+    gate = x * np.sqrt(0.5)
+    _erf(gate)
+    gate += 1.0
+    x *= 0.5
+    x *= gate
+    return x
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> NDArray[np.float64]:

@@ -1,5 +1,5 @@
 """The command-line tools; a process that runs one takes the fast kernels of NumPy's BLAS."""
 
-from heatc.blas import prefer_avx512
+from heatc.blas import set_up
 
-prefer_avx512()
+set_up()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heatc.allocator import keep_freed_memory
 from heatc.errors import HeatcError, UsageError
 from heatc.rules import (
     DEFAULT_RULE,
@@ -229,6 +230,8 @@ def _compile(arguments: argparse.Namespace) -> int:
     from heatc.capture import parse_inputs
     from heatc.tools.diagnostics import remark
 
+    if options.heat is not None:
+        keep_freed_memory()
     inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
     compilation = Compilation(
         options,
