@@ -270,6 +270,8 @@ def factor_options(
     if heat is not None:
         return heat_options(heat, calibrate)
     if plan is not None and planned:
+        if plan.factors is not None and calibrate is not None:
+            raise UsageError("the plan brings its factors: nothing is calibrated")
         return plan_options(plan.path, calibrate)
     return None
 

@@ -6,12 +6,14 @@
                 {"hdp": {"rule": "ours", "point": 2, "rho_b": [0.1, 0.2]}},
                 "encoder.layer.0.output.dense":
                 {"heat": {"format": "tt", "shape": "32x96|32x24", "ranks": [32, 64, 24],
-                          "path": [[0, 1], [5, 2], [6, 3], [7, 4]], "fuse": 64}}}}
+                          "path": [[0, 1], [5, 2], [6, 3], [7, 4]], "fuse": 64}}},
+     "factors": {"file": "plan.safetensors", "sha256": "..."}}
 
 A layer is named by its module path. Keys of `hdp` are the options of the rule
 (`heatc.rules.OPTIONS`), `point` being the bits of `finer`; those of `heat` are
-`heatc.heat.plan.LayerHeat`. Digests that are absent or null are not
-compared.
+`heatc.heat.plan.LayerHeat`. `factors`, which may be absent, names a file beside the plan with the
+factors themselves, `<module path>.<i>`, and after them the layer's bias: what `heatc-tune distill`
+trained. Digests of the model and the machine that are absent or null are not compared.
 """
 
 from __future__ import annotations
@@ -28,9 +30,29 @@ from heatc.errors import HeatcError
 from heatc.files import from_os_error
 from heatc.heat.plan import LayerHeat, layer_heat
 from heatc.rules import OPTIONS, Rule, RuleError, make_rule
+from heatc.weights import WeightStore
 
 SCHEMA = 1
-_TOP = ("schema", "model_sha256", "hw_sha256", "seed", "layers")
+_TOP = ("schema", "model_sha256", "hw_sha256", "seed", "layers", "factors")
+
+
+@dataclass(frozen=True)
+class FactorFile:
+    """The file of a plan's factors, and the SHA-256 that it must have."""
+
+    path: Path
+    sha256: str
+
+    def open(self) -> WeightStore:
+        """Map the factors; `HeatcError` where they are not those of the plan."""
+        found = model_sha256(self.path)
+        if found != self.sha256:
+            raise HeatcError(
+                f"the plan names factors with digest {self.sha256}, this is {found}",
+                place=str(self.path),
+                notes=["keep the plan and its factors together, as heatc-tune wrote them"],
+            )
+        return WeightStore.open(self.path)
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,7 @@ class Plan:
         path: where it was read from.
         rules: the pruning rule of each attention, by module path.
         heat: how each factorised layer is factorised, by module path.
+        factors: the factors themselves, None where they are to be found.
         model_sha256: `model_sha256` of the model it was made for, None where it does not say.
         hw_sha256: `hardware_sha256` of the machine it was made for, None where it does not say.
         seed: of whatever was random in making it.
@@ -53,6 +76,7 @@ class Plan:
     hw_sha256: str | None = None
     seed: int | None = None
     heat: Mapping[str, LayerHeat] = field(default_factory=dict[str, LayerHeat])
+    factors: FactorFile | None = None
 
     def check_model(self, digest: str) -> None:
         """Raise `HeatcError` where the plan was made for another model."""
@@ -177,15 +201,27 @@ class _Reader:
             self.digest(top, "hw_sha256"),
             self.seed(top),
             heat,
+            self.factors(top),
         )
 
-    def digest(self, top: dict[str, Any], key: str) -> str | None:
+    def factors(self, top: dict[str, Any]) -> FactorFile | None:
+        if top.get("factors") is None:
+            return None
+        table = self.table("factors", top["factors"], ("file", "sha256"))
+        name, digest = table.get("file"), self.digest(table, "sha256", "factors.")
+        if not isinstance(name, str) or not name or digest is None:
+            raise self.error("factors", "expected a file and its sha256")
+        return FactorFile(Path(self.place).parent / name, digest)
+
+    def digest(self, top: dict[str, Any], key: str, within: str = "") -> str | None:
         value = top.get(key)
         if value is None:
             return None
         text = value if isinstance(value, str) else ""
         if len(text) != 64 or set(text) - set("0123456789abcdef"):
-            raise self.error(key, f"expected 64 hexadecimal digits or null, got {value!r}")
+            raise self.error(
+                f"{within}{key}", f"expected 64 hexadecimal digits or null, got {value!r}"
+            )
         return text
 
     def seed(self, top: dict[str, Any]) -> int | None:

@@ -21,7 +21,8 @@ contraction with all factors (`einsum.contract` with `decomposition`, of any num
 - correct-bias: the bias makes up for the mean of the error, and only the rest is minimised;
 - joint: layers of one input (queries, keys, values) are decomposed as one;
 - layers: globs of module paths, `|` between them; tables: embedding tables instead of linears;
-- plan: a plan.json that says format, shape, ranks and path of every layer instead;
+- plan: a plan.json that says format, shape, ranks and path of every layer instead, and may bring
+  the factors themselves;
 - calibrate, weights: files of calibration inputs and of weights; factors: the file to write
   factors to, where a text has no other place for them.
 
@@ -68,9 +69,10 @@ from heatc.heat.formats import (
     covering,
     default_modes,
     parse_shape,
+    rebuild,
     uniform,
 )
-from heatc.heat.norm import Matrix, Norm, spectrum
+from heatc.heat.norm import Matrix, Norm, relative_error, spectrum
 from heatc.heat.plan import LayerHeat
 from heatc.heat.statistics import Statistics, statistics_key
 from heatc.passes.analysis.ranks import (
@@ -87,8 +89,8 @@ from heatc.passes.effect import Effect
 from heatc.passes.factorising.emit import emit
 from heatc.passes.factorising.targets import Target, find_targets
 from heatc.passes.fuse_projections import FuseProjectionsPass
-from heatc.passes.rewriting import erase_dead, remark
-from heatc.plan import read_plan
+from heatc.passes.rewriting import describe_location, erase_dead, remark
+from heatc.plan import FactorFile, read_plan
 from heatc.weights import WeightStore
 
 Array = NDArray[Any]
@@ -139,7 +141,8 @@ class HeatDecomposePass(ModulePass):
 
     def _check(self) -> None:
         if self.plan is not None:
-            if self.init == "activation" and self.calibrate is None:
+            needs = self.init == "activation" and self.calibrate is None
+            if needs and read_plan(self.plan).factors is None:
                 raise HeatcError("init=activation needs calibration inputs")
             return
         if (self.rank is None) == (self.ratio is None):
@@ -157,6 +160,19 @@ class HeatDecomposePass(ModulePass):
             raise HeatcError(
                 "init=activation needs calibration inputs",
                 notes=['give calibrate="data.npz", or init=plain'],
+            )
+
+
+def _check_names(targets: Sequence[Target]) -> None:
+    """Factors are named by their layer: no two weights may come by one path."""
+    keys: dict[str, tuple[str, ...]] = {}
+    for target in targets:
+        if keys.setdefault(target.path, target.weight.keys) != target.weight.keys:
+            raise HeatcError(
+                f"weights {keys[target.path][0]!r} and {target.weight.keys[0]!r} both belong to "
+                f"the layer {target.path!r}",
+                place=describe_location(target.op),
+                notes=["a layer's weight is named <module path>.weight"],
             )
 
 
@@ -200,13 +216,19 @@ class _Decomposition:
 
     def run(self) -> None:
         """Choose specs, then decompose layer by layer."""
-        plan = self._plan()
+        whole = None if self.options.plan is None else read_plan(self.options.plan)
+        plan = None if whole is None else whole.heat
         targets = list(self._targets(plan))
         if not targets:
             self._nothing(plan)
             return
+        _check_names(targets)
         self._name_inputs(targets)
         self._tell_others(targets, plan)
+        if whole is not None and whole.factors is not None:
+            self._choose(targets, plan, None)
+            self._take(targets, whole.factors)
+            return
         plain = self.options.init == "plain" or self.options.calibrate is None
         data = None if plain else read_calibration(str(self.options.calibrate))
         if data is None:
@@ -223,9 +245,6 @@ class _Decomposition:
             self._on_statistics(targets, statistics)
             return
         self._in_sequence(targets, data)
-
-    def _plan(self) -> Mapping[str, LayerHeat] | None:
-        return None if self.options.plan is None else read_plan(self.options.plan).heat
 
     def _targets(self, plan: Mapping[str, LayerHeat] | None) -> Iterator[Target]:
         """The layers at hand: those the plan names, or those the options choose."""
@@ -509,6 +528,30 @@ class _Decomposition:
         assert isinstance(old, ContractOp)
         return Moments.of_pair(run.rows(target.x), as_it_was.rows(old.inputs[0]))
 
+    # --- Factors that a plan brings -----------------------------------------------------------
+
+    def _take(self, targets: Sequence[Target], file: FactorFile) -> None:
+        """The factors and biases of a plan's file."""
+        given = file.open()
+        for target in targets:
+            spec = self.specs[target.path]
+            names = [f"{target.path}.{k}" for k in range(len(spec.terms) + 1)]
+            # A store raises an error of its own for a name that it has not.
+            *arrays, bias = (given[n] if n in given else None for n in names)  # noqa: SIM401
+            for name, array, shape in zip(names, arrays, spec.factor_shapes):
+                if array is None or array.shape != tuple(shape):
+                    found = "is not there" if array is None else f"has shape {array.shape}"
+                    raise HeatcError(f"{name} {found}, {shape} is asked for", place=str(file.path))
+            if bias is not None and bias.shape != (target.outputs,):
+                raise HeatcError(
+                    f"{names[-1]} has shape {bias.shape}, the layer has {target.outputs} outputs",
+                    place=str(file.path),
+                )
+            found = [np.asarray(array, np.float64) for array in arrays]
+            error = relative_error(target.matrix(self.weights), rebuild(spec, found), None)
+            factors = Factors(spec, tuple(found), error)
+            self._put(target, factors, None if bias is None else np.asarray(bias, np.float64))
+
     # --- One layer ----------------------------------------------------------------------------
 
     def _decompose(self, target: Target, x: _Input | None) -> list[Operation]:
@@ -523,6 +566,11 @@ class _Decomposition:
         bias = None
         if x is not None and self.options.correct_bias and not target.is_table:
             bias = self._bias(target, factors, x.moments)
+        return self._put(target, factors, bias)
+
+    def _put(
+        self, target: Target, factors: Factors, bias: NDArray[np.float64] | None
+    ) -> list[Operation]:
         for key in target.weight.keys:
             self.weights.release(key)
         self._tell(target, factors)

@@ -157,7 +157,8 @@ def get_indexed(
     run.host_codes.pop(h, None)
     nbytes = _bytes(tensor, result.size) + _bytes(index, indices.size)
     run.work(elements=result.size, nbytes=nbytes, written=0)
-    run.board.host(run.pc, "hgeti", result.size, nbytes, (Rows(tensor), Rows(index)))
+    reads = (Rows(tensor, moved=indices.size), Rows(index))
+    run.board.host(run.pc, "hgeti", result.size, nbytes, reads)
 
 
 def _rows_at(tensor: Tensor, indices: NDArray[np.int64], point: int) -> Reals:

@@ -204,14 +204,21 @@ T = TypeVar("T", bound=Placed)
 
 
 class Rows:
-    """Some rows of a tensor, as an instruction reads or writes them."""
+    """
+    Some rows of a tensor, as an instruction reads or writes them.
 
-    __slots__ = ("count", "row", "tensor")
+    `moved` is how many of them it moves: a gather may read any row of a table, and reads few.
+    """
 
-    def __init__(self, tensor: Described, row: int = 0, count: int | None = None):
+    __slots__ = ("count", "moved", "row", "tensor")
+
+    def __init__(
+        self, tensor: Described, row: int = 0, count: int | None = None, moved: int | None = None
+    ):
         self.tensor = tensor
         self.row = row
         self.count = tensor.rows if count is None else count
+        self.moved = self.count if moved is None else moved
 
 
 class Clocks(Generic[T]):
@@ -402,10 +409,10 @@ class Clocks(Generic[T]):
         self._saw_host(pc, start, end)
         for rows in reads:
             self._touch(rows, busy=end)
-            self.pc_read[pc] += rows.count * rows.tensor.pitch
+            self.pc_read[pc] += rows.moved * rows.tensor.pitch
         for rows in writes:
             self._touch(rows, ready=end)
-            self.pc_written[pc] += rows.count * rows.tensor.pitch
+            self.pc_written[pc] += rows.moved * rows.tensor.pitch
         return end
 
     def declare(self, tile: T, old: T | None) -> None:

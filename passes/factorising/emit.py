@@ -16,7 +16,7 @@ from heatc.dialects.einsum import ContractOp, DecompositionAttr, PathAttr, Weigh
 from heatc.errors import HeatcError
 from heatc.heat.decompose import Factors
 from heatc.heat.formats import LEADING
-from heatc.passes.factorising.targets import Target
+from heatc.passes.factorising.targets import Target, layer_path
 from heatc.passes.rewriting import describe_location, insert_before, replace_value
 from heatc.weights import WeightStore
 
@@ -25,6 +25,18 @@ def provenance(factors: Factors) -> DecompositionAttr:
     """Where a contraction's weights come from."""
     spec = factors.spec
     return DecompositionAttr((spec.format, spec.shape, spec.ranks, round(factors.error, 6)))
+
+
+def factors_path(op: ContractOp) -> str:
+    """The module path of the layer that a contraction with factors computes."""
+    for value in op.inputs:
+        owner = value.owner
+        while isinstance(owner, nn.ReshapeOp | nn.EmbeddingOp):
+            owner = owner.operands[0].owner
+        # The table of an embedding that the layer itself reads is no factor.
+        if isinstance(owner, WeightOp) and owner.keys[0].rpartition(".")[2].isdigit():
+            return layer_path(owner)
+    return ""
 
 
 def emit(

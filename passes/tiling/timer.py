@@ -930,7 +930,8 @@ def _get_indexed(
     elements = count * tensor.columns
     nbytes = _bytes(tensor, elements) + _bytes(index, count)
     run.act(elements=elements, nbytes=nbytes, written=0)
-    run.clocks.host(run.pc, "hgeti", elements, nbytes, (Rows(tensor), Rows(index)))
+    reads = (Rows(tensor, moved=count), Rows(index))
+    run.clocks.host(run.pc, "hgeti", elements, nbytes, reads)
 
 
 def _apply(mnemonic: str) -> None:

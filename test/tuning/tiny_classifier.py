@@ -19,10 +19,10 @@ def weights(seed: int) -> dict[str, NDArray[np.float32]]:
     found = {"table": draw(VOCABULARY, WIDTH, scale=1.0)}
     for layer in range(len(LAYERS)):
         for name in ("q", "k", "v", "o"):
-            found[f"l{layer}.{name}"] = draw(WIDTH, WIDTH, scale=0.5)
+            found[f"l{layer}.{name}.weight"] = draw(WIDTH, WIDTH, scale=0.5)
         found[f"l{layer}.gamma"] = np.ones(WIDTH, np.float32)
         found[f"l{layer}.beta"] = np.zeros(WIDTH, np.float32)
-    found["classifier"] = draw(CLASSES, WIDTH, scale=0.5)
+    found["classifier.weight"] = draw(CLASSES, WIDTH, scale=0.5)
     return found
 
 
@@ -45,7 +45,7 @@ def ir_text(batch: int, output: str = "logits") -> str:
         x, here = f"%x{layer}", f"%l{layer}"
         for name in ("q", "k", "v"):
             lines += [
-                f'  {here}w{name} = einsum.weight ["l{layer}.{name}"] : {square}',
+                f'  {here}w{name} = einsum.weight ["l{layer}.{name}.weight"] : {square}',
                 f'  {here}{name} = einsum.contract "ti,oi->to" {x}, {here}w{name} : '
                 f"({rows}, {square}) -> {rows}",
             ]
@@ -54,7 +54,7 @@ def ir_text(batch: int, output: str = "logits") -> str:
             f"  {here}a = attn.sdpa {here}q, {here}k, {here}v packed %p : {packing} "
             f"{{heads = {HEADS} : i64, scale = {scale} : f64}} : {rows}, {rows}, {rows} -> {rows} "
             f'loc("{path}"("tiny.py":{layer + 1}:0))',
-            f'  {here}wo = einsum.weight ["l{layer}.o"] : {square}',
+            f'  {here}wo = einsum.weight ["l{layer}.o.weight"] : {square}',
             f'  {here}o = einsum.contract "ti,oi->to" {here}a, {here}wo : '
             f"({rows}, {square}) -> {rows}",
             f"  {here}s = nn.add {here}o, {x} : ({rows}, {rows}) -> {rows}",
@@ -67,7 +67,7 @@ def ir_text(batch: int, output: str = "logits") -> str:
     lines += [
         f"  %first = attn.token {last}, %p {{position = 0 : i64}} : ({rows}, {packing}) -> "
         f"tensor<{batch}x{WIDTH}xf32>",
-        f'  %wc = einsum.weight ["classifier"] : tensor<{CLASSES}x{WIDTH}xf32>',
+        f'  %wc = einsum.weight ["classifier.weight"] : tensor<{CLASSES}x{WIDTH}xf32>',
         f'  %y = einsum.contract "bi,oi->bo" %first, %wc : (tensor<{batch}x{WIDTH}xf32>, '
         f"tensor<{CLASSES}x{WIDTH}xf32>) -> tensor<{batch}x{CLASSES}xf32>",
         f"  func.return %y : tensor<{batch}x{CLASSES}xf32>",

@@ -468,6 +468,8 @@ def test_packing_and_host_operators():
             starts.append((state.registers[61], state.registers[60]))
 
     result = kit.run(retire)
+    # Five rows of the table and five indices, whatever the table's size.
+    assert result.pc_bytes_read[kit.head + 4] == 5 * 6 * 4 + 5 * 8
     assert starts == [(0, 2), (2, 3), (5, 0)]
     assert kit.get(dinv)[:, 0].tolist() == [-1, 0, 1, -1, 2, -1, 3, 4, -1, -1, -1, -1]
     x = table[ids[mask.reshape(-1) != 0, 0]].astype(np.float64)

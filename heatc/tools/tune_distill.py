@@ -1,0 +1,159 @@
+"""`heatc-tune distill`: trains the factors of a plan to do what the model does."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heatc.errors import UsageError
+from heatc.tools.diagnostics import ToolParser
+from heatc.tools.tune_model import BATCH, add_model_options, captured, progress_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from heatc.api import Compilation
+    from heatc.tuning.distill.session import Request, Result
+
+_TEXT = """\
+Train the factors of a plan to do what the model does, on text that needs no labels.
+
+    heatc-tune distill MODEL --plan plan.json --data train.npz --extra other.npz -o small.json
+    heatc-tune distill MODEL --heat low-rank,ratio=0.2 --data train.npz -o small.json
+
+Stage one brings what each layer norm leaves near the model's own, stage two the outputs. Beside
+small.json come its factors (small.safetensors) and a report; `heatc MODEL --plan small.json`
+compiles them."""
+
+
+def _parser() -> ToolParser:
+    parser = ToolParser("heatc-tune distill", _TEXT)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="torch.export archive, Hugging Face folder, ...")
+    add("--plan", metavar="PLAN.json", help="which layers are factorised, and how")
+    add("--heat", metavar="FORMAT,..", help="the same in words, e.g. low-rank,ratio=0.2")
+    add("--data", metavar="FILE.npz", required=True, help="inputs by name: the task's own text")
+    add("--extra", metavar="FILE.npz", action="append", default=[], help="text of other domains")
+    add("--dev", metavar="FILE.npz", help="what judges; without it a quarter of --data")
+    add("-o", dest="output", metavar="PLAN.json", required=True, help="the plan, trained")
+    add("--epochs", metavar="A+B", default="2+2", help="of both stages, default 2+2")
+    add("--rates", metavar="A,B", default="3e-4,1e-4", help="learning rates, default 3e-4,1e-4")
+    add("--patience", type=int, default=2, help="epochs without gain that end a stage, default 2")
+    add("--device", metavar="NAME", help="of PyTorch; a GPU where there is one")
+    add("--seed", type=int, default=0, help="of the order of the samples, default 0")
+    add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
+    add("--quiet", "-q", action="store_true", help="no progress, no table")
+    add_model_options(parser)
+    return parser
+
+
+def distill_command(argv: Sequence[str]) -> int:
+    """The command, with what follows its name."""
+    arguments = _parser().parse_args(argv)
+    request = _request(arguments)
+    from heatc.tuning.distill.session import distill
+
+    with progress_bars(arguments.quiet) as step:
+        result = distill(request, step)
+    if not arguments.quiet:
+        print(_table(result))
+    return 0
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from heatc.files import check_writable
+    from heatc.tools.npz import read_npz
+    from heatc.tuning.distill.recipe import Recipe
+
+    if (arguments.plan is None) == (arguments.heat is None):
+        raise UsageError("give --plan or --heat, one of both")
+    if Path(arguments.output).suffix != ".json":
+        raise UsageError(f"expected a name that ends in .json: {arguments.output!r}", place="-o")
+    if arguments.patience < 1 or arguments.seed < 0:
+        raise UsageError("--patience is 1 or more, --seed 0 or more")
+    recipe = Recipe(
+        epochs=_epochs(arguments.epochs),
+        rates=_rates(arguments.rates),
+        patience=arguments.patience,
+        seed=arguments.seed,
+    )
+    check_writable(arguments.output)
+    data = read_npz(arguments.data)
+    extra = {name: _without_labels(read_npz(name)) for name in arguments.extra}
+    dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
+    # The compiler proper: only once the options are known to be good.
+    from heatc.tuning.distill.session import Request
+
+    teacher, student = _compilations(arguments, data)
+    return Request(
+        model=arguments.model,
+        teacher=teacher,
+        student=student,
+        data=(arguments.data, data),
+        extra=extra,
+        dev=dev,
+        plan=arguments.plan,
+        output=Path(arguments.output),
+        recipe=recipe,
+        device=_device(arguments.device),
+        folder=Path(arguments.work_dir) if arguments.work_dir else None,
+    )
+
+
+def _compilations(
+    arguments: argparse.Namespace, data: Mapping[str, Any]
+) -> tuple[Compilation, Compilation]:
+    """The model as it is, and with its factors."""
+    from heatc.api import Compilation, factor_options
+    from heatc.pipeline import Options
+    from heatc.plan import read_plan
+    from heatc.weights import WeightStore
+
+    plan = None if arguments.plan is None else read_plan(arguments.plan)
+    if plan is not None and not plan.heat:
+        raise UsageError("the plan factorises no layer", place=plan.path)
+    brings = plan is not None and plan.factors is not None
+    heat = factor_options(arguments.heat, None if brings else arguments.data, plan)
+    teacher = captured(arguments, data, BATCH)
+    student = Compilation(Options(plan=arguments.plan, level=0, heat=heat))
+    student.check_model(arguments.model)
+    student.adopt(teacher.module.clone(), WeightStore(dict(teacher.weights)), teacher.source)
+    return teacher, student
+
+
+def _without_labels(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: array for name, array in arrays.items() if name != "labels"}
+
+
+def _epochs(text: str) -> tuple[int, int]:
+    if not re.fullmatch(r"\d{1,4}\+\d{1,4}", text):
+        raise UsageError(f"expected two numbers, e.g. 2+2, got {text!r}", place="--epochs")
+    first, second = text.split("+")
+    return int(first), int(second)
+
+
+def _rates(text: str) -> tuple[float, float]:
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        first = second = 0.0
+    if not (0 < first < 1 and 0 < second < 1):
+        raise UsageError(f"expected two rates, e.g. 3e-4,1e-4, got {text!r}", place="--rates")
+    return first, second
+
+
+def _device(name: str | None) -> str:
+    from heatc.tuning.distill.torch_model import best_device, check_device
+
+    return best_device() if name is None else check_device(name)
+
+
+def _table(result: Result) -> str:
+    before, after = result.report["before"], result.report["after"]
+    lines = [f"{'on samples held back':32}  {'before':>10}  {'after':>10}"]
+    lines += [f"{name:32}  {before[name]:10.4g}  {after[name]:10.4g}" for name in after]
+    return "\n".join(lines)

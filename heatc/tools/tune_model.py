@@ -1,0 +1,92 @@
+"""What the commands of `heatc-tune` share: the model, captured for the data, and progress bars."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from heatc.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from heatc.api import Compilation
+    from heatc.tools.diagnostics import ToolParser
+
+BATCH = 32
+"""Samples at once where the batch is ours to choose."""
+
+
+class Step(Protocol):
+    """Told what is being done, how much of it is done, and how much there is."""
+
+    def __call__(self, what: str, done: int, total: int) -> None: ...
+
+
+def add_model_options(parser: ToolParser) -> None:
+    """The options that say which model it is."""
+    add = parser.add_argument
+    add("--inputs", metavar="SPEC", help='e.g. "input_ids=1x128:i64,attention_mask=1x128:i64"')
+    add("--weights", metavar="FILE", help="safetensors file of the weights of an .mlir MODEL")
+    add("--trust-pickle", action="store_true", help="unpickle MODEL: runs code that it contains")
+
+
+def captured(
+    arguments: argparse.Namespace, arrays: Mapping[str, NDArray[Any]], batch: int
+) -> Compilation:
+    """The model, captured; a folder is exported for the shapes of the data and this batch."""
+    from heatc.api import Compilation
+    from heatc.capture import InputSpec, parse_inputs
+    from heatc.pipeline import Options
+
+    compilation = Compilation(Options(level=0))
+    path = Path(arguments.model)
+    if path.suffix == ".mlir":
+        _adopt_ir(arguments, compilation)
+        return compilation
+    inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
+    if inputs is None and path.is_dir():
+        given = {n: a for n, a in arrays.items() if n != "labels" and a.ndim > 1}
+        inputs = {
+            n: InputSpec((batch, *a.shape[1:]), "f32" if a.dtype.kind == "f" else "i64")
+            for n, a in given.items()
+        }
+    compilation.capture(path, inputs, trust_pickle=arguments.trust_pickle)
+    return compilation
+
+
+def _adopt_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
+    """The module of an .mlir MODEL, with the weights of --weights."""
+    from heatc.api import make_context
+    from heatc.tools.parsing import input_name, parse_module, read_text
+    from heatc.weights import WeightStore
+
+    if arguments.inputs:
+        raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
+    name = input_name(arguments.model)
+    module = parse_module(make_context(), read_text(arguments.model), name)
+    weights = WeightStore.open(arguments.weights) if arguments.weights else WeightStore({})
+    compilation.adopt(module, weights, name)
+
+
+@contextmanager
+def progress_bars(quiet: bool) -> Generator[Step]:
+    """Bars on a terminal's stderr, one for each kind of work."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, TimeElapsedColumn(), console=console, disable=hidden) as progress:
+        tasks: dict[str, object] = {}
+
+        def step(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)  # pyright: ignore[reportArgumentType]
+
+        yield step

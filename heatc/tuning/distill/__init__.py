@@ -1,0 +1,1 @@
+"""Two-stage distillation of factors; the only part of `heatc.tuning` that knows PyTorch."""

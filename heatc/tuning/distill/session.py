@@ -1,0 +1,222 @@
+"""One distillation from start to end: check, factorise, train, write the plan and its factors."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+
+from heatc.api import Compilation, make_context
+from heatc.dialects.einsum import ContractOp
+from heatc.files import atomic_write, write_safetensors
+from heatc.heat.formats import Spec, parse_format, parse_shape
+from heatc.heat.plan import entry
+from heatc.passes.factorising.emit import factors_path
+from heatc.passes.heat_decompose import HeatDecomposePass
+from heatc.pipeline import Instrument, run_passes
+from heatc.plan import SCHEMA, model_sha256, read_plan
+from heatc.tuning.distill.recipe import Recipe
+from heatc.tuning.distill.torch_model import TorchModel
+from heatc.tuning.distill.train import Progress, Texts, Training
+from heatc.tuning.forward import PackedModel
+from heatc.tuning.samples import Samples, check_samples
+from heatc.tuning.store import content_key
+from heatc.version import VERSION
+
+__all__ = ["Request", "Result", "distill"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    What the user asked for.
+
+    Attributes:
+        model: path of the model, for its digest.
+        teacher, student: compilations of the same captured model, without and with its factors
+            (`Options(level=0)`), not run yet.
+        data: the task's inputs by file and name, `extra` unlabelled text of other domains, and
+            `dev` what judges; without it a quarter of `data` is held back.
+        plan: the plan.json whose layers are factorised, None where options said it.
+        output: the plan.json to write; factors and report come beside it.
+        device: of PyTorch.
+        folder: where an interrupted run goes on, None for the user's cache.
+    """
+
+    model: str
+    teacher: Compilation
+    student: Compilation
+    data: tuple[str, Mapping[str, Array]]
+    extra: Mapping[str, Mapping[str, Array]]
+    dev: tuple[str, Mapping[str, Array]] | None
+    plan: str | None
+    output: Path
+    recipe: Recipe
+    device: str = "cpu"
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The report, and whether an interrupted run was gone on with."""
+
+    report: Mapping[str, Any]
+    resumed: bool
+
+
+def distill(request: Request, progress: Progress) -> Result:
+    """
+    Train the factors and write `output`, `<stem>.safetensors` and `<stem>.report.json`.
+
+    Raises `HeatcError` for data that does not fit the model, or a loss that is not finite.
+    """
+    digest = model_sha256(request.model)
+    request.teacher.run()
+    module, weights = request.teacher.module, request.teacher.weights
+    shapes = PackedModel(module, weights)
+    train, held = _samples(request, shapes)
+    layers = _factorise(request.student)
+    names = request.student.weights.added
+    teacher = TorchModel(module, weights, device=request.device)
+    student = TorchModel(
+        request.student.module, request.student.weights, names, device=request.device
+    )
+    folder = _folder(request, digest, layers)
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = replace(request.recipe, batch=shapes.batch)
+    training = Training(teacher, student, train, held, recipe, folder, progress)
+    before = training.judge()
+    training.run()
+    report = {
+        "recipe": asdict(recipe),
+        "samples": {"train": len(train), **{k: len(v) for k, v in held.items()}},
+        "device": request.device,
+        "threads": torch.get_num_threads(),
+        "before": before,
+        "after": training.judge(),
+        "epochs": training.state.history,
+    }
+    _write(request, digest, layers, student.arrays(), report)
+    return Result(report, training.resumed)
+
+
+# ---- data -------------------------------------------------------------------------------------
+
+
+def _samples(request: Request, model: PackedModel) -> tuple[Texts, dict[str, Texts]]:
+    """What is trained on, and the sets that judge."""
+    seed = request.recipe.seed
+
+    def checked(name: str, arrays: Mapping[str, Array]) -> Samples:
+        return check_samples(arrays, model.shapes, model.limits, seed, name)
+
+    own = checked(*request.data)
+    everything = np.ones(len(own), np.bool_)
+    if request.dev is not None:
+        parts, held = [(own, everything)], {"dev": _texts(checked(*request.dev))}
+    else:
+        parts, held = [(own, ~own.held)], {"dev": _texts(own, own.held)}
+    for name, arrays in request.extra.items():
+        other = checked(name, arrays)
+        parts.append((other, ~other.held))
+        held[Path(name).stem] = _texts(other, other.held)
+    texts = [_texts(samples, chosen) for samples, chosen in parts]
+    joined = {k: np.concatenate([t.inputs[k] for t in texts]) for k in texts[0].inputs}
+    return Texts(joined, np.concatenate([t.lengths for t in texts])), held
+
+
+def _texts(samples: Samples, chosen: NDArray[np.bool_] | None = None) -> Texts:
+    """The chosen samples that have a token."""
+    keep = samples.lengths > 0 if chosen is None else chosen & (samples.lengths > 0)
+    return Texts({n: a[keep] for n, a in samples.inputs.items()}, samples.lengths[keep])
+
+
+# ---- layers -----------------------------------------------------------------------------------
+
+
+class _Factorised(Instrument):
+    """Notes what `heat-decompose` made of each layer, as entries of plan.json."""
+
+    def __init__(self) -> None:
+        self.layers: dict[str, dict[str, Any]] = {}
+
+    def after(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Read the contractions that say where their factors come from."""
+        if pass_.name != HeatDecomposePass.name:
+            return
+        for op in module.walk():
+            if isinstance(op, ContractOp) and op.decomposition is not None:
+                format_, shape, ranks, _ = op.decomposition.data
+                spec = Spec(parse_format(format_), *parse_shape(shape), ranks)
+                self.layers[factors_path(op)] = {"heat": entry(spec)}
+
+
+def _factorise(student: Compilation) -> dict[str, dict[str, Any]]:
+    """Runs the student's pipeline; the plan's layers, or those that options chose."""
+    noted = _Factorised()
+    run_passes(make_context(student.weights), student.module, student.passes, [noted])
+    if student.plan is None:
+        return noted.layers
+    return json.loads(Path(student.plan.path).read_text(encoding="utf-8"))["layers"]
+
+
+# ---- files ------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """`heatc/distill` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "heatc" / "distill"
+
+
+def _folder(request: Request, digest: str, layers: Mapping[str, Any]) -> Path:
+    """Where this distillation keeps its checkpoints: named by all that it depends on."""
+    texts = {
+        "version": VERSION,
+        "model": digest,
+        "layers": json.dumps(layers, sort_keys=True),
+        "heat": str(request.student.options.heat),
+        "recipe": repr(request.recipe),
+        "device": request.device,
+    }
+    sets = [("data", request.data[1]), *request.extra.items()]
+    sets += [] if request.dev is None else [("dev", request.dev[1])]
+    arrays = {f"{name} {key}": array for name, own in sets for key, array in own.items()}
+    start = request.student.weights
+    arrays |= {f"start {name}": np.asarray(start[name]) for name in start.added}
+    return (request.folder or cache_folder()) / content_key(texts, arrays)
+
+
+def _write(
+    request: Request,
+    digest: str,
+    layers: Mapping[str, Any],
+    factors: Mapping[str, NDArray[np.float32]],
+    report: Mapping[str, Any],
+) -> None:
+    path = request.output
+    file = path.with_suffix(".safetensors")
+    write_safetensors(str(file), dict(factors))
+    plan = {
+        "schema": SCHEMA,
+        "model_sha256": digest,
+        "hw_sha256": None if request.plan is None else read_plan(request.plan).hw_sha256,
+        "seed": request.recipe.seed,
+        "factors": {"file": file.name, "sha256": model_sha256(file)},
+        "layers": layers,
+    }
+    with atomic_write(path.with_suffix(".report.json"), "w") as stream:
+        stream.write(f"{json.dumps(report, indent=1)}\n")
+    with atomic_write(path, "w") as stream:
+        stream.write(f"{json.dumps(plan, indent=1)}\n")

@@ -1,0 +1,308 @@
+"""
+A module at the packed level, run by PyTorch, so that gradients reach some of its weights.
+
+The arithmetic is that of the IR, in float32: what is trained here is what is compiled. An op
+whose operands depend neither on float inputs nor on trained weights (masks, ids, positions) is run
+by the interpreter; the others by PyTorch, on the device that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from xdsl.dialects.builtin import Float32Type, ModuleOp
+from xdsl.dialects.func import ReturnOp
+from xdsl.ir import Operation, SSAValue
+
+from heatc.dialects import attn, nn
+from heatc.dialects.einsum import ContractOp, WeightOp
+from heatc.errors import HeatcError, UsageError
+from heatc.interpreter import input_names, main_function, make_interpreter, output_names
+from heatc.interpreter.nn import slices
+from heatc.interpreter.values import Packing, element_type, static_shape
+from heatc.passes.rewriting import describe_location
+from heatc.weights import WeightStore
+
+Array = NDArray[Any]
+
+# torch's types leave this one open.
+_from_numpy = cast("Callable[[Array], Tensor]", torch.from_numpy)  # pyright: ignore[reportUnknownMemberType]
+
+
+def best_device() -> str:
+    """A GPU where PyTorch sees one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(name: str) -> str:
+    """The name; raises `UsageError` for a device that is not there."""
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        message = str(error).splitlines()[0]
+        raise UsageError(f"no device {name!r}: {message}", place="--device") from None
+    return name
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    What a batch came to.
+
+    `features` are what the layer norms leave, (tokens, width) each, in order; `outputs` are by
+    name; `packing` says which tokens are real.
+    """
+
+    features: list[Tensor]
+    outputs: dict[str, Tensor]
+    packing: Packing | None
+
+
+class TorchModel(torch.nn.Module):
+    """
+    `trained` names the weights that are parameters; `parameters_by_name` gives them back.
+
+    Raises `HeatcError` where an op between trained weights and outputs has no gradient here.
+    """
+
+    def __init__(
+        self,
+        module: ModuleOp,
+        weights: WeightStore,
+        trained: Sequence[str] = (),
+        device: str = "cpu",
+    ):
+        super().__init__()
+        self._function = main_function(module)
+        self._interpreter = make_interpreter(module, weights)
+        self._device = torch.device(device)
+        self.inputs = input_names(self._function)
+        self.outputs = output_names(self._function)
+        self._parameters_by_name = {
+            name: torch.nn.Parameter(self._tensor(np.array(weights[name], np.float32)))
+            for name in trained
+        }
+        for number, parameter in enumerate(self._parameters_by_name.values()):
+            self.register_parameter(f"trained_{number}", parameter)
+        self._constants: dict[SSAValue, Any] = {}
+        self._ops: list[Operation] = []
+        self._sort()
+
+    @property
+    def parameters_by_name(self) -> Mapping[str, torch.nn.Parameter]:
+        """The trained weights by their names in the store."""
+        return self._parameters_by_name
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The trained weights as they are."""
+        found = self._parameters_by_name.items()
+        return {name: value.detach().cpu().numpy().copy() for name, value in found}
+
+    def forward(self, inputs: Mapping[str, Array]) -> Run:
+        """Run a batch of arrays of the module's own shapes."""
+        values: dict[SSAValue, Any] = dict(self._constants)
+        arguments = self._function.body.block.args
+        for name, argument in zip(self.inputs, arguments):
+            array = np.asarray(inputs[name])
+            is_real = array.dtype.kind == "f"
+            values[argument] = self._tensor(array.astype(np.float32)) if is_real else array
+        features: list[Tensor] = []
+        packing: Packing | None = None
+        for op in self._ops:
+            if isinstance(op, ReturnOp):
+                found = [self._real(values[v]) for v in op.operands]
+                return Run(features, dict(zip(self.outputs, found)), packing)
+            results = self._run(op, [values[v] for v in op.operands])
+            values.update(zip(op.results, results))
+            if isinstance(op, nn.LayerNormOp):
+                features.append(results[0])
+            if isinstance(op, attn.PackingOp):
+                packing = results[0]
+        raise HeatcError("the module returns nothing")
+
+    # --- Looking at the module ----------------------------------------------------------------
+
+    def _sort(self) -> None:
+        """Compute what depends on neither an input nor a trained weight."""
+        for op in self._function.body.block.ops:
+            if isinstance(op, attn.SdpaOp) and (op.packing is None or op.bias is not None):
+                raise HeatcError(
+                    "distillation needs a mask that is provably key padding (or none)",
+                    place=describe_location(op),
+                )
+            if self._is_trained(op) or not op.results:
+                self._ops.append(op)
+            elif all(v in self._constants for v in op.operands):
+                arguments = tuple(self._plain(op, self._constants[v]) for v in op.operands)
+                found = self._interpreter.run_op(op, arguments)
+                self._constants.update((v, self._kept(v, x)) for v, x in zip(op.results, found))
+            else:
+                self._ops.append(op)
+
+    def _is_trained(self, op: Operation) -> bool:
+        return isinstance(op, WeightOp) and any(k in self._parameters_by_name for k in op.keys)
+
+    def _kept(self, value: SSAValue, array: Any) -> Any:
+        """Real weights as tensors, once; the rest as it is."""
+        if isinstance(array, Packing) or not isinstance(element_type(value), Float32Type):
+            return array
+        return self._tensor(np.array(array, np.float32))
+
+    # --- Running ------------------------------------------------------------------------------
+
+    def _tensor(self, array: Array) -> Tensor:
+        return _from_numpy(array).to(self._device)
+
+    def _real(self, value: Any) -> Tensor:
+        return value if isinstance(value, Tensor) else self._tensor(np.asarray(value))
+
+    def _run(self, op: Operation, operands: Sequence[Any]) -> Sequence[Any]:
+        if isinstance(op, WeightOp):
+            return [self._weight(op)]
+        if not any(isinstance(v, Tensor) for v in operands):
+            return list(self._interpreter.run_op(op, tuple(operands)))
+        function = _FUNCTIONS.get(type(op))
+        if function is None:
+            return list(self._interpreter.run_op(op, tuple(self._plain(op, v) for v in operands)))
+        return [function(op, [self._operand(v) for v in operands])]
+
+    def _operand(self, value: Any) -> Any:
+        return self._tensor(cast(Array, value)) if isinstance(value, np.ndarray) else value
+
+    def _plain(self, op: Operation, value: Any) -> Any:
+        """An operand for the interpreter."""
+        if not isinstance(value, Tensor):
+            return value
+        if value.requires_grad:
+            raise HeatcError(
+                f"{op.name} lies behind a trained weight and has no gradient here",
+                place=describe_location(op),
+            )
+        return value.cpu().numpy()
+
+    def _weight(self, op: WeightOp) -> Tensor:
+        parts: list[Tensor] = [self._parameters_by_name[key] for key in op.keys]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if op.permutation is not None:
+            whole = whole.permute([int(p) for p in op.permutation.get_values()])
+        return whole
+
+
+# ---- ops --------------------------------------------------------------------------------------
+
+
+def _contract(op: ContractOp, values: list[Tensor]) -> Tensor:
+    return torch.einsum(op.equation.data, *values)
+
+
+def _gelu(op: nn.GeluOp, values: list[Tensor]) -> Tensor:
+    return functional.gelu(values[0], approximate=op.approximate.data)
+
+
+def _layer_norm(op: nn.LayerNormOp, values: list[Tensor]) -> Tensor:
+    x, weight, bias = values
+    return functional.layer_norm(x, weight.shape, weight, bias, op.eps.value.data)
+
+
+def _embedding(op: nn.EmbeddingOp, values: list[Tensor]) -> Tensor:
+    table, ids = values
+    return functional.embedding(ids, table)
+
+
+def _linear(op: nn.LinearOp, values: list[Tensor]) -> Tensor:
+    return functional.linear(*values)
+
+
+def _reshape(op: nn.ReshapeOp, values: list[Tensor]) -> Tensor:
+    return values[0].reshape(static_shape(op.result))
+
+
+def _transpose(op: nn.TransposeOp, values: list[Tensor]) -> Tensor:
+    return values[0].permute([int(p) for p in op.permutation.get_values()])
+
+
+def _slice(op: nn.SliceOp, values: list[Tensor]) -> Tensor:
+    return values[0][slices(op, tuple(values[0].shape))]
+
+
+def _concat(op: nn.ConcatOp, values: list[Tensor]) -> Tensor:
+    return torch.cat(values, dim=op.dim.value.data)
+
+
+def _softmax(op: nn.SoftmaxOp, values: list[Tensor]) -> Tensor:
+    return values[0].softmax(op.dim.value.data)
+
+
+def _pack(op: attn.PackOp, values: list[Any]) -> Tensor:
+    x, packing = values
+    return x.reshape(-1, *x.shape[2:])[_from_numpy(packing.rows).to(x.device)]
+
+
+def _unpack(op: attn.UnpackOp, values: list[Any]) -> Tensor:
+    x, packing = values
+    out = x.new_zeros((packing.mask.size, *x.shape[1:]))
+    rows = _from_numpy(packing.rows).to(x.device)
+    return out.index_copy(0, rows, x).reshape(static_shape(op.result))
+
+
+def _token(op: attn.TokenOp, values: list[Any]) -> Tensor:
+    x, packing = values
+    position = op.position.value.data
+    real = packing.mask[:, position]
+    first = packing.starts + packing.mask[:, :position].sum(axis=1)
+    out = x.new_zeros(static_shape(op.result))
+    where = _from_numpy(np.flatnonzero(real)).to(x.device)
+    return out.index_copy(0, where, x[_from_numpy(first[real]).to(x.device)])
+
+
+def _sdpa(op: attn.SdpaOp, values: list[Any]) -> Tensor:
+    """Sequences side by side, padded to the longest of them."""
+    q, k, v, packing = values
+    heads, count, longest = op.heads.value.data, len(packing.lengths), int(packing.lengths.max())
+    sequence = np.repeat(np.arange(count), packing.lengths)
+    place = np.arange(len(packing.rows)) - packing.starts[sequence]
+    rows = _from_numpy(sequence * longest + place).to(q.device)
+
+    def padded(x: Tensor) -> Tensor:
+        out = x.new_zeros((count * longest, x.shape[1])).index_copy(0, rows, x)
+        return out.reshape(count, longest, heads, -1).transpose(1, 2)
+
+    # A sequence without tokens sees its first, empty place: no row is without a key.
+    lengths = np.maximum(packing.lengths, 1)
+    seen = _from_numpy(np.arange(longest) < lengths[:, None]).to(q.device)
+    mixed = functional.scaled_dot_product_attention(
+        padded(q), padded(k), padded(v), attn_mask=seen[:, None, None], scale=op.scale.value.data
+    )
+    return mixed.transpose(1, 2).reshape(count * longest, -1)[rows]
+
+
+_FUNCTIONS: dict[type[Operation], Callable[[Any, list[Any]], Tensor]] = {
+    ContractOp: _contract,
+    nn.AddOp: lambda op, v: v[0] + v[1],
+    nn.SubOp: lambda op, v: v[0] - v[1],
+    nn.MulOp: lambda op, v: v[0] * v[1],
+    nn.DivOp: lambda op, v: v[0] / v[1],
+    nn.TanhOp: lambda op, v: v[0].tanh(),
+    nn.ReluOp: lambda op, v: v[0].relu(),
+    nn.GeluOp: _gelu,
+    nn.SoftmaxOp: _softmax,
+    nn.LayerNormOp: _layer_norm,
+    nn.EmbeddingOp: _embedding,
+    nn.LinearOp: _linear,
+    nn.MatmulOp: lambda op, v: v[0] @ v[1],
+    nn.ReshapeOp: _reshape,
+    nn.TransposeOp: _transpose,
+    nn.SliceOp: _slice,
+    nn.ConcatOp: _concat,
+    attn.PackOp: _pack,
+    attn.UnpackOp: _unpack,
+    attn.TokenOp: _token,
+    attn.SdpaOp: _sdpa,
+}

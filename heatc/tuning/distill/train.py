@@ -1,0 +1,266 @@
+"""
+The training of a student in two stages, with checkpoints.
+
+Stage one brings what every layer norm leaves near the teacher's, stage two the outputs. After each
+epoch the samples held back judge; a stage leaves the best it had. The order of the samples depends
+on seed, stage and epoch alone, so that an interrupted run goes on to the same factors.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from heatc.errors import HeatcError
+from heatc.files import atomic_write
+from heatc.tuning.distill.losses import feature_loss, output_loss
+from heatc.tuning.distill.recipe import Recipe
+from heatc.tuning.distill.torch_model import Run, TorchModel
+
+Array = NDArray[Any]
+STAGES = ("features", "outputs")
+_RUN_OF_BATCHES = 50
+KEEP_EVERY = 100  # steps between checkpoints
+
+
+class Progress(Protocol):
+    """Told what is being done, how much of it is done, and how much there is."""
+
+    def __call__(self, what: str, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Inputs by name, (N, ...) each, and the real tokens of each sample, (N,)."""
+
+    inputs: Mapping[str, Array]
+    lengths: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, samples: Sequence[int]) -> dict[str, Array]:
+        """The inputs of some samples."""
+        return {name: array[list(samples)] for name, array in self.inputs.items()}
+
+
+def shuffled(lengths: Sequence[int], size: int, order: random.Random) -> list[list[int]]:
+    """
+    Batches of exactly `size` samples of like lengths, in random order.
+
+    Samples are shuffled, cut into runs of 50 batches and sorted by length within each run; what is
+    missing in the last batch is filled up with the first samples.
+    """
+    samples = list(range(len(lengths)))
+    order.shuffle(samples)
+    while len(samples) % size:
+        samples.append(samples[len(samples) % len(lengths)])
+    batches: list[list[int]] = []
+    for start in range(0, len(samples), _RUN_OF_BATCHES * size):
+        part = sorted(samples[start : start + _RUN_OF_BATCHES * size], key=lambda i: lengths[i])
+        batches += [part[i : i + size] for i in range(0, len(part), size)]
+    order.shuffle(batches)
+    return batches
+
+
+@dataclass
+class State:
+    """Where a training stands; all that a checkpoint holds."""
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    idle: int = 0
+    best: float = math.inf
+    history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+
+
+class Training:
+    """
+    A student, its teacher, and where the training of one by the other stands.
+
+    `held` are sets of samples that judge, by name; `folder` is where checkpoints are kept.
+    """
+
+    def __init__(
+        self,
+        teacher: TorchModel,
+        student: TorchModel,
+        train: Texts,
+        held: Mapping[str, Texts],
+        recipe: Recipe,
+        folder: Path,
+        progress: Progress,
+    ):
+        self.teacher, self.student = teacher, student
+        self.train, self.held = train, held
+        self.recipe, self.progress = recipe, progress
+        self.state = State()
+        self.resumed = False
+        self._file = folder / "state.pt"
+        self._best = self._weights()
+        self._optimizer, self._schedule = self._begin_stage()
+        self._restore()
+
+    def run(self) -> None:
+        """Train to the end; the student then has the best weights of the last stage."""
+        while self.state.stage < len(STAGES):
+            self._run_stage()
+            self._load(self._best)
+            self.state = State(self.state.stage + 1, history=self.state.history)
+            if self.state.stage < len(STAGES):
+                self._optimizer, self._schedule = self._begin_stage()
+            self._keep()
+
+    def judge(self) -> dict[str, float]:
+        """Both losses on every held set: `<set> features`, `<set> outputs`."""
+        found: dict[str, float] = {}
+        for name, texts in self.held.items():
+            features = outputs = 0.0
+            batches = list(_in_order(texts.lengths.tolist(), self.recipe.batch))
+            for batch in batches:
+                inputs = texts.take(batch)
+                with torch.no_grad():
+                    ours, theirs = self.student(inputs), self.teacher(inputs)
+                    features += feature_loss(ours, theirs).item()
+                    outputs += output_loss(ours, theirs).item()
+            found[f"{name} features"] = features / len(batches)
+            found[f"{name} outputs"] = outputs / len(batches)
+        return found
+
+    # --- One stage ----------------------------------------------------------------------------
+
+    def _run_stage(self) -> None:
+        state, recipe = self.state, self.recipe
+        if state.epoch == 0 and state.step == 0:
+            self._judge_epoch()
+        while state.epoch < recipe.epochs[state.stage] and state.idle < recipe.patience:
+            self._run_epoch()
+            state.epoch, state.step = state.epoch + 1, 0
+            self._judge_epoch()
+            self._keep()
+
+    def _run_epoch(self) -> None:
+        state = self.state
+        batches = self._batches(state.stage, state.epoch)
+        what = f"{STAGES[state.stage]}, epoch {state.epoch + 1} of {self._epochs}"
+        for batch in batches[state.step :]:
+            self._step(self.train.take(batch))
+            state.step += 1
+            self.progress(what, state.step, len(batches))
+            if state.step % KEEP_EVERY == 0:
+                self._keep()
+
+    def _step(self, inputs: Mapping[str, Array]) -> None:
+        with torch.no_grad():
+            theirs: Run = self.teacher(inputs)
+        loss = self._loss(self.student(inputs), theirs)
+        if not math.isfinite(loss.item()):
+            raise HeatcError(
+                f"the loss is {loss.item()} in stage {STAGES[self.state.stage]!r}",
+                notes=["a smaller learning rate may help (--rates)"],
+            )
+        self._optimizer.zero_grad()
+        loss.backward()  # pyright: ignore[reportUnknownMemberType]
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        self._optimizer.step()  # pyright: ignore[reportUnknownMemberType]
+        self._schedule.step()
+
+    def _loss(self, ours: Run, theirs: Run) -> Tensor:
+        if self.state.stage == 0:
+            return feature_loss(ours, theirs)
+        outputs = output_loss(ours, theirs, self.recipe.temperature)
+        return outputs + self.recipe.share * feature_loss(ours, theirs)
+
+    def _judge_epoch(self) -> None:
+        """Keep the weights if the samples held back say that they are the best of this stage."""
+        state = self.state
+        found = self.judge()
+        kind = STAGES[state.stage]
+        value = sum(v for k, v in found.items() if k.endswith(kind)) / len(self.held)
+        state.history.append({"stage": state.stage + 1, "epoch": state.epoch, **found})
+        if value < state.best:
+            state.best, state.idle = value, 0
+            self._best = self._weights()
+        else:
+            state.idle += 1
+
+    # --- Steps and rates ----------------------------------------------------------------------
+
+    @property
+    def _epochs(self) -> int:
+        return self.recipe.epochs[self.state.stage]
+
+    def _batches(self, stage: int, epoch: int) -> list[list[int]]:
+        order = random.Random(f"{self.recipe.seed} {stage} {epoch}")
+        return shuffled(self.train.lengths.tolist(), self.recipe.batch, order)
+
+    def _begin_stage(self) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
+        recipe, stage = self.recipe, self.state.stage
+        optimizer = torch.optim.AdamW(
+            self.student.parameters(), lr=recipe.rates[stage], weight_decay=recipe.decay
+        )
+        total = max(1, recipe.epochs[stage] * math.ceil(len(self.train) / recipe.batch))
+        warm = max(1, round(recipe.warm_up * total))
+
+        def factor(step: int) -> float:
+            return min((step + 1) / warm, max(0.0, (total - step) / max(1, total - warm)))
+
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+    # --- Checkpoints --------------------------------------------------------------------------
+
+    def _weights(self) -> dict[str, Tensor]:
+        named = self.student.parameters_by_name.items()
+        return {name: value.detach().clone() for name, value in named}
+
+    def _load(self, weights: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in self.student.parameters_by_name.items():
+                value.copy_(weights[name])
+
+    def _keep(self) -> None:
+        content = {
+            "state": copy.deepcopy(vars(self.state)),
+            "weights": self._weights(),
+            "best": self._best,
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+        with atomic_write(self._file) as stream:
+            torch.save(content, stream)
+
+    def _restore(self) -> None:
+        """Go on where an interrupted run stopped; a checkpoint that cannot be read is left."""
+        if not self._file.is_file():
+            return
+        try:
+            content: dict[str, Any] = torch.load(self._file, weights_only=True)
+        except Exception:  # torch raises many kinds for a torn file
+            return
+        self.state = State(**content["state"])
+        self._load(content["weights"])
+        self._best = content["best"]
+        if self.state.stage < len(STAGES):
+            self._optimizer, self._schedule = self._begin_stage()
+            self._optimizer.load_state_dict(content["optimizer"])
+            self._schedule.load_state_dict(content["schedule"])
+        self.resumed = True
+
+
+def _in_order(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Batches of exactly `size` samples, shortest first; the last one is filled from its left."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    order *= math.ceil(size / len(order))
+    for start in range(0, len(order), size):
+        yield order[max(0, min(start, len(order) - size)) :][:size]
