@@ -36,7 +36,15 @@ from heatc.hardware import load_hardware
 from heatc.heat.formats import Format, Spec
 from heatc.isa.units import Mask
 from heatc.passes.allocate_buffers import allocate
-from heatc.passes.analysis.costs import NOTHING, Cost, Weighed, layer_cost, machine_front, weigh
+from heatc.passes.analysis.costs import (
+    NOTHING,
+    QUICK,
+    Cost,
+    Weighed,
+    layer_cost,
+    machine_front,
+    weigh,
+)
 from heatc.passes.analysis.paths import Network, count, least_product, left_to_right
 from heatc.passes.analysis.paths import Path as Steps
 from heatc.passes.analysis.ranks import layer_network
@@ -170,7 +178,7 @@ def _planning_rows(specs: Sequence[Spec]) -> Iterator[Row]:
         own = [spec for spec in specs if spec.format == format_]
         start = time.process_time()
         fronts = [
-            machine_front(layer_network(spec, TOKENS), "edp", hw)
+            machine_front(layer_network(spec, TOKENS), "edp", hw, most=QUICK)
             for spec in own
             for _ in range(counts[math.prod(spec.inputs), math.prod(spec.outputs)])
         ]

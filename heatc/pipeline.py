@@ -35,7 +35,7 @@ class Options:
     `hw` is the name of a preset or the path of a YAML file, None for the NumPy target. `rule` is
     the pruning rule of every attention; `plan` the path of a plan that says it for each instead.
     `heat` is what `heat-decompose` is told, None where weights stay as they are. `level` is
-    -O0..-O3; no level changes what is computed.
+    -O0..-O3; no level changes what is computed, -O3 searches longer for contraction paths.
     """
 
     hw: str | None = None
@@ -74,7 +74,8 @@ def _order_contractions(options: Options) -> str:
     """The pass that chooses contraction paths: those of least energy x latency on a machine."""
     if options.hw is None:
         return PATHS[0]
-    return f'order-contractions{{objective=edp hw="{options.hw}"}}'
+    search = " search=long" if options.level > 2 else ""
+    return f'order-contractions{{objective=edp hw="{options.hw}"{search}}}'
 
 
 def _fuse_einsums(options: Options) -> str:

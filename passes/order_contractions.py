@@ -11,6 +11,8 @@ a weight from its factors first is a path like any other, and wins where tokens 
   energy x latency of the whole module is least: linears, attention as if it were dense, and the
   host's part. A remark says what a layer got and what else was weighed.
 - hw: a preset or a YAML file; needed for latency, energy and edp.
+- search: `quick` (the default) times the seven likeliest paths of a layer, `long` goes on until no
+  neighbour of the best is better.
 - tokens: what `?` counts as, by default what the largest packing has room for.
 
 Exact: the same sums in another order. Leaves the contractions as they are; `lower-contractions`
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -36,6 +38,7 @@ from heatc.errors import HeatcError, InfeasibleError
 from heatc.passes.analysis.costs import (
     NAIVE,
     NOTHING,
+    QUICK,
     REBUILT,
     Cost,
     Weighed,
@@ -82,11 +85,13 @@ def order(
     tokens: int,
     hw: str | None = None,
     rest: Cost = NOTHING,
+    most: int | None = None,
 ) -> list[Candidate]:
     """
     Set the best path of every contraction and return them with their costs, in order.
 
-    With `edp` energy x latency of all of them and the `rest` of the model together is least. Raises
+    With `edp` energy x latency of all of them and the `rest` of the model together is least; `most`
+    is how many paths of each are timed on the machine, None for all that are worth it. Raises
     `HeatcError` where the objective needs a machine and there is none, `InfeasibleError` for a
     layer that has no path on it.
     """
@@ -94,7 +99,7 @@ def order(
     if hw is None or objective in COUNTED:
         chosen = plan_paths(networks, objective)
     else:
-        fronts = [_front(op, n, objective, hw) for op, n in zip(ops, networks)]
+        fronts = [_front(op, n, objective, hw, most) for op, n in zip(ops, networks)]
         firsts = [front[0] for front in fronts]
         product = objective == "edp"
         chosen = least_product(fronts, rest.joules, rest.seconds) if product else firsts
@@ -103,7 +108,7 @@ def order(
         if not network.is_layer:
             continue
         if hw is not None and objective not in COUNTED:
-            _remark(op, network, hw, candidate, objective)
+            _remark(op, network, hw, candidate, objective, most)
         else:
             _remark_counted(op, network, candidate, objective)
     return chosen
@@ -123,23 +128,30 @@ def rest_of(module: ModuleOp, ops: Sequence[ContractOp], tokens: int, hw: str) -
 
 
 def _front(
-    op: ContractOp, network: Network, objective: Objective, hw: str
+    op: ContractOp, network: Network, objective: Objective, hw: str, most: int | None
 ) -> tuple[Candidate, ...]:
     """The paths worth choosing from; of what is no layer the one of fewest multiply-accumulates."""
     if not network.is_layer:
         return (best_path(network, "macs"),)
     try:
-        return machine_front(network, objective, hw)
+        return machine_front(network, objective, hw, most=most)
     except InfeasibleError as error:
         place = describe_location(op)
         raise InfeasibleError(error.message, place=place, notes=error.notes) from None
 
 
 def _remark(
-    op: ContractOp, network: Network, hw: str, candidate: Candidate, objective: Objective
+    op: ContractOp,
+    network: Network,
+    hw: str,
+    candidate: Candidate,
+    objective: Objective,
+    most: int | None,
 ) -> None:
     """Say what a layer's path is, what it costs, and what the others cost."""
-    ways = weigh(network, hw, fused=True)
+    ways = weigh(network, hw, fused=True, most=most)
+    if all(way.path != candidate.path for way in ways):
+        ways = weigh(network, hw, fused=True)
     (mine,) = (way for way in ways if way.path == candidate.path)
     name = _layer_of(op)
     others = [w for w in ways if w.path != mine.path and w.cost.is_possible]
@@ -203,6 +215,7 @@ class OrderContractionsPass(ModulePass):
     objective: Objective = "macs"
     hw: str | None = None
     tokens: int = 0
+    search: Literal["quick", "long"] = "quick"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Set the `path` of the contractions that have none."""
@@ -219,4 +232,5 @@ class OrderContractionsPass(ModulePass):
         tokens, rest = self.tokens or most_tokens(op), NOTHING
         if found and self.objective == "edp":
             rest = rest_of(op, found, tokens, str(self.hw))
-        order(found, self.objective, tokens, self.hw, rest)
+        most = QUICK if self.search == "quick" else None
+        order(found, self.objective, tokens, self.hw, rest, most)

@@ -94,6 +94,12 @@ def test_targets():
     assert hdp.startswith(f"{fused},shape-products,fold-weights,{rest}")
 
 
+def test_a_longer_search_at_level_three():
+    assert 'objective=edp hw="hdp-edge" search=long' in pipeline_text(
+        Options(hw="hdp-edge", level=3)
+    )
+
+
 def test_factors_come_before_their_paths():
     text = pipeline_text(Options(heat="ratio=0.5 init=plain"))
     heat, rest = "heat-decompose{ratio=0.5 init=plain}", ("fuse-projections", "dce", "fuse-einsums")

@@ -233,8 +233,11 @@ class Weighed:
 REBUILT, NAIVE, FEWEST = "weight rebuilt", "left to right", "fewest MACs"
 """Names of paths that are always weighed."""
 
+QUICK = 7
+"""Paths of a layer that a quick search times, some 80 ms each."""
+
 HOPELESS = 1.5
-"""A neighbour whose estimated energy x latency is so many times the best run's is not timed."""
+"""A path whose estimated energy x latency is so many times the best run's is not timed."""
 
 Run = tuple[frozenset[int], ...]
 """The weights that meet an activation one after the other, as the operands they are made of."""
@@ -281,14 +284,24 @@ def neighbours(run: Run) -> Iterator[Run]:
 class _Weighing:
     """Times paths of one layer, one of each run."""
 
-    def __init__(self, network: Network, hw: str, fused: bool):
-        self.network, self.hw, self.fused = network, hw, fused
+    def __init__(self, network: Network, hw: str, fused: bool, most: int | None):
+        self.network, self.hw, self.fused, self.most = network, hw, fused, most
+        self.estimate = StepEstimate(load_hardware(hw), network, fused)
         self.ways: dict[Run, Weighed] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more paths are to be timed."""
+        return self.most is not None and len(self.ways) >= self.most
+
+    def estimated(self, path: Path) -> float:
+        """Energy x latency of a path by formulas."""
+        return count(self.network, path, self.estimate).value("edp")
 
     def add(self, path: Path, name: str) -> None:
         """Time a path, unless its run is known."""
         run = run_of(self.network, path)
-        if run not in self.ways:
+        if run not in self.ways and not self.is_full:
             cost = layer_cost(self.network, path, self.hw, fused=self.fused)
             self.ways[run] = Weighed(name, path, cost)
 
@@ -296,7 +309,8 @@ class _Weighing:
         """
         Go on to the best neighbour of the best run, until there is no better one.
 
-        Also from the best run of several steps: a weight rebuilt has no neighbours.
+        Also from the best run of several steps: a weight rebuilt has no neighbours. Where few paths
+        are to be timed, the first neighbour that is better is gone on to.
         """
         for shortest in (2, 1):
             known = [run for run in self.ways if len(run) >= shortest]
@@ -307,18 +321,19 @@ class _Weighing:
 
     def _time_neighbours(self, best: Run) -> list[Run]:
         """Time the neighbours that are new and that the estimate does not rule out; returns them."""
-        estimate = StepEstimate(load_hardware(self.hw), self.network, self.fused)
-
-        def estimated(path: Path) -> float:
-            return count(self.network, path, estimate).value("edp")
-
-        most = HOPELESS * estimated(path_of(self.network, best))
+        most = HOPELESS * self.estimated(path_of(self.network, best))
         new = [run for run in dict.fromkeys(neighbours(best)) if run not in self.ways]
         paths = {run: path_of(self.network, run) for run in new}
-        likely = [run for run in new if estimated(paths[run]) < most]
-        for run in likely:
+        estimates = {run: self.estimated(path) for run, path in paths.items()}
+        timed: list[Run] = []
+        for run in sorted((run for run in new if estimates[run] < most), key=estimates.__getitem__):
             self.add(paths[run], "neighbour")
-        return likely
+            if run not in self.ways:
+                return timed
+            timed.append(run)
+            if self.most is not None and self._product(run) < self._product(best):
+                return timed
+        return timed
 
     def _product(self, run: Run) -> float:
         cost = self.ways[run].cost
@@ -326,37 +341,48 @@ class _Weighing:
 
 
 @lru_cache(maxsize=512)
-def weigh(network: Network, hw: str, *, fused: bool = True) -> tuple[Weighed, ...]:
+def weigh(
+    network: Network, hw: str, *, fused: bool = True, most: int | None = None
+) -> tuple[Weighed, ...]:
     """
-    Every path of a layer that is worth timing, with what it costs; one of those that come to the same.
+    The paths of a layer that are worth timing, with what they cost; one of those that come to the same.
 
     Naive, of fewest multiply-accumulates, of least traffic, rebuilding the weight; those that the
     estimate has on the front of energy and latency; and neighbours of the best of them, until none
-    is better. Raises `HeatcError` for a network that is no layer of one input.
+    is better. With `most`, so many of them, and of the front the best. Raises `HeatcError` for a
+    network that is no layer of one input.
     """
-    weighing = _Weighing(network, hw, fused)
-    weights = frozenset(network.weights)
-    weighing.add(path_of(network, (weights,)), REBUILT)
+    weighing = _Weighing(network, hw, fused, most)
+    weighing.add(path_of(network, (frozenset(network.weights),)), REBUILT)
     weighing.add(left_to_right(len(network.terms)), NAIVE)
     weighing.add(best_path(network, "macs").path, FEWEST)
     weighing.add(best_path(network, "traffic").path, "least traffic")
-    estimate = StepEstimate(load_hardware(hw), network, fused)
-    for candidate in path_front(network, "edp", estimate):
-        if math.isfinite(candidate.cost.energy):
-            weighing.add(candidate.path, "estimate")
+    front = path_front(network, "edp", weighing.estimate)
+    likely = [candidate for candidate in front if math.isfinite(candidate.cost.energy)]
+    likely.sort(key=lambda candidate: candidate.cost.value("edp"))
+    for candidate in likely if most is None else likely[:1]:
+        weighing.add(candidate.path, "estimate")
     weighing.descend()
     return tuple(weighing.ways.values())
 
 
 def machine_front(
-    network: Network, objective: Objective, hw: str, *, fused: bool = True
+    network: Network,
+    objective: Objective,
+    hw: str,
+    *,
+    fused: bool = True,
+    most: int | None = None,
 ) -> tuple[Candidate, ...]:
     """
     The paths of a layer that a machine can follow and no other beats, with fused results or without.
 
-    One, or for `edp` the front of energy and latency. Raises `InfeasibleError` where there is none.
+    One, or for `edp` the front of energy and latency; `most` as for `weigh`. Raises
+    `InfeasibleError` where there is none.
     """
-    ways = weigh(network, hw, fused=fused)
+    ways = weigh(network, hw, fused=fused, most=most)
+    if not any(way.cost.is_possible for way in ways):
+        ways = weigh(network, hw, fused=fused)
     found: list[Candidate] = []
     for way in ways:
         if way.cost.is_possible:

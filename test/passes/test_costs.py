@@ -16,8 +16,12 @@ from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import load_hardware
 from heatc.heat.formats import Format, Spec, default_modes
 from heatc.passes.analysis.costs import (
+    FEWEST,
+    NAIVE,
+    QUICK,
     REBUILT,
     StepEstimate,
+    Weighed,
     layer_cost,
     machine_front,
     neighbours,
@@ -101,6 +105,18 @@ def test_the_front_is_never_beaten(format_: Format):
     for objective in ("latency", "energy"):
         (best,) = machine_front(network, objective, "hdp-edge")
         assert best.cost.value(objective) == min(c.cost.value(objective) for c in front)
+
+
+def test_a_quick_search_times_few_paths_and_beats_the_counted_ones():
+    network = layer("tucker", 384, 384, 64)
+    quick, long = (weigh(network, "hdp-edge", most=most) for most in (QUICK, None))
+    assert len(quick) == QUICK < len(long)
+
+    def best(ways: tuple[Weighed, ...]) -> float:
+        return min(w.cost.joules * w.cost.seconds for w in ways if w.cost.is_possible)
+
+    counted = tuple(w for w in long if w.name in (NAIVE, FEWEST))
+    assert best(long) <= best(quick) <= best(counted)
 
 
 @pytest.mark.parametrize("format_", FORMATS)
