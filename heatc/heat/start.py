@@ -117,13 +117,13 @@ def tensor_train(w: Matrix, norm: Norm | None, spec: Spec) -> list[Matrix]:
         shapes = spec.factor_shapes[:count]
         first = undo([core.reshape(s) for core, s in zip(first, shapes)], roots, spec)
     else:
-        first = _open_train(_folded(a.T, spec.inputs))
+        first = _open_train(_folded(a.T, spec.inputs), ins)
     backwards = _folded(b, spec.outputs).transpose(*range(len(spec.outputs))[::-1], -1)
     if _confines(spec.outputs[::-1], outs):
         second = _train(backwards * values, outs)
         second[-1] = second[-1] / values
     else:
-        second = _open_train(backwards)
+        second = _open_train(backwards, outs)
     cores = [*first, *(core.T for core in reversed(second))]
     return [core.reshape(shape) for core, shape in zip(cores, spec.factor_shapes)]
 
@@ -157,7 +157,7 @@ def _folded(matrix: Matrix, modes: Modes) -> Matrix:
     return np.ascontiguousarray(matrix).reshape(*modes, matrix.shape[-1])
 
 
-def _open_train(tensor: Matrix) -> list[Matrix]:
+def _open_train(tensor: Matrix, ranks: Modes) -> list[Matrix]:
     """The cores of a tensor with an open bond, all of it in the last one."""
     *modes, last, bond = tensor.shape
     cores: list[Matrix] = []
@@ -165,7 +165,8 @@ def _open_train(tensor: Matrix) -> list[Matrix]:
     for n in modes:
         cores.append(np.eye(before * n).reshape(before, n, before * n))
         before *= n
-    return [*cores, np.ascontiguousarray(tensor).reshape(before, last, bond)]
+    cores.append(np.ascontiguousarray(tensor).reshape(before, last, bond))
+    return _widened(cores, ranks, bond)
 
 
 def _train(tensor: Matrix, ranks: Modes) -> list[Matrix]:
@@ -176,7 +177,12 @@ def _train(tensor: Matrix, ranks: Modes) -> list[Matrix]:
         cores = _tensorly("decomposition").tensor_train(flat, rank=[1, *ranks, 1])
     arrays = [np.asarray(core) for core in cores]
     arrays[-1] = arrays[-1].reshape(-1, last, bond)
-    return [_grown(core, *pair) for core, pair in zip(arrays, zip((1, *ranks), (*ranks, bond)))]
+    return _widened(arrays, ranks, bond)
+
+
+def _widened(cores: Sequence[Matrix], ranks: Modes, bond: int) -> list[Matrix]:
+    """Cores with the ranks asked for, where fewer are enough."""
+    return [_grown(core, *pair) for core, pair in zip(cores, zip((1, *ranks), (*ranks, bond)))]
 
 
 def _grown(core: Matrix, before: int, after: int) -> Matrix:

@@ -233,6 +233,18 @@ def test_activation_aware_factors_are_nearer(format_: Format) -> None:
     )
 
 
+@pytest.mark.parametrize("ranks", [(4, 16, 6), (9, 20, 9), (4, 16, 3), (2, 5, 6)])
+def test_a_tensor_train_is_the_nearest_matrix_where_its_ends_are_free(ranks: tuple[int, ...]):
+    weight, moment = sample()
+    train = decompose(weight, Spec("tt", (4, 4), (4, 6), ranks), moment)
+    nearest = decompose(weight, Spec("low-rank", (16,), (24,), (min(16, ranks[1]),)), moment)
+    assert [a.shape for a in train.arrays] == [
+        (4, ranks[0]), (ranks[0], 4, ranks[1]), (ranks[1], 4, ranks[2]), (ranks[2], 6),
+    ]  # fmt: skip
+    is_free = ranks[0] >= 4 and ranks[2] >= 6
+    assert (train.error < nearest.error + 1e-5) == is_free
+
+
 @pytest.mark.parametrize("format_", ["tucker", "cp", "tt", "ttm"])
 def test_refinement_lowers_the_error(format_: Format) -> None:
     weight, moment = sample()
