@@ -42,7 +42,7 @@ def test_the_metric_is_that_of_the_projection(tiny: Path):
     model = PackedModel(
         parse_module(make_context(), ir_text(8).encode(), "t.mlir"), WeightStore(weights(0))
     )
-    output = weights(0)["l1.o"].astype(np.float64)
+    output = weights(0)["l1.o.weight"].astype(np.float64)
     dim = WIDTH // HEADS
     for head in range(HEADS):
         own = output[:, head * dim : (head + 1) * dim]
