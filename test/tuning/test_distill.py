@@ -212,7 +212,8 @@ def test_an_interrupted_run_gives_the_same_factors(
     first, second = (load_file(p.with_suffix(".safetensors")) for p in (whole, broken))
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)
-    assert report_of(whole)["epochs"] == report_of(broken)["epochs"]
+    for key in ("before", "epochs", "after"):
+        assert report_of(whole)[key] == report_of(broken)[key]
 
 
 def test_other_text_is_judged_apart(tiny: Path, tmp_path: Path):
@@ -224,6 +225,14 @@ def test_other_text_is_judged_apart(tiny: Path, tmp_path: Path):
     assert report["samples"] == {"train": 48 + 36, "dev": 48, "unlabelled": 12}
     assert {f"{name} features" for name in ("dev", "unlabelled")} < set(report["after"])
     assert read_plan(output).heat["l0.q"].format == "tt"
+
+
+def test_two_texts_of_one_name(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    again = tmp_path / "unlabelled.npz"
+    again.write_bytes((tiny / "unlabelled.npz").read_bytes())
+    extra = ["--extra", str(tiny / "unlabelled.npz"), "--extra", str(again)]
+    assert tune.main([*arguments(tiny, tmp_path / "small.json", "--heat", HEAT), *extra]) == 1
+    assert "two sets of text are called 'unlabelled'" in capsys.readouterr().err
 
 
 def test_a_plan_is_trained_further(tiny: Path, tmp_path: Path):
@@ -242,6 +251,7 @@ def test_a_plan_is_trained_further(tiny: Path, tmp_path: Path):
         (["--heat", HEAT, "--rates", "1"], 2, "expected two rates"),
         (["--heat", HEAT, "--device", "nowhere"], 2, "no device 'nowhere'"),
         (["--heat", HEAT, "--data", "missing.npz"], 1, "missing.npz"),
+        (["--heat", f"{HEAT},joint"], 1, "decomposed as one"),
     ],
 )
 def test_wrong_options(

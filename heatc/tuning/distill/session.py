@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,9 +16,11 @@ from xdsl.passes import ModulePass
 
 from heatc.api import Compilation, make_context
 from heatc.dialects.einsum import ContractOp
+from heatc.errors import HeatcError
 from heatc.files import atomic_write, write_safetensors
 from heatc.heat.formats import Spec, parse_format, parse_shape
 from heatc.heat.plan import entry
+from heatc.heat.statistics import cache_root
 from heatc.passes.factorising.emit import factors_path
 from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.pipeline import Instrument, run_passes
@@ -96,8 +97,9 @@ def distill(request: Request, progress: Progress) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     recipe = replace(request.recipe, batch=shapes.batch)
     training = Training(teacher, student, train, held, recipe, folder, progress)
-    before = training.judge()
     training.run()
+    # Of the first epoch's start, which a run that was gone on with has from its checkpoint.
+    before = {k: v for k, v in training.state.history[0].items() if k not in ("stage", "epoch")}
     report = {
         "recipe": asdict(recipe),
         "samples": {"train": len(train), **{k: len(v) for k, v in held.items()}},
@@ -128,9 +130,11 @@ def _samples(request: Request, model: PackedModel) -> tuple[Texts, dict[str, Tex
     else:
         parts, held = [(own, ~own.held)], {"dev": _texts(own, own.held)}
     for name, arrays in request.extra.items():
-        other = checked(name, arrays)
+        other, stem = checked(name, arrays), Path(name).stem
+        if stem in held:
+            raise HeatcError(f"two sets of text are called {stem!r}", place=name)
         parts.append((other, ~other.held))
-        held[Path(name).stem] = _texts(other, other.held)
+        held[stem] = _texts(other, other.held)
     texts = [_texts(samples, chosen) for samples, chosen in parts]
     joined = {k: np.concatenate([t.inputs[k] for t in texts]) for k in texts[0].inputs}
     return Texts(joined, np.concatenate([t.lengths for t in texts])), held
@@ -167,17 +171,21 @@ def _factorise(student: Compilation) -> dict[str, dict[str, Any]]:
     noted = _Factorised()
     run_passes(make_context(student.weights), student.module, student.passes, [noted])
     if student.plan is None:
+        _check_apart(noted.layers)
         return noted.layers
     return json.loads(Path(student.plan.path).read_text(encoding="utf-8"))["layers"]
 
 
+def _check_apart(layers: Mapping[str, Any]) -> None:
+    joint = next((path for path in layers if "+" in path), None)
+    if joint is not None:
+        raise HeatcError(
+            f"{joint}: a plan has no name for layers that are decomposed as one",
+            notes=["leave `joint` out of --heat"],
+        )
+
+
 # ---- files ------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """`heatc/distill` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "heatc" / "distill"
 
 
 def _folder(request: Request, digest: str, layers: Mapping[str, Any]) -> Path:
@@ -195,7 +203,7 @@ def _folder(request: Request, digest: str, layers: Mapping[str, Any]) -> Path:
     arrays = {f"{name} {key}": array for name, own in sets for key, array in own.items()}
     start = request.student.weights
     arrays |= {f"start {name}": np.asarray(start[name]) for name in start.added}
-    return (request.folder or cache_folder()) / content_key(texts, arrays)
+    return (request.folder or cache_root() / "distill") / content_key(texts, arrays)
 
 
 def _write(
