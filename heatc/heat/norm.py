@@ -153,7 +153,8 @@ def spectrum(weight: Matrix, norm: Norm | None) -> Spectrum:
     """The spectrum of W L, on the smaller side of W."""
     outputs, inputs = weight.shape
     if outputs <= inputs:
-        values, vectors = _eigen(_gram(_times_root(weight, norm)))
+        weighted = _times_root(weight, norm)
+        values, vectors = _eigen(weighted @ weighted.T)
         return Spectrum(values, weight, vectors, None, None)
     gram = weight.T @ weight
     if norm is None:
@@ -174,11 +175,6 @@ def _times_root(weight: Matrix, norm: Norm | None) -> Matrix:
     # L is triangular: half the arithmetic of a product.
     product = _linalg.blas.dtrmm(1.0, norm.root, weight.T, lower=True, trans_a=True)
     return cast(Matrix, product.T)
-
-
-def _gram(matrix: Matrix) -> Matrix:
-    """M M^T."""
-    return matrix @ matrix.T
 
 
 def _eigen(symmetric: Matrix) -> tuple[Matrix, Matrix]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heatc.errors import UsageError
-from heatc.tools.diagnostics import ToolParser
+from heatc.tools.diagnostics import ToolParser, remark
 from heatc.tools.tune_model import BATCH, add_model_options, captured, progress_bars
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def distill_command(argv: Sequence[str]) -> int:
 
     with progress_bars(arguments.quiet) as step:
         result = distill(request, step)
+    if result.resumed:
+        remark("went on with the checkpoint of an earlier run", place="heatc-tune")
     if not arguments.quiet:
         print(_table(result))
     return 0

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from heatc.errors import UsageError
 
@@ -15,15 +15,10 @@ if TYPE_CHECKING:
 
     from heatc.api import Compilation
     from heatc.tools.diagnostics import ToolParser
+    from heatc.tuning.calibrate import Step
 
 BATCH = 32
 """Samples at once where the batch is ours to choose."""
-
-
-class Step(Protocol):
-    """Told what is being done, how much of it is done, and how much there is."""
-
-    def __call__(self, what: str, done: int, total: int) -> None: ...
 
 
 def add_model_options(parser: ToolParser) -> None:

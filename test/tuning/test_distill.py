@@ -185,7 +185,11 @@ def _dense(trained: dict[str, Any]) -> ModuleOp:
 
 @pytest.mark.parametrize("stop", [2, 7, 13])
 def test_an_interrupted_run_gives_the_same_factors(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stop: int,
 ):
     whole = tmp_path / "whole" / "small.json"
     whole.parent.mkdir()
@@ -208,6 +212,7 @@ def test_an_interrupted_run_gives_the_same_factors(
     assert not broken.exists()
     taken = count
     assert tune.main(arguments(tiny, broken, "--heat", HEAT)) == 0
+    assert "went on with the checkpoint" in capsys.readouterr().err or stop == 2
     assert count < 2 * taken + 30
     first, second = (load_file(p.with_suffix(".safetensors")) for p in (whole, broken))
     assert first.keys() == second.keys()

@@ -25,9 +25,10 @@ from heatc.passes.factorising.emit import factors_path
 from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.pipeline import Instrument, run_passes
 from heatc.plan import SCHEMA, model_sha256, read_plan
+from heatc.tuning.calibrate import Step
 from heatc.tuning.distill.recipe import Recipe
 from heatc.tuning.distill.torch_model import TorchModel
-from heatc.tuning.distill.train import Progress, Texts, Training
+from heatc.tuning.distill.train import Texts, Training
 from heatc.tuning.forward import PackedModel
 from heatc.tuning.samples import Samples, check_samples
 from heatc.tuning.store import content_key
@@ -70,13 +71,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """The report, and whether an interrupted run was gone on with."""
+    """The report, and whether an earlier run's checkpoint was gone on with."""
 
     report: Mapping[str, Any]
     resumed: bool
 
 
-def distill(request: Request, progress: Progress) -> Result:
+def distill(request: Request, progress: Step) -> Result:
     """
     Train the factors and write `output`, `<stem>.safetensors` and `<stem>.report.json`.
 

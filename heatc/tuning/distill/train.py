@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from heatc.errors import HeatcError
 from heatc.files import atomic_write
+from heatc.tuning.calibrate import Step
 from heatc.tuning.distill.losses import feature_loss, output_loss
 from heatc.tuning.distill.recipe import Recipe
 from heatc.tuning.distill.torch_model import Run, TorchModel
@@ -31,12 +32,6 @@ Array = NDArray[Any]
 STAGES = ("features", "outputs")
 _RUN_OF_BATCHES = 50
 KEEP_EVERY = 100  # steps between checkpoints
-
-
-class Progress(Protocol):
-    """Told what is being done, how much of it is done, and how much there is."""
-
-    def __call__(self, what: str, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ class Training:
         held: Mapping[str, Texts],
         recipe: Recipe,
         folder: Path,
-        progress: Progress,
+        progress: Step,
     ):
         self.teacher, self.student = teacher, student
         self.train, self.held = train, held
