@@ -47,6 +47,12 @@ TEXT_INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 TEXT_FILE = "movieReviewSnippets_GroundTruth.txt"
 
 EDITORIAL_FILE = "nytEditorialSnippets_GroundTruth.txt"
+UNLABELLED_FILES = {
+    "products": "amazonReviewSnippets_GroundTruth.txt",
+    "tweets": "tweets_GroundTruth.txt",
+    "editorials": EDITORIAL_FILE,
+}
+UNLABELLED_BROWN = 4000
 REVIEW_FILES = ("imdb", "yelp", "amazon")
 
 
@@ -208,6 +214,34 @@ def out_of_domain() -> dict[str, tuple[Snippet, ...]]:
                 if entry["class"] is not None
             )
     return found
+
+
+@functools.cache
+def unlabelled() -> dict[str, tuple[str, ...]]:
+    """
+    Text of other domains, whose ratings are left unread: what a distillation may mix in.
+
+    Snippets of product reviews, tweets and editorials, and where npm is there 4,000 sentences of
+    the Brown corpus. A sentence that stands in the test or dev split or among `out_of_domain`
+    (compared by its letters alone) is left out.
+    """
+    judged = [snippet.text for split in ("dev", "test") for snippet in labelled(split)]
+    found: dict[str, list[str]] = {}
+    for name, file in UNLABELLED_FILES.items():
+        found[name] = _by_hash({text for _, text in _rated(file) if text})
+    try:
+        judged += [snippet.text for part in out_of_domain().values() for snippet in part]
+        shortest, longest = SHIFT_WORDS
+        brown = {" ".join(words) for words in _brown() if shortest <= len(words) <= longest}
+        found["brown"] = _by_hash(brown)[:UNLABELLED_BROWN]
+    except MissingError:
+        pass
+    taken = {_letters(text) for text in judged}
+    return {n: tuple(t for t in texts if _letters(t) not in taken) for n, texts in found.items()}
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.lower() if character.isalpha())
 
 
 @functools.cache
