@@ -286,7 +286,7 @@ class Watch:
             self._span(layer, start, end)
             self.bytes += nbytes * (space == "dram")
 
-    def host(self, pc: int, start: int, end: int) -> None:
+    def host(self, pc: int, engine: Engine, start: int, end: int) -> None:
         """The host has no part in attention."""
 
     def written(self, tile: Any, start: int) -> None:

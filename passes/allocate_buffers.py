@@ -4,7 +4,10 @@ Numbers and addresses of tensors and tiles.
 Assumes the machine level of lower-to-hdp. Weights and constants lie first in DRAM, in the order
 of `weight_layout`, as the data section of the program's weights.safetensors. Inputs, outputs and
 activations follow: an activation's place is used again after its last use. An activation of a fused
-group lies in the shared buffer, beside the tiles there. A tile that is
+group lies in the shared buffer, beside the tiles there. On a machine with vector units the
+activations between layers lie there too as far as there is room behind all tiles, those first that
+are used most in the shortest time; where the host does element-wise work they lie in DRAM, which it
+reads. A tile that is
 declared outside of a loop keeps its place throughout the loop; one declared in a loop's body needs
 it from its first to its last use there; one declared over another begins where that one does. Places are first fit, largest first. Tensors get
 descriptor numbers and tiles get tile numbers by the same ranges. Leaves nothing symbolic.
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeVar
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, i64
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, UnitAttr, i64
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -31,6 +34,9 @@ from heatc.isa.table import DESCRIPTORS, DTYPES, TILES
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
 from heatc.passes.tiling.packing import PAGE, TILE_ALIGNMENT, Range, align, first_fit, up
+
+ON_CHIP = "on_chip"
+"""Marks a tensor that lies as a whole in the shared buffer; those of fused groups are tiles."""
 
 _IN_WEIGHTS = ("weight", "constant")
 
@@ -159,7 +165,8 @@ def _place_tiles(
     space: str,
     bound: int,
     taken: Sequence[tuple[Range, int]] = (),
-) -> None:
+) -> int:
+    """Addresses of the tiles in a space; returns the bytes that they and what is `taken` need."""
     own = [op for op in tiles if op.space.data == space and op.base is None]
     # What a body declares is needed between its uses; what is declared before a loop, in all of it.
     spans = [order.live(op, from_definition=False) for op in own]
@@ -180,6 +187,7 @@ def _place_tiles(
             base = op.base.owner
             assert isinstance(base, hdp.TileOp)
             op.address = base.address
+    return placed.peak
 
 
 def _range(op: hdp.TensorOp, order: _Order) -> Range:
@@ -202,6 +210,40 @@ def _place_shared(tensors: Sequence[hdp.TensorOp], order: _Order) -> list[tuple[
     for op, address in zip(own, placed.addresses):
         op.base = IntegerAttr(address, i64)
     return list(zip(ranges, placed.addresses))
+
+
+def _keep_on_chip(tensors: Sequence[hdp.TensorOp], order: _Order, first: int, bound: int) -> None:
+    """
+    Activations from DRAM to the shared buffer, from byte `first` on, where no tile ever lies.
+
+    What the host works with (integers, and whatever it packs) stays where it is.
+    """
+    first = align(first, PAGE)
+    own = [
+        op
+        for op in tensors
+        if op.space.data == "dram" and op.role.data == "activation" and op.dtype.data == "i16"
+    ]
+    ranges = {op: _range(op, order) for op in own}
+
+    def dullness(op: hdp.TensorOp) -> float:
+        """How long a tensor lies there for each use."""
+        span = ranges[op].end - ranges[op].start + 1
+        return span / max(1, len(order.uses(op.result, op.parent)))
+
+    chosen: list[hdp.TensorOp] = []
+    taken: list[tuple[Range, int]] = []
+    for op in sorted(own, key=lambda op: (dullness(op), ranges[op].start)):
+        placed = first_fit([ranges[op]], PAGE, taken)
+        address = placed.addresses[0]
+        if first + address + op.nbytes > bound:
+            continue
+        chosen.append(op)
+        taken.append((ranges[op], address))
+    for op, (_, address) in zip(chosen, taken):
+        op.space = StringAttr("shared")
+        op.attributes[ON_CHIP] = UnitAttr()
+        op.base = IntegerAttr(first + address, i64)
 
 
 def _place_tensors(
@@ -238,7 +280,9 @@ def allocate(module: ModuleOp, function: FuncOp, hardware: Hardware) -> None:
     _number(tiles, order, TILES, "tile")
     _place_tiles(tiles, order, "local", hardware.local_buffer_bytes)
     taken = _place_shared(tensors, order)
-    _place_tiles(tiles, order, "shared", hardware.shared_buffer_bytes, taken)
+    peak = _place_tiles(tiles, order, "shared", hardware.shared_buffer_bytes, taken)
+    if hardware.vector_lanes:
+        _keep_on_chip(tensors, order, peak, hardware.shared_buffer_bytes)
     _place_tensors(module, tensors, order, hardware)
 
 

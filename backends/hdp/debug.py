@@ -40,9 +40,10 @@ class Location(NamedTuple):
 
 class TensorInfo(NamedTuple):
     """
-    A named tensor: byte address in DRAM, ISA dtype, shape, binary point (None: a float).
+    A named tensor: byte address, ISA dtype, shape, binary point (None: a float), and its writers.
 
-    `rows` is TOKENS where it is the number of packed tokens.
+    `rows` is TOKENS where it is the number of packed tokens. `shared`: it lies in the shared
+    buffer, else in DRAM.
     """
 
     address: int
@@ -51,6 +52,7 @@ class TensorInfo(NamedTuple):
     cols: int
     point: int | None
     pcs: tuple[int, ...]
+    shared: bool = False
 
 
 class AttentionInfo(NamedTuple):
@@ -103,7 +105,9 @@ def named_tensors(debug: Mapping[str, Any]) -> dict[str, TensorInfo]:
         point = entry.get("point")
         if point is not None:
             point = _integer(point, f"{key}.point", -64, 64)
-        result[name] = TensorInfo(address, dtype, rows, cols, point, _pcs(entry.get("pc"), key))
+        shared = bool(_checked(entry.get("shared", False), bool, f"{key}.shared"))
+        pcs = _pcs(entry.get("pc"), key)
+        result[name] = TensorInfo(address, dtype, rows, cols, point, pcs, shared)
     return result
 
 

@@ -30,7 +30,7 @@ from heatc.errors import HeatcError
 from heatc.fixed_point import encode as encode_codes
 from heatc.isa.table import BLOCK, DTYPES, ISA, TILE_DTYPES, Field, FieldKind
 from heatc.isa.words import Inst, Operand, inst
-from heatc.passes.allocate_buffers import weight_shape, weight_tensors
+from heatc.passes.allocate_buffers import ON_CHIP, weight_shape, weight_tensors
 from heatc.passes.tiling.packing import PAGE, align
 from heatc.weights import WeightStore
 
@@ -308,8 +308,9 @@ def _named_tensors(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[s
     named: dict[str, dict[str, Any]] = {}
     for op in tensors:
         writers = _writers(encoder, op.result)
-        in_dram = op.space.data == "dram"
-        if op.role.data not in ("activation", "output") or not writers or not in_dram:
+        on_chip = ON_CHIP in op.attributes
+        lasts = on_chip or op.space.data == "dram"
+        if op.role.data not in ("activation", "output") or not writers or not lasts:
             continue
         named[op.symbol.data] = {
             "address": _base(op),
@@ -318,6 +319,7 @@ def _named_tensors(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[s
             "cols": op.cols.value.data,
             "point": None if op.point is None else op.point.value.data,
             "pc": writers[-1] if len(writers) == 1 else writers,
+            **({"shared": True} if on_chip else {}),
         }
     return named
 

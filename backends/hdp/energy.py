@@ -27,6 +27,7 @@ UNITS: tuple[str, ...] = (
     "se",
     "adder",
     "softmax",
+    "vector",
     "local",
     "shared",
     "dram",

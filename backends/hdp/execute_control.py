@@ -141,7 +141,7 @@ def tensor(
     expect(where != "local", "a tensor lies in dram or shared")
     expect(name not in TILE_DTYPES, f"a tensor of {name}, which only tiles hold")
     expect(base % DTYPES[name] == 0, f"base {base} is not a multiple of the element")
-    memory = run.memory if where == "dram" else run.shared
+    memory = run.memory if where == "dram" else run.state.shared
     try:
         data = memory.view(base, name, rows, cols)
     except HeatcError as error:

@@ -39,6 +39,10 @@ def _bytes(tensor: Tensor, elements: int) -> int:
     return elements * DTYPES[tensor.dtype]
 
 
+def _in_dram(tensor: Tensor) -> int:
+    return int(tensor.space == "dram")
+
+
 @executes("hpack")
 def pack(
     run: Execution, dpos: int, dinv: int, dmask: int, batch: int, length: int, has_mask: int
@@ -66,7 +70,7 @@ def pack(
     starts = np.cumsum(lengths) - lengths
     state.sequences = [(int(s), int(n)) for s, n in zip(starts, lengths)]
     state.registers[R_TOKENS], state.registers[R_BATCH] = int(flat.size), batch
-    run.work(elements=count, nbytes=24 * count, written=16 * count)
+    run.work(elements=count, nbytes=24 * count, written=16 * count, from_dram=1)
     end = run.board.host(
         run.pc, "hpack", count, 24 * count, reads, (Rows(positions), Rows(inverse))
     )
@@ -100,7 +104,7 @@ def gather_integers(run: Execution, dst: int, src: int, idx: int) -> None:
     run.saturated(saturated)
     target.data.reshape(-1)[:] = codes
     nbytes = sum(_bytes(tensor, count) for tensor in (target, source, index))
-    run.work(elements=count, nbytes=nbytes, written=_bytes(target, count))
+    run.work(elements=count, nbytes=nbytes, written=_bytes(target, count), from_dram=1)
     run.board.host(run.pc, "hidx", count, nbytes, (Rows(source), Rows(index)), (Rows(target),))
 
 
@@ -139,7 +143,7 @@ def get(run: Execution, h: int, d: int, row_reg: int, rows: int, point: int) -> 
     else:
         run.host_codes.pop(h, None)
     nbytes = _bytes(tensor, codes.size)
-    run.work(elements=codes.size, nbytes=nbytes, written=0)
+    run.work(elements=codes.size, nbytes=nbytes, written=0, from_dram=_in_dram(tensor))
     run.board.host(run.pc, "hget", codes.size, nbytes, (Rows(tensor, row, codes.shape[0]),))
 
 
@@ -156,7 +160,7 @@ def get_indexed(
     run.state.host[h] = result
     run.host_codes.pop(h, None)
     nbytes = _bytes(tensor, result.size) + _bytes(index, indices.size)
-    run.work(elements=result.size, nbytes=nbytes, written=0)
+    run.work(elements=result.size, nbytes=nbytes, written=0, from_dram=_in_dram(tensor))
     reads = (Rows(tensor, moved=indices.size), Rows(index))
     run.board.host(run.pc, "hgeti", result.size, nbytes, reads)
 
@@ -174,7 +178,7 @@ def _apply(run: Execution, mnemonic: str, h: int, function: Callable[[Reals], Re
     x = run.state.host_register(h)
     run.state.host[h] = run.values.host(x.shape, lambda: function(x))
     run.host_codes.pop(h, None)
-    run.work(elements=x.size, nbytes=0, written=0)
+    run.work(elements=x.size, nbytes=0, written=0, from_dram=1)
     run.board.host(run.pc, mnemonic, x.size, 0)
 
 
@@ -201,7 +205,7 @@ def layer_norm(run: Execution, h: int, gamma: int, beta: int, eps: float) -> Non
     run.host_codes.pop(h, None)
     tensors = (run.state.tensor(gamma), run.state.tensor(beta))
     nbytes = sum(tensor.data.nbytes for tensor in tensors)
-    run.work(elements=x.size, nbytes=nbytes, written=0)
+    run.work(elements=x.size, nbytes=nbytes, written=0, from_dram=1)
     run.board.host(run.pc, "hln", x.size, nbytes, [Rows(tensor) for tensor in tensors])
 
 
@@ -258,7 +262,7 @@ def put(run: Execution, d: int, h: int, row_reg: int, point: int) -> None:
     target = tensor.data[row : row + x.shape[0]]
     run.values.store(lambda: _write(run, tensor, target, x, point, h))
     rows, nbytes = Rows(tensor, row, x.shape[0]), _bytes(tensor, x.size)
-    run.work(elements=x.size, nbytes=nbytes, written=nbytes)
+    run.work(elements=x.size, nbytes=nbytes, written=nbytes, from_dram=_in_dram(tensor))
     run.board.host(run.pc, "hput", x.size, nbytes, (), (rows,))
 
 

@@ -53,8 +53,8 @@ class Execution:
         self.hardware = hardware
         self.values = values or Values()
         self.memory = memory
-        self.shared = Memory(np.zeros(0, np.uint8), hardware.shared_buffer_bytes)
-        self.state = MachineState(hardware.cores)
+        shared = Memory(np.zeros(0, np.uint8), hardware.shared_buffer_bytes)
+        self.state = MachineState(hardware.cores, shared)
         self.board = Scoreboard(hardware, self.state, memory.size, program)
         self.board.recorder = recorder
         self.pc = 0

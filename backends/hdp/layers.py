@@ -102,7 +102,8 @@ class LayerRecorder:
         if rows in (TOKENS, self._tokens):
             rows = state.registers[R_TOKENS]
         try:
-            view = self._memory.view(tensor.address, tensor.dtype, rows, tensor.cols)
+            memory = state.shared if tensor.shared else self._memory
+            view = memory.view(tensor.address, tensor.dtype, rows, tensor.cols)
         except (HeatcError, KeyError) as error:
             note = "debug.json does not fit this program"
             raise HeatcError(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
+from heatc.backends.hdp.memory import NUMPY_DTYPES, Array, Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Codes, Reals
 from heatc.isa.clocks import Times
@@ -230,12 +230,13 @@ class MachineState:
     (`early_head_exit` off). `theta_head` is (cores,). With `parts` > 1 core c is part c mod parts of
     item c / parts, and part i has rows from i * `part_rows` on. `block` is the size of a block of
     scores. `parameters` are those of every
-    head, `round` is the head of item 0 and how far the next item's is, None outside of a round.
+    head, `shared` is the shared buffer as far as tensors lie there, `round` is the head of item 0 and how far the next item's is, None outside of a round.
     `listed` are the heads in the order of `cascade`, None where places of heads are heads.
     """
 
-    def __init__(self, cores: int):
+    def __init__(self, cores: int, shared: Memory):
         self.cores = cores
+        self.shared = shared
         self.registers = [0] * REGISTERS
         self.tensors: list[Tensor | None] = [None] * DESCRIPTORS
         self.tiles: list[Tile | None] = [None] * TILES

@@ -24,8 +24,8 @@ class Recorder(Protocol):
         """Bytes that the DMA engine moved between a tile and `space`."""
         ...
 
-    def host(self, pc: int, start: int, end: int) -> None:
-        """Work of the host."""
+    def host(self, pc: int, engine: Engine, start: int, end: int) -> None:
+        """Work of the host or of the vector units."""
         ...
 
     def written(self, tile: Tile, start: int) -> None:
@@ -90,9 +90,9 @@ class Scoreboard(Clocks[Tile]):
         if loads and tile is not None:
             self.recorder.written(tile, start)
 
-    def _saw_host(self, pc: int, start: int, end: int) -> None:
+    def _saw_host(self, pc: int, engine: Engine, start: int, end: int) -> None:
         if self.recorder is not None:
-            self.recorder.host(pc, start, end)
+            self.recorder.host(pc, engine, start, end)
 
 
 def _expect_apart(tile: Tile, reads: Sequence[Tile], *, in_place: bool) -> None:

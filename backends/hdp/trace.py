@@ -196,7 +196,7 @@ class TraceRecorder:
         for engine in (e for e in Engine if e in CORE_ENGINES):
             for core in range(cores):
                 self._track(f"core {core} {engine.value}")
-        for name in (LOADS, STORES, Engine.HOST.value):
+        for name in (LOADS, STORES, Engine.VECTOR.value, Engine.HOST.value):
             self._track(name)
         for name in (READ_RATE, WRITE_RATE):
             self._track(name, "bytes/s")
@@ -248,9 +248,9 @@ class TraceRecorder:
         self._count(track, start, nbytes * self._clock_hz / (end - start))
         self._rate_end[track] = end
 
-    def host(self, pc: int, start: int, end: int) -> None:
+    def host(self, pc: int, engine: Engine, start: int, end: int) -> None:
         """See `heatc.backends.hdp.timing.Recorder`."""
-        self._slice(Engine.HOST.value, pc, start, end)
+        self._slice(engine.value, pc, start, end)
 
     def written(self, tile: Tile, start: int) -> None:
         """See `heatc.backends.hdp.timing.Recorder`; what shares its bytes is lost then."""

@@ -82,6 +82,12 @@ class Costs:
     energy_dram_write_aj: int
     energy_dma_aj: int
     """Of a byte that the DMA engine moves."""
+    energy_vector_element_aj: int
+    """Of an element that a vector unit aligns, adds or rounds."""
+    energy_vector_function_aj: int
+    """Of an element of which it takes a function (GELU, tanh)."""
+    energy_vector_norm_aj: int
+    """Of an element in each of the two passes of a layer norm."""
     energy_host_operation_aj: int
     energy_host_byte_aj: int
     energy_instruction_aj: int
@@ -93,6 +99,7 @@ class Costs:
     leakage_se_lane_nw: int
     leakage_adder_lane_nw: int
     leakage_softmax_lane_nw: int
+    leakage_vector_lane_nw: int
     leakage_local_buffer_nw: int
     """Of a MiB."""
     leakage_shared_buffer_nw: int
@@ -105,6 +112,7 @@ class Costs:
     area_se_lane_nm2: int
     area_adder_lane_nm2: int
     area_softmax_lane_nm2: int
+    area_vector_lane_nm2: int
     area_local_buffer_nm2: int
     """Of a MiB."""
     area_shared_buffer_nm2: int
@@ -116,7 +124,9 @@ _JOULE, _WATT, _LARGEST_AREA = 10**18, 10**9, 10**15
 _EACH = (
     *(f"mac_{width}" for width in MAC_WIDTHS),
     *("fuse_8", "fuse_4"),
-    *("requantise", "block", "add", "softmax", "host_operation", "instruction"),
+    *("requantise", "block", "add", "softmax"),
+    *("vector_element", "vector_function", "vector_norm"),
+    *("host_operation", "instruction"),
 )
 _BYTES = (
     *(f"{memory}_{way}" for memory in ("local", "shared", "dram") for way in ("read", "write")),
@@ -125,7 +135,10 @@ _BYTES = (
 ACTIONS: tuple[str, ...] = (*_EACH, *_BYTES)
 """The rows of `energy`: what an action may be."""
 
-_PARTS = ("pe", "pe_split_8", "pe_split_4", "se_lane", "adder_lane", "softmax_lane")
+_PARTS = (
+    *("pe", "pe_split_8", "pe_split_4"),
+    *("se_lane", "adder_lane", "softmax_lane", "vector_lane"),
+)
 _BUFFERS = ("local_buffer", "shared_buffer")
 
 
@@ -181,6 +194,8 @@ class Sizes(Protocol):
     @property
     def softmax_lanes(self) -> int: ...
     @property
+    def vector_lanes(self) -> int: ...
+    @property
     def local_buffer_bytes(self) -> int: ...
     @property
     def shared_buffer_bytes(self) -> int: ...
@@ -197,6 +212,7 @@ def _places(hardware: Sizes) -> dict[str, tuple[str, float]]:
         "se": ("se_lane", cores * hardware.se_lanes),
         "adder": ("adder_lane", cores * hardware.adder_lanes),
         "softmax": ("softmax_lane", cores * hardware.softmax_lanes),
+        "vector": ("vector_lane", cores * hardware.vector_lanes),
         "local": ("local_buffer", cores * hardware.local_buffer_bytes / _MIB),
         "shared": ("shared_buffer", hardware.shared_buffer_bytes / _MIB),
         "sequencer": ("sequencer", 1),

@@ -65,6 +65,8 @@ class Hardware(costs.Costs):
     """(query rows, key columns) of the blocks of scores that the sparsity engine ranks."""
     adder_lanes: int
     softmax_lanes: int
+    vector_lanes: int
+    """Of a core's vector unit; 0: the machine has none, element-wise work is the host's."""
     host_ops_per_second: int
     host_bytes_per_second: int
     host_call_cycles: int
@@ -158,6 +160,7 @@ SCHEMA: tuple[Key, ...] = (
     Key("sparsity_engine.blocks", "blocks", (units.BLOCKS,), 1, MOST_BLOCK),
     Key("adder.lanes", "adder_lanes", (), 1, 1 << 16),
     Key("softmax_unit.lanes", "softmax_lanes", (), 1, 1 << 16),
+    Key("vector_unit.lanes", "vector_lanes", (), 0, 1 << 16),
     *(Key(*row) for row in costs.ROWS),
     Key("host.operations", "host_ops_per_second", (units.OPERATIONS,), 10**6, 1000 * _TERA),
     Key("host.bandwidth", "host_bytes_per_second", (units.BANDWIDTH,), 10**6, 1000 * _TERA),

@@ -52,8 +52,8 @@ WORK_VARIABLES: Mapping[str, str] = MappingProxyType(
         "mask_bytes": "bytes of masks that are read, of all cores",
         "from_dram": "1 if the tensor lies in DRAM, 0 if in the shared buffer",
         "in_local": "1 if the tile lies in the local buffer, 0 if in the shared one",
-        "elements": "elements that the host handles",
-        "written": "those of `nbytes` that the host writes",
+        "elements": "elements that the host or the vector units handle",
+        "written": "those of `nbytes` that they write",
     }
 )
 
@@ -72,16 +72,41 @@ _SUMMED = "constant * first * cores"
 """The cores whose accumulators begin with a wide product, of 32 bits."""
 
 
+_MOVED = {
+    "dram_read": "from_dram * (nbytes - written)",
+    "dram_write": "from_dram * written",
+    "shared_read": "(1 - from_dram) * (nbytes - written)",
+    "shared_write": "(1 - from_dram) * written",
+}
+
+
 def _host(operations: int) -> Actions:
     return {
         **_ISSUE,
         "host_operation": f"{operations} * elements",
         "host_byte": "nbytes",
-        "dram_read": "nbytes - written",
-        "dram_write": "written",
+        **_MOVED,
     }
 
 
+def _vector(action: str, reads: int, writes: int, times: int = 1) -> Actions:
+    """
+    On the vector units; `reads` and `writes` are rows of the local buffers, of `_ROW` bytes each.
+
+    What comes from DRAM or goes there passes the DMA engine.
+    """
+    return {
+        **_ISSUE,
+        action: f"{times} * elements",
+        "local_read": f"{reads * times * _ROW} * elements",
+        "local_write": f"{writes * _ROW} * elements",
+        "dma": "nbytes",
+        **_MOVED,
+    }
+
+
+_ROW = 4
+"""Bytes of an element between two instructions of the vector units."""
 _LOAD = {
     **_ISSUE,
     "dma": "nbytes",
@@ -265,7 +290,21 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
     }
 )
 """
-The actions of each instruction; `frac` counts each of its two products. A block of `positive`
+The actions of each instruction; those of the host as the host does them. `frac` counts each of its two products. A block of `positive`
 importance is L times the sum of its scores above the mean, less their number times r: two
 products of 32 bits, four MACs of 16 bits each.
 """
+
+VECTOR_ENERGY: Mapping[str, Actions] = MappingProxyType(
+    {
+        "hget": _vector("vector_element", 0, 1),
+        "hgeti": _vector("vector_element", 0, 1),
+        "hadd": _vector("vector_element", 2, 1),
+        "hln": _vector("vector_norm", 1, 1, times=2),
+        "hgelu": _vector("vector_function", 1, 1),
+        "htanh": _vector("vector_function", 1, 1),
+        "hrelu": _vector("vector_element", 1, 1),
+        "hput": _vector("vector_element", 1, 0),
+    }
+)
+"""The actions of the element-wise instructions where a machine has vector units."""

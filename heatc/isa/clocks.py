@@ -66,6 +66,8 @@ class HardwareModel(Protocol):
     @property
     def softmax_lanes(self) -> int: ...
     @property
+    def vector_lanes(self) -> int: ...
+    @property
     def host_ops_per_second(self) -> int: ...
     @property
     def host_bytes_per_second(self) -> int: ...
@@ -130,6 +132,7 @@ def cycle_constants(hardware: HardwareModel) -> dict[str, Any]:
         "se_lanes": hardware.se_lanes,
         "adder_lanes": hardware.adder_lanes,
         "softmax_lanes": hardware.softmax_lanes,
+        "vector_lanes": hardware.cores * hardware.vector_lanes,
         "call": hardware.host_call_cycles,
         "host_ops": hardware.host_ops_per_second / clock,
         "host_width": hardware.host_bytes_per_second / clock,
@@ -143,6 +146,49 @@ def compile_cycles(expression: str, constants: Mapping[str, Any]) -> Callable[..
     return cast(
         Callable[..., Any], eval(f"lambda {', '.join(variables)}: {expression}", {**constants})
     )
+
+
+def _widths(hardware: HardwareModel) -> dict[str, float]:
+    """Bytes a cycle between the DMA engine and each memory."""
+    return {
+        "dram": hardware.dram_bytes_per_second / hardware.clock_hz,
+        "shared": float(hardware.shared_bytes_per_cycle),
+    }
+
+
+def _latencies(hardware: HardwareModel) -> dict[str, int]:
+    return {"dram": hardware.dram_latency_cycles, "shared": 0}
+
+
+class HostWork:
+    """How long the host's instructions take: on the host, or on the vector units."""
+
+    def __init__(self, hardware: HardwareModel):
+        constants = cycle_constants(hardware)
+        lanes = hardware.vector_lanes
+        self._widths, self._latencies = _widths(hardware), _latencies(hardware)
+        entries = [entry for entry in ISA.values() if entry.engine is Engine.HOST]
+        self._vector = {
+            entry.mnemonic: compile_cycles(entry.vector, constants)
+            for entry in entries
+            if entry.vector and lanes
+        }
+        self._host = {entry.mnemonic: compile_cycles(entry.cycles, constants) for entry in entries}
+
+    def engine(self, mnemonic: str) -> Engine:
+        """Who does it."""
+        return Engine.VECTOR if mnemonic in self._vector else Engine.HOST
+
+    def moved(self, nbytes: int, space: str) -> int:
+        """The cycles that bytes of the vector units take at the DMA engine."""
+        return math.ceil(nbytes / self._widths[space])
+
+    def cycles(self, mnemonic: str, elements: int, nbytes: int, space: str, *, reads: bool) -> int:
+        """The cycles of some elements, whose bytes lie in `space`; `reads`: they come from there."""
+        if mnemonic not in self._vector:
+            return math.ceil(self._host[mnemonic](elements=elements, nbytes=nbytes))
+        work = max(self._vector[mnemonic](elements=elements), self.moved(nbytes, space))
+        return work + (self._latencies[space] if reads else 0)
 
 
 class Hazards:
@@ -239,16 +285,13 @@ class Clocks(Generic[T]):
         # Without overlap the engines of a core share one clock.
         self._clock_of = {e: e if hardware.stage_overlap else Engine.PE for e in CORE_ENGINES}
         self.hazards = {"dram": Hazards(size), "shared": Hazards(hardware.shared_buffer_bytes)}
-        self.widths = {
-            "dram": hardware.dram_bytes_per_second / hardware.clock_hz,
-            "shared": float(hardware.shared_bytes_per_cycle),
-        }
-        self.latencies = {"dram": hardware.dram_latency_cycles, "shared": 0}
+        self.widths, self.latencies = _widths(hardware), _latencies(hardware)
         constants = cycle_constants(hardware)
         assert constants.keys() | {"width"} == CYCLE_CONSTANTS.keys()
         self.cycles = {
             entry.mnemonic: compile_cycles(entry.cycles, constants) for entry in ISA.values()
         }
+        self.host_work = HostWork(hardware)
         self.busy_vector = {e: np.zeros(hardware.cores, np.int64) for e in CORE_ENGINES}
         self.busy_all: dict[Engine, int] = dict.fromkeys(Engine, 0)
         self.pc_busy = {e: [0] * program for e in Engine if e is not Engine.CONTROL}
@@ -303,8 +346,8 @@ class Clocks(Generic[T]):
     ) -> None:
         """Bytes that the DMA engine moved between a tile (None: dropped data) and `space`."""
 
-    def _saw_host(self, pc: int, start: int, end: int) -> None:
-        """Work of the host."""
+    def _saw_host(self, pc: int, engine: Engine, start: int, end: int) -> None:
+        """Work of the host or the vector units."""
 
     def _count(self, pc: int, engine: Engine, cycles: Times) -> None:
         live = self.state.live
@@ -394,26 +437,51 @@ class Clocks(Generic[T]):
         reads: Sequence[Rows] = (),
         writes: Sequence[Rows] = (),
     ) -> int:
-        """An operation of the host; returns when it ends. `nbytes` is what it moves."""
-        start = max(self.clock, cast(int, self.free[Engine.HOST]))
+        """
+        An operation of the host, or of the vector units where they do it; returns when it ends.
+
+        `nbytes` is what it moves.
+        """
+        engine = self.host_work.engine(mnemonic)
+        start = max(self.clock, cast(int, self.free[engine]))
         for rows in reads:
             start = max(start, self._memory(rows, writes=False))
         for rows in writes:
             start = max(start, self._memory(rows, writes=True))
-        cycles = math.ceil(self.cycles[mnemonic](elements=elements, nbytes=nbytes))
+        space = (*reads, *writes)[0].tensor.space if reads or writes else "dram"
+        cycles = self.host_work.cycles(mnemonic, elements, nbytes, space, reads=bool(reads))
+        if engine is Engine.VECTOR:
+            self._stream(pc, nbytes, space, writes=bool(writes))
         end = start + cycles
-        self.free[Engine.HOST] = end
-        self.busy_all[Engine.HOST] += cycles
-        self.pc_busy[Engine.HOST][pc] += cycles
+        self.free[engine] = end
+        self.busy_all[engine] += cycles
+        self.pc_busy[engine][pc] += cycles
         self.end = max(self.end, end)
-        self._saw_host(pc, start, end)
+        self._saw_host(pc, engine, start, end)
         for rows in reads:
             self._touch(rows, busy=end)
-            self.pc_read[pc] += rows.moved * rows.tensor.pitch
+            if rows.tensor.space == "dram":
+                self.pc_read[pc] += rows.moved * rows.tensor.pitch
         for rows in writes:
             self._touch(rows, ready=end)
-            self.pc_written[pc] += rows.moved * rows.tensor.pitch
+            if rows.tensor.space == "dram":
+                self.pc_written[pc] += rows.moved * rows.tensor.pitch
         return end
+
+    def _stream(self, pc: int, nbytes: int, space: str, *, writes: bool) -> None:
+        """
+        Bytes of the vector units pass the DMA engine.
+
+        They delay the transfers that wait in its queue and take no place in it: what the vector
+        units wait for must not hold up the loads of others.
+        """
+        moved = self.host_work.moved(nbytes, space)
+        self.busy_all[Engine.DMA] += moved
+        self.pc_busy[Engine.DMA][pc] += moved
+        if writes:
+            self.store_free = max(self.store_free, self.clock) + moved
+        else:
+            self.load_free = max(self.load_free, self.clock) + moved
 
     def declare(self, tile: T, old: T | None) -> None:
         """A tile takes its place: it waits for whoever still uses these bytes."""

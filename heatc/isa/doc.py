@@ -60,7 +60,9 @@ Python expressions; fractions are rounded up. `m`, `n`, `k` are the sizes of the
 rows, columns and depth of the result; `macs` is how many multiply-accumulates of these operands
 a PE does in a cycle: (16 / a) * (16 / b) where it splits into a x b bit multipliers, 1 where it does
 not (`pe_array.split`), along the depth; `folds` and `depth` are defined where they are used;
-`blocks`, `elements`, `nbytes` count what the instruction handles. Control instructions take the
+`blocks`, `elements`, `nbytes` count what the instruction handles. Where a machine has vector units
+(`vector_unit.lanes`) the element-wise instructions of the host are theirs, and last as long as their
+bytes take at the DMA engine if that is longer. Control instructions take the
 sequencer a cycle. All are modelled.
 
 | name | meaning |
@@ -119,7 +121,10 @@ def _section(entry: Instruction) -> Iterator[str]:
         yield f"* needs: {entry.precondition}"
     yield f"* cycles: `{entry.cycles}`"
     actions = "; ".join(f"{action} `{count}`" for action, count in entry.energy.items())
-    yield f"* energy: {actions}\n"
+    yield f"* energy: {actions}" + ("" if entry.vector else "\n")
+    if entry.vector:
+        actions = "; ".join(f"{action} `{count}`" for action, count in entry.vector_energy.items())
+        yield f"* on vector units, cycles: `{entry.vector}`; energy: {actions}\n"
 
 
 def render() -> str:

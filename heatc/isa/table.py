@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from heatc.isa.actions import ENERGY, Actions
+from heatc.isa.actions import ENERGY, VECTOR_ENERGY, Actions
 
 ISA_VERSION = 1
 WORD_BYTES = 16
@@ -106,7 +106,12 @@ INDEX_KINDS: Mapping[FieldKind, str] = MappingProxyType(
 
 
 class Engine(StrEnum):
-    """What executes an instruction; `pe`, `se`, `adder` and `softmax` exist once a core."""
+    """
+    What executes an instruction; `pe`, `se`, `adder` and `softmax` exist once a core.
+
+    `vector` stands for the vector units of all cores, which work as one. No instruction names it:
+    on a machine that has them they execute the element-wise instructions of the host.
+    """
 
     CONTROL = "control"
     DMA = "dma"
@@ -114,6 +119,7 @@ class Engine(StrEnum):
     SE = "se"
     ADDER = "adder"
     SOFTMAX = "softmax"
+    VECTOR = "vector"
     HOST = "host"
 
 
@@ -130,6 +136,7 @@ CYCLE_CONSTANTS: Mapping[str, str] = MappingProxyType(
         "adder_lanes": "scores per cycle and adder",
         "softmax_lanes": "scores per cycle and softmax unit",
         "width": "bytes per cycle between DMA and DRAM, or DMA and shared buffer",
+        "vector_lanes": "elements per cycle of the vector units of all cores",
         "call": "cycles to start a host operation",
         "host_ops": "host operations per machine cycle",
         "host_width": "host bytes per machine cycle",
@@ -170,7 +177,8 @@ class Instruction:
     One instruction: its word, and in words and formulas what it does.
 
     `semantics` and `precondition` are statements over the operands; `cycles` is the expression
-    that the machine evaluates (engine occupancy; see the module's docstring).
+    that the machine evaluates (engine occupancy; see the module's docstring). `vector` is that of
+    the vector units where a machine has them; empty where the host does the work all the same.
     """
 
     mnemonic: str
@@ -181,6 +189,7 @@ class Instruction:
     semantics: str
     precondition: str
     cycles: str
+    vector: str = ""
 
     def field_index(self, name: str) -> int:
         """The position of a field among the operands."""
@@ -190,6 +199,11 @@ class Instruction:
     def energy(self) -> Actions:
         """What it does that costs energy: action to expression, see `heatc.isa.actions`."""
         return ENERGY[self.mnemonic]
+
+    @property
+    def vector_energy(self) -> Actions:
+        """The same where the vector units do it."""
+        return VECTOR_ENERGY[self.mnemonic]
 
     @property
     def bits(self) -> int:
@@ -247,6 +261,7 @@ _DENSE = "up(m, rows) * up(n, columns)"
 _PE_DENSE = f"{_DENSE} * up(k, macs) + {_FILL.format(folds=_DENSE)}"
 _DRAIN = "leaves(up(m, rows) * n)"
 _HOST = "call + {ops} * elements / host_ops + nbytes / host_width"
+_PASS = "up(elements, vector_lanes)"
 _DMA = "nbytes / width"
 
 _ISA = (
@@ -948,6 +963,7 @@ _ISA = (
         "h := d[row : row + rows] * 2^-point, clipped at d's rows; f32 as it is",
         "row is inside d.",
         _HOST.format(ops=1),
+        _PASS,
     ),
     Instruction(
         "hgeti",
@@ -965,6 +981,7 @@ _ISA = (
         "h[i] := d[idx[row + i]] * 2^-point for i < rows, clipped at idx's elements; idx -1 gives 0",
         "idx is an integer tensor, each index read is -1 or a row of d.",
         _HOST.format(ops=1),
+        _PASS,
     ),
     Instruction(
         "hadd",
@@ -975,6 +992,7 @@ _ISA = (
         "h := h + g",
         "g has h's shape, or one row.",
         _HOST.format(ops=1),
+        _PASS,
     ),
     Instruction(
         "hln",
@@ -985,6 +1003,7 @@ _ISA = (
         "h := (h - mean) / sqrt(var + eps) * gamma + beta, float64",
         "gamma and beta are f32 tensors of h's width.",
         _HOST.format(ops=8),
+        f"2 * {_PASS}",
     ),
     Instruction(
         "hgelu",
@@ -995,6 +1014,7 @@ _ISA = (
         "h := 0.5 h (1 + erf(h / sqrt 2))",
         "",
         _HOST.format(ops=20),
+        _PASS,
     ),
     Instruction(
         "htanh",
@@ -1005,6 +1025,7 @@ _ISA = (
         "h := tanh h",
         "",
         _HOST.format(ops=20),
+        _PASS,
     ),
     Instruction(
         "hrelu",
@@ -1015,6 +1036,7 @@ _ISA = (
         "h := max(h, 0)",
         "",
         _HOST.format(ops=1),
+        _PASS,
     ),
     Instruction(
         "hput",
@@ -1025,6 +1047,7 @@ _ISA = (
         "d[row ..] := sat(RHE(h * 2^point)) in d's dtype, f32 the value; rows beyond d's are clipped",
         "h has d's width, row is inside d, d does not lie among the weights, no value is a NaN.",
         _HOST.format(ops=4),
+        _PASS,
     ),
 )
 
@@ -1032,6 +1055,7 @@ _ISA = (
 def _checked(entries: tuple[Instruction, ...]) -> Mapping[str, Instruction]:
     table = {entry.mnemonic: entry for entry in sorted(entries, key=lambda e: e.opcode)}
     assert table.keys() == ENERGY.keys()
+    assert VECTOR_ENERGY.keys() == {entry.mnemonic for entry in entries if entry.vector}
     assert len(table) == len(entries) == len({entry.opcode for entry in entries})
     for entry in entries:
         assert 0 < entry.opcode < 1 << OPCODE_BITS

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, cast
 
 from heatc.hardware.costs import ACTIONS, SPLITS, macs_per_pe, multiplier_bits
-from heatc.isa.actions import ENERGY, MAC_ACTION
+from heatc.isa.actions import ENERGY, MAC_ACTION, VECTOR_ENERGY
 from heatc.isa.clocks import up
 
 Key = tuple[int, ...]
@@ -58,6 +58,8 @@ class Arrays(Protocol):
     def pe_columns(self) -> int: ...
     @property
     def split_bits(self) -> int: ...
+    @property
+    def vector_lanes(self) -> int: ...
 
 
 _INDEX = {action: i for i, action in enumerate(ACTIONS)}
@@ -97,7 +99,9 @@ class _Function:
     """The action expressions of an instruction as one function of its work's variables."""
 
     def __init__(self, mnemonic: str, names: tuple[str, ...], hardware: Arrays):
-        expressions = {a: e for a, e in ENERGY[mnemonic].items() if a != "instruction"}
+        on_vector = hardware.vector_lanes and mnemonic in VECTOR_ENERGY
+        actions = VECTOR_ENERGY[mnemonic] if on_vector else ENERGY[mnemonic]
+        expressions = {a: e for a, e in actions.items() if a != "instruction"}
         body = ", ".join(f"({e})" for e in expressions.values())
         constants = {"up": up, "rows": hardware.pe_rows, "columns": hardware.pe_columns}
         source = f"lambda {', '.join(names)}: ({body},)"

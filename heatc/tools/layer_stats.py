@@ -81,6 +81,7 @@ _UNITS = {
     "se": "the sparsity engines of all cores together",
     "adder": "the adders of all cores together",
     "softmax": "the softmax units of all cores together",
+    "vector": "the vector units, which work as one",
     "dma": "the DMA engine",
     "host": "the host",
 }
@@ -130,14 +131,14 @@ COLUMNS: tuple[Quantity[Layer], ...] = (
         "dram_read_bytes",
         "bytes",
         Kind.MODELLED,
-        "read from DRAM, by the DMA engine and the host",
+        "read from DRAM, by the DMA engine, the vector units and the host",
         lambda layer: layer.sum(lambda r: r.pc_bytes_read),
     ),
     Quantity(
         "dram_written_bytes",
         "bytes",
         Kind.MODELLED,
-        "written to DRAM, by the DMA engine and the host",
+        "written to DRAM, by the DMA engine, the vector units and the host",
         lambda layer: layer.sum(lambda r: r.pc_bytes_written),
     ),
     Quantity(

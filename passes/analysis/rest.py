@@ -20,8 +20,8 @@ from xdsl.ir import Operation, SSAValue
 from heatc.dialects import attn, nn
 from heatc.hardware import Hardware, load_hardware
 from heatc.hardware.costs import ACTIONS, action_joules, leakage_watts
-from heatc.isa.clocks import compile_cycles, cycle_constants
-from heatc.isa.table import DTYPES, ISA
+from heatc.isa.clocks import HostWork
+from heatc.isa.table import DTYPES
 from heatc.isa.work import Work, charged
 from heatc.passes.analysis.costs import Cost
 
@@ -113,14 +113,13 @@ def _size(value: SSAValue, tokens: int) -> int:
 
 
 def _of_host(work: list[_Work], hardware: Hardware) -> Cost:
-    constants, cycles = cycle_constants(hardware), 0
+    times, cycles = HostWork(hardware), 0
     counted = Work()
     counted.mnemonics = [w.mnemonic for w in work]
     for i, (mnemonic, elements, read, written) in enumerate(work):
         moved = read + written
-        expression = compile_cycles(ISA[mnemonic].cycles, constants)
-        cycles += math.ceil(expression(elements=elements, nbytes=moved))
-        counted.add(i, {"elements": elements, "nbytes": moved, "written": written})
+        cycles += times.cycles(mnemonic, elements, moved, "dram", reads=read > 0)
+        counted.add(i, {"elements": elements, "nbytes": moved, "written": written, "from_dram": 1})
     each = action_joules(hardware)
     joules = sum(count * each[row] for _, row, count in charged(counted, hardware))
     joules += len(work) * each[ACTIONS.index("instruction")]

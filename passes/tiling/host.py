@@ -56,7 +56,8 @@ class HostTask:
         self.outer = dict(zip(block.args, task.inputs))
         self.free = list(range(HOST_REGISTERS))
         for op in block.ops:
-            self.e.source = op
+            # What is written back belongs to the layer whose result it is.
+            self.e.source = task if isinstance(op, YieldOp) else op
             if isinstance(op, YieldOp):
                 for value, result in zip(op.arguments, task.outputs):
                     self._put(value, result)

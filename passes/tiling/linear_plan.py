@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware
+from heatc.isa.clocks import HostWork
 from heatc.isa.table import DTYPES
 from heatc.passes.tiling.packing import PLANNED_TOKENS, TILE_ALIGNMENT, TileSpec, align, up
 
@@ -278,8 +279,14 @@ def plan_token_linear(shape: LinearShape, hw: Hardware) -> LinearPlan:
 MOST_PANELS = 8
 """A tensor between linears is cut into at most this many panels."""
 
-_HOST_OPERATIONS, _HOST_CALLS = 25, 3
-"""Of an element-wise task: read, a GELU, write (see the instruction table)."""
+_TASK = ("hget", "hgelu", "hput")
+"""An element-wise task of the host: read, a GELU, write."""
+
+
+def _task_cycles(elements: int, hw: Hardware) -> int:
+    """What the task takes, beside its bytes."""
+    work = HostWork(hw)
+    return sum(work.cycles(mnemonic, elements, 0, "dram", reads=False) for mnemonic in _TASK)
 
 
 def panel_count(first: LinearShape, second: LinearShape, hw: Hardware) -> int:
@@ -292,8 +299,7 @@ def panel_count(first: LinearShape, second: LinearShape, hw: Hardware) -> int:
     `PLANNED_TOKENS`.
     """
     first = replace(first, rows=align(first.rows, PLANNED_TOKENS))
-    per_cycle = hw.clock_hz / hw.host_ops_per_second
-    host = first.rows * first.columns * _HOST_OPERATIONS * per_cycle
+    host = _task_cycles(first.rows * first.columns, hw)
     whole = plan_token_linear(first, hw).cost(hw)
     best, most = 1, 0.0
     for count in range(2, MOST_PANELS + 1):
@@ -309,7 +315,7 @@ def panel_count(first: LinearShape, second: LinearShape, hw: Hardware) -> int:
             continue
         part = plan.cost(hw)
         hidden = min(host, whole) * (1 - 1 / count)
-        saved = hidden - (count * part - whole) - count * _HOST_CALLS * hw.host_call_cycles
+        saved = hidden - (count * part - whole) - count * _task_cycles(0, hw)
         if saved > most:
             best, most = count, saved
     return best

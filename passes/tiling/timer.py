@@ -889,7 +889,7 @@ def _hpack(
     count = batch * length
     positions, inverse = run.tensors[dpos], run.tensors[dinv]
     reads = (Rows(run.tensors[dmask]),) if has_mask else ()
-    run.act(elements=count, nbytes=24 * count, written=16 * count)
+    run.act(elements=count, nbytes=24 * count, written=16 * count, from_dram=1)
     writes = (Rows(positions), Rows(inverse))
     end = run.clocks.host(run.pc, "hpack", count, 24 * count, reads, writes)
     run.clocks.clock = max(run.clocks.clock, end)
@@ -899,12 +899,16 @@ def _bytes(tensor: _Tensor, elements: int) -> int:
     return elements * DTYPES[tensor.dtype]
 
 
+def _in_dram(tensor: _Tensor) -> int:
+    return int(tensor.space == "dram")
+
+
 @_times("hidx")
 def _gather(run: _Timer, dst: int, src: int, idx: int) -> None:
     target, source, index = (run.tensors[d] for d in (dst, src, idx))
     count = target.size
     nbytes = sum(_bytes(tensor, count) for tensor in (target, source, index))
-    run.act(elements=count, nbytes=nbytes, written=_bytes(target, count))
+    run.act(elements=count, nbytes=nbytes, written=_bytes(target, count), from_dram=1)
     reads = (Rows(source), Rows(index))
     run.clocks.host(run.pc, "hidx", count, nbytes, reads, (Rows(target),))
 
@@ -916,7 +920,7 @@ def _get(run: _Timer, h: int, d: int, row_reg: int, rows: int, point: int) -> No
     run.held[h] = (count, tensor.columns)
     elements = count * tensor.columns
     nbytes = _bytes(tensor, elements)
-    run.act(elements=elements, nbytes=nbytes, written=0)
+    run.act(elements=elements, nbytes=nbytes, written=0, from_dram=_in_dram(tensor))
     run.clocks.host(run.pc, "hget", elements, nbytes, (Rows(tensor, row, count),))
 
 
@@ -929,7 +933,7 @@ def _get_indexed(
     run.held[h] = (count, tensor.columns)
     elements = count * tensor.columns
     nbytes = _bytes(tensor, elements) + _bytes(index, count)
-    run.act(elements=elements, nbytes=nbytes, written=0)
+    run.act(elements=elements, nbytes=nbytes, written=0, from_dram=_in_dram(tensor))
     reads = (Rows(tensor, moved=count), Rows(index))
     run.clocks.host(run.pc, "hgeti", elements, nbytes, reads)
 
@@ -940,7 +944,7 @@ def _apply(mnemonic: str) -> None:
     @_times(mnemonic)
     def _operation(run: _Timer, h: int, g: int = 0) -> None:
         rows, columns = run.held[h]
-        run.act(elements=rows * columns, nbytes=0, written=0)
+        run.act(elements=rows * columns, nbytes=0, written=0, from_dram=1)
         run.clocks.host(run.pc, mnemonic, rows * columns, 0)
 
 
@@ -953,7 +957,7 @@ def _layer_norm(run: _Timer, h: int, gamma: int, beta: int, eps: float) -> None:
     rows, columns = run.held[h]
     tensors = (run.tensors[gamma], run.tensors[beta])
     nbytes = sum(_bytes(tensor, tensor.size) for tensor in tensors)
-    run.act(elements=rows * columns, nbytes=nbytes, written=0)
+    run.act(elements=rows * columns, nbytes=nbytes, written=0, from_dram=1)
     reads = [Rows(tensor) for tensor in tensors]
     run.clocks.host(run.pc, "hln", rows * columns, nbytes, reads)
 
@@ -964,6 +968,6 @@ def _put(run: _Timer, d: int, h: int, row_reg: int, point: int) -> None:
     rows, columns = run.held[h]
     count = max(0, min(rows, tensor.rows - row))
     nbytes = _bytes(tensor, count * columns)
-    run.act(elements=count * columns, nbytes=nbytes, written=nbytes)
+    run.act(elements=count * columns, nbytes=nbytes, written=nbytes, from_dram=_in_dram(tensor))
     writes = (Rows(tensor, row, count),)
     run.clocks.host(run.pc, "hput", count * columns, nbytes, (), writes)

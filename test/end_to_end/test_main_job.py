@@ -70,6 +70,26 @@ def test_numpy_program_is_pytorch(tiny: Path, tmp_path: Path, side: data.Side) -
     assert not found[HIDDEN][~real(inputs)].any()
 
 
+@pytest.mark.parametrize("rule", ["none", "paper"])
+def test_vector_units_change_no_bit(tiny: Path, tmp_path: Path, rule: str) -> None:
+    """Outputs, masks and every named tensor, in DRAM or on the chip; nothing is the host's then."""
+    inputs = tiny_inputs((9, 16, 1, 2), 16, "both")
+    runs = []
+    for hw in ("hdp-edge", "hdp-edge-vector"):
+        path = tmp_path / f"{hw}.hdp"
+        programs.compile_model(tiny, path, inputs, f"--hdp-rule={rule}", f"--hw={hw}")
+        runs.append(programs.run_hdp(path, inputs, layers=True))
+    host, vector = runs
+    assert host.layers.keys() == vector.layers.keys()
+    for name, expected in {**host.outputs, **host.layers}.items():
+        assert np.array_equal({**vector.outputs, **vector.layers}[name], expected), name
+    busy = [
+        {e: run.stats["modelled"][f"{e}_busy_cycles"] for e in ("vector", "host")} for run in runs
+    ]
+    assert busy[0]["vector"] == 0 < busy[1]["vector"]
+    assert busy[1]["host"] < busy[0]["host"] / 2
+
+
 def test_hdp_without_pruning_is_pytorch_and_the_oracle(tiny: Path, tmp_path: Path) -> None:
     inputs = tiny_inputs((9, 16, 1, 2), 16)
     path = programs.compile_model(tiny, tmp_path / "none.hdp", inputs, "--hdp-rule=none")

@@ -31,7 +31,8 @@ def message(path: Path | str) -> str:
 
 
 def test_presets_are_frozen():
-    assert preset_names() == ("hdp-edge", "hdp-server", "validation")
+    vector = ("hdp-edge-vector", "hdp-server-vector")
+    assert preset_names() == tuple(sorted((*vector, "hdp-edge", "hdp-server", "validation")))
     edge, server = load_hardware("hdp-edge"), load_hardware("hdp-server")
     assert (edge.cores, edge.pe_rows, edge.pe_columns, edge.clock_hz) == (8, 16, 16, 500_000_000)
     assert (edge.shared_buffer_bytes, edge.local_buffer_bytes) == (1 << 20, 64 << 10)
@@ -111,7 +112,7 @@ def test_unknown_preset_is_a_usage_error():
     with pytest.raises(UsageError) as caught:
         load_hardware("hdp-egde")
     assert "did you mean 'hdp-edge'" in caught.value.render()
-    assert "hdp-edge, hdp-server" in caught.value.render()
+    assert "hdp-edge, hdp-edge-vector, hdp-server" in caught.value.render()
 
 
 @pytest.mark.parametrize(

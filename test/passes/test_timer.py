@@ -18,7 +18,7 @@ from heatc.hardware import load_hardware
 from heatc.isa.table import ISA
 from heatc.passes.tiling.timer import OF_PRUNING, time_module, timed_mnemonics
 
-PRESETS = ("hdp-edge", "hdp-server")
+PRESETS = ("hdp-edge", "hdp-server", "hdp-edge-vector", "hdp-server-vector")
 MINILM, BERT = Sizes(384, 12, 1536), Sizes(768, 12, 3072)
 
 

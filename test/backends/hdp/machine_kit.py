@@ -39,6 +39,7 @@ class Tiny:
     blocks: tuple[tuple[int, int], ...] = ((2, 2), (1, 1), (4, 2), (8, 8))
     adder_lanes: int = 4
     softmax_lanes: int = 2
+    vector_lanes: int = 0
     host_ops_per_second: int = 2_000_000
     host_bytes_per_second: int = 4_000_000
     host_call_cycles: int = 5

@@ -71,7 +71,7 @@ def test_tensors_outside_of_memory():
     for change in ({"address": 60}, {"dtype": "acc"}, {"dtype": "x"}, {"rows": 1 << 40}):
         layers = recorder({"tensors": {"x": TENSOR | change}})
         with pytest.raises(HeatcError, match="tensor 'x'"):
-            layers.on_retire(4, inst("halt"), MachineState(1))
+            layers.on_retire(4, inst("halt"), MachineState(1, Memory(np.zeros(0, np.uint8), 0)))
 
 
 def test_absurd_masks():
@@ -84,8 +84,8 @@ def test_a_tensor_is_what_its_last_writer_left():
     layers = LayerRecorder({"tensors": {"x": TENSOR}}, memory, 1, 4)
     for value in (1, 2):
         memory.write(0, np.full(4, value, np.int16), "i16")
-        layers.on_retire(4, inst("halt"), MachineState(1))
+        layers.on_retire(4, inst("halt"), MachineState(1, Memory(np.zeros(0, np.uint8), 0)))
     memory.write(0, np.full(4, 9, np.int16), "i16")
-    layers.on_retire(5, inst("halt"), MachineState(1))
+    layers.on_retire(5, inst("halt"), MachineState(1, Memory(np.zeros(0, np.uint8), 0)))
     assert layers.layers["codes/x"].tolist() == [[2, 2], [2, 2]]
     assert layers.layers["point/x"] == 3
