@@ -12,7 +12,7 @@ from heatc.errors import UsageError
 from heatc.rules import Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, remark
 from heatc.tools.rule_options import add_rule_options, given_options
-from heatc.tools.tune_model import BATCH, add_model_options, captured, progress_bars
+from heatc.tools.tune_model import BATCH, add_model_options, captured, check_output, progress_bars
 from heatc.tuning.distill.recipe import RULES, Recipe
 
 if TYPE_CHECKING:
@@ -75,13 +75,10 @@ def distill_command(argv: Sequence[str]) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from heatc.files import check_writable
     from heatc.tools.npz import read_npz
 
     if (arguments.plan is None) == (arguments.heat is None):
         raise UsageError("give --plan or --heat, one of both")
-    if Path(arguments.output).suffix != ".json":
-        raise UsageError(f"expected a name that ends in .json: {arguments.output!r}", place="-o")
     if arguments.patience < 1 or arguments.seed < 0:
         raise UsageError("--patience is 1 or more, --seed 0 or more")
     recipe = Recipe(
@@ -91,7 +88,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         seed=arguments.seed,
     )
     rule = _rule(arguments)
-    check_writable(arguments.output)
+    check_output(arguments, factors=True)
     data = read_npz(arguments.data)
     extra = {name: _without_labels(read_npz(name)) for name in arguments.extra}
     dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
