@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_classifier import HEADS, LAYERS, LENGTH, VOCABULARY, ir_text, weights
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import ReturnOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 from xdsl.parser import Parser
 
 from heatc.api import Compilation, make_context
@@ -25,7 +25,7 @@ from heatc.interpreter import input_names, main_function, make_interpreter
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import Options
 from heatc.plan import hardware_sha256, read_plan
-from heatc.rules import make_rule
+from heatc.rules import Rule, make_rule
 from heatc.tools import main as heatc
 from heatc.tools import tune
 from heatc.tuning.distill.pruned import attend
@@ -151,7 +151,9 @@ def test_the_student_decides_and_computes_as_the_interpreter(
     expected, masks, gates = interpreted(pruned, store, inputs)
 
     module = module_of(8)
-    rules = {op: make_rule(name, options) for op in module.walk() if isinstance(op, attn.SdpaOp)}
+    rules: dict[Operation, Rule] = {
+        op: make_rule(name, options) for op in module.walk() if isinstance(op, attn.SdpaOp)
+    }
     student = TorchModel(module, store, ["l0.q.weight"], rules=rules)(inputs)
     assert np.abs(student.outputs["logits"].detach().numpy() - expected).max() < 1e-5
     assert len(student.decisions) == len(masks) == len(LAYERS)
@@ -378,7 +380,7 @@ def test_the_metric_of_a_factorised_projection_is_that_of_its_product(
     module, store = factorised(output)
     model = PackedModel(module, store)
     for layer, attention in enumerate(model.attentions):
-        factors = [store[f"l{layer}.o.{k}"] for k in range(2 if words == HEAT else 4)]
+        factors: list[Any] = [store[f"l{layer}.o.{k}"] for k in range(2 if words == HEAT else 4)]
         if words == HEAT:
             product = factors[1] @ factors[0]
         else:
