@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from heatc.rules import Rule
 
+CHUNK = 1 << 20
+"""Scores that are decided on at once: float64 ones of a whole batch of long text are too many."""
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -63,17 +66,31 @@ def _truncated(x: Tensor, finer: int) -> Tensor:
 
 def decide(parts: Parts, lengths: Tensor, rule: Rule) -> Decisions:
     """Which blocks and heads are kept; the sequences have `lengths` (B,) real tokens."""
+    _, heads, longest, _ = parts.q.shape
+    size = max(1, CHUNK // (heads * longest**2))
+    integers = zip(parts.integer_q.split(size), parts.integer_k.split(size))
     with torch.no_grad():
-        integer = parts.integer_q.double() @ parts.integer_k.double().transpose(-1, -2)
-        length = lengths.clamp(min=1)[:, None, None, None]
-        added = _importance(integer, length, _pairs(lengths, integer.shape[-1]), rule.importance)
-        theta = _block_sums(added, rule.block)
-        rows, columns = (-(-lengths // extent) for extent in rule.block)
-        real = (
-            _within(rows, theta.shape[-2])[..., None] & _within(columns, theta.shape[-1])[:, None]
-        )
-        blocks = _reaching(theta, real[:, None], columns, rule) & real[:, None]
-        return Decisions(blocks, _gate(theta, length[:, :, 0, 0], rule), rows * columns)
+        found = [
+            _decide(q.double() @ k.double().transpose(-1, -2), own, rule)
+            for (q, k), own in zip(integers, lengths.split(size))
+        ]
+    return Decisions(
+        torch.cat([d.blocks for d in found]),
+        torch.cat([d.heads for d in found]),
+        torch.cat([d.counts for d in found]),
+    )
+
+
+def _decide(integer: Tensor, lengths: Tensor, rule: Rule) -> Decisions:
+    """The same of integer scores (B, heads, L, L), float64."""
+    length = lengths.clamp(min=1)[:, None, None, None]
+    added = _importance(integer, length, _pairs(lengths, integer.shape[-1]), rule.importance)
+    theta = _block_sums(added, rule.block)
+    rows, columns = (-(-lengths // extent) for extent in rule.block)
+    is_row, is_column = (_within(n, m) for n, m in zip((rows, columns), theta.shape[-2:]))
+    real = (is_row[:, :, None] & is_column[:, None, :])[:, None]
+    blocks = _reaching(theta, real, columns, rule) & real
+    return Decisions(blocks, _gate(theta, length[:, :, 0, 0], rule), rows * columns)
 
 
 def _within(lengths: Tensor, size: int) -> Tensor:
