@@ -21,7 +21,7 @@ from heatc.api import Compilation, make_context
 from heatc.backends.hdp import open_program, simulate
 from heatc.dialects import attn
 from heatc.heat.options import plan_options
-from heatc.interpreter import input_names, main_function, make_interpreter
+from heatc.interpreter import input_names, main_function, make_interpreter, reference
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import Options
 from heatc.plan import hardware_sha256, read_plan
@@ -204,6 +204,26 @@ def test_gradients_are_those_of_differences(pruned: str, gated: str):
     assert slope == pytest.approx(expected, rel=0.02)
 
 
+def test_a_row_that_is_pruned_whole_gives_nothing():
+    # Of one block a row: Theta may exceed theta by one rounding (docs/design/numerics.md).
+    rule = make_rule("ours", {"rho_b": 0.2, "pruned_score": "neginf"})
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(40, 1, 2, 4, generator=generator) * 3 for _ in range(3))
+    q.requires_grad_()
+    out, decisions = attend(q, k, v, torch.full((40,), 2), 0.5, rule)
+    out.sum().backward()  # pyright: ignore[reportUnknownMemberType]
+    kept = decisions.blocks[:, 0, 0, 0]
+    assert 0 < int(kept.sum()) < 40
+    assert not out[~kept].any()
+    assert q.grad is not None
+    assert torch.isfinite(q.grad).all()
+    assert q.grad[kept].any()
+    for sequence in range(40):
+        operands = (x[sequence, 0].detach().double().numpy() for x in (q, k, v))
+        expected = reference.attend(*operands, 0.5, reference.Head.of(rule, 0))
+        np.testing.assert_allclose(out[sequence, 0].detach().numpy(), expected, atol=1e-5)
+
+
 def test_gradients_reach_the_factors(tiny: Path, both: Path):
     module, store = factorised(both)
     rules: Any = InsertHdpPass(plan=str(both)).rules(module)
@@ -225,33 +245,23 @@ def test_gradients_reach_the_factors(tiny: Path, both: Path):
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More random text than the other tests need."""
     file, rng = tmp_path_factory.mktemp("texts") / "texts.npz", np.random.default_rng(7)
-    mask = (np.arange(LENGTH) < rng.integers(3, LENGTH + 1, 640)[:, None]).astype(np.int64)
-    ids = rng.integers(0, VOCABULARY, (640, LENGTH)) * mask
+    mask = (np.arange(LENGTH) < rng.integers(3, LENGTH + 1, 320)[:, None]).astype(np.int64)
+    ids = rng.integers(0, VOCABULARY, (320, LENGTH)) * mask
     np.savez(file, input_ids=ids, attention_mask=mask)
     return file
 
 
-def test_training_under_pruning_is_better_under_pruning(
-    tiny: Path, both: Path, texts: Path, tmp_path: Path
+def test_training_lowers_the_loss_under_pruning(
+    tiny: Path, both: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """The loss falls, and further than that of factors which were trained dense."""
-    plans: dict[str, Path] = {}
-    for rule, words in {"plan": [], "dense": ["--hdp-rule", "none"]}.items():
-        plans[rule] = tmp_path / f"{rule}.json"
-        command = arguments("distill", tiny, plans[rule], "--plan", str(both), "-q")
-        recipe = ["--data", str(texts), "--epochs", "3+3", "--rates", "3e-3,3e-3"]
-        assert run(command, recipe, words) == 0
-        assert read_plan(plans[rule]).rules == read_plan(both).rules
-    pruned = report_of(plans["plan"])
-    assert "dev pruned" not in report_of(plans["dense"])["after"]
-    assert 0.4 < pruned["before"]["dev pruned"] < 0.8
-    assert 0.4 < pruned["after"]["dev pruned"] < 0.8
-    assert pruned["after"]["dev outputs"] < 0.9 * pruned["before"]["dev outputs"]
-    # The factors that were trained dense, judged under the same rules.
-    judged = tmp_path / "judged.json"
-    command = arguments("distill", tiny, judged, "--plan", str(plans["dense"]), "-q")
-    assert run(command, "--data", str(texts), "--epochs", "0+0") == 0
-    assert pruned["after"]["dev outputs"] < report_of(judged)["after"]["dev outputs"]
+    output = tmp_path / "small.json"
+    command = arguments("distill", tiny, output, "--plan", str(both), "--data", str(texts))
+    assert run(command, "--epochs", "3+3", "--rates", "3e-3,3e-3") == 0
+    assert "dev pruned" in capsys.readouterr().out
+    report = report_of(output)
+    before, after = report["before"], report["after"]
+    assert after["dev outputs"] < 0.8 * before["dev outputs"]
+    assert all(0.4 < found["dev pruned"] < 0.8 for found in (before, after))
 
 
 def test_an_interrupted_run_gives_the_same_factors(
