@@ -219,8 +219,8 @@ def test_a_row_that_is_pruned_whole_gives_nothing():
     assert torch.isfinite(q.grad).all()
     assert q.grad[kept].any()
     for sequence in range(40):
-        operands = (x[sequence, 0].detach().double().numpy() for x in (q, k, v))
-        expected = reference.attend(*operands, 0.5, reference.Head.of(rule, 0))
+        a, b, c = (x[sequence, 0].detach().double().numpy() for x in (q, k, v))
+        expected = reference.attend(a, b, c, 0.5, reference.Head.of(rule, 0))
         np.testing.assert_allclose(out[sequence, 0].detach().numpy(), expected, atol=1e-5)
 
 

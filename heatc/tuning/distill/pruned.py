@@ -66,14 +66,14 @@ def _truncated(x: Tensor, finer: int) -> Tensor:
 
 def decide(parts: Parts, lengths: Tensor, rule: Rule) -> Decisions:
     """Which blocks and heads are kept; the sequences have `lengths` (B,) real tokens."""
-    _, heads, longest, _ = parts.q.shape
+    count, heads, longest, _ = parts.q.shape
     size = max(1, CHUNK // (heads * longest**2))
-    integers = zip(parts.integer_q.split(size), parts.integer_k.split(size))
+    found: list[Decisions] = []
     with torch.no_grad():
-        found = [
-            _decide(q.double() @ k.double().transpose(-1, -2), own, rule)
-            for (q, k), own in zip(integers, lengths.split(size))
-        ]
+        for start in range(0, count, size):
+            own = slice(start, start + size)
+            q, k = parts.integer_q[own].double(), parts.integer_k[own].double()
+            found.append(_decide(q @ k.transpose(-1, -2), lengths[own], rule))
     return Decisions(
         torch.cat([d.blocks for d in found]),
         torch.cat([d.heads for d in found]),
