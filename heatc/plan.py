@@ -44,13 +44,18 @@ class FactorFile:
     sha256: str
 
     def open(self) -> WeightStore:
-        """Map the factors; `HeatcError` where they are not those of the plan."""
+        """Map the factors; `HeatcError` where they are missing, or not those of the plan."""
+        together = "keep the plan and its factors together, as heatc-tune wrote them"
+        if not self.path.is_file():
+            raise HeatcError(
+                "the plan's factors are not there", place=str(self.path), notes=[together]
+            )
         found = model_sha256(self.path)
         if found != self.sha256:
             raise HeatcError(
                 f"the plan names factors with digest {self.sha256}, this is {found}",
                 place=str(self.path),
-                notes=["keep the plan and its factors together, as heatc-tune wrote them"],
+                notes=[together],
             )
         return WeightStore.open(self.path)
 

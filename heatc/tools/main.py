@@ -11,24 +11,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heatc.allocator import keep_freed_memory
 from heatc.errors import HeatcError, UsageError
-from heatc.rules import (
-    DEFAULT_RULE,
-    DEFAULTS,
-    OPTIONS,
-    RULE_NAMES,
-    Option,
-    Rule,
-    RuleError,
-    make_rule,
-    spelling,
-)
+from heatc.rules import DEFAULT_RULE, Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, run_tool, suggest
+from heatc.tools.rule_options import add_rule_options, given_options
 
 if TYPE_CHECKING:
     from heatc.api import Compilation
@@ -67,7 +58,9 @@ def _parser() -> ToolParser:
     add = heat.add_argument
     add("--heat", metavar="FORMAT,..", help="e.g. low-rank,ratio=0.5,joint or tt,rank=32")
     add("--calibrate", metavar="FILE", help=".npz of inputs on which factors are near the weights")
-    _add_rules(parser)
+    add_rule_options(
+        parser, "attention pruning (HDP targets)", f"rule of all, default {DEFAULT_RULE}"
+    )
     debug = parser.add_argument_group("looking inside")
     add = debug.add_argument
     add("--dump-phases-to", metavar="DIR", help="write the IR after every pass")
@@ -81,31 +74,6 @@ def _parser() -> ToolParser:
     add("--list-targets", action="store_true", help="print the targets and stop")
     add("--print-hw", metavar="NAME", help="print a resolved hardware description and stop")
     return parser
-
-
-def _add_rules(parser: ToolParser) -> None:
-    """The options of the pruning rules, from their table."""
-    hdp = parser.add_argument_group("attention pruning (HDP targets)")
-    hdp.add_argument("--hdp-rule", choices=RULE_NAMES, help=f"rule of all, default {DEFAULT_RULE}")
-    for name, option in OPTIONS.items():
-        users = ", ".join(rule for rule, defaults in DEFAULTS.items() if name in defaults)
-        hdp.add_argument(
-            f"--{spelling(name)}",
-            type=_values_of(option),
-            metavar="X" if option.count == 1 else "X,..",
-            help=f"{option.help} ({users})",
-        )
-
-
-def _values_of(option: Option) -> Callable[[str], Any]:
-    """Reads the text of an option: values of its kind, by commas where it takes several."""
-
-    def read(text: str) -> Any:
-        values = tuple(option.kind(part) for part in text.split(","))
-        return values[0] if option.count == 1 and len(values) == 1 else values
-
-    read.__name__ = option.kind.__name__
-    return read
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -204,8 +172,7 @@ def _options(arguments: argparse.Namespace, form: str) -> Options:
 
 def _rule(arguments: argparse.Namespace, hardware: str | None) -> Rule:
     """The rule of the command line; wrong values and combinations are wrong usage."""
-    given = {name: getattr(arguments, name) for name in OPTIONS}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = given_options(arguments)
     if arguments.plan is not None:
         beside = ["hdp_rule"] if arguments.hdp_rule is not None else list(given)
         if beside:

@@ -3,7 +3,8 @@
 
     heatc-tune calibrate MODEL --data calib.npz --goal "sparsity>=0.85" -o plan.json
     heatc-tune distill MODEL --plan plan.json --data train.npz -o small.json
-    heatc MODEL --plan plan.json -o prog.hdp
+    heatc-tune calibrate MODEL --plan small.json --data calib.npz --goal ... -o both.json
+    heatc MODEL --plan both.json -o prog.hdp
 
     calibrate   the parameters of attention pruning (rule `ours`) per layer and head
     distill     the factors of a plan, trained to do what the model does
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING
 from heatc.errors import UsageError
 from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest
 from heatc.tools.tune_distill import distill_command
-from heatc.tools.tune_model import BATCH, add_model_options, captured, progress_bars
+from heatc.tools.tune_model import BATCH, add_model_options, captured, check_output, progress_bars
 
 if TYPE_CHECKING:
+    from heatc.pipeline import Options
     from heatc.tuning.session import Request
 
 PROG = "heatc-tune"
@@ -65,6 +67,7 @@ def _calibrate_parser() -> ToolParser:
     add("--data", metavar="FILE.npz", required=True, help="inputs by name, optional labels")
     add("--goal", metavar="GOAL", required=True, help='e.g. "accuracy-drop<=1", "sparsity>=0.85"')
     add("-o", dest="output", metavar="PLAN.json", required=True, help="the plan")
+    add("--plan", metavar="PLAN.json", help="layers to factorise; the plan written has both")
     add("--target", metavar="NAME", help="machine of a cycle goal: hdp-edge (default), hdp-server")
     add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
     add_model_options(parser)
@@ -89,7 +92,6 @@ def _calibrate(argv: Sequence[str]) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from heatc.files import check_writable
     from heatc.tools.npz import read_npz
     from heatc.tuning.goal import parse_goal
 
@@ -97,16 +99,15 @@ def _request(arguments: argparse.Namespace) -> Request:
     if arguments.seed < 0:
         raise UsageError(f"{arguments.seed} is below 0", place="--seed")
     hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.metric == "cycles" else None)
-    if Path(arguments.output).suffix != ".json":
-        raise UsageError(f"expected a name that ends in .json: {arguments.output!r}", place="-o")
-    check_writable(arguments.output)
+    check_output(arguments, factors=arguments.plan is not None)
+    options = _options(arguments)
     arrays = read_npz(arguments.data)
     # The compiler proper: only once the options are known to be good.
     from heatc.tuning.session import Request
 
     return Request(
         model=arguments.model,
-        compilation=captured(arguments, arrays, BATCH),
+        compilation=captured(arguments, arrays, BATCH, options),
         arrays=arrays,
         data=arguments.data,
         goal=goal,
@@ -117,6 +118,21 @@ def _request(arguments: argparse.Namespace) -> Request:
         seed=arguments.seed,
         folder=Path(arguments.work_dir) if arguments.work_dir else None,
     )
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    """Those of the model to prune: as it is, or with the factors of the plan."""
+    from heatc.api import factor_options
+    from heatc.pipeline import Options
+    from heatc.plan import read_plan
+
+    if arguments.plan is None:
+        return Options(level=0)
+    plan = read_plan(arguments.plan)
+    if not plan.heat:
+        raise UsageError("the plan factorises no layer", place=plan.path)
+    data = None if plan.factors is not None else arguments.data
+    return Options(plan=arguments.plan, level=0, heat=factor_options(None, data, plan))
 
 
 def _hardware(arguments: argparse.Namespace) -> str | None:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heatc.errors import UsageError
+from heatc.rules import Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, remark
-from heatc.tools.tune_model import BATCH, add_model_options, captured, progress_bars
+from heatc.tools.rule_options import add_rule_options, given_options
+from heatc.tools.tune_model import BATCH, add_model_options, captured, check_output, progress_bars
+from heatc.tuning.distill.recipe import RULES, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,10 +27,13 @@ Train the factors of a plan to do what the model does, on text that needs no lab
 
     heatc-tune distill MODEL --plan plan.json --data train.npz --extra other.npz -o small.json
     heatc-tune distill MODEL --heat low-rank,ratio=0.2 --data train.npz -o small.json
+    heatc-tune distill MODEL --plan both.json --data train.npz -o small.json
+    heatc-tune distill MODEL --plan plan.json --hdp-rule ours --rho-b 0.3 --data ... -o small.json
 
 Stage one brings what each layer norm leaves near the model's own, stage two the outputs. Beside
 small.json come its factors (small.safetensors) and a report; `heatc MODEL --plan small.json`
-compiles them."""
+compiles them. Where the plan says pruning rules of attentions, or --hdp-rule says one for all, the
+student is trained under them and small.json has them too; --hdp-rule=none trains without."""
 
 
 def _parser() -> ToolParser:
@@ -48,6 +54,8 @@ def _parser() -> ToolParser:
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
     add("--quiet", "-q", action="store_true", help="no progress, no table")
     add_model_options(parser)
+    title = "attention pruning while training"
+    add_rule_options(parser, title, "of all attentions; without it what the plan says", RULES)
     return parser
 
 
@@ -67,14 +75,10 @@ def distill_command(argv: Sequence[str]) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from heatc.files import check_writable
     from heatc.tools.npz import read_npz
-    from heatc.tuning.distill.recipe import Recipe
 
     if (arguments.plan is None) == (arguments.heat is None):
         raise UsageError("give --plan or --heat, one of both")
-    if Path(arguments.output).suffix != ".json":
-        raise UsageError(f"expected a name that ends in .json: {arguments.output!r}", place="-o")
     if arguments.patience < 1 or arguments.seed < 0:
         raise UsageError("--patience is 1 or more, --seed 0 or more")
     recipe = Recipe(
@@ -83,7 +87,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         patience=arguments.patience,
         seed=arguments.seed,
     )
-    check_writable(arguments.output)
+    rule = _rule(arguments)
+    check_output(arguments, factors=True)
     data = read_npz(arguments.data)
     extra = {name: _without_labels(read_npz(name)) for name in arguments.extra}
     dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
@@ -101,6 +106,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         plan=arguments.plan,
         output=Path(arguments.output),
         recipe=recipe,
+        rule=rule,
         device=_device(arguments.device),
         folder=Path(arguments.work_dir) if arguments.work_dir else None,
     )
@@ -118,6 +124,11 @@ def _compilations(
     plan = None if arguments.plan is None else read_plan(arguments.plan)
     if plan is not None and not plan.heat:
         raise UsageError("the plan factorises no layer", place=plan.path)
+    if plan is not None and plan.rules and arguments.hdp_rule not in (None, "none"):
+        raise UsageError(
+            "--hdp-rule and the plan both say how attention is pruned",
+            notes=["give one of them; --hdp-rule=none trains without pruning"],
+        )
     brings = plan is not None and plan.factors is not None
     heat = factor_options(arguments.heat, None if brings else arguments.data, plan)
     teacher = captured(arguments, data, BATCH)
@@ -125,6 +136,22 @@ def _compilations(
     student.check_model(arguments.model)
     student.adopt(teacher.module.clone(), WeightStore(dict(teacher.weights)), teacher.source)
     return teacher, student
+
+
+def _rule(arguments: argparse.Namespace) -> Rule | None:
+    """The rule of the command line, None where it is the plan that may say one."""
+    given = given_options(arguments)
+    if arguments.hdp_rule is None:
+        if given:
+            raise UsageError(
+                f"--{spelling(next(iter(given)))} is told to a rule: give --hdp-rule too",
+                notes=[f"rules for training: {', '.join(RULES)}"],
+            )
+        return None
+    try:
+        return make_rule(arguments.hdp_rule, given)
+    except RuleError as error:
+        raise UsageError(str(error), place=f"--{spelling(error.option)}") from error
 
 
 def _without_labels(arrays: Mapping[str, Any]) -> dict[str, Any]:

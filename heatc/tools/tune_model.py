@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heatc.errors import UsageError
+from heatc.errors import HeatcError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from heatc.api import Compilation
+    from heatc.pipeline import Options
     from heatc.tools.diagnostics import ToolParser
     from heatc.tuning.calibrate import Step
 
@@ -29,15 +30,39 @@ def add_model_options(parser: ToolParser) -> None:
     add("--trust-pickle", action="store_true", help="unpickle MODEL: runs code that it contains")
 
 
+def check_output(arguments: argparse.Namespace, *, factors: bool) -> None:
+    """Refuse a plan, or factors beside it, that cannot be written, before the work."""
+    from heatc.files import check_writable
+
+    path = Path(arguments.output)
+    if path.suffix != ".json":
+        raise UsageError(f"expected a name that ends in .json: {arguments.output!r}", place="-o")
+    check_writable(path)
+    if not factors:
+        return
+    file = path.with_suffix(".safetensors")
+    check_writable(file)
+    for other in (arguments.model, arguments.weights):
+        if other is not None and file.exists() and Path(other).exists() and file.samefile(other):
+            raise HeatcError(
+                "the plan's factors would overwrite this file",
+                place=str(file),
+                notes=["give -o another name"],
+            )
+
+
 def captured(
-    arguments: argparse.Namespace, arrays: Mapping[str, NDArray[Any]], batch: int
+    arguments: argparse.Namespace,
+    arrays: Mapping[str, NDArray[Any]],
+    batch: int,
+    options: Options | None = None,
 ) -> Compilation:
     """The model, captured; a folder is exported for the shapes of the data and this batch."""
     from heatc.api import Compilation
     from heatc.capture import InputSpec, parse_inputs
     from heatc.pipeline import Options
 
-    compilation = Compilation(Options(level=0))
+    compilation = Compilation(options or Options(level=0))
     path = Path(arguments.model)
     if path.suffix == ".mlir":
         _adopt_ir(arguments, compilation)
@@ -62,6 +87,7 @@ def _adopt_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
     if arguments.inputs:
         raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
     name = input_name(arguments.model)
+    compilation.check_model(arguments.model)
     module = parse_module(make_context(), read_text(arguments.model), name)
     weights = WeightStore.open(arguments.weights) if arguments.weights else WeightStore({})
     compilation.adopt(module, weights, name)

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import Compilation
+from heatc.heat.options import plan_options
 from heatc.passes.rewriting import set_remark_sink
 from heatc.pipeline import Options
 from heatc.plan import hardware_sha256
 from heatc.rules import Rule
+from heatc.tuning.factorised import Factorised
 from heatc.tuning.plan_data import plan_data
 from heatc.tuning.samples import Samples
 from heatc.tuning.store import Arrays, Store, content_key
@@ -33,7 +35,7 @@ class Machine:
     Counts the cycles of one pass of the program, in the mean over the timed samples.
 
     `module` is at the captured level, its batch is the program's; `samples` are those that
-    calibration works on, `hw` a preset or a file.
+    calibration works on, `hw` a preset or a file, `factorised` the layers that get factors.
     """
 
     module: ModuleOp
@@ -42,6 +44,7 @@ class Machine:
     samples: Samples
     batch: int
     store: Store
+    factorised: Factorised | None = None
 
     def cycles(self, rules: Mapping[str, Rule]) -> float:
         """Under rules by module path; layers without one are not pruned."""
@@ -56,9 +59,13 @@ class Machine:
 
         with tempfile.TemporaryDirectory() as folder, _quiet():
             plan, program = Path(folder) / "plan.json", Path(folder) / "timed.hdp"
-            plan.write_text(json.dumps(plan_data(rules)))
-            compilation = Compilation(Options(hw=self.hw, plan=str(plan)))
-            compilation.adopt(self.module.clone(), self.weights, "timed")
+            factorised = None if self.factorised is None else self.factorised.beside(plan)
+            plan.write_text(json.dumps(plan_data(rules, factorised=factorised)))
+            heat = None if factorised is None else plan_options(plan, None)
+            compilation = Compilation(Options(hw=self.hw, plan=str(plan), heat=heat))
+            # Factors are added to the store: each compilation has its own.
+            weights = self.weights if heat is None else WeightStore(dict(self.weights))
+            compilation.adopt(self.module.clone(), weights, "timed")
             compilation.run()
             compilation.write(program, "hdp")
             loaded = open_program(program)

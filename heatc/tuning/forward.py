@@ -19,10 +19,9 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import attn, nn
-from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
+from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.errors import HeatcError
 from heatc.interpreter import input_names, main_function, make_interpreter, output_names
-from heatc.interpreter.einsum import weight_array
 from heatc.interpreter.values import Packing
 from heatc.passes.rewriting import describe_location, module_path
 from heatc.weights import WeightStore
@@ -82,7 +81,7 @@ class PackedModel:
         self._sdpa: list[attn.SdpaOp] = []
         self._sort()
         self._live = self._live_values()
-        self.attentions = tuple(self._attention(i, op, weights) for i, op in enumerate(self._sdpa))
+        self.attentions = tuple(self._attention(i, op) for i, op in enumerate(self._sdpa))
 
     @property
     def batch(self) -> int:
@@ -150,15 +149,54 @@ class PackedModel:
             live.append(set(later))
         return live[::-1]
 
-    def _attention(self, index: int, op: attn.SdpaOp, weights: WeightStore) -> Attention:
+    def _attention(self, index: int, op: attn.SdpaOp) -> Attention:
         heads = op.heads.value.data
         return Attention(
             index,
             module_path(op),
             heads,
             op.scale.value.data,
-            _head_metric(op, heads, weights),
+            self._head_metric(op, heads),
         )
+
+    def _head_metric(self, op: attn.SdpaOp, heads: int) -> NDArray[np.float64]:
+        """W_h^T W_h of the linear that reads the attention, for every head's columns."""
+        width = attn.tensor_of(op.result).get_shape()[-1]
+        dim = width // heads
+        columns = self._projection(op, width).astype(np.float64).reshape(heads, dim, -1)
+        return np.einsum("hdo,heo->hde", columns, columns)
+
+    def _projection(self, op: attn.SdpaOp, width: int) -> Array:
+        """
+        The weight (heads * dim, out) of the one linear that reads the attention.
+
+        A factorised linear is a chain of contractions: the identity is sent through all of it.
+        Where nothing linear reads the attention alone, it is the identity that is left.
+        """
+        value, rows = op.result, np.eye(width, dtype=np.float32)
+        while (reader := self._linear_reader(value)) is not None:
+            operands = tuple(rows if v is value else self._constants[v] for v in reader.operands)
+            (rows,) = self._interpreter.run_op(reader, operands)
+            value = reader.results[0]
+        return rows.reshape(width, -1)
+
+    def _linear_reader(self, value: SSAValue) -> ContractOp | nn.ReshapeOp | None:
+        """The one op that reads a value, if it is linear in it and keeps its rows in front."""
+        uses = list(value.uses)
+        if len(uses) != 1:
+            return None
+        reader = uses[0].operation
+        if isinstance(reader, nn.ReshapeOp):
+            return reader if nn.shape_of(reader.result)[0] == nn.shape_of(value)[0] else None
+        if not isinstance(reader, ContractOp):
+            return None
+        others = [v for v in reader.operands if v is not value]
+        if len(others) + 1 < len(reader.operands) or any(v not in self._constants for v in others):
+            return None
+        terms, result = parse_equation(reader.equation.data)
+        own = terms[list(reader.operands).index(value)]
+        is_batch = result[:1] == own[:1] and sum(own[0] in term for term in terms) == 1
+        return reader if is_batch else None
 
 
 def input_shapes(module: ModuleOp) -> dict[str, tuple[int, ...]]:
@@ -201,32 +239,3 @@ def _source(value: SSAValue) -> SSAValue:
     while isinstance(value.owner, attn.PackOp | nn.ReshapeOp | nn.SliceOp | nn.ExpandOp):
         value = value.owner.operands[0]
     return value
-
-
-def _head_metric(op: attn.SdpaOp, heads: int, weights: WeightStore) -> NDArray[np.float64]:
-    """W_h^T W_h of the linear that reads the attention, for every head's columns."""
-    width = attn.tensor_of(op.result).get_shape()[-1]
-    dim = width // heads
-    weight = _projection(op, weights)
-    if weight is None:
-        return np.broadcast_to(np.eye(dim), (heads, dim, dim))
-    columns = weight.astype(np.float64).reshape(-1, heads, dim)
-    return np.einsum("ohd,ohe->hde", columns, columns)
-
-
-def _projection(op: attn.SdpaOp, weights: WeightStore) -> Array | None:
-    """The weight (out, heads * dim) of the one linear that reads the attention, if that is so."""
-    uses = list(op.result.uses)
-    if len(uses) != 1:
-        return None
-    reader = uses[0].operation
-    if not isinstance(reader, ContractOp) or len(reader.inputs) != 2:
-        return None
-    owner = reader.inputs[1].owner
-    (rows, weight), result = parse_equation(reader.equation.data)
-    if reader.inputs[0] is not op.result or not isinstance(owner, WeightOp):
-        return None
-    if len(rows) != 2 or len(weight) != 2 or result[:1] != rows[:1]:
-        return None
-    array = weight_array(owner, weights)
-    return array if weight[1] == rows[1] else array.T

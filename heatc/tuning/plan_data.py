@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from heatc.plan import SCHEMA
 from heatc.rules import OPTIONS, Rule
+from heatc.tuning.factorised import Factorised
 
 
 def plan_data(
@@ -15,15 +16,28 @@ def plan_data(
     model_sha256: str | None = None,
     hw_sha256: str | None = None,
     seed: int | None = None,
+    factorised: Factorised | None = None,
 ) -> dict[str, Any]:
-    """A plan of pruning rules by module path."""
-    return {
+    """
+    A plan of pruning rules by module path, and of factorised layers where there are any.
+
+    Their file is named as it stands beside the plan.
+    """
+    layers: dict[str, dict[str, Any]] = {}
+    if factorised is not None:
+        layers = {path: {"heat": entry} for path, entry in factorised.heat.items()}
+    for path, rule in rules.items():
+        layers[path] = {**layers.get(path, {}), "hdp": rule_data(rule)}
+    plan: dict[str, Any] = {
         "schema": SCHEMA,
         "model_sha256": model_sha256,
         "hw_sha256": hw_sha256,
         "seed": seed,
-        "layers": {path: {"hdp": rule_data(rule)} for path, rule in rules.items()},
+        "layers": layers,
     }
+    if factorised is not None:
+        plan["factors"] = {"file": factorised.file.name, "sha256": factorised.sha256}
+    return plan
 
 
 def rule_data(rule: Rule) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is told of a calibration."""
+    """Everything that is told of a calibration; `factorised` counts layers that have factors."""
 
     goal: Goal
     samples: Samples
@@ -66,6 +66,7 @@ class Report:
     comparison: Comparison | None
     timing: Timing | None
     reused: int
+    factorised: int = 0
 
     @property
     def _values(self) -> str:
@@ -91,6 +92,7 @@ class Report:
             "one_value": self._one_value(),
             "layers": [self._layer(i, t) for i, t in enumerate(self.tables)],
             "cycles": None if self.timing is None else vars(self.timing),
+            "factorised": self.factorised,
             "reused": self.reused,
             "remarks": list(self.remarks()),
         }
@@ -305,6 +307,11 @@ class Report:
 
     def _cautions(self) -> list[str]:
         texts: list[str] = []
+        if self.factorised:
+            texts.append(
+                f"{self.factorised} layers are factorised: losses are those of pruning alone, "
+                "against the factorised model without pruning"
+            )
         if self.goal.metric == "sparsity":
             texts.append(self._what_a_share_is())
         if self.goal.metric == "accuracy-drop":

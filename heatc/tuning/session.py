@@ -20,6 +20,7 @@ from heatc.tuning import measure
 from heatc.tuning.calibrate import Calibrator, Step, Trial
 from heatc.tuning.choose import Chosen, LayerTable, by_head, by_one_value, unpruned
 from heatc.tuning.cycles import Machine
+from heatc.tuning.factorised import Factorised, heat_entries
 from heatc.tuning.forward import PackedModel, input_shapes
 from heatc.tuning.goal import Goal
 from heatc.tuning.judge import Judge
@@ -49,8 +50,10 @@ class Request:
     Attributes:
         model: path of the model, for its digest.
         weights: the weights file of an .mlir model, None for others.
-        compilation: a compilation without target (`Options(level=0)`) that captured the model.
-        timed: the same of the batch that cycles are counted for; needed with `hw`.
+        compilation: a compilation without target (`Options(level=0)`) that captured the model;
+            with a plan whose layers are factorised, it is the factorised model that is pruned.
+        timed: a compilation without a plan that captured the model for the batch that cycles are
+            counted for; needed with `hw`.
         arrays: the calibration data by name, `data` the file that they came from.
         goal: what is to be reached.
         output: the plan.json to write; `<name>.report.json` comes beside it.
@@ -90,31 +93,45 @@ def calibrate(request: Request, step: Step) -> Result:
     out of reach. What was computed before an interruption is used again.
     """
     digest = model_sha256(request.model)
+    plan = request.compilation.plan
+    if plan is not None and request.hw is not None:
+        plan.check_hardware(hardware_sha256(request.hw))
     request.compilation.run()
     model = PackedModel(request.compilation.module, request.compilation.weights)
     samples = check_samples(request.arrays, model.shapes, model.limits, request.seed, request.data)
     store = Store(_folder(request, digest, model))
+    layers = None
+    if plan is not None:
+        layers = Factorised.of(plan, request.compilation.weights, store.folder)
     calibrator = Calibrator(model, samples, store, step)
     judge = calibrator.measure()
-    work = _Work(
-        request.goal, calibrator, judge, calibrator.tables(judge), _machine(request, calibrator)
-    )
+    machine = _machine(request, calibrator, layers)
+    work = _Work(request.goal, calibrator, judge, calibrator.tables(judge), machine)
     found, comparison = work.best()
     timing = work.timing(found.chosen)
     report = Report(
-        request.goal, samples, judge, work.tables, found, comparison, timing, store.reused
+        request.goal,
+        samples,
+        judge,
+        work.tables,
+        found,
+        comparison,
+        timing,
+        store.reused,
+        0 if layers is None else len(layers.heat),
     )
-    _write(request, digest, found.chosen, report.data())
+    _write(request, digest, found.chosen, layers, report.data())
     return Result(found.chosen.rules, report.data(), report.table(), report.remarks())
 
 
-def _machine(request: Request, calibrator: Calibrator) -> Machine | None:
+def _machine(request: Request, calibrator: Calibrator, layers: Factorised | None) -> Machine | None:
     if request.hw is None:
         return None
     assert request.timed is not None
     module, samples = request.timed.module, calibrator.samples
     batch = next(iter(input_shapes(module).values()))[0]
-    return Machine(module, request.timed.weights, request.hw, samples, batch, calibrator.store)
+    weights, store = request.timed.weights, calibrator.store
+    return Machine(module, weights, request.hw, samples, batch, store, layers)
 
 
 def _folder(request: Request, digest: str, model: PackedModel) -> Path:
@@ -128,7 +145,12 @@ def _folder(request: Request, digest: str, model: PackedModel) -> Path:
         "grid": repr((*lists, measure.RHO_B)),
         "shapes": repr(model.shapes),
     }
-    return (request.folder or cache_folder()) / content_key(texts, request.arrays)
+    arrays = dict(request.arrays)
+    weights, plan = request.compilation.weights, request.compilation.plan
+    if plan is not None:
+        texts["heat"] = json.dumps(heat_entries(plan), sort_keys=True)
+        arrays |= {f"factor {name}": np.asarray(weights[name]) for name in weights.added}
+    return (request.folder or cache_folder()) / content_key(texts, arrays)
 
 
 @dataclass(frozen=True)
@@ -236,14 +258,23 @@ class _Work:
         return Comparison(one[0], one[1], alone - own)
 
 
-def _write(request: Request, digest: str, chosen: Chosen, report: Mapping[str, Any]) -> None:
+def _write(
+    request: Request,
+    digest: str,
+    chosen: Chosen,
+    layers: Factorised | None,
+    report: Mapping[str, Any],
+) -> None:
+    path = request.output
+    layers = None if layers is None else layers.beside(path)
+    hw = None if layers is None else layers.hw_sha256
     plan = plan_data(
         chosen.rules,
         model_sha256=digest,
-        hw_sha256=None if request.hw is None else hardware_sha256(request.hw),
+        hw_sha256=hw if request.hw is None else hardware_sha256(request.hw),
         seed=request.seed,
+        factorised=layers,
     )
-    path = request.output
     with atomic_write(path.with_suffix(".report.json"), "w") as stream:
         stream.write(f"{json.dumps(report, indent=1)}\n")
     with atomic_write(path, "w") as stream:

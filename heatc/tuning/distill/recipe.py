@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RULES = ("none", "ours", "paper")
+"""The pruning rules that a student can be trained under."""
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
 from heatc.api import Compilation, make_context
@@ -23,13 +24,17 @@ from heatc.heat.plan import entry
 from heatc.heat.statistics import cache_root
 from heatc.passes.factorising.emit import factors_path
 from heatc.passes.heat_decompose import HeatDecomposePass
+from heatc.passes.insert_hdp import InsertHdpPass
+from heatc.passes.rewriting import describe_location, module_path
 from heatc.pipeline import Instrument, run_passes
 from heatc.plan import SCHEMA, model_sha256, read_plan
+from heatc.rules import Rule
 from heatc.tuning.calibrate import Step
-from heatc.tuning.distill.recipe import Recipe
+from heatc.tuning.distill.recipe import RULES, Recipe
 from heatc.tuning.distill.torch_model import TorchModel
 from heatc.tuning.distill.train import Texts, Training
 from heatc.tuning.forward import PackedModel
+from heatc.tuning.plan_data import rule_data
 from heatc.tuning.samples import Samples, check_samples
 from heatc.tuning.store import content_key
 from heatc.version import VERSION
@@ -52,6 +57,8 @@ class Request:
             `dev` what judges; without it a quarter of `data` is held back.
         plan: the plan.json whose layers are factorised, None where options said it.
         output: the plan.json to write; factors and report come beside it.
+        rule: the pruning rule of all attentions of the student, None where it is the plan that
+            says it.
         device: of PyTorch.
         folder: where an interrupted run goes on, None for the user's cache.
     """
@@ -65,6 +72,7 @@ class Request:
     plan: str | None
     output: Path
     recipe: Recipe
+    rule: Rule | None = None
     device: str = "cpu"
     folder: Path | None = None
 
@@ -81,20 +89,25 @@ def distill(request: Request, progress: Step) -> Result:
     """
     Train the factors and write `output`, `<stem>.safetensors` and `<stem>.report.json`.
 
-    Raises `HeatcError` for data that does not fit the model, or a loss that is not finite.
+    The student's attention is pruned as the plan or `rule` says, the teacher's is dense. Raises
+    `HeatcError` for data that does not fit the model, a rule that none is trained under, or a
+    loss that is not finite.
     """
+    _check_rules(request)
     digest = model_sha256(request.model)
     request.teacher.run()
     module, weights = request.teacher.module, request.teacher.weights
     shapes = PackedModel(module, weights)
     train, held = _samples(request, shapes)
     layers = _factorise(request.student)
+    rules = _rules(request)
+    layers = _with_rules(layers, request.rule, rules)
     names = request.student.weights.added
     teacher = TorchModel(module, weights, device=request.device)
     student = TorchModel(
-        request.student.module, request.student.weights, names, device=request.device
+        request.student.module, request.student.weights, names, request.device, rules
     )
-    folder = _folder(request, digest, layers)
+    folder = _folder(request, digest, layers, rules)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = replace(request.recipe, batch=shapes.batch)
     training = Training(teacher, student, train, held, recipe, folder, progress)
@@ -103,6 +116,7 @@ def distill(request: Request, progress: Step) -> Result:
     before = {k: v for k, v in training.state.history[0].items() if k not in ("stage", "epoch")}
     report = {
         "recipe": asdict(recipe),
+        "rules": {module_path(op): rule_data(rule) for op, rule in rules.items()},
         "samples": {"train": len(train), **{k: len(v) for k, v in held.items()}},
         "device": request.device,
         "threads": torch.get_num_threads(),
@@ -186,16 +200,65 @@ def _check_apart(layers: Mapping[str, Any]) -> None:
         )
 
 
+# ---- pruning ----------------------------------------------------------------------------------
+
+
+def _check_rules(request: Request) -> None:
+    """Refuse what the plan asks for and training has not, before any work."""
+    if request.rule is not None or request.student.plan is None:
+        return
+    for path, rule in request.student.plan.rules.items():
+        if rule.name not in RULES:
+            raise HeatcError(
+                f"layers[{json.dumps(path)}].hdp: nothing is trained under rule {rule.name}",
+                place=request.student.plan.path,
+                notes=[
+                    f"rules for training: {', '.join(RULES)}",
+                    "--hdp-rule=none trains without pruning and keeps the plan's rules",
+                ],
+            )
+
+
+def _rules(request: Request) -> dict[Operation, Rule]:
+    """The rule of each attention of the student that is pruned."""
+    student, plan = request.student, request.student.plan
+    if request.rule is not None:
+        options: dict[str, Any] = request.rule.options
+        chosen = InsertHdpPass(rule=request.rule.name, **options)  # pyright: ignore[reportArgumentType]
+    else:
+        chosen = InsertHdpPass(plan=plan.path if plan is not None and plan.rules else None)
+    return {op: rule for op, rule in chosen.rules(student.module).items() if rule.name != "none"}
+
+
+def _with_rules(
+    layers: Mapping[str, dict[str, Any]], rule: Rule | None, rules: Mapping[Operation, Rule]
+) -> dict[str, dict[str, Any]]:
+    """The layers of the plan to write: those of options get a rule by their module path."""
+    found = dict(layers)
+    for op in rules if rule is not None else ():
+        path = module_path(op)
+        if not path:
+            raise HeatcError(
+                "an attention has no module path, which is its name in a plan",
+                place=describe_location(op),
+            )
+        found[path] = {**found.get(path, {}), "hdp": rule_data(rules[op])}
+    return found
+
+
 # ---- files ------------------------------------------------------------------------------------
 
 
-def _folder(request: Request, digest: str, layers: Mapping[str, Any]) -> Path:
+def _folder(
+    request: Request, digest: str, layers: Mapping[str, Any], rules: Mapping[Operation, Rule]
+) -> Path:
     """Where this distillation keeps its checkpoints: named by all that it depends on."""
     texts = {
         "version": VERSION,
         "model": digest,
         "layers": json.dumps(layers, sort_keys=True),
         "heat": str(request.student.options.heat),
+        "rules": repr([(module_path(op), rule) for op, rule in rules.items()]),
         "recipe": repr(request.recipe),
         "device": request.device,
     }

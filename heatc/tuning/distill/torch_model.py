@@ -9,7 +9,7 @@ by the interpreter; the others by PyTorch, on the device that was asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +28,8 @@ from heatc.interpreter import input_names, main_function, make_interpreter, outp
 from heatc.interpreter.nn import slices
 from heatc.interpreter.values import Packing, element_type, static_shape
 from heatc.passes.rewriting import describe_location
+from heatc.rules import Rule
+from heatc.tuning.distill.pruned import Decisions, attend
 from heatc.weights import WeightStore
 
 Array = NDArray[Any]
@@ -57,17 +59,20 @@ class Run:
     What a batch came to.
 
     `features` are what the layer norms leave, (tokens, width) each, in order; `outputs` are by
-    name; `packing` says which tokens are real.
+    name; `packing` says which tokens are real; `decisions` are those of attentions that have a
+    rule, in order.
     """
 
     features: list[Tensor]
     outputs: dict[str, Tensor]
     packing: Packing | None
+    decisions: list[Decisions] = field(default_factory=list[Decisions])
 
 
 class TorchModel(torch.nn.Module):
     """
-    `trained` names the weights that are parameters; `parameters_by_name` gives them back.
+    `trained` names the weights that are parameters; `parameters_by_name` gives them back. `rules`
+    are the pruning rules of attentions of the module, `ours` or `paper`; the others are dense.
 
     Raises `HeatcError` where an op between trained weights and outputs has no gradient here.
     """
@@ -78,8 +83,10 @@ class TorchModel(torch.nn.Module):
         weights: WeightStore,
         trained: Sequence[str] = (),
         device: str = "cpu",
+        rules: Mapping[Operation, Rule] | None = None,
     ):
         super().__init__()
+        self._rules = dict(rules or {})
         self._function = main_function(module)
         self._interpreter = make_interpreter(module, weights)
         self._device = torch.device(device)
@@ -115,11 +122,12 @@ class TorchModel(torch.nn.Module):
             values[argument] = self._tensor(array.astype(np.float32)) if is_real else array
         features: list[Tensor] = []
         packing: Packing | None = None
+        decisions: list[Decisions] = []
         for op in self._ops:
             if isinstance(op, ReturnOp):
                 found = [self._real(values[v]) for v in op.operands]
-                return Run(features, dict(zip(self.outputs, found)), packing)
-            results = self._run(op, [values[v] for v in op.operands])
+                return Run(features, dict(zip(self.outputs, found)), packing, decisions)
+            results = self._run(op, [values[v] for v in op.operands], decisions)
             values.update(zip(op.results, results))
             if isinstance(op, nn.LayerNormOp):
                 features.append(results[0])
@@ -163,9 +171,19 @@ class TorchModel(torch.nn.Module):
     def _real(self, value: Any) -> Tensor:
         return value if isinstance(value, Tensor) else self._tensor(np.asarray(value))
 
-    def _run(self, op: Operation, operands: Sequence[Any]) -> Sequence[Any]:
+    def _run(
+        self, op: Operation, operands: Sequence[Any], decisions: list[Decisions]
+    ) -> Sequence[Any]:
+        """The results of an op; what a rule decided is added to `decisions`."""
         if isinstance(op, WeightOp):
             return [self._weight(op)]
+        if op in self._rules:
+            assert isinstance(op, attn.SdpaOp)
+            result, decided = _pruned_sdpa(
+                op, [self._operand(v) for v in operands], self._rules[op]
+            )
+            decisions.append(decided)
+            return [result]
         if not any(isinstance(v, Tensor) for v in operands):
             return list(self._interpreter.run_op(op, tuple(operands)))
         function = _FUNCTIONS.get(type(op))
@@ -262,25 +280,53 @@ def _token(op: attn.TokenOp, values: list[Any]) -> Tensor:
     return out.index_copy(0, where, x[_from_numpy(first[real]).to(x.device)])
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Sequences side by side, padded to the longest: `rows` (tokens,) are the places in them."""
+
+    rows: Tensor
+    lengths: Tensor
+    longest: int
+    heads: int
+
+    @classmethod
+    def of(cls, packing: Packing, heads: int, device: torch.device) -> _Layout:
+        count, longest = len(packing.lengths), max(1, int(packing.lengths.max()))
+        sequence = np.repeat(np.arange(count), packing.lengths)
+        place = np.arange(len(packing.rows)) - packing.starts[sequence]
+        rows = _from_numpy(sequence * longest + place).to(device)
+        return cls(rows, _from_numpy(packing.lengths).to(device), longest, heads)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """(tokens, heads * dim) -> (B, heads, longest, dim)."""
+        count = len(self.lengths)
+        out = x.new_zeros((count * self.longest, x.shape[1])).index_copy(0, self.rows, x)
+        return out.reshape(count, self.longest, self.heads, -1).transpose(1, 2)
+
+    def packed(self, x: Tensor) -> Tensor:
+        """(B, heads, longest, dim) -> (tokens, heads * dim)."""
+        return x.transpose(1, 2).reshape(len(self.lengths) * self.longest, -1)[self.rows]
+
+
 def _sdpa(op: attn.SdpaOp, values: list[Any]) -> Tensor:
-    """Sequences side by side, padded to the longest of them."""
     q, k, v, packing = values
-    heads, count, longest = op.heads.value.data, len(packing.lengths), int(packing.lengths.max())
-    sequence = np.repeat(np.arange(count), packing.lengths)
-    place = np.arange(len(packing.rows)) - packing.starts[sequence]
-    rows = _from_numpy(sequence * longest + place).to(q.device)
-
-    def padded(x: Tensor) -> Tensor:
-        out = x.new_zeros((count * longest, x.shape[1])).index_copy(0, rows, x)
-        return out.reshape(count, longest, heads, -1).transpose(1, 2)
-
+    layout = _Layout.of(packing, op.heads.value.data, q.device)
     # A sequence without tokens sees its first, empty place: no row is without a key.
-    lengths = np.maximum(packing.lengths, 1)
-    seen = _from_numpy(np.arange(longest) < lengths[:, None]).to(q.device)
+    places = torch.arange(layout.longest, device=q.device)
+    seen = places < layout.lengths.clamp(min=1)[:, None]
+    padded = (layout.padded(x) for x in (q, k, v))
     mixed = functional.scaled_dot_product_attention(
-        padded(q), padded(k), padded(v), attn_mask=seen[:, None, None], scale=op.scale.value.data
+        *padded, attn_mask=seen[:, None, None], scale=op.scale.value.data
     )
-    return mixed.transpose(1, 2).reshape(count * longest, -1)[rows]
+    return layout.packed(mixed)
+
+
+def _pruned_sdpa(op: attn.SdpaOp, values: list[Any], rule: Rule) -> tuple[Tensor, Decisions]:
+    q, k, v, packing = values
+    layout = _Layout.of(packing, op.heads.value.data, q.device)
+    q, k, v = (layout.padded(x) for x in (q, k, v))
+    mixed, decisions = attend(q, k, v, layout.lengths, op.scale.value.data, rule)
+    return layout.packed(mixed), decisions
 
 
 _FUNCTIONS: dict[type[Operation], Callable[[Any, list[Any]], Tensor]] = {

@@ -118,10 +118,15 @@ class Training:
             self._keep()
 
     def judge(self) -> dict[str, float]:
-        """Both losses on every held set: `<set> features`, `<set> outputs`."""
+        """
+        Both losses on every held set: `<set> features`, `<set> outputs`.
+
+        Of a student whose attention is pruned also the share of its blocks: `<set> pruned`.
+        """
         found: dict[str, float] = {}
         for name, texts in self.held.items():
             features = outputs = 0.0
+            kept = total = 0
             batches = list(_in_order(texts.lengths.tolist(), self.recipe.batch))
             for batch in batches:
                 inputs = texts.take(batch)
@@ -129,8 +134,12 @@ class Training:
                     ours, theirs = self.student(inputs), self.teacher(inputs)
                     features += feature_loss(ours, theirs).item()
                     outputs += output_loss(ours, theirs).item()
+                kept += sum(int(d.kept()) for d in ours.decisions)
+                total += sum(int(d.total()) for d in ours.decisions)
             found[f"{name} features"] = features / len(batches)
             found[f"{name} outputs"] = outputs / len(batches)
+            if total:
+                found[f"{name} pruned"] = 1.0 - kept / total
         return found
 
     # --- One stage ----------------------------------------------------------------------------

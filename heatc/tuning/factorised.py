@@ -1,0 +1,64 @@
+"""What calibration takes over from a plan: which layers are factorised, and their factors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from heatc.errors import HeatcError
+from heatc.files import atomic_write, write_safetensors
+from heatc.plan import Plan, model_sha256
+from heatc.weights import WeightStore
+
+
+@dataclass(frozen=True)
+class Factorised:
+    """
+    The factorised layers of a plan.
+
+    Attributes:
+        heat: their entries by module path, as they stand in plan.json.
+        file: the safetensors file of their factors.
+        sha256: its digest.
+        hw_sha256: of the machine that the plan was made for, None where it does not say.
+    """
+
+    heat: Mapping[str, Any]
+    file: Path
+    sha256: str
+    hw_sha256: str | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, weights: WeightStore, folder: Path) -> Factorised:
+        """
+        The layers of a plan after `heat-decompose` ran on `weights`.
+
+        Factors that the plan does not bring are written to `factors.safetensors` in `folder`.
+        """
+        file = folder / "factors.safetensors"
+        if plan.factors is not None:
+            file = plan.factors.path
+        else:
+            write_safetensors(file, {name: weights[name] for name in weights.added})
+        return cls(heat_entries(plan), file, model_sha256(file), plan.hw_sha256)
+
+    def beside(self, plan: Path) -> Factorised:
+        """The same with the factors in `<stem>.safetensors` beside a plan, copied if need be."""
+        file = plan.with_suffix(".safetensors")
+        if file.exists() and file.samefile(self.file):
+            return self
+        with self.file.open("rb") as source, atomic_write(file) as stream:
+            shutil.copyfileobj(source, stream)
+        if model_sha256(file) != self.sha256:
+            raise HeatcError("the factors changed while they were copied", place=str(self.file))
+        return replace(self, file=file)
+
+
+def heat_entries(plan: Plan) -> dict[str, Any]:
+    """The `heat` entries of a plan that was read, by module path, as its text has them."""
+    layers = json.loads(Path(plan.path).read_text(encoding="utf-8"))["layers"]
+    return {path: layers[path]["heat"] for path in plan.heat}
