@@ -79,7 +79,7 @@ def _heuristic(inputs: int, outputs: int, share: float) -> Spec:
     from tltorch.utils import get_tensorized_shape
 
     ins, outs = get_tensorized_shape(inputs, outputs, order=ORDER, verbose=False)
-    ranks = validate_tt_matrix_rank((*outs, *ins), rank=share)
+    ranks = cast("tuple[int, ...]", validate_tt_matrix_rank((*outs, *ins), rank=cast("Any", share)))
     return Spec("ttm", tuple(ins), tuple(outs), tuple(ranks[1:-1]))
 
 

@@ -22,16 +22,16 @@ simulator runs them. Multiply-accumulates are counted, seconds measured on the n
 
 def page(content: Mapping[str, Any]) -> str:
     """The page of a result file's content."""
-    lines = [HEAD, "## Rows with a goal", "", *_rows(content["rows"]), ""]
+    lines = [HEAD, "## Rows with a goal", "", *rows_table(content["rows"]), ""]
     for name, table in content["tables"].items():
         if isinstance(table, list) and 0 < len(cast("list[Any]", table)) <= LONGEST:
             title = f"## {name[:1].upper()}{name[1:]}"
-            lines += [title, "", *_tables(cast("list[Any]", table))]
-    lines += ["## Provenance", "", *_origins(content["provenance"]["parts"])]
+            lines += [title, "", *tables(cast("list[Any]", table))]
+    lines += ["## Provenance", "", *origins(content["provenance"]["parts"])]
     return "\n".join(lines) + "\n"
 
 
-def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     cells = [
         (
             str(row["what"]),
@@ -45,7 +45,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield figures.table([("what", "measured", "goal", "unit", "holds"), *cells])
 
 
-def _tables(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def tables(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Entries of equal keys, one after the other, are a table each."""
     start = 0
     while start < len(entries):
@@ -68,7 +68,7 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|")
 
 
-def _origins(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def origins(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, origin in parts.items():
         yield (
             f"- {name}: `{origin['command']}`, commit {origin['commit']}, {origin['date']}, "

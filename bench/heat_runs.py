@@ -115,14 +115,16 @@ def _judged(name: str, snippets: Sequence[data.Snippet]) -> JudgedSet:
     return JudgedSet(name, labels, data.token_ids([s.text for s in snippets], LENGTH))
 
 
-def _texts(extra: int, into: Path) -> list[str]:
+def texts(extra: int, into: Path) -> list[str]:
     """Writes the text of a training; the options of `heatc-tune distill` that name it."""
     into.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, texts: Sequence[str], labels: Labels | None = None) -> str:
         path = into / f"{name}.npz"
         arrays: dict[str, Any] = dict(data.encode(texts, LENGTH))
-        np.savez(path, **arrays, **({} if labels is None else {"labels": labels}))
+        if labels is not None:
+            arrays["labels"] = labels
+        np.savez(path, **arrays)
         return str(path)
 
     def split(name: data.Split) -> str:
@@ -173,11 +175,11 @@ def trained(layers: Layers, budget: Budget = FRONT) -> Trained:
         place.mkdir(parents=True, exist_ok=True)
         _write_plan(place / "untrained.json", bare)
         with tempfile.TemporaryDirectory(prefix="heatc-bench-") as name:
-            options = ["--plan", place / "untrained.json", *_texts(budget.extra, Path(name))]
+            options = ["--plan", place / "untrained.json", *texts(budget.extra, Path(name))]
             options += ["--epochs", budget.epochs, "--rates", budget.rates, "-o", plan]
             options += ["--seed", budget.seed, "--work-dir", place / "work", "--quiet"]
             seconds = tune("distill", model(), *options)
-        _keep(meta, {"seconds": seconds, "load": os.getloadavg()[1]})
+        keep(meta, {"seconds": seconds, "load": os.getloadavg()[1]})
         shutil.rmtree(place / "work", ignore_errors=True)
         say(f"distilled {plan} in {seconds:.0f} s")
     found = json.loads(plan.with_suffix(".report.json").read_text(encoding="utf-8"))
@@ -194,10 +196,11 @@ def untrained(layers: Layers) -> Path:
 
 def _write_plan(path: Path, layers: Mapping[str, Any]) -> None:
     plan = {"schema": 1, "model_sha256": None, "hw_sha256": None, "seed": SEED, "layers": layers}
-    _keep(path, plan)
+    keep(path, plan)
 
 
-def _keep(path: Path, content: Mapping[str, Any]) -> None:
+def keep(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a small JSON file, whole or not at all."""
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
@@ -243,9 +246,14 @@ class Form:
 def _calibration() -> Path:
     """Training text for factors that no plan brings."""
     path = folder("text", "calibration") / "train.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **data.encode(data.sentences("train", 512), LENGTH))  # pyright: ignore[reportArgumentType]
+    write_text(path, 512)
     return path
+
+
+def write_text(path: Path, count: int) -> None:
+    """The inputs of so many training sentences."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **data.encode(data.sentences("train", count), LENGTH))  # pyright: ignore[reportArgumentType]
 
 
 def program(form: Form, suffix: str, batch: int, length: int) -> Path:
@@ -262,14 +270,19 @@ def program(form: Form, suffix: str, batch: int, length: int) -> Path:
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-@cache
 def _sources() -> str:
     """A digest of all that compiles, so that no program of an older compiler is taken."""
+    inside = ("capture", "heat", "hardware", "isa", "interpreter")
+    return sources_of("dialects", "passes", "backends", *(f"heatc/{name}" for name in inside))
+
+
+@cache
+def sources_of(*folders: str) -> str:
+    """A digest of the sources in some folders of the repository."""
     digest = hashlib.sha256()
-    for at in ("heatc", "dialects", "passes", "backends"):
+    for at in folders:
         for path in sorted((report.ROOT / at).rglob("*")):
-            inside = path.relative_to(report.ROOT).parts
-            if path.suffix in (".py", ".yaml") and "tuning" not in inside and "tools" not in inside:
+            if path.suffix in (".py", ".yaml"):
                 digest.update(path.read_bytes())
     return digest.hexdigest()
 

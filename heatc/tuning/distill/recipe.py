@@ -31,6 +31,6 @@ class Recipe:
     warm_up: float = 0.1
     decay: float = 0.01
     temperature: float = 2.0
-    share: float = 0.1
+    share: float = 1.0
     patience: int = 2
     seed: int = 0
