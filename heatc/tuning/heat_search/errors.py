@@ -7,7 +7,7 @@ without refinement. Errors are rounded to six digits, which is what float32 leav
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,25 +57,33 @@ def errors_of(
     seed: int,
     kept: Kept,
     workers: Workers,
+    what: str,
     step: Step,
 ) -> dict[str, dict[Spec, float]]:
-    """The error of every wanted candidate of each layer, decomposed without refinement."""
+    """
+    The error of every wanted candidate of each layer, decomposed without refinement.
+
+    `what` is what progress is called.
+    """
     tasks: dict[str, tuple[Any, ...]] = {}
     places: dict[str, tuple[str, Sequence[Spec]]] = {}
-    for number, layer in enumerate(layers):
-        specs = wanted[layer.path]
-        if not specs:
-            continue
-        texts = [(s.format, s.inputs, s.outputs, s.ranks) for s in specs]
-        name = f"errors-{number}-{content_key({'specs': repr(texts)}, {})}"
+    for layer in layers:
         matrix, moment = layer.targets[0].matrix(weights), inputs[layer.path].covariance
-        tasks[name] = (matrix, np.asarray(moment), texts, seed)
-        places[name] = layer.path, specs
-    found = kept.results(workers, start_errors, tasks, "decompositions", step)
+        for specs in _by_format(wanted[layer.path]):
+            texts = [(s.format, s.inputs, s.outputs, s.ranks) for s in specs]
+            name = f"errors-{content_key({'layer': layer.path, 'specs': repr(texts)}, {})}"
+            tasks[name] = (matrix, np.asarray(moment), texts, seed)
+            places[name] = layer.path, specs
+    found = kept.results(workers, start_errors, tasks, what, step)
     errors: dict[str, dict[Spec, float]] = {layer.path: {} for layer in layers}
     for name, (path, specs) in places.items():
-        errors[path] = dict(zip(specs, found[name]))
+        errors[path].update(zip(specs, found[name]))
     return errors
+
+
+def _by_format(specs: Sequence[Spec]) -> Iterator[list[Spec]]:
+    for format_ in dict.fromkeys(spec.format for spec in specs):
+        yield [spec for spec in specs if spec.format == format_]
 
 
 def start_errors(

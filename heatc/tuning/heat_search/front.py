@@ -86,8 +86,8 @@ def _sum(parts: Sequence[Reals], plans: Plans) -> Reals:
 
 def every_plan(space: Space) -> Plans:
     """All plans of a small space, (plans, layers), the dense one first."""
-    axes = np.meshgrid(*(np.arange(n) for n in space.sizes), indexing="ij")
-    return np.stack([axis.reshape(-1) for axis in axes], axis=1).astype(np.int64)
+    shape = numbers(space.sizes)
+    return np.indices(shape).reshape(len(shape), -1).T.astype(np.int64)
 
 
 # ---- starts -----------------------------------------------------------------------------------
@@ -243,13 +243,13 @@ def numbers(plan: Plans) -> list[int]:
     return [int(k) for k in plan]
 
 
-def spread_points(products: Reals, count: int) -> NDArray[np.int64]:
+def spread_points(products: Reals, count: int) -> list[int]:
     """Numbers of so many points, spread evenly over the logarithm of ascending products."""
-    if len(products) <= count:
-        return np.arange(len(products))
-    wanted = np.geomspace(products[0], products[-1], count)
+    logs = np.log(products)
+    left = list(range(len(logs)))
     chosen: list[int] = []
-    for target in wanted:
-        left = [k for k in range(len(products)) if k not in chosen]
-        chosen.append(min(left, key=lambda k: abs(np.log(products[k] / target))))
-    return np.array(sorted(chosen))
+    for k in range(min(count, len(logs))):
+        target = logs[0] + (logs[-1] - logs[0]) * k / max(count - 1, 1)
+        chosen.append(min(left, key=lambda number: abs(float(logs[number] - target))))
+        left.remove(chosen[-1])
+    return sorted(chosen)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from heatc.errors import InfeasibleError
 from heatc.files import atomic_write
 from heatc.hardware import load_hardware
 from heatc.heat.plan import entry
@@ -36,11 +37,16 @@ def write_front(request: Request, found: Found, folder: Path) -> dict[str, Any]:
     """
     Write front.json, NN.json for each of its points, plan.json of the wish, and hardware files.
 
-    Returns what front.json says. Raises `InfeasibleError` where no point fulfils the wish; the
-    front is written all the same.
+    Returns what front.json says. Raises `InfeasibleError` where every layer stays dense, and where
+    no point fulfils the wish; the front is written then all the same.
     """
     points = [_point(found, place) for place in found.points]
     real = [point for point in points if any(point.plan)]
+    if not real:
+        raise InfeasibleError(
+            f"no layer is cheaper factorised on {found.base.name}",
+            notes=["give more --formats, other --layers, or longer inputs"],
+        )
     products = np.array([point.figures["edp"] for point in real])
     shown = [real[k] for k in spread_points(products, request.points)]
     files = _hardware_files(request, found, folder)

@@ -1,9 +1,12 @@
 """
-Cuts of the search space that lose nothing: what another candidate beats in everything goes.
+Cuts of the search space: what another candidate beats in everything goes.
 
 1. What is no cheaper than the dense layer, neither in energy nor in latency, or does not run.
 2. What low-rank beats even if it were as near as any matrix of its rank: no decomposition needed.
-3. What another candidate of the layer beats in error, energy and latency, once errors are known.
+3. What others beat in each of a few probed layers of the same extent: it is decomposed for no more.
+4. What another candidate of the layer beats in error, energy and latency, once errors are known.
+
+The third alone may lose something: a candidate that is good in a layer that was not probed.
 """
 
 from __future__ import annotations
@@ -76,6 +79,11 @@ def options(
         elif spec in errors:
             found += [Option(way, errors[spec]) for way in several]
     return undominated(found)
+
+
+def probed(count: int) -> tuple[int, ...]:
+    """Numbers of the layers that are probed, of so many of one extent: first, middle and last."""
+    return tuple(sorted({0, count // 2, count - 1}))
 
 
 def undominated(found: Iterable[Option]) -> tuple[Option, ...]:

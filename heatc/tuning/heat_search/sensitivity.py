@@ -43,7 +43,8 @@ class Curve:
         """The divergence that errors are likely to cause; 0 of no error."""
         x = np.log(np.maximum(errors, _LEAST))
         known_x = np.log(self.errors)
-        known_y = np.log(np.maximum(self.divergences, _LEAST))
+        # What a larger error did to a sample of text may be less by chance, and is no gain.
+        known_y = np.log(np.maximum.accumulate(np.maximum(self.divergences, _LEAST)))
         y = np.interp(x, known_x, known_y)
         y = y + 2 * (np.minimum(x - known_x[0], 0) + np.maximum(x - known_x[-1], 0))
         return np.where(np.asarray(errors) > 0, np.exp(y), 0.0)

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ from heatc.tuning.heat_search.front import (
 from heatc.tuning.heat_search.hw_space import HardwareSpace
 from heatc.tuning.heat_search.layers import Inputs, Layer, inputs_of, layers_of
 from heatc.tuning.heat_search.probe import Probe
-from heatc.tuning.heat_search.reduce import Option, cheaper, options, promising
+from heatc.tuning.heat_search.reduce import Option, cheaper, options, probed, promising
 from heatc.tuning.heat_search.replace import Replacements
 from heatc.tuning.heat_search.sensitivity import PROBES, Curve, Reference, sensitivities
 from heatc.tuning.heat_search.space import Extent, candidates
@@ -144,6 +144,19 @@ class _Clock:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
+_Ways: TypeAlias = Mapping[Extent, Mapping[Spec, Sequence[Way]]]
+_Costs: TypeAlias = Mapping[Extent, Mapping[Spec | None, Sequence[Way]]]
+
+
+@dataclass(frozen=True)
+class _Reduction:
+    """Candidates other than low-rank after the second and the third cut, and errors."""
+
+    promising: Mapping[str, Sequence[Spec]]
+    wanted: Mapping[str, Sequence[Spec]]
+    errors: Mapping[str, Mapping[Spec, float]]
+
+
 def search(request: Request, step: Step) -> Found:
     """
     Search the front.
@@ -186,10 +199,8 @@ class _Search:
         with clock("spectra"):
             spectra = spectra_of(self.layers, self.weights, inputs, kept, request.workers, step)
         with clock("decompositions"):
-            wanted = {la.path: self._promising(la, ways, spectra[la.path]) for la in self.layers}
-            errors = errors_of(
-                self.layers, wanted, self.weights, inputs, request.seed, kept, request.workers, step
-            )
+            reduction = self._reduce(costs, ways, spectra, inputs, kept)
+            errors = reduction.errors
         near = self._near(inputs)
         with clock("sensitivities"):
             model = Probe(self.module, self.weights)
@@ -204,7 +215,7 @@ class _Search:
         with clock("validation"):
             checked = self._validated(fronts, points, model, near, judges, curves, kept)
         base, dense = self._base(fronts)
-        sizes = self._sizes(specs, ways, wanted, fronts)
+        sizes = self._sizes(specs, ways, reduction, fronts)
         return Found(
             self.digest, self.tokens, self.layers, base, dense, fronts, points, sizes, curves,
             checked, dict(clock.seconds),
@@ -274,12 +285,52 @@ class _Search:
         """Of the layer as it is timed."""
         return self.timed[layer.path].extent
 
-    def _promising(
+    def _reduce(
         self,
-        layer: Layer,
-        ways: Sequence[Mapping[Extent, Mapping[Spec, Sequence[Way]]]],
-        spectrum: Reals,
-    ) -> tuple[Spec, ...]:
+        costs: Sequence[_Costs],
+        ways: Sequence[_Ways],
+        spectra: Mapping[str, Reals],
+        inputs: Mapping[str, Inputs],
+        kept: Kept,
+    ) -> _Reduction:
+        """Errors of what is promising in some layers, then of what is good there in the others."""
+        promised = {la.path: self._promising(la, ways, spectra[la.path]) for la in self.layers}
+
+        def decomposed(
+            layers: Sequence[Layer], wanted: Mapping[str, Sequence[Spec]], what: str
+        ) -> dict[str, dict[Spec, float]]:
+            request = self.request
+            return errors_of(
+                layers, wanted, self.weights, inputs, request.seed, kept, request.workers,
+                what, self.step,
+            )  # fmt: skip
+
+        first = [la for group in self._by_extent().values() for la in _probed(group)]
+        errors = decomposed(first, promised, "decompositions, probed layers")
+        good: dict[Extent, set[Spec | None]] = {}
+        for layer in first:
+            extent, path = self._extent(layer), layer.path
+            for own, cheap in zip(costs, ways):
+                dense = own[extent][None][0]
+                found = options(dense, cheap[extent], spectra[path], errors[path])
+                good.setdefault(extent, set()).update(option.way.spec for option in found)
+        wanted = {
+            la.path: promised[la.path]
+            if la in first
+            else tuple(s for s in promised[la.path] if s in good[self._extent(la)])
+            for la in self.layers
+        }
+        others = [layer for layer in self.layers if layer not in first]
+        errors |= decomposed(others, wanted, "decompositions")
+        return _Reduction(promised, wanted, errors)
+
+    def _by_extent(self) -> dict[Extent, list[Layer]]:
+        found: dict[Extent, list[Layer]] = {}
+        for layer in self.layers:
+            found.setdefault(self._extent(layer), []).append(layer)
+        return found
+
+    def _promising(self, layer: Layer, ways: Sequence[_Ways], spectrum: Reals) -> tuple[Spec, ...]:
         """What has to be decomposed for some machine."""
         extent = self._extent(layer)
         found = [spec for own in ways for spec in promising(own[extent], spectrum)]
@@ -294,8 +345,8 @@ class _Search:
     def _front(
         self,
         machine: Machine,
-        costs: Mapping[Extent, Mapping[Spec | None, Sequence[Way]]],
-        ways: Mapping[Extent, Mapping[Spec, Sequence[Way]]],
+        costs: _Costs,
+        ways: _Ways,
         spectra: Mapping[str, Reals],
         errors: Mapping[str, Mapping[Spec, float]],
         curves: Mapping[str, Curve],
@@ -357,7 +408,7 @@ class _Search:
         objectives = np.array(
             [fronts[m].space.objectives(fronts[m].plans[k : k + 1])[0] for m, k in found]
         )
-        return tuple(found[k] for k in nondominated(objectives))
+        return tuple(found[int(k)] for k in nondominated(objectives))
 
     def _base(self, fronts: Sequence[MachineFront]) -> tuple[Machine, Cost]:
         """The machine that is compared with, and the dense model on it."""
@@ -394,24 +445,32 @@ class _Search:
     def _sizes(
         self,
         specs: Mapping[Extent, Sequence[Spec]],
-        ways: Sequence[Mapping[Extent, Mapping[Spec, Sequence[Way]]]],
-        wanted: Mapping[str, Sequence[Spec]],
+        ways: Sequence[_Ways],
+        reduction: _Reduction,
         fronts: Sequence[MachineFront],
     ) -> dict[str, dict[str, float]]:
         """Options of all layers and the logarithm of the number of plans, after every cut."""
         extents = [self._extent(layer) for layer in self.layers]
         cheap = [[len(own[e]) for e in extents] for own in ways]
         low = [[_low_ranks(own[e]) for e in extents] for own in ways]
-        more = [len(wanted[layer.path]) for layer in self.layers]
-        left = [[a + b for a, b in zip(row, more)] for row in low]
+
+        def left(wanted: Mapping[str, Sequence[Spec]]) -> list[list[int]]:
+            more = [len(wanted[layer.path]) for layer in self.layers]
+            return [[a + b for a, b in zip(row, more)] for row in low]
+
         return {
             "formats x shapes x ranks": _size([[len(specs[e]) for e in extents]] * len(ways)),
             "cheaper than dense": _size(cheap),
-            "not beaten at the least error of their rank": _size(left),
+            "not beaten at the least error of their rank": _size(left(reduction.promising)),
+            "not beaten in all of the probed layers": _size(left(reduction.wanted)),
             "ways that none beats in error, energy and latency": _size(
                 [[len(own) - 1 for own in front.options] for front in fronts]
             ),
         }
+
+
+def _probed(layers: Sequence[Layer]) -> list[Layer]:
+    return [layers[k] for k in probed(len(layers))]
 
 
 def _low_ranks(ways: Mapping[Spec, Sequence[Way]]) -> int:

@@ -66,14 +66,14 @@ def _largest(
 def _stands_for(
     way: Way, choices: Sequence[Option], errors: Mapping[Spec, float], spectrum: Reals
 ) -> int:
-    """The cheapest option that is nowhere worse than a way."""
+    """
+    The cheapest option that is nowhere worse than a way.
+
+    Of a way that was cut though nothing beats it in this layer, the cheapest of no greater error.
+    """
     assert way.spec is not None
     error = errors.get(way.spec, float(spectrum[matrix_rank(way.spec)]))
-    good = [
-        k
-        for k, option in enumerate(choices)
-        if option.error <= error
-        and option.way.joules <= way.joules
-        and option.way.seconds <= way.seconds
-    ]
-    return min(good, key=lambda k: choices[k].way.joules * choices[k].way.seconds)
+    near = [k for k, option in enumerate(choices) if option.error <= error]
+    good = [k for k in near if choices[k].way.joules <= way.joules]
+    good = [k for k in good if choices[k].way.seconds <= way.seconds]
+    return min(good or near, key=lambda k: choices[k].way.joules * choices[k].way.seconds)
