@@ -56,6 +56,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short() -> Iterator[None]:
+    """An evolution of fewer generations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fronts, "EPOCHS", 3)
+        patch.setattr(fronts, "GENERATIONS", 10)
+        patch.setattr(fronts, "POPULATION", 60)
+        yield
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("hardware") / "small.yaml"
@@ -236,17 +246,14 @@ def plans_of(space: Space) -> np.ndarray:
 
 def test_evolution_finds_most_of_the_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fronts, "FEW", 0)
-    monkeypatch.setattr(fronts, "EPOCHS", 4)
+    monkeypatch.setattr(fronts, "EPOCHS", 8)
     space = random_space(5, 5, seed=1)
     plans = search_front(space, plans_of(space), 0, Kept(tmp_path), "front", lambda *_: None)
     found, exact = rounded(space, plans), brute_force(space)
     assert len(found & exact) > 0.8 * len(exact)
 
 
-def test_the_front_is_no_worse_than_its_start_and_nothing_of_it_is_beaten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(fronts, "EPOCHS", 2)
+def test_the_front_is_no_worse_than_its_start_and_nothing_of_it_is_beaten(tmp_path: Path):
     space = random_space(20, 9, seed=2)
     start = plans_of(space)
     plans = search_front(space, start, 0, Kept(tmp_path), "front", lambda *_: None)
@@ -305,18 +312,19 @@ def test_the_goal_is_reached_with_the_least_proxy(searched: Path):
 
 
 def test_the_validation_ranks_what_it_measured(searched: Path):
-    from scipy.stats import kendalltau, spearmanr
+    from scipy.stats import kendalltau, rankdata
 
     found = front_of(searched)["validation"]
     rows = found["plans"]
     assert len(rows) == 6
     proxies, measured = ([row[name] for row in rows] for name in ("proxy", "divergence"))
     told = found["spearman"]["divergence"]["proxy"]
-    assert told == pytest.approx(spearmanr(proxies, measured).statistic, abs=1e-6)
+    ranks = [rankdata(figures) for figures in (proxies, measured)]
+    assert told == pytest.approx(np.corrcoef(*ranks)[0, 1], abs=1e-6)
     # Another measure of order says the same.
-    assert kendalltau(proxies, measured).statistic * told > 0
+    assert kendalltau(proxies, measured)[0] * told > 0
     assert {"proxy", "squared error", "squared weight error"} < set(found["spearman"]["divergence"])
-    assert found["samples"] == 8
+    assert found["samples"] == 12  # the quarter that is held back
     assert all(0 <= row["agreement"] <= 1 for row in rows)
 
 
@@ -332,9 +340,7 @@ def simulated(
     np.savez(data, input_ids=ids, attention_mask=np.ones((8, LENGTH), np.int64))
     run = [str(program), "--inputs", str(data), "-o", str(folder / "o.npz"), "--stats", str(stats)]
     assert hdp_run.main(run) == 0
-    text = (stats / "stats.txt").read_text()
-    rows = [line.split() for line in text.splitlines() if line and line[0].isalpha()]
-    found = {row[0]: float(row[1]) for row in rows if len(row) > 1}
+    found = json.loads((stats / "stats.json").read_text())["modelled"]
     return {"cycles": found["total_cycles"], "joules": found["energy_joules"]}
 
 
@@ -342,20 +348,19 @@ def test_what_a_plan_costs_is_what_its_program_takes(
     searched: Path, tiny: Path, machine: Path, tmp_path: Path
 ):
     """
-    Layers are timed each from a standing start and the host op by op: within 20 % of the program,
-    and what a plan saves of it within a third of the saving.
+    Within 10 % of the whole, whichever way: layers are timed each from a standing start, while a
+    program fetches ahead; and what is cheaper is cheaper.
     """
     data = front_of(searched)
-    program = simulated(tiny, machine, tmp_path, "dense", "--hdp-rule", "none")
-    for key in ("cycles", "joules"):
-        assert data["dense"][key] == pytest.approx(program[key], rel=0.2)
     least = min(data["points"], key=lambda p: p["edp"])
+    dense = simulated(tiny, machine, tmp_path, "dense", "--hdp-rule", "none")
     options = ("--plan", str(searched / least["file"]), "--calibrate", str(tiny / "data.npz"))
     small = simulated(tiny, machine, tmp_path, "small", *options)
     for key in ("cycles", "joules"):
-        assert least[key] == pytest.approx(small[key], rel=0.2)
-        saved = data["dense"][key] - least[key]
-        assert saved == pytest.approx(program[key] - small[key], rel=0.34)
+        assert data["dense"][key] == pytest.approx(dense[key], rel=0.1)
+        assert least[key] == pytest.approx(small[key], rel=0.1)
+        assert least[key] < data["dense"][key]
+        assert small[key] < dense[key]
 
 
 def test_a_plan_is_distilled(searched: Path, tiny: Path, tmp_path: Path):
@@ -369,7 +374,7 @@ def test_a_plan_is_distilled(searched: Path, tiny: Path, tmp_path: Path):
     assert trained.factors is not None
 
 
-@pytest.mark.parametrize("stop", [2, 15, 22, 31])
+@pytest.mark.parametrize("stop", [2, 15, 20, 26])
 def test_an_interrupted_search_gives_the_same_bits(
     searched: Path,
     tiny: Path,
@@ -396,8 +401,12 @@ def test_an_interrupted_search_gives_the_same_bits(
     assert tune.main(words) == 0
     assert results(output) == results(searched)
     monkeypatch.undo()
-    whole = sum(1 for _ in (searched.parent / "work").rglob("*.json"))
-    assert count - before < whole
+    # What was there is not computed again; the front is written once an epoch.
+    files = [
+        p for p in (searched.parent / "work").rglob("*.json") if p.parent.parent.name == "work"
+    ]
+    whole = sum(p.parent.name != "statistics" for p in files) + fronts.EPOCHS - 1
+    assert stop - 1 + count - before == whole
 
 
 def test_another_seed_is_another_search(searched: Path, tiny: Path, machine: Path, tmp_path: Path):

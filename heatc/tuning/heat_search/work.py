@@ -97,7 +97,7 @@ def _client(address: str) -> Any:
             "tasks on a Dask cluster need dask", notes=["pip install 'heatc[dask]'"]
         ) from None
     try:
-        return distributed.Client(address, timeout="10s", set_as_default=True)
+        return distributed.Client(address, timeout="5s", set_as_default=True)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HeatcError(f"cannot reach a Dask scheduler: {reason}", place=address) from None
