@@ -42,9 +42,10 @@ def _parser() -> ToolParser:
     add("--layers", metavar="GLOB", default="*", help="module paths, | between several")
     add("--formats", metavar="A,B", help="of low-rank, tt, ttm, tucker, cp (all)")
     add("--points", metavar="N", type=int, default=8, help="plans to write, default 8")
+    add("--programs", action="store_true", help="compile the points, time whole programs too")
     add("--goal", metavar="GOAL", help='"edp>=5.7x" or "proxy<=0.05": one plan, plan.json')
     add("--validate", metavar="N", type=int, default=16, help="plans to measure, default 16")
-    add("--samples", metavar="N", type=int, default=256, help="that errors are weighed on (256)")
+    add("--samples", metavar="N", type=int, default=128, help="that errors are weighed on (128)")
     add("--seed", type=int, default=0, help="of all that is random, default 0")
     add("--jobs", "-j", metavar="N", type=int, default=-1, help="processes; all cores")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster to work on")
@@ -63,7 +64,7 @@ def search_command(argv: Sequence[str]) -> int:
 
     with progress_bars(arguments.quiet) as step:
         found = search(request, step)
-    data = write_front(request, found, Path(arguments.output))
+        data = write_front(request, found, Path(arguments.output), step)
     if not arguments.quiet:
         print(table(data, found.seconds))
     return 0
@@ -97,6 +98,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         samples=arguments.samples,
         validate=arguments.validate,
         points=arguments.points,
+        programs=arguments.programs,
         wish=wish,
         seed=arguments.seed,
         workers=Workers(arguments.jobs, arguments.dask),

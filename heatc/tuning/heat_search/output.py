@@ -15,9 +15,11 @@ from heatc.files import atomic_write
 from heatc.hardware import load_hardware
 from heatc.heat.plan import entry
 from heatc.plan import SCHEMA as PLAN_SCHEMA
+from heatc.tuning.calibrate import Step
 from heatc.tuning.heat_search.costing import Machine, Way
-from heatc.tuning.heat_search.front import numbers, spread_points
+from heatc.tuning.heat_search.front import Plans, nondominated, numbers, spread_points
 from heatc.tuning.heat_search.hw_space import area
+from heatc.tuning.heat_search.programs import program_figures
 from heatc.tuning.heat_search.session import Found, MachineFront, Request
 
 SCHEMA = 1
@@ -33,7 +35,7 @@ class Point:
     figures: Mapping[str, float]
 
 
-def write_front(request: Request, found: Found, folder: Path) -> dict[str, Any]:
+def write_front(request: Request, found: Found, folder: Path, step: Step) -> dict[str, Any]:
     """
     Write front.json, NN.json for each of its points, plan.json of the wish, and hardware files.
 
@@ -54,7 +56,8 @@ def write_front(request: Request, found: Found, folder: Path) -> dict[str, Any]:
     for number, point in enumerate(shown):
         file = f"{number:02d}.json"
         _write(folder / file, _plan(request, found, point))
-        listed.append(_listed(point, file, files))
+        listed.append({**_listed(point, file, files), **_program(request, point, folder / file)})
+        step("points", number + 1, len(shown))
     data = _front_data(request, found, listed, files)
     _write(folder / "front.json", data)
     _write(folder / "report.json", {"seconds": dict(found.seconds)})
@@ -66,6 +69,7 @@ def write_front(request: Request, found: Found, folder: Path) -> dict[str, Any]:
         )
         _write(folder / "plan.json", _plan(request, found, real[chosen]))
         told = {"goal": str(request.wish), **_listed(real[chosen], "plan.json", files)}
+        told |= _program(request, real[chosen], folder / "plan.json")
         data |= {"chosen": told}
         _write(folder / "front.json", data)
     return data
@@ -75,6 +79,8 @@ def _front_data(
     request: Request, found: Found, points: Sequence[Any], files: Mapping[str, str]
 ) -> dict[str, Any]:
     dense = _dense_figures(found)
+    if request.programs:
+        dense["program"] = program_figures(request.timed, None, found.base.file)
     machines = [
         {
             "name": front.machine.name,
@@ -104,11 +110,22 @@ def _front_data(
         "dense": dense,
         "validation": found.validation,
         "sensitivities": sensitivities,
+        "uniform": _uniform(found),
         "points": list(points),
     }
 
 
-def _dense_figures(found: Found) -> dict[str, float]:
+def _uniform(found: Found) -> list[dict[str, Any]]:
+    """Plans of one format and one share for all layers that no other such plan beats."""
+    points = [_figured(found, front, plan) for front in found.fronts for plan in front.uniform]
+    figures = [point.figures for point in points if any(point.plan)]
+    if not figures:
+        return []
+    order = nondominated(np.array([[f["proxy"], f["edp"]] for f in figures]))
+    return [dict(figures[int(k)]) for k in order]
+
+
+def _dense_figures(found: Found) -> dict[str, Any]:
     cost = found.base_dense
     return {
         "proxy": 0.0,
@@ -131,7 +148,10 @@ def _dense_ways(front: MachineFront) -> list[Way]:
 
 def _point(found: Found, place: tuple[int, int]) -> Point:
     front = found.fronts[place[0]]
-    plan = front.plans[place[1]]
+    return _figured(found, front, front.plans[place[1]])
+
+
+def _figured(found: Found, front: MachineFront, plan: Plans) -> Point:
     joules, seconds = (float(c[0]) for c in front.space.costs(plan[None]))
     ways = [own[k].way for own, k in zip(front.options, numbers(plan))]
     counts = [layer.count for layer in found.layers]
@@ -155,6 +175,13 @@ def _listed(point: Point, file: str, files: Mapping[str, str]) -> dict[str, Any]
     machine = point.front.machine
     own = {"hw": machine.name, "hw_file": files[machine.sha256]} if files else {}
     return {**point.figures, **own, "file": file}
+
+
+def _program(request: Request, point: Point, plan: Path) -> dict[str, Any]:
+    """What the program of a written plan takes, if that was asked for."""
+    if not request.programs:
+        return {}
+    return {"program": program_figures(request.timed, plan, point.front.machine.file)}
 
 
 def _plan(request: Request, found: Found, point: Point) -> dict[str, Any]:
@@ -220,13 +247,16 @@ def table(data: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
 
 
 def _header() -> str:
-    names = ("proxy", "edp", "times", "seconds", "joules", "parameters", "macs")
-    return f"{'plan':10} " + " ".join(f"{name:>11}" for name in names) + "  machine"
+    names = ("seconds", "joules", "parameters", "macs")
+    head = f"{'plan':10} {'proxy':>11} {'edp':>11} {'less (program)':>15} "
+    return head + " ".join(f"{name:>11}" for name in names) + "  machine"
 
 
 def _row(name: str, point: Mapping[str, Any], dense: Mapping[str, Any]) -> str:
     less = f"{dense['edp'] / point['edp']:.2f}x"
-    figures = [f"{point['proxy']:11.4g}", f"{point['edp']:11.4g}", f"{less:>11}"]
+    if "program" in point:
+        less += f" ({dense['program']['edp'] / point['program']['edp']:.2f}x)"
+    figures = [f"{point['proxy']:11.4g}", f"{point['edp']:11.4g}", f"{less:>15}"]
     figures += [f"{point[key]:11.4g}" for key in ("seconds", "joules")]
     figures += [f"{point[key]:11,}" for key in ("parameters", "macs")]
     return f"{name:10} {' '.join(figures)}  {point.get('hw', '')}".rstrip()

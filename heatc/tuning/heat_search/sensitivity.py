@@ -26,8 +26,8 @@ from heatc.tuning.samples import Batch
 
 Reals = NDArray[np.float64]
 
-PROBES = (0.2, 0.4, 0.7)
-"""Relative errors at which a layer is measured, as near as its ranks come to them."""
+PROBES = (0.25, 0.5, 0.9)
+"""Errors at which a layer is measured, as shares of its error at rank 1."""
 
 _LEAST = 1e-12
 
@@ -59,7 +59,7 @@ def probe_ranks(errors: Reals) -> tuple[int, ...]:
     """The ranks whose errors come nearest to `PROBES`, each once, from near to far."""
     inner = errors[1:-1] if len(errors) > 2 else errors[:1]
     first = 1 if len(errors) > 2 else 0
-    found = (first + int(np.abs(inner - wanted).argmin()) for wanted in PROBES)
+    found = (first + int(np.abs(inner - share * inner[0]).argmin()) for share in PROBES)
     return tuple(dict.fromkeys(found))
 
 

@@ -53,6 +53,10 @@ Array = NDArray[Any]
 Reals = NDArray[np.float64]
 
 
+JUDGED = 512
+"""Samples that the validation takes at most."""
+
+
 @dataclass(frozen=True)
 class Request:
     """
@@ -65,9 +69,10 @@ class Request:
         data: inputs by file and name; `dev` what validates, None for a quarter of `data`.
         hardware: the machine, or the space of machines.
         layers: globs of module paths, `|` between them; formats: those to choose from.
-        samples: for sensitivities, and at most twice as many for the validation.
+        samples: for sensitivities.
         validate: plans that are measured; 0 for none.
-        points: plans to write; wish: for one more.
+        points: plans to write; programs: whether they are compiled and timed as a whole too.
+        wish: what one more plan is chosen for.
         folder: where an interrupted search goes on, None for the user's cache.
     """
 
@@ -83,6 +88,7 @@ class Request:
     samples: int
     validate: int
     points: int
+    programs: bool
     wish: Wish | None
     seed: int
     workers: Workers
@@ -97,6 +103,7 @@ class MachineFront:
     Attributes:
         dense: the whole model as it is, `rest` what is searched by no layer of it.
         options: of each layer; `plans` are numbers of them, by ascending energy x latency.
+        uniform: the same of one format and share for all layers, those that no other one beats.
     """
 
     machine: Machine
@@ -105,6 +112,7 @@ class MachineFront:
     options: tuple[tuple[Option, ...], ...]
     space: Space
     plans: Plans
+    uniform: Plans
 
 
 @dataclass(frozen=True)
@@ -367,7 +375,8 @@ class _Search:
         for layer, way in zip(self.layers, dense):
             for _ in range(layer.count):
                 whole = whole + Cost(way.cycles, way.seconds, way.joules, 0, 0)
-        return MachineFront(machine, whole, rest, found, space, plans)
+        best = start[nondominated(space.objectives(start))]
+        return MachineFront(machine, whole, rest, found, space, plans, best)
 
     def _rest(self, machine: Machine) -> Cost:
         """The rest of the model: attention, the host's part, linears that are not searched."""
@@ -437,7 +446,7 @@ class _Search:
         numbers = [m for m, _ in points]
         front = fronts[max(range(len(fronts)), key=numbers.count)]
         allowed = judges.held if request.dev is None else np.ones(len(judges), np.bool_)
-        reference = self._reference(model, judges, allowed, 2 * request.samples, 1)
+        reference = self._reference(model, judges, allowed, JUDGED, 1)
         trial = Trial(model, reference, self.layers, near, front.options, curves, kept)
         plans = sampled(front.space, front.plans, request.validate, request.seed)
         return validation(trial, plans, self.step)
