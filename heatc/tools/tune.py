@@ -2,11 +2,13 @@
 `heatc-tune`: chooses what a plan says, on your own data.
 
     heatc-tune calibrate MODEL --data calib.npz --goal "sparsity>=0.85" -o plan.json
-    heatc-tune distill MODEL --plan plan.json --data train.npz -o small.json
+    heatc-tune search MODEL --target hdp-edge --data train.npz -o front
+    heatc-tune distill MODEL --plan front/03.json --data train.npz -o small.json
     heatc-tune calibrate MODEL --plan small.json --data calib.npz --goal ... -o both.json
     heatc MODEL --plan both.json -o prog.hdp
 
     calibrate   the parameters of attention pruning (rule `ours`) per layer and head
+    search      format, shape and ranks of every layer, for a machine
     distill     the factors of a plan, trained to do what the model does
 """
 
@@ -22,14 +24,14 @@ from heatc.errors import UsageError
 from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest
 from heatc.tools.tune_distill import distill_command
 from heatc.tools.tune_model import BATCH, add_model_options, captured, check_output, progress_bars
+from heatc.tools.tune_search import search_command
 
 if TYPE_CHECKING:
     from heatc.pipeline import Options
     from heatc.tuning.session import Request
 
 PROG = "heatc-tune"
-COMMANDS = ("calibrate", "distill")
-PLANNED = ("search",)
+COMMANDS = ("calibrate", "search", "distill")
 
 DEFAULT_TARGET = "hdp-edge"
 
@@ -44,7 +46,8 @@ def _run(argv: Sequence[str]) -> int:
     parser.add_argument("command", metavar="COMMAND", help=" or ".join(COMMANDS))
     if argv and not argv[0].startswith("-"):
         _check_command(argv[0])
-        return {"calibrate": _calibrate, "distill": distill_command}[argv[0]](argv[1:])
+        commands = {"calibrate": _calibrate, "search": search_command, "distill": distill_command}
+        return commands[argv[0]](argv[1:])
     parser.parse_args(argv)
     raise UsageError("no COMMAND given", notes=[f"see {PROG} --help"])
 
@@ -52,10 +55,6 @@ def _run(argv: Sequence[str]) -> int:
 def _check_command(name: str) -> None:
     if name in COMMANDS:
         return
-    if name in PLANNED:
-        raise UsageError(
-            f"{name!r} is not there yet", notes=[f"what is there: {', '.join(COMMANDS)}"]
-        )
     notes = [*suggest(name, COMMANDS), f"commands: {', '.join(COMMANDS)}"]
     raise UsageError(f"unknown command {name!r}", notes=notes)
 

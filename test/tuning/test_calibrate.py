@@ -220,7 +220,7 @@ def test_wrong_options_are_refused(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["search", "x"], "'search' is not there yet"),
+        (["search", "x"], "required"),
         (["calibrat"], "did you mean 'calibrate'?"),
         ([], "COMMAND"),
         (["calibrate", "x"], "required"),
