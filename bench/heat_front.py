@@ -133,7 +133,7 @@ def searched(hw: str = SEARCHED) -> Path:
     if not (place / "seconds.json").is_file():
         place.mkdir(parents=True, exist_ok=True)
         text = runs.texts(0, place / "text")
-        options = ["--hw", hw, *text, "--layers", "*encoder.*", "--points", 16]
+        options = ["--hw", hw, *text, "--layers", "*encoder.*", "--points", 16, "--programs"]
         seconds = runs.tune("search", runs.model(), *options, "-o", place / "front", "-q")
         runs.keep(place / "seconds.json", {"seconds": seconds, "load": os.getloadavg()[1]})
         runs.say(f"searched {hw} in {seconds:.0f} s")
