@@ -243,7 +243,7 @@ def _with_base(file: _File) -> _File:
     if base.text not in preset_names():
         names = ", ".join(preset_names())
         raise file.error(f"'base' is not a preset: {base.text!r}", base, [f"the presets: {names}"])
-    inherited = _File.read(PRESETS / f"{base.text}.yaml").entries
+    inherited = _with_base(_File.read(PRESETS / f"{base.text}.yaml")).entries
     keys = {key.path for key in SCHEMA}
     entries = {path: entry for path, entry in inherited.items() if path in keys}
     return _File(file.path, entries | file.entries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -222,3 +223,9 @@ def test_the_echo_says_the_area():
     text = render(load_hardware("hdp-edge"))
     assert "# area, modelled: 2.25 mm2" in text
     assert "#   shared: 0.303 mm2" in text
+
+
+def test_a_base_may_have_a_base(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: hdp-edge-vector\ncores: 2\n")
+    assert replace(load_hardware("hdp-edge-vector"), name="mine", cores=2) == load_hardware(path)

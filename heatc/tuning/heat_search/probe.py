@@ -92,7 +92,10 @@ class Probe(TorchModel):
             op = self._ops[place]
             operands = [state.values[v] for v in op.operands]
             other = state.replaced.get(op)
-            found = self._run(op, operands) if other is None else [other(self._real(operands[0]))]
+            if other is None:
+                found = self._run(op, operands, [])
+            else:
+                found = [other(self._real(operands[0]))]
             state.values.update(zip(op.results, found))
             for value in self._dying[place]:
                 state.values.pop(value, None)
