@@ -133,8 +133,9 @@ def searched(hw: str = SEARCHED) -> Path:
     if not (place / "seconds.json").is_file():
         place.mkdir(parents=True, exist_ok=True)
         text = runs.texts(0, place / "text")
-        options = ["--hw", hw, *text, "--layers", "*encoder.*", "--points", 16, "--programs"]
-        seconds = runs.tune("search", runs.model(), *options, "-o", place / "front", "-q")
+        options = ["--hw", hw, *text, "--layers", "*encoder.*", "--points", 16]
+        options += ["--work-dir", place / "work", "-o", place / "front", "-q"]
+        seconds = runs.tune("search", runs.model(), *options)
         runs.keep(place / "seconds.json", {"seconds": seconds, "load": os.getloadavg()[1]})
         runs.say(f"searched {hw} in {seconds:.0f} s")
     return place / "front"
