@@ -124,12 +124,8 @@ def sizes(layers: Layers) -> dict[str, Json]:
 
 def searched(hw: str = SEARCHED) -> Path:
     """The folder of a search, with front.json and its plans."""
-    place = runs.folder(
-        "searched",
-        hw,
-        "512 samples",
-        runs.sources_of("heatc/tuning/heat_search", "heatc/heat", "passes", "heatc/hardware"),
-    )
+    used = runs.sources_of("heatc/tuning/heat_search", "heatc/heat", "passes", "heatc/hardware")
+    place = runs.folder("searched", hw, used)
     if not (place / "seconds.json").is_file():
         place.mkdir(parents=True, exist_ok=True)
         text = runs.texts(0, place / "text")
