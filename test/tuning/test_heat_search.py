@@ -368,8 +368,10 @@ def test_programs_of_points_are_timed_as_the_simulator_runs_them(
 ):
     output = with_costs(searched, tmp_path / "programs")
     words = arguments(tiny, output, "--programs", hw=str(machine), points="1", validate="0")
-    assert tune.main(words) == 0
+    assert tune.main([*words, "--goal", "edp>=1.03x"]) == 0
     data = front_of(output)
+    less = data["dense"]["program"]["edp"] / data["chosen"]["program"]["edp"]
+    assert 1.03 <= less < 1.04
     dense = simulated(tiny, machine, tmp_path, "dense", "--hdp-rule", "none")
     options = ("--plan", str(output / "00.json"), "--calibrate", str(tiny / "data.npz"))
     small = simulated(tiny, machine, tmp_path, "small", *options)
@@ -390,7 +392,7 @@ def test_a_plan_is_distilled(searched: Path, tiny: Path, tmp_path: Path):
     assert trained.factors is not None
 
 
-@pytest.mark.parametrize("stop", [2, 15, 20, 26])
+@pytest.mark.parametrize("stop", [2, 15, 20, 24])
 def test_an_interrupted_search_gives_the_same_bits(
     searched: Path,
     tiny: Path,
@@ -534,7 +536,7 @@ def test_wrong_spaces(
         ({"formats": "low-rang"}, 2, "did you mean 'low-rank'?"),
         ({"goal": "edp<=2x"}, 2, "malformed goal"),
         ({"goal": "proxy<=-1"}, 2, "malformed goal"),
-        ({"target": "hdp-edgy"}, 2, "did you mean 'hdp-edge'?"),
+        ({"target": "hdp-edgy"}, 2, "did you mean 'hdp-edge'"),
         ({"target": "hdp-edge", "hw": "x.yaml"}, 2, "--target and --hw name the machine"),
         ({"points": "0"}, 2, "0 is below 1"),
         ({"validate": "2"}, 2, "3 plans or more"),

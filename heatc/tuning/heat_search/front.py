@@ -119,6 +119,8 @@ def swept(space: Space) -> Plans:
 
 def nondominated(objectives: Reals) -> NDArray[np.int64]:
     """The rows of (n, 2) that no other row beats, by ascending second column; of equals the first."""
+    if not len(objectives):
+        return np.zeros(0, np.int64)
     order = np.lexsort((objectives[:, 0], objectives[:, 1]))
     best = np.minimum.accumulate(objectives[order, 0])
     is_new = np.r_[True, objectives[order, 0][1:] < best[:-1]]

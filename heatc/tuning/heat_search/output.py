@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from heatc.tuning.heat_search.front import Plans, nondominated, numbers, spread_
 from heatc.tuning.heat_search.hw_space import area
 from heatc.tuning.heat_search.programs import program_figures
 from heatc.tuning.heat_search.session import Found, MachineFront, Request
+from heatc.tuning.heat_search.wish import Wish
 
 SCHEMA = 1
 """Of front.json."""
@@ -62,17 +64,40 @@ def write_front(request: Request, found: Found, folder: Path, step: Step) -> dic
     _write(folder / "front.json", data)
     _write(folder / "report.json", {"seconds": dict(found.seconds)})
     if request.wish is not None:
-        chosen = request.wish.choose(
-            [point.figures["proxy"] for point in real],
-            [point.figures["edp"] for point in real],
-            _product(found.base_dense.joules, found.base_dense.seconds),
-        )
+        chosen = _chosen(request, request.wish, found, real)
         _write(folder / "plan.json", _plan(request, found, real[chosen]))
         told = {"goal": str(request.wish), **_listed(real[chosen], "plan.json", files)}
         told |= _program(request, real[chosen], folder / "plan.json")
         data |= {"chosen": told}
         _write(folder / "front.json", data)
     return data
+
+
+def _chosen(request: Request, wish: Wish, found: Found, points: Sequence[Point]) -> int:
+    """The number of the point that fulfils a wish; with programs, by what they take."""
+    proxies = [point.figures["proxy"] for point in points]
+    dense = _product(found.base_dense.joules, found.base_dense.seconds)
+    if wish.figure != "edp" or not request.programs:
+        return wish.choose(proxies, [point.figures["edp"] for point in points], dense)
+    dense = program_figures(request.timed, None, found.base.file)["edp"]
+
+    def product(number: int) -> float:
+        point = points[number]
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "plan.json"
+            _write(file, _plan(request, found, point))
+            return program_figures(request.timed, file, point.front.machine.file)["edp"]
+
+    # Programs grow with the sums, by which points are in order: the last one that is small enough.
+    low, high = 0, len(points) - 1
+    wish.choose(proxies[:1], [product(0)], dense)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if dense / product(middle) >= wish.bound:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _front_data(
