@@ -68,7 +68,7 @@ class Budget:
 
 FRONT = Budget()
 """Of every point of every front."""
-CHOSEN = Budget(epochs="4+2", extra=10_000)
+CHOSEN = Budget(epochs="3+1", extra=10_000)
 """Of the point that claims are made of: the same stages, more text, longer."""
 
 
