@@ -50,11 +50,15 @@ def linears(model: Path) -> dict[str, tuple[int, int]]:
 
 def layers(family: str, point: float, model: Path) -> Layers:
     """A point of a family as the layers of a plan."""
-    spec = _SPECS[family]
-    found = linears(model).items()
     return {
-        path: {"heat": entry(spec(inputs, outputs, point))} for path, (outputs, inputs) in found
+        path: {"heat": entry(spec(family, inputs, outputs, point))}
+        for path, (outputs, inputs) in linears(model).items()
     }
+
+
+def spec(family: str, inputs: int, outputs: int, point: float) -> Spec:
+    """What a point of a family makes of a layer."""
+    return _SPECS[family](inputs, outputs, point)
 
 
 def _uniform(inputs: int, outputs: int, share: float) -> Spec:

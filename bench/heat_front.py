@@ -198,12 +198,12 @@ def front_part() -> Part:
     rows = [
         Row(
             f"fronts: ours (search) against {family} at 0 to 5 points lost: least quotient of EDP",
-            _dominance(table, "search", family), "x", 1, ">=",
+            dominance(table, "search", family), "x", 1, ">=",
         )
         for family in ("hand-tuned", "heuristic", "uniform")
     ]  # fmt: skip
     volumes: list[dict[str, Json]] = [
-        {"family": family, "hypervolume": round(_hypervolume(table, family), 3)}
+        {"family": family, "hypervolume": round(hypervolume(table, family), 3)}
         for family in dict.fromkeys(str(entry["family"]) for entry in table)
     ]
     return Part(rows, {"front: points": table, "front: hypervolume": volumes})
@@ -223,13 +223,13 @@ def _best(curve: Sequence[tuple[float, float]], lost: float) -> float:
 LEVELS = tuple(round(0.1 * i, 1) for i in range(51))
 
 
-def _dominance(table: Sequence[Mapping[str, Any]], ours: str, theirs: str) -> float:
+def dominance(table: Sequence[Mapping[str, Any]], ours: str, theirs: str) -> float:
     """The least quotient of what two families win, over levels of accuracy lost."""
     mine, other = _curve(table, ours), _curve(table, theirs)
     return round(min(_best(mine, level) / _best(other, level) for level in LEVELS), 3)
 
 
-def _hypervolume(table: Sequence[Mapping[str, Any]], family: str) -> float:
+def hypervolume(table: Sequence[Mapping[str, Any]], family: str) -> float:
     """The mean, over levels of 0 to 5 points lost, of log2 of the EDP won."""
     curve = _curve(table, family)
     return float(np.mean([np.log2(_best(curve, level)) for level in LEVELS]))

@@ -1,0 +1,105 @@
+"""What bench/heat_front.py makes of figures: dominance, comparisons, families, the page."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from bench import heat_families as families
+from bench import heat_front as front
+from bench import heat_front_page, heat_runs
+
+GAIN = f"{front.SEARCHED}: EDP, times less"
+
+
+def points(family: str, *pairs: tuple[float, float]) -> list[dict[str, Any]]:
+    return [{"family": family, "test: points lost": lost, GAIN: gain} for lost, gain in pairs]
+
+
+def test_dominance_is_the_least_quotient_over_levels():
+    table = points("ours", (0.5, 4.0), (2.0, 12.0)) + points("theirs", (1.0, 5.0), (3.0, 6.0))
+    # Up to half a point both are dense; from one point on it is 4 against 5.
+    assert front.dominance(table, "ours", "theirs") == pytest.approx(4 / 5)
+    assert front.dominance(table, "ours", "ours") == 1.0
+    # Their four points at half a point lost against our dense model.
+    assert front.dominance(table, "theirs", "ours") == pytest.approx(1 / 4)
+
+
+def test_a_family_is_never_worse_than_the_dense_model():
+    table = points("ours", (9.0, 100.0)) + points("theirs", (-0.3, 2.0))
+    assert front.dominance(table, "ours", "theirs") == pytest.approx(1 / 2)
+    assert front.hypervolume(table, "ours") == 0.0
+    assert front.hypervolume(table, "theirs") == pytest.approx(1.0)
+
+
+def test_comparisons_are_paired():
+    labels = np.array([0, 1, 1, 0, 1, 1, 0, 0])
+    dense = np.array([0, 1, 1, 0, 1, 0, 0, 0])
+    found = np.array([0, 1, 0, 0, 1, 1, 0, 1])
+    one = heat_runs.compare(found, dense, labels)
+    assert one.accuracy == pytest.approx(75.0)
+    assert one.lost == pytest.approx(12.5)
+    assert one.changed == pytest.approx(37.5)
+    assert one.low < one.lost < one.high
+    assert one.high - one.lost == pytest.approx(
+        1.96 * 100 * np.std([0, 0, 1, 0, 0, -1, 0, 1], ddof=1) / math.sqrt(8)
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    weights = {
+        f"bert.encoder.layer.0.{name}.weight": np.zeros(shape, np.float32)
+        for name, shape in {"up": (1536, 384), "down": (384, 1536), "query": (384, 384)}.items()
+    }
+    weights |= {"bert.encoder.layer.0.norm.weight": np.zeros(384, np.float32)}
+    weights |= {"bert.pooler.dense.weight": np.zeros((384, 384), np.float32)}
+    save_file(weights, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize("family", families.POINTS)
+def test_points_of_a_family_get_smaller(family: str, model: Path):
+    parameters: list[int] = []
+    for point in families.POINTS[family]:
+        plan = families.layers(family, point, model)
+        assert plan.keys() == {f"bert.encoder.layer.0.{n}" for n in ("up", "down", "query")}
+        assert len({one["heat"]["format"] for one in plan.values()}) == 1
+        parameters.append(
+            sum(
+                families.spec(family, inputs, outputs, point).parameters
+                for outputs, inputs in families.linears(model).values()
+            )
+        )
+    assert parameters == sorted(parameters, reverse=True)
+    assert len(set(parameters)) == len(parameters)
+
+
+def test_uniform_keeps_its_share(model: Path):
+    for share in families.POINTS["uniform"]:
+        for outputs, inputs in families.linears(model).values():
+            kept = families.spec("uniform", inputs, outputs, share).parameters / (inputs * outputs)
+            assert share - 0.01 < kept <= share
+
+
+def test_the_page_shows_rows_and_fronts():
+    row = {"what": "w", "measured": 2.0, "unit": "x", "goal": 1.0, "sense": ">=", "holds": True}
+    origin = {"command": "c", "commit": "abc", "date": "d", "cpu": "u"}
+    table = points("search", (0.5, 4.0)) + points("uniform", (1.0, 3.0))
+    content = {
+        "rows": [row],
+        "tables": {"front: points": table, "search: space": [{"a": {"b": 1}, "c": 2}]},
+        "provenance": {"parts": {"front": origin}},
+    }
+    page = heat_front_page.page(json.loads(json.dumps(content)))
+    assert "| w " in page
+    assert "heat_front.svg" in page
+    assert "heat_front_ood.svg" not in page
+    assert "abc" in page
+    assert "{'b': 1}" not in page
