@@ -36,6 +36,8 @@ from heatc.hardware import Hardware
 LENGTH = 64
 BATCH = 50
 """Sentences of a batch of the NumPy program"""
+TOGETHER = 16
+"""Sentences of a pass of the HDP program"""
 SEED = 0
 
 Labels = npt.NDArray[np.int64]
@@ -318,7 +320,7 @@ def by_numpy(form: Form, judged_on: JudgedSet) -> Answers:
 
 def by_hdp(form: Form, hw: str, judged_on: JudgedSet) -> Answers:
     """What `hdp-run` answers."""
-    path = program(Form(form.plan, (*form.options, "--hw", hw)), ".hdp", hdp_machine.CHUNK, LENGTH)
+    path = program(Form(form.plan, (*form.options, "--hw", hw)), ".hdp", TOGETHER, LENGTH)
     place = folder("predictions", path.parent.name)
     logits, seconds = hdp_machine.predict(path, judged_on.rows, LENGTH, place)
     return Answers(logits.argmax(-1), seconds)

@@ -62,12 +62,13 @@ def write_rows(
     row: int,
     rows_of: Extent | None,
     flags: Mapping[str, int] | None = None,
-    compares: int = 0,
+    compares: int | None = None,
 ) -> Times:
     """
     Append the live cores' mask rows (P, rows, blocks) and count them.
 
-    `flags` are further variables of the work, `compares` comparisons of a row beside one a block.
+    `flags` are further variables of the work, `compares` comparisons of a row beside one a block,
+    for instructions that sort (none if a row has a single block).
     Returns the blocks that were ranked on each core.
     """
     state, (rows, blocks) = run.state, kept.shape[1:]
@@ -79,7 +80,7 @@ def write_rows(
     kept_blocks = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
     run.pc_blocks_kept[run.pc] += live_sum(state, kept_blocks)
     for cores, _, count in by_size(state, high):
-        sorted_rows = {"compares": count * compares} if compares else {}
+        sorted_rows = {} if compares is None else {"compares": count * compares}
         run.work(cores=cores, blocks=count * blocks, **sorted_rows, **(flags or {}))
     return high * blocks
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from machine_kit import Kit, Tiny, codes
 
+from heatc.backends.hdp.energy import energy_report
 from heatc.errors import HeatcError, InfeasibleError
+from heatc.hardware import load_hardware
 from heatc.isa import units
 
 LENGTH = 9
 
 
-def _begin(kit: Kit, block: tuple[int, int] | None, length: int = LENGTH) -> None:
+def _begin(kit: Kit, block: tuple[int, int] | None, length: int | None = None) -> None:
+    length = length or LENGTH
     mask, positions, inverse = (kit.put(np.ones((1, length), np.int64), "i64"),) + tuple(
         kit.tensor((1, length), "i64") for _ in range(2)
     )
@@ -163,6 +167,17 @@ def test_the_greatest_of_block_rows(block: tuple[int, int], density: float, comp
     assert result.busy["se"].tolist() == [-(-rows * (compares + columns) // 2)]
     assert result.blocks_total == rows * columns
     assert result.blocks_kept == rows * number
+
+
+def test_a_single_block_is_sorted_without_a_comparison(monkeypatch: pytest.MonkeyPatch):
+    """And is charged all the same: for the block itself."""
+    monkeypatch.setattr(sys.modules[__name__], "LENGTH", 8)
+    kit = Kit(Tiny(cores=1))
+    _topk(kit, (8, 8), 0.5)
+    result = kit.run()
+    assert (result.blocks_total, result.blocks_kept) == (1, 1)
+    actions = energy_report(result, load_hardware("hdp-edge"), {}).actions
+    assert actions["block"] == 1
 
 
 @pytest.mark.parametrize("density", [0.0, -0.5, 1.5, float("inf")])
