@@ -30,7 +30,11 @@ from bench import data, hdp_machine, programs, report, teacher
 from bench.heat_families import Layers
 from bench.programs import NumpyProgram
 from heatc.backends.hdp import open_program, simulate
+from heatc.backends.hdp.container import Program
+from heatc.backends.hdp.debug import attentions
 from heatc.backends.hdp.energy import energy_report
+from heatc.backends.hdp.masks import LENGTHS
+from heatc.backends.hdp.simulation import Simulation, simulate_timing
 from heatc.hardware import Hardware
 
 LENGTH = 64
@@ -402,7 +406,7 @@ def cost(
     found: list[tuple[int, Cost]] = []
     for tokens, count in lengths.items():
         row = by_length.get(tokens) or _stretched(rows, tokens)
-        run = simulate(opened, hdp_machine.padded([row], room), hardware)
+        run = _run(opened, row, room, hardware)
         target = hardware or opened.manifest.hardware
         energy = energy_report(run.results, target, {})
         cores = target.cores
@@ -420,6 +424,13 @@ def cost(
         )  # fmt: skip
         found.append((count, one))
     return _mean(found)
+
+
+def _run(opened: Program, row: list[int], room: int, hardware: Hardware | None) -> Simulation:
+    """A sentence's run; without a rule its length alone decides, and no values are computed."""
+    if any(one.mask_pcs or one.gate_pcs for one in attentions(opened.debug).values()):
+        return simulate(opened, hdp_machine.padded([row], room), hardware)
+    return simulate_timing(opened, {LENGTHS: np.array([len(row)], np.int64)}, hardware)
 
 
 def _stretched(rows: Sequence[list[int]], tokens: int) -> list[int]:
