@@ -33,10 +33,10 @@ from bench import heat_front_page as page
 from bench import heat_runs as runs
 from bench import parts, report
 from bench.heat_families import Layers
-from bench.heat_runs import CHOSEN, FRONT, Cost, Form
+from bench.heat_runs import CHOSEN, FRONT, Budget, Cost, Form
 from bench.parts import Part
 from bench.report import Json, Row
-from heatc.hardware import load_hardware
+from heatc.hardware import Hardware, load_hardware
 
 RESULT = report.RESULTS / "heat_front.json"
 SEED = 0
@@ -44,6 +44,8 @@ FROZEN = ("hdp-edge", "hdp-server")
 VECTOR = ("hdp-edge-vector", "hdp-server-vector")
 SEARCHED = "hdp-edge-vector"
 """The machine that points are searched for."""
+FASTEST = "hdp-server-vector"
+"""What predictions are simulated on: every machine computes the same bits."""
 PADDED = 128
 ALLOWED = 1.1
 """Points of accuracy that may be lost."""
@@ -51,8 +53,15 @@ WISHES = (2.4, 3.6, 4.8, 6.4)
 """The four points of the search: times less energy x latency than dense, by its own sums of layers."""
 LONG = (128, 384, 512)
 SWEPT = (0.25, 0.5, 1.0, 2.0, 4.0)
-SPARSITY = 0.8
-"""Of the attention of the joint plan, on its calibration text."""
+PRUNED: dict[str, Json] = {
+    "rule": "ours", "rho_b": 0.7, "pruned_score": "zero", "block": [8, 8],
+}  # fmt: skip
+"""
+Of every attention of the joint plan: blocks of 8 x 8, whose rows share the array's folds. Chosen on 256
+sentences of dev among rho_b .3, .5, .7 and rule `topk`, by energy x latency at 512 tokens.
+"""
+JOINT = Budget(epochs="0+1", extra=10_000)
+"""The chosen point's factors go on under the rule."""
 
 
 # ---- costs -------------------------------------------------------------------------------------
@@ -332,7 +341,7 @@ def _plan(form: Form) -> Path:
 def _agreement_rows(form: Form) -> list[Row]:
     """The HDP program of the point on the whole test set, against the NumPy program."""
     judged = runs.judged()["test"]
-    dense, found = (runs.by_hdp(f, SEARCHED, judged).classes for f in (Form(), form))
+    dense, found = (runs.by_hdp(f, FASTEST, judged).classes for f in (Form(), form))
     of_numpy = runs.by_numpy(form, judged).classes
     lost = runs.compare(found, dense, judged.labels).lost
     same = 100.0 * float((found == of_numpy).mean())
@@ -358,31 +367,18 @@ def _agreement_rows(form: Form) -> list[Row]:
 
 
 def joint_plan() -> Path:
-    """The chosen point's plan, its attention calibrated with its factors."""
-    base = _plan(chosen("HEAT"))
-    place = runs.folder("joint", base.read_text(encoding="utf-8"), SPARSITY)
-    plan = place / "plan.json"
-    if not plan.is_file():
-        place.mkdir(parents=True, exist_ok=True)
-        source = place / "calibration.npz"
-        runs.write_text(source, 256)
-        options = ["--plan", base, "--data", source, "--goal", f"sparsity>={SPARSITY}"]
-        seconds = runs.tune("calibrate", runs.model(), *options, "-o", plan)
-        runs.say(f"calibrated {plan} in {seconds:.0f} s")
-    return plan
+    """The chosen point's plan with pruned attention, its factors trained on under the rule."""
+    return runs.trained_on(_plan(chosen("HEAT")), _pruning(), JOINT)
 
 
 def pruned_only() -> Path:
-    """The dense model's attention calibrated to the same sparsity."""
-    place = runs.folder("pruned", SPARSITY)
-    plan = place / "plan.json"
-    if not plan.is_file():
-        place.mkdir(parents=True, exist_ok=True)
-        source = place / "calibration.npz"
-        runs.write_text(source, 256)
-        options = ["--data", source, "--goal", f"sparsity>={SPARSITY}"]
-        runs.tune("calibrate", runs.model(), *options, "-o", plan)
-    return plan
+    """The dense model under the same rule."""
+    return runs.untrained(_pruning())
+
+
+def _pruning(rule: Mapping[str, Json] = PRUNED) -> Layers:
+    layers = range(int(runs.config()["num_hidden_layers"]))
+    return {f"bert.encoder.layer.{layer}.attention.self": {"hdp": dict(rule)} for layer in layers}
 
 
 def together_part() -> Part:
@@ -397,7 +393,7 @@ def together_part() -> Part:
     for name, form in forms.items():
         entry: dict[str, Json] = {"model": name}
         for set_name, judged in runs.judged().items():
-            dense, found = (runs.by_hdp(f, SEARCHED, judged).classes for f in (Form(), form))
+            dense, found = (runs.by_hdp(f, FASTEST, judged).classes for f in (Form(), form))
             one = runs.compare(found, dense, judged.labels)
             entry[f"{set_name}, %"] = round(one.accuracy, 2)
             entry[f"{set_name}: points lost"] = round(one.lost, 2)
@@ -416,12 +412,57 @@ def together_part() -> Part:
     last = accuracies[-1]
     what = "HEAT + HDP: points lost on test by the HDP program"
     rows.append(Row(what, float(str(last["test: points lost"])), "points", ALLOWED, "<="))
+    swept = {name: forms[name] for name in ("dense", "HEAT", "HEAT + HDP")}
     tables: dict[str, Json] = {
         "together: accuracy of the HDP programs": accuracies,
         "together: cost": table,
-        "together: host and bandwidth": _swept(forms),
+        "together: rules on top of HEAT, 512 tokens": _rules(),
+        "together: host and bandwidth": _swept(swept),
     }
     return Part(rows, tables)
+
+
+RULES: dict[str, dict[str, Json]] = {
+    "ours, rho_b 0.5, mean, 2x2": {"rule": "ours", "rho_b": 0.5, "pruned_score": "mean"},
+    "ours, rho_b 0.5, mean, 8x8": {**PRUNED, "rho_b": 0.5, "pruned_score": "mean"},
+    "ours, rho_b 0.7, zero, 8x8": PRUNED,
+    "ours, rho_b 0.7, neginf, 8x8": {**PRUNED, "pruned_score": "neginf"},
+    "topk, density 0.125, 8x8": {"rule": "topk", "density": 0.125, "block": [8, 8]},
+    "spatten, ratio 0.2": {"rule": "spatten", "ratio": 0.2},
+}
+"""What attention may be pruned by, on top of HEAT: cost alone."""
+SPLIT = 8
+"""Bits of the multipliers that narrow PEs split into."""
+
+
+def _rules() -> list[dict[str, Json]]:
+    """What rules save or cost on top of HEAT at 512 tokens, also where PEs split."""
+    base = _plan(chosen("HEAT"))
+    rows = runs.judged()["test"].rows
+    table: list[dict[str, Json]] = []
+    for hw in VECTOR:
+        machines = {
+            "": None,
+            ", PEs that split to 8 bit": replace(load_hardware(hw), split_bits=SPLIT),
+        }
+        for kind, machine in machines.items():
+
+            def cost(form: Form, hw: str = hw, machine: Hardware | None = machine) -> Cost:
+                return runs.cost(form, hw, {LONG[-1]: 1}, rows, LONG[-1], machine)
+
+            alone = cost(Form(base))
+            for name, rule in RULES.items():
+                one = cost(Form(runs.with_layers(base, _pruning(rule))))
+                table.append(
+                    {
+                        "machine": hw + kind,
+                        "rule": name,
+                        "cycles / HEAT": round(one.cycles / alone.cycles, 3),
+                        "energy / HEAT": round(one.joules / alone.joules, 3),
+                        "EDP, times less than HEAT": round(alone.edp / one.edp, 3),
+                    }
+                )
+    return table
 
 
 def _cost_entry(
@@ -469,7 +510,7 @@ def _swept(forms: Mapping[str, Form]) -> list[dict[str, Json]]:
                     for name, form in forms.items()
                 }
                 entry: dict[str, Json] = {"machine": hw, "swept": what, "times": scale}
-                for name in ("HEAT", "HDP", "HEAT + HDP"):
+                for name in list(costs)[1:]:
                     entry[f"{name}: EDP, times less"] = round(
                         costs["dense"].edp / costs[name].edp, 2
                     )

@@ -83,6 +83,11 @@ def model() -> Path:
     return teacher.teacher(teacher.SENTIMENT)
 
 
+def config() -> dict[str, Any]:
+    """The model's config.json."""
+    return json.loads((model() / "config.json").read_text(encoding="utf-8"))
+
+
 def folder(kind: str, *parts: object) -> Path:
     """Where a run of this content is kept."""
     text = "\n".join([model().name, *(str(part) for part in parts)])
@@ -190,6 +195,34 @@ def trained(layers: Layers, budget: Budget = FRONT) -> Trained:
         say(f"distilled {plan} in {seconds:.0f} s")
     found = json.loads(plan.with_suffix(".report.json").read_text(encoding="utf-8"))
     return Trained(plan, json.loads(meta.read_text(encoding="utf-8"))["seconds"], found)
+
+
+def with_layers(base: Path, more: Layers) -> Path:
+    """A plan with its factors and more to its layers."""
+    content = json.loads(base.read_text(encoding="utf-8"))
+    place = folder("with layers", json.dumps(content), json.dumps(more))
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.copy(base.with_suffix(".safetensors"), place / content["factors"]["file"])
+    keep(place / "plan.json", {**content, "layers": {**content["layers"], **more}})
+    return place / "plan.json"
+
+
+def trained_on(base: Path, more: Layers, budget: Budget) -> Path:
+    """A trained plan with more to its layers (rules), its factors trained on under them."""
+    content = json.loads(base.read_text(encoding="utf-8"))
+    place = folder("trained on", json.dumps(content), json.dumps(more), json.dumps(asdict(budget)))
+    plan, meta = place / "plan.json", place / "seconds.json"
+    if meta.is_file():
+        return plan
+    place.mkdir(parents=True, exist_ok=True)
+    start = with_layers(base, more)
+    with tempfile.TemporaryDirectory(prefix="heatc-bench-") as name:
+        options = ["--plan", start, *texts(budget.extra, Path(name)), "--epochs", budget.epochs]
+        options += ["--rates", budget.rates, "--seed", budget.seed, "-o", plan]
+        seconds = tune("distill", model(), *options, "--work-dir", place / "work", "--quiet")
+    keep(meta, {"seconds": seconds, "load": os.getloadavg()[1]})
+    say(f"trained on {plan} in {seconds:.0f} s")
+    return plan
 
 
 def untrained(layers: Layers) -> Path:
