@@ -184,7 +184,7 @@ def trained(layers: Layers, budget: Budget = FRONT) -> Trained:
     plan, meta = place / "plan.json", place / "seconds.json"
     if not meta.is_file():
         place.mkdir(parents=True, exist_ok=True)
-        _write_plan(place / "untrained.json", bare)
+        write_plan(place / "untrained.json", bare)
         with tempfile.TemporaryDirectory(prefix="heatc-bench-") as name:
             options = ["--plan", place / "untrained.json", *texts(budget.extra, Path(name))]
             options += ["--epochs", budget.epochs, "--rates", budget.rates, "-o", plan]
@@ -229,11 +229,12 @@ def untrained(layers: Layers) -> Path:
     """The plan of these layers, whose factors the compiler makes."""
     path = folder("untrained", json.dumps(layers, sort_keys=True)) / "plan.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_plan(path, layers)
+    write_plan(path, layers)
     return path
 
 
-def _write_plan(path: Path, layers: Mapping[str, Any]) -> None:
+def write_plan(path: Path, layers: Mapping[str, Any]) -> None:
+    """A plan.json of layers alone."""
     plan = {"schema": 1, "model_sha256": None, "hw_sha256": None, "seed": SEED, "layers": layers}
     keep(path, plan)
 

@@ -163,7 +163,9 @@ class LinearPlan:
         weights = (1 if self.resident else row_tiles) * shape.columns * shape.depth * _CODE
         written = shape.columns * sum(DTYPES[dtype] for dtype in shape.planes)
         activations = rows * (shape.depth * _CODE + written)
-        dma = (weights + activations) / hw.dram_bytes_per_cycle
+        # With vector units activations lie in the shared buffer as a rule (`allocate-buffers`).
+        width = hw.shared_bytes_per_cycle if hw.vector_lanes else hw.dram_bytes_per_cycle
+        dma = weights / hw.dram_bytes_per_cycle + activations / width
         compute = steps * work
         total = max(compute, dma) if self.slots > 1 else compute + dma
         return total + ISSUE * steps * (4 + 2 * self.slabs)
