@@ -103,3 +103,9 @@ def test_the_page_shows_rows_and_fronts():
     assert "heat_front_ood.svg" not in page
     assert "abc" in page
     assert "{'b': 1}" not in page
+
+
+def test_the_page_is_that_of_the_results():
+    content = json.loads(front.RESULT.read_text(encoding="utf-8"))
+    written = heat_front_page.PAGE.read_text(encoding="utf-8")
+    assert written == heat_front_page.page(content), "run python bench/heat_front.py --page"
