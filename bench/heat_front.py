@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,14 @@ JOINT = Budget(epochs="0+1", extra=10_000)
 # ---- costs -------------------------------------------------------------------------------------
 
 
+@cache
 def data_cost(form: Form, hw: str) -> Cost:
     """A test sentence at its own length, on average."""
     judged = runs.judged()["test"]
     return runs.cost(form, hw, runs.lengths_of(judged), judged.rows, runs.LENGTH)
 
 
+@cache
 def padded_cost(form: Form, hw: str, tokens: int = PADDED, room: int = 0) -> Cost:
     """A text of so many tokens."""
     rows = runs.judged()["test"].rows
