@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,12 +166,29 @@ def predict(
         path = folder / f"{own.hexdigest()[:32]}.npy"
         chunks.append(_Chunk(program, [rows[index] for index in part], length, path))
     folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    # A process of its own reads the environment before its BLAS starts; threads of several
+    # processes on few cores wait for each other (measured: five times slower).
+    with _one_thread(), ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         list(pool.map(_run_chunk, [chunk for chunk in chunks if not chunk.path.is_file()]))
     joined = np.concatenate([np.load(chunk.path) for chunk in chunks])
     logits = np.empty_like(joined)
     logits[[index for part in parts for index in part]] = joined
     return logits, time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _one_thread() -> Generator[None]:
+    """Processes that are started meanwhile compute with one thread each."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _run_chunk(chunk: _Chunk) -> None:
