@@ -176,13 +176,23 @@ def search_part() -> Part:
         took = json.loads((folder.parent / "seconds.json").read_text(encoding="utf-8"))
         what = f"search, MiniLM, 2 cores: to a front, {hw}"
         rows.append(Row(what, round(took["seconds"], 1), "s", 600, "<="))
-        tables[f"search: {hw}, space"] = [front["space"]]
-        tables[f"search: {hw}, validation"] = [front.get("validation") or {}]
+        tables[f"search: {hw}, space"] = [{"after": k, **v} for k, v in front["space"].items()]
+        tables[f"search: {hw}, rank correlation over untrained plans"] = _correlations(front)
         kept = ("edp", "proxy", "cycles", "joules", "parameters", "macs", "file")
         tables[f"search: {hw}, front"] = [
             {k: one[k] for k in kept if k in one} for one in front["points"]
         ]
     return Part(rows, tables)
+
+
+def _correlations(front: Mapping[str, Any]) -> list[dict[str, Json]]:
+    """Spearman's, of each sum over layers with what whole plans were measured to do."""
+    found: dict[str, dict[str, float]] = front["validation"]["spearman"]
+    measured_by = list(found)
+    return [
+        {"sum over layers": name, **{kind: round(found[kind][name], 3) for kind in measured_by}}
+        for name in found[measured_by[0]]
+    ]
 
 
 # ---- fronts ------------------------------------------------------------------------------------
