@@ -61,14 +61,12 @@ class Budget:
     """
     How long a distillation trains, and on what beside the task's 8,066 sentences.
 
-    `extra` is how many sentences of each other domain, `start` as `init` of --heat has it. The
-    epochs are of both stages, the rates too.
+    `extra` is how many sentences of each other domain at most; epochs and rates are of both stages.
     """
 
     epochs: str = "2+2"
     rates: str = "3e-4,1e-4"
     extra: int = 1000
-    start: str = "activation"
     seed: int = SEED
 
 
@@ -77,7 +75,7 @@ FRONT = Budget()
 CHOSEN = Budget(epochs="3+1", extra=10_000)
 """Of the point that claims are made of: the same stages, more text, longer."""
 CAREFUL = Budget(epochs="1+0", extra=10_000)
-"""Of the point that keeps its accuracy out of domain too: it starts near, an epoch is enough."""
+"""Of the point that starts nearer; an epoch was not enough for it out of domain."""
 
 
 def model() -> Path:

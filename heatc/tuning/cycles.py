@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import Compilation
 from heatc.heat.options import plan_options
-from heatc.passes.rewriting import set_remark_sink
+from heatc.passes.rewriting import without_remarks
 from heatc.pipeline import Options
 from heatc.plan import hardware_sha256
 from heatc.rules import Rule
@@ -57,7 +56,7 @@ class Machine:
         # Imported late: most calibrations count no cycles.
         from heatc.backends.hdp import open_program, simulate
 
-        with tempfile.TemporaryDirectory() as folder, _quiet():
+        with tempfile.TemporaryDirectory() as folder, without_remarks():
             plan, program = Path(folder) / "plan.json", Path(folder) / "timed.hdp"
             factorised = None if self.factorised is None else self.factorised.beside(plan)
             plan.write_text(json.dumps(plan_data(rules, factorised=factorised)))
@@ -81,13 +80,3 @@ class Machine:
         chosen = np.zeros(len(lengths), np.bool_)
         chosen[order[np.linspace(0, len(order) - 1, count).round().astype(int)]] = True
         return chosen
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Keeps what passes say of every trial from the user."""
-    before = set_remark_sink(lambda text: None)
-    try:
-        yield
-    finally:
-        set_remark_sink(before)

@@ -10,8 +10,6 @@ that it can be taken off.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from functools import lru_cache
 
 from xdsl.context import Context
@@ -38,7 +36,7 @@ from heatc.passes.analysis.normal_form import bias_of
 from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.fuse_einsums import FuseEinsumsPass
 from heatc.passes.lower_contractions import LowerContractionsPass
-from heatc.passes.rewriting import erase_dead, insert_before, set_remark_sink
+from heatc.passes.rewriting import erase_dead, insert_before, without_remarks
 from heatc.passes.shape_products import ShapeProductsPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.passes.tiling.timer import Timed, time_module
@@ -58,7 +56,7 @@ def scratch_layer(network: Network, path: Path, hw: str, *, fused: bool) -> Modu
     """
     module = _raised(network, path)
     context = Context()
-    with _silence():
+    with without_remarks():
         LowerContractionsPass().apply(context, module)
         if fused:
             FuseEinsumsPass(hw=hw, tokens=network.sizes[network.result[0]]).apply(context, module)
@@ -74,16 +72,6 @@ def scratch_layer(network: Network, path: Path, hw: str, *, fused: bool) -> Modu
     return module
 
 
-@contextmanager
-def _silence() -> Generator[None]:
-    """What passes remark of a layer that nobody has is for nobody."""
-    before = set_remark_sink(lambda _: None)
-    try:
-        yield
-    finally:
-        set_remark_sink(before)
-
-
 def time_scratch(module: ModuleOp, hw: str) -> Timed:
     """
     Times a layer at the fixed level from a standing start; `hpack` is in it, see `time_packing`.
@@ -93,7 +81,7 @@ def time_scratch(module: ModuleOp, hw: str) -> Timed:
     Raises `PassFailedException` where a step is no product of the machine, `InfeasibleError` where
     its tiles do not fit.
     """
-    with _silence():
+    with without_remarks():
         TileForHdpPass(hw=hw).apply(Context(), module)
     return time_module(module, load_hardware(hw))
 

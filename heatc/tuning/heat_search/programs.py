@@ -7,14 +7,12 @@ are fetched while another computes, so that it is faster, the dense one more tha
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 from heatc.api import Compilation
 from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
-from heatc.passes.rewriting import set_remark_sink
+from heatc.passes.rewriting import without_remarks
 from heatc.passes.tiling.timer import time_module
 from heatc.pipeline import Options
 from heatc.rules import make_rule
@@ -32,20 +30,10 @@ def program_figures(timed: Compilation, plan: Path | None, hw: str) -> dict[str,
     name = None if plan is None else str(plan)
     compilation = Compilation(Options(hw=hw, rule=make_rule("none", {}), plan=name, heat=heat))
     weights = WeightStore(dict(timed.weights))
-    with _quiet():
+    with without_remarks():
         compilation.adopt(timed.module.clone(), weights, timed.source)
         compilation.run()
     found = time_module(compilation.module, load_hardware(hw))
     product = found.seconds * found.joules
     figures = {"cycles": found.cycles, "seconds": found.seconds, "joules": found.joules}
     return {**figures, "edp": product}
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Keeps what passes say of every point from the user."""
-    before = set_remark_sink(lambda text: None)
-    try:
-        yield
-    finally:
-        set_remark_sink(before)
