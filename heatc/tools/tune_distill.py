@@ -52,6 +52,7 @@ def _parser() -> ToolParser:
     add("--device", metavar="NAME", help="of PyTorch; a GPU where there is one")
     add("--seed", type=int, default=0, help="of the order of the samples, default 0")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
+    add("--keep-teacher", metavar="DIR", help="run the model once and keep there what it gave")
     add("--quiet", "-q", action="store_true", help="no progress, no table")
     add_model_options(parser)
     title = "attention pruning while training"
@@ -109,6 +110,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         rule=rule,
         device=_device(arguments.device),
         folder=Path(arguments.work_dir) if arguments.work_dir else None,
+        kept=Path(arguments.keep_teacher) if arguments.keep_teacher else None,
     )
 
 

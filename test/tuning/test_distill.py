@@ -21,8 +21,9 @@ from heatc.plan import read_plan
 from heatc.tools import main as heatc
 from heatc.tools import tune
 from heatc.tuning.distill.losses import output_loss
+from heatc.tuning.distill.texts import shuffled
 from heatc.tuning.distill.torch_model import Run, TorchModel
-from heatc.tuning.distill.train import Training, shuffled
+from heatc.tuning.distill.train import Training
 from heatc.weights import WeightStore
 
 HEAT = "low-rank,rank=6,layers=l*"
@@ -198,12 +199,12 @@ def test_an_interrupted_run_gives_the_same_factors(
     monkeypatch.setattr("heatc.tuning.distill.train.KEEP_EVERY", 2)
     step, count = Training._step, 0
 
-    def interrupted(self: Training, inputs: Any) -> None:
+    def interrupted(self: Training, batch: Any) -> None:
         nonlocal count
         count += 1
         if count == stop:
             raise KeyboardInterrupt
-        step(self, inputs)
+        step(self, batch)
 
     broken = tmp_path / "broken" / "small.json"
     broken.parent.mkdir()

@@ -31,8 +31,10 @@ from heatc.plan import SCHEMA, model_sha256, read_plan
 from heatc.rules import Rule
 from heatc.tuning.calibrate import Step
 from heatc.tuning.distill.recipe import RULES, Recipe
+from heatc.tuning.distill.teacher import KeptTeacher, LiveTeacher
+from heatc.tuning.distill.texts import Texts
 from heatc.tuning.distill.torch_model import TorchModel
-from heatc.tuning.distill.train import Texts, Training
+from heatc.tuning.distill.train import Training
 from heatc.tuning.forward import PackedModel
 from heatc.tuning.plan_data import rule_data
 from heatc.tuning.samples import Samples, check_samples
@@ -61,6 +63,7 @@ class Request:
             says it.
         device: of PyTorch.
         folder: where an interrupted run goes on, None for the user's cache.
+        kept: the folder of what the teacher gives, None to run it at every step.
     """
 
     model: str
@@ -75,6 +78,7 @@ class Request:
     rule: Rule | None = None
     device: str = "cpu"
     folder: Path | None = None
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,17 @@ def distill(request: Request, progress: Step) -> Result:
     rules = _rules(request)
     layers = _with_rules(layers, request.rule, rules)
     names = request.student.weights.added
-    teacher = TorchModel(module, weights, device=request.device)
+    model = TorchModel(module, weights, device=request.device)
     student = TorchModel(
         request.student.module, request.student.weights, names, request.device, rules
     )
     folder = _folder(request, digest, layers, rules)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = replace(request.recipe, batch=shapes.batch)
+    teacher = LiveTeacher(model)
+    if request.kept is not None:
+        sets = [train, *held.values()]
+        teacher = KeptTeacher(model, digest, sets, recipe.batch, request.kept, progress)
     training = Training(teacher, student, train, held, recipe, folder, progress)
     training.run()
     # Of the first epoch's start, which a run that was gone on with has from its checkpoint.
@@ -119,6 +127,7 @@ def distill(request: Request, progress: Step) -> Result:
         "rules": {module_path(op): rule_data(rule) for op, rule in rules.items()},
         "samples": {"train": len(train), **{k: len(v) for k, v in held.items()}},
         "device": request.device,
+        "teacher": "run at every step" if request.kept is None else "kept, features in float16",
         "threads": torch.get_num_threads(),
         "before": before,
         "after": training.judge(),
@@ -262,6 +271,8 @@ def _folder(
         "recipe": repr(request.recipe),
         "device": request.device,
     }
+    if request.kept is not None:
+        texts["teacher"] = "kept"
     sets = [("data", request.data[1]), *request.extra.items()]
     sets += [] if request.dev is None else [("dev", request.dev[1])]
     arrays = {f"{name} {key}": array for name, own in sets for key, array in own.items()}

@@ -89,7 +89,7 @@ class TorchModel(torch.nn.Module):
         self._rules = dict(rules or {})
         self._function = main_function(module)
         self._interpreter = make_interpreter(module, weights)
-        self._device = torch.device(device)
+        self.device = torch.device(device)
         self.inputs = input_names(self._function)
         self.outputs = output_names(self._function)
         self._parameters_by_name = {
@@ -166,7 +166,7 @@ class TorchModel(torch.nn.Module):
     # --- Running ------------------------------------------------------------------------------
 
     def _tensor(self, array: Array) -> Tensor:
-        return _from_numpy(array).to(self._device)
+        return _from_numpy(array).to(self.device)
 
     def _real(self, value: Any) -> Tensor:
         return value if isinstance(value, Tensor) else self._tensor(np.asarray(value))

@@ -11,14 +11,12 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from heatc.errors import HeatcError
@@ -26,46 +24,14 @@ from heatc.files import atomic_write
 from heatc.tuning.calibrate import Step
 from heatc.tuning.distill.losses import feature_loss, output_loss
 from heatc.tuning.distill.recipe import Recipe
+from heatc.tuning.distill.texts import Texts, in_order, shuffled
 from heatc.tuning.distill.torch_model import Run, TorchModel
 
-Array = NDArray[Any]
+Teacher = Callable[[Texts, Sequence[int]], Run]
+"""What the model itself makes of some samples of a set."""
+
 STAGES = ("features", "outputs")
-_RUN_OF_BATCHES = 50
 KEEP_EVERY = 100  # steps between checkpoints
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Inputs by name, (N, ...) each, and the real tokens of each sample, (N,)."""
-
-    inputs: Mapping[str, Array]
-    lengths: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def take(self, samples: Sequence[int]) -> dict[str, Array]:
-        """The inputs of some samples."""
-        return {name: array[list(samples)] for name, array in self.inputs.items()}
-
-
-def shuffled(lengths: Sequence[int], size: int, order: random.Random) -> list[list[int]]:
-    """
-    Batches of exactly `size` samples of like lengths, in random order.
-
-    Samples are shuffled, cut into runs of 50 batches and sorted by length within each run; what is
-    missing in the last batch is filled up with the first samples.
-    """
-    samples = list(range(len(lengths)))
-    order.shuffle(samples)
-    while len(samples) % size:
-        samples.append(samples[len(samples) % len(lengths)])
-    batches: list[list[int]] = []
-    for start in range(0, len(samples), _RUN_OF_BATCHES * size):
-        part = sorted(samples[start : start + _RUN_OF_BATCHES * size], key=lambda i: lengths[i])
-        batches += [part[i : i + size] for i in range(0, len(part), size)]
-    order.shuffle(batches)
-    return batches
 
 
 @dataclass
@@ -89,7 +55,7 @@ class Training:
 
     def __init__(
         self,
-        teacher: TorchModel,
+        teacher: Teacher,
         student: TorchModel,
         train: Texts,
         held: Mapping[str, Texts],
@@ -127,11 +93,10 @@ class Training:
         for name, texts in self.held.items():
             features = outputs = 0.0
             kept = total = 0
-            batches = list(_in_order(texts.lengths.tolist(), self.recipe.batch))
+            batches = list(in_order(texts.lengths.tolist(), self.recipe.batch))
             for batch in batches:
-                inputs = texts.take(batch)
                 with torch.no_grad():
-                    ours, theirs = self.student(inputs), self.teacher(inputs)
+                    ours, theirs = self.student(texts.take(batch)), self.teacher(texts, batch)
                     features += feature_loss(ours, theirs).item()
                     outputs += output_loss(ours, theirs).item()
                 kept += sum(int(d.kept()) for d in ours.decisions)
@@ -159,16 +124,16 @@ class Training:
         batches = self._batches(state.stage, state.epoch)
         what = f"{STAGES[state.stage]}, epoch {state.epoch + 1} of {self._epochs}"
         for batch in batches[state.step :]:
-            self._step(self.train.take(batch))
+            self._step(batch)
             state.step += 1
             self.progress(what, state.step, len(batches))
             if state.step % KEEP_EVERY == 0:
                 self._keep()
 
-    def _step(self, inputs: Mapping[str, Array]) -> None:
+    def _step(self, batch: Sequence[int]) -> None:
         with torch.no_grad():
-            theirs: Run = self.teacher(inputs)
-        loss = self._loss(self.student(inputs), theirs)
+            theirs = self.teacher(self.train, batch)
+        loss = self._loss(self.student(self.train.take(batch)), theirs)
         if not math.isfinite(loss.item()):
             raise HeatcError(
                 f"the loss is {loss.item()} in stage {STAGES[self.state.stage]!r}",
@@ -260,11 +225,3 @@ class Training:
             self._optimizer.load_state_dict(content["optimizer"])
             self._schedule.load_state_dict(content["schedule"])
         self.resumed = True
-
-
-def _in_order(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Batches of exactly `size` samples, shortest first; the last one is filled from its left."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    order *= math.ceil(size / len(order))
-    for start in range(0, len(order), size):
-        yield order[max(0, min(start, len(order) - size)) :][:size]

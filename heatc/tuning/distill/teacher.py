@@ -1,0 +1,213 @@
+"""
+The model itself as the teacher: run at every step, or once for all of them.
+
+A kept teacher runs each sample once and leaves what it gave in a folder, which every epoch and every
+later student of the same model and text reads. Features are kept in float16, half the bytes: that
+moves a target by 2^-11 of its value, far less than a factorised layer does. Outputs stay float32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from heatc.errors import HeatcError
+from heatc.files import atomic_write
+from heatc.tuning.calibrate import Step
+from heatc.tuning.distill.texts import Texts, in_order
+from heatc.tuning.distill.torch_model import Run, TorchModel
+from heatc.tuning.store import content_key
+
+Array = NDArray[Any]
+KEEP_EVERY = 50  # batches between notes of how far the teacher is
+
+
+class LiveTeacher:
+    """Runs the model whenever it is asked."""
+
+    def __init__(self, model: TorchModel):
+        self.model = model
+
+    def __call__(self, texts: Texts, samples: Sequence[int]) -> Run:
+        """What the model makes of these samples."""
+        with torch.no_grad():
+            return self.model(texts.take(samples))
+
+
+class KeptTeacher:
+    """
+    Runs the model on all samples of some sets, in batches of `size`, unless `folder` has them.
+
+    `digest` names the model. Raises `HeatcError` where the disk has no room, a feature is too large
+    for float16, or a layer norm is over something other than tokens or samples.
+    """
+
+    def __init__(
+        self,
+        model: TorchModel,
+        digest: str,
+        sets: Sequence[Texts],
+        size: int,
+        folder: Path,
+        progress: Step,
+    ):
+        self._device = model.device
+        self._sets: dict[Texts, _Lesson] = {}
+        for texts in sets:
+            key = content_key({"model": digest, "batch": str(size)}, texts.inputs)
+            lesson = _Lesson(folder / key, texts)
+            lesson.fill(LiveTeacher(model), size, progress)
+            self._sets[texts] = lesson
+
+    def __call__(self, texts: Texts, samples: Sequence[int]) -> Run:
+        """What the model made of these samples; the packing is not kept."""
+        features, outputs = self._sets[texts].read(samples)
+        return Run(
+            [self._tensor(array) for array in features],
+            {name: self._tensor(array) for name, array in outputs.items()},
+            None,
+        )
+
+    def _tensor(self, array: Array) -> Tensor:
+        make = cast("Any", torch.from_numpy)  # pyright: ignore[reportUnknownMemberType]
+        return make(array.astype(np.float32, copy=False)).to(self._device)
+
+
+class _Lesson:
+    """
+    What the teacher gives for one set, one file a layer norm or output, mapped into memory.
+
+    The rows of a feature are tokens, sample by sample, or samples; those of an output samples.
+    """
+
+    def __init__(self, folder: Path, texts: Texts):
+        self.folder, self.texts = folder, texts
+        self._starts = np.cumsum(texts.lengths) - texts.lengths
+        self._tokens = int(texts.lengths.sum())
+        self._features: list[Array] = []
+        self._outputs: dict[str, Array] = {}
+
+    # --- Writing ------------------------------------------------------------------------------
+
+    def fill(self, teacher: LiveTeacher, size: int, progress: Step) -> None:
+        """Run what an earlier run has not."""
+        batches = list(in_order(self.texts.lengths.tolist(), size))
+        first = teacher(self.texts, batches[0])
+        self._open(first, len(batches[0]))
+        for number in range(self._done(), len(batches)):
+            self._write(batches[number], teacher(self.texts, batches[number]))
+            progress("teacher", number + 1, len(batches))
+            if (number + 1) % KEEP_EVERY == 0 or number + 1 == len(batches):
+                self._note(number + 1)
+
+    def _open(self, first: Run, size: int) -> None:
+        """Open the files, made to the measure of a first batch."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        features = {
+            f"feature-{n}": (self._rows(f, first, size), np.dtype(np.float16), f)
+            for n, f in enumerate(first.features)
+        }
+        outputs = {
+            f"output-{name}": (len(self.texts), np.dtype(np.float32), value)
+            for name, value in first.outputs.items()
+        }
+        shapes = {
+            name: (dtype, (rows, *like.shape[1:]))
+            for name, (rows, dtype, like) in (features | outputs).items()
+        }
+        self._check_room(shapes)
+        files = {name: self._map(name, *shape) for name, shape in shapes.items()}
+        self._features = [files[name] for name in features]
+        self._outputs = {name.removeprefix("output-"): files[name] for name in outputs}
+
+    def _rows(self, feature: Tensor, run: Run, size: int) -> int:
+        packed = None if run.packing is None else len(run.packing.rows)
+        if feature.shape[0] == packed:
+            return self._tokens
+        if feature.shape[0] == size:
+            return len(self.texts)
+        shape = "x".join(map(str, feature.shape))
+        raise HeatcError(
+            f"a layer norm leaves {shape}, neither tokens nor samples: it cannot be kept",
+            notes=["without --keep-teacher the model is run at every step"],
+        )
+
+    def _check_room(self, shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+        missing = sum(
+            dtype.itemsize * int(np.prod(shape))
+            for name, (dtype, shape) in shapes.items()
+            if not (self.folder / f"{name}.npy").is_file()
+        )
+        free = shutil.disk_usage(self.folder).free
+        if missing > free:
+            raise HeatcError(
+                f"what the teacher gives takes {missing / 1e9:.1f} GB, free are {free / 1e9:.1f}",
+                place=str(self.folder),
+                notes=["without --keep-teacher the model is run at every step"],
+            )
+
+    def _map(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+        """The file, made if it is not there; two runs that make it at once share one."""
+        path = self.folder / f"{name}.npy"
+        if not path.is_file():
+            part = path.with_suffix(f".{os.getpid()}.part")
+            np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+            try:
+                os.link(part, path)
+            except FileExistsError:
+                pass
+            finally:
+                part.unlink()
+        return np.lib.format.open_memmap(path, mode="r+")
+
+    def _write(self, samples: Sequence[int], run: Run) -> None:
+        for file, value in zip(self._features, run.features):
+            with np.errstate(over="ignore"):
+                small = value.cpu().numpy().astype(np.float16)
+            if not np.isfinite(small).all():
+                raise HeatcError(
+                    "a layer norm leaves values beyond float16: they cannot be kept",
+                    notes=["without --keep-teacher the model is run at every step"],
+                )
+            file[self._places(file, samples)] = small
+        for name, value in run.outputs.items():
+            self._outputs[name][list(samples)] = value.cpu().numpy()
+
+    def _done(self) -> int:
+        """How many batches are there."""
+        try:
+            return int(json.loads((self.folder / "done.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return 0
+
+    def _note(self, batches: int) -> None:
+        for file in (*self._features, *self._outputs.values()):
+            cast("np.memmap[Any, Any]", file).flush()
+        with atomic_write(self.folder / "done.json", "w") as stream:
+            stream.write(f"{max(batches, self._done())}\n")
+
+    # --- Reading ------------------------------------------------------------------------------
+
+    def read(self, samples: Sequence[int]) -> tuple[list[Array], dict[str, Array]]:
+        """Features and outputs of some samples, as a batch of them has them."""
+        features = [file[self._places(file, samples)] for file in self._features]
+        outputs = {name: file[list(samples)] for name, file in self._outputs.items()}
+        return features, outputs
+
+    def _places(self, file: Array, samples: Sequence[int]) -> NDArray[np.int64]:
+        """The rows of these samples."""
+        if len(file) != self._tokens:
+            return np.array(samples, np.int64)
+        starts, lengths = self._starts[list(samples)], self.texts.lengths[list(samples)]
+        within: NDArray[np.int64] = np.arange(int(lengths.sum()), dtype=np.int64)
+        within -= np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return np.repeat(starts, lengths) + within
