@@ -34,7 +34,7 @@ from bench import heat_front_page as page
 from bench import heat_runs as runs
 from bench import parts, report
 from bench.heat_families import Layers
-from bench.heat_runs import CAREFUL, CHOSEN, FRONT, Budget, Cost, Form
+from bench.heat_runs import CHOSEN, FRONT, Budget, Cost, Form
 from bench.parts import Part
 from bench.report import Json, Row
 from heatc.hardware import Hardware, load_hardware
@@ -210,8 +210,10 @@ def family_points() -> dict[str, list[tuple[str, Layers]]]:
 
 def front_part() -> Part:
     """Accuracy against energy x latency of all families, one budget of training for all."""
+    found = family_points()
+    runs.train_all([(layers, FRONT) for points in found.values() for _, layers in points])
     table: list[dict[str, Json]] = []
-    for family, points in family_points().items():
+    for family, points in found.items():
         for name, layers in points:
             plan = runs.trained(layers, FRONT)
             entry: dict[str, Json] = {"family": family, "point": name, **sizes(layers)}
@@ -269,6 +271,8 @@ SEEDS = (0, 1, 2)
 def stages_part() -> Part:
     """No, one-stage and two-stage distillation, three seeds."""
     layers, table = wished(ABLATED), list[dict[str, Json]]()
+    budgets = [replace(FRONT, epochs=e, seed=s) for e in STAGES.values() if e for s in SEEDS]
+    runs.train_all([(layers, budget) for budget in budgets])
     lost: dict[str, list[float]] = {}
     for name, epochs in STAGES.items():
         for seed in SEEDS if epochs else SEEDS[:1]:
@@ -300,7 +304,6 @@ def stages_part() -> Part:
 
 CHOICES = {"HEAT": 4.8, "HEAT, careful": 3.6}
 """Points of the search that are trained longer, as `WISHES` names them."""
-BUDGETS = {"HEAT": CHOSEN, "HEAT, careful": CAREFUL}
 
 
 def chosen_layers(name: str) -> Layers:
@@ -313,7 +316,7 @@ def chosen_layers(name: str) -> Layers:
 
 def chosen(name: str) -> Form:
     """A chosen point, trained."""
-    return Form(runs.trained(chosen_layers(name), BUDGETS[name]).plan)
+    return Form(runs.trained(chosen_layers(name), CHOSEN).plan)
 
 
 def chosen_part() -> Part:
@@ -347,7 +350,7 @@ def careful_part() -> Part:
 
 
 def _took(name: str) -> Row:
-    minutes = runs.trained(chosen_layers(name), BUDGETS[name]).seconds / 60
+    minutes = runs.trained(chosen_layers(name), CHOSEN).seconds / 60
     what = f"distillation of one chosen point, 2 cores: {name}"
     return Row(what, round(minutes, 1), "min", 60, "<=")
 
