@@ -73,8 +73,6 @@ class Budget:
 
 FRONT = Budget()
 """Of every point of every front."""
-CHOSEN = Budget(epochs="3+1", extra=10_000)
-"""Of the point that claims are made of: the same stages, more text, longer."""
 
 
 def model() -> Path:
@@ -181,7 +179,7 @@ def teacher_folder() -> Path:
     return data.cache_folder().parent / "heat_front" / "teacher"
 
 
-def train_all(points: Sequence[tuple[Layers, Budget]]) -> None:
+def train_all(points: Sequence[tuple[Layers | str, Budget]]) -> None:
     """
     Trains what is not there yet, as many at once as there are cores, on one thread each.
 
@@ -191,32 +189,41 @@ def train_all(points: Sequence[tuple[Layers, Budget]]) -> None:
         list(pool.map(lambda point: trained(*point, threads=1), points))
 
 
-def trained(layers: Layers, budget: Budget = FRONT, threads: int = 0) -> Trained:
+def trained(what: Layers | str, budget: Budget = FRONT, threads: int = 0) -> Trained:
     """
-    The plan of these layers after a distillation; a run that was interrupted goes on.
+    The plan of these layers, or of these words of `--heat`, after a distillation.
 
-    Paths and fusion are the compiler's to choose, and no part of the key.
+    A run that was interrupted goes on. Paths and fusion are the compiler's to choose, and no part
+    of the key.
     """
-    bare = {
-        path: {"heat": {k: v for k, v in one["heat"].items() if k not in ("path", "fuse")}}
-        for path, one in layers.items()
-    }
-    place = folder("trained", json.dumps(bare, sort_keys=True), json.dumps(asdict(budget)))
+    bare = what if isinstance(what, str) else _bare(what)
+    text = bare if isinstance(bare, str) else json.dumps(bare, sort_keys=True)
+    place = folder("trained", text, json.dumps(asdict(budget)))
     plan, meta = place / "plan.json", place / "seconds.json"
     if not meta.is_file():
         place.mkdir(parents=True, exist_ok=True)
-        write_plan(place / "untrained.json", bare)
+        if isinstance(bare, str):
+            options: list[object] = ["--heat", bare]
+        else:
+            write_plan(place / "untrained.json", bare)
+            options = ["--plan", place / "untrained.json"]
         with tempfile.TemporaryDirectory(prefix="heatc-bench-") as name:
-            options = ["--plan", place / "untrained.json", *texts(budget.extra, Path(name))]
-            options += ["--epochs", budget.epochs, "--rates", budget.rates, "-o", plan]
-            options += ["--seed", budget.seed, "--work-dir", place / "work", "--quiet"]
-            options += ["--keep-teacher", teacher_folder()]
+            options += [*texts(budget.extra, Path(name)), "--epochs", budget.epochs, "-o", plan]
+            options += ["--rates", budget.rates, "--seed", budget.seed, "--quiet"]
+            options += ["--keep-teacher", teacher_folder(), "--work-dir", place / "work"]
             seconds = tune("distill", model(), *options, threads=threads)
         keep(meta, {"seconds": seconds, "threads": threads, "load": os.getloadavg()[1]})
         shutil.rmtree(place / "work", ignore_errors=True)
         say(f"distilled {plan} in {seconds:.0f} s")
     found = json.loads(plan.with_suffix(".report.json").read_text(encoding="utf-8"))
     return Trained(plan, json.loads(meta.read_text(encoding="utf-8"))["seconds"], found)
+
+
+def _bare(layers: Layers) -> Layers:
+    return {
+        path: {"heat": {k: v for k, v in one["heat"].items() if k not in ("path", "fuse")}}
+        for path, one in layers.items()
+    }
 
 
 def with_layers(base: Path, more: Layers) -> Path:
@@ -303,6 +310,11 @@ class Form:
         """What the program depends on beside the compiler."""
         plan = "" if self.plan is None else self.plan.read_text(encoding="utf-8")
         return plan + repr(self.options)
+
+
+def decomposed(words: str) -> Form:
+    """The model factorised as these words of `--heat` say, and not trained."""
+    return Form(options=("--heat", words, "--calibrate", str(_calibration())))
 
 
 @cache

@@ -1,0 +1,108 @@
+"""
+The plans that bench/heat_front.py measures: those of searches, of the other families, the chosen ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench import heat_families as families
+from bench import heat_runs as runs
+from bench import report
+from bench.heat_families import Layers
+from bench.heat_runs import Budget, Form
+
+PLANS = report.RESULTS / "plans"
+FROZEN = ("hdp-edge", "hdp-server")
+VECTOR = ("hdp-edge-vector", "hdp-server-vector")
+SEARCHED = "hdp-edge-vector"
+"""The machine that points are searched for."""
+WISHES = (2.4, 3.6, 4.8, 6.4)
+"""The four points of the search: times less energy x latency than dense, by its own sums of layers."""
+
+
+# ---- search ------------------------------------------------------------------------------------
+
+
+def searched(hw: str = SEARCHED) -> Path:
+    """The folder of a search, with front.json and its plans."""
+    used = runs.sources_of("heatc/tuning/heat_search", "heatc/heat", "passes", "heatc/hardware")
+    place = runs.folder("searched", hw, used)
+    if not (place / "seconds.json").is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        text = runs.texts(0, place / "text")
+        options = ["--hw", hw, *text, "--layers", "*encoder.*", "--points", 16]
+        options += ["--work-dir", place / "work", "-o", place / "front", "-q"]
+        seconds = runs.tune("search", runs.model(), *options)
+        runs.keep(place / "seconds.json", {"seconds": seconds, "load": os.getloadavg()[1]})
+        runs.say(f"searched {hw} in {seconds:.0f} s")
+    return place / "front"
+
+
+def front_points(hw: str = SEARCHED) -> list[dict[str, Any]]:
+    """The points of a search, dearest first, each with its plan."""
+    folder = searched(hw)
+    front = json.loads((folder / "front.json").read_text(encoding="utf-8"))
+    points = [{**one, "plan": folder / one["file"]} for one in front["points"]]
+    return sorted(points, key=lambda one: -one["edp"])
+
+
+def wished(times: float, hw: str = SEARCHED) -> Layers:
+    """The searched plan that is nearest to so many times less energy x latency than dense."""
+    folder = searched(hw)
+    dense = json.loads((folder / "front.json").read_text(encoding="utf-8"))["dense"]["edp"]
+    near = min(front_points(hw), key=lambda one: abs(np.log(dense / one["edp"] / times)))
+    return runs.plan_layers(near["plan"])
+
+
+# ---- families ----------------------------------------------------------------------------------
+
+
+def family_points() -> dict[str, list[tuple[str, Layers]]]:
+    """Name and layers of every point of every family."""
+    found: dict[str, list[tuple[str, Layers]]] = {
+        "search": [(f"{wish:g}x", wished(wish)) for wish in WISHES]
+    }
+    for family, settings in families.POINTS.items():
+        found[family] = [(f"{p:g}", families.layers(family, p, runs.model())) for p in settings]
+    return found
+
+
+# ---- the chosen points -------------------------------------------------------------------------
+
+
+class Choice(NamedTuple):
+    """A point that is trained longer: its wish, as `WISHES` has them, and its budget."""
+
+    wish: float
+    budget: Budget
+
+
+CHOICES = {
+    "HEAT": Choice(4.8, Budget(epochs="3+1", extra=10_000)),
+    "HEAT, careful": Choice(3.6, Budget(epochs="6+0", extra=10_000)),
+}
+
+
+def chosen_layers(name: str) -> Layers:
+    """The chosen point's layers, as committed: a search with other costs may find others."""
+    path = PLANS / f"{name.replace(', ', '-').lower()}.json"
+    if not path.is_file():
+        runs.write_plan(path, wished(CHOICES[name].wish))
+    return runs.plan_layers(path)
+
+
+def chosen(name: str) -> Form:
+    """A chosen point, trained."""
+    return Form(runs.trained(chosen_layers(name), CHOICES[name].budget).plan)
+
+
+def plan_of(form: Form) -> Path:
+    """The plan of a form that has one."""
+    assert form.plan is not None
+    return form.plan

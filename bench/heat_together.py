@@ -1,0 +1,189 @@
+"""HEAT and HDP in one plan: the part `together` of bench/heat_front.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench import heat_runs as runs
+from bench.heat_families import Layers
+from bench.heat_measures import PADDED, padded_cost
+from bench.heat_points import FROZEN, VECTOR, chosen, plan_of
+from bench.heat_runs import Budget, Cost, Form
+from bench.parts import Part
+from bench.report import Json, Row
+from heatc.hardware import Hardware, load_hardware
+
+BASE = "HEAT, careful"
+"""The chosen point that is pruned: pruning costs accuracy too, so it begins where little is lost."""
+JUDGED_ON = "hdp-server-vector"
+"""What predictions are simulated on: every machine computes the same bits."""
+ALLOWED = 1.1
+"""Points of accuracy that may be lost."""
+LONG = (128, 384, 512)
+SWEPT = (0.25, 0.5, 1.0, 2.0, 4.0)
+PRUNED: dict[str, Json] = {
+    "rule": "ours", "rho_b": 0.7, "pruned_score": "zero", "block": [8, 8],
+}  # fmt: skip
+"""Of every attention of the joint plan; docs/design/end_to_end.md says what it was chosen among."""
+JOINT = Budget(epochs="2+0", extra=10_000)
+"""The chosen point's factors go on under the rule."""
+
+
+def joint_plan() -> Path:
+    """The chosen point's plan with pruned attention, its factors trained on under the rule."""
+    return runs.trained_on(plan_of(chosen(BASE)), _pruning(), JOINT)
+
+
+def pruned_only() -> Path:
+    """The dense model under the same rule."""
+    return runs.untrained(_pruning())
+
+
+def _pruning(rule: Mapping[str, Json] = PRUNED) -> Layers:
+    layers = range(int(runs.config()["num_hidden_layers"]))
+    return {f"bert.encoder.layer.{layer}.attention.self": {"hdp": dict(rule)} for layer in layers}
+
+
+def together_part() -> Part:
+    """Dense, HEAT, HDP and both, on every machine, short and long; HDP's own share apart."""
+    forms = {
+        "dense": Form(),
+        "HEAT": chosen(BASE),
+        "HDP": Form(pruned_only()),
+        "HEAT + HDP": Form(joint_plan()),
+    }
+    table = list[dict[str, Json]]()
+    accuracies = [_accuracy_entry(name, form, forms) for name, form in forms.items()]
+    for hw in (*VECTOR, *FROZEN):
+        for tokens in LONG:
+            costs = {name: padded_cost(form, hw, tokens) for name, form in forms.items()}
+            for name, one in costs.items():
+                table.append(_cost_entry(hw, f"{tokens}", name, one, costs))
+    rows = [_own_share(table, hw) for hw in (*VECTOR, *FROZEN)]
+    for name in runs.judged():
+        what = f"HEAT + HDP: points lost on {name} by the HDP program"
+        lost = float(str(accuracies[-1][f"{name}: points lost"]))
+        rows.append(Row(what, lost, "points", ALLOWED, "<="))
+    swept = {name: forms[name] for name in ("dense", "HEAT", "HEAT + HDP")}
+    tables: dict[str, Json] = {
+        "together: accuracy of the HDP programs": accuracies,
+        "together: cost": table,
+        "together: rules on top of HEAT, 512 tokens": _rules(),
+        "together: host and bandwidth": _swept(swept),
+    }
+    return Part(rows, tables)
+
+
+def _accuracy_entry(name: str, form: Form, forms: Mapping[str, Form]) -> dict[str, Json]:
+    """Accuracy by the HDP program, and seconds of the NumPy program, which has no pruning."""
+    entry: dict[str, Json] = {"model": name}
+    for set_name, judged in runs.judged().items():
+        dense, found = (runs.by_hdp(f, JUDGED_ON, judged).classes for f in (Form(), form))
+        one = runs.compare(found, dense, judged.labels)
+        entry[f"{set_name}, %"] = round(one.accuracy, 2)
+        entry[f"{set_name}: points lost"] = round(one.lost, 2)
+        entry[f"{set_name}: 95 %"] = f"{one.low:.2f} to {one.high:.2f}"
+        entry[f"{set_name}: changed, %"] = round(one.changed, 2)
+    plain = forms["HEAT" if "HEAT" in name else "dense"]
+    seconds = runs.by_numpy(plain, runs.judged()["test"]).seconds
+    entry["NumPy program without pruning, s for the test set"] = round(seconds, 2)
+    return entry
+
+
+RULES: dict[str, dict[str, Json]] = {
+    "ours, rho_b 0.5, mean, 2x2": {"rule": "ours", "rho_b": 0.5, "pruned_score": "mean"},
+    "ours, rho_b 0.5, mean, 8x8": {**PRUNED, "rho_b": 0.5, "pruned_score": "mean"},
+    "ours, rho_b 0.7, zero, 8x8": PRUNED,
+    "ours, rho_b 0.7, neginf, 8x8": {**PRUNED, "pruned_score": "neginf"},
+    "topk, density 0.125, 8x8": {"rule": "topk", "density": 0.125, "block": [8, 8]},
+    "spatten, ratio 0.2": {"rule": "spatten", "ratio": 0.2},
+}
+"""What attention may be pruned by, on top of HEAT: cost alone."""
+SPLIT = 8
+"""Bits of the multipliers that narrow PEs split into."""
+
+
+def _rules() -> list[dict[str, Json]]:
+    """What rules save or cost on top of HEAT at 512 tokens, also where PEs split."""
+    base = plan_of(chosen(BASE))
+    rows = runs.judged()["test"].rows
+    table: list[dict[str, Json]] = []
+    for hw in VECTOR:
+        machines = {
+            "": None,
+            ", PEs that split to 8 bit": replace(load_hardware(hw), split_bits=SPLIT),
+        }
+        for kind, machine in machines.items():
+
+            def cost(form: Form, hw: str = hw, machine: Hardware | None = machine) -> Cost:
+                return runs.cost(form, hw, {LONG[-1]: 1}, rows, LONG[-1], machine)
+
+            alone = cost(Form(base))
+            for name, rule in RULES.items():
+                one = cost(Form(runs.with_layers(base, _pruning(rule))))
+                table.append(
+                    {
+                        "machine": hw + kind,
+                        "rule": name,
+                        "cycles / HEAT": round(one.cycles / alone.cycles, 3),
+                        "energy / HEAT": round(one.joules / alone.joules, 3),
+                        "EDP, times less than HEAT": round(alone.edp / one.edp, 3),
+                    }
+                )
+    return table
+
+
+def _cost_entry(
+    hw: str, tokens: str, name: str, one: Cost, costs: Mapping[str, Cost]
+) -> dict[str, Json]:
+    before = {"HEAT + HDP": "HEAT", "HDP": "dense"}.get(name)
+    return {
+        "machine": hw,
+        "tokens": tokens,
+        "model": name,
+        "cycles": round(one.cycles),
+        "energy, uJ": round(1e6 * one.joules, 1),
+        "MACs": round(one.macs),
+        "DRAM, bytes": round(one.dram_bytes),
+        "EDP, times less than dense": round(costs["dense"].edp / one.edp, 2),
+        "of it HDP's own": round(costs[before].edp / one.edp, 3) if before else 1.0,
+        "busiest": one.regime,
+        "host's energy, %": round(100 * one.joules_of["host"] / one.joules, 1),
+    }
+
+
+def _own_share(table: Sequence[Mapping[str, Any]], hw: str) -> Row:
+    at = {"machine": hw, "tokens": str(LONG[-1]), "model": "HEAT + HDP"}
+    entry = next(e for e in table if all(e[k] == v for k, v in at.items()))
+    what = f"HDP on top of HEAT: whole-model EDP, {LONG[-1]} tokens, {hw}"
+    return Row(what, float(entry["of it HDP's own"]), "x more", 1.15, ">=")
+
+
+def _swept(forms: Mapping[str, Form]) -> list[dict[str, Json]]:
+    """EDP won at 128 tokens with a slower and a faster host, and less and more bandwidth."""
+    table: list[dict[str, Json]] = []
+    keys = {
+        "host": ("host_ops_per_second", "host_bytes_per_second"),
+        "DRAM": ("dram_bytes_per_second",),
+    }
+    rows = runs.judged()["test"].rows
+    for hw in (*VECTOR, *FROZEN):
+        base = load_hardware(hw)
+        for what, attributes in keys.items():
+            for scale in SWEPT:
+                changed = {a: int(getattr(base, a) * scale) for a in attributes}
+                machine = replace(base, **changed)
+                costs = {
+                    name: runs.cost(form, hw, {PADDED: 1}, rows, PADDED, machine)
+                    for name, form in forms.items()
+                }
+                entry: dict[str, Json] = {"machine": hw, "swept": what, "times": scale}
+                for name in list(costs)[1:]:
+                    entry[f"{name}: EDP, times less"] = round(
+                        costs["dense"].edp / costs[name].edp, 2
+                    )
+                table.append(entry)
+    return table
