@@ -17,6 +17,7 @@ from bench.heat_points import FROZEN, VECTOR, wished
 from bench.heat_runs import FRONT, Form
 from bench.parts import Part
 from bench.report import Json, Row
+from heatc.heat.formats import Spec, parse_format, parse_shape
 
 ABLATED = 4.8
 """The point of the search that ablations are of."""
@@ -99,7 +100,7 @@ def _routes() -> list[dict[str, Json]]:
         own = json.loads(plan.read_text(encoding="utf-8"))["layers"]
         forms = {
             "as compiled": Form(plan),
-            "paths from left to right": Form(runs.with_layers(plan, _changed(own, _left_to_right))),
+            "paths from left to right": Form(runs.with_layers(plan, _changed(own, left_to_right))),
             "without fusion": Form(runs.with_layers(plan, _changed(own, _unfused))),
         }
         for name, form in forms.items():
@@ -124,9 +125,10 @@ def _unfused(heat: Mapping[str, Any]) -> dict[str, Any]:
     return {**heat, "fuse": False}
 
 
-def _left_to_right(heat: Mapping[str, Any]) -> dict[str, Any]:
+def left_to_right(heat: Mapping[str, Any]) -> dict[str, Any]:
     """The activation times each factor in the order in which they stand."""
-    sides = [side.count("x") + 1 for side in heat.get("shape", "").split("|")]
-    factors = {"low-rank": 2, "tt": sum(sides), "ttm": sides[0]}[heat["format"]]
+    ins, outs = parse_shape(heat["shape"]) if "shape" in heat else ((1,), (1,))
+    spec = Spec(parse_format(heat["format"]), ins, outs, tuple(heat["ranks"]))
+    factors = len(spec.factor_shapes)
     path = [[0, 1], *([factors + k, k + 1] for k in range(1, factors))]
     return {**heat, "path": path}

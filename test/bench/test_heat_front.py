@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from bench import heat_families as families
 from bench import heat_front as front
 from bench import heat_front_page, heat_runs
+from bench.heat_ablations import left_to_right
 
 GAIN = f"{front.SEARCHED}: EDP, times less"
 
@@ -86,6 +87,14 @@ def test_uniform_keeps_its_share(model: Path):
         for outputs, inputs in families.linears(model).values():
             kept = families.spec("uniform", inputs, outputs, share).parameters / (inputs * outputs)
             assert share - 0.01 < kept <= share
+
+
+def test_a_path_from_left_to_right_takes_every_factor_once():
+    path = left_to_right({"format": "tt", "shape": "8x6x8|8x6x8", "ranks": [8, 9, 9, 9, 8]})["path"]
+    assert path == [[0, 1], [7, 2], [8, 3], [9, 4], [10, 5], [11, 6]]
+    path = left_to_right({"format": "ttm", "shape": "8x6x8|8x6x8", "ranks": [9, 9]})["path"]
+    assert path == [[0, 1], [4, 2], [5, 3]]
+    assert left_to_right({"format": "low-rank", "ranks": [3]})["path"] == [[0, 1], [3, 2]]
 
 
 def test_the_page_shows_rows_and_fronts():
