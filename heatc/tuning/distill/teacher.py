@@ -8,12 +8,14 @@ moves a target by 2^-11 of its value, far less than a factorised layer does. Out
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from heatc.tuning.store import content_key
 
 Array = NDArray[Any]
 KEEP_EVERY = 50  # batches between notes of how far the teacher is
+_WITHOUT = "without --keep-teacher the model is run at every step"
 
 
 class LiveTeacher:
@@ -82,6 +85,21 @@ class KeptTeacher:
         return make(array.astype(np.float32, copy=False)).to(self._device)
 
 
+class _File(NamedTuple):
+    """An array to keep."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    def path(self, folder: Path) -> Path:
+        return folder / f"{self.name}.npy"
+
+
 class _Lesson:
     """
     What the teacher gives for one set, one file a layer norm or output, mapped into memory.
@@ -110,24 +128,21 @@ class _Lesson:
                 self._note(number + 1)
 
     def _open(self, first: Run, size: int) -> None:
-        """Open the files, made to the measure of a first batch."""
+        """Open the files, made to the measure of a first batch of `size` samples."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        features = {
-            f"feature-{n}": (self._rows(f, first, size), np.dtype(np.float16), f)
+        files = [
+            _File(f"feature-{n}", np.dtype(np.float16), (self._rows(f, first, size), *f.shape[1:]))
             for n, f in enumerate(first.features)
-        }
-        outputs = {
-            f"output-{name}": (len(self.texts), np.dtype(np.float32), value)
+        ]
+        files += [
+            _File(f"output-{name}", np.dtype(np.float32), (len(self.texts), *value.shape[1:]))
             for name, value in first.outputs.items()
-        }
-        shapes = {
-            name: (dtype, (rows, *like.shape[1:]))
-            for name, (rows, dtype, like) in (features | outputs).items()
-        }
-        self._check_room(shapes)
-        files = {name: self._map(name, *shape) for name, shape in shapes.items()}
-        self._features = [files[name] for name in features]
-        self._outputs = {name.removeprefix("output-"): files[name] for name in outputs}
+        ]
+        self._check_room(files)
+        opened = [self._map(file) for file in files]
+        count = len(first.features)
+        self._features = opened[:count]
+        self._outputs = dict(zip(first.outputs, opened[count:]))
 
     def _rows(self, feature: Tensor, run: Run, size: int) -> int:
         packed = None if run.packing is None else len(run.packing.rows)
@@ -138,35 +153,28 @@ class _Lesson:
         shape = "x".join(map(str, feature.shape))
         raise HeatcError(
             f"a layer norm leaves {shape}, neither tokens nor samples: it cannot be kept",
-            notes=["without --keep-teacher the model is run at every step"],
+            notes=[_WITHOUT],
         )
 
-    def _check_room(self, shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
-        missing = sum(
-            dtype.itemsize * int(np.prod(shape))
-            for name, (dtype, shape) in shapes.items()
-            if not (self.folder / f"{name}.npy").is_file()
-        )
+    def _check_room(self, files: Sequence[_File]) -> None:
+        missing = sum(file.nbytes for file in files if not file.path(self.folder).is_file())
         free = shutil.disk_usage(self.folder).free
         if missing > free:
             raise HeatcError(
                 f"what the teacher gives takes {missing / 1e9:.1f} GB, free are {free / 1e9:.1f}",
                 place=str(self.folder),
-                notes=["without --keep-teacher the model is run at every step"],
+                notes=[_WITHOUT],
             )
 
-    def _map(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    def _map(self, file: _File) -> Array:
         """The file, made if it is not there; two runs that make it at once share one."""
-        path = self.folder / f"{name}.npy"
+        path = file.path(self.folder)
         if not path.is_file():
             part = path.with_suffix(f".{os.getpid()}.part")
-            np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
-            try:
+            np.lib.format.open_memmap(part, mode="w+", dtype=file.dtype, shape=file.shape)
+            with contextlib.suppress(FileExistsError):
                 os.link(part, path)
-            except FileExistsError:
-                pass
-            finally:
-                part.unlink()
+            part.unlink()
         return np.lib.format.open_memmap(path, mode="r+")
 
     def _write(self, samples: Sequence[int], run: Run) -> None:
@@ -176,7 +184,7 @@ class _Lesson:
             if not np.isfinite(small).all():
                 raise HeatcError(
                     "a layer norm leaves values beyond float16: they cannot be kept",
-                    notes=["without --keep-teacher the model is run at every step"],
+                    notes=[_WITHOUT],
                 )
             file[self._places(file, samples)] = small
         for name, value in run.outputs.items():
