@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from tiny_classifier import ir_text, weights
 from xdsl.parser import Parser
 
@@ -87,7 +87,7 @@ def texts_of(tiny: Path, count: int) -> Texts:
 
 def test_what_is_kept_is_what_the_model_gives(tiny: Path, tmp_path: Path):
     teacher, texts = model(), texts_of(tiny, 40)
-    kept = KeptTeacher(teacher, "digest", [texts], 8, tmp_path, lambda *_: None)
+    kept = KeptTeacher(teacher, [texts], 8, tmp_path, lambda *_: None)
     live = LiveTeacher(teacher)
     rng = np.random.default_rng(0)
     for _ in range(5):
@@ -119,6 +119,17 @@ def test_the_model_runs_once_for_all_students(tiny: Path, tmp_path: Path, asked:
     asked.clear()
     assert tune.main(arguments(tiny, second, tmp_path / "teacher", "--epochs", "1+1")) == 0
     assert asked == [8, 8]
+
+
+def test_another_model_is_another_teacher(tiny: Path, tmp_path: Path, asked: list[int]):
+    first, second = tmp_path / "first" / "small.json", tmp_path / "second" / "small.json"
+    assert tune.main(arguments(tiny, first, tmp_path / "teacher")) == 0
+    asked.clear()
+    # The module is the same file; its weights are others.
+    save_file(weights(seed=1), tmp_path / "other.safetensors")
+    others = ["--weights", str(tmp_path / "other.safetensors")]
+    assert tune.main(arguments(tiny, second, tmp_path / "teacher", *others)) == 0
+    assert asked == [8] * (1 + 5 + 1 + 2)
 
 
 @pytest.mark.parametrize("stop", [3, 7, 15])
@@ -176,4 +187,4 @@ def test_features_beyond_float16(tiny: Path, tmp_path: Path):
     arrays["l0.gamma"] *= 1e6
     teacher = TorchModel(module, WeightStore(arrays))
     with pytest.raises(HeatcError, match="beyond float16"):
-        KeptTeacher(teacher, "digest", [texts_of(tiny, 16)], 8, tmp_path, lambda *_: None)
+        KeptTeacher(teacher, [texts_of(tiny, 16)], 8, tmp_path, lambda *_: None)

@@ -40,6 +40,7 @@ from heatc.tuning.plan_data import rule_data
 from heatc.tuning.samples import Samples, check_samples
 from heatc.tuning.store import content_key
 from heatc.version import VERSION
+from heatc.weights import WeightStore
 
 __all__ = ["Request", "Result", "distill"]
 
@@ -116,8 +117,8 @@ def distill(request: Request, progress: Step) -> Result:
     recipe = replace(request.recipe, batch=shapes.batch)
     teacher = LiveTeacher(model)
     if request.kept is not None:
-        sets = [train, *held.values()]
-        teacher = KeptTeacher(model, digest, sets, recipe.batch, request.kept, progress)
+        sets, kept = [train, *held.values()], request.kept / _key(module, weights)
+        teacher = KeptTeacher(model, sets, recipe.batch, kept, progress)
     training = Training(teacher, student, train, held, recipe, folder, progress)
     training.run()
     # Of the first epoch's start, which a run that was gone on with has from its checkpoint.
@@ -279,6 +280,12 @@ def _folder(
     start = request.student.weights
     arrays |= {f"start {name}": np.asarray(start[name]) for name in start.added}
     return (request.folder or cache_root() / "distill") / content_key(texts, arrays)
+
+
+def _key(module: ModuleOp, weights: WeightStore) -> str:
+    """Names a model by its module and all of its weights, wherever they were read from."""
+    arrays = {name: np.asarray(weights[name]) for name in weights}
+    return content_key({"module": str(module)}, arrays)
 
 
 def _write(

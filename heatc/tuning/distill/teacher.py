@@ -50,14 +50,13 @@ class KeptTeacher:
     """
     Runs the model on all samples of some sets, in batches of `size`, unless `folder` has them.
 
-    `digest` names the model. Raises `HeatcError` where the disk has no room, a feature is too large
+    `folder` is the model's own. Raises `HeatcError` where the disk has no room, a feature is too large
     for float16, or a layer norm is over something other than tokens or samples.
     """
 
     def __init__(
         self,
         model: TorchModel,
-        digest: str,
         sets: Sequence[Texts],
         size: int,
         folder: Path,
@@ -66,7 +65,7 @@ class KeptTeacher:
         self._device = model.device
         self._sets: dict[Texts, _Lesson] = {}
         for texts in sets:
-            key = content_key({"model": digest, "batch": str(size)}, texts.inputs)
+            key = content_key({"batch": str(size)}, texts.inputs)
             lesson = _Lesson(folder / key, texts)
             lesson.fill(LiveTeacher(model), size, progress)
             self._sets[texts] = lesson
