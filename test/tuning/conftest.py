@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,3 +31,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "data.npz", input_ids=ids, attention_mask=mask, labels=labels)
     np.savez(folder / "unlabelled.npz", input_ids=ids, attention_mask=mask)
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: sums in one order, and no fight for cores between tests."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

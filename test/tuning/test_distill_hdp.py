@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,11 @@ from heatc.tuning.distill.train import Training
 from heatc.tuning.forward import PackedModel
 from heatc.weights import WeightStore
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HEAT = "low-rank,rank=6,layers=l*"
 OURS = ["--hdp-rule", "ours", "--rho-b", "0.3,0.2,0.1,0.4", "--tau-h", "0,0.4,0,0"]
 RULE = make_rule("ours", {"rho_b": (0.3, 0.2, 0.1, 0.4), "tau_h": (0.0, 0.4, 0.0, 0.0)})
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def arguments(command: str, folder: Path, output: Path, *others: str) -> list[str]:

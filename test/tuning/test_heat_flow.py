@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from heatc.tools import main as heatc
 from heatc.tools import run as hdp_run
 from heatc.tools import tune
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MACHINE = """\
 base: hdp-edge-vector
@@ -24,14 +24,6 @@ pe_array: {rows: 2, columns: 2}
 dram: {bandwidth: 0.05 GB/s}
 """
 """On it layers of 16 x 16 gain from ranks."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,8 @@ from heatc.tuning.heat_search.space import candidates, matrix_rank
 from heatc.tuning.heat_search.work import Kept
 from heatc.weights import WeightStore
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = """\
 base: hdp-edge
 name: small
@@ -46,14 +48,6 @@ pe_array: {rows: 2, columns: 2}
 dram: {bandwidth: 0.05 GB/s}
 """
 """A machine on which layers of 16 x 16 gain from ranks."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,15 +24,9 @@ from heatc.tuning.distill.torch_model import Run, TorchModel
 from heatc.tuning.distill.train import Training
 from heatc.weights import WeightStore
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HEAT = "low-rank,rank=6,layers=l*"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
