@@ -7,7 +7,7 @@ HEAT end to end: search, distillation, the front of accuracy and energy x latenc
 
 Trainings take hours on two cores and are kept by content in the user's cache: a bench that was
 interrupted goes on. Accuracy is that of compiled programs on all test sentences, paired with the
-dense program's; cycles and joules are modelled; points are chosen on dev.
+dense program's; cycles and joules are modelled; docs/design/end_to_end.md says how points were chosen.
 """
 
 from __future__ import annotations

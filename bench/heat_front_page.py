@@ -21,7 +21,7 @@ HEAD = """# HEAT end to end: figures
 Made by `python bench/heat_front.py`, kept in bench/results/heat_front.json; `--page` writes this page from
 it. The model is MiniLM, fine-tuned on the VADER movie-review snippets, binary. Accuracy is that of
 compiled programs on all 1,500 test and 3,000 out-of-domain sentences (imdb, yelp, amazon), paired with
-the dense program's; points were chosen on dev. Energy and latency are modelled, of the whole model: linears,
+the dense program's; docs/design/end_to_end.md says how points were chosen. Energy and latency are modelled, of the whole model: linears,
 attention, element-wise work, embeddings. The dense program is the same compiler's, int16, with the
 same fusion, on the same machine. [docs/design/search.md](design/search.md) and
 [docs/design/distillation.md](design/distillation.md) say how points are found and trained.

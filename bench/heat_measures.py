@@ -23,10 +23,10 @@ def data_cost(form: Form, hw: str) -> Cost:
 
 
 @cache
-def padded_cost(form: Form, hw: str, tokens: int = PADDED, room: int = 0) -> Cost:
+def padded_cost(form: Form, hw: str, tokens: int = PADDED) -> Cost:
     """A text of so many tokens."""
     rows = runs.judged()["test"].rows
-    return runs.cost(form, hw, {tokens: 1}, rows, room or tokens)
+    return runs.cost(form, hw, {tokens: 1}, rows, tokens)
 
 
 def gains(form: Form, hw: str) -> dict[str, float]:

@@ -203,18 +203,11 @@ def trained(what: Layers | str, budget: Budget = FRONT, threads: int = 0) -> Tra
     if not meta.is_file():
         place.mkdir(parents=True, exist_ok=True)
         if isinstance(bare, str):
-            options: list[object] = ["--heat", bare]
+            start: list[object] = ["--heat", bare]
         else:
             write_plan(place / "untrained.json", bare)
-            options = ["--plan", place / "untrained.json"]
-        with tempfile.TemporaryDirectory(prefix="heatc-bench-") as name:
-            options += [*texts(budget.extra, Path(name)), "--epochs", budget.epochs, "-o", plan]
-            options += ["--rates", budget.rates, "--seed", budget.seed, "--quiet"]
-            options += ["--keep-teacher", teacher_folder(), "--work-dir", place / "work"]
-            seconds = tune("distill", model(), *options, threads=threads)
-        keep(meta, {"seconds": seconds, "threads": threads, "load": os.getloadavg()[1]})
-        shutil.rmtree(place / "work", ignore_errors=True)
-        say(f"distilled {plan} in {seconds:.0f} s")
+            start = ["--plan", place / "untrained.json"]
+        _distil(place, start, budget, threads)
     found = json.loads(plan.with_suffix(".report.json").read_text(encoding="utf-8"))
     return Trained(plan, json.loads(meta.read_text(encoding="utf-8"))["seconds"], found)
 
@@ -244,15 +237,22 @@ def trained_on(base: Path, more: Layers, budget: Budget) -> Path:
     if meta.is_file():
         return plan
     place.mkdir(parents=True, exist_ok=True)
-    start = with_layers(base, more)
-    with tempfile.TemporaryDirectory(prefix="heatc-bench-") as name:
-        options = ["--plan", start, *texts(budget.extra, Path(name)), "--epochs", budget.epochs]
-        options += ["--rates", budget.rates, "--seed", budget.seed, "-o", plan]
-        options += ["--keep-teacher", teacher_folder(), "--work-dir", place / "work", "--quiet"]
-        seconds = tune("distill", model(), *options)
-    keep(meta, {"seconds": seconds, "load": os.getloadavg()[1]})
-    say(f"trained on {plan} in {seconds:.0f} s")
+    _distil(place, ["--plan", with_layers(base, more)], budget)
     return plan
+
+
+def _distil(place: Path, start: Sequence[object], budget: Budget, threads: int = 0) -> None:
+    """Leaves plan.json and seconds.json in the folder; `start` says what is trained."""
+    plan = place / "plan.json"
+    with tempfile.TemporaryDirectory(prefix="heatc-bench-") as name:
+        options = [*start, *texts(budget.extra, Path(name)), "--epochs", budget.epochs, "-o", plan]
+        options += ["--rates", budget.rates, "--seed", budget.seed, "--quiet"]
+        options += ["--keep-teacher", teacher_folder(), "--work-dir", place / "work"]
+        seconds = tune("distill", model(), *options, threads=threads)
+    meta = {"seconds": seconds, "threads": threads, "load": os.getloadavg()[1]}
+    keep(place / "seconds.json", meta)
+    shutil.rmtree(place / "work", ignore_errors=True)
+    say(f"distilled {plan} in {seconds:.0f} s")
 
 
 def untrained(layers: Layers) -> Path:

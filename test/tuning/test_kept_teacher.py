@@ -115,6 +115,16 @@ def test_the_model_runs_once_for_all_students(tiny: Path, tmp_path: Path, asked:
     assert asked == [8, 8]
 
 
+def test_a_file_that_is_gone_is_made_again(tiny: Path, tmp_path: Path):
+    teacher, texts = model(), texts_of(tiny, 40)
+    KeptTeacher(teacher, [texts], 8, tmp_path, lambda *_: None)
+    next(tmp_path.rglob("feature-1.npy")).unlink()
+    kept = KeptTeacher(teacher, [texts], 8, tmp_path, lambda *_: None)
+    samples = list(range(8, 16))
+    found, expected = kept(texts, samples), LiveTeacher(teacher)(texts, samples)
+    torch.testing.assert_close(found.features[1], expected.features[1], rtol=2**-10, atol=1e-5)
+
+
 def test_another_model_is_another_teacher(tiny: Path, tmp_path: Path, asked: list[int]):
     first, second = tmp_path / "first" / "small.json", tmp_path / "second" / "small.json"
     assert tune.main(arguments(tiny, first, tmp_path / "teacher")) == 0

@@ -117,7 +117,7 @@ def distill(request: Request, progress: Step) -> Result:
     recipe = replace(request.recipe, batch=shapes.batch)
     teacher = LiveTeacher(model)
     if request.kept is not None:
-        sets, kept = [train, *held.values()], request.kept / _key(module, weights)
+        sets, kept = [train, *held.values()], request.kept / _model_key(module, weights)
         teacher = KeptTeacher(model, sets, recipe.batch, kept, progress)
     training = Training(teacher, student, train, held, recipe, folder, progress)
     training.run()
@@ -282,7 +282,7 @@ def _folder(
     return (request.folder or cache_root() / "distill") / content_key(texts, arrays)
 
 
-def _key(module: ModuleOp, weights: WeightStore) -> str:
+def _model_key(module: ModuleOp, weights: WeightStore) -> str:
     """Names a model by its module and all of its weights, wherever they were read from."""
     arrays = {name: np.asarray(weights[name]) for name in weights}
     return content_key({"module": str(module)}, arrays)

@@ -108,6 +108,7 @@ class _Lesson:
 
     def __init__(self, folder: Path, texts: Texts):
         self.folder, self.texts = folder, texts
+        self._note_file = folder / "done.json"
         self._starts = np.cumsum(texts.lengths) - texts.lengths
         self._tokens = int(texts.lengths.sum())
         self._features: list[Array] = []
@@ -137,7 +138,11 @@ class _Lesson:
             _File(f"output-{name}", np.dtype(np.float32), (len(self.texts), *value.shape[1:]))
             for name, value in first.outputs.items()
         ]
-        self._check_room(files)
+        missing = [file for file in files if not file.path(self.folder).is_file()]
+        self._check_room(missing)
+        if missing:
+            # A file that is made anew is empty, whatever was noted before.
+            self._note_file.unlink(missing_ok=True)
         opened = [self._map(file) for file in files]
         count = len(first.features)
         self._features = opened[:count]
@@ -156,11 +161,11 @@ class _Lesson:
         )
 
     def _check_room(self, files: Sequence[_File]) -> None:
-        missing = sum(file.nbytes for file in files if not file.path(self.folder).is_file())
+        need = sum(file.nbytes for file in files)
         free = shutil.disk_usage(self.folder).free
-        if missing > free:
+        if need > free:
             raise HeatcError(
-                f"what the teacher gives takes {missing / 1e9:.1f} GB, free are {free / 1e9:.1f}",
+                f"what the teacher gives takes {need / 1e9:.1f} GB, free are {free / 1e9:.1f}",
                 place=str(self.folder),
                 notes=[_WITHOUT],
             )
@@ -192,14 +197,14 @@ class _Lesson:
     def _done(self) -> int:
         """How many batches are there."""
         try:
-            return int(json.loads((self.folder / "done.json").read_text(encoding="utf-8")))
+            return int(json.loads(self._note_file.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return 0
 
     def _note(self, batches: int) -> None:
         for file in (*self._features, *self._outputs.values()):
             cast("np.memmap[Any, Any]", file).flush()
-        with atomic_write(self.folder / "done.json", "w") as stream:
+        with atomic_write(self._note_file, "w") as stream:
             stream.write(f"{max(batches, self._done())}\n")
 
     # --- Reading ------------------------------------------------------------------------------
