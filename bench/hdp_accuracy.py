@@ -50,7 +50,7 @@ from bench import (
     data,
     encoder,
     hdp_machine,
-    machine,
+    machine_setup,
     oracle,
     programs,
     report,
@@ -841,7 +841,7 @@ def part_cost() -> Part:
     found = bench.run(read_plan(path), test_set())
     net, heads, blocks = found.net_sparsity, found.head_sparsity, found.block_sparsity
     with tempfile.TemporaryDirectory(prefix="heatc-bench-") as folder:
-        workshop = hdp_machine.Workshop(machine.Bench(machine.FULL, Path(folder)))
+        workshop = hdp_machine.Workshop(machine_setup.Bench(machine_setup.FULL, Path(folder)))
         tables = hdp_machine.at_512(workshop, net, heads)
         tables |= hdp_machine.pays(workshop, blocks)
         tables |= hdp_machine.buys(workshop, bench.model, path, net, heads)

@@ -29,9 +29,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench import machine, main_job, programs, report, rules
+from bench import main_job, programs, report, rules
 from bench.encoder import Encoder, equal_lengths
-from bench.machine import Measured, attention_joules, measure, with_ratio
+from bench.machine_attention import break_even
+from bench.machine_models import long_texts
+from bench.machine_setup import PRESETS, Bench, random_inputs
+from bench.machine_watch import Measured, attention_joules, measure, with_ratio
 from bench.programs import Arrays, Run
 from bench.report import Json
 from bench.rules import Attention
@@ -356,7 +359,7 @@ class Setting(NamedTuple):
 class Workshop(NamedTuple):
     """Where models and programs of the measurements are."""
 
-    bench: machine.Bench
+    bench: Bench
 
     def bert_base(self, length: int, target: str, setting: Setting | None, layers: int) -> Program:
         """BERT-Base cut to `layers` layers, dense or with a setting."""
@@ -365,7 +368,7 @@ class Workshop(NamedTuple):
         if setting is not None:
             plan = setting.write(self.bench.folder / "setting.json", layers)
             options = [f"--plan={plan}"]
-        return self.compiled(model, machine.random_inputs(length), target, *options)
+        return self.compiled(model, random_inputs(length), target, *options)
 
     def compiled(self, model: Path, inputs: Arrays, target: str, *options: str) -> Program:
         """A program of a model for inputs of this shape."""
@@ -376,7 +379,7 @@ class Workshop(NamedTuple):
 
     def nearest(self, length: int, setting: Setting, share: float) -> Setting:
         """The setting with the rho_B whose net sparsity on random inputs is nearest to a share."""
-        inputs = machine.random_inputs(length)
+        inputs = random_inputs(length)
         program = self.bert_base(length, "hdp-edge", setting, 1)
         found: dict[float, float] = {}
         low, high = -1.0, 1.0
@@ -426,7 +429,7 @@ def buys(
     tables: dict[str, Table] = {"attention": [], "whole model": []}
     for length in lengths:
         chosen = settings(workshop, length, net, heads)[:1]
-        for target in machine.PRESETS:
+        for target in PRESETS:
             key: dict[str, Json] = {"preset": target, "S": length}
             for name, found in (
                 ("MiniLM", minilm_costs(workshop, length, target, model, plan)),
@@ -457,7 +460,7 @@ def minilm_costs(
     workshop: Workshop, length: int, target: str, model: Path, plan: Path
 ) -> list[Line]:
     """MiniLM dense and with its plan, on real sentences joined to full length."""
-    samples = list(machine.long_texts(TEXTS, length))
+    samples = list(long_texts(TEXTS, length))
     lines: list[Line] = []
     for rule, option in (("dense", "--hdp-rule=none"), ("plan 85 %", f"--plan={plan}")):
         program = workshop.compiled(model, samples[0], target, option)
@@ -472,7 +475,7 @@ def bert_base_costs(
     workshop: Workshop, length: int, target: str, chosen: Sequence[Setting]
 ) -> list[Line]:
     """BERT-Base dense and with settings; the whole model from runs of one and of two layers."""
-    inputs = machine.random_inputs(length)
+    inputs = random_inputs(length)
     lines: list[Line] = []
     for setting in (None, *chosen):
         made = [workshop.bert_base(length, target, setting, layers) for layers in (1, 2)]
@@ -491,7 +494,7 @@ def _name(setting: Setting | None) -> str:
 
 def at_512(workshop: Workshop, net: float, heads: float, length: int = 512) -> dict[str, Json]:
     """Attention of BERT-Base on hdp-edge at the plan's sparsity, and where cycles and energy go."""
-    inputs = machine.random_inputs(length)
+    inputs = random_inputs(length)
     chosen = settings(workshop, length, net, heads)
     made = {_name(s): workshop.bert_base(length, "hdp-edge", s, 1) for s in (None, *chosen)}
     summary: Table = []
@@ -579,7 +582,7 @@ def pays(workshop: Workshop, blocks: float, lengths: Sequence[int] = SWEPT) -> d
             "blocks alone": [Setting("", 0, rho) for rho in RATIOS],
             f"heads, {100 * blocks:.0f} % of blocks": [level._replace(gated=n) for n in GATED],
         }
-        for target in machine.PRESETS:
+        for target in PRESETS:
             for way, swept in ways.items():
                 table += _swept(workshop, length, target, way, swept)
     return {"the net sparsity at which attention starts to cost less": table}
@@ -589,7 +592,7 @@ def _swept(
     workshop: Workshop, length: int, target: str, way: str, swept: Sequence[Setting]
 ) -> Table:
     """One line for each kind of PEs."""
-    inputs = machine.random_inputs(length)
+    inputs = random_inputs(length)
     dense = workshop.bert_base(length, target, None, 1)
     made = [workshop.bert_base(length, target, setting, 1) for setting in swept]
     shares = [100 * net_sparsity(program, inputs) for program in made]
@@ -602,8 +605,8 @@ def _swept(
         joules = [(s, c.joules / base.joules) for s, c in zip(shares, costs)]
         table.append({
             "preset": target, "S": length, "pruned": way, "PEs split to, bit": split,
-            "fewer cycles from, % net": _point(machine.break_even(cycles)),
-            "less energy from, % net": _point(machine.break_even(joules)),
+            "fewer cycles from, % net": _point(break_even(cycles)),
+            "less energy from, % net": _point(break_even(joules)),
             "most pruned, % net": round(max(shares), 2),
             "cycles / dense there": round(max(cycles)[1], 3),
             "energy / dense there": round(max(joules)[1], 3),

@@ -14,7 +14,18 @@ pytest.importorskip("transformers")
 
 import torch
 
-from bench import machine, oracle, programs, scalesim_gemm
+from bench import (
+    machine,
+    machine_attention,
+    machine_models,
+    machine_page,
+    machine_softmax,
+    machine_watch,
+    oracle,
+    programs,
+    scalesim_gemm,
+)
+from bench.machine_setup import QUICK, Bench, random_inputs
 from bench.scalesim_peer import Case
 from heatc.hardware import load_hardware
 
@@ -40,14 +51,14 @@ def test_gemm_in_parts_computes_the_same_and_stalls_on_slow_memory():
 
 
 def test_break_even():
-    assert machine.break_even([(0.0, 1.5), (50.0, 1.0), (90.0, 0.5)]) == 50.0
-    assert machine.break_even([(80.0, 0.5), (40.0, 1.5)]) == 60.0
-    assert machine.break_even([(10.0, 0.9), (40.0, 0.5)]) == 10.0
-    assert machine.break_even([(10.0, 1.9), (40.0, 1.5)]) is None
+    assert machine_attention.break_even([(0.0, 1.5), (50.0, 1.0), (90.0, 0.5)]) == 50.0
+    assert machine_attention.break_even([(80.0, 0.5), (40.0, 1.5)]) == 60.0
+    assert machine_attention.break_even([(10.0, 0.9), (40.0, 0.5)]) == 10.0
+    assert machine_attention.break_even([(10.0, 1.9), (40.0, 1.5)]) is None
 
 
 def test_exponential_unit_holds():
-    row, table = machine.exponential_errors()
+    row, table = machine_softmax.exponential_errors()
     assert row.holds
     errors = [entry["largest error, 2^-16"] for entry in table]
     assert max(map(float, errors)) <= 65536 * 0.004  # pyright: ignore
@@ -55,11 +66,11 @@ def test_exponential_unit_holds():
 
 def test_exact_softmax_is_near_the_units():
     scores = torch.randint(-3000, 3000, (4, 16), generator=torch.Generator().manual_seed(0))
-    exact = machine.exact_softmax(scores, 8, 0.125)
+    exact = machine_softmax.exact_softmax(scores, 8, 0.125)
     unit = oracle.softmax(scores, 8, 0.125)
     assert (exact - unit).abs().max() <= 0.004 * 2**14
     assert (
-        machine.exact_softmax(scores, 8, 0.125, torch.zeros_like(scores, dtype=torch.bool))
+        machine_softmax.exact_softmax(scores, 8, 0.125, torch.zeros_like(scores, dtype=torch.bool))
         .eq(0)
         .all()
     )
@@ -67,7 +78,7 @@ def test_exact_softmax_is_near_the_units():
 
 def test_each_switch_is_turned_off_alone():
     base = load_hardware("hdp-edge")
-    found = machine.mechanisms(base)
+    found = machine_models.mechanisms(base)
     assert found.pop("all on") == base
     for hardware in found.values():
         values = dataclasses.asdict(hardware), dataclasses.asdict(base)
@@ -80,31 +91,34 @@ def test_each_switch_is_turned_off_alone():
 
 
 def test_runs_on_split_pes_prune_what_the_run_before_them_did(tmp_path: Path):
-    bench = machine.Bench(machine.QUICK, tmp_path)
+    bench = Bench(QUICK, tmp_path)
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 64}
     model = bench.bert("small", num_hidden_layers=1, vocab_size=30000, **sizes)
-    inputs = machine.random_inputs(40)
+    inputs = random_inputs(40)
     options = (*programs.paper(0.0, 0.0), "--pruned-score=neginf")
     program = bench.compiled(model, inputs, "hdp-edge", *options)
-    found = machine.measure(program, inputs)
-    assert isinstance(found.values, machine.Deciding)
-    again = machine.measure(program, inputs, None, machine.Decided(found.values))
+    found = machine_watch.measure(program, inputs)
+    assert isinstance(found.values, machine_watch.Deciding)
+    again = machine_watch.measure(program, inputs, None, machine_watch.Decided(found.values))
     assert again.attention() == found.attention()
-    split = {bits: machine.on_split_pes(program, inputs, found, bits) for bits in machine.SPLITS}
+    split = {
+        bits: machine_watch.on_split_pes(program, inputs, found, bits)
+        for bits in machine_attention.SPLITS
+    }
     assert split[16] is found
     assert split[8].watch.cycles == split[4].watch.cycles < found.watch.cycles
-    assert machine.attention_joules(split[8]) < machine.attention_joules(split[4])
+    assert machine_watch.attention_joules(split[8]) < machine_watch.attention_joules(split[4])
     assert {run.result.blocks_kept for run in split.values()} == {found.result.blocks_kept}
 
 
 def test_cells():
-    assert machine.cell(None) == "never"
-    assert machine.cell(1234567) == "1,234,567"
-    assert machine.cell(2.0) == "2"
-    assert machine.cell(math.pi) == "3.142"
+    assert machine_page.cell(None) == "never"
+    assert machine_page.cell(1234567) == "1,234,567"
+    assert machine_page.cell(2.0) == "2"
+    assert machine_page.cell(math.pi) == "3.142"
 
 
 def test_page_shows_the_results():
     content = json.loads(machine.RESULT.read_text(encoding="utf-8"))
-    shown = machine.PAGE.read_text(encoding="utf-8")
-    assert shown == machine.page(content), "run python bench/machine.py --page"
+    shown = machine_page.PAGE.read_text(encoding="utf-8")
+    assert shown == machine_page.page(content), "run python bench/machine.py --page"

@@ -17,10 +17,13 @@ import safetensors.torch
 import torch
 import transformers
 
-from bench import data, hdp_machine, machine, programs, rules
+from bench import data, hdp_machine, programs, rules
 from bench.encoder import Encoder
 from bench.hdp_machine import Cost
+from bench.machine_setup import PRESETS
+from bench.machine_watch import attention_joules, measure
 from heatc.backends.hdp import open_program
+from heatc.isa.table import Engine
 from heatc.rules import DEFAULTS, make_rule
 from heatc.tuning.plan_data import plan_data
 
@@ -92,7 +95,7 @@ def test_programs_agree_with_the_form_of_their_own_rules_alone(model: Path, prog
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("target", machine.PRESETS)
+@pytest.mark.parametrize("target", PRESETS)
 def test_programs_of_spatten_agree(model: Path, tmp_path: Path, target: str):
     """Heads that the second layer prunes are each sentence's own; a gate that differs is found."""
     shapes = hdp_machine.padded([[0]] * 2, LENGTH)
@@ -109,7 +112,7 @@ def test_programs_of_spatten_agree(model: Path, tmp_path: Path, target: str):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("target", machine.PRESETS)
+@pytest.mark.parametrize("target", PRESETS)
 @pytest.mark.parametrize(
     ("options", "rule", "other"),
     [
@@ -202,9 +205,9 @@ def test_predictions_are_in_order_and_kept(model: Path, program: Path, tmp_path:
 
 def test_energy_by_unit_and_instruction_is_that_of_attention(program: Path):
     made = open_program(program)
-    found = machine.measure(made, hdp_machine.padded(ROWS[:2], LENGTH))
+    found = measure(made, hdp_machine.padded(ROWS[:2], LENGTH))
     pairs = {"x": (made, found)}
-    total = 1e6 * machine.attention_joules(found)
+    total = 1e6 * attention_joules(found)
     units = {str(line["unit"]): float(str(line["x"])) for line in hdp_machine.by_unit(pairs)}
     assert sum(units.values()) == pytest.approx(total, abs=0.05)
     energy = hdp_machine.by_instruction(pairs, cycles=False)
@@ -214,7 +217,7 @@ def test_energy_by_unit_and_instruction_is_that_of_attention(program: Path):
     engines = {str(e["engine"]) for e in cycles}
     assert {"pe", "se", "adder", "softmax", "dma"} <= engines
     pe = sum(float(str(e["x"])) for e in cycles if e["engine"] == "pe")
-    busy = float(found.watch.busy[machine.Engine.PE].mean())
+    busy = float(found.watch.busy[Engine.PE].mean())
     assert pe == pytest.approx(busy, abs=1)
 
 
