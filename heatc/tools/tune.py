@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING
 from heatc.errors import UsageError
 from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest
 from heatc.tools.tune_distill import distill_command
-from heatc.tools.tune_model import BATCH, add_model_options, captured, check_output, progress_bars
+from heatc.tools.tune_model import (
+    BATCH,
+    add_model_options,
+    captured,
+    check_output,
+    folder_option,
+    progress_bars,
+)
 from heatc.tools.tune_search import search_command
 
 if TYPE_CHECKING:
@@ -99,6 +106,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         raise UsageError(f"{arguments.seed} is below 0", place="--seed")
     hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.metric == "cycles" else None)
     check_output(arguments, factors=arguments.plan is not None)
+    work = folder_option("--work-dir", arguments.work_dir)
     options = _options(arguments)
     arrays = read_npz(arguments.data)
     # The compiler proper: only once the options are known to be good.
@@ -115,7 +123,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         hw=hardware,
         timed=None if hardware is None else captured(arguments, arrays, 1),
         seed=arguments.seed,
-        folder=Path(arguments.work_dir) if arguments.work_dir else None,
+        folder=work,
     )
 
 

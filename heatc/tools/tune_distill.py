@@ -12,7 +12,14 @@ from heatc.errors import UsageError
 from heatc.rules import Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, remark
 from heatc.tools.rule_options import add_rule_options, given_options
-from heatc.tools.tune_model import BATCH, add_model_options, captured, check_output, progress_bars
+from heatc.tools.tune_model import (
+    BATCH,
+    add_model_options,
+    captured,
+    check_output,
+    folder_option,
+    progress_bars,
+)
 from heatc.tuning.distill.recipe import RULES, Recipe
 
 if TYPE_CHECKING:
@@ -90,6 +97,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     )
     rule = _rule(arguments)
     check_output(arguments, factors=True)
+    work = folder_option("--work-dir", arguments.work_dir)
+    kept = folder_option("--keep-teacher", arguments.keep_teacher)
     data = read_npz(arguments.data)
     extra = {name: _without_labels(read_npz(name)) for name in arguments.extra}
     dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
@@ -109,8 +118,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         recipe=recipe,
         rule=rule,
         device=_device(arguments.device),
-        folder=Path(arguments.work_dir) if arguments.work_dir else None,
-        kept=Path(arguments.keep_teacher) if arguments.keep_teacher else None,
+        folder=work,
+        kept=kept,
     )
 
 

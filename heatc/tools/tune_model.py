@@ -51,6 +51,17 @@ def check_output(arguments: argparse.Namespace, *, factors: bool) -> None:
             )
 
 
+def folder_option(option: str, name: str | None) -> Path | None:
+    """The folder that an option names; a file in its way is refused before the work."""
+    if not name:
+        return None
+    path = Path(name)
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise HeatcError(f"{there} is not a folder", place=option, notes=["name another one"])
+    return path
+
+
 def captured(
     arguments: argparse.Namespace,
     arrays: Mapping[str, NDArray[Any]],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from heatc.errors import UsageError
 from heatc.tools.diagnostics import ToolParser, suggest
-from heatc.tools.tune_model import BATCH, add_model_options, captured, progress_bars
+from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option, progress_bars
 
 if TYPE_CHECKING:
     from heatc.hardware import Hardware
@@ -78,6 +78,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     formats = _formats(arguments.formats)
     wish = None if arguments.goal is None else parse_wish(arguments.goal)
     hardware = _hardware(arguments)
+    work = folder_option("--work-dir", arguments.work_dir)
     data = read_npz(arguments.data)
     dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
     # The compiler proper: only once the options are known to be good.
@@ -102,7 +103,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         wish=wish,
         seed=arguments.seed,
         workers=Workers(arguments.jobs, arguments.dask),
-        folder=Path(arguments.work_dir) if arguments.work_dir else None,
+        folder=work,
     )
 
 

@@ -185,6 +185,19 @@ def test_a_disk_without_room(
     assert "--keep-teacher" in message
 
 
+@pytest.mark.parametrize("option", ["--keep-teacher", "--work-dir"])
+def test_a_file_in_the_place_of_a_folder(
+    tiny: Path, tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+):
+    output, file = tmp_path / "out" / "plan.json", tmp_path / "file"
+    file.write_text("", encoding="utf-8")
+    words = [*arguments(tiny, output, None), option, str(file / "below")]
+    assert tune.main(words) == 1
+    message = capsys.readouterr().err
+    assert f"{option}: error: {file} is not a folder" in message
+    assert not list(output.parent.iterdir())
+
+
 def test_features_beyond_float16(tiny: Path, tmp_path: Path):
     module = Parser(make_context(), ir_text(8)).parse_module()
     arrays = weights(seed=0)
