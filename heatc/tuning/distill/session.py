@@ -112,12 +112,13 @@ def distill(request: Request, progress: Step) -> Result:
     student = TorchModel(
         request.student.module, request.student.weights, names, request.device, rules
     )
-    folder = _folder(request, digest, layers, rules)
+    own = _model_key(module, weights)
+    folder = _folder(request, own, layers, rules)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = replace(request.recipe, batch=shapes.batch)
     teacher = LiveTeacher(model)
     if request.kept is not None:
-        sets, kept = [train, *held.values()], request.kept / _model_key(module, weights)
+        sets, kept = [train, *held.values()], request.kept / own
         teacher = KeptTeacher(model, sets, recipe.batch, kept, progress)
     training = Training(teacher, student, train, held, recipe, folder, progress)
     training.run()
@@ -260,21 +261,25 @@ def _with_rules(
 
 
 def _folder(
-    request: Request, digest: str, layers: Mapping[str, Any], rules: Mapping[Operation, Rule]
+    request: Request, model: str, layers: Mapping[str, Any], rules: Mapping[Operation, Rule]
 ) -> Path:
-    """Where this distillation keeps its checkpoints: named by all that it depends on."""
+    """
+    Where this distillation keeps its checkpoints: named by the content of all that it depends on.
+
+    Where its files lie is no part of the name: what is done from copies of them goes on.
+    """
     texts = {
         "version": VERSION,
-        "model": digest,
+        "model": model,
         "layers": json.dumps(layers, sort_keys=True),
-        "heat": str(request.student.options.heat),
         "rules": repr([(module_path(op), rule) for op, rule in rules.items()]),
         "recipe": repr(request.recipe),
         "device": request.device,
     }
     if request.kept is not None:
         texts["teacher"] = "kept"
-    sets = [("data", request.data[1]), *request.extra.items()]
+    sets = [("data", request.data[1])]
+    sets += [(f"extra {Path(name).stem}", own) for name, own in request.extra.items()]
     sets += [] if request.dev is None else [("dev", request.dev[1])]
     arrays = {f"{name} {key}": array for name, own in sets for key, array in own.items()}
     start = request.student.weights
