@@ -59,9 +59,11 @@ def stages_part() -> Part:
 
 # ---- start, paths, fusion ----------------------------------------------------------------------
 
-STARTS = {"activation-aware": "", "plain": ",init=plain"}
-STARTED = "low-rank,ratio=0.2,layers=*encoder.*"
-"""What both starts are of: the uniform point of a fifth of the parameters."""
+STARTED = 0.2
+"""The uniform point that both starts are of: a fifth of the multiply-accumulates, low-rank."""
+WORDS = f"low-rank,ratio={STARTED},layers=*encoder.*"
+"""The same layers and ranks in words, which may name the start; a plan may not."""
+PLAIN = f"{WORDS},init=plain"
 ROUTED = {"search": ABLATED, "hand-tuned": 96, "heuristic": 0.25}
 """The point of each family that is compiled without path optimisation and without fusion."""
 
@@ -73,12 +75,16 @@ def ablations_part() -> Part:
 
 def _starts() -> list[dict[str, Json]]:
     """Points lost before and after the same training."""
-    runs.train_all([(STARTED + word, FRONT) for word in STARTS.values()])
+    starts: dict[str, tuple[str, Layers | str]] = {
+        "activation-aware": (WORDS, families.layers("uniform", STARTED, runs.model())),
+        "plain": (PLAIN, PLAIN),
+    }
+    runs.train_all([(trained, FRONT) for _, trained in starts.values()])
     table: list[dict[str, Json]] = []
-    for name, word in STARTS.items():
+    for name, (words, trained) in starts.items():
         forms = {
-            "before training": runs.decomposed(STARTED + word),
-            "after": Form(runs.trained(STARTED + word, FRONT).plan),
+            "before training": runs.decomposed(words),
+            "after": Form(runs.trained(trained, FRONT).plan),
         }
         entry: dict[str, Json] = {"start": name}
         for when, form in forms.items():
