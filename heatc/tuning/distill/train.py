@@ -177,7 +177,7 @@ class Training:
     def _begin_stage(self) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
         recipe, stage = self.recipe, self.state.stage
         optimizer = torch.optim.AdamW(
-            self.student.parameters(), lr=recipe.rates[stage], weight_decay=recipe.decay
+            self.student.parameters(), lr=recipe.rates[stage], weight_decay=recipe.decay, fused=True
         )
         total = max(1, recipe.epochs[stage] * math.ceil(len(self.train) / recipe.batch))
         warm = max(1, round(recipe.warm_up * total))
