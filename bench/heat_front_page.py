@@ -63,7 +63,8 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def pictures(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The fronts, on test and out of domain, where they were measured."""
-    table = cast("list[dict[str, Any]]", content["tables"].get("front: points", []))
+    parts = (content["tables"].get(f"{part}: points", []) for part in ("front", "uniform"))
+    table = cast("list[dict[str, Any]]", [entry for part in parts for entry in part])
     if not table:
         return []
     gain = next(k for k in table[0] if k.endswith("EDP, times less"))
