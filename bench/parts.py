@@ -19,7 +19,7 @@ from bench.report import Json, Row
 class Part:
     """The rows and the tables that one part of a bench command gave."""
 
-    rows: list[Row]
+    rows: list[Row] = field(default_factory=list[Row])
     tables: dict[str, Json] = field(default_factory=dict[str, Json])
 
 

@@ -15,9 +15,20 @@ pytest.importorskip("transformers")
 
 import torch
 
-from bench import accuracy_page, data, hdp_accuracy, report, rules, teacher
+from bench import (
+    accuracy_dynamic,
+    accuracy_page,
+    accuracy_plans,
+    accuracy_statistics,
+    data,
+    hdp_accuracy,
+    report,
+    rules,
+    teacher,
+)
+from bench.accuracy_runs import Set
 from bench.encoder import Outcome
-from bench.hdp_accuracy import Part, Set
+from bench.parts import Part
 from bench.report import Row
 from heatc.plan import read_plan
 
@@ -33,7 +44,7 @@ def outcome(predicted: list[int]) -> Outcome:
 def test_compare_is_paired():
     sentences = Set("s", np.array([1, 1, 0, 0]), [])
     dense, pruned = outcome([1, 1, 0, 1]), outcome([1, 0, 0, 0])
-    found = hdp_accuracy.compare(pruned, dense, sentences)
+    found = accuracy_statistics.compare(pruned, dense, sentences)
     assert found.points_lost == 0
     assert found.changed == 50
     assert found.accuracy == 75
@@ -45,15 +56,15 @@ def test_matthews():
     labels = np.array([1, 1, 1, 0, 0, 0, 0, 0])
     predicted = np.array([1, 1, 0, 0, 0, 0, 0, 1])
     # (2 * 4 - 1 * 1) / sqrt(3 * 3 * 5 * 5)
-    assert hdp_accuracy.matthews(predicted, labels) == pytest.approx(100 * 7 / 15)
-    assert hdp_accuracy.matthews(np.zeros(8, np.int64), labels) == 0
+    assert accuracy_statistics.matthews(predicted, labels) == pytest.approx(100 * 7 / 15)
+    assert accuracy_statistics.matthews(np.zeros(8, np.int64), labels) == 0
 
 
 def test_matthews_lost_has_an_interval_around_it():
     labels = [0, 1] * 200
     dense, pruned = outcome(labels), outcome([0, 1, 0, 0] * 100)
     sentences = Set("s", np.array(labels), [])
-    lost, low, high = hdp_accuracy.matthews_lost(pruned, dense, sentences, draws=200)
+    lost, low, high = accuracy_statistics.matthews_lost(pruned, dense, sentences, draws=200)
     assert low < lost < high
     assert lost == pytest.approx(100 * (1 - 1 / 3**0.5))
 
@@ -62,8 +73,8 @@ def test_plans_are_read_by_heatc(tmp_path: Path):
     path = tmp_path / "plan.json"
     whole = replace(rules.ours((0.1, 0.2), (0.0, 1.5)), pruned_score="int")
     chosen = [whole, rules.ours((-0.3, 0.0), (2.0, 1e6))]
-    hdp_accuracy.write_plan(path, chosen)
-    assert hdp_accuracy.read_plan(path) == chosen
+    accuracy_plans.write_plan(path, chosen)
+    assert accuracy_plans.read_plan(path) == chosen
     found = read_plan(path).rules["bert.encoder.layer.1.attention.self"]
     assert (found.name, found.finer, found.rho_b) == ("ours", 2, (-0.3, 0.0))
     assert (found.importance, found.pruned_score, found.gated) == ("positive", "mean", "col")
@@ -115,8 +126,8 @@ def test_heat_map_has_a_cell_for_every_head():
 def test_overlap_is_the_mean_of_both_over_either():
     sets = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)
     # pairs: 1 of 3, 0 of 3, 0 of 3
-    assert hdp_accuracy.overlap(sets) == pytest.approx(1 / 9)
-    assert hdp_accuracy.overlap(torch.ones(3, 2, 2, dtype=torch.bool)) == 1
+    assert accuracy_dynamic.overlap(sets) == pytest.approx(1 / 9)
+    assert accuracy_dynamic.overlap(torch.ones(3, 2, 2, dtype=torch.bool)) == 1
 
 
 def test_agreement_of_heads_compares_all_pairs():
@@ -127,26 +138,26 @@ def test_agreement_of_heads_compares_all_pairs():
         for b in range(7)
         if a != b
     ]
-    found = hdp_accuracy.agreement_of_heads(pruned)
+    found = accuracy_dynamic.agreement_of_heads(pruned)
     assert found["same decision for a head"] == pytest.approx(100 * np.mean(same), abs=0.006)
-    equal = hdp_accuracy.agreement_of_heads(pruned[:1].repeat(5, 1, 1))
+    equal = accuracy_dynamic.agreement_of_heads(pruned[:1].repeat(5, 1, 1))
     assert equal["same decision for a head"] == 100
     assert equal["pruned in both, of those pruned in either"] == 100
 
 
 def test_importance_between_equal_sentences_has_no_spread():
     importance = torch.arange(1.0, 7.0).reshape(2, 3, 1).repeat(1, 1, 4)
-    found = hdp_accuracy.importance_between(importance)
+    found = accuracy_dynamic.importance_between(importance)
     assert found["deviation / mean of a head, greatest"] == 0
     assert found["rank correlation of all heads, two sentences"] == 1
     turned = torch.stack([importance[..., 0], -importance[..., 0]], -1) + 10
     key = "rank correlation of all heads, two sentences"
-    assert hdp_accuracy.importance_between(turned)[key] == -1
+    assert accuracy_dynamic.importance_between(turned)[key] == -1
 
 
 def test_a_static_choice_prunes_the_weakest_share_of_heads():
     importance = torch.tensor([[[1.0, 3.0], [5.0, 5.0]], [[4.0, 4.0], [0.5, 0.5]]])
-    chosen = hdp_accuracy.weakest(importance, 0.5)
+    chosen = accuracy_dynamic.weakest(importance, 0.5)
     assert [tuple(tau > 0 for tau in _taus(rule)) for rule in chosen] == [
         (True, False), (False, True),
     ]  # fmt: skip
