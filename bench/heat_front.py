@@ -31,7 +31,7 @@ from bench import heat_front_page as page
 from bench import heat_runs as runs
 from bench import parts, report
 from bench.heat_ablations import ablations_part, stages_part
-from bench.heat_measures import PADDED, gains, measured, sizes
+from bench.heat_measures import ALL, PADDED, gains, measured, sizes
 from bench.heat_points import (
     CHOICES,
     FROZEN,
@@ -114,24 +114,34 @@ def _fronts(part: str, families: Sequence[str]) -> Part:
             runs.say(f"{family} {name}: {table[-1]}")
     rows = [
         Row(
-            f"fronts: ours (search) against {family} at 0 to 5 points lost: least quotient of EDP",
-            dominance(table, OURS, family), "x", 1, ">=",
+            f"fronts: ours (search) against {family} at 0 to 5 points lost on {name}: least quotient of EDP",
+            dominance(table, OURS, family, name), "x", 1, ">=",
         )
         for family in wanted if family != OURS
+        for name in (*runs.judged(), ALL)
     ]  # fmt: skip
     volumes: list[dict[str, Json]] = [
-        {"family": family, "hypervolume": round(hypervolume(table, family), 3)}
+        {
+            "family": family,
+            "set": name,
+            "mean log2 of the EDP won, 0 to 5 points lost": round(
+                hypervolume(table, family, name), 3
+            ),
+        }
         for family in families
+        for name in (*runs.judged(), ALL)
     ]
     shown: list[dict[str, Json]] = [entry for entry in table if entry["family"] in families]
     return Part(rows, {f"{part}: points": shown, f"{part}: hypervolume": volumes})
 
 
-def _curve(table: Sequence[Mapping[str, Any]], family: str) -> list[tuple[float, float]]:
-    """(points lost on test, times less EDP) of a family, and of the dense model."""
-    key = f"{SEARCHED}: EDP, times less"
-    own = [(e["test: points lost"], e[key]) for e in table if e["family"] == family]
-    return [(0.0, 1.0), *((max(lost, 0.0), gain) for lost, gain in own)]
+def _curve(
+    table: Sequence[Mapping[str, Any]], family: str, judged_on: str
+) -> list[tuple[float, float]]:
+    """(points lost, times less EDP) of a family, and of the dense model."""
+    lost, gain = f"{judged_on}: points lost", f"{SEARCHED}: EDP, times less"
+    own = [(max(e[lost], 0.0), e[gain]) for e in table if e["family"] == family]
+    return [(0.0, 1.0), *own]
 
 
 def _best(curve: Sequence[tuple[float, float]], lost: float) -> float:
@@ -141,15 +151,17 @@ def _best(curve: Sequence[tuple[float, float]], lost: float) -> float:
 LEVELS = tuple(round(0.1 * i, 1) for i in range(51))
 
 
-def dominance(table: Sequence[Mapping[str, Any]], ours: str, theirs: str) -> float:
+def dominance(
+    table: Sequence[Mapping[str, Any]], ours: str, theirs: str, judged_on: str = "test"
+) -> float:
     """The least quotient of what two families win, over levels of accuracy lost."""
-    mine, other = _curve(table, ours), _curve(table, theirs)
+    mine, other = (_curve(table, family, judged_on) for family in (ours, theirs))
     return round(min(_best(mine, level) / _best(other, level) for level in LEVELS), 3)
 
 
-def hypervolume(table: Sequence[Mapping[str, Any]], family: str) -> float:
+def hypervolume(table: Sequence[Mapping[str, Any]], family: str, judged_on: str = "test") -> float:
     """The mean, over levels of 0 to 5 points lost, of log2 of the EDP won."""
-    curve = _curve(table, family)
+    curve = _curve(table, family, judged_on)
     return float(np.mean([np.log2(_best(curve, level)) for level in LEVELS]))
 
 

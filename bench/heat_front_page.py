@@ -13,6 +13,12 @@ from bench.heat_page import origins, rows_table, tables
 
 PAGE = report.ROOT / "docs" / "heat_front.md"
 IMAGES = report.ROOT / "docs" / "images"
+PICTURES = {
+    "test": "heat_front.svg",
+    "out of domain": "heat_front_ood.svg",
+    "all sentences": "heat_front_all.svg",
+}
+"""The file of each set's front."""
 LONGEST = 80
 """Tables of more rows are left to the result file."""
 
@@ -69,7 +75,7 @@ def pictures(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
     gain = next(k for k in table[0] if k.endswith("EDP, times less"))
     found: list[tuple[str, str]] = []
-    for name, file in (("test", "heat_front.svg"), ("out of domain", "heat_front_ood.svg")):
+    for name, file in PICTURES.items():
         key = f"{name}: points lost"
         if key not in table[0]:
             continue

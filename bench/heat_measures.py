@@ -13,6 +13,8 @@ from bench.heat_runs import Cost, Form
 from bench.report import Json
 
 PADDED = 128
+ALL = "all sentences"
+"""Of every judged set together: what a point loses is known best on the most sentences."""
 
 
 @cache
@@ -40,8 +42,8 @@ def gains(form: Form, hw: str) -> dict[str, float]:
 def measured(form: Form, machines: Sequence[str] = (*VECTOR, *FROZEN)) -> dict[str, Json]:
     """The columns of a table of points: accuracy by the NumPy program, modelled gains."""
     found: dict[str, Json] = {}
-    for name, judged in runs.judged().items():
-        one = runs.accuracy(form, judged)
+    compared = {name: runs.accuracy(form, judged) for name, judged in runs.judged().items()}
+    for name, one in (compared | {ALL: runs.accuracy_on_all(form)}).items():
         found[f"{name}, %"] = round(one.accuracy, 2)
         found[f"{name}: points lost"] = round(one.lost, 2)
         found[f"{name}: 95 %"] = f"{one.low:.2f} to {one.high:.2f}"

@@ -39,6 +39,15 @@ def test_a_family_is_never_worse_than_the_dense_model():
     assert front.hypervolume(table, "theirs") == pytest.approx(1.0)
 
 
+def test_fronts_are_of_one_set():
+    table = points("ours", (0.5, 4.0)) + points("theirs", (0.5, 2.0))
+    for entry, lost in zip(table, (2.0, 1.0)):
+        entry["all sentences: points lost"] = lost
+    assert front.dominance(table, "ours", "theirs") == 1.0
+    # On all sentences they have their two points at one point lost, we nothing yet.
+    assert front.dominance(table, "ours", "theirs", "all sentences") == pytest.approx(1 / 2)
+
+
 def test_comparisons_are_paired():
     labels = np.array([0, 1, 1, 0, 1, 1, 0, 0])
     dense = np.array([0, 1, 1, 0, 1, 0, 0, 0])
