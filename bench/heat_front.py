@@ -26,6 +26,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import numpy.typing as npt
 
 from bench import heat_front_page as page
 from bench import heat_runs as runs
@@ -127,6 +128,9 @@ def _fronts(part: str, families: Sequence[str]) -> Part:
             "mean log2 of the EDP won, 0 to 5 points lost": round(
                 hypervolume(table, family, name), 3
             ),
+            "levels at which the search wins no less, %": round(
+                100 * float(np.mean(quotients(table, OURS, family, name) >= 1))
+            ),
         }
         for family in families
         for name in (*runs.judged(), ALL)
@@ -155,8 +159,15 @@ def dominance(
     table: Sequence[Mapping[str, Any]], ours: str, theirs: str, judged_on: str = "test"
 ) -> float:
     """The least quotient of what two families win, over levels of accuracy lost."""
+    return round(float(quotients(table, ours, theirs, judged_on).min()), 3)
+
+
+def quotients(
+    table: Sequence[Mapping[str, Any]], ours: str, theirs: str, judged_on: str
+) -> npt.NDArray[np.float64]:
+    """What one family wins over what another does, (levels,)."""
     mine, other = (_curve(table, family, judged_on) for family in (ours, theirs))
-    return round(min(_best(mine, level) / _best(other, level) for level in LEVELS), 3)
+    return np.array([_best(mine, level) / _best(other, level) for level in LEVELS])
 
 
 def hypervolume(table: Sequence[Mapping[str, Any]], family: str, judged_on: str = "test") -> float:

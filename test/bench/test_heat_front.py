@@ -30,6 +30,8 @@ def test_dominance_is_the_least_quotient_over_levels():
     assert front.dominance(table, "ours", "ours") == 1.0
     # Their four points at half a point lost against our dense model.
     assert front.dominance(table, "theirs", "ours") == pytest.approx(1 / 4)
+    # From 0 to 0.9 and from 2 to 5 in steps of a tenth.
+    assert (front.quotients(table, "ours", "theirs", "test") >= 1).sum() == 10 + 31
 
 
 def test_a_family_is_never_worse_than_the_dense_model():
