@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from bench import report
 from bench.accuracy_page import Line, svg
+from bench.heat_measures import ALL
 from bench.heat_page import origins, rows_table, tables
 
 PAGE = report.ROOT / "docs" / "heat_front.md"
@@ -16,7 +17,7 @@ IMAGES = report.ROOT / "docs" / "images"
 PICTURES = {
     "test": "heat_front.svg",
     "out of domain": "heat_front_ood.svg",
-    "all sentences": "heat_front_all.svg",
+    ALL: "heat_front_all.svg",
 }
 """The file of each set's front."""
 LONGEST = 80
@@ -68,7 +69,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def pictures(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The fronts, on test and out of domain, where they were measured."""
+    """The front of each set on which it was measured."""
     parts = (content["tables"].get(f"{part}: points", []) for part in ("front", "uniform"))
     table = cast("list[dict[str, Any]]", [entry for part in parts for entry in part])
     if not table:

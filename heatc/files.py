@@ -97,6 +97,17 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise from_os_error(error, path, "write") from error
 
 
+def check_writable_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder; a `HeatcError` where it can't be made or written in, before the work."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        temporary, stream = _open_beside(Path(path) / "new", "wb")
+        stream.close()
+        temporary.unlink()
+    except OSError as error:
+        raise from_os_error(error, path, "write") from error
+
+
 def _check_writable(target: Path) -> None:
     # Replacing a file needs no right to write to it, only to its folder: ask for both.
     if target.is_dir():

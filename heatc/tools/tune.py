@@ -106,7 +106,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         raise UsageError(f"{arguments.seed} is below 0", place="--seed")
     hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.metric == "cycles" else None)
     check_output(arguments, factors=arguments.plan is not None)
-    work = folder_option("--work-dir", arguments.work_dir)
+    work = folder_option(arguments.work_dir)
     options = _options(arguments)
     arrays = read_npz(arguments.data)
     # The compiler proper: only once the options are known to be good.

@@ -97,8 +97,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     )
     rule = _rule(arguments)
     check_output(arguments, factors=True)
-    work = folder_option("--work-dir", arguments.work_dir)
-    kept = folder_option("--keep-teacher", arguments.keep_teacher)
+    work = folder_option(arguments.work_dir)
+    kept = folder_option(arguments.keep_teacher)
     data = read_npz(arguments.data)
     extra = {name: _without_labels(read_npz(name)) for name in arguments.extra}
     dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))

@@ -51,15 +51,14 @@ def check_output(arguments: argparse.Namespace, *, factors: bool) -> None:
             )
 
 
-def folder_option(option: str, name: str | None) -> Path | None:
-    """The folder that an option names; a file in its way is refused before the work."""
+def folder_option(name: str | None) -> Path | None:
+    """The folder that an option names, made; one that cannot be is refused before the work."""
+    from heatc.files import check_writable_folder
+
     if not name:
         return None
-    path = Path(name)
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise HeatcError(f"{there} is not a folder", place=option, notes=["name another one"])
-    return path
+    check_writable_folder(name)
+    return Path(name)
 
 
 def captured(

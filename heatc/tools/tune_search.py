@@ -71,6 +71,7 @@ def search_command(argv: Sequence[str]) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
+    from heatc.files import check_writable_folder
     from heatc.tools.npz import read_npz
     from heatc.tuning.heat_search.wish import parse_wish
 
@@ -78,14 +79,14 @@ def _request(arguments: argparse.Namespace) -> Request:
     formats = _formats(arguments.formats)
     wish = None if arguments.goal is None else parse_wish(arguments.goal)
     hardware = _hardware(arguments)
-    work = folder_option("--work-dir", arguments.work_dir)
+    work = folder_option(arguments.work_dir)
     data = read_npz(arguments.data)
     dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
+    check_writable_folder(arguments.output)
     # The compiler proper: only once the options are known to be good.
-    from heatc.tuning.heat_search.session import Request, check_writable_folder
+    from heatc.tuning.heat_search.session import Request
     from heatc.tuning.heat_search.work import Workers
 
-    check_writable_folder(Path(arguments.output))
     return Request(
         model=arguments.model,
         weights=arguments.weights,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.api import Compilation
-from heatc.errors import HeatcError, InfeasibleError
+from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware
 from heatc.heat.formats import Format, Spec
 from heatc.heat.statistics import cache_root
@@ -492,14 +492,3 @@ def _size(counts: Sequence[Sequence[int]]) -> dict[str, float]:
     highest = max(logs)
     total = highest + math.log10(sum(10 ** (x - highest) for x in logs))
     return {"options": sum(1 + n for row in counts for n in row), "log10_plans": round(total, 2)}
-
-
-def check_writable_folder(path: Path) -> None:
-    """Make the folder of the output; `HeatcError` where that cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / ".heatc.tmp").touch()
-        (path / ".heatc.tmp").unlink()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise HeatcError(f"cannot write: {reason}", place=str(path)) from None
