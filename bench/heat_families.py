@@ -24,11 +24,11 @@ Layers = dict[str, dict[str, Any]]
 """The `layers` of a plan.json."""
 
 POINTS: Mapping[str, tuple[float, ...]] = {
-    "uniform": (0.4, 0.3, 0.2, 0.12),
-    "hand-tuned": (192, 128, 96, 64),
+    "uniform": (0.4, 0.3, 0.2, 0.12, 0.06),
+    "hand-tuned": (192, 128, 96, 64, 32),
     "heuristic": (0.5, 0.25, 0.1, 0.05),
 }
-"""The four points of each family: share of the MACs, rank, share of the parameters."""
+"""The points of each family: share of the MACs, rank, share of the parameters; from little lost to much."""
 
 TRAINS = {384: (8, 6, 8), 1536: (16, 12, 8)}
 """The one tensorization of the hand-tuned trains: three indices a side."""

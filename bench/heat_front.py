@@ -26,13 +26,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import numpy.typing as npt
 
+from bench import heat_dominance as dominance
 from bench import heat_front_page as page
 from bench import heat_runs as runs
 from bench import parts, report
 from bench.heat_ablations import ablations_part, stages_part
-from bench.heat_measures import ALL, PADDED, gains, measured, sizes
+from bench.heat_measures import PADDED, gains, measured, sizes
 from bench.heat_points import (
     CHOICES,
     FROZEN,
@@ -43,7 +43,7 @@ from bench.heat_points import (
     family_points,
     searched,
 )
-from bench.heat_runs import FRONT, Form
+from bench.heat_runs import ALL, FRONT, Form
 from bench.heat_together import ALLOWED, JUDGED_ON, together_part
 from bench.parts import Part
 from bench.report import Json, Row
@@ -92,7 +92,7 @@ OURS = "search"
 
 def front_part() -> Part:
     """Accuracy against energy x latency: search, hand-tuned, heuristic; one budget of training for all."""
-    return _fronts("front", (OURS, "hand-tuned", "heuristic"))
+    return _fronts("front", ("hand-tuned", "heuristic"))
 
 
 def uniform_part() -> Part:
@@ -103,77 +103,88 @@ def uniform_part() -> Part:
 def _fronts(part: str, families: Sequence[str]) -> Part:
     """The points of some families, and how those of the search stand against them."""
     found = family_points()
-    wanted = dict.fromkeys((OURS, *families))
+    wanted = (OURS, *families)
     runs.train_all([(layers, FRONT) for family in wanted for _, layers in found[family]])
     table: list[dict[str, Json]] = []
+    forms: dict[str, list[Form]] = {family: [] for family in wanted}
     for family in wanted:
         for name, layers in found[family]:
             plan = runs.trained(layers, FRONT)
+            forms[family].append(Form(plan.plan))
             entry: dict[str, Json] = {"family": family, "point": name, **sizes(layers)}
             entry |= measured(Form(plan.plan), (SEARCHED,))
             table.append({**entry, "training, s": round(plan.seconds)})
             runs.say(f"{family} {name}: {table[-1]}")
-    rows = [
-        Row(
-            f"fronts: ours (search) against {family} at 0 to 5 points lost on {name}: least quotient of EDP",
-            dominance(table, OURS, family, name), "x", 1, ">=",
-        )
-        for family in wanted if family != OURS
-        for name in (*runs.judged(), ALL)
-    ]  # fmt: skip
+    rows: list[Row] = []
+    against: list[dict[str, Json]] = []
+    for family in families:
+        for name in (*runs.judged(), ALL):
+            least, entry = _against(table, forms, family, name)
+            what = f"fronts: ours (search) against {family} at 0 to 5 points lost on {name}: least quotient of EDP"
+            rows.append(Row(what, least, "x", 1, ">="))
+            against.append(entry)
     volumes: list[dict[str, Json]] = [
         {
             "family": family,
             "set": name,
             "mean log2 of the EDP won, 0 to 5 points lost": round(
-                hypervolume(table, family, name), 3
-            ),
-            "levels at which the search wins no less, %": round(
-                100 * float(np.mean(quotients(table, OURS, family, name) >= 1))
+                float(dominance.hypervolume(_curve(table, family, name))), 3
             ),
         }
-        for family in families
+        for family in wanted
         for name in (*runs.judged(), ALL)
     ]
-    shown: list[dict[str, Json]] = [entry for entry in table if entry["family"] in families]
-    return Part(rows, {f"{part}: points": shown, f"{part}: hypervolume": volumes})
+    shown: list[dict[str, Json]] = [
+        entry for entry in table if entry["family"] != OURS or part == "front"
+    ]
+    tables: dict[str, Json] = {
+        f"{part}: points": shown,
+        f"{part}: hypervolume": volumes,
+        f"{part}: search against the others": against,
+    }
+    return Part(rows, tables)
 
 
-def _curve(
-    table: Sequence[Mapping[str, Any]], family: str, judged_on: str
-) -> list[tuple[float, float]]:
-    """(points lost, times less EDP) of a family, and of the dense model."""
-    lost, gain = f"{judged_on}: points lost", f"{SEARCHED}: EDP, times less"
-    own = [(max(e[lost], 0.0), e[gain]) for e in table if e["family"] == family]
-    return [(0.0, 1.0), *own]
+WON = f"{SEARCHED}: EDP, times less"
 
 
-def _best(curve: Sequence[tuple[float, float]], lost: float) -> float:
-    return max(gain for at, gain in curve if at <= lost)
+def _curve(table: Sequence[Mapping[str, Any]], family: str, set_name: str) -> dominance.Curve:
+    return dominance.curve(table, family, f"{set_name}: points lost", WON)
 
 
-LEVELS = tuple(round(0.1 * i, 1) for i in range(51))
+def _against(
+    table: Sequence[Mapping[str, Any]],
+    forms: Mapping[str, Sequence[Form]],
+    family: str,
+    set_name: str,
+) -> tuple[float, dict[str, Json]]:
+    """The least that the search wins over a family's front, and what the sentences leave open."""
+    ratio = dominance.quotients(*(_curve(table, one, set_name) for one in (OURS, family)))
+    judged = [
+        [
+            dominance.Judged(float(str(entry[WON])), runs.right(form, set_name))
+            for entry, form in zip(_of(table, one), forms[one])
+        ]
+        for one in (OURS, family)
+    ]
+    open_ = dominance.doubt(judged[0], judged[1], runs.right(Form(), set_name))
+    levels = {
+        "search wins no less": (ratio >= 1).mean(),
+        "search wins more, beyond noise": open_.ahead,
+        "search wins less, beyond noise": open_.behind,
+    }
+    entry: dict[str, Json] = {
+        "against": family,
+        "set": set_name,
+        **{f"levels at which {what}, %": round(100 * float(x)) for what, x in levels.items()},
+        "mean log2 of the EDP won more": round(float(np.log2(ratio).mean()), 3),
+        "its 95 %": f"{open_.low:.2f} to {open_.high:.2f}",
+    }
+    return round(float(ratio.min()), 3), entry
 
 
-def dominance(
-    table: Sequence[Mapping[str, Any]], ours: str, theirs: str, judged_on: str = "test"
-) -> float:
-    """The least quotient of what two families win, over levels of accuracy lost."""
-    return round(float(quotients(table, ours, theirs, judged_on).min()), 3)
-
-
-def quotients(
-    table: Sequence[Mapping[str, Any]], ours: str, theirs: str, judged_on: str
-) -> npt.NDArray[np.float64]:
-    """What one family wins over what another does, (levels,)."""
-    mine, other = (_curve(table, family, judged_on) for family in (ours, theirs))
-    return np.array([_best(mine, level) / _best(other, level) for level in LEVELS])
-
-
-def hypervolume(table: Sequence[Mapping[str, Any]], family: str, judged_on: str = "test") -> float:
-    """The mean, over levels of 0 to 5 points lost, of log2 of the EDP won."""
-    curve = _curve(table, family, judged_on)
-    return float(np.mean([np.log2(_best(curve, level)) for level in LEVELS]))
+def _of(table: Sequence[Mapping[str, Any]], family: str) -> list[Mapping[str, Any]]:
+    return [entry for entry in table if entry["family"] == family]
 
 
 # ---- the chosen points -------------------------------------------------------------------------

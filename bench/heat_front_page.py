@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from bench import report
 from bench.accuracy_page import Line, svg
-from bench.heat_measures import ALL
 from bench.heat_page import origins, rows_table, tables
+from bench.heat_runs import ALL
 
 PAGE = report.ROOT / "docs" / "heat_front.md"
 IMAGES = report.ROOT / "docs" / "images"

@@ -9,12 +9,10 @@ from bench import heat_families as families
 from bench import heat_runs as runs
 from bench.heat_families import Layers
 from bench.heat_points import FROZEN, VECTOR
-from bench.heat_runs import Cost, Form
+from bench.heat_runs import ALL, Cost, Form
 from bench.report import Json
 
 PADDED = 128
-ALL = "all sentences"
-"""Of every judged set together: what a point loses is known best on the most sentences."""
 
 
 @cache

@@ -20,7 +20,9 @@ from heatc.interpreter import execute
 from heatc.plan import read_plan
 from heatc.tools import main as heatc
 from heatc.tools import tune
+from heatc.tuning.distill import torch_model
 from heatc.tuning.distill.losses import output_loss
+from heatc.tuning.distill.products import fast_products
 from heatc.tuning.distill.texts import shuffled
 from heatc.tuning.distill.torch_model import Run, TorchModel
 from heatc.tuning.distill.train import Training
@@ -69,6 +71,33 @@ def test_the_model_in_pytorch_is_that_of_the_interpreter(tiny: Path):
     run = model(inputs)
     assert np.abs(run.outputs["logits"].detach().numpy() - expected).max() < 1e-5
     assert [tuple(f.shape) for f in run.features] == [(int(inputs["attention_mask"].sum()), 16)] * 2
+
+
+def test_many_scores_take_the_fused_attention(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    inputs = batch_of(tiny, 8)
+    inputs["attention_mask"][3] = 0
+    model = TorchModel(module_of(8), WeightStore(weights(seed=0)), ["l0.q.weight"])
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for few in (torch_model.FEW_SCORES, 0):
+        monkeypatch.setattr(torch_model, "FEW_SCORES", few)
+        model.zero_grad()
+        logits = model(inputs).outputs["logits"]
+        logits.square().sum().backward()
+        gradient = model.parameters_by_name["l0.q.weight"].grad
+        assert gradient is not None
+        found.append((logits.detach(), gradient.clone()))
+    for by_products, fused in zip(*found):
+        torch.testing.assert_close(by_products, fused, rtol=1e-3, atol=1e-5)
+
+
+def test_fast_products_are_of_float32():
+    before = torch.get_float32_matmul_precision()
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((200, 300), (300, 100)))
+    with fast_products("cpu"):
+        found = (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
+    assert np.abs(found - a.astype(np.float64) @ b).max() < 1e-4
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_gradients_are_those_of_differences(tiny: Path):

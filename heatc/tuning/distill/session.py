@@ -30,6 +30,7 @@ from heatc.pipeline import Instrument, run_passes
 from heatc.plan import SCHEMA, model_sha256, read_plan
 from heatc.rules import Rule
 from heatc.tuning.calibrate import Step
+from heatc.tuning.distill.products import fast_products
 from heatc.tuning.distill.recipe import RULES, Recipe
 from heatc.tuning.distill.teacher import KeptTeacher, LiveTeacher
 from heatc.tuning.distill.texts import Texts
@@ -99,6 +100,11 @@ def distill(request: Request, progress: Step) -> Result:
     loss that is not finite.
     """
     _check_rules(request)
+    with fast_products(request.device):
+        return _distill(request, progress)
+
+
+def _distill(request: Request, progress: Step) -> Result:
     digest = model_sha256(request.model)
     request.teacher.run()
     module, weights = request.teacher.module, request.teacher.weights
