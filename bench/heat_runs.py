@@ -458,6 +458,11 @@ class Cost:
     joules_of: dict[str, float] = field(hash=False)
 
     @property
+    def cycle(self) -> float:
+        """Seconds of a cycle."""
+        return self.seconds / self.cycles
+
+    @property
     def regime(self) -> str:
         """What is busy for most of the time: memory, compute (of the busiest kind) or host."""
         return max(self.busy, key=lambda engine: self.busy[engine])

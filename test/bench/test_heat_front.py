@@ -15,6 +15,8 @@ from bench import heat_families as families
 from bench import heat_front as front
 from bench import heat_front_page, heat_runs
 from bench.heat_ablations import left_to_right
+from bench.heat_dominance import Curve, Judged, doubt, hypervolume, quotients
+from bench.heat_dominance import curve as dominance_curve
 
 GAIN = f"{front.SEARCHED}: EDP, times less"
 
@@ -23,31 +25,60 @@ def points(family: str, *pairs: tuple[float, float]) -> list[dict[str, Any]]:
     return [{"family": family, "test: points lost": lost, GAIN: gain} for lost, gain in pairs]
 
 
-def test_dominance_is_the_least_quotient_over_levels():
-    table = points("ours", (0.5, 4.0), (2.0, 12.0)) + points("theirs", (1.0, 5.0), (3.0, 6.0))
+def curve(*pairs: tuple[float, float]) -> Curve:
+    return Curve(*(np.array(column, float) for column in zip(*pairs)))
+
+
+def test_quotients_are_of_the_best_points_at_each_level():
+    ours, theirs = curve((0.5, 4.0), (2.0, 12.0)), curve((1.0, 5.0), (3.0, 6.0))
+    ratio = quotients(ours, theirs)
     # Up to half a point both are dense; from one point on it is 4 against 5.
-    assert front.dominance(table, "ours", "theirs") == pytest.approx(4 / 5)
-    assert front.dominance(table, "ours", "ours") == 1.0
+    assert ratio[0] == 1.0
+    assert ratio.min() == pytest.approx(4 / 5)
+    assert (quotients(ours, ours) == 1.0).all()
     # Their four points at half a point lost against our dense model.
-    assert front.dominance(table, "theirs", "ours") == pytest.approx(1 / 4)
+    assert quotients(theirs, ours).min() == pytest.approx(1 / 4)
     # From 0 to 0.9 and from 2 to 5 in steps of a tenth.
-    assert (front.quotients(table, "ours", "theirs", "test") >= 1).sum() == 10 + 31
+    assert (ratio >= 1).sum() == 10 + 31
 
 
 def test_a_family_is_never_worse_than_the_dense_model():
-    table = points("ours", (9.0, 100.0)) + points("theirs", (-0.3, 2.0))
-    assert front.dominance(table, "ours", "theirs") == pytest.approx(1 / 2)
-    assert front.hypervolume(table, "ours") == 0.0
-    assert front.hypervolume(table, "theirs") == pytest.approx(1.0)
+    ours, theirs = curve((9.0, 100.0)), curve((-0.3, 2.0))
+    assert quotients(ours, theirs).min() == pytest.approx(1 / 2)
+    assert hypervolume(ours) == 0.0
+    assert hypervolume(theirs) == pytest.approx(1.0)
 
 
-def test_fronts_are_of_one_set():
+def test_fronts_are_of_one_family():
     table = points("ours", (0.5, 4.0)) + points("theirs", (0.5, 2.0))
-    for entry, lost in zip(table, (2.0, 1.0)):
-        entry["all sentences: points lost"] = lost
-    assert front.dominance(table, "ours", "theirs") == 1.0
-    # On all sentences they have their two points at one point lost, we nothing yet.
-    assert front.dominance(table, "ours", "theirs", "all sentences") == pytest.approx(1 / 2)
+    found = dominance_curve(table, "theirs", "test: points lost", GAIN)
+    assert found.lost.tolist() == [0.5]
+    assert found.won.tolist() == [2.0]
+
+
+def test_many_sentences_leave_nothing_open():
+    right = np.ones(3000, np.bool_)
+    half, none = right.copy(), right.copy()
+    none[:60] = False  # two points lost
+    half[:15] = False  # half a point
+    found = doubt([Judged(8.0, half)], [Judged(4.0, none)], right)
+    # Eightfold from about half a point on, fourfold from about two points on.
+    assert found.low > 0
+    assert found.ahead > 0.7
+    assert found.behind == 0.0
+    back = doubt([Judged(4.0, none)], [Judged(8.0, half)], right)
+    assert (back.ahead, back.behind) == (found.behind, found.ahead)
+    assert back.high == pytest.approx(-found.low)
+
+
+def test_few_sentences_leave_open_who_is_ahead():
+    right = np.ones(100, np.bool_)
+    one, two = right.copy(), right.copy()
+    one[:2] = False
+    two[2:5] = False
+    found = doubt([Judged(4.0, one)], [Judged(4.0, two)], right)
+    assert found.low < 0 < found.high
+    assert (found.ahead, found.behind) == (0.0, 0.0)
 
 
 def test_comparisons_are_paired():
