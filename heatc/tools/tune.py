@@ -17,10 +17,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heatc.errors import UsageError
+from heatc.errors import InfeasibleError, UsageError
+from heatc.rules import MOST_BLOCK
 from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest
 from heatc.tools.tune_distill import distill_command
 from heatc.tools.tune_model import (
@@ -32,6 +34,7 @@ from heatc.tools.tune_model import (
     progress_bars,
 )
 from heatc.tools.tune_search import search_command
+from heatc.tuning.menu import PRUNED_SCORES, Menu
 
 if TYPE_CHECKING:
     from heatc.pipeline import Options
@@ -76,6 +79,9 @@ def _calibrate_parser() -> ToolParser:
     add("--plan", metavar="PLAN.json", help="layers to factorise; the plan written has both")
     add("--target", metavar="NAME", help="machine of a cycle goal: hdp-edge (default), hdp-server")
     add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
+    add("--block", metavar="X,X", help="query rows and key columns of a block, default 2,2")
+    add("--pruned-score", metavar="NAME,..", help=f"of {', '.join(PRUNED_SCORES)}; default all")
+    add("--no-head-gate", action="store_true", help="prune blocks alone, no whole heads")
     add_model_options(parser)
     add("--seed", type=int, default=0, help="of the samples that are held back, default 0")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
@@ -101,10 +107,12 @@ def _request(arguments: argparse.Namespace) -> Request:
     from heatc.tools.npz import read_npz
     from heatc.tuning.goal import parse_goal
 
-    goal = parse_goal(arguments.goal)
+    goal, menu = parse_goal(arguments.goal), _menu(arguments)
     if arguments.seed < 0:
         raise UsageError(f"{arguments.seed} is below 0", place="--seed")
     hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.metric == "cycles" else None)
+    if hardware is not None:
+        _check_block(menu, hardware)
     check_output(arguments, factors=arguments.plan is not None)
     work = folder_option(arguments.work_dir)
     options = _options(arguments)
@@ -122,9 +130,52 @@ def _request(arguments: argparse.Namespace) -> Request:
         weights=arguments.weights,
         hw=hardware,
         timed=None if hardware is None else captured(arguments, arrays, 1),
+        menu=menu,
         seed=arguments.seed,
         folder=work,
     )
+
+
+def _menu(arguments: argparse.Namespace) -> Menu:
+    """What the plan may say, from the options that narrow it."""
+    menu = Menu(gates=not arguments.no_head_gate)
+    if arguments.block is not None:
+        high, wide = _block(arguments.block)
+        menu = replace(menu, block=(high, wide))
+    if arguments.pruned_score is None:
+        return menu
+    names = tuple(dict.fromkeys(arguments.pruned_score.split(",")))
+    for name in names:
+        if name not in PRUNED_SCORES:
+            notes = [*suggest(name, PRUNED_SCORES), f"calibrated are: {', '.join(PRUNED_SCORES)}"]
+            raise UsageError(f"unknown pruned score {name!r}", place="--pruned-score", notes=notes)
+    return replace(menu, pruned_scores=names)
+
+
+def _block(text: str) -> tuple[int, int]:
+    error = UsageError(
+        f"expected two extents from 1 to {MOST_BLOCK}, e.g. 8,8, got {text[:40]!r}", place="--block"
+    )
+    try:
+        high, wide = (int(part) for part in text.split(","))
+    except ValueError:
+        raise error from None
+    if not (1 <= high <= MOST_BLOCK and 1 <= wide <= MOST_BLOCK):
+        raise error
+    return high, wide
+
+
+def _check_block(menu: Menu, hardware: str) -> None:
+    from heatc.hardware import load_hardware
+
+    known = load_hardware(hardware).blocks
+    if menu.block not in known:
+        rows, columns = menu.block
+        raise InfeasibleError(
+            f"the sparsity engine of {hardware} has no blocks of {rows}x{columns}",
+            place="--block",
+            notes=[f"it has {', '.join(f'{r}x{c}' for r, c in known)}"],
+        )
 
 
 def _options(arguments: argparse.Namespace) -> Options:

@@ -78,20 +78,27 @@ def _highest(error: Array, kept: Array) -> float:
 
 TAU_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
 """Shares of the sequences that a candidate threshold prunes a head for."""
+UNGATED = (0.0,)
+"""The same where no head is pruned."""
 
 
 def head_options(
-    rho_b: tuple[float, ...], error: Array, kept: Array, score: Array, gated: Array
+    rho_b: tuple[float, ...],
+    error: Array,
+    kept: Array,
+    score: Array,
+    gated: Array,
+    shares: tuple[float, ...] = TAU_SHARES,
 ) -> Options:
     """
     All pairs of rho_B and tau_H, from measurements by sequence.
 
-    `error` and `kept` are (rho, N, H), `score` (what tau_H is compared with) and `gated` (the
+    A tau_H prunes a head for one of `shares` of the sequences. `error` and `kept` are (rho, N, H), `score` (what tau_H is compared with) and `gated` (the
     error of a pruned head) are (N, H). A threshold lies halfway between two scores.
     """
     rhos, count, heads = error.shape
     order = score.argsort(axis=0)
-    cuts = sorted({round(share * count) for share in TAU_SHARES})
+    cuts = sorted({round(share * count) for share in shares})
     sorted_error = np.take_along_axis(error, order[None], axis=1)
     sorted_kept = np.take_along_axis(kept, order[None], axis=1)
     above_error, above_kept = _suffix_sums(sorted_error), _suffix_sums(sorted_kept)

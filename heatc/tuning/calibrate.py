@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.rules import Rule, make_rule
+from heatc.rules import Rule
 from heatc.tuning import judge as judging
 from heatc.tuning.attention import attend, block_total
-from heatc.tuning.choose import DEFAULT, LayerTable
+from heatc.tuning.choose import LayerTable
 from heatc.tuning.forward import PackedModel, Paused
 from heatc.tuning.judge import Judge, Judged
-from heatc.tuning.measure import MOST_ROWS, RHO_B, Measured, measure
+from heatc.tuning.measure import MOST_ROWS, Measured, measure
+from heatc.tuning.menu import EVERYTHING, RHO_B, Menu
 from heatc.tuning.samples import Batch, Samples
 from heatc.tuning.store import Arrays, Store, content_key
 
@@ -95,13 +96,14 @@ class Calibrator:
     """
     Calibrates one model on one data set; every stage is kept in the store.
 
-    `step` is told of progress: what is done, how much of it, of how much.
+    `step` is told of progress: what is done, how much of it, of how much; `menu` is what may be chosen.
     """
 
     model: PackedModel
     samples: Samples
     store: Store
     step: Step
+    menu: Menu = EVERYTHING
     trials: dict[str, Trial] = field(default_factory=dict[str, Trial])
 
     def __post_init__(self) -> None:
@@ -160,7 +162,7 @@ class Calibrator:
         found: Arrays = {}
         state: Paused | dict[str, Array] = self.model.run_to_first(inputs)
         while isinstance(state, Paused):
-            layer, (measured, out) = state.attention.index, measure(state, wanted)
+            layer, (measured, out) = state.attention.index, measure(state, wanted, self.menu.block)
             kept = measured.part(wanted)
             found |= {f"{layer}.{name}": array for name, array in kept.arrays().items()}
             state = self.model.resume(state, out)
@@ -205,7 +207,7 @@ class Calibrator:
         reduced, kept, heads = (
             self._in_order([p[name] for p in parts]) for name in ("reduced", "kept", "heads")
         )
-        return Trial(reduced, kept, heads, block_total(self.samples.lengths))
+        return Trial(reduced, kept, heads, block_total(self.samples.lengths, self.menu.block))
 
     def _trial_batch(self, rules: Rules, number: int) -> Arrays:
         batch = self.batches[number]
@@ -214,7 +216,7 @@ class Calibrator:
         heads: list[Array] = []
         state: Paused | dict[str, Array] = self.model.run_to_first(batch.inputs)
         while isinstance(state, Paused):
-            out, decisions = attend(state, rules.get(state.attention.path))
+            out, decisions = attend(state, rules.get(state.attention.path), self.menu.block)
             kept.append(decisions.kept_blocks[:count])
             heads.append(decisions.kept_heads[:count])
             state = self.model.resume(state, out)
@@ -232,12 +234,12 @@ class Calibrator:
         """What can be chosen, layer by layer, with errors weighed by what reaches the outputs."""
         weights = self._weights(judge)
         tables: list[LayerTable] = []
-        blocks = block_total(self.samples.lengths[self._measured_order()])
+        blocks = block_total(self.samples.lengths[self._measured_order()], self.menu.block)
         for path in self.paths:
             same = [a for a in self.model.attentions if a.path == path]
             joined = Measured.joined([self.measured[a.index] for a in same])
             count = float(blocks.sum()) * sum(a.heads for a in same)
-            tables.append(LayerTable(path, joined, weights[path], count))
+            tables.append(LayerTable(path, joined, weights[path], count, self.menu))
         return tables
 
     def _measured_order(self) -> NDArray[np.int64]:
@@ -250,7 +252,7 @@ class Calibrator:
         probed = self._probed()
         reached = self._probe(judge, probed)
         place = np.isin(self._measured_order(), np.flatnonzero(probed))
-        f, i, p, _ = DEFAULT
+        f, i, p, _ = self.menu.default
         weights: dict[str, float] = {}
         for path in self.paths:
             index = [a.index for a in self.model.attentions if a.path == path]
@@ -283,7 +285,7 @@ class Calibrator:
         return sums
 
     def _probe_batch(self, judge: Judge, batch: Batch) -> Arrays:
-        rule = make_rule("ours", {**DEFAULT.options(), "rho_b": RHO_B[PROBE]})
+        rule = self.menu.rule(self.menu.default, rho_b=RHO_B[PROBE])
         count = len(batch.samples)
         states: list[tuple[Paused, Array]] = []
         state: Paused | dict[str, Array] = self.model.run_to_first(batch.inputs)

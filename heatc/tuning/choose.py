@@ -2,60 +2,42 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.rules import Rule, make_rule
-from heatc.tuning.allocate import Choice, Options, at_price, head_options, within_budget
-from heatc.tuning.measure import FINER, GATED, IMPORTANCES, PRUNED_SCORES, RHO_B, Measured
+from heatc.rules import Rule
+from heatc.tuning.allocate import (
+    TAU_SHARES,
+    UNGATED,
+    Choice,
+    Options,
+    at_price,
+    head_options,
+    within_budget,
+)
+from heatc.tuning.measure import Measured
+from heatc.tuning.menu import EVERYTHING, RHO_B, Kind, Menu
 
 TOLERANCE = 0.05
 """A layer-wide choice departs from the rule's default only for more than this less cost."""
 
 
-class Kind(NamedTuple):
-    """The layer-wide choices of one attention, by their places in the lists of `measure`."""
-
-    finer: int
-    importance: int
-    pruned: int
-    gated: int
-
-    def options(self) -> dict[str, object]:
-        """As options of rule `ours`."""
-        return {
-            "finer": FINER[self.finer],
-            "importance": IMPORTANCES[self.importance],
-            "pruned_score": PRUNED_SCORES[self.pruned],
-            "gated": GATED[self.gated],
-        }
-
-
-KINDS = tuple(
-    Kind(*places)
-    for places in itertools.product(
-        *(range(len(x)) for x in (FINER, IMPORTANCES, PRUNED_SCORES, GATED))
-    )
-)
-DEFAULT = Kind(
-    FINER.index(2), IMPORTANCES.index("positive"), PRUNED_SCORES.index("mean"), GATED.index("col")
-)
-"""The defaults of rule `ours`."""
-
-
 @dataclass(frozen=True)
 class LayerTable:
-    """What a layer's heads can be told; `weight` turns its errors into damage at the outputs."""
+    """
+    What a layer's heads can be told, of what is on the menu.
+
+    `weight` turns its errors into damage at the outputs, `blocks` is how many were measured.
+    """
 
     path: str
     measured: Measured
     weight: float
     blocks: float
+    menu: Menu = EVERYTHING
     _options: dict[Kind, Options] = field(default_factory=dict["Kind", "Options"])
 
     def options(self, kind: Kind) -> Options:
@@ -68,6 +50,7 @@ class LayerTable:
                 m.kept[f, i].astype(np.float64),
                 m.score[f, i].astype(np.float64),
                 self.weight * m.gated[f, g].astype(np.float64),
+                TAU_SHARES if self.menu.gates else UNGATED,
             )
             self._options[kind] = found
         return self._options[kind]
@@ -104,7 +87,8 @@ def by_head(tables: Sequence[LayerTable], share: float) -> Chosen:
     Raises `ValueError` where so large a share cannot be pruned.
     """
     budget = (1.0 - share) * sum(t.blocks for t in tables)
-    kinds = {t.path: DEFAULT for t in tables}
+    menu = tables[0].menu
+    kinds = dict.fromkeys((t.path for t in tables), menu.default)
     _, price = _solve(tables, kinds, budget)
     kinds = {t.path: _best_kind(t, price) for t in tables}
     choices, price = _solve(tables, kinds, budget)
@@ -116,8 +100,7 @@ def by_head(tables: Sequence[LayerTable], share: float) -> Chosen:
         rows = np.arange(len(choice.index))
         rho_b = tuple(float(x) for x in _ratios(options, choice, price))
         tau_h = tuple(_rounded(x) for x in options.tau_h[rows, choice.index])
-        settings = kinds[table.path].options()
-        rules[table.path] = make_rule("ours", {**settings, "rho_b": rho_b, "tau_h": tau_h})
+        rules[table.path] = menu.rule(kinds[table.path], rho_b=rho_b, tau_h=tau_h)
         damage[table.path] = float(choice.error.sum())
         kept += float(choice.kept.sum())
     return Chosen(rules, kinds, 1.0 - kept / sum(t.blocks for t in tables), price, damage)
@@ -149,14 +132,14 @@ def _solve(
 def _best_kind(table: LayerTable, price: float) -> Kind:
     """The layer-wide choice of least cost at a price; the default where others gain little."""
     costs: dict[Kind, float] = {}
-    for kind in KINDS:
+    for kind in table.menu.kinds:
         options = table.options(kind)
         choice = at_price(options.error, options.kept, price)
         costs[kind] = float(choice.error.sum() + price * choice.kept.sum())
     best = min(costs, key=lambda kind: costs[kind])
-    near = [k for k in KINDS if costs[k] <= (1.0 + TOLERANCE) * costs[best]]
-    if DEFAULT in near:
-        return DEFAULT
+    near = [k for k, cost in costs.items() if cost <= (1.0 + TOLERANCE) * costs[best]]
+    if table.menu.default in near:
+        return table.menu.default
     # Coarser integer parts are narrower products on the machine.
     return min(near, key=lambda kind: (kind.finer, costs[kind]))
 
@@ -166,7 +149,7 @@ def unpruned(tables: Sequence[LayerTable]) -> Chosen:
     paths = [t.path for t in tables]
     return Chosen(
         dict.fromkeys(paths, Rule()),
-        dict.fromkeys(paths, DEFAULT),
+        dict.fromkeys(paths, tables[0].menu.default),
         0.0,
         0.0,
         dict.fromkeys(paths, 0.0),
@@ -175,17 +158,18 @@ def unpruned(tables: Sequence[LayerTable]) -> Chosen:
 
 def by_one_value(tables: Sequence[LayerTable], share: float) -> Chosen:
     """One rho_B for all layers and heads, no head gate, the rule's defaults for the rest."""
+    menu = tables[0].menu
     total = sum(t.blocks for t in tables)
-    kept: NDArray[np.float64] = np.sum([t.kept(DEFAULT) for t in tables], axis=0)
+    kept: NDArray[np.float64] = np.sum([t.kept(menu.default) for t in tables], axis=0)
     shares: NDArray[np.float64] = 1.0 - kept / total
     if share > shares.max():
         raise ValueError(f"no rho_b prunes a share of {share:g}")
     order = shares.argsort(kind="stable")
     rho = round(float(np.interp(share, shares[order], np.asarray(RHO_B)[order])), 4)
-    rule = make_rule("ours", {**DEFAULT.options(), "rho_b": rho})
-    damage = {t.path: float(np.interp(rho, RHO_B, t.error(DEFAULT))) for t in tables}
+    rule = menu.rule(menu.default, rho_b=rho)
+    damage = {t.path: float(np.interp(rho, RHO_B, t.error(menu.default))) for t in tables}
     predicted = float(np.interp(rho, RHO_B, shares))
-    kinds = {t.path: DEFAULT for t in tables}
+    kinds = dict.fromkeys((t.path for t in tables), menu.default)
     return Chosen({t.path: rule for t in tables}, kinds, predicted, 0.0, damage)
 
 

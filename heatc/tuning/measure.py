@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.tuning.attention import (
-    BLOCK,
     Chunk,
     Mask,
     Reals,
@@ -30,17 +29,10 @@ from heatc.tuning.attention import (
     split,
 )
 from heatc.tuning.forward import Attention, Paused
+from heatc.tuning.menu import FINER, GATED, IMPORTANCES, PRUNED_SCORES, RHO_B, Block
 
-FINER = (1, 2, 3)
-IMPORTANCES = ("abs", "positive")
-PRUNED_SCORES = ("mean", "zero", "neginf")
-"""Contributions that spare the fetch of V; the integer score (`int`) spares none of it."""
-
-GATED = ("col", "mean", "zero")
 MOST_ROWS = 64
 """Query rows that are measured of a sequence; of longer ones block rows evenly spread."""
-
-RHO_B = (-0.5, -0.2, 0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 
 
 @dataclass(frozen=True)
@@ -100,9 +92,11 @@ class Measured:
         )
 
 
-def measure(paused: Paused, chosen: NDArray[np.bool_]) -> tuple[Measured, Reals]:
+def measure(
+    paused: Paused, chosen: NDArray[np.bool_], block: Block = (2, 2)
+) -> tuple[Measured, Reals]:
     """
-    Measure the chosen sequences (B,) of a batch at an attention.
+    Measure the chosen sequences (B,) of a batch at an attention, in blocks of this size.
 
     Returns the measurements (zeros elsewhere) and the attention's dense output.
     """
@@ -114,20 +108,27 @@ def measure(paused: Paused, chosen: NDArray[np.bool_]) -> tuple[Measured, Reals]
         out[chunk.rows] = exact.transpose(0, 2, 1, 3).reshape(*chunk.rows.shape, -1)
         wanted = chosen[chunk.sequences]
         if wanted.any():
-            _measure_chunk(chunk.part(wanted), exact[wanted], attention, result)
+            _measure_chunk(chunk.part(wanted), exact[wanted], attention, block, result)
     return result, out
 
 
-def measured_rows(length: int) -> NDArray[np.intp]:
-    """The query rows of a sequence that are measured: whole block rows, all if they are few."""
-    count = -(-length // BLOCK)
-    places = np.linspace(0, count - 1, min(count, MOST_ROWS // BLOCK)).round().astype(np.intp)
-    rows = (BLOCK * places[:, None] + np.arange(BLOCK)).reshape(-1)
+def measured_rows(length: int, high: int) -> NDArray[np.intp]:
+    """
+    The query rows of a sequence that are measured: all if they are few, else whole block rows.
+
+    `high` is how many query rows a block has.
+    """
+    count = -(-length // high)
+    most = max(1, MOST_ROWS // high)
+    places = np.linspace(0, count - 1, min(count, most)).round().astype(np.intp)
+    rows = (high * places[:, None] + np.arange(high)).reshape(-1)
     return rows[rows < length]
 
 
-def _measure_chunk(chunk: Chunk, exact: Reals, attention: Attention, result: Measured) -> None:
-    sequences, rows = chunk.sequences, measured_rows(chunk.length)
+def _measure_chunk(
+    chunk: Chunk, exact: Reals, attention: Attention, block: Block, result: Measured
+) -> None:
+    sequences, rows = chunk.sequences, measured_rows(chunk.length, block[0])
     sampled, scale = chunk.queries(rows), attention.scale
     whole = chunk.length / len(rows)
     weigh = _Weight(attention, exact[:, :, rows], whole)
@@ -140,13 +141,13 @@ def _measure_chunk(chunk: Chunk, exact: Reals, attention: Attention, result: Mea
             output = gated_output(chunk.v, mean_query, scale, gated)
             result.gated[f, g, sequences] = weigh(output)
         for i, kind in enumerate(IMPORTANCES):
-            theta = importance(parts.integer, kind)
+            theta = importance(parts.integer, kind, block)
             result.score[f, i, sequences] = head_scores(theta, len(rows) * chunk.length)
-            rows_of_blocks = theta.shape[-1] / theta.shape[-2]
+            rows_of_blocks = -(-chunk.length // block[0]) / theta.shape[-2]
             for r, rho in enumerate(RHO_B):
                 blocks = kept_blocks(theta, np.full(attention.heads, rho))
                 result.kept[f, i, r, sequences] = blocks.sum(axis=(-2, -1)) * rows_of_blocks
-                outputs = candidates.outputs(expand(blocks, parts.scores.shape))
+                outputs = candidates.outputs(expand(blocks, parts.scores.shape, block))
                 for p, output in enumerate(outputs):
                     result.error[f, i, p, r, sequences] = weigh(output)
 

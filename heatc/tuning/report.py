@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.tuning.calibrate import PROBE, Trial
-from heatc.tuning.choose import DEFAULT, KINDS, TOLERANCE, Chosen, LayerTable
+from heatc.tuning.choose import TOLERANCE, Chosen, LayerTable
 from heatc.tuning.goal import Goal
 from heatc.tuning.judge import Drop, Judge
-from heatc.tuning.measure import RHO_B
+from heatc.tuning.menu import RHO_B, Kind, Menu
 from heatc.tuning.samples import Samples
 from heatc.tuning.search import Found
 
@@ -75,6 +75,10 @@ class Report:
         return "by head" if self.comparison.by_head_wins else "one for all heads"
 
     @property
+    def _menu(self) -> Menu:
+        return self.tables[0].menu
+
+    @property
     def _parts(self) -> dict[str, NDArray[np.bool_]]:
         held = self.samples.held
         return {"fitted": ~held, "held back": held, "all": np.ones(len(held), np.bool_)}
@@ -132,12 +136,12 @@ class Report:
         damage = self.found.chosen.damage
         return {
             "path": table.path,
-            "sensitivity": float(table.error(DEFAULT)[PROBE]) / len(table.measured.size),
+            "sensitivity": float(table.error(self._menu.default)[PROBE]) / len(table.measured.size),
             "sensitivity_at_rho_b": RHO_B[PROBE],
             "damage_share": damage[table.path] / max(sum(damage.values()), 1e-30),
             "net_sparsity": 1.0 - float(trial.kept[:, heads].sum()) / blocks,
             "heads_pruned": 1.0 - float(trial.heads[:, heads].mean()),
-            "default_choices": kind == DEFAULT,
+            "default_choices": kind == self._menu.default,
             "finer": rule.finer,
             "importance": rule.importance,
             "pruned_score": rule.pruned_score,
@@ -241,13 +245,15 @@ class Report:
         return tuple(text for text in texts if text)
 
     def _why_kinds(self) -> str:
-        other = {path: kind for path, kind in self.found.chosen.kinds.items() if kind != DEFAULT}
+        usual, kinds = self._menu.default, self.found.chosen.kinds
+        other = {path: kind for path, kind in kinds.items() if kind != usual}
         if not other:
             return (
                 "importance, binary point and pruned scores are the rule's defaults in every "
-                f"layer: none of {len(KINDS) - 1} alternatives costs over {TOLERANCE:.0%} less"
+                f"layer: none of {len(self._menu.kinds) - 1} alternatives costs over "
+                f"{TOLERANCE:.0%} less"
             )
-        each = ", ".join(f"{path} ({_differences(kind)})" for path, kind in other.items())
+        each = ", ".join(f"{path} ({_differences(kind, usual)})" for path, kind in other.items())
         return f"departing from the rule's defaults costs over {TOLERANCE:.0%} less in {each}"
 
     def _why_values(self, comparison: Comparison) -> str:
@@ -327,9 +333,9 @@ class Report:
         return texts
 
 
-def _differences(kind: Any) -> str:
-    """The layer-wide choices that are not the defaults."""
-    default = DEFAULT.options()
+def _differences(kind: Kind, usual: Kind) -> str:
+    """The layer-wide choices that are not the usual ones."""
+    default = usual.options()
     return ", ".join(f"{k} {v}" for k, v in kind.options().items() if v != default[k])
 
 

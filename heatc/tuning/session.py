@@ -16,7 +16,6 @@ from heatc.errors import InfeasibleError
 from heatc.files import atomic_write
 from heatc.plan import hardware_sha256, model_sha256
 from heatc.rules import Rule
-from heatc.tuning import measure
 from heatc.tuning.calibrate import Calibrator, Step, Trial
 from heatc.tuning.choose import Chosen, LayerTable, by_head, by_one_value, unpruned
 from heatc.tuning.cycles import Machine
@@ -24,6 +23,7 @@ from heatc.tuning.factorised import Factorised, heat_entries
 from heatc.tuning.forward import PackedModel, input_shapes
 from heatc.tuning.goal import Goal
 from heatc.tuning.judge import Judge
+from heatc.tuning.menu import EVERYTHING, FINER, GATED, IMPORTANCES, PRUNED_SCORES, RHO_B, Menu
 from heatc.tuning.plan_data import plan_data
 from heatc.tuning.report import Comparison, Report, Timing
 from heatc.tuning.samples import check_samples
@@ -58,6 +58,7 @@ class Request:
         goal: what is to be reached.
         output: the plan.json to write; `<name>.report.json` comes beside it.
         hw: the machine, None where none was named; a cycle goal needs one.
+        menu: what the plan may say.
         seed: of the samples that are held back.
         folder: where an interrupted run goes on, None for the user's cache.
     """
@@ -71,6 +72,7 @@ class Request:
     weights: str | None = None
     hw: str | None = None
     timed: Compilation | None = None
+    menu: Menu = EVERYTHING
     seed: int = 0
     folder: Path | None = None
 
@@ -103,7 +105,7 @@ def calibrate(request: Request, step: Step) -> Result:
     layers = None
     if plan is not None:
         layers = Factorised.of(plan, request.compilation.weights, store.folder)
-    calibrator = Calibrator(model, samples, store, step)
+    calibrator = Calibrator(model, samples, store, step, request.menu)
     judge = calibrator.measure()
     machine = _machine(request, calibrator, layers)
     work = _Work(request.goal, calibrator, judge, calibrator.tables(judge), machine)
@@ -136,13 +138,13 @@ def _machine(request: Request, calibrator: Calibrator, layers: Factorised | None
 
 def _folder(request: Request, digest: str, model: PackedModel) -> Path:
     """Where this calibration keeps what it computes: named by all that it depends on."""
-    lists = (measure.FINER, measure.IMPORTANCES, measure.PRUNED_SCORES, measure.GATED)
     texts = {
         "version": VERSION,
         "model": digest,
         "weights": "" if request.weights is None else model_sha256(request.weights),
         "seed": str(request.seed),
-        "grid": repr((*lists, measure.RHO_B)),
+        "grid": repr((FINER, IMPORTANCES, PRUNED_SCORES, GATED, RHO_B)),
+        "menu": repr(request.menu),
         "shapes": repr(model.shapes),
     }
     arrays = dict(request.arrays)

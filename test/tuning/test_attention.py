@@ -11,16 +11,8 @@ from heatc.interpreter.values import Packing
 from heatc.rules import Rule, make_rule
 from heatc.tuning.attention import attend, block_total
 from heatc.tuning.forward import Attention, Paused
-from heatc.tuning.measure import (
-    FINER,
-    GATED,
-    IMPORTANCES,
-    MOST_ROWS,
-    PRUNED_SCORES,
-    RHO_B,
-    measure,
-    measured_rows,
-)
+from heatc.tuning.measure import MOST_ROWS, measure, measured_rows
+from heatc.tuning.menu import FINER, GATED, IMPORTANCES, PRUNED_SCORES, RHO_B, Block
 
 HEADS, DIM = 3, 8
 LENGTHS = (5, 1, 6, 0, 5, 2)
@@ -63,18 +55,38 @@ def test_the_rule_is_the_one_that_is_defined(
     rule = make_rule("ours", {**options, "rho_b": (-0.3, 0.2, 0.7), "tau_h": (0.0, tau, 0.1)})
     out, decisions = attend(paused, rule)
     np.testing.assert_allclose(out, by_definition(paused, rule), atol=2e-5)
-    blocks = block_total(np.array(LENGTHS))
+    blocks = block_total(np.array(LENGTHS), (2, 2))
     assert (decisions.kept_blocks <= blocks[:, None]).all()
     # The thresholds of this test prune some heads and some blocks, not all.
     assert 0 < decisions.kept_heads.sum() < 5 * HEADS
     assert 0 < decisions.kept_blocks.sum() < HEADS * blocks.sum()
 
 
+@pytest.mark.parametrize("block", [(1, 2), (2, 4), (4, 4), (8, 8)])
+def test_blocks_of_other_sizes(paused: Paused, block: Block):
+    rule = make_rule("ours", {"pruned_score": "zero", "rho_b": 0.3, "block": block})
+    out, decisions = attend(paused, rule)
+    expected = by_definition(paused, rule)
+    np.testing.assert_allclose(out, expected, atol=2e-5)
+    measured, _ = measure(paused, np.ones(len(LENGTHS), np.bool_), block)
+    f, i, p = (
+        FINER.index(rule.finer),
+        IMPORTANCES.index(rule.importance),
+        PRUNED_SCORES.index("zero"),
+    )
+    r = RHO_B.index(0.3)
+    np.testing.assert_array_equal(measured.kept[f, i, r], decisions.kept_blocks)
+    found = measured.error[f, i, p, r, 2, 1]
+    assert found == pytest.approx(change(paused, expected, 1, 2), rel=1e-3, abs=1e-4)
+    blocks = block_total(np.array(LENGTHS), block)
+    np.testing.assert_array_equal(attend(paused, None, block)[1].kept_blocks[:, 0], blocks)
+
+
 def test_without_a_rule_attention_is_dense(paused: Paused):
     out, decisions = attend(paused, None)
     np.testing.assert_allclose(out, by_definition(paused, Rule()), atol=2e-5)
     np.testing.assert_array_equal(
-        decisions.kept_blocks, np.repeat(block_total(np.array(LENGTHS))[:, None], HEADS, 1)
+        decisions.kept_blocks, np.repeat(block_total(np.array(LENGTHS), (2, 2))[:, None], HEADS, 1)
     )
 
 
@@ -114,13 +126,16 @@ def test_measured_errors_of_pruned_heads_are_those_of_the_rule(paused: Paused, g
 
 
 def test_of_long_sequences_whole_block_rows_are_measured():
-    np.testing.assert_array_equal(measured_rows(5), np.arange(5))
-    rows = measured_rows(401)
+    np.testing.assert_array_equal(measured_rows(5, 2), np.arange(5))
+    rows = measured_rows(401, 2)
     assert len(rows) == MOST_ROWS - 1  # the last block row is partial
     np.testing.assert_array_equal(rows[0::2] % 2, 0)
     np.testing.assert_array_equal(rows[1::2], rows[0:-1:2] + 1)
     assert rows[0] == 0
     assert rows[-1] == 400
+    # The last of eight block rows is the row 400 alone.
+    np.testing.assert_array_equal(measured_rows(401, 8).reshape(-1)[:8], np.arange(8))
+    assert len(measured_rows(401, 8)) == MOST_ROWS - 7
 
 
 def test_a_sample_of_rows_estimates_the_whole(monkeypatch: pytest.MonkeyPatch):

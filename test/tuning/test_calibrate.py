@@ -83,6 +83,29 @@ def test_a_plan_runs_on_the_machine_as_it_was_calibrated(tiny: Path, tmp_path: P
     assert report["cycles"]["cycles"] > 0
 
 
+def test_a_plan_says_only_what_was_allowed(tiny: Path, tmp_path: Path):
+    output, program = tmp_path / "plan.json", tmp_path / "tiny.hdp"
+    words = arguments(tiny, output, "sparsity>=0.4", **{"--block": "4,2", "--pruned-score": "zero"})
+    assert tune.main([*words, "--no-head-gate", "--target", "hdp-edge"]) == 0
+    rules = read_plan(output).rules
+    assert set(rules) == set(LAYERS)
+    for rule in rules.values():
+        assert rule.block == (4, 2)
+        assert rule.pruned_score == "zero"
+        assert max(rule.tau_h) == 0.0
+    report = report_of(output)
+    compiled = [str(tiny / "model.mlir"), "--weights", str(tiny / "weights.safetensors")]
+    assert heatc.main([*compiled, "--plan", str(output), "-o", str(program)]) == 0
+    data = dict(np.load(tiny / "unlabelled.npz"))
+    masks = simulate(open_program(program), data, masks=True).masks
+    lengths = data["attention_mask"].sum(axis=1)
+    blocks = int((-(-lengths // 4) * -(-lengths // 2)).sum()) * HEADS * len(LAYERS)
+    kept = sum(int(masks[f"mask/{path}"].sum()) for path in LAYERS)
+    # Rounding to 16 bits may move a block across its threshold.
+    expected = report["result"]["all"]["net_sparsity"]
+    assert 1 - kept / blocks == pytest.approx(expected, abs=0.01)
+
+
 def test_a_cycle_goal_that_holds_without_pruning_prunes_nothing(tiny: Path, tmp_path: Path):
     output = tmp_path / "plan.json"
     assert tune.main(arguments(tiny, output, "cycles<=1e9")) == 0
@@ -200,6 +223,14 @@ def test_an_unreachable_goal_is_exit_code_4_with_a_goal_that_holds(
         ({"--target": "numpy"}, 2, "targets that prune attention"),
         ({"--seed": "-1"}, 2, "-1 is below 0"),
         ({"-o": "plan.txt"}, 2, "ends in .json"),
+        ({"--block": "8"}, 2, "--block: error: expected two extents from 1 to 64"),
+        ({"--block": "0,2"}, 2, "--block: error: expected two extents from 1 to 64"),
+        (
+            {"--block": "3,3", "--hw": "hdp-edge"},
+            4,
+            "--block: error: the sparsity engine of hdp-edge has no blocks of 3x3",
+        ),
+        ({"--pruned-score": "int"}, 2, "unknown pruned score 'int'"),
         ({"--data": "nothing.npz"}, 1, "nothing.npz: error: cannot open"),
         ({"-o": "no/such/folder/plan.json"}, 1, "there is no folder"),
     ],
