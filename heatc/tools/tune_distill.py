@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
     from heatc.api import Compilation
     from heatc.tuning.distill.session import Request, Result
+
+SHAPES = 4096
+"""
+Shapes of products that oneDNN keeps the code of, three a product and number of tokens. It reads this
+before its first product; past its own 1,024 it would compile at nearly every one.
+"""
 
 _TEXT = """\
 Train the factors of a plan to do what the model does, on text that needs no labels.
@@ -70,6 +77,7 @@ def _parser() -> ToolParser:
 def distill_command(argv: Sequence[str]) -> int:
     """The command, with what follows its name."""
     arguments = _parser().parse_args(argv)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES))
     request = _request(arguments)
     from heatc.tuning.distill.session import distill
 

@@ -29,6 +29,7 @@ from heatc.interpreter.nn import slices
 from heatc.interpreter.values import Packing, element_type, static_shape
 from heatc.passes.rewriting import describe_location
 from heatc.rules import Rule
+from heatc.tuning.distill.products import TOKENS
 from heatc.tuning.distill.pruned import Decisions, attend
 from heatc.weights import WeightStore
 
@@ -220,7 +221,30 @@ class TorchModel(torch.nn.Module):
 
 
 def _contract(op: ContractOp, values: list[Tensor]) -> Tensor:
-    return torch.einsum(op.equation.data, *values)
+    """An einsum; on a CPU a packed axis is filled up with zeros on the way, see `TOKENS`."""
+    if values[0].device.type != "cpu":
+        return torch.einsum(op.equation.data, *values)
+    axes = [_packed_axis(x) for x in op.operands]
+    filled = [_filled(value, axis) for value, axis in zip(values, axes)]
+    found = torch.einsum(op.equation.data, *filled)
+    axis = _packed_axis(op.result)
+    if axis is None:
+        return found
+    tokens = next(v.shape[a] for v, a in zip(values, axes) if a is not None)
+    return found.narrow(axis, 0, tokens)
+
+
+def _packed_axis(value: SSAValue) -> int | None:
+    shape = static_shape(value)
+    return shape.index(-1) if -1 in shape else None
+
+
+def _filled(x: Tensor, axis: int | None) -> Tensor:
+    """The tensor with zeros behind, up to a multiple of `TOKENS` on an axis."""
+    if axis is None or x.shape[axis] % TOKENS == 0:
+        return x
+    missing = -x.shape[axis] % TOKENS
+    return functional.pad(x, (0, 0) * (x.ndim - 1 - axis) + (0, missing))
 
 
 def _gelu(op: nn.GeluOp, values: list[Tensor]) -> Tensor:
