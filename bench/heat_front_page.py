@@ -20,6 +20,8 @@ PICTURES = {
     ALL: "heat_front_all.svg",
 }
 """The file of each set's front."""
+FRONTS = ("front", "heuristic", "uniform")
+"""The parts that have points of families."""
 LONGEST = 80
 """Tables of more rows are left to the result file."""
 
@@ -70,7 +72,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def pictures(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The front of each set on which it was measured."""
-    parts = (content["tables"].get(f"{part}: points", []) for part in ("front", "uniform"))
+    parts = (content["tables"].get(f"{part}: points", []) for part in FRONTS)
     table = cast("list[dict[str, Any]]", [entry for part in parts for entry in part])
     if not table:
         return []
