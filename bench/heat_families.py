@@ -24,7 +24,7 @@ Layers = dict[str, dict[str, Any]]
 """The `layers` of a plan.json."""
 
 POINTS: Mapping[str, tuple[float, ...]] = {
-    "uniform": (0.4, 0.3, 0.2, 0.12, 0.06),
+    "uniform": (0.4, 0.3, 0.2, 0.12),
     "hand-tuned": (192, 128, 96, 64, 32),
     "heuristic": (0.5, 0.25, 0.1, 0.05),
 }

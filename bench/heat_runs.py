@@ -212,7 +212,9 @@ def trained(what: Layers | str, budget: Budget = FRONT, threads: int = 0) -> Tra
             start = ["--plan", place / "untrained.json"]
         _distil(place, start, budget, threads)
     found = json.loads(plan.with_suffix(".report.json").read_text(encoding="utf-8"))
-    return Trained(plan, json.loads(meta.read_text(encoding="utf-8"))["seconds"], found)
+    seconds = json.loads(meta.read_text(encoding="utf-8"))["seconds"]
+    # Of a run that was interrupted the command's own time is that of the last part.
+    return Trained(plan, max(seconds, found.get("seconds", 0.0)), found)
 
 
 def _bare(layers: Layers) -> Layers:

@@ -160,6 +160,7 @@ def test_distilled_factors_are_nearer_and_compile(
     assert tune.main(arguments(tiny, output, "--heat", HEAT, "--epochs", "10+10")) == 0
     assert "dev outputs" in capsys.readouterr().out
     report = report_of(output)
+    assert report["seconds"] > 0
     assert report["after"]["dev outputs"] < 0.7 * report["before"]["dev outputs"]
     assert report["samples"] == {"train": 36, "dev": 12}
     plan = read_plan(output)

@@ -137,6 +137,7 @@ def _distill(request: Request, progress: Step) -> Result:
         "device": request.device,
         "teacher": "run at every step" if request.kept is None else "kept, features in float16",
         "threads": torch.get_num_threads(),
+        "seconds": round(training.state.seconds, 1),
         "before": before,
         "after": training.judge(),
         "epochs": training.state.history,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,13 +37,14 @@ KEEP_EVERY = 100  # steps between checkpoints
 
 @dataclass
 class State:
-    """Where a training stands; all that a checkpoint holds."""
+    """Where a training stands; `seconds` are those of all runs that checkpoints were kept of."""
 
     stage: int = 0
     epoch: int = 0
     step: int = 0
     idle: int = 0
     best: float = math.inf
+    seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
 
 
@@ -68,6 +70,7 @@ class Training:
         self.recipe, self.progress = recipe, progress
         self.state = State()
         self.resumed = False
+        self._since = time.monotonic()
         self._file = folder / "state.pt"
         self._best = self._weights()
         self._optimizer, self._schedule = self._begin_stage()
@@ -78,7 +81,8 @@ class Training:
         while self.state.stage < len(STAGES):
             self._run_stage()
             self._load(self._best)
-            self.state = State(self.state.stage + 1, history=self.state.history)
+            state = self.state
+            self.state = State(state.stage + 1, seconds=state.seconds, history=state.history)
             if self.state.stage < len(STAGES):
                 self._optimizer, self._schedule = self._begin_stage()
             self._keep()
@@ -199,6 +203,9 @@ class Training:
                 value.copy_(weights[name])
 
     def _keep(self) -> None:
+        now = time.monotonic()
+        self.state.seconds += now - self._since
+        self._since = now
         content = {
             "state": copy.deepcopy(vars(self.state)),
             "weights": self._weights(),
