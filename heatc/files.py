@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 from collections.abc import Generator, Mapping
@@ -106,6 +107,26 @@ def check_writable_folder(path: str | os.PathLike[str]) -> None:
         temporary.unlink()
     except OSError as error:
         raise from_os_error(error, path, "write") from error
+
+
+@contextlib.contextmanager
+def held_folder(folder: Path) -> Generator[None]:
+    """
+    Make a folder and hold it for this process: two runs would write over each other's checkpoints.
+
+    Raises `HeatcError` where another process holds it; one that ended, however, holds nothing.
+    """
+    check_writable_folder(folder)
+    with (folder / "held").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HeatcError(
+                "another run of the same works here",
+                place=str(folder),
+                notes=["wait for it: this command then finds what it left"],
+            ) from None
+        yield
 
 
 def _check_writable(target: Path) -> None:

@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
 from heatc.api import make_context
+from heatc.files import held_folder
 from heatc.interpreter import execute
 from heatc.plan import read_plan
 from heatc.tools import main as heatc
@@ -252,6 +253,23 @@ def test_an_interrupted_run_gives_the_same_factors(
     assert all(np.array_equal(first[name], second[name]) for name in first)
     for key in ("before", "epochs", "after"):
         assert report_of(whole)[key] == report_of(broken)[key]
+
+
+def test_a_run_that_works_keeps_others_out(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    output = tmp_path / "small.json"
+    assert tune.main(told(tiny, output)) == 0
+    (work,) = (tmp_path / "work").iterdir()
+    first = output.read_bytes()
+    output.unlink()
+    with held_folder(work):
+        assert tune.main(told(tiny, output)) == 1
+        assert f"{work}: error: another run of the same works here" in capsys.readouterr().err
+    assert not output.exists()
+    # It then finds what that left.
+    assert tune.main(told(tiny, output)) == 0
+    assert output.read_bytes() == first
 
 
 def test_other_text_is_judged_apart(tiny: Path, tmp_path: Path):

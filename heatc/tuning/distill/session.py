@@ -18,7 +18,7 @@ from xdsl.passes import ModulePass
 from heatc.api import Compilation, make_context
 from heatc.dialects.einsum import ContractOp
 from heatc.errors import HeatcError
-from heatc.files import atomic_write, write_safetensors
+from heatc.files import atomic_write, held_folder, write_safetensors
 from heatc.heat.formats import Spec, parse_format, parse_shape
 from heatc.heat.plan import entry
 from heatc.heat.statistics import cache_root
@@ -120,14 +120,14 @@ def _distill(request: Request, progress: Step) -> Result:
     )
     own = _model_key(module, weights)
     folder = _folder(request, own, layers, rules)
-    folder.mkdir(parents=True, exist_ok=True)
     recipe = replace(request.recipe, batch=shapes.batch)
-    teacher = LiveTeacher(model)
-    if request.kept is not None:
-        sets, kept = [train, *held.values()], request.kept / own
-        teacher = KeptTeacher(model, sets, recipe.batch, kept, progress)
-    training = Training(teacher, student, train, held, recipe, folder, progress)
-    training.run()
+    with held_folder(folder):
+        teacher = LiveTeacher(model)
+        if request.kept is not None:
+            sets, kept = [train, *held.values()], request.kept / own
+            teacher = KeptTeacher(model, sets, recipe.batch, kept, progress)
+        training = Training(teacher, student, train, held, recipe, folder, progress)
+        training.run()
     # Of the first epoch's start, which a run that was gone on with has from its checkpoint.
     before = {k: v for k, v in training.state.history[0].items() if k not in ("stage", "epoch")}
     report = {
