@@ -30,13 +30,16 @@ PRUNED: dict[str, Json] = {
 """Of the joint plan's attentions; docs/design/end_to_end.md says what it was chosen among."""
 DENSE = 1
 """Attentions of the last layers that the joint plan leaves dense: there pruning costs most accuracy."""
-JOINT = Budget(epochs="2+0", extra=10_000)
-"""The chosen point's factors go on under the rule."""
+JOINT = (Budget(epochs="2+0", extra=10_000), Budget(epochs="3+0", extra=10_000))
+"""The chosen point's factors go on under the rule, twice from the greatest rate to 0."""
 
 
 def joint_plan() -> Path:
     """The chosen point's plan with pruned attention, its factors trained on under the rule."""
-    return runs.trained_on(plan_of(chosen(BASE)), _pruning(PRUNED, DENSE), JOINT)
+    plan, layers = plan_of(chosen(BASE)), _pruning(PRUNED, DENSE)
+    for budget in JOINT:
+        plan, layers = runs.trained_on(plan, layers, budget), {}
+    return plan
 
 
 def pruned_only() -> Path:
