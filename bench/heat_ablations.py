@@ -13,7 +13,7 @@ from bench import heat_runs as runs
 from bench.heat_families import Layers
 from bench.heat_measures import PADDED, padded_cost
 from bench.heat_points import FROZEN, VECTOR, wished
-from bench.heat_runs import FRONT, Form
+from bench.heat_runs import FRONT, Budget, Form
 from bench.parts import Part
 from bench.report import Json, Row
 from heatc.heat.formats import Spec, parse_format, parse_shape
@@ -65,6 +65,8 @@ WORDS = f"low-rank,ratio={STARTED},layers=*encoder.*"
 PLAIN = f"{WORDS},init=plain"
 ROUTED = {"search": ABLATED, "hand-tuned": 96, "heuristic": 0.25}
 """The point of each family that is compiled without path optimisation and without fusion."""
+DECOMPOSED = Budget(epochs="0+0", extra=0)
+"""What a program costs does not depend on what its factors are: these are not trained."""
 
 
 def ablations_part() -> Part:
@@ -101,11 +103,12 @@ def _routes() -> list[dict[str, Json]]:
         layers = (
             wished(point) if family == "search" else families.layers(family, point, runs.model())
         )
-        # What a program costs does not depend on what its factors are.
+        plan = runs.trained(layers, DECOMPOSED).plan
+        own = runs.plan_layers(plan)
         forms = {
-            "as compiled": Form(runs.untrained(layers)),
-            "paths from left to right": Form(runs.untrained(_changed(layers, left_to_right))),
-            "without fusion": Form(runs.untrained(_changed(layers, _unfused))),
+            "as compiled": Form(plan),
+            "paths from left to right": Form(runs.with_layers(plan, _changed(own, left_to_right))),
+            "without fusion": Form(runs.with_layers(plan, _changed(own, _unfused))),
         }
         for name, form in forms.items():
             entry: dict[str, Json] = {"family": family, "compiled": name}
