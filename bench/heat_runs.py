@@ -246,20 +246,6 @@ def trained_on(base: Path, more: Layers, budget: Budget) -> Path:
     return plan
 
 
-def calibrated(base: Path | None, *options: str) -> Path:
-    """A trained plan, or the dense model, with attention pruned as `heatc-tune calibrate` chooses."""
-    content = "" if base is None else base.read_text(encoding="utf-8")
-    place = folder("calibrated", content, *options)
-    plan = place / "plan.json"
-    if not plan.is_file():
-        place.mkdir(parents=True, exist_ok=True)
-        given: list[object] = [] if base is None else ["--plan", base]
-        given += ["--data", _calibration(), *options, "--work-dir", place / "work", "-q"]
-        seconds = tune("calibrate", model(), *given, "-o", plan)
-        say(f"calibrated {plan} in {seconds:.0f} s")
-    return plan
-
-
 def _distil(place: Path, start: Sequence[object], budget: Budget, threads: int = 0) -> None:
     """Leaves plan.json and seconds.json in the folder; `start` says what is trained."""
     plan = place / "plan.json"
