@@ -2,7 +2,8 @@
 How a family of points stands against another: what it wins at each level of accuracy lost.
 
 A front is a step function: at a level it wins what its best point wins among those that lose no more;
-the dense model is a point of every family. What a set of sentences leaves open is told by resampling it.
+the dense model is a point of every family. What a set of sentences leaves open is told by resampling it;
+what another seed of the trainings would change is not.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from heatc.tuning.calibrate import PROBE, Trial
 from heatc.tuning.choose import TOLERANCE, Chosen, LayerTable
 from heatc.tuning.goal import Goal
 from heatc.tuning.judge import Drop, Judge
-from heatc.tuning.menu import RHO_B, Kind, Menu
+from heatc.tuning.menu import DEFAULT, RHO_B, Kind, Menu
 from heatc.tuning.samples import Samples
 from heatc.tuning.search import Found
 
@@ -77,6 +77,12 @@ class Report:
     @property
     def _menu(self) -> Menu:
         return self.tables[0].menu
+
+    @property
+    def _usual(self) -> str:
+        if self._menu.default == DEFAULT:
+            return "the rule's defaults"
+        return "what is allowed next to the rule's defaults"
 
     @property
     def _parts(self) -> dict[str, NDArray[np.bool_]]:
@@ -249,7 +255,7 @@ class Report:
         other = {path: kind for path, kind in kinds.items() if kind != usual}
         if not other:
             return (
-                "importance, binary point and pruned scores are the rule's defaults in every "
+                f"importance, binary point and pruned scores are {self._usual} in every "
                 f"layer: none of {len(self._menu.kinds) - 1} alternatives costs over "
                 f"{TOLERANCE:.0%} less"
             )
