@@ -260,7 +260,7 @@ class Report:
                 f"{TOLERANCE:.0%} less"
             )
         each = ", ".join(f"{path} ({_differences(kind, usual)})" for path, kind in other.items())
-        return f"departing from the rule's defaults costs over {TOLERANCE:.0%} less in {each}"
+        return f"departing from {self._usual} costs over {TOLERANCE:.0%} less in {each}"
 
     def _why_values(self, comparison: Comparison) -> str:
         one, trial, gain = comparison.one, comparison.trial, comparison.gain
