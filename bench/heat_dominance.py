@@ -3,7 +3,8 @@ How a family of points stands against another: what it wins at each level of acc
 
 A front is a step function: at a level it wins what its best point wins among those that lose no more;
 the dense model is a point of every family. What a set of sentences leaves open is told by resampling it;
-what another seed of the trainings would change is not.
+what another seed of the trainings would change is not. Changed predictions are the steadier measure: of them
+it does not matter which happened to be labelled as they came out.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Right = npt.NDArray[np.bool_]
 
 LEVELS = np.linspace(0, 5, 51)
 """Points of accuracy lost"""
+CHANGED = np.linspace(0, 10, 101)
+"""Predictions that are not the dense model's, in percent"""
 RESAMPLED = 2000
 """Times that the sentences are drawn anew, with replacement"""
 SEED = 0
@@ -31,15 +34,15 @@ class Curve(NamedTuple):
     lost: Floats
     won: Floats
 
-    def best(self) -> Floats:
+    def best(self, levels: Floats = LEVELS) -> Floats:
         """The most that is won at each level, (..., levels); never less than 1, the dense model."""
-        within = np.maximum(self.lost, 0)[..., None, :] <= LEVELS[:, None] + 1e-9
+        within = np.maximum(self.lost, 0)[..., None, :] <= levels[:, None] + 1e-9
         return np.where(within, self.won, 1.0).max(axis=-1, initial=1.0)
 
 
-def quotients(mine: Curve, other: Curve) -> Floats:
+def quotients(mine: Curve, other: Curve, levels: Floats = LEVELS) -> Floats:
     """What one family wins over what another does, (..., levels)."""
-    return mine.best() / other.best()
+    return mine.best(levels) / other.best(levels)
 
 
 def hypervolume(curve: Curve) -> Floats:

@@ -110,17 +110,20 @@ def _front(part: str, family: str) -> Part:
     table, forms = _points((OURS, family))
     rows: list[Row] = []
     against: list[dict[str, Json]] = []
+    changed: list[dict[str, Json]] = []
     for name in (*runs.judged(), ALL):
         least, entry = _against(table, forms, family, name)
         what = f"fronts: ours (search) against {family} at 0 to 5 points lost on {name}: least quotient of EDP"
         rows.append(Row(what, least, "x", 1, ">="))
         against.append(entry)
+        changed.append(by_changes(table, family, name))
     own = [entry for entry in table if entry["family"] == family]
     shown = table if part == "front" else own
     tables: dict[str, Json] = {
         f"{part}: points": list[Json](shown),
         f"{part}: hypervolume": list[Json](_volumes(table, (OURS, family))),
         f"{part}: search against {family}": list[Json](against),
+        f"{part}: search against {family}, by predictions changed": list[Json](changed),
     }
     return Part(rows, tables)
 
@@ -161,6 +164,21 @@ WON = f"{SEARCHED}: EDP, times less"
 
 def _curve(table: Sequence[Mapping[str, Any]], family: str, set_name: str) -> dominance.Curve:
     return dominance.curve(table, family, f"{set_name}: points lost", WON)
+
+
+def by_changes(table: Sequence[Mapping[str, Any]], family: str, set_name: str) -> dict[str, Json]:
+    """How the search stands against a family where both may change as many predictions."""
+    curves = [dominance.curve(table, one, f"{set_name}: changed, %", WON) for one in (OURS, family)]
+    ratio = dominance.quotients(*curves, dominance.CHANGED)
+    return {
+        "against": family,
+        "set": set_name,
+        "levels at which search wins no less, 0 to 10 % changed, %": round(
+            100 * float((ratio >= 1).mean())
+        ),
+        "least quotient of EDP": round(float(ratio.min()), 3),
+        "mean log2 of the EDP won more": round(float(np.log2(ratio).mean()), 3),
+    }
 
 
 def _against(

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from bench import heat_families as families
 from bench import heat_front as front
-from bench import heat_front_page, heat_runs
+from bench import heat_front_page, heat_runs, heat_together
 from bench.heat_ablations import left_to_right
 from bench.heat_dominance import Curve, Judged, doubt, hypervolume, quotients
 from bench.heat_dominance import curve as dominance_curve
@@ -54,6 +54,31 @@ def test_fronts_are_of_one_family():
     found = dominance_curve(table, "theirs", "test: points lost", GAIN)
     assert found.lost.tolist() == [0.5]
     assert found.won.tolist() == [2.0]
+
+
+def test_families_are_compared_by_what_they_change_too():
+    table = [
+        {"family": family, "test: changed, %": changed, GAIN: gain}
+        for family, changed, gain in (("search", 2.0, 8.0), ("theirs", 1.0, 4.0))
+    ]
+    found = front.by_changes(table, "theirs", "test")
+    # From 1.0 to 1.9 % in steps of a tenth they win 4 against our dense model, then it is 8 against 4.
+    assert found["least quotient of EDP"] == 0.25
+    assert found["levels at which search wins no less, 0 to 10 % changed, %"] == 90
+    assert found["mean log2 of the EDP won more"] == round((81 - 10 * 2) / 101, 3)
+
+
+def test_what_the_host_leaves_is_of_all_texts_together():
+    def cost(joules: float, seconds: float) -> heat_runs.Cost:
+        return heat_runs.Cost(
+            10.0, seconds, joules, joules * seconds, 0.0, 0.0, {"host": 5.0}, {"host": joules / 4}
+        )
+
+    found = heat_together.host_alone([(1, cost(4.0, 1.0)), (2, cost(8.0, 3.0))])
+    assert found["host's energy, %"] == 25.0
+    assert found["host's time, %"] == 50.0
+    # A quarter of the energy in half of the time, whatever the text.
+    assert found["EDP, at most so many times less"] == 8.0
 
 
 def test_many_sentences_leave_nothing_open():
