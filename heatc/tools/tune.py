@@ -74,10 +74,15 @@ def _calibrate_parser() -> ToolParser:
     add = parser.add_argument
     add("model", metavar="MODEL", help="torch.export archive, Hugging Face folder, ...")
     add("--data", metavar="FILE.npz", required=True, help="inputs by name, optional labels")
-    add("--goal", metavar="GOAL", required=True, help='e.g. "accuracy-drop<=1", "sparsity>=0.85"')
+    add(
+        "--goal",
+        metavar="GOAL",
+        required=True,
+        help='"accuracy-drop<=1", "sparsity>=0.85", "edp>=1.1x"',
+    )
     add("-o", dest="output", metavar="PLAN.json", required=True, help="the plan")
     add("--plan", metavar="PLAN.json", help="layers to factorise; the plan written has both")
-    add("--target", metavar="NAME", help="machine of a cycle goal: hdp-edge (default), hdp-server")
+    add("--target", metavar="NAME", help="machine of a cost goal: hdp-edge (default), hdp-server")
     add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
     add("--block", metavar="X,X", help="query rows and key columns of a block, default 2,2")
     add("--pruned-score", metavar="NAME,..", help=f"of {', '.join(PRUNED_SCORES)}; default all")
@@ -110,7 +115,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     goal, menu = parse_goal(arguments.goal), _menu(arguments)
     if arguments.seed < 0:
         raise UsageError(f"{arguments.seed} is below 0", place="--seed")
-    hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.metric == "cycles" else None)
+    hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.is_cost else None)
     if hardware is not None:
         _check_block(menu, hardware)
     check_output(arguments, factors=arguments.plan is not None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,20 +90,25 @@ def by_head(tables: Sequence[LayerTable], share: float) -> Chosen:
     menu = tables[0].menu
     kinds = dict.fromkeys((t.path for t in tables), menu.default)
     _, price = _solve(tables, kinds, budget)
-    kinds = {t.path: _best_kind(t, price) for t in tables}
+    kinds = {t.path: best_kind(t, price) for t in tables}
     choices, price = _solve(tables, kinds, budget)
     rules: dict[str, Rule] = {}
     damage: dict[str, float] = {}
     kept = 0.0
     for table, choice in zip(tables, choices):
-        options = table.options(kinds[table.path])
-        rows = np.arange(len(choice.index))
-        rho_b = tuple(float(x) for x in _ratios(options, choice, price))
-        tau_h = tuple(_rounded(x) for x in options.tau_h[rows, choice.index])
-        rules[table.path] = menu.rule(kinds[table.path], rho_b=rho_b, tau_h=tau_h)
+        rules[table.path] = layer_rule(table, kinds[table.path], choice, price)
         damage[table.path] = float(choice.error.sum())
         kept += float(choice.kept.sum())
     return Chosen(rules, kinds, 1.0 - kept / sum(t.blocks for t in tables), price, damage)
+
+
+def layer_rule(table: LayerTable, kind: Kind, choice: Choice, price: float) -> Rule:
+    """The rule of a layer's choice at a price of a block."""
+    options = table.options(kind)
+    rows = np.arange(len(choice.index))
+    rho_b = tuple(float(x) for x in _ratios(options, choice, price))
+    tau_h = tuple(_rounded(x) for x in options.tau_h[rows, choice.index])
+    return table.menu.rule(kind, rho_b=rho_b, tau_h=tau_h)
 
 
 def _ratios(options: Options, choice: Choice, price: float) -> NDArray[np.float64]:
@@ -129,8 +134,8 @@ def _solve(
     return [at_price(o.error, o.kept, price) for o in options], price
 
 
-def _best_kind(table: LayerTable, price: float) -> Kind:
-    """The layer-wide choice of least cost at a price; the default where others gain little."""
+def best_kind(table: LayerTable, price: float) -> Kind:
+    """The layer-wide choice of least cost at a price of a block; the default where others gain little."""
     costs: dict[Kind, float] = {}
     for kind in table.menu.kinds:
         options = table.options(kind)
@@ -156,21 +161,29 @@ def unpruned(tables: Sequence[LayerTable]) -> Chosen:
     )
 
 
-def by_one_value(tables: Sequence[LayerTable], share: float) -> Chosen:
-    """One rho_B for all layers and heads, no head gate, the rule's defaults for the rest."""
+def by_one_value(tables: Sequence[LayerTable], share: float, dense: Collection[str] = ()) -> Chosen:
+    """
+    One rho_B for all layers and heads, no head gate, the rule's defaults for the rest.
+
+    `dense` are paths of layers that are not pruned. Raises `ValueError` where the others cannot
+    prune so large a share of all blocks.
+    """
     menu = tables[0].menu
     total = sum(t.blocks for t in tables)
-    kept: NDArray[np.float64] = np.sum([t.kept(menu.default) for t in tables], axis=0)
+    pruned = [t for t in tables if t.path not in dense]
+    kept: NDArray[np.float64] = np.sum([t.kept(menu.default) for t in pruned], axis=0)
+    kept = kept + (total - sum(t.blocks for t in pruned))
     shares: NDArray[np.float64] = 1.0 - kept / total
     if share > shares.max():
         raise ValueError(f"no rho_b prunes a share of {share:g}")
     order = shares.argsort(kind="stable")
     rho = round(float(np.interp(share, shares[order], np.asarray(RHO_B)[order])), 4)
     rule = menu.rule(menu.default, rho_b=rho)
-    damage = {t.path: float(np.interp(rho, RHO_B, t.error(menu.default))) for t in tables}
-    predicted = float(np.interp(rho, RHO_B, shares))
-    kinds = dict.fromkeys((t.path for t in tables), menu.default)
-    return Chosen({t.path: rule for t in tables}, kinds, predicted, 0.0, damage)
+    chosen = unpruned(tables)
+    for table in pruned:
+        chosen.rules[table.path] = rule
+        chosen.damage[table.path] = float(np.interp(rho, RHO_B, table.error(menu.default)))
+    return replace(chosen, predicted=float(np.interp(rho, RHO_B, shares)))
 
 
 def _rounded(value: float) -> float:

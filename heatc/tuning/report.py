@@ -13,9 +13,11 @@ from heatc.tuning.calibrate import PROBE, Trial
 from heatc.tuning.choose import TOLERANCE, Chosen, LayerTable
 from heatc.tuning.goal import Goal
 from heatc.tuning.judge import Drop, Judge
+from heatc.tuning.machine import Cost
 from heatc.tuning.menu import DEFAULT, RHO_B, Kind, Menu
 from heatc.tuning.samples import Samples
 from heatc.tuning.search import Found
+from heatc.tuning.worth import Prices
 
 _MEANING = {
     "labels": "accuracy lost against the labels",
@@ -46,12 +48,28 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Timing:
-    """Mean modelled cycles of a pass of `batch` samples on a machine, with the plan and without."""
+    """
+    What a pass of `batch` samples costs on a machine (modelled), with the plan and without pruning.
+
+    `prices` are what layers were left dense or pruned by, None where blocks were what counts.
+    """
 
     hw: str
     batch: int
-    cycles: float
-    unpruned: float
+    plan: Cost
+    unpruned: Cost
+    prices: Prices | None = None
+
+    @property
+    def won(self) -> float:
+        """How many times less energy x latency the plan takes."""
+        return self.unpruned.edp / self.plan.edp
+
+    def data(self) -> dict[str, Any]:
+        """As JSON: cycles, joules and joule seconds, and each layer's price as shares of the cost."""
+        costs = {"plan": self.plan._asdict(), "unpruned": self.unpruned._asdict()}
+        prices = None if self.prices is None else {k: vars(p) for k, p in self.prices.items()}
+        return {"hw": self.hw, "batch": self.batch, **costs, "prices": prices}
 
 
 @dataclass(frozen=True)
@@ -101,7 +119,7 @@ class Report:
             "result": {name: self._measured(part) for name, part in self._parts.items()},
             "one_value": self._one_value(),
             "layers": [self._layer(i, t) for i, t in enumerate(self.tables)],
-            "cycles": None if self.timing is None else vars(self.timing),
+            "cost": None if self.timing is None else self.timing.data(),
             "factorised": self.factorised,
             "reused": self.reused,
             "remarks": list(self.remarks()),
@@ -192,16 +210,16 @@ class Report:
             f"sensitivity: divergence of the outputs with this layer alone at rho_B {RHO_B[PROBE]:g}",
             f"loss: {meaning}",
         ]
-        return "\n".join([*lines, *self._cycles()])
+        return "\n".join([*lines, *self._cost()])
 
-    def _cycles(self) -> list[str]:
+    def _cost(self) -> list[str]:
         if self.timing is None:
             return []
         t = self.timing
-        share = 100.0 * t.cycles / t.unpruned
         return [
-            f"cycles of a pass of {t.batch} on {t.hw}: {t.cycles:,.0f}, {share:.1f} % of "
-            f"{t.unpruned:,.0f} without pruning (modelled)"
+            f"a pass of {t.batch} on {t.hw} (modelled): {_of(t.plan.cycles, t.unpruned.cycles)} cycles, "
+            f"{_of(1e6 * t.plan.joules, 1e6 * t.unpruned.joules)} uJ, "
+            f"{t.won:.3f} times less energy x latency than without pruning"
         ]
 
     def _row(self, index: int, table: LayerTable) -> tuple[str, ...]:
@@ -244,11 +262,36 @@ class Report:
     def remarks(self) -> tuple[str, ...]:
         """Why the plan says what it says, a sentence for each choice."""
         if self.comparison is None:
-            texts = [f"the goal {self.goal} holds without pruning, so the plan prunes nothing"]
+            texts = [self._why_nothing()]
         else:
             texts = [self._why_kinds(), self._why_values(self.comparison), self._why_layers()]
-        texts += self._cautions()
+        texts += [self._why_dense(), *self._cautions()]
         return tuple(text for text in texts if text)
+
+    def _why_nothing(self) -> str:
+        if self.goal.is_cost:
+            return f"the goal {self.goal} holds without pruning, so the plan prunes nothing"
+        assert self.timing is not None
+        return (
+            f"no layer's pruning makes the program cheaper on {self.timing.hw} within the goal, so "
+            "the plan prunes nothing"
+        )
+
+    def _why_dense(self) -> str:
+        """Layers that are not pruned for what the machine would take for it."""
+        if self.timing is None or self.timing.prices is None or self.comparison is None:
+            return ""
+        dense = [p for p, rule in self.found.chosen.rules.items() if rule.name == "none"]
+        each = (
+            f"{path} (deciding adds {100 * p.deciding:.2f} %, leaving all of its blocks out spares "
+            f"{100 * p.blocks:.2f} %)"
+            for path, p in self.timing.prices.items()
+            if path in dense
+        )
+        found = ", ".join(each)
+        return (
+            f"left dense, as pruning is not worth its cost and its damage: {found}" if found else ""
+        )
 
     def _why_kinds(self) -> str:
         usual, kinds = self._menu.default, self.found.chosen.kinds
@@ -284,8 +327,10 @@ class Report:
         layers = [self._layer(i, t) for i, t in enumerate(self.tables)]
         most = max(layers, key=lambda layer: layer["net_sparsity"])
         least = min(layers, key=lambda layer: layer["net_sparsity"])
+        if most is least:
+            return ""
         return (
-            f"every head pays the same price for a block, so {most['path']} (sensitivity "
+            f"every head pays the same price, so {most['path']} (sensitivity "
             f"{most['sensitivity']:.3g}) prunes {100 * most['net_sparsity']:.1f} % and "
             f"{least['path']} ({least['sensitivity']:.3g}) {100 * least['net_sparsity']:.1f} %"
         )
@@ -328,11 +373,10 @@ class Report:
             texts.append(self._what_a_share_is())
         if self.goal.metric == "accuracy-drop":
             texts += [self._what_a_point_is(), self._confirmed()]
-        slower = self.timing is not None and self.timing.cycles >= self.timing.unpruned
-        if self.timing is not None and slower and self.comparison is not None:
+        if self.timing is not None and self.timing.won <= 1.0 and self.comparison is not None:
             texts.append(
-                f"on {self.timing.hw} the plan takes no fewer cycles than no pruning: deciding "
-                "costs what it saves on inputs of these lengths"
+                f"on {self.timing.hw} the plan takes no less energy x latency than no pruning: "
+                "deciding costs what it saves on inputs of these lengths"
             )
         if self.reused:
             texts.append(f"{self.reused} stored results of an earlier run were used")
@@ -343,6 +387,10 @@ def _differences(kind: Kind, usual: Kind) -> str:
     """The layer-wide choices that are not the usual ones."""
     default = usual.options()
     return ", ".join(f"{k} {v}" for k, v in kind.options().items() if v != default[k])
+
+
+def _of(value: float, unpruned: float) -> str:
+    return f"{value:,.5g} ({100 * value / unpruned:.1f} %)"
 
 
 def _drop_data(drop: Drop) -> dict[str, Any]:

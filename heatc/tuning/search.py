@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,11 +32,12 @@ class Found:
 @dataclass(frozen=True)
 class Search:
     """
-    Looks for the least pruning that reaches a sparsity or a cycle count, or for the most pruning
-    that stays within a loss.
+    Looks for the least pruning that reaches a sparsity or a cost, or for the most pruning that
+    stays within a loss.
 
-    `choose` gives rules for a share in [`least`, `most`], `attempt` runs them, `value` is the
-    figure that the goal bounds. `notes` go with the error of a goal out of reach.
+    `choose` gives rules for a share in [`least`, `most`], of the blocks or of what can be spared
+    on a machine; `attempt` runs them, `value` is the figure that the goal bounds. `notes` go with
+    the error of a goal out of reach.
     """
 
     goal: Goal
@@ -111,7 +113,7 @@ class Search:
 def _outward(goal: Goal, value: float) -> float:
     """The value with three digits, on the side on which it still holds."""
     rounded = float(f"{value:.3g}")
-    if goal.metric == "sparsity":
-        return rounded if rounded <= value else float(f"{value - 0.0005:.3f}")
+    if goal.wants_more:
+        return rounded if rounded <= value else math.floor(1000 * value) / 1000
     digit = 10.0 ** (len(str(int(abs(value)))) - 3) if value >= 1 else 0.001
     return rounded if rounded >= value else float(f"{rounded + digit:.6g}")

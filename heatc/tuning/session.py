@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +19,19 @@ from heatc.plan import hardware_sha256, model_sha256
 from heatc.rules import Rule
 from heatc.tuning.calibrate import Calibrator, Step, Trial
 from heatc.tuning.choose import Chosen, LayerTable, by_head, by_one_value, unpruned
-from heatc.tuning.cycles import Machine
 from heatc.tuning.factorised import Factorised, heat_entries
 from heatc.tuning.forward import PackedModel, input_shapes
 from heatc.tuning.goal import Goal
 from heatc.tuning.judge import Judge
+from heatc.tuning.machine import Machine
 from heatc.tuning.menu import EVERYTHING, FINER, GATED, IMPORTANCES, PRUNED_SCORES, RHO_B, Menu
 from heatc.tuning.plan_data import plan_data
+from heatc.tuning.prices import layer_prices
 from heatc.tuning.report import Comparison, Report, Timing
 from heatc.tuning.samples import check_samples
 from heatc.tuning.search import Found, Search
 from heatc.tuning.store import Store, cache_folder, content_key
+from heatc.tuning.worth import Prices, by_cost, most_spared
 from heatc.version import VERSION
 
 __all__ = ["Request", "Result", "Step", "calibrate"]
@@ -36,10 +39,8 @@ __all__ = ["Request", "Result", "Step", "calibrate"]
 Array = NDArray[Any]
 
 
-class Choose(Protocol):
-    """Rules for a share of blocks to prune; `ValueError` where there are none."""
-
-    def __call__(self, tables: Sequence[LayerTable], share: float) -> Chosen: ...
+Choose = Callable[[float], Chosen]
+"""Rules for a share of blocks to prune; `ValueError` where there are none."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,14 @@ class Request:
         weights: the weights file of an .mlir model, None for others.
         compilation: a compilation without target (`Options(level=0)`) that captured the model;
             with a plan whose layers are factorised, it is the factorised model that is pruned.
-        timed: a compilation without a plan that captured the model for the batch that cycles are
+        timed: a compilation without a plan that captured the model for the batch that costs are
             counted for; needed with `hw`.
         arrays: the calibration data by name, `data` the file that they came from.
         goal: what is to be reached.
         output: the plan.json to write; `<name>.report.json` comes beside it.
-        hw: the machine, None where none was named; a cycle goal needs one.
+        hw: the machine, None where none was named; a goal of cycles or energy x latency needs one.
+            Unless the goal is a share of blocks, layers whose pruning it does not make cheaper stay
+            dense.
         menu: what the plan may say.
         seed: of the samples that are held back.
         folder: where an interrupted run goes on, None for the user's cache.
@@ -165,43 +168,87 @@ class _Work:
     tables: Sequence[LayerTable]
     machine: Machine | None
 
+    @cached_property
+    def prices(self) -> Prices | None:
+        """Of every layer on the machine, None where blocks are what counts."""
+        if self.machine is None or self.goal.metric == "sparsity":
+            return None
+        metric = "cycles" if self.goal.metric == "cycles" else "edp"
+
+        def step(done: int, count: int) -> None:
+            self.calibrator.step("pricing layers", done, count)
+
+        return layer_prices(self.tables, self.machine.cost, metric, step)
+
     def best(self) -> tuple[Found, Comparison | None]:
         """
         Values by head, or one for all where they are no better; what was compared, if it was.
 
-        Where one value does not reach the goal, it is values by head all the same. A cycle goal
-        that holds without pruning needs none.
+        Where one value does not reach the goal, it is values by head all the same. Nothing is
+        pruned, and nothing compared, where the goal of a cost holds without, or where no layer's
+        pruning is worth its cost.
         """
-        if self.goal.metric == "cycles":
-            assert self.machine is not None
-            chosen, cycles = unpruned(self.tables), self.machine.cycles({})
-            if self.goal.holds(cycles):
-                trial = self.calibrator.trial(chosen.rules, "running without pruning")
-                return Found(0.0, chosen, trial, cycles), None
-        found = self.search(by_head, "trying values by head")
-        comparison = self.compare(found)
+        if self.goal.is_cost and self.goal.holds(self.value(unpruned(self.tables), None)):
+            return self._unpruned(), None
+        found = self._by_head()
+        dense = [path for path, rule in found.chosen.rules.items() if rule.name == "none"]
+        if len(dense) == len(self.tables):
+            return found, None
+
+        def one_value(share: float) -> Chosen:
+            return by_one_value(self.tables, share, dense)
+
+        comparison = self.compare(found, one_value)
         if comparison.by_head_wins:
             return found, comparison
         try:
-            return self.search(by_one_value, "trying one value"), comparison
+            return self.search(one_value, *self._range(one_value), "trying one value"), comparison
         except InfeasibleError:
             return found, Comparison(None, None, None)
 
-    def search(self, choose: Choose, what: str) -> Found:
-        """The share of blocks that reaches the goal, with rules of one kind."""
-        least, most = self._range(choose)
-        notes = ()
-        if self.goal.metric == "cycles" and self.machine is not None:
-            notes = (f"without pruning: {self.machine.cycles({}):,.0f} cycles",)
+    def _unpruned(self) -> Found:
+        chosen = unpruned(self.tables)
+        trial = self.calibrator.trial(chosen.rules, "running without pruning")
+        return Found(0.0, chosen, trial, self.value(chosen, trial))
+
+    def _by_head(self) -> Found:
+        """Values by head: of blocks the share that reaches the goal, or of what can be spared."""
+        what, prices = "trying values by head", self.prices
+        if prices is None:
+
+            def by_blocks(share: float) -> Chosen:
+                return by_head(self.tables, share)
+
+            return self.search(by_blocks, *self._range(by_blocks), what)
+        if most_spared(self.tables, prices) <= 0 and not self.goal.is_cost:
+            return self._unpruned()
+        found = self.search(lambda share: by_cost(self.tables, prices, share), 0.0, 1.0, what)
+        # Prices are of layers alone and taken for linear: the program itself has the last word.
+        return found if self.goal.is_cost or self._is_cheaper(found.chosen) else self._unpruned()
+
+    def _is_cheaper(self, chosen: Chosen) -> bool:
+        assert self.machine is not None
+        return self.machine.cost(chosen.rules).edp < self.machine.cost({}).edp
+
+    def search(self, choose: Choose, least: float, most: float, what: str) -> Found:
+        """The share that reaches the goal, with rules of one kind."""
         return Search(
             self.goal,
-            lambda share: choose(self.tables, share),
+            choose,
             lambda chosen: self.calibrator.trial(chosen.rules, what),
             self.value,
             least,
             most,
-            notes,
+            self._notes(),
         ).run()
+
+    def _notes(self) -> tuple[str, ...]:
+        if not self.goal.is_cost or self.machine is None:
+            return ()
+        cost = self.machine.cost({})
+        return (
+            f"without pruning: {cost.cycles:,.0f} cycles, {1e6 * cost.joules:,.4g} uJ (modelled)",
+        )
 
     def _range(self, choose: Choose) -> tuple[float, float]:
         """The least and the greatest share of blocks that can be asked for."""
@@ -209,35 +256,40 @@ class _Work:
         for _ in range(20):
             middle = (low + high) / 2
             try:
-                choose(self.tables, middle)
+                choose(middle)
                 low = middle
             except ValueError:
                 high = middle
-        return float(choose(self.tables, 0.0).predicted), low
+        return float(choose(0.0).predicted), low
 
-    def value(self, chosen: Chosen, trial: Trial) -> float:
-        """The figure that the goal bounds; of losses the greater of fitted and of all samples."""
-        held = self.calibrator.samples.held
-        everything = np.ones(len(held), np.bool_)
+    def value(self, chosen: Chosen, trial: Trial | None) -> float:
+        """
+        The figure that the goal bounds; of losses the greater of fitted and of all samples.
+
+        A cost needs no trial.
+        """
+        if self.goal.is_cost:
+            assert self.machine is not None
+            cost = self.machine.cost(chosen.rules)
+            if self.goal.metric == "cycles":
+                return cost.cycles
+            return self.machine.cost({}).edp / cost.edp
+        assert trial is not None
         if self.goal.metric == "sparsity":
             return trial.assured_sparsity()
-        if self.goal.metric == "cycles":
-            assert self.machine is not None
-            return self.machine.cycles(chosen.rules)
+        held = self.calibrator.samples.held
+        everything = np.ones(len(held), np.bool_)
         return max(self.judge.loss(trial.reduced, part) for part in (~held, everything))
 
     def timing(self, chosen: Chosen) -> Timing | None:
-        """Cycles of the plan and without pruning, where a machine was named."""
-        if self.machine is None:
+        """What the plan costs and what no pruning does, where a machine was named."""
+        machine = self.machine
+        if machine is None:
             return None
-        return Timing(
-            self.machine.hw,
-            self.machine.batch,
-            self.machine.cycles(chosen.rules),
-            self.machine.cycles({}),
-        )
+        plan, dense = machine.cost(chosen.rules), machine.cost({})
+        return Timing(machine.hw, machine.batch, plan, dense, self.prices)
 
-    def compare(self, found: Found) -> Comparison:
+    def compare(self, found: Found, one_value: Choose) -> Comparison:
         """Values by head against one value for all, at one sparsity, on the samples held back."""
         held = self.calibrator.samples.held
         everything = np.ones(len(held), np.bool_)
@@ -245,7 +297,7 @@ class _Work:
         share, one = wanted, None
         for _ in range(3):
             try:
-                chosen = by_one_value(self.tables, share)
+                chosen = one_value(share)
             except ValueError:
                 break
             trial = self.calibrator.trial(chosen.rules, "comparing with one value")

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_classifier
 from safetensors.numpy import save_file
-from tiny_classifier import HEADS, LAYERS, ir_text, weights
+from tiny_classifier import HEADS, LAYERS, VOCABULARY, ir_text, weights
 
 from heatc.backends.hdp import open_program, simulate
+from heatc.backends.hdp.energy import energy_report
 from heatc.plan import read_plan
 from heatc.tools import main as heatc
 from heatc.tools import tune
+from heatc.tuning import prices, session
 from heatc.tuning.calibrate import Calibrator
+from heatc.tuning.worth import Price
 
 
 def arguments(folder: Path, output: Path, goal: str, **changes: str) -> list[str]:
@@ -79,8 +83,8 @@ def test_a_plan_runs_on_the_machine_as_it_was_calibrated(tiny: Path, tmp_path: P
     blocks = int((edge * edge).sum()) * HEADS * len(LAYERS)
     # Rounding to 16 bits may move a block across its threshold.
     assert 1 - kept / blocks == pytest.approx(report["result"]["all"]["net_sparsity"], abs=0.01)
-    assert report["cycles"]["hw"] == "hdp-edge"
-    assert report["cycles"]["cycles"] > 0
+    assert report["cost"]["hw"] == "hdp-edge"
+    assert report["cost"]["plan"]["cycles"] > 0
 
 
 def test_a_plan_says_only_what_was_allowed(tiny: Path, tmp_path: Path):
@@ -112,7 +116,7 @@ def test_a_cycle_goal_that_holds_without_pruning_prunes_nothing(tiny: Path, tmp_
     assert {rule.name for rule in read_plan(output).rules.values()} == {"none"}
     report = report_of(output)
     assert report["result"]["all"]["net_sparsity"] == 0
-    assert report["figure"] == report["cycles"]["unpruned"] == report["cycles"]["cycles"]
+    assert report["figure"] == report["cost"]["unpruned"]["cycles"]
 
 
 def test_a_cycle_goal_out_of_reach_says_what_no_pruning_takes(
@@ -120,6 +124,69 @@ def test_a_cycle_goal_out_of_reach_says_what_no_pruning_takes(
 ):
     assert tune.main(arguments(tiny, tmp_path / "plan.json", "cycles<=10")) == 4
     assert "without pruning: " in capsys.readouterr().err
+
+
+@pytest.fixture
+def long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny classifier on sequences of up to 96 tokens: there pruning is worth its cost."""
+    folder, length, count = tmp_path / "long", 96, 8
+    folder.mkdir()
+    monkeypatch.setattr(tiny_classifier, "LENGTH", length)
+    (folder / "model.mlir").write_text(ir_text(batch=1))
+    save_file(weights(seed=0), folder / "weights.safetensors")
+    rng = np.random.default_rng(1)
+    mask = (np.arange(length) < rng.integers(80, length + 1, count)[:, None]).astype(np.int64)
+    ids = rng.integers(0, VOCABULARY, (count, length)) * mask
+    np.savez(folder / "data.npz", input_ids=ids, attention_mask=mask)
+    return folder
+
+
+CHEAP = {"--hw": "hdp-edge-vector", "--block": "8,8", "--pruned-score": "zero"}
+
+
+def test_a_goal_of_energy_and_latency_is_reached_by_the_program(long: Path, tmp_path: Path):
+    output, dense = tmp_path / "plan.json", tmp_path / "dense.json"
+    assert tune.main(arguments(long, output, "edp>=1.2x", **CHEAP)) == 0
+    dense.write_text(json.dumps({"schema": 1, "layers": {}}))
+    model = [str(long / "model.mlir"), "--weights", str(long / "weights.safetensors")]
+    products: list[float] = []
+    for plan in (dense, output):
+        program = plan.with_suffix(".hdp")
+        words = [*model, "--hw", "hdp-edge-vector", "--plan", str(plan), "-o", str(program)]
+        assert heatc.main(words) == 0
+        opened = open_program(program)
+        run = simulate(opened, dict(np.load(long / "data.npz")))
+        products.append(energy_report(run.results, opened.manifest.hardware, {}).delay_product)
+    report = report_of(output)
+    assert products[0] / products[1] == pytest.approx(report["figure"], rel=1e-9)
+    assert report["figure"] >= 1.2
+    assert set(report["cost"]["prices"]) == set(LAYERS)
+
+
+def test_a_layer_whose_pruning_is_not_worth_it_stays_dense(
+    long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    output, measured = tmp_path / "plan.json", prices.layer_prices
+
+    def dear(*given: Any) -> dict[str, Price]:
+        return {**measured(*given), LAYERS[1]: Price(0.9, 0.0, 0.5)}
+
+    monkeypatch.setattr(session, "layer_prices", dear)
+    assert tune.main(arguments(long, output, "edp>=1.05x", **CHEAP)) == 0
+    assert [read_plan(output).rules[path].name for path in LAYERS] == ["ours", "none"]
+    assert f"{LAYERS[1]} (deciding adds 90.00 %" in capsys.readouterr().err
+
+
+def test_a_plan_within_a_loss_is_never_dearer_than_no_pruning(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """On sequences of up to 12 tokens deciding costs more than it can spare."""
+    output = tmp_path / "plan.json"
+    assert tune.main(arguments(tiny, output, "accuracy-drop<=30", **{"--hw": "hdp-edge"})) == 0
+    assert {rule.name for rule in read_plan(output).rules.values()} == {"none"}
+    assert "makes the program cheaper on hdp-edge" in capsys.readouterr().err
+    cost = report_of(output)["cost"]
+    assert cost["plan"] == cost["unpruned"]
 
 
 @pytest.mark.parametrize("data", ["data.npz", "unlabelled.npz"])

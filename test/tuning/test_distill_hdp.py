@@ -411,7 +411,7 @@ def test_factors_that_the_plan_does_not_bring_are_written(tiny: Path, heat: Path
     assert compiled(tiny, output, program) == 0
     with np.load(tiny / "unlabelled.npz") as data:
         cycles = [simulate(open_program(program), b).result.cycles for b in _sorted(dict(data))]
-    assert report_of(output)["cycles"]["cycles"] == pytest.approx(np.mean(cycles), rel=0.1)
+    assert report_of(output)["cost"]["plan"]["cycles"] == pytest.approx(np.mean(cycles), rel=0.1)
 
 
 def _sorted(data: dict[str, Any]) -> list[dict[str, Any]]:

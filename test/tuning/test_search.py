@@ -76,6 +76,7 @@ def test_a_goal_that_holds_everywhere_takes_the_end():
         ("sparsity", 0.7, 0.3, 0.1234),
         ("cycles", 10.0, -1000.0, 1234.5),
         ("accuracy-drop", 0.5, 10.0, 0.12345),
+        ("edp", 2.0, 0.4, 1.12345),
     ],
 )
 def test_out_of_reach_names_a_goal_that_holds(

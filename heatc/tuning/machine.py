@@ -1,4 +1,4 @@
-"""Modelled cycles of a plan: the program that `heatc --plan` makes, run as `hdp-run` runs it."""
+"""What a plan costs on a machine (modelled): the program of `heatc --plan`, run as `hdp-run` runs it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,21 @@ from heatc.tuning.store import Arrays, Store, content_key
 from heatc.weights import WeightStore
 
 TIMED = 16
-"""Samples that cycles are counted on, of all lengths."""
+"""Samples that costs are counted on, of all lengths."""
+
+
+class Cost(NamedTuple):
+    """Modelled, of one pass in the mean: cycles, joules, energy x latency in joule seconds."""
+
+    cycles: float
+    joules: float
+    edp: float
 
 
 @dataclass(frozen=True)
 class Machine:
     """
-    Counts the cycles of one pass of the program, in the mean over the timed samples.
+    Counts what one pass of the program costs, in the mean over the timed samples.
 
     `module` is at the captured level, its batch is the program's; `samples` are those that
     calibration works on, `hw` a preset or a file, `factorised` the layers that get factors.
@@ -45,16 +54,19 @@ class Machine:
     store: Store
     factorised: Factorised | None = None
 
-    def cycles(self, rules: Mapping[str, Rule]) -> float:
+    def cost(self, rules: Mapping[str, Rule]) -> Cost:
         """Under rules by module path; layers without one are not pruned."""
-        texts = {"hw": hardware_sha256(self.hw), **{p: repr(r) for p, r in rules.items()}}
+        pruning = {path: rule for path, rule in rules.items() if rule.name != "none"}
+        texts = {"hw": hardware_sha256(self.hw), **{p: repr(r) for p, r in pruning.items()}}
         key = content_key({**texts, "batch": str(self.batch)}, {})
-        return float(self.store.get(f"cycles-{key}", lambda: self._run(rules))["cycles"].mean())
+        found = self.store.get(f"cost-{key}", lambda: self._run(pruning))
+        return Cost(*(float(found[name].mean()) for name in Cost._fields))
 
     def _run(self, rules: Mapping[str, Rule]) -> Arrays:
-        """The cycles of every pass."""
-        # Imported late: most calibrations count no cycles.
+        """What every pass costs."""
+        # Imported late: most calibrations count no costs.
         from heatc.backends.hdp import open_program, simulate
+        from heatc.backends.hdp.energy import energy_report
 
         with tempfile.TemporaryDirectory() as folder, without_remarks():
             plan, program = Path(folder) / "plan.json", Path(folder) / "timed.hdp"
@@ -68,9 +80,14 @@ class Machine:
             compilation.run()
             compilation.write(program, "hdp")
             loaded = open_program(program)
-            passes = self.samples.batches(self.batch, self._timed())
-            results = [simulate(loaded, batch.inputs).result for batch in passes]
-        return {"cycles": np.asarray([result.cycles for result in results], np.float64)}
+            hardware = loaded.manifest.hardware
+            costs: list[Cost] = []
+            for batch in self.samples.batches(self.batch, self._timed()):
+                run = simulate(loaded, batch.inputs)
+                energy = energy_report(run.results, hardware, {})
+                costs.append(Cost(run.result.cycles, energy.joules, energy.delay_product))
+        columns = zip(Cost._fields, zip(*costs))
+        return {name: np.asarray(values, np.float64) for name, values in columns}
 
     def _timed(self) -> NDArray[np.bool_]:
         """(N,): as many samples as fill some passes, of all lengths."""
