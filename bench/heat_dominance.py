@@ -73,9 +73,9 @@ class Doubt(NamedTuple):
 
 def doubt(mine: Sequence[Judged], other: Sequence[Judged], dense: Right) -> Doubt:
     """Resamples the sentences for all points of both families at once; `dense` is the dense model's."""
-    curves = [_resampled(points, dense) for points in (mine, other)]
-    ratio = quotients(*curves)
-    low, high = np.quantile(hypervolume(curves[0]) - hypervolume(curves[1]), (0.025, 0.975))
+    ours, theirs = (_resampled(points, dense) for points in (mine, other))
+    ratio = quotients(ours, theirs)
+    low, high = np.quantile(hypervolume(ours) - hypervolume(theirs), (0.025, 0.975))
     ahead, behind = ((sign * np.log(ratio) > 0).mean(axis=0) >= 0.975 for sign in (1, -1))
     return Doubt(float(low), float(high), float(ahead.mean()), float(behind.mean()))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,22 +78,25 @@ def family_points() -> dict[str, list[tuple[str, Layers]]]:
 # ---- the chosen points -------------------------------------------------------------------------
 
 
-CHOICES = {
-    "HEAT": Budget(epochs="3+1", extra=10_000),
-    "HEAT, careful": Budget(epochs="6+0", extra=10_000),
-    "HEAT, server": Budget(epochs="6+0", extra=10_000),
-}
-"""How each chosen point is trained; docs/design/end_to_end.md says how its plan was found."""
+FINAL = Budget(epochs="8+0", extra=10_000)
+"""How chosen points are trained: on all text that there is."""
+JOINT = "HEAT + HDP"
+"""The chosen point for the first machine, its attentions pruned."""
 
 
 def chosen_layers(name: str) -> Layers:
-    """The chosen point's layers, as committed: a search with other costs may find others."""
-    return runs.plan_layers(PLANS / f"{name.replace(', ', '-').lower()}.json")
+    """
+    The chosen point's layers, as committed: a search with other costs may find others.
+
+    docs/design/end_to_end.md says how each was found.
+    """
+    file = re.sub(r"\W+", "-", name).lower()
+    return runs.plan_layers(PLANS / f"{file}.json")
 
 
 def chosen(name: str) -> Form:
     """A chosen point, trained."""
-    return Form(runs.trained(chosen_layers(name), CHOICES[name]).plan)
+    return Form(runs.trained(chosen_layers(name), FINAL).plan)
 
 
 def plan_of(form: Form) -> Path:

@@ -69,7 +69,7 @@ class Budget:
     """
 
     epochs: str = "4+0"
-    rates: str = "3e-4,1e-4"
+    rates: str = "2e-3,1e-4"
     extra: int = 1000
     seed: int = SEED
 
@@ -244,6 +244,32 @@ def trained_on(base: Path, more: Layers, budget: Budget) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     _distil(place, ["--plan", with_layers(base, more)], budget)
     return plan
+
+
+def calibrated(
+    base: Path, hw: str, goal: str, tokens: int, texts: int, *words: str
+) -> dict[str, Any]:
+    """
+    The report of `heatc-tune calibrate --plan BASE`, and its `layers` as the plan has them.
+
+    On so many texts of so many tokens, dev sentences one behind the other, without labels.
+    """
+    used = sources_of("heatc/tuning", "passes", "backends", "heatc/hardware")
+    place = folder(
+        "calibrated", base.read_text(encoding="utf-8"), hw, goal, tokens, texts, words, used
+    )
+    plan = place / "plan.json"
+    if not plan.is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        rows = joined(dev().rows, tokens)[:texts]
+        np.savez(place / "text.npz", **hdp_machine.padded(rows, tokens))  # pyright: ignore[reportArgumentType]
+        options = ["--plan", base, "--data", place / "text.npz", "--goal", goal, "--hw", hw, *words]
+        seconds = tune(
+            "calibrate", model(), *options, "-o", plan, "--work-dir", place / "work", "-q"
+        )
+        say(f"calibrated {plan} in {seconds:.0f} s")
+    report = json.loads(plan.with_suffix(".report.json").read_text(encoding="utf-8"))
+    return {**report, "plan": plan_layers(plan)}
 
 
 def _distil(place: Path, start: Sequence[object], budget: Budget, threads: int = 0) -> None:
@@ -497,7 +523,7 @@ def cost(
     by_length = {len(row): row for row in rows}
     found: list[tuple[int, Cost]] = []
     for tokens, count in lengths.items():
-        row = by_length.get(tokens) or _stretched(rows, tokens)
+        row = by_length.get(tokens) or joined(rows, tokens)[0]
         run = _run(opened, row, room, hardware)
         target = hardware or opened.manifest.hardware
         energy = energy_report(run.results, target, {})
@@ -525,11 +551,12 @@ def _run(opened: Program, row: list[int], room: int, hardware: Hardware | None) 
     return simulate_timing(opened, {LENGTHS: np.array([len(row)], np.int64)}, hardware)
 
 
-def _stretched(rows: Sequence[list[int]], tokens: int) -> list[int]:
-    """Real sentences one behind the other, cut to so many tokens."""
-    first, last = rows[0][0], rows[0][-1]
+def joined(rows: Sequence[list[int]], tokens: int) -> list[list[int]]:
+    """Real sentences one behind the other, cut into texts of so many tokens; a short rest is left out."""
+    first, last, step = rows[0][0], rows[0][-1], tokens - 2
     words = [token for row in rows for token in row[1:-1]]
-    return [first, *words[: tokens - 2], last]
+    starts = range(0, max(1, len(words) - step + 1), step)
+    return [[first, *words[at : at + step], last] for at in starts]
 
 
 def _mean(found: Sequence[tuple[int, Cost]]) -> Cost:

@@ -7,17 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench import heat_runs as runs
 from bench.heat_families import Layers
 from bench.heat_measures import PADDED, padded_cost
-from bench.heat_points import FROZEN, VECTOR, chosen, plan_of
+from bench.heat_points import FROZEN, JOINT, VECTOR, chosen, chosen_layers, plan_of
 from bench.heat_runs import Budget, Cost, Form
 from bench.parts import Part
 from bench.report import Json, Row
 from heatc.hardware import Hardware, load_hardware
 
-BASE = "HEAT, careful"
-"""The chosen point that is pruned: pruning costs accuracy too, so it begins where little is lost."""
+BASE = "HEAT"
+"""The chosen point that is pruned."""
 JUDGED_ON = "hdp-server-vector"
 """What predictions are simulated on: every machine computes the same bits."""
 ALLOWED = 1.1
@@ -27,29 +29,63 @@ SWEPT = (0.25, 0.5, 1.0, 2.0, 4.0)
 PRUNED: dict[str, Json] = {
     "rule": "ours", "rho_b": 0.8, "pruned_score": "zero", "block": [8, 8],
 }  # fmt: skip
-"""Of the joint plan's attentions; docs/design/end_to_end.md says what it was chosen among."""
-DENSE = 1
-"""Attentions of the last layers that the joint plan leaves dense: there pruning costs most accuracy."""
-JOINT = (Budget(epochs="2+0", extra=10_000), Budget(epochs="3+0", extra=10_000))
-"""The chosen point's factors go on under the rule, twice from the greatest rate to 0."""
+"""One rule for all attentions that is cheap on the machines."""
+UNDER = Budget(epochs="4+0", rates="1e-3,1e-4", extra=10_000)
+"""The chosen point's factors go on under the rules."""
+
+
+WISH = "edp>=1.18x"
+"""What pruning is to win at the longest texts before factors are trained under it, times less."""
+TEXTS = 48
+CHEAP = ("--block", "8,8", "--pruned-score", "zero", "--no-head-gate")
+
+
+def calibrated_part() -> Part:
+    """The joint plan's rules, layer by layer, as `heatc-tune calibrate` finds them on long texts."""
+    base = plan_of(chosen(BASE))
+    found = runs.calibrated(base, VECTOR[0], WISH, LONG[-1], TEXTS, *CHEAP)
+    committed, prices = _joint_rules(), found["cost"]["prices"]
+    layers: list[dict[str, Json]] = [
+        {
+            "layer": one["path"],
+            "sensitivity": round(one["sensitivity"], 5),
+            "rule": found["plan"][one["path"]]["hdp"]["rule"],
+            "rho_B": float(np.mean(one["rho_b"])),
+            "blocks pruned, %": round(100 * one["net_sparsity"], 1),
+            "deciding adds, %": round(100 * prices[one["path"]]["deciding"], 2),
+            "all blocks spare, %": round(100 * prices[one["path"]]["blocks"], 2),
+            "as committed": found["plan"][one["path"]] == committed[one["path"]],
+        }
+        for one in found["layers"]
+    ]
+    cost = found["cost"]
+    won = {
+        "values": found["values"],
+        "cycles / HEAT": round(cost["plan"]["cycles"] / cost["unpruned"]["cycles"], 3),
+        "energy / HEAT": round(cost["plan"]["joules"] / cost["unpruned"]["joules"], 3),
+        "EDP, times less than HEAT": round(cost["unpruned"]["edp"] / cost["plan"]["edp"], 3),
+    }
+    return Part([], {"calibrated: layers": layers, "calibrated: cost": [won]})
 
 
 def joint_plan() -> Path:
-    """The chosen point's plan with pruned attention, its factors trained on under the rule."""
-    plan, layers = plan_of(chosen(BASE)), _pruning(PRUNED, DENSE)
-    for budget in JOINT:
-        plan, layers = runs.trained_on(plan, layers, budget), {}
-    return plan
+    """The chosen point's plan with pruned attention, its factors trained on under the rules."""
+    return runs.trained_on(plan_of(chosen(BASE)), _joint_rules(), UNDER)
 
 
 def pruned_only() -> Path:
-    """The dense model under the same rule."""
-    return runs.untrained(_pruning(PRUNED, DENSE))
+    """The dense model under the same rules."""
+    return runs.untrained(_joint_rules())
 
 
-def _pruning(rule: Mapping[str, Json], dense: int = 0) -> Layers:
-    """The rule for every attention but so many last ones."""
-    layers = range(int(runs.config()["num_hidden_layers"]) - dense)
+def _joint_rules() -> Layers:
+    """The rules that `heatc-tune calibrate` gave the joint plan's attentions."""
+    return {path: one for path, one in chosen_layers(JOINT).items() if "hdp" in one}
+
+
+def _pruning(rule: Mapping[str, Json]) -> Layers:
+    """One rule for every attention."""
+    layers = range(int(runs.config()["num_hidden_layers"]))
     return {f"bert.encoder.layer.{layer}.attention.self": {"hdp": dict(rule)} for layer in layers}
 
 
@@ -130,8 +166,9 @@ def _rules() -> list[dict[str, Json]]:
                 return runs.cost(form, hw, {LONG[-1]: 1}, rows, LONG[-1], machine)
 
             alone = cost(Form(base))
-            for name, rule in RULES.items():
-                one = cost(Form(runs.with_layers(base, _pruning(rule))))
+            plans = {name: _pruning(rule) for name, rule in RULES.items()}
+            for name, layers in (plans | {"calibrated, before training": _joint_rules()}).items():
+                one = cost(Form(runs.with_layers(base, layers)))
                 table.append(
                     {
                         "machine": hw + kind,

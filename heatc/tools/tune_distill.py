@@ -61,7 +61,7 @@ def _parser() -> ToolParser:
     add("--dev", metavar="FILE.npz", help="what judges; without it a quarter of --data")
     add("-o", dest="output", metavar="PLAN.json", required=True, help="the plan, trained")
     add("--epochs", metavar="A+B", default="2+2", help="of both stages, default 2+2")
-    add("--rates", metavar="A,B", default="3e-4,1e-4", help="learning rates, default 3e-4,1e-4")
+    add("--rates", metavar="A,B", default="2e-3,1e-4", help="learning rates, default 2e-3,1e-4")
     add("--patience", type=int, default=2, help="epochs without gain that end a stage, default 2")
     add("--device", metavar="NAME", help="of PyTorch; a GPU where there is one")
     add("--seed", type=int, default=0, help="of the order of the samples, default 0")
@@ -190,7 +190,7 @@ def _rates(text: str) -> tuple[float, float]:
     except ValueError:
         first = second = 0.0
     if not (0 < first < 1 and 0 < second < 1):
-        raise UsageError(f"expected two rates, e.g. 3e-4,1e-4, got {text!r}", place="--rates")
+        raise UsageError(f"expected two rates, e.g. 2e-3,1e-4, got {text!r}", place="--rates")
     return first, second
 
 

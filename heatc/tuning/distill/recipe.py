@@ -26,7 +26,7 @@ class Recipe:
     """
 
     epochs: tuple[int, int] = (2, 2)
-    rates: tuple[float, float] = (3e-4, 1e-4)
+    rates: tuple[float, float] = (2e-3, 1e-4)
     batch: int = 32
     warm_up: float = 0.1
     decay: float = 0.01
