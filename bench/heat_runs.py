@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -41,6 +42,8 @@ from heatc.hardware import Hardware
 LENGTH = 64
 BATCH = 50
 """Sentences of a batch of the NumPy program"""
+PASSES = 2
+"""Times that a set is run through a NumPy program"""
 TOGETHER = 16
 """Sentences of a pass of the HDP program"""
 SEED = 0
@@ -410,13 +413,16 @@ def by_numpy(form: Form, judged_on: JudgedSet) -> Answers:
     if not kept.is_file():
         run = NumpyProgram(path)
         inputs = hdp_machine.padded(judged_on.rows, LENGTH)
-        run({name: array[:BATCH] for name, array in inputs.items()})
-        began = time.perf_counter()
-        parts = [
-            run({name: array[i : i + BATCH] for name, array in inputs.items()})["logits"]
-            for i in range(0, len(judged_on.rows), BATCH)
-        ]
-        seconds = time.perf_counter() - began
+        parts: list[npt.NDArray[np.floating[Any]]] = []
+        seconds = math.inf
+        # The first pass also grows the program's buffers: the faster one counts.
+        for _ in range(PASSES):
+            began = time.perf_counter()
+            parts = [
+                run({name: array[i : i + BATCH] for name, array in inputs.items()})["logits"]
+                for i in range(0, len(judged_on.rows), BATCH)
+            ]
+            seconds = min(seconds, time.perf_counter() - began)
         np.savez(kept, classes=np.concatenate(parts).argmax(-1), seconds=seconds)
     with np.load(kept) as found:
         return Answers(found["classes"], float(found["seconds"]))
