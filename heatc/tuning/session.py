@@ -184,12 +184,23 @@ class _Work:
         """
         Values by head, or one for all where they are no better; what was compared, if it was.
 
-        Where one value does not reach the goal, it is values by head all the same. Nothing is
-        pruned, and nothing compared, where the goal of a cost holds without, or where no layer's
-        pruning is worth its cost.
+        Nothing is pruned, and nothing compared, where the goal of a cost holds without, or where
+        pruning within a loss makes the program no cheaper.
         """
         if self.goal.is_cost and self.goal.holds(self.value(unpruned(self.tables), None)):
             return self._unpruned(), None
+        found, comparison = self._pruned()
+        # Prices are of layers alone and taken for linear: the program itself has the last word.
+        if self.prices is None or self.goal.is_cost or self._is_cheaper(found.chosen):
+            return found, comparison
+        return self._unpruned(), None
+
+    def _pruned(self) -> tuple[Found, Comparison | None]:
+        """
+        Values by head, or one for all where they are no better.
+
+        Where one value does not reach the goal, it is values by head all the same.
+        """
         found = self._by_head()
         dense = [path for path, rule in found.chosen.rules.items() if rule.name == "none"]
         if len(dense) == len(self.tables):
@@ -222,9 +233,7 @@ class _Work:
             return self.search(by_blocks, *self._range(by_blocks), what)
         if most_spared(self.tables, prices) <= 0 and not self.goal.is_cost:
             return self._unpruned()
-        found = self.search(lambda share: by_cost(self.tables, prices, share), 0.0, 1.0, what)
-        # Prices are of layers alone and taken for linear: the program itself has the last word.
-        return found if self.goal.is_cost or self._is_cheaper(found.chosen) else self._unpruned()
+        return self.search(lambda share: by_cost(self.tables, prices, share), 0.0, 1.0, what)
 
     def _is_cheaper(self, chosen: Chosen) -> bool:
         assert self.machine is not None
