@@ -85,6 +85,12 @@ def distill_command(argv: Sequence[str]) -> int:
         result = distill(request, step)
     if result.resumed:
         remark("went on with the checkpoint of an earlier run", place="heatc-tune")
+    for stage, asked, taken in result.slowed:
+        remark(
+            f"the stage of {stage} began again with rate {taken:.2g}: one epoch with {asked:g} left it "
+            "worse than it began",
+            place="heatc-tune",
+        )
     if not arguments.quiet:
         print(_table(result))
     return 0

@@ -255,6 +255,25 @@ def test_an_interrupted_run_gives_the_same_factors(
         assert report_of(whole)[key] == report_of(broken)[key]
 
 
+def test_a_rate_that_is_too_great_is_made_smaller(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    output = tmp_path / "small.json"
+    words = arguments(tiny, output, "--heat", HEAT, "--epochs", "2+0", "--rates", "0.5,1e-2")
+    assert tune.main(words) == 0
+    assert "the stage of features began again with rate 0.013: one epoch with 0.5" in (
+        capsys.readouterr().err
+    )
+    found = report_of(output)
+    stage = [entry for entry in found["epochs"] if entry["stage"] == 1]
+    start = stage[0]["dev features"]
+    assert [entry["epoch"] for entry in stage] == [0, 1, 1, 1, 1, 2]
+    rates = [0.5, 0.5, 0.15, 0.045, 0.0135, 0.0135]
+    assert [entry["rate"] for entry in stage] == pytest.approx(rates)
+    assert all(entry["dev features"] > start for entry in stage[1:4])
+    assert found["after"]["dev features"] < start
+
+
 def test_a_run_that_works_keeps_others_out(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -35,7 +35,7 @@ from heatc.tuning.distill.recipe import RULES, Recipe
 from heatc.tuning.distill.teacher import KeptTeacher, LiveTeacher
 from heatc.tuning.distill.texts import Texts
 from heatc.tuning.distill.torch_model import TorchModel
-from heatc.tuning.distill.train import Training
+from heatc.tuning.distill.train import STAGES, Training
 from heatc.tuning.forward import PackedModel
 from heatc.tuning.plan_data import rule_data
 from heatc.tuning.samples import Samples, check_samples
@@ -90,6 +90,17 @@ class Result:
     report: Mapping[str, Any]
     resumed: bool
 
+    @property
+    def slowed(self) -> list[tuple[str, float, float]]:
+        """Stages that began again with a smaller rate: name, the rate asked for, the one taken."""
+        asked, epochs = self.report["recipe"]["rates"], self.report["epochs"]
+        last = {entry["stage"]: entry["rate"] for entry in epochs if "rate" in entry}
+        return [
+            (name, rate, last[number])
+            for number, (name, rate) in enumerate(zip(STAGES, asked), 1)
+            if last.get(number, rate) != rate
+        ]
+
 
 def distill(request: Request, progress: Step) -> Result:
     """
@@ -129,7 +140,8 @@ def _distill(request: Request, progress: Step) -> Result:
         training = Training(teacher, student, train, held, recipe, folder, progress)
         training.run()
     # Of the first epoch's start, which a run that was gone on with has from its checkpoint.
-    before = {k: v for k, v in training.state.history[0].items() if k not in ("stage", "epoch")}
+    first = training.state.history[0]
+    before = {k: v for k, v in first.items() if k not in ("stage", "epoch", "rate")}
     report = {
         "recipe": asdict(recipe),
         "rules": {module_path(op): rule_data(rule) for op, rule in rules.items()},

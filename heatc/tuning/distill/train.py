@@ -2,7 +2,8 @@
 The training of a student in two stages, with checkpoints.
 
 Stage one brings what every layer norm leaves near the teacher's, stage two the outputs. After each
-epoch the samples held back judge; a stage leaves the best it had. The order of the samples depends
+epoch the samples held back judge; a stage leaves the best it had. A stage whose first epoch leaves it
+worse than it began was too fast: it begins again with a smaller rate. The order of the samples depends
 on seed, stage and epoch alone, so that an interrupted run goes on to the same factors.
 """
 
@@ -33,16 +34,24 @@ Teacher = Callable[[Texts, Sequence[int]], Run]
 
 STAGES = ("features", "outputs")
 KEEP_EVERY = 100  # steps between checkpoints
+SLOWER = 0.3  # times the rate, where a stage begins again
+MOST_SLOWED = 3
 
 
 @dataclass
 class State:
-    """Where a training stands; `seconds` are those of all runs that checkpoints were kept of."""
+    """
+    Where a training stands.
+
+    `slowed` is how often the stage began again, `seconds` are those of all runs that checkpoints
+    were kept of.
+    """
 
     stage: int = 0
     epoch: int = 0
     step: int = 0
     idle: int = 0
+    slowed: int = 0
     best: float = math.inf
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
@@ -115,13 +124,22 @@ class Training:
 
     def _run_stage(self) -> None:
         state, recipe = self.state, self.recipe
-        if state.epoch == 0 and state.step == 0:
+        if state.epoch == 0 and state.step == 0 and not state.slowed:
             self._judge_epoch()
         while state.epoch < recipe.epochs[state.stage] and state.idle < recipe.patience:
             self._run_epoch()
             state.epoch, state.step = state.epoch + 1, 0
             self._judge_epoch()
+            if state.epoch == 1 and state.idle and state.slowed < MOST_SLOWED:
+                self._begin_again()
             self._keep()
+
+    def _begin_again(self) -> None:
+        """From where the stage began, with a smaller rate."""
+        self._load(self._best)
+        self.state.slowed += 1
+        self.state.epoch = self.state.idle = 0
+        self._optimizer, self._schedule = self._begin_stage()
 
     def _run_epoch(self) -> None:
         state = self.state
@@ -161,7 +179,9 @@ class Training:
         found = self.judge()
         kind = STAGES[state.stage]
         value = sum(v for k, v in found.items() if k.endswith(kind)) / len(self.held)
-        state.history.append({"stage": state.stage + 1, "epoch": state.epoch, **found})
+        state.history.append(
+            {"stage": state.stage + 1, "epoch": state.epoch, "rate": self._rate, **found}
+        )
         if value < state.best:
             state.best, state.idle = value, 0
             self._best = self._weights()
@@ -169,6 +189,11 @@ class Training:
             state.idle += 1
 
     # --- Steps and rates ----------------------------------------------------------------------
+
+    @property
+    def _rate(self) -> float:
+        """The stage's greatest rate."""
+        return self.recipe.rates[self.state.stage] * SLOWER**self.state.slowed
 
     @property
     def _epochs(self) -> int:
@@ -181,7 +206,7 @@ class Training:
     def _begin_stage(self) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
         recipe, stage = self.recipe, self.state.stage
         optimizer = torch.optim.AdamW(
-            self.student.parameters(), lr=recipe.rates[stage], weight_decay=recipe.decay, fused=True
+            self.student.parameters(), lr=self._rate, weight_decay=recipe.decay, fused=True
         )
         total = max(1, recipe.epochs[stage] * math.ceil(len(self.train) / recipe.batch))
         warm = max(1, round(recipe.warm_up * total))
