@@ -259,18 +259,18 @@ def test_a_rate_that_is_too_great_is_made_smaller(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     output = tmp_path / "small.json"
-    words = arguments(tiny, output, "--heat", HEAT, "--epochs", "2+0", "--rates", "0.5,1e-2")
+    words = arguments(tiny, output, "--heat", HEAT, "--epochs", "3+0", "--rates", "0.05,1e-2")
     assert tune.main(words) == 0
-    assert "the stage of features began again with rate 0.013: one epoch with 0.5" in (
+    assert "the stage of features began again with rate 0.0045: one epoch with 0.05" in (
         capsys.readouterr().err
     )
     found = report_of(output)
     stage = [entry for entry in found["epochs"] if entry["stage"] == 1]
     start = stage[0]["dev features"]
-    assert [entry["epoch"] for entry in stage] == [0, 1, 1, 1, 1, 2]
-    rates = [0.5, 0.5, 0.15, 0.045, 0.0135, 0.0135]
+    assert [entry["epoch"] for entry in stage] == [0, 1, 1, 1, 2, 3]
+    rates = [0.05, 0.05, 0.015, 0.0045, 0.0045, 0.0045]
     assert [entry["rate"] for entry in stage] == pytest.approx(rates)
-    assert all(entry["dev features"] > start for entry in stage[1:4])
+    assert all(entry["dev features"] > start for entry in stage[1:3])
     assert found["after"]["dev features"] < start
 
 
