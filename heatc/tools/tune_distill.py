@@ -87,7 +87,7 @@ def distill_command(argv: Sequence[str]) -> int:
         remark("went on with the checkpoint of an earlier run", place="heatc-tune")
     for stage, asked, taken in result.slowed:
         remark(
-            f"the stage of {stage} began again with rate {taken:.2g}: one epoch with {asked:g} left it "
+            f"the stage of {stage} began again with rate {taken:.2g}: one epoch with {asked:g} left it much "
             "worse than it began",
             place="heatc-tune",
         )

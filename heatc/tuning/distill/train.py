@@ -3,7 +3,7 @@ The training of a student in two stages, with checkpoints.
 
 Stage one brings what every layer norm leaves near the teacher's, stage two the outputs. After each
 epoch the samples held back judge; a stage leaves the best it had. A stage whose first epoch leaves it
-worse than it began was too fast: it begins again with a smaller rate. The order of the samples depends
+much worse than it began was too fast: it begins again with a smaller rate. The order of the samples depends
 on seed, stage and epoch alone, so that an interrupted run goes on to the same factors.
 """
 
@@ -34,6 +34,7 @@ Teacher = Callable[[Texts, Sequence[int]], Run]
 
 STAGES = ("features", "outputs")
 KEEP_EVERY = 100  # steps between checkpoints
+WORSE = 1.25  # times the loss that a stage began with: more after an epoch, and it begins again
 SLOWER = 0.3  # times the rate, where a stage begins again
 MOST_SLOWED = 3
 
@@ -129,16 +130,19 @@ class Training:
         while state.epoch < recipe.epochs[state.stage] and state.idle < recipe.patience:
             self._run_epoch()
             state.epoch, state.step = state.epoch + 1, 0
-            self._judge_epoch()
-            if state.epoch == 1 and state.idle and state.slowed < MOST_SLOWED:
-                self._begin_again()
+            value = self._judge_epoch()
+            if state.epoch == 1:
+                # At its greatest rate a stage may well lose for a while what the decay wins back.
+                state.idle = 0
+                if value > WORSE * state.best and state.slowed < MOST_SLOWED:
+                    self._begin_again()
             self._keep()
 
     def _begin_again(self) -> None:
         """From where the stage began, with a smaller rate."""
         self._load(self._best)
         self.state.slowed += 1
-        self.state.epoch = self.state.idle = 0
+        self.state.epoch = 0
         self._optimizer, self._schedule = self._begin_stage()
 
     def _run_epoch(self) -> None:
@@ -173,8 +177,12 @@ class Training:
         outputs = output_loss(ours, theirs, self.recipe.temperature)
         return outputs + self.recipe.share * feature_loss(ours, theirs)
 
-    def _judge_epoch(self) -> None:
-        """Keep the weights if the samples held back say that they are the best of this stage."""
+    def _judge_epoch(self) -> float:
+        """
+        The stage's loss on the samples held back, averaged over their sets.
+
+        The weights are kept if these are the best of the stage.
+        """
         state = self.state
         found = self.judge()
         kind = STAGES[state.stage]
@@ -187,6 +195,7 @@ class Training:
             self._best = self._weights()
         else:
             state.idle += 1
+        return value
 
     # --- Steps and rates ----------------------------------------------------------------------
 
