@@ -5,7 +5,8 @@ Calibration: the parameters of rule `ours` per layer and head, chosen on data fo
 2. Layers are weighed: each alone is pruned in the same way, and what reaches the outputs is
    divided by what was done (`_sensitivities`).
 3. For a share of blocks to prune, the layer-wide choices and each head's thresholds follow from
-   one price of a block (`allocate`).
+   one price of a block (`choose`); where a machine's cost counts, which layers are pruned at all
+   and how far follows from one weight of cost (`worth`).
 4. That share is searched with runs of the whole pruned model against the goal, on samples that
    were measured; those held back confirm the result, and decide whether values per head are worth
    more than one value for all.
