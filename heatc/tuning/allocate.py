@@ -94,7 +94,8 @@ def head_options(
     All pairs of rho_B and tau_H, from measurements by sequence.
 
     A tau_H prunes a head for one of `shares` of the sequences. `error` and `kept` are (rho, N, H),
-    `score` (what tau_H is compared with) and `gated` (the error of a pruned head) are (N, H). A threshold lies halfway between two scores.
+    `score` (what tau_H is compared with) and `gated` (the error of a pruned head) are (N, H). A
+    threshold lies halfway between two scores.
     """
     rhos, count, heads = error.shape
     order = score.argsort(axis=0)

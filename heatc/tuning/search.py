@@ -30,26 +30,41 @@ class Found:
 
 
 @dataclass(frozen=True)
+class _Tried:
+    """A choice on the way; no run was made for a figure that needs none."""
+
+    share: float
+    chosen: Chosen
+    trial: Trial | None
+    value: float
+
+
+@dataclass(frozen=True)
 class Search:
     """
     Looks for the least pruning that reaches a sparsity or a cost, or for the most pruning that
     stays within a loss.
 
     `choose` gives rules for a share in [`least`, `most`], of the blocks or of what can be spared
-    on a machine; `attempt` runs them, `value` is the figure that the goal bounds. `notes` go with
-    the error of a goal out of reach.
+    on a machine; `attempt` runs them, `value` is the figure that the goal bounds, which for a cost
+    needs no run. `notes` go with the error of a goal out of reach.
     """
 
     goal: Goal
     choose: Callable[[float], Chosen]
     attempt: Try
-    value: Callable[[Chosen, Trial], float]
+    value: Callable[[Chosen, Trial | None], float]
     least: float
     most: float
     notes: tuple[str, ...] = ()
 
     def run(self) -> Found:
         """Raises `InfeasibleError` where no share reaches the goal."""
+        best = self._best()
+        trial = self.attempt(best.chosen) if best.trial is None else best.trial
+        return Found(best.share, best.chosen, trial, best.value)
+
+    def _best(self) -> _Tried:
         if self.goal.metric == "sparsity":
             return self._sparsity()
         wanted_most = self.goal.metric == "accuracy-drop"
@@ -61,12 +76,12 @@ class Search:
             return other
         return self._bisect(safe, other.share)
 
-    def _at(self, share: float) -> Found:
+    def _at(self, share: float) -> _Tried:
         chosen = self.choose(share)
-        trial = self.attempt(chosen)
-        return Found(share, chosen, trial, self.value(chosen, trial))
+        trial = None if self.goal.is_cost else self.attempt(chosen)
+        return _Tried(share, chosen, trial, self.value(chosen, trial))
 
-    def _bisect(self, good: Found, bad: float) -> Found:
+    def _bisect(self, good: _Tried, bad: float) -> _Tried:
         for _ in range(ROUNDS):
             if abs(good.share - bad) <= RESOLUTION:
                 break
@@ -77,10 +92,10 @@ class Search:
                 bad = found.share
         return good
 
-    def _sparsity(self) -> Found:
+    def _sparsity(self) -> _Tried:
         """Measured sparsity follows the share asked for closely: correct it a few times."""
         share = min(max(self.goal.bound, self.least), self.most)
-        best: Found | None = None
+        best: _Tried | None = None
         for _ in range(ROUNDS):
             found = self._at(share)
             if self.goal.holds(found.value) and (best is None or found.value < best.value):
@@ -95,7 +110,7 @@ class Search:
             raise self._infeasible(self._at(self.most))
         return best
 
-    def _infeasible(self, reached: Found) -> InfeasibleError:
+    def _infeasible(self, reached: _Tried) -> InfeasibleError:
         goal = self.goal
         share = 100.0 * reached.chosen.predicted
         return InfeasibleError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -61,6 +62,26 @@ def test_the_least_pruning_within_cycles(edge: float):
     found, _ = search("cycles", 1000 * (1 - edge), -1000.0, 1000.0)
     share = found.run().share
     assert edge - 1e-9 <= share <= edge + 2 * RESOLUTION
+
+
+@pytest.mark.parametrize("metric", ["cycles", "accuracy-drop"])
+def test_the_model_is_run_on_the_way_only_where_the_goal_needs_it(metric: Metric):
+    figures = {"cycles": (400.0, -1000.0, 1000.0), "accuracy-drop": (6.0, 10.0, 0.0)}
+    found, tried = search(metric, *figures[metric])
+    runs: list[Chosen] = []
+    trial = Trial(*(np.zeros((1, 1)) for _ in range(4)))  # pyright: ignore[reportArgumentType]
+
+    def attempt(chosen: Chosen) -> Trial:
+        runs.append(chosen)
+        return trial
+
+    result = replace(found, attempt=attempt).run()
+    assert len(tried) > 3
+    assert result.trial is trial
+    if metric == "cycles":
+        assert runs == [result.chosen]
+    else:
+        assert len(runs) == len(tried)
 
 
 def test_a_goal_that_holds_everywhere_takes_the_end():

@@ -15,13 +15,14 @@ class Recipe:
 
     Attributes:
         epochs: of the first stage (features) and of the second (outputs); 0 leaves a stage out.
-        rates: the greatest learning rate of each stage.
+        rates: the greatest learning rate of each stage; one that is too great is made smaller.
         batch: samples of a step, of like lengths.
         warm_up: share of a stage's steps in which the rate rises.
         decay: weight decay.
         temperature: of the class distributions that the second stage compares.
         share: weight of the features' loss in the second stage.
-        patience: a stage ends after so many epochs that bring nothing on the samples held back.
+        patience: a stage ends after so many epochs, the first not counted, that bring nothing on
+            the samples held back.
         seed: of the order of the samples.
     """
 
