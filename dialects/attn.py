@@ -1,9 +1,11 @@
 """
 The `attn` dialect: packed tokens, attention, and attention pruned by HDP.
 
-Padding disappears once: `attn.packing` lists the real tokens of a batch, `attn.pack` keeps their
-rows, `attn.unpack` puts rows back and zeros elsewhere. In between every tensor is (tokens, width)
-and no op needs a mask. Scores are (batch, heads, S, S), zero outside each sequence's own L x L.
+Padding disappears once, see `heatc.dialects.attn_packing`: every tensor is (tokens, width), a
+sequence's rows are its L keys, then the masked positions that are read. Scores are (batch, heads,
+S, S): a sequence's rows against its L keys, zero elsewhere. Only keys decide: head gates, peaks,
+sums over heads and mean queries see their rows alone. Rows of masked positions begin a row of
+blocks of their own, behind those of the keys.
 
 HDP attention (rules `paper`, `ours`, `topk`) is the chain
 `split -> integer_scores -> block_importance -> block_mask (or topk_mask), head_gate ->
@@ -19,11 +21,10 @@ from collections.abc import Sequence
 from typing import cast
 
 from xdsl.dialects.builtin import (
-    DYNAMIC_INDEX,
+    ArrayAttr,
     DenseArrayBase,
     Float64Type,
     FloatAttr,
-    IntAttr,
     IntegerAttr,
     IntegerType,
     StringAttr,
@@ -33,99 +34,47 @@ from xdsl.dialects.builtin import (
     i8,
     i64,
 )
-from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAValue, TypeAttribute
+from xdsl.ir import Attribute, Dialect, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
-    IRDLOperation,
     ParsePropInAttrDict,
-    irdl_attr_definition,
     irdl_op_definition,
     operand_def,
     opt_operand_def,
     opt_prop_def,
     prop_def,
     result_def,
-    traits_def,
+    var_operand_def,
 )
-from xdsl.parser import AttrParser
-from xdsl.printer import Printer
-from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.hints import isa
 
+from heatc.dialects.attn_packing import (
+    AnyTensor,
+    AttnOp,
+    PackingOp,
+    PackingType,
+    PackOp,
+    RealOp,
+    TokenOp,
+    UnpackOp,
+    Value,
+    ValuesAttr,
+    expect_shape,
+    packing_of,
+    shape_text,
+    tensor_of,
+)
 from heatc.dialects.fixed import QType
 from heatc.rules import IMPORTANCES, MOST_FINER, PRUNED_SCORES
 
-AnyTensor = TensorType[Attribute]
-Value = SSAValue | Operation
+__all__ = ["packing_of", "tensor_of"]
+
 GATED_VALUES = ("zero", "mean")
 """What `attn.weighted_values` can put out for a pruned head."""
 
-_FORMAT = "operands attr-dict `:` functional-type(operands, results)"
-
-
-@irdl_attr_definition
-class PackingType(ParametrizedAttribute, TypeAttribute):
-    """`!attn.packing<8, 128>`: which of 8 x 128 token positions are real, known at run time."""
-
-    name = "attn.packing"
-    batch: IntAttr
-    length: IntAttr
-
-    def __init__(self, batch: int | IntAttr, length: int | IntAttr):
-        super().__init__(
-            IntAttr(batch) if isinstance(batch, int) else batch,
-            IntAttr(length) if isinstance(length, int) else length,
-        )
-
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            batch = parser.parse_integer()
-            parser.parse_punctuation(",")
-            length = parser.parse_integer()
-        return (IntAttr(batch), IntAttr(length))
-
-    def print_parameters(self, printer: Printer) -> None:
-        printer.print_string(f"<{self.batch.data}, {self.length.data}>")
-
-    def verify(self) -> None:
-        if self.batch.data < 1 or self.length.data < 1:
-            raise VerifyException(
-                f"batch {self.batch.data} and length {self.length.data} must be positive"
-            )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(batch, length)."""
-        return self.batch.data, self.length.data
-
-
-def tensor_of(value: SSAValue) -> AnyTensor:
-    """The tensor type of a value."""
-    if not isinstance(value.type, TensorType):
-        raise VerifyException(f"expected a tensor, got {value.type}")
-    return cast(AnyTensor, value.type)
-
-
-def packing_of(value: SSAValue) -> PackingType:
-    """The packing type of a value."""
-    if not isinstance(value.type, PackingType):
-        raise VerifyException(f"expected a packing, got {value.type}")
-    return value.type
-
-
-def _text(shape: Sequence[int]) -> str:
-    """`(?, 4)`: a shape in a message."""
-    extents = ["?" if n == DYNAMIC_INDEX else str(n) for n in shape]
-    return f"({', '.join(extents)})" if len(extents) != 1 else f"({extents[0]},)"
-
-
-def _expect_shape(what: str, value: SSAValue, shape: Sequence[int]) -> None:
-    if tensor_of(value).get_shape() != tuple(shape):
-        raise VerifyException(
-            f"expected {what} of shape {_text(shape)}, got {_text(tensor_of(value).get_shape())}"
-        )
+KEYLESS = ("zero", "nan")
+"""What `attn.sdpa` can put out for a row whose scores are all -inf."""
 
 
 def _expect_divides(heads: int, width: int) -> None:
@@ -149,9 +98,16 @@ def _expect_block(block: DenseArrayBase[IntegerType]) -> tuple[int, int]:
     return extents[0], extents[1]
 
 
-def blocks_shape(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
-    """(B, H, S, S) -> (B, H, ceil(S / rows), ceil(S / columns))."""
-    return (*shape[:2], *(-(-n // b) for n, b in zip(shape[2:], block)))
+def blocks_shape(
+    shape: Sequence[int], block: Sequence[int], packing: PackingType
+) -> tuple[int, ...]:
+    """
+    (B, H, S, S) -> (B, H, ceil(S / rows), ceil(S / columns)).
+
+    Rows of masked positions begin a block of their own, so that there can be a row of blocks more.
+    """
+    rows, columns = (-(-n // b) for n, b in zip(shape[2:], block))
+    return (*shape[:2], rows + bool(packing.reads and block[0] > 1), columns)
 
 
 def per_head(values: Sequence[float]) -> Attribute:
@@ -178,122 +134,16 @@ def _expect_count(what: str, values: Sequence[float], heads: int) -> None:
         raise VerifyException(f"{what} has {len(values)} values for {heads} heads")
 
 
-class AttnOp(IRDLOperation):
-    """Base of the ops: pure, properties in the attribute dictionary."""
-
-    traits = traits_def(Pure())
-    irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = _FORMAT
-
-
-@irdl_op_definition
-class PackingOp(AttnOp):
-    """
-    `attn.packing %mask : (tensor<8x128xi64>) -> !attn.packing<8, 128>`.
-
-    Real tokens are where the mask is not 0, in row-major order; without a mask all are.
-    """
-
-    name = "attn.packing"
-    mask = opt_operand_def(AnyTensor)
-    result = result_def(PackingType)
-    assembly_format = "($mask^)? attr-dict `:` functional-type(operands, results)"
-
-    def __init__(self, mask: Value | None, batch: int, length: int):
-        super().__init__(operands=[mask], result_types=[PackingType(batch, length)])
-
-    def verify_(self) -> None:
-        if self.mask is not None:
-            _expect_shape("mask", self.mask, packing_of(self.result).shape)
-
-
-@irdl_op_definition
-class PackOp(AttnOp):
-    """`attn.pack %x, %p`: (B, S, ...) -> (tokens, ...), the rows of real tokens in order."""
-
-    name = "attn.pack"
-    x = operand_def(AnyTensor)
-    packing = operand_def(PackingType)
-    result = result_def(AnyTensor)
-
-    def __init__(self, x: Value, packing: Value):
-        x = SSAValue.get(x)
-        type_ = TensorType(
-            tensor_of(x).get_element_type(), (DYNAMIC_INDEX, *tensor_of(x).get_shape()[2:])
-        )
-        super().__init__(operands=[x, packing], result_types=[type_])
-
-    def verify_(self) -> None:
-        shape = tensor_of(self.x).get_shape()
-        if shape[:2] != packing_of(self.packing).shape:
-            raise VerifyException(f"shape {_text(shape)} is not packed by {self.packing.type}")
-        _expect_shape("result", self.result, (DYNAMIC_INDEX, *shape[2:]))
-
-
-@irdl_op_definition
-class UnpackOp(AttnOp):
-    """`attn.unpack %x, %p`: (tokens, ...) -> (B, S, ...), zeros where a token is masked."""
-
-    name = "attn.unpack"
-    x = operand_def(AnyTensor)
-    packing = operand_def(PackingType)
-    result = result_def(AnyTensor)
-
-    def __init__(self, x: Value, packing: Value):
-        x, packing = SSAValue.get(x), SSAValue.get(packing)
-        shape = (*packing_of(packing).shape, *tensor_of(x).get_shape()[1:])
-        type_ = TensorType(tensor_of(x).get_element_type(), shape)
-        super().__init__(operands=[x, packing], result_types=[type_])
-
-    def verify_(self) -> None:
-        shape = tensor_of(self.x).get_shape()
-        if shape[:1] != (DYNAMIC_INDEX,):
-            raise VerifyException(f"expected packed rows (?, ...), got shape {_text(shape)}")
-        _expect_shape("result", self.result, (*packing_of(self.packing).shape, *shape[1:]))
-
-
-@irdl_op_definition
-class TokenOp(AttnOp):
-    """
-    `attn.token %x, %p {position = 0 : i64}`: (tokens, ...) -> (B, ...), one row of each sequence.
-
-    `position` counts padded positions, as in `x[:, position]`; the row is 0 where that token is
-    masked.
-    """
-
-    name = "attn.token"
-    x = operand_def(AnyTensor)
-    packing = operand_def(PackingType)
-    result = result_def(AnyTensor)
-    position = prop_def(IntegerAttr)
-
-    def __init__(
-        self, x: Value, packing: Value, position: int, result_type: Attribute | None = None
-    ):
-        x, packing = SSAValue.get(x), SSAValue.get(packing)
-        shape = (packing_of(packing).batch.data, *tensor_of(x).get_shape()[1:])
-        type_ = result_type or TensorType(tensor_of(x).get_element_type(), shape)
-        super().__init__(
-            operands=[x, packing],
-            result_types=[type_],
-            properties={"position": IntegerAttr(position, i64)},
-        )
-
-    def verify_(self) -> None:
-        batch, length = packing_of(self.packing).shape
-        if not 0 <= self.position.value.data < length:
-            raise VerifyException(f"position {self.position.value.data} is outside 0..{length - 1}")
-        _expect_shape("result", self.result, (batch, *tensor_of(self.x).get_shape()[1:]))
-
-
 @irdl_op_definition
 class SdpaOp(AttnOp):
     """
     `attn.sdpa %q, %k, %v ...`: multi-head attention, heads side by side in the last axis.
 
-    q, k, v and the result are (B, S, heads * dim), or (tokens, heads * dim) with a packing.
-    `key_padding` (B, S): keys where it is 0 are skipped; result rows where it is 0 are 0.
-    `bias` (broadcast to B, heads, S, S) is added to the scaled scores.
+    q, k, v and the result are (B, S, heads * dim), or (tokens, heads * dim) with a packing: then
+    a sequence's rows attend to its keys. `masks` (each broadcast to B, heads, S, S) are applied to
+    the scaled scores in order, as the model spells them: numbers are added; where a mask of truth
+    values is false the score becomes its entry of `fills`. `keyless` is what a row gives whose
+    scores are all -inf: `zero` as PyTorch's fused attention, or `nan` as its softmax.
     """
 
     name = "attn.sdpa"
@@ -301,16 +151,16 @@ class SdpaOp(AttnOp):
     k = operand_def(AnyTensor)
     v = operand_def(AnyTensor)
     packing = opt_operand_def(PackingType)
-    key_padding = opt_operand_def(AnyTensor)
-    bias = opt_operand_def(AnyTensor)
+    masks = var_operand_def(AnyTensor)
     result = result_def(AnyTensor)
     heads = prop_def(IntegerAttr)
     scale = prop_def(FloatAttr)
+    filled = opt_prop_def(ArrayAttr[FloatAttr], prop_name="fills")
+    empty = opt_prop_def(StringAttr, prop_name="keyless")
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
     assembly_format = (
         "$q `,` $k `,` $v (`packed` $packing^ `:` type($packing))? "
-        "(`key_padding` $key_padding^ `:` type($key_padding))? "
-        "(`bias` $bias^ `:` type($bias))? attr-dict "
+        "(`masks` $masks^ `:` type($masks))? attr-dict "
         "`:` type($q) `,` type($k) `,` type($v) `->` type($result)"
     )
 
@@ -323,20 +173,39 @@ class SdpaOp(AttnOp):
         scale: float,
         *,
         packing: Value | None = None,
-        key_padding: Value | None = None,
-        bias: Value | None = None,
+        masks: Sequence[Value] = (),
+        fills: Sequence[float] = (),
+        keyless: str = "zero",
         result_type: Attribute | None = None,
     ):
         type_ = SSAValue.get(q).type if result_type is None else result_type
+        filled = ArrayAttr(FloatAttr(fill, f64) for fill in fills) if fills else None
         super().__init__(
-            operands=[q, k, v, packing, key_padding, bias],
+            operands=[q, k, v, packing, list(masks)],
             result_types=[type_],
-            properties={"heads": IntegerAttr(heads, i64), "scale": FloatAttr(scale, f64)},
+            properties={
+                "heads": IntegerAttr(heads, i64),
+                "scale": FloatAttr(scale, f64),
+                "fills": filled,
+                "keyless": StringAttr(keyless) if masks else None,
+            },
         )
+
+    @property
+    def fills(self) -> tuple[float, ...]:
+        """What a score becomes where each mask is false; 0 for a mask that is added."""
+        if self.filled is None:
+            return (0.0,) * len(self.masks)
+        return tuple(fill.value.data for fill in self.filled.data)
+
+    @property
+    def keyless(self) -> str:
+        """What a row gives whose scores are all -inf, see `KEYLESS`; without masks there is none."""
+        return "zero" if self.empty is None else self.empty.data
 
     def verify_(self) -> None:
         q, k, v = (tensor_of(x).get_shape() for x in (self.q, self.k, self.v))
-        shapes = ", ".join(_text(shape) for shape in (q, k, v))
+        shapes = ", ".join(shape_text(shape) for shape in (q, k, v))
         rank = 3 if self.packing is None else 2
         if not len(q) == len(k) == len(v) == rank:
             raise VerifyException(f"expected rank {rank}, got shapes {shapes}")
@@ -344,15 +213,23 @@ class SdpaOp(AttnOp):
             raise VerifyException(f"shapes {shapes} do not attend to each other")
         _expect_divides(self.heads.value.data, q[-1])
         _expect_divides(self.heads.value.data, v[-1])
-        _expect_shape("result", self.result, (*q[:-1], v[-1]))
-        if self.key_padding is not None:
-            _expect_shape("key padding", self.key_padding, q[:2])
-        if self.packing is not None and self.key_padding is not None:
-            raise VerifyException("packed attention has no padding left to skip")
-        if self.bias is not None:
-            self._verify_bias(tensor_of(self.bias).get_shape())
+        expect_shape("result", self.result, (*q[:-1], v[-1]))
+        self._verify_masks()
 
-    def _verify_bias(self, shape: Sequence[int]) -> None:
+    def _verify_masks(self) -> None:
+        if (self.empty is None) == bool(self.masks):
+            raise VerifyException("masks say what a row without a key gives, and nothing else does")
+        if self.empty is not None:
+            _expect_one_of("output of a row without a key", self.empty, KEYLESS)
+        if len(self.fills) != len(self.masks):
+            raise VerifyException(f"{len(self.fills)} fills for {len(self.masks)} masks")
+        for mask in self.masks:
+            type_ = tensor_of(mask)
+            if type_.get_element_type() == i1 and self.filled is None:
+                raise VerifyException("a mask of truth values needs a fill")
+            self._verify_mask(type_.get_shape())
+
+    def _verify_mask(self, shape: Sequence[int]) -> None:
         if self.packing is not None:
             batch, length = packing_of(self.packing).shape
         else:
@@ -360,7 +237,7 @@ class SdpaOp(AttnOp):
         full = (batch, self.heads.value.data, length, length)
         fits = (a in (1, b) for a, b in zip(reversed(shape), reversed(full)))
         if len(shape) > 4 or not all(fits):
-            raise VerifyException(f"bias of shape {_text(shape)} does not broadcast to {full}")
+            raise VerifyException(f"mask of shape {shape_text(shape)} does not broadcast to {full}")
 
 
 @irdl_op_definition
@@ -399,8 +276,8 @@ class SplitOp(AttnOp):
 
     def verify_(self) -> None:
         shape = tensor_of(self.x).get_shape()
-        _expect_shape("integer part", self.integer, shape)
-        _expect_shape("fraction part", self.fraction, shape)
+        expect_shape("integer part", self.integer, shape)
+        expect_shape("fraction part", self.fraction, shape)
         if not 0 <= self.bits <= MOST_FINER:
             raise VerifyException(f"finer {self.bits} is outside 0..{MOST_FINER}")
         types = [tensor_of(v).get_element_type() for v in (self.x, self.integer, self.fraction)]
@@ -440,11 +317,11 @@ class ScoresBase(AttnOp):
         q, k = tensor_of(self.q).get_shape(), tensor_of(self.k).get_shape()
         if len(q) != 2 or q != k:
             raise VerifyException(
-                f"expected equal shapes (tokens, width), got {_text(q)} and {_text(k)}"
+                f"expected equal shapes (tokens, width), got {shape_text(q)} and {shape_text(k)}"
             )
         _expect_divides(self.heads.value.data, q[1])
         shape = scores_shape(packing_of(self.packing), self.heads.value.data)
-        _expect_shape("result", self.result, shape)
+        expect_shape("result", self.result, shape)
 
 
 @irdl_op_definition
@@ -466,9 +343,10 @@ class BlockImportanceOp(AttnOp):
     """
     `attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"}`: theta per block.
 
-    (B, H, S, S) -> (B, H, ceil(S / rows), ceil(S / columns)): the sum over the real tokens of each
+    (B, H, S, S) -> (B, H, ceil(S / rows), ceil(S / columns)): the sum over the scores of each
     block of |score| (`abs`), or of L times the part of the score above the mean of its row of L
-    keys (`positive`). Blocks start at the first real token of each sequence.
+    keys (`positive`). Blocks start at the first key of each sequence, and again at the first row
+    that is no key: where padding is read there is a row of blocks more.
     """
 
     name = "attn.block_importance"
@@ -494,7 +372,11 @@ class BlockImportanceOp(AttnOp):
 
     def verify_(self) -> None:
         shape = tensor_of(self.scores).get_shape()
-        _expect_shape("result", self.result, blocks_shape(shape, _expect_block(self.block)))
+        expect_shape(
+            "result",
+            self.result,
+            blocks_shape(shape, _expect_block(self.block), packing_of(self.packing)),
+        )
         _expect_one_of("importance", self.importance, IMPORTANCES)
 
 
@@ -543,9 +425,9 @@ class BlockMaskOp(AttnOp):
             if not -1.0 < rho_b < 1.0:
                 raise VerifyException(f"rho_b {rho_b} is outside (-1, 1)")
         _expect_block(self.block)
-        _expect_shape("result", self.result, shape)
+        expect_shape("result", self.result, shape)
         if self.among is not None:
-            _expect_shape("mask", self.among, shape)
+            expect_shape("mask", self.among, shape)
 
 
 @irdl_op_definition
@@ -577,16 +459,16 @@ class TopkMaskOp(AttnOp):
         if not 0.0 < density <= 1.0:
             raise VerifyException(f"density {density} is outside (0, 1]")
         _expect_block(self.block)
-        _expect_shape("result", self.result, tensor_of(self.theta).get_shape())
+        expect_shape("result", self.result, tensor_of(self.theta).get_shape())
 
 
 @irdl_op_definition
 class HeadGateOp(AttnOp):
     """
-    `attn.head_gate %theta, %p {tau_h = 1.5 : f64, importance = "abs"}`: i1 (B, heads), 1 if kept.
+    `attn.head_gate %theta, %p {tau_h = 1.5 : f64, importance = "abs", block}`: i1 (B, heads), 1 if kept.
 
-    A head is pruned when the mean of its theta is below tau_h (one value, or one a head): its sum
-    over L * L real scores, of `positive` importance over L * L * L.
+    A head is pruned when the mean of its theta is below tau_h (one value, or one a head): the sum of
+    its keys' rows over L * L real scores, of `positive` importance over L * L * L.
     """
 
     name = "attn.head_gate"
@@ -595,15 +477,25 @@ class HeadGateOp(AttnOp):
     result = result_def(AnyTensor)
     threshold = prop_def(Attribute, prop_name="tau_h")
     importance = prop_def(StringAttr)
+    block = prop_def(DenseArrayBase.constr(i64))
 
     def __init__(
-        self, theta: Value, packing: Value, tau_h: Sequence[float], importance: str = "abs"
+        self,
+        theta: Value,
+        packing: Value,
+        tau_h: Sequence[float],
+        block: tuple[int, int],
+        importance: str = "abs",
     ):
         theta = SSAValue.get(theta)
         super().__init__(
             operands=[theta, packing],
             result_types=[TensorType(i1, tensor_of(theta).get_shape()[:2])],
-            properties={"tau_h": per_head(tau_h), "importance": StringAttr(importance)},
+            properties={
+                "tau_h": per_head(tau_h),
+                "importance": StringAttr(importance),
+                "block": _block_attr(block),
+            },
         )
 
     @property
@@ -615,7 +507,8 @@ class HeadGateOp(AttnOp):
         shape = tensor_of(self.theta).get_shape()
         _expect_count("tau_h", self.thresholds, shape[1])
         _expect_one_of("importance", self.importance, IMPORTANCES)
-        _expect_shape("result", self.result, shape[:2])
+        _expect_block(self.block)
+        expect_shape("result", self.result, shape[:2])
 
 
 @irdl_op_definition
@@ -667,8 +560,12 @@ class MergeScoresOp(AttnOp):
     def verify_(self) -> None:
         _expect_one_of("pruned score", self.pruned, PRUNED_SCORES)
         shape = tensor_of(self.integer).get_shape()
-        _expect_shape("mask", self.mask, blocks_shape(shape, _expect_block(self.block)))
-        _expect_shape("result", self.result, shape)
+        expect_shape(
+            "mask",
+            self.mask,
+            blocks_shape(shape, _expect_block(self.block), packing_of(self.packing)),
+        )
+        expect_shape("result", self.result, shape)
 
 
 @irdl_op_definition
@@ -677,7 +574,7 @@ class MeanQueryOp(AttnOp):
     `attn.mean_query %s, %a, %gate, %p`: pruned heads attend with their mean query.
 
     In heads that the gate (B, heads) prunes every row of the scores s becomes the mean of the
-    rows of the integer scores a.
+    keys' rows of the integer scores a.
     """
 
     name = "attn.mean_query"
@@ -694,9 +591,9 @@ class MeanQueryOp(AttnOp):
 
     def verify_(self) -> None:
         shape = tensor_of(self.scores).get_shape()
-        _expect_shape("integer scores", self.integer, shape)
-        _expect_shape("gate", self.gate, shape[:2])
-        _expect_shape("result", self.result, shape)
+        expect_shape("integer scores", self.integer, shape)
+        expect_shape("gate", self.gate, shape[:2])
+        expect_shape("result", self.result, shape)
 
 
 @irdl_op_definition
@@ -734,8 +631,8 @@ class LowBitsOp(AttnOp):
         _expect_divides(heads, shape[-1])
         if not 2 <= self.bits.value.data <= 8:
             raise VerifyException(f"bits {self.bits.value.data} is outside 2..8")
-        _expect_shape("codes", self.codes, shape)
-        _expect_shape("points", self.points, (packing_of(self.packing).batch.data, heads))
+        expect_shape("codes", self.codes, shape)
+        expect_shape("points", self.points, (packing_of(self.packing).batch.data, heads))
 
 
 @irdl_op_definition
@@ -765,9 +662,9 @@ class ScaleScoresOp(AttnOp):
 
     def verify_(self) -> None:
         shape = tensor_of(self.scores).get_shape()
-        _expect_shape("points of q", self.q_points, shape[:2])
-        _expect_shape("points of k", self.k_points, shape[:2])
-        _expect_shape("result", self.result, shape)
+        expect_shape("points of q", self.q_points, shape[:2])
+        expect_shape("points of k", self.k_points, shape[:2])
+        expect_shape("result", self.result, shape)
 
 
 @irdl_op_definition
@@ -796,7 +693,7 @@ class ProbabilityMaskOp(AttnOp):
         threshold = self.threshold.value.data
         if not 0.0 <= threshold < 1.0:
             raise VerifyException(f"threshold {threshold} is outside [0, 1)")
-        _expect_shape("result", self.result, tensor_of(self.probabilities).get_shape())
+        expect_shape("result", self.result, tensor_of(self.probabilities).get_shape())
 
 
 @irdl_op_definition
@@ -814,8 +711,8 @@ class ExcludeScoresOp(AttnOp):
 
     def verify_(self) -> None:
         shape = tensor_of(self.scores).get_shape()
-        _expect_shape("mask", self.mask, shape)
-        _expect_shape("result", self.result, shape)
+        expect_shape("mask", self.mask, shape)
+        expect_shape("result", self.result, shape)
 
 
 @irdl_op_definition
@@ -823,7 +720,7 @@ class HeadImportanceOp(AttnOp):
     """
     `attn.head_importance %o, %p[, %before] {heads}`: f64 (B, heads), the sum of |o| of each head.
 
-    Over the real tokens of each sequence and the head's width, added to `before`.
+    Over the keys' rows of each sequence and the head's width, added to `before`.
     """
 
     name = "attn.head_importance"
@@ -847,8 +744,8 @@ class HeadImportanceOp(AttnOp):
         _expect_divides(heads, tensor_of(self.x).get_shape()[-1])
         shape = (packing_of(self.packing).batch.data, heads)
         if self.before is not None:
-            _expect_shape("importance before", self.before, shape)
-        _expect_shape("result", self.result, shape)
+            expect_shape("importance before", self.before, shape)
+        expect_shape("result", self.result, shape)
 
 
 @irdl_op_definition
@@ -878,9 +775,9 @@ class HeadRankingOp(AttnOp):
         shape = tensor_of(self.importance).get_shape()
         if not 1 <= self.keep.value.data <= shape[-1]:
             raise VerifyException(f"keep {self.keep.value.data} is outside 1..{shape[-1]}")
-        _expect_shape("result", self.result, shape)
+        expect_shape("result", self.result, shape)
         if self.gate is not None:
-            _expect_shape("gate", self.gate, shape)
+            expect_shape("gate", self.gate, shape)
 
 
 @irdl_op_definition
@@ -904,7 +801,7 @@ class SoftmaxOp(AttnOp):
         )
 
     def verify_(self) -> None:
-        _expect_shape("result", self.result, tensor_of(self.scores).get_shape())
+        expect_shape("result", self.result, tensor_of(self.scores).get_shape())
 
 
 @irdl_op_definition
@@ -947,13 +844,13 @@ class WeightedValuesOp(AttnOp):
     def verify_(self) -> None:
         v = tensor_of(self.v).get_shape()
         _expect_divides(self.heads.value.data, v[-1])
-        _expect_shape("result", self.result, v)
+        expect_shape("result", self.result, v)
         if (self.gate is None) != (self.gated is None):
             raise VerifyException("a gate says what pruned heads give, and nothing else does")
         if self.gated is not None:
             _expect_one_of("output of pruned heads", self.gated, GATED_VALUES)
         if self.gate is not None:
-            _expect_shape("gate", self.gate, tensor_of(self.probabilities).get_shape()[:2])
+            expect_shape("gate", self.gate, tensor_of(self.probabilities).get_shape()[:2])
 
 
 ATTN = Dialect(
@@ -963,6 +860,7 @@ ATTN = Dialect(
         PackOp,
         UnpackOp,
         TokenOp,
+        RealOp,
         SdpaOp,
         SplitOp,
         ScoresOp,
@@ -982,5 +880,5 @@ ATTN = Dialect(
         SoftmaxOp,
         WeightedValuesOp,
     ],
-    [PackingType],
+    [PackingType, ValuesAttr],
 )

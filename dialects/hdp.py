@@ -56,11 +56,14 @@ from xdsl.printer import Printer
 from xdsl.traits import NoTerminator, Pure
 from xdsl.utils.exceptions import VerifyException
 
+from heatc.dialects.attn_packing import ValuesAttr
 from heatc.isa.table import (
     DESCRIPTORS,
     DTYPES,
     ISA,
     R_BATCH,
+    R_EXTRA,
+    R_EXTRA_START,
     R_LENGTH,
     R_START,
     R_TOKENS,
@@ -86,6 +89,8 @@ SPECIAL = {
     "batch": R_BATCH,
     "start": R_START,
     "length": R_LENGTH,
+    "extra_start": R_EXTRA_START,
+    "extra": R_EXTRA,
 }
 """Registers with a meaning of their own, by name."""
 
@@ -105,6 +110,8 @@ TENSOR_WRITES = {
     "strow": ("d",),
     "stzero": ("d",),
     "hpack": ("dpos", "dinv"),
+    "hrows": ("dpos", "dinv", "dreal"),
+    "htest": ("dst",),
     "hidx": ("dst",),
     "hput": ("d",),
 }
@@ -191,7 +198,8 @@ class TensorOp(IRDLOperation):
 
     `rows %n` makes the number of rows a register's; the extents then say what memory it needs.
     `point` is the binary point. `ports` are the model's names for an input or output, `shape`,
-    `limit` (rows of the table that it indexes) and `port_role` (`mask`) describe it. `names` and
+    `limit` (rows of the table that it indexes), `port_role` (`mask`), `real` and `masked` (the values
+    of a mask) describe it. `names` and
     `permutation` say which weights to quantise, `values` are a constant's. The integer and the
     fraction plane of a tensor name it in `plane_of`. `number` and `base` come from
     allocate-buffers.
@@ -210,6 +218,8 @@ class TensorOp(IRDLOperation):
     limit = opt_prop_def(IntegerAttr)
     ports = opt_prop_def(ArrayAttr[StringAttr])
     port_role = opt_prop_def(StringAttr)
+    real = opt_prop_def(ValuesAttr)
+    masked = opt_prop_def(ValuesAttr)
     names = opt_prop_def(ArrayAttr[StringAttr])
     permutation = opt_prop_def(DenseArrayBase)
     values = opt_prop_def(DenseArrayBase)
@@ -508,7 +518,8 @@ class SpecialOp(IRDLOperation):
     """
     `%n = hdp.special tokens : index`: a register that instructions set, as a value.
 
-    `zero` is 0; `tokens` and `batch` are set by `hpack`, `start` and `length` by `seq`.
+    `zero` is 0; `tokens` and `batch` are set by `hpack` or `hrows`; `start`, `length`, `extra_start`
+    and `extra` by `seq`.
     """
 
     name = "hdp.special"

@@ -5,8 +5,9 @@ Capture writes this dialect and nothing else (beside `func` and `einsum.weight`)
 one ATen op family. `raise-attention` and `raise-einsum` replace the heavy ops; the light ones
 (norms, activations, residual sums, embeddings) stay until `partition-host`.
 
-Element types: `f32`, `f64`, `i64`, `i1`, and `!fixed.q` from `assign-fixed-point` on. An op on
-fixed-point operands computes in float64 and rounds once, half to even, into its result type.
+Element types: `f32`, `f64`, `i1`, integers (`i64`, `i32`, `i16`, `i8` with a sign, `ui8` without),
+and `!fixed.q` from `assign-fixed-point` on. Integers wrap around at their width, as in PyTorch. An
+op on fixed-point operands computes in float64 and rounds once, half to even, into its result type.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     StringAttr,
     TensorType,
+    UnitAttr,
     f64,
     i64,
 )
@@ -34,6 +36,7 @@ from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
     opt_operand_def,
+    opt_prop_def,
     prop_def,
     result_def,
     traits_def,
@@ -262,18 +265,25 @@ class GeluOp(UnaryOp):
 
 @irdl_op_definition
 class SoftmaxOp(UnaryOp):
-    """`nn.softmax %x {dim = -1 : i64}`."""
+    """
+    `nn.softmax %x {dim = -1 : i64}`: nothing but -inf along the axis gives NaN, as in PyTorch.
+
+    With `safe` it gives 0, as in PyTorch's `_safe_softmax`, which fused attention is made of.
+    """
 
     name = "nn.softmax"
     dim = prop_def(IntegerAttr)
+    safe = opt_prop_def(UnitAttr)
 
-    def __init__(self, x: Value, dim: int, result_type: Attribute | None = None):
+    def __init__(
+        self, x: Value, dim: int, result_type: Attribute | None = None, *, safe: bool = False
+    ):
         type_ = SSAValue.get(x).type if result_type is None else result_type
         IRDLOperation.__init__(
             self,
             operands=[x],
             result_types=[type_],
-            properties={"dim": IntegerAttr(dim, i64)},
+            properties={"dim": IntegerAttr(dim, i64), "safe": UnitAttr() if safe else None},
         )
 
     def verify_(self) -> None:
@@ -372,7 +382,7 @@ class SdpaOp(NnOp):
     `nn.sdpa %q, %k, %v[, %mask] {scale, is_causal}`: PyTorch's scaled_dot_product_attention.
 
     q (..., Sq, E), k (..., Sk, E), v (..., Sk, Ev); mask broadcasts to (..., Sq, Sk), boolean
-    (true = attend) or additive.
+    (true = attend) or additive. A query that sees no key (all its scores are -inf) gives 0.
     """
 
     name = "nn.sdpa"

@@ -8,7 +8,7 @@ weighted values; `energon` and `sanger` exclude scores by low-bit codes, `spatte
 the layers that have this rule, in program order. Options that are left out have the rule's
 defaults (`heatc.rules`). With a plan each attention has its own rule, by module path, those that
 the plan does not name are not pruned. Leaves the element types to `assign-fixed-point`. Attention
-with an additive bias is refused: the machine has no unit for it.
+with masks of its own is refused: the machine has no unit for them.
 
 Example: test/passes/insert_hdp.mlir, the worked example of the HDP paper (Q 8x4, K 4x8).
 """
@@ -117,7 +117,7 @@ class _Chain:
         self.emit(k)
         type_ = self.typed(self.element)
         integer = self.emit(attn.IntegerScoresOp(q.integer, k.integer, packing, heads, type_))
-        sums = TensorType(f64, attn.blocks_shape(self.shape, block))
+        sums = TensorType(f64, attn.blocks_shape(self.shape, block, attn.packing_of(packing)))
         theta = self.emit(attn.BlockImportanceOp(integer, packing, block, sums, rule.importance))
         if rule.name == "topk":
             mask = self.emit(attn.TopkMaskOp(theta, packing, rule.density, block))
@@ -125,7 +125,7 @@ class _Chain:
             mask = self.emit(attn.BlockMaskOp(theta, packing, rule.rho_b, block))
         gate = None
         if max(rule.tau_h) > 0:
-            gate = self.emit(attn.HeadGateOp(theta, packing, rule.tau_h, rule.importance))
+            gate = self.emit(attn.HeadGateOp(theta, packing, rule.tau_h, block, rule.importance))
         parts = (q.integer, q.fraction), (k.integer, k.fraction)
         merged = self.emit(
             attn.MergeScoresOp(integer, *parts, mask, packing, heads, block, rule.pruned_score)
@@ -262,7 +262,7 @@ class InsertHdpPass(ModulePass):
             self._rewrite(attention, rule, ranking)
 
     def _rewrite(self, op: attn.SdpaOp, rule: Rule, ranking: _Ranking) -> None:
-        if op.packing is None or op.bias is not None:
+        if op.packing is None or op.masks:
             raise PassFailedException(
                 f"{describe_location(op)}: hdp attention needs a mask that is provably key "
                 "padding (or none); use --target numpy for this model"

@@ -26,11 +26,11 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import hdp
-from heatc.isa.table import R_LENGTH
+from heatc.isa.table import R_EXTRA
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
 
-FIRST, LAST = 1, R_LENGTH - 1
+FIRST, LAST = 1, R_EXTRA - 1
 """The registers that a program may use: the others are 0 or set by instructions."""
 
 

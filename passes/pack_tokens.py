@@ -1,12 +1,20 @@
 """
 Padding disappears: every token tensor (B, S, width) becomes (tokens, width).
 
-Assumes the raised level. Inserts one `attn.packing` of the key-padding mask that all attentions
-share (or of all tokens, where none has a mask), and rewrites row-wise ops (contractions over the
-last axis, sums, norms, activations, embeddings, attention) to work on the rows of real tokens.
-Where a padded value is still needed it is put back by `attn.unpack`, zero at masked positions;
-`x[:, i]` becomes `attn.token`. Leaves functions without attention, and functions whose
-attentions disagree about the mask, as they are, with a remark.
+Assumes the raised level. Where all attentions are of one stream of tokens to itself, and their
+masks are proven to be the same key padding (`passes/analysis/padding.py`), inserts one
+`attn.packing` of it (or of all tokens, where none has a mask). Rewrites row-wise ops
+(contractions over the last axis, sums, norms, activations, embeddings, attention) on values whose
+axes are that batch and these tokens (`passes/analysis/axes.py`) to work on packed rows.
+
+A masked position that some other op reads is computed as the model computes it: it is a query, and
+no key. Which positions these are is a static set (`passes/analysis/reads.py`). An output that has
+the token axis is 0 at masked positions, and its attribute `heatc.padding` says so; with
+`padding=compute` every position is computed.
+
+Where the masks are not proven, or not the same, every position is a token, the masks stay, and a
+remark says so. Leaves functions without attention, and those whose attentions are of several
+streams.
 
 Example: test/passes/pack_tokens.mlir.
 """
@@ -14,30 +22,50 @@ Example: test/passes/pack_tokens.mlir.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, TensorType
-from xdsl.dialects.func import FuncOp
-from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr, TensorType
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
+from heatc.passes.analysis.axes import Axes
+from heatc.passes.analysis.padding import KeyPadding, MaskTracker, prove_key_padding
+from heatc.passes.analysis.reads import Reads, TokenAxes, is_zero_where_masked
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
+
+PADDINGS = ("skip", "compute")
+"""What becomes of masked positions of outputs that have the token axis: 0, or computed."""
 
 _POINTWISE = (
     nn.AddOp,
     nn.SubOp,
     nn.MulOp,
     nn.DivOp,
+    nn.AndOp,
+    nn.OrOp,
+    nn.CompareOp,
+    nn.WhereOp,
+    nn.NotOp,
+    nn.CastOp,
     nn.GeluOp,
     nn.TanhOp,
     nn.ReluOp,
     nn.LayerNormOp,
+    nn.SoftmaxOp,
 )
+
+
+class Masks(NamedTuple):
+    """The key padding of a function, and the attentions whose masks say that, or nothing."""
+
+    padding: KeyPadding
+    seen: set[attn.SdpaOp]
 
 
 class _Packer:
@@ -45,20 +73,26 @@ class _Packer:
     Packs one function.
 
     `packed` maps padded values to the packed form that replaces them, `rows` those that stay
-    (inputs, what all sequences share) to their rows of real tokens.
+    (inputs, what all sequences share) to their packed rows.
     """
 
-    def __init__(self, block: Block, packing: attn.PackingOp):
-        self.block = block
-        self.packing = packing
-        self.batch, self.length = attn.packing_of(packing.result).shape
+    def __init__(self, function: FuncOp, tokens: TokenAxes, masks: Masks, compute: bool):
+        self.function = function
+        self.tokens = tokens
+        self.batch, self.length = tokens.batch, tokens.length
+        self.compute = compute
+        self.padding, self.seen = masks
+        self.packing = self._packing_op(())
         self.packed: dict[SSAValue, SSAValue] = {}
         self.rows: dict[SSAValue, SSAValue] = {}
-        self.origin: dict[SSAValue, Operation] = {}
+        self.converted: set[Operation] = set()
 
     def run(self) -> None:
         """Pack every op that can be packed, then put padded values back where they are read."""
-        for op in list(self.block.ops):
+        block = self.function.body.block
+        ops = list(block.ops)
+        self._insert_packing(ops[0])
+        for op in ops:
             new = self._convert(op)
             if new is None:
                 continue
@@ -66,18 +100,57 @@ class _Packer:
             new.location = op.location
             new.results[0].name_hint = op.results[0].name_hint
             self.packed[op.results[0]] = new.results[0]
-            self.origin[op.results[0]] = op
+            self.converted.add(op)
+        last = block.last_op
+        assert isinstance(last, ReturnOp)
+        outputs = list(last.operands)
+        reads = Reads(self.tokens, self.converted, compute=self.compute)
+        if self.padding.mask is not None:
+            self._keep(reads)
         for padded, packed in self.packed.items():
-            self._put_back(padded, packed)
+            self._put_back(padded, packed, reads)
+        if self.padding.mask is not None and not self.compute:
+            self._clear(last, outputs)
 
-    def _is_token_tensor(self, value: SSAValue) -> bool:
-        shape = nn.shape_of(value)
-        return len(shape) == 3 and shape[:2] == (self.batch, self.length)
+    # -- the packing -----------------------------------------------------------------------
+
+    def _packing_op(self, reads: tuple[int, ...]) -> attn.PackingOp:
+        padding = self.padding
+        if padding.mask is None:
+            return attn.PackingOp(None, self.batch, self.length)
+        real, masked = attn.ValuesAttr(padding.real), attn.ValuesAttr(padding.masked)
+        return attn.PackingOp(padding.mask, self.batch, self.length, reads, real, masked)
+
+    def _insert_packing(self, first: Operation) -> None:
+        mask = self.padding.mask
+        if mask is not None and nn.shape_of(mask) != (self.batch, self.length):
+            reshape = nn.ReshapeOp(mask, (self.batch, self.length))
+            Rewriter.insert_op(reshape, InsertPoint.before(first))
+            self.packing.operands[0] = reshape.result
+        Rewriter.insert_op(self.packing, InsertPoint.before(first))
+
+    def _keep(self, reads: Reads) -> None:
+        """Give masked positions that are read a row of their own."""
+        positions: set[int] = set(range(self.length)) if self.compute else set()
+        for padded in self.packed:
+            positions |= reads.of(padded)
+        if not positions:
+            return
+        old, new = self.packing, self._packing_op(tuple(sorted(positions)))
+        if old.mask is not None:
+            new.operands[0] = old.mask
+        Rewriter.insert_op(new, InsertPoint.before(old))
+        replace_value(old.result, new.result)
+        old.detach()
+        old.erase()
+        self.packing = new
+
+    # -- ops -------------------------------------------------------------------------------
 
     def _convert(self, op: Operation) -> Operation | None:
         if len(op.results) != 1 or not isinstance(op.results[0].type, TensorType):
             return None
-        if not self._is_token_tensor(op.results[0]):
+        if not self.tokens.is_stream(op.results[0]):
             return None
         if isinstance(op, attn.SdpaOp):
             return self._attention(op)
@@ -88,6 +161,8 @@ class _Packer:
             return None if ids is None else nn.EmbeddingOp(op.table, ids)
         if isinstance(op, nn.SliceOp):
             return self._columns(op)
+        if isinstance(op, nn.SoftmaxOp) and op.dim.value.data not in (-1, 2):
+            return None
         if isinstance(op, _POINTWISE):
             return self._pointwise(op)
         return None
@@ -99,16 +174,19 @@ class _Packer:
         operands = [r for r in rows if r is not None]
         if len(operands) < len(rows):
             return None
-        type_ = TensorType(
-            nn.element_of(op.results[0]), (nn.TOKENS, nn.shape_of(op.results[0])[-1])
-        )
-        return op.create(operands=operands, result_types=[type_], properties=dict(op.properties))
+        result = op.results[0]
+        type_ = TensorType(nn.element_of(result), (nn.TOKENS, nn.shape_of(result)[-1]))
+        properties = dict(op.properties)
+        new = op.create(operands=operands, result_types=[type_], properties=properties)
+        if isinstance(new, nn.SoftmaxOp):
+            return nn.SoftmaxOp(new.x, -1, type_, safe=new.safe is not None)
+        return new
 
     def _contraction(self, op: ContractOp) -> Operation | None:
         terms, result = parse_equation(op.equation.data)
         tokens = result[:2]
         x, rest = op.inputs[0], terms[1:]
-        if not self._is_token_tensor(x) or terms[0][:2] != tokens:
+        if not self.tokens.is_stream(x) or terms[0][:2] != tokens:
             return None
         if any(letter in term for letter in tokens for term in rest):
             return None
@@ -126,7 +204,7 @@ class _Packer:
         q, k, v = rows
         if q is None or k is None or v is None:
             return None
-        type_ = TensorType(nn.element_of(op.result), (nn.TOKENS, nn.shape_of(op.result)[-1]))
+        masks = [] if op in self.seen else list(op.masks)
         return attn.SdpaOp(
             q,
             k,
@@ -134,15 +212,17 @@ class _Packer:
             op.heads.value.data,
             op.scale.value.data,
             packing=self.packing.result,
-            bias=op.bias,
-            result_type=type_,
+            masks=masks,
+            fills=op.fills if masks and op.filled is not None else (),
+            keyless=op.keyless,
+            result_type=TensorType(
+                nn.element_of(op.result), (nn.TOKENS, nn.shape_of(op.result)[-1])
+            ),
         )
 
     def _columns(self, op: nn.SliceOp) -> Operation | None:
         starts, steps = op.starts.get_values(), op.steps.get_values()
         if op.x not in self.packed or tuple(starts[:2]) != (0, 0) or tuple(steps[:2]) != (1, 1):
-            return None
-        if nn.shape_of(op.x)[:2] != (self.batch, self.length):
             return None
         width = nn.shape_of(op.result)[-1]
         return nn.SliceOp(
@@ -198,18 +278,26 @@ class _Packer:
         insert_before(anchor, pack)
         return pack.result
 
-    def _put_back(self, padded: SSAValue, packed: SSAValue) -> None:
+    # -- back ------------------------------------------------------------------------------
+
+    def _put_back(self, padded: SSAValue, packed: SSAValue, reads: Reads) -> None:
         for use in list(padded.uses):
             self._select(use.operation, padded, packed)
-        readers = [u for u in padded.uses if u.operation not in self.origin.values()]
-        if not readers:
-            return
-        unpack = attn.UnpackOp(packed, self.packing.result)
-        owner = packed.owner
-        assert isinstance(owner, Operation)
-        unpack.location = owner.location
-        Rewriter.insert_op(unpack, InsertPoint.after(owner))
-        replace_value(padded, unpack.result)
+        uses = [u for u in padded.uses if u.operation not in self.converted]
+        read = [u for u in uses if reads.of_use(u.operation, padded)]
+        rest = [u for u in uses if u not in read]
+        for chosen, kept in ((rest, False), (read, True)):
+            if not chosen:
+                continue
+            kept = kept and bool(attn.packing_of(self.packing.result).reads)
+            unpack = attn.UnpackOp(packed, self.packing.result, read=kept)
+            unpack.result.name_hint = padded.name_hint
+            owner = packed.owner
+            assert isinstance(owner, Operation)
+            unpack.location = owner.location
+            Rewriter.insert_op(unpack, InsertPoint.after(owner))
+            for use in chosen:
+                use.operation.operands[use.index] = unpack.result
 
     def _select(self, op: Operation, padded: SSAValue, packed: SSAValue) -> None:
         """`x[:, i]`, a slice of one position that is reshaped to (B, width), is `attn.token`."""
@@ -233,47 +321,122 @@ class _Packer:
         insert_before(reshape, token)
         replace_value(reshape.result, token.result)
 
+    # -- outputs ---------------------------------------------------------------------------
+
+    def _clear(self, last: ReturnOp, outputs: list[SSAValue]) -> None:
+        """Of the padded outputs those with the token axis are 0 at masked positions, and say so."""
+        zero = {i for i, padded in enumerate(outputs) if self.tokens.has_tokens(padded)}
+        for i in zero:
+            value = last.operands[i]
+            if not is_zero_where_masked(value):
+                last.operands[i] = self._cleared(value, outputs[i], last)
+        _declare(self.function, zero)
+
+    def _cleared(self, value: SSAValue, padded: SSAValue, anchor: Operation) -> SSAValue:
+        """An output, 0 at masked positions; `padded` is what it was before anything was packed."""
+        real = attn.RealOp(self.packing.result)
+        insert_before(anchor, real)
+        keep = real.result
+        if self.tokens.is_turned(padded):
+            turned = nn.TransposeOp(keep, (1, 0))
+            insert_before(anchor, turned)
+            keep = turned.result
+        flat = nn.ReshapeOp(keep, self.tokens.spread(padded))
+        zero = nn.FullOp(0.0, TensorType(nn.element_of(value), ()))
+        where = nn.WhereOp(flat.result, value, zero.result, value.type)
+        insert_before(anchor, flat, zero, where)
+        return where.result
+
+
+def _declare(function: FuncOp, zero: set[int]) -> None:
+    """Say in the results' attributes which outputs are 0 at masked positions."""
+    count = len(function.function_type.outputs)
+    known = function.res_attrs.data if function.res_attrs is not None else ()
+    attributes = [*known] or [DictionaryAttr({})] * count
+    for i in zero:
+        data: dict[str, Attribute] = {**attributes[i].data, "heatc.padding": StringAttr("zero")}
+        attributes[i] = DictionaryAttr(data)
+    function.res_attrs = ArrayAttr(attributes)
+
 
 def _attentions(function: FuncOp) -> list[attn.SdpaOp]:
     return [op for op in function.body.block.ops if isinstance(op, attn.SdpaOp)]
 
 
-def pack_function(function: FuncOp) -> None:
+def _token_axes(function: FuncOp, attentions: list[attn.SdpaOp]) -> TokenAxes | None:
+    """The one stream of tokens that all attentions attend to, None with a remark."""
+    axes, first = Axes(function), attentions[0]
+    tokens = TokenAxes(axes, first.k)
+    for op in attentions:
+        if not all(tokens.is_stream(v) for v in (op.q, op.k, op.v)):
+            remark(op, "attentions are of other streams of tokens: padding is not packed away")
+            return None
+    if tokens.is_ambiguous():
+        remark(first, "the batch is an axis of tokens too: padding is not packed away")
+        return None
+    return tokens
+
+
+def _common_masks(attentions: list[attn.SdpaOp], tokens: TokenAxes) -> Masks:
+    """The key padding that all masks are proven to be; none, with a remark, where they are not."""
+    tracker = MaskTracker()
+    proofs = {op: _proven(op, tracker, tokens) for op in attentions}
+    hides_nothing = {op for op, found in proofs.items() if found == {KeyPadding(None)}}
+    unproven = [op for op, found in proofs.items() if found is None]
+    if unproven:
+        remark(unproven[0], "the mask is not provably key padding: every position is computed")
+        return Masks(KeyPadding(None), hides_nothing)
+    together = {proof for found in proofs.values() if found is not None for proof in found}
+    if len(together) > 1:
+        remark(attentions[0], "attentions disagree about the mask: every position is computed")
+        return Masks(KeyPadding(None), hides_nothing)
+    return Masks(together.pop(), set(attentions))
+
+
+def _proven(op: attn.SdpaOp, tracker: MaskTracker, tokens: TokenAxes) -> set[KeyPadding] | None:
+    """What an attention's masks are proven to be, beside what hides nothing; None if they are not."""
+    batch, heads, length = tokens.batch, op.heads.value.data, tokens.length
+    found: set[KeyPadding] = set()
+    for mask, fill in zip(op.masks, op.fills):
+        proof = prove_key_padding(tracker, mask, fill, batch, heads, length)
+        if proof is None:
+            return None
+        found.add(proof)
+    return {proof for proof in found if proof.mask is not None} or {KeyPadding(None)}
+
+
+def pack_function(function: FuncOp, padding: str = "skip") -> None:
     """Pack one function in place, or leave it with a remark."""
     attentions = [op for op in _attentions(function) if op.packing is None]
     if not attentions:
         return
-    masks = {op.key_padding for op in attentions}
-    shapes = {nn.shape_of(op.q)[:2] for op in attentions}
-    if len(masks) > 1 or len(shapes) > 1:
-        remark(attentions[0], "attentions disagree about the mask: padding is not packed away")
+    tokens = _token_axes(function, attentions)
+    if tokens is None:
         return
-    mask = masks.pop()
-    if mask is not None and any(op.bias is not None for op in attentions):
-        remark(attentions[0], "a mask beside the key padding: padding is not packed away")
-        return
-    if isinstance(mask, SSAValue) and not isinstance(mask, BlockArgument):
-        remark(attentions[0], "the key padding is computed: padding is not packed away")
-        return
-    batch, length = shapes.pop()
-    block = function.body.block
-    packing = attn.PackingOp(mask, batch, length)
-    first = block.first_op
-    assert first is not None
-    Rewriter.insert_op(packing, InsertPoint.before(first))
-    _Packer(block, packing).run()
+    masks = _common_masks(attentions, tokens)
+    _Packer(function, tokens, masks, padding == "compute").run()
 
 
 @dataclass(frozen=True)
 class PackTokensPass(ModulePass):
-    """Token tensors keep the rows of real tokens only; exact there, 0 at masked positions."""
+    """
+    Token tensors keep the rows that something depends on; exact.
+
+    `padding` is `skip` (outputs are 0 at masked positions) or `compute`.
+    """
 
     name = "pack-tokens"
     effect: ClassVar[Effect] = Effect.EXACT
+
+    padding: str = "skip"
+
+    def __post_init__(self) -> None:
+        if self.padding not in PADDINGS:
+            raise ValueError(f"unknown padding {self.padding!r}, expected one of {PADDINGS}")
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite every function of the module in place."""
         for inner in list(op.ops):
             if isinstance(inner, FuncOp) and inner.body.blocks:
-                pack_function(inner)
+                pack_function(inner, self.padding)
         erase_dead(op)

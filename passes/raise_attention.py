@@ -4,9 +4,10 @@ Attention written any way becomes one `attn.sdpa`.
 Assumes the captured level. Finds `softmax(scale * Q K^T + mask) V` by dataflow, from PyTorch's
 fused op, from the eager form, or written by hand: operands are followed through any chain of
 reshapes, transposes and constant factors, and what the chain does is compared with a head split
-(`passes/analysis/layout.py`). A mask that is proven to be the key-padding input becomes
-`key_padding` (`passes/analysis/padding.py`), any other becomes an additive `bias`, with a remark.
-Leaves attention it cannot prove to be one, and the layout ops that became dead.
+(`passes/analysis/layout.py`). Masks stay as the model spells them: added, or filled in where they
+are false, in the model's order; so does what a query without any key gives. What a mask means is
+left to `pack-tokens`. Leaves attention it cannot prove to be one, and the layout ops that became
+dead.
 
 Example: test/passes/raise_attention.mlir.
 """
@@ -15,9 +16,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType, i1
 from xdsl.ir import Operation, SSAValue
@@ -27,14 +27,21 @@ from heatc.dialects import attn, nn
 from heatc.passes.analysis.layout import (
     Layout,
     constant_scalar,
-    head_elements,
+    head_digits,
     is_same_order,
     layout_of,
     scaled_operand,
 )
-from heatc.passes.analysis.padding import MaskTracker, prove_key_padding
 from heatc.passes.effect import Effect
-from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
+from heatc.passes.rewriting import erase_dead, insert_before, replace_value
+
+
+class Mask(NamedTuple):
+    """A mask, the shape of the scores it is applied to, and what it fills in where it is false."""
+
+    value: SSAValue
+    applied_to: tuple[int, ...]
+    fill: float = -math.inf
 
 
 @dataclass
@@ -42,7 +49,7 @@ class Found:
     """
     An attention found in the graph: its last op, operands, scale, and masks in order.
 
-    Each mask comes with the shape of the scores that it is applied to, by broadcasting.
+    `keyless` is what a query without a key gives, see `attn.sdpa`.
     """
 
     last: Operation
@@ -51,11 +58,10 @@ class Found:
     k: Layout
     v: Layout
     scale: float
-    masks: list[tuple[SSAValue, tuple[int, ...]]] = field(
-        default_factory=list[tuple[SSAValue, tuple[int, ...]]]
-    )
+    masks: list[Mask] = field(default_factory=list[Mask])
     causal: bool = False
     k_transposed: bool = False
+    keyless: str = "zero"
 
 
 def _peel_layout(value: SSAValue) -> SSAValue | None:
@@ -67,7 +73,7 @@ def _peel_layout(value: SSAValue) -> SSAValue | None:
 def match_sdpa(op: nn.SdpaOp) -> Found:
     """PyTorch's fused op."""
     shape = (*nn.shape_of(op.q)[:-1], nn.shape_of(op.k)[-2])
-    masks = [] if op.mask is None else [(op.mask, shape)]
+    masks = [] if op.mask is None else [Mask(op.mask, shape)]
     q, k, v = (layout_of(x) for x in (op.q, op.k, op.v))
     scale = op.scale.value.data * q.scale * k.scale
     causal = bool(op.is_causal.value.data)
@@ -83,7 +89,7 @@ def match_eager(op: nn.MatmulOp) -> Found | None:
     rank = len(nn.shape_of(softmax.x))
     if softmax.dim.value.data not in (-1, rank - 1):
         return None
-    scale, masks, current = 1.0, list[tuple[SSAValue, tuple[int, ...]]](), softmax.x
+    scale, masks, current = 1.0, list[Mask](), softmax.x
     while True:
         owner = current.owner
         if isinstance(owner, nn.MatmulOp):
@@ -97,8 +103,8 @@ def match_eager(op: nn.MatmulOp) -> Found | None:
         if masked is not None:
             if scale != 1.0:
                 return None
-            masks.append((masked[1], nn.shape_of(current)))
-            current = masked[0]
+            current, mask = masked
+            masks.insert(0, mask)
             continue
         if isinstance(owner, nn.ReshapeOp):
             current = owner.x
@@ -108,28 +114,29 @@ def match_eager(op: nn.MatmulOp) -> Found | None:
         return None
     q, k, v = layout_of(owner.lhs), layout_of(owner.rhs), layout_of(op.rhs)
     scale *= q.scale * k.scale
-    return Found(op, op.result, q, k, v, scale, masks, k_transposed=True)
+    keyless = "nan" if softmax.safe is None else "zero"
+    return Found(op, op.result, q, k, v, scale, masks, k_transposed=True, keyless=keyless)
 
 
-def _masked_operand(op: object) -> tuple[SSAValue, SSAValue] | None:
-    """`(scores, mask)` of `scores + mask` or `where(mask, scores, -large)`."""
+def _masked_operand(op: object) -> tuple[SSAValue, Mask] | None:
+    """Scores and mask of `scores + mask` or `where(mask, scores, constant)`."""
     if isinstance(op, nn.AddOp):
+        shape = nn.shape_of(op.result)
         for scores, mask in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
-            if nn.shape_of(scores) == nn.shape_of(op.result) and _leads_to_matmul(scores):
-                return scores, mask
+            if nn.shape_of(scores) == shape and _leads_to_matmul(scores):
+                return scores, Mask(mask, shape)
         return None
-    if not isinstance(op, nn.WhereOp):
+    if not isinstance(op, nn.WhereOp) or nn.element_of(op.condition) != i1:
         return None
-    if nn.element_of(op.condition) != i1:
-        return None
-    low = constant_scalar(op.rhs)
-    if low is not None and low <= -1e4 and nn.shape_of(op.lhs) == nn.shape_of(op.result):
-        return op.lhs, op.condition
-    low = constant_scalar(op.lhs)
-    if low is not None and low <= -1e4 and nn.shape_of(op.rhs) == nn.shape_of(op.result):
+    shape = nn.shape_of(op.result)
+    fill = constant_scalar(op.rhs)
+    if fill is not None and nn.shape_of(op.lhs) == shape:
+        return op.lhs, Mask(op.condition, shape, fill)
+    fill = constant_scalar(op.lhs)
+    if fill is not None and nn.shape_of(op.rhs) == shape:
         inverse = nn.NotOp(op.condition)
         insert_before(op, inverse)
-        return op.rhs, inverse.result
+        return op.rhs, Mask(inverse.result, shape, fill)
     return None
 
 
@@ -162,26 +169,22 @@ class Heads:
 
 def heads_of(found: Found) -> Heads | None:
     """The extents, if every operand is a head split of a (B, S, width) tensor; else None."""
-    q = found.q.elements
-    if q.ndim not in (3, 4) or q.shape[-2] != found.v.elements.shape[-2]:
+    q, v = found.q.shape, found.v.shape
+    if len(q) not in (3, 4) or q[-2] != v[-2]:
         return None
-    length, dim = q.shape[-2:]
-    v_dim = found.v.elements.shape[-1]
-    outer = math.prod(q.shape[:-2])
-    root = nn.shape_of(found.q.root)
-    if root[-1] % dim:
+    length, dim = q[-2:]
+    outer, width = math.prod(q[:-2]), nn.shape_of(found.q.root)[-1]
+    heads = width // dim
+    if width % dim or outer % heads:
         return None
-    heads = root[-1] // dim
-    if outer % heads:
-        return None
-    extents = Heads(outer // heads, length, heads, dim, v_dim)
-    split = head_elements(extents.batch, length, heads, dim)
-    keys = split.transpose(0, 1, 3, 2) if found.k_transposed else split
-    values = head_elements(extents.batch, length, heads, v_dim)
-    for layout, expected in ((found.q, split), (found.k, keys), (found.v, values)):
-        if not np.array_equal(layout.elements.ravel(), expected.ravel()):
-            return None
-    return extents
+    extents = Heads(outer // heads, length, heads, dim, v[-1])
+    keys = head_digits(extents.batch, length, heads, dim, flipped=found.k_transposed)
+    expected = (
+        (found.q, head_digits(extents.batch, length, heads, dim)),
+        (found.k, keys),
+        (found.v, head_digits(extents.batch, length, heads, v[-1])),
+    )
+    return extents if all(layout.digits == digits for layout, digits in expected) else None
 
 
 def _as_tokens(value: SSAValue, extents: Heads, width: int, anchor: Operation) -> SSAValue:
@@ -198,11 +201,7 @@ def _unscaled(layout: Layout, extents: Heads, width: int, anchor: Operation) -> 
 
 
 class RaiseAttention:
-    """Rewrites the attentions of one function; one mask tracker serves them all."""
-
-    def __init__(self) -> None:
-        self._tracker = MaskTracker()
-        self._bias: dict[SSAValue, SSAValue] = {}
+    """Rewrites the attentions of one function."""
 
     def rewrite(self, found: Found) -> bool:
         """Replace one attention; False where it is not provably one."""
@@ -211,10 +210,10 @@ class RaiseAttention:
             return False
         anchor = found.last
         width, v_width = extents.heads * extents.dim, extents.heads * extents.v_dim
-        q = _unscaled(found.q, extents, width, anchor)
-        k = _unscaled(found.k, extents, width, anchor)
-        v = _unscaled(found.v, extents, v_width, anchor)
-        padding, bias = self._masks(found, extents)
+        q = _as_tokens(found.q.root, extents, width, anchor)
+        k = _as_tokens(found.k.root, extents, width, anchor)
+        v = _as_tokens(found.v.root, extents, v_width, anchor)
+        masks = self._masks(found, extents)
         element = nn.element_of(found.result)
         sdpa = attn.SdpaOp(
             q,
@@ -222,8 +221,9 @@ class RaiseAttention:
             v,
             extents.heads,
             found.scale,
-            key_padding=padding,
-            bias=bias,
+            masks=[mask for mask, _ in masks],
+            fills=[fill for _, fill in masks] if any(fill for _, fill in masks) else (),
+            keyless=found.keyless,
             result_type=TensorType(element, (extents.batch, extents.length, v_width)),
         )
         split = nn.ReshapeOp(
@@ -235,24 +235,15 @@ class RaiseAttention:
         replace_value(found.result, shaped.result)
         return True
 
-    def _masks(self, found: Found, extents: Heads) -> tuple[SSAValue | None, SSAValue | None]:
-        padding: SSAValue | None = None
-        bias: SSAValue | None = None
-        for mask, applied_to in found.masks:
-            mask = self._of_scores(mask, applied_to, extents, found.last)
-            proof = prove_key_padding(
-                self._tracker, mask, extents.batch, extents.heads, extents.length
-            )
-            if proof is not None and (padding is None or proof.mask in (None, padding)):
-                padding = proof.mask if proof.mask is not None else padding
-                continue
-            remark(found.last, "the mask is not provably key padding: all tokens are computed")
-            bias = self._sum(bias, self._additive(mask, found.last), found.last)
+    def _masks(self, found: Found, extents: Heads) -> list[tuple[SSAValue, float]]:
+        """Masks that broadcast to (B, heads, S, S), each with its fill; 0 for one that is added."""
+        masks: list[tuple[SSAValue, float]] = []
+        for mask in found.masks:
+            value = self._of_scores(mask.value, mask.applied_to, extents, found.last)
+            masks.append((value, mask.fill if nn.element_of(value) == i1 else 0.0))
         if found.causal:
-            remark(found.last, "causal attention: all scores are computed, then masked")
-            causal = _causal(extents.length, found.last)
-            bias = self._sum(bias, self._additive(causal, found.last), found.last)
-        return padding, bias
+            masks.append((_causal(extents.length, found.last), -math.inf))
+        return masks
 
     def _of_scores(
         self, mask: SSAValue, applied_to: tuple[int, ...], extents: Heads, anchor: Operation
@@ -273,27 +264,6 @@ class RaiseAttention:
         apart = nn.ReshapeOp(mask, (extents.batch, extents.heads, *tail))
         insert_before(anchor, apart)
         return apart.result
-
-    def _additive(self, mask: SSAValue, anchor: Operation) -> SSAValue:
-        if nn.element_of(mask) != i1:
-            return mask
-        if mask not in self._bias:
-            element = nn.element_of(anchor.results[0])
-            zero = nn.FullOp(0.0, TensorType(element, ()))
-            low = nn.FullOp(-math.inf, TensorType(element, ()))
-            where = nn.WhereOp(
-                mask, zero.result, low.result, TensorType(element, nn.shape_of(mask))
-            )
-            insert_before(anchor, zero, low, where)
-            self._bias[mask] = where.result
-        return self._bias[mask]
-
-    def _sum(self, bias: SSAValue | None, other: SSAValue, anchor: Operation) -> SSAValue:
-        if bias is None:
-            return other
-        add = nn.AddOp(bias, other)
-        insert_before(anchor, add)
-        return add.result
 
 
 def _causal(length: int, anchor: Operation) -> SSAValue:
@@ -330,7 +300,7 @@ class FoldLayouts:
 
 @dataclass(frozen=True)
 class RaiseAttentionPass(ModulePass):
-    """Eager, fused and hand-written attention become `attn.sdpa`; exact on real tokens."""
+    """Eager, fused and hand-written attention become `attn.sdpa`; exact."""
 
     name = "raise-attention"
     effect: ClassVar[Effect] = Effect.EXACT

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ArrayAttr, IntegerAttr, IntegerType, ModuleOp, StringAttr, i64
+from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, Region, SSAValue
 from xdsl.passes import ModulePass
@@ -33,6 +33,7 @@ from heatc.errors import InfeasibleError
 from heatc.hardware import load_hardware
 from heatc.isa.table import BLOCK
 from heatc.isa.units import probability_code
+from heatc.passes.analysis.ports import output_paddings
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
 from heatc.passes.tiling.attention import Attention, Prediction, Pruning, emit_attention
@@ -40,7 +41,7 @@ from heatc.passes.tiling.cascade import Cascade, importance_of, ranking_of, sum_
 from heatc.passes.tiling.host import HostTask
 from heatc.passes.tiling.plan import AttentionShape
 from heatc.passes.tiling.products import Products
-from heatc.passes.tiling.tensors import Packing, dtype_of, fixed_type, is_integer, owner_of
+from heatc.passes.tiling.tensors import dtype_of, fixed_type, is_integer, owner_of
 from heatc.weights import WeightStore
 
 _PART_OF_A_LARGER_OP = (
@@ -92,9 +93,9 @@ class _Tiler(Products):
         elif isinstance(op, TaskOp):
             self._task(op)
         elif isinstance(op, attn.PackingOp):
-            self._packing(op)
+            self.tile_packing(op)
         elif isinstance(op, attn.PackOp):
-            self._pack(op)
+            self.tile_pack(op)
         elif not isinstance(op, (*_PART_OF_A_LARGER_OP, ReturnOp)) and not is_integer(op):
             raise PassFailedException(
                 f"{describe_location(op)}: {op.name} is not part of the fixed level; run "
@@ -111,99 +112,26 @@ class _Tiler(Products):
         self.e.emit(ReturnOp())
         new = FuncOp(self.function.sym_name.data, ((), ()), Region(self.body))
         new.location = self.function.location
-        for key, names in (("inputs", self.input_names), ("outputs", self.output_names)):
+        words = {
+            "inputs": self.input_names,
+            "outputs": self.output_names,
+            "paddings": output_paddings(self.function),
+        }
+        for key, names in words.items():
             new.attributes[f"heatc.{key}"] = ArrayAttr(StringAttr(n) for n in names)
         return new
-
-    def _packing(self, op: attn.PackingOp) -> None:
-        batch, length = attn.packing_of(op.result).shape
-        count = batch * length
-        positions, inverse = (
-            self.e.tensor(self.e.symbol(f"packing.{name}"), "activation", "i64", (count, 1))
-            for name in ("positions", "inverse")
-        )
-        mask = positions
-        if op.mask is not None:
-            mask = self.tensor(op.mask)
-            owner = mask.owner
-            assert isinstance(owner, hdp.TensorOp)
-            if owner.role.data != "input":
-                raise PassFailedException("attn.packing of a mask that is no input of the model")
-            owner.port_role = StringAttr("mask")
-        self.e.do(
-            "hpack",
-            dpos=positions,
-            dinv=inverse,
-            dmask=mask,
-            batch=batch,
-            length=length,
-            has_mask=op.mask is not None,
-        )
-        self.packings[op.result] = Packing(positions, inverse, batch, length)
-
-    def _pack(self, op: attn.PackOp) -> None:
-        if not isinstance(nn.element_of(op.x), IntegerType):
-            raise PassFailedException(
-                f"{describe_location(op)}: attn.pack of {op.x.type}: only integers are packed"
-            )
-        packing, source = self.packings[op.packing], self.tensor(op.x)
-        result = self.tensor(op.result)
-        if packing.token_positions is None:
-            window = hdp.WindowOp(packing.positions, self.e.constant(0), self._token_count())
-            packing.token_positions = self.e.emit(window)
-        self.e.do("hidx", dst=result, src=source, idx=packing.token_positions)
-        self._limit(op)
-
-    def _limit(self, op: attn.PackOp) -> None:
-        """Tell the input how many rows the table has that it indexes."""
-        source = self.tensor(op.x).owner
-        assert isinstance(source, hdp.TensorOp)
-        if source.role.data != "input":
-            return
-        limits: list[int] = []
-        for use in op.result.uses:
-            if not isinstance(use.operation, TaskOp):
-                continue
-            argument = use.operation.body.block.args[use.index]
-            limits += [
-                nn.shape_of(u.operation.table)[0]
-                for u in argument.uses
-                if isinstance(u.operation, nn.EmbeddingOp) and u.index == 1
-            ]
-        if limits:
-            source.limit = IntegerAttr(min(limits), i64)
-
-    def _index(self, op: Operation) -> SSAValue:
-        """The index tensor that puts tokens back (`attn.unpack`) or picks one of each sequence."""
-        assert isinstance(op, attn.UnpackOp | attn.TokenOp)
-        task = op.parent_op()
-        assert isinstance(task, TaskOp)
-        arguments: list[SSAValue] = list(task.body.block.args)
-        outer = dict(zip(arguments, task.inputs))
-        packing = self.packings[outer[op.packing]]
-        if isinstance(op, attn.UnpackOp):
-            return packing.inverse
-        position = op.position.value.data
-        if position not in packing.tokens:
-            places = [b * packing.length + position for b in range(packing.batch)]
-            symbol = f"packing.position{position}"
-            source = self._integers(self.e.symbol(f"{symbol}.places"), places)
-            index = self.e.tensor(self.e.symbol(symbol), "activation", "i64", (packing.batch, 1))
-            self.e.do("hidx", dst=index, src=packing.inverse, idx=source)
-            packing.tokens[position] = index
-        return packing.tokens[position]
 
     def _task(self, task: TaskOp) -> None:
         """A task of the host, once a panel where what it works on lies in panels."""
         count = max((len(self.panels.get(v, ())) for v in task.inputs), default=0)
         if not count:
-            HostTask(self.e, self.tensor, self._index, self.extents).emit(task)
+            HostTask(self.e, self.tensor, self.index_of, self.extents).emit(task)
         for i in range(count):
 
             def panel(value: SSAValue, i: int = i) -> SSAValue:
                 return self.panels[value][i]
 
-            HostTask(self.e, panel, self._index, self.extents).emit(task)
+            HostTask(self.e, panel, self.index_of, self.extents).emit(task)
 
     def _attention(self, op: attn.WeightedValuesOp) -> None:
         softmax: attn.SoftmaxOp = owner_of(op.probabilities, attn.SoftmaxOp)
@@ -280,6 +208,7 @@ class _Tiler(Products):
                 pruning,
                 cascade,
                 prediction,
+                bool(attn.packing_of(op.packing).reads),
             ),
             self.hardware,
         )

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.backends.hdp.archive import ALIGNMENT, ArchiveReader, ArchiveWriter
+from heatc.backends.hdp.mask_values import MaskValues
 from heatc.errors import HeatcError
 from heatc.hardware import Hardware
 from heatc.hardware import from_json as hardware_from_json
@@ -107,7 +108,9 @@ class Port:
     An input or output of the model: name, numpy dtype, shape, address in DRAM.
 
     `limit` is the number of rows of the table that an input indexes (valid are 0 .. limit - 1),
-    0 where it indexes none. `role` is `mask` for the key-padding mask, else empty.
+    0 where it indexes none. `role` is `mask` for the key-padding mask, else empty; `mask` says what
+    its values mean. `padding` is what an output has at masked positions of a token axis: `zero`, or
+    `computed` values; it is empty for inputs, and for outputs of older programs.
     """
 
     name: str
@@ -116,6 +119,8 @@ class Port:
     address: int
     limit: int = 0
     role: str = ""
+    mask: MaskValues | None = None
+    padding: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -151,6 +156,10 @@ class Manifest:
                 value["limit"] = p.limit
             if p.role:
                 value["role"] = p.role
+            if p.mask is not None:
+                value["mask"] = p.mask.to_json()
+            if p.padding:
+                value["padding"] = p.padding
             return value
 
         return {
@@ -540,6 +549,9 @@ class _Parser:
             self._place.fail(f"{key}.dtype: expected one of {known}, found {_brief(dtype)}")
         if not isinstance(role, str):
             self._place.fail(f"{key}.role: expected a text, found {_brief(role)}")
+        padding = data.get("padding", "")
+        if padding not in ("", "zero", "computed"):
+            self._place.fail(f"{key}.padding: expected zero or computed, found {_brief(padding)}")
         port = Port(
             name,
             cast(str, dtype),
@@ -547,10 +559,21 @@ class _Parser:
             self._integer(data.get("address"), f"{key}.address", 0, _LARGEST_DRAM),
             self._integer(data.get("limit", 0), f"{key}.limit", 0, 1 << 40),
             role,
+            self._mask(data.get("mask"), f"{key}.mask"),
+            padding,
         )
         if int(np.prod(port.shape, dtype=object)) > _LARGEST_DRAM:
             self._place.fail(f"{key}.shape: {port.shape} is absurdly large")
         return port
+
+    def _mask(self, value: object, key: str) -> MaskValues | None:
+        if value is None:
+            return None
+
+        def fail(message: str) -> NoReturn:
+            self._place.fail(f"{key}.{message}")
+
+        return MaskValues.of_json(self.object(value, key), fail)
 
 
 def _brief(value: object) -> str:

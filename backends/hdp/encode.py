@@ -25,6 +25,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, SSAValue
 
 from heatc.backends.hdp.container import Port, Weight
+from heatc.backends.hdp.mask_values import MaskValues
 from heatc.dialects import hdp
 from heatc.errors import HeatcError
 from heatc.fixed_point import encode as encode_codes
@@ -381,6 +382,10 @@ def _points(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, int
 def _ports(function: FuncOp, tensors: Sequence[hdp.TensorOp], role: str) -> tuple[Port, ...]:
     """The model's inputs or outputs, in its own order."""
     ports: dict[str, Port] = {}
+    reads = any(
+        isinstance(op, hdp.InstructionOp) and op.mnemonic == "hrows" for op in function.walk()
+    )
+    paddings = dict(zip(_texts(function, "outputs"), _texts(function, "paddings")))
     for op in tensors:
         if op.role.data != role or op.ports is None or op.shape is None:
             continue
@@ -392,12 +397,25 @@ def _ports(function: FuncOp, tensors: Sequence[hdp.TensorOp], role: str) -> tupl
                 _base(op),
                 0 if op.limit is None else op.limit.value.data,
                 "" if op.port_role is None else op.port_role.data,
+                _mask_values(op, reads),
+                paddings.get(name.data, ""),
             )
-    names = function.attributes.get(f"heatc.{role}s")
-    if isinstance(names, ArrayAttr):
-        order = [str(n.data) for n in cast("ArrayAttr[StringAttr]", names)]
-        return tuple(ports[name] for name in order)
-    return tuple(ports.values())
+    order = _texts(function, f"{role}s")
+    return tuple(ports[name] for name in order) if order else tuple(ports.values())
+
+
+def _texts(function: FuncOp, name: str) -> list[str]:
+    """The texts of an attribute `heatc.<name>`."""
+    found = function.attributes.get(f"heatc.{name}")
+    if not isinstance(found, ArrayAttr):
+        return []
+    return [str(n.data) for n in cast("ArrayAttr[StringAttr]", found)]
+
+
+def _mask_values(op: hdp.TensorOp, reads: bool) -> MaskValues | None:
+    if op.real is None or op.masked is None:
+        return None
+    return MaskValues(op.real.intervals, op.masked.intervals, reads)
 
 
 def _is_bool(op: hdp.TensorOp) -> bool:

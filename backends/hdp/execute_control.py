@@ -8,7 +8,17 @@ from heatc.backends.hdp.core_tiles import expect_engine_blocks
 from heatc.backends.hdp.execution import Execution, executes
 from heatc.backends.hdp.state import Tensor, Tile, Trap, expect
 from heatc.errors import HeatcError, InfeasibleError
-from heatc.isa.table import BLOCK, DTYPES, R_BATCH, R_LENGTH, R_START, SPACES, TILE_DTYPES
+from heatc.isa.table import (
+    BLOCK,
+    DTYPES,
+    R_BATCH,
+    R_EXTRA,
+    R_EXTRA_START,
+    R_LENGTH,
+    R_START,
+    SPACES,
+    TILE_DTYPES,
+)
 
 _DTYPES = tuple(DTYPES)
 _LIMIT = 1 << 63
@@ -71,14 +81,16 @@ def sequence(run: Execution, rb: int) -> None:
     index = state.registers[rb]
     if not 0 <= index < len(state.sequences):
         raise Trap(f"sequence {index} is not one of {len(state.sequences)} (r{R_BATCH})")
-    state.registers[R_START], state.registers[R_LENGTH] = state.sequences[index]
+    start, length, extra = state.sequences[index]
+    state.registers[R_START], state.registers[R_LENGTH] = start, length
+    state.registers[R_EXTRA_START], state.registers[R_EXTRA] = start + length, extra
 
 
 @executes("all")
 def activate_all(run: Execution) -> None:
     state = run.state
     state.parts, state.part_rows, state.listed = 1, 0, None
-    state.block = BLOCK
+    state.block, state.extra = BLOCK, False
     state.activate(state.cores)
     run.board.kept_at = run.board.listed_at = 0
 
@@ -109,8 +121,14 @@ def heads(run: Execution, rc: int, stride: int, limit: int) -> None:
     active = active if left > 0 else 0
     state.activate(active * state.parts, (state.registers[rc], stride))
     state.theta_head[:] = 0
+    state.extra = False
     run.board.kept_at = run.board.listed_at
     run.pc_heads[run.pc] += active
+
+
+@executes("extra")
+def turn_to_extra(run: Execution) -> None:
+    run.state.extra = True
 
 
 @executes("pruned")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -15,9 +15,18 @@ from heatc.backends.hdp.execution import Execution, executes
 from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
 from heatc.backends.hdp.state import Tensor, Trap, expect
 from heatc.backends.hdp.timing import Rows
-from heatc.errors import InfeasibleError
+from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Reals
-from heatc.isa.table import DTYPES, R_BATCH, R_TOKENS
+from heatc.isa.table import COMPARISONS, DTYPES, R_BATCH, R_TOKENS
+
+_COMPARE: Mapping[str, Callable[[Array, float], NDArray[np.bool_]]] = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
 
 HOST_ELEMENTS = 1 << 28
 """Most elements that a host register or a packing may have."""
@@ -47,34 +56,105 @@ def _in_dram(tensor: Tensor) -> int:
 def pack(
     run: Execution, dpos: int, dinv: int, dmask: int, batch: int, length: int, has_mask: int
 ) -> None:
-    state = run.state
-    positions, inverse = _writable(run, dpos), _writable(run, dinv)
-    count = batch * length
-    for index, tensor in ((dpos, positions), (dinv, inverse)):
-        expect(tensor.dtype == "i64", f"d{index} is {tensor.dtype}, expected i64")
-        expect(tensor.data.size >= count, f"d{index} has {tensor.data.size} of {count} elements")
     reads: tuple[Rows, ...] = ()
+    real = np.ones((batch, length), np.bool_)
     if has_mask:
-        mask = _integers(run, dmask)
-        expect(mask.data.size == count, f"d{dmask} has {mask.data.size} of {count} elements")
+        mask = _mask(run, dmask, batch, length)
         real = mask.data.reshape(batch, length) != 0
         reads = (Rows(mask),)
-    else:
-        real = np.ones((batch, length), np.bool_)
-    flat = np.flatnonzero(real)
-    positions.data.reshape(-1)[: flat.size] = flat
+    targets = [(d, _places(run, d, batch * length)) for d in (dpos, dinv)]
+    _list_rows(run, "hpack", real, np.zeros(0, np.int64), targets, reads)
+
+
+@executes("hrows")
+def pack_with_reads(
+    run: Execution,
+    dpos: int,
+    dinv: int,
+    dreal: int,
+    dmask: int,
+    dread: int,
+    batch: int,
+    length: int,
+) -> None:
+    mask, read = _mask(run, dmask, batch, length), _integers(run, dread)
+    positions = read.data.reshape(-1).astype(np.int64)
+    ascends = positions.size and (np.diff(positions) > 0).all() and positions[0] >= 0
+    expect(ascends and positions[-1] < length, f"d{dread} holds no ascending positions")
+    targets = [(d, _places(run, d, batch * length)) for d in (dpos, dinv, dreal)]
+    real = mask.data.reshape(batch, length) != 0
+    _list_rows(run, "hrows", real, positions, targets, (Rows(mask), Rows(read)))
+
+
+def _mask(run: Execution, index: int, batch: int, length: int) -> Tensor:
+    mask, count = _integers(run, index), batch * length
+    expect(mask.data.size == count, f"d{index} has {mask.data.size} of {count} elements")
+    return mask
+
+
+def _places(run: Execution, index: int, count: int) -> Tensor:
+    """A tensor that takes a number for each position of the batch."""
+    tensor = _writable(run, index)
+    expect(tensor.dtype == "i64", f"d{index} is {tensor.dtype}, expected i64")
+    expect(tensor.data.size >= count, f"d{index} has {tensor.data.size} of {count} elements")
+    return tensor
+
+
+def _list_rows(
+    run: Execution,
+    mnemonic: str,
+    real: NDArray[np.bool_],
+    positions: NDArray[np.int64],
+    targets: Sequence[tuple[int, Tensor]],
+    reads: Sequence[Rows],
+) -> None:
+    """
+    Number the rows of a batch: real tokens, and masked ones at `positions` behind them.
+
+    `targets` take the flat index of each row, the row of each flat index, and, if there is a third,
+    the same of real tokens alone.
+    """
+    state, count = run.state, real.size
+    read = np.zeros(real.shape, np.bool_)
+    read[:, positions] = True
+    read &= ~real
+    lengths, extras = real.sum(axis=1), read.sum(axis=1)
+    for sequence in np.flatnonzero((lengths == 0) & (extras > 0)):
+        raise HeatcError(
+            f"pc {run.pc}: row {sequence} of the batch has no real token, and an output depends on it",
+            notes=["give every row at least one token that the mask does not hide"],
+        )
+    flat = np.flatnonzero(real | read)
+    behind = read.reshape(-1)[flat] + flat // real.shape[1]
+    flat = flat[np.argsort(flat + real.shape[1] * behind, kind="stable")]
     numbers = np.full(count, -1, np.int64)
     numbers[flat] = np.arange(flat.size)
-    inverse.data.reshape(-1)[:count] = numbers
-    lengths = real.sum(axis=1)
-    starts = np.cumsum(lengths) - lengths
-    state.sequences = [(int(s), int(n)) for s, n in zip(starts, lengths)]
-    state.registers[R_TOKENS], state.registers[R_BATCH] = int(flat.size), batch
-    run.work(elements=count, nbytes=24 * count, written=16 * count, from_dram=1)
-    end = run.board.host(
-        run.pc, "hpack", count, 24 * count, reads, (Rows(positions), Rows(inverse))
-    )
+    arrays = [flat, numbers, np.where(real.reshape(-1), numbers, -1)]
+    for (_, tensor), array in zip(targets, arrays):
+        tensor.data.reshape(-1)[: array.size] = array
+    starts = np.cumsum(lengths + extras) - lengths - extras
+    state.sequences = list(zip(starts.tolist(), lengths.tolist(), extras.tolist()))
+    state.registers[R_TOKENS], state.registers[R_BATCH] = int(flat.size), len(real)
+    nbytes = sum(_bytes(tensor, count) for _, tensor in targets) + 8 * count
+    written = nbytes - 8 * count
+    run.work(elements=count, nbytes=nbytes, written=written, from_dram=1)
+    writes = [Rows(tensor) for _, tensor in targets]
+    end = run.board.host(run.pc, mnemonic, count, nbytes, reads, writes)
     run.board.clock = max(run.board.clock, end)
+
+
+@executes("htest")
+def test(run: Execution, dst: int, src: int, compare: int, value: float) -> None:
+    target, source = _writable(run, dst), run.state.tensor(src)
+    expect(target.is_integer, f"d{dst} is {target.dtype}, expected integers")
+    count = source.data.size
+    expect(target.data.size == count, f"d{dst} has {target.data.size} of {count} elements")
+    function = _COMPARE[COMPARISONS[compare]]
+    target.data.reshape(-1)[:] = function(source.data.reshape(-1), value)
+    written = _bytes(target, count)
+    nbytes = _bytes(source, count) + written
+    run.work(elements=count, nbytes=nbytes, written=written, from_dram=1)
+    run.board.host(run.pc, "htest", count, nbytes, (Rows(source),), (Rows(target),))
 
 
 def _indices(

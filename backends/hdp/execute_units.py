@@ -56,7 +56,8 @@ def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float, own: int)
     ratio = state.take(state.parameter("rho"))[:, None] if own else rho
     kept, totals = run.values.mask(run.pc, state, ranked, ratio, first)
     ranks = write_rows(run, target, kept, row, importance.rows_of)
-    state.theta_head[state.select] += totals
+    if not state.extra:
+        state.theta_head[state.select] += totals
     cycles = run.board.cycles["mask"](blocks=ranks)
     run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.backends.hdp.debug import TOKENS, AttentionInfo, TensorInfo, attentions, named_tensors
-from heatc.backends.hdp.masks import LENGTHS, Rounds
+from heatc.backends.hdp.masks import EXTRA, LENGTHS, REAL, Rounds
 from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState
 from heatc.errors import HeatcError
@@ -38,7 +38,7 @@ class LayerRecorder:
     Collects the layers of one run of `batch` sequences of at most `length` tokens.
 
     Pass `on_retire` to the machine; `layers` and `decisions` hold the result afterwards. Without
-    `codes` no tensors are copied.
+    `codes` no tensors are copied. `reads`: the program reads padding.
     """
 
     def __init__(
@@ -49,11 +49,14 @@ class LayerRecorder:
         length: int,
         *,
         codes: bool = True,
+        reads: bool = False,
     ):
         self._memory = memory
         self._batch = batch
         self._tokens = batch * length
         self._length = length
+        self._reads = reads
+        self._real = np.zeros((batch, length), np.bool_)
         self._tensors = named_tensors(debug)
         self._attentions = attentions(debug)
         self._codes: dict[str, Array] = {}
@@ -75,8 +78,8 @@ class LayerRecorder:
         if math.prod(shape) > _LARGEST_MASK:
             raise HeatcError(f"the masks of {name!r} are absurdly large: {shape}")
         for kind, pcs in (("mask", attention.mask_pcs), ("round", attention.round_pcs)):
-            if pcs:
-                self._masks[f"{kind}/{name}"] = np.zeros(shape, np.bool_)
+            for prefix in ("", EXTRA) if self._reads and pcs else ("",) if pcs else ():
+                self._masks[f"{prefix}{kind}/{name}"] = np.zeros(shape, np.bool_)
             self._mask_pcs |= dict.fromkeys(pcs, (f"{kind}/{name}", name))
         if attention.gate_pcs:
             self._gates[name] = np.zeros(shape[:2], np.bool_)
@@ -85,16 +88,24 @@ class LayerRecorder:
         """Takes what the instruction at `pc` has completed."""
         if inst.mnemonic in ("seq", "heads"):
             self._rounds.on_retire(inst, state)
-        elif inst.mnemonic == "hpack":
-            self._lengths[:] = [length for _, length in state.sequences][: self._batch]
+        elif inst.mnemonic in ("hpack", "hrows"):
+            self._take_lengths(inst, state)
         elif pc in self._mask_pcs:
-            self._take_mask(*self._mask_pcs[pc], inst, state)
+            key, name = self._mask_pcs[pc]
+            self._take_mask(f"{EXTRA}{key}" if state.extra else key, name, inst, state)
         elif pc in self._gate_pcs and inst.mnemonic == "cascade":
             self._take_list(self._gate_pcs[pc], int(inst["keep"]), state)
         elif pc in self._gate_pcs:
             self._take_gate(self._gate_pcs[pc], state)
         for name, tensor in self._by_pc.get(pc, ()):
             self._codes[name] = self._take_tensor(name, tensor, state)
+
+    def _take_lengths(self, inst: Inst, state: MachineState) -> None:
+        """The tokens of each sequence, and which they are where padding is read."""
+        self._lengths[:] = [length for _, length, _ in state.sequences][: self._batch]
+        if inst.mnemonic == "hrows":
+            rows = state.tensor(int(inst["dreal"])).data.reshape(-1)[: self._real.size]
+            self._real[:] = (rows >= 0).reshape(self._real.shape)
 
     def _take_tensor(self, name: str, tensor: TensorInfo, state: MachineState) -> Array:
         """A copy of a tensor; of a token tensor (as many rows as tokens fit) the real tokens."""
@@ -157,7 +168,8 @@ class LayerRecorder:
         `codes/<tensor>`: codes (rows, cols); `point/<tensor>`: their binary point, where they
         have one; `mask/<attention>`: bool (batch, heads, block rows, block columns), False outside of a
         sequence's blocks; `round/<attention>`: the same after the first of two rounds, where the
-        rule has two; `gate/<attention>`: bool (batch, heads), False for absent sequences.
+        rule has two; `gate/<attention>`: bool (batch, heads), False for absent sequences;
+        `extra/...`: masks of rows that are no keys, where padding is read.
         """
         layers: Layers = {}
         for name, names in _panels(self._codes).items():
@@ -171,7 +183,8 @@ class LayerRecorder:
     @property
     def decisions(self) -> Layers:
         """What a run without values needs, see `heatc.backends.hdp.masks`."""
-        return {LENGTHS: self._lengths} | self._decisions()
+        real: Layers = {REAL: self._real} if self._reads else {}
+        return {LENGTHS: self._lengths} | real | self._decisions()
 
     def _decisions(self) -> Layers:
         masks: Layers = {**self._masks}

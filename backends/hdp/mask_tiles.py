@@ -24,6 +24,7 @@ from heatc.backends.hdp.core_tiles import (
 from heatc.backends.hdp.execution import Execution
 from heatc.backends.hdp.state import Contents, Extent, MachineState, Tile, Times, Trap, expect
 from heatc.isa import units
+from heatc.isa.table import R_EXTRA
 from heatc.isa.units import Mask
 
 
@@ -37,6 +38,7 @@ def place_rows(run: Execution, target: Tile, source: Tile, contents: Contents, r
     state = run.state
     expect_engine_blocks(run, state.block)
     length, (high, wide) = sequence_length(state), state.block
+    most = state.registers[R_EXTRA] if state.extra else length
     blocks = units.block_count(length, wide)
     expect_equal(f"width of {source.name}", contents.columns, blocks)
     rows = contents.rows
@@ -44,8 +46,8 @@ def place_rows(run: Execution, target: Tile, source: Tile, contents: Contents, r
     at = _first_of_tile(state, row)
     first = (row + state.part_rows * state.core_parts) // high
     real = np.full(state.active, rows) if contents.rows_of is None else contents.rows_of
-    if ((first + real) * (real > 0) > units.block_count(length, high)).any():
-        raise Trap(f"block rows {row // high}..{int((first + real).max())} are outside of {length}")
+    if ((first + real) * (real > 0) > units.block_count(most, high)).any():
+        raise Trap(f"block rows {row // high}..{int((first + real).max())} are outside of {most}")
     expect_room(target, at + rows, blocks, is_mask=True)
     return first
 
@@ -68,7 +70,8 @@ def write_rows(
     Append the live cores' mask rows (P, rows, blocks) and count them.
 
     `flags` are further variables of the work, `compares` comparisons of a row beside one a block,
-    for instructions that sort (none if a row has a single block).
+    for instructions that sort (none if a row has a single block). Rows that are no keys are not
+    counted among the kept and pruned blocks.
     Returns the blocks that were ranked on each core.
     """
     state, (rows, blocks) = run.state, kept.shape[1:]
@@ -76,9 +79,10 @@ def write_rows(
         kept = kept & state.take(real_rows(rows_of, rows))
     _append(state, target, kept, _first_of_tile(state, row))
     high = size_of(state, rows, rows_of)
-    run.pc_blocks[run.pc] += sum_cores(state, high) * blocks
-    kept_blocks = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
-    run.pc_blocks_kept[run.pc] += live_sum(state, kept_blocks)
+    if not state.extra:
+        run.pc_blocks[run.pc] += sum_cores(state, high) * blocks
+        kept_blocks = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
+        run.pc_blocks_kept[run.pc] += live_sum(state, kept_blocks)
     for cores, _, count in by_size(state, high):
         sorted_rows = {} if compares is None else {"compares": count * compares}
         run.work(cores=cores, blocks=count * blocks, **sorted_rows, **(flags or {}))

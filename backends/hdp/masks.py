@@ -2,9 +2,11 @@
 Masks of an earlier run, on which a program can be timed without computing values.
 
     lengths             int64 (samples,): real tokens of each sequence
+    real                bool (samples, S): which tokens these are, where the program reads padding
     mask/<attention>    bool (samples, heads, block rows, block columns): kept blocks
     round/<attention>   the same after the first of two rounds, where the rule has two
     gate/<attention>    bool (samples, heads): kept heads
+    extra/...           `mask/...` and `round/...` of rows that are no keys, where padding is read
 
 `hdp-run --save-masks` writes such a file, `hdp-run --model=timing --masks` runs on one.
 """
@@ -24,6 +26,9 @@ from heatc.isa.units import Mask
 from heatc.isa.words import Inst
 
 LENGTHS = "lengths"
+REAL = "real"
+EXTRA = "extra/"
+"""What the names of masks begin with that are of rows which are no keys."""
 
 Array = NDArray[np.generic]
 Arrays = Mapping[str, Array]
@@ -46,20 +51,23 @@ class Rounds:
 
 
 def split_masks(
-    stored: Arrays, debug: Mapping[str, Any], batch: int, length: int
+    stored: Arrays, debug: Mapping[str, Any], batch: int, length: int, *, reads: bool
 ) -> list[dict[str, Array]]:
     """
     The checked masks of each pass of `batch` sequences of at most `length` tokens.
 
-    The last pass is filled up with empty sequences.
+    The last pass is filled up with empty sequences. `reads`: the program reads padding.
 
     Raises:
         HeatcError: the file is none of masks, or of another program.
     """
     lengths = _lengths(stored, length)
     names = {LENGTHS: lengths}
+    if reads:
+        names[REAL] = _real(stored, lengths, length)
     for name, attention in attentions(debug).items():
-        names |= _decisions(stored, name, attention, (len(lengths), length))
+        for prefix in ("", EXTRA) if reads else ("",):
+            names |= _decisions(stored, prefix, name, attention, (len(lengths), length))
     return [
         {name: _filled(array[start : start + batch], batch) for name, array in names.items()}
         for start in range(0, len(lengths), batch)
@@ -75,8 +83,18 @@ def _lengths(stored: Arrays, length: int) -> Array:
     return lengths.astype(np.int64)
 
 
+def _real(stored: Arrays, lengths: Array, length: int) -> Array:
+    real = stored.get(REAL)
+    expected = (len(lengths), length)
+    if real is None or real.shape != expected or real.dtype.kind != "b":
+        _fail(REAL, f"expected {expected} bool, which tokens are real")
+    if not np.array_equal(real.sum(axis=1), lengths):
+        _fail(REAL, "these tokens are not as many as the lengths say")
+    return real
+
+
 def _decisions(
-    stored: Arrays, name: str, attention: AttentionInfo, size: tuple[int, int]
+    stored: Arrays, prefix: str, name: str, attention: AttentionInfo, size: tuple[int, int]
 ) -> dict[str, Array]:
     samples, length = size
     shape = (samples, attention.heads, *attention.blocks(length))
@@ -85,11 +103,11 @@ def _decisions(
         wanted.append(("mask", shape))
     if attention.round_pcs:
         wanted.append(("round", shape))
-    if attention.gate_pcs:
+    if attention.gate_pcs and not prefix:
         wanted.append(("gate", shape[:2]))
     found: dict[str, Array] = {}
     for kind, expected in wanted:
-        key = f"{kind}/{name}"
+        key = f"{prefix}{kind}/{name}"
         array = stored.get(key)
         if array is None or array.shape != expected or array.dtype.kind != "b":
             text = "nothing" if array is None else f"{array.shape} {array.dtype}"
@@ -120,12 +138,14 @@ class StoredDecisions:
     def __init__(self, debug: Mapping[str, Any], stored: Arrays):
         self._rounds = Rounds()
         self._masks: dict[int, Mask] = {}
+        self._extra: dict[int, Mask] = {}
+        """Those of rows that are no keys."""
         self._gates: dict[int, Mask] = {}
         for name, attention in attentions(debug).items():
-            for pc in attention.mask_pcs:
-                self._masks[pc] = cast(Mask, stored[f"mask/{name}"])
-            for pc in attention.round_pcs:
-                self._masks[pc] = cast(Mask, stored[f"round/{name}"])
+            for kind, pcs in (("mask", attention.mask_pcs), ("round", attention.round_pcs)):
+                for table, prefix in ((self._masks, ""), (self._extra, EXTRA)):
+                    array = stored.get(f"{prefix}{kind}/{name}")
+                    table |= {} if array is None else dict.fromkeys(pcs, cast(Mask, array))
             for pc in attention.gate_pcs:
                 self._gates[pc] = cast(Mask, stored[f"gate/{name}"])
 
@@ -145,7 +165,8 @@ class StoredDecisions:
 
     def mask(self, pc: int, state: MachineState, first: Extent, rows: int, columns: int) -> Mask:
         """See `Decisions`; rows beyond the stored ones are pruned."""
-        stored = self._of(self._masks, pc, state)[:, :, :columns]
+        table = self._extra if state.extra else self._masks
+        stored = self._of(table, pc, state)[:, :, :columns]
         wanted = first[:, None] + np.arange(rows)
         here = np.minimum(wanted, stored.shape[1] - 1)
         return stored[np.arange(len(stored))[:, None], here] & (wanted == here)[:, :, None]

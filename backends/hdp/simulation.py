@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from heatc.backends.hdp.container import Manifest, Port, Program
 from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.layers import LayerRecorder, Layers, concatenate
-from heatc.backends.hdp.masks import split_masks
+from heatc.backends.hdp.masks import LENGTHS, REAL, split_masks
 from heatc.backends.hdp.memory import Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import Hardware
@@ -130,7 +130,7 @@ def simulate_timing(
     `stored` is `Simulation.masks`. Cycles, bytes and counts are those of that run.
     """
     from heatc.backends.hdp.machine import Machine
-    from heatc.backends.hdp.masks import LENGTHS, StoredDecisions
+    from heatc.backends.hdp.masks import StoredDecisions
     from heatc.backends.hdp.values import Shapes
 
     if hardware is not None:
@@ -138,7 +138,7 @@ def simulate_timing(
     results: list[RunResult] = []
     for masks in split_stored(program, stored):
         memory = _memory(program)
-        _write_lengths(program.manifest, memory, masks[LENGTHS])
+        _write_lengths(program.manifest, memory, masks)
         decisions = StoredDecisions(program.debug, masks)
         machine = Machine(hardware or program.manifest.hardware, memory)
         shapes = Shapes(decisions)
@@ -149,17 +149,32 @@ def simulate_timing(
 def split_stored(program: Program, stored: Arrays) -> list[dict[str, Array]]:
     """The checked masks of each pass, see `heatc.backends.hdp.masks`."""
     batch, length = (*_batch_shape(program.manifest), 1)[:2]
-    return split_masks(stored, program.debug, batch, length)
+    return split_masks(stored, program.debug, batch, length, reads=_reads(program.manifest))
 
 
-def _write_lengths(manifest: Manifest, memory: Memory, lengths: Array) -> None:
-    """Places an attention mask with as many tokens in each sequence."""
+def _reads(manifest: Manifest) -> bool:
+    """Whether the program reads padding."""
+    return any(port.mask is not None and port.mask.reads for port in manifest.inputs)
+
+
+def _write_lengths(manifest: Manifest, memory: Memory, stored: Arrays) -> None:
+    """Places an attention mask with as many tokens in each sequence, or with these tokens."""
     port = mask_port(manifest)
     if port is None:
         return
     positions = np.arange(int(np.prod(port.shape[1:])))
-    real = positions < cast(NDArray[np.int64], lengths)[:, None]
-    memory.write(port.address, real.astype(port.dtype), _ISA_DTYPES[port.dtype])
+    real = positions < cast(NDArray[np.int64], stored[LENGTHS])[:, None]
+    if REAL in stored:
+        real = _with_a_token(cast(NDArray[np.bool_], stored[REAL]))
+    mask = real if port.mask is None else port.mask.of_lengths(real)
+    memory.write(port.address, mask.astype(port.dtype), _ISA_DTYPES[port.dtype])
+
+
+def _with_a_token(real: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Sequences that fill up a pass have one token, see `_filler`."""
+    found = real.copy()
+    found[~real.any(axis=1), 0] = True
+    return found
 
 
 def _memory(program: Program) -> Memory:
@@ -199,7 +214,8 @@ def _run(
 
 def _recorder(program: Program, memory: Memory, codes: bool) -> LayerRecorder:
     batch, length = (*_batch_shape(program.manifest), 1)[:2]
-    return LayerRecorder(program.debug, memory, batch, length, codes=codes)
+    reads = _reads(program.manifest)
+    return LayerRecorder(program.debug, memory, batch, length, codes=codes, reads=reads)
 
 
 def _batch_shape(manifest: Manifest) -> tuple[int, ...]:
@@ -238,6 +254,9 @@ def split_inputs(manifest: Manifest, inputs: Arrays) -> tuple[list[dict[str, Arr
     """
     _check_names(manifest, inputs)
     converted = {p.name: _converted(p, inputs[p.name]) for p in manifest.inputs}
+    for port in manifest.inputs:
+        if port.mask is not None:
+            port.mask.check(port.name, converted[port.name].reshape(-1, *port.shape[1:]))
     batch, samples = _samples(manifest, converted)
     if samples == batch:
         return [converted], samples
@@ -319,13 +338,23 @@ def _samples(manifest: Manifest, arrays: Arrays) -> tuple[int, int]:
 
 
 def _filled(port: Port, array: Array, manifest: Manifest) -> Array:
-    """A pass of full size: what is missing is masked, or a copy of the last sample."""
+    """A pass of full size: what is missing has as little to compute as may be."""
     missing = port.shape[0] - array.shape[0]
     if not missing:
         return array
-    masked = mask_port(manifest) is not None
-    rest = np.zeros_like(array[:1]) if masked else array[-1:]
+    rest = _filler(port, array[-1:], mask_port(manifest))
     return np.concatenate([array, np.repeat(rest, missing, axis=0)])
+
+
+def _filler(port: Port, last: Array, mask: Port | None) -> Array:
+    """A sample of padding, or of one token where padding is read; without a mask the last sample."""
+    if mask is None:
+        return last
+    if port is not mask or port.mask is None:
+        return np.zeros_like(last)
+    real = np.zeros(last.shape, np.bool_)
+    real.reshape(-1)[0] = port.mask.reads
+    return port.mask.of_lengths(real).astype(last.dtype)
 
 
 def _fail(name: str, message: str, *notes: str) -> NoReturn:

@@ -232,6 +232,7 @@ class MachineState:
     scores. `parameters` are those of every
     head, `shared` is the shared buffer as far as tensors lie there, `round` is the head of item 0 and how far the next item's is, None outside of a round.
     `listed` are the heads in the order of `cascade`, None where places of heads are heads.
+    `sequences` are first row, keys and further rows of each; with `extra` these rows are worked on.
     """
 
     def __init__(self, cores: int, shared: Memory):
@@ -241,7 +242,8 @@ class MachineState:
         self.tensors: list[Tensor | None] = [None] * DESCRIPTORS
         self.tiles: list[Tile | None] = [None] * TILES
         self.host: list[Reals | None] = [None] * HOST_REGISTERS
-        self.sequences: list[tuple[int, int]] = []
+        self.sequences: list[tuple[int, int, int]] = []
+        self.extra = False
         self.theta_head: Codes = np.zeros(cores, np.int64)
         self.parameters: Reals = np.zeros((len(PARAMETERS), HEADS))
         self.round: tuple[int, int] | None = None

@@ -218,14 +218,7 @@ class Values:
         return np.frexp(peaks)[1].astype(np.int64)
 
     def low(self, values: Reals, peaks: Reals, bits: int, dtype: str) -> Array:
-        """
-        Low-bit codes of an ISA dtype that holds them.
-
-        Raises:
-            Trap: a magnitude is greater than the peak.
-        """
-        if (np.abs(values).max(axis=(1, 2), keepdims=True, initial=0.0) > peaks).any():
-            raise Trap("a magnitude is greater than the peak")
+        """Low-bit codes of an ISA dtype that holds them; beyond the peak they are clipped."""
         limit = float((1 << (bits - 1)) - 1)
         scaled = np.rint(self.scaled(values, bits - 1 - self.bit_lengths(peaks)))
         return np.clip(scaled, -limit, limit).astype(NUMPY_DTYPES[dtype])

@@ -28,6 +28,7 @@ from heatc.backends.numpy.weight_file import WeightTable, dtype_of, tensor_type
 from heatc.dialects.attn import PackingOp
 from heatc.dialects.nn import TOKENS
 from heatc.errors import HeatcError
+from heatc.passes.analysis.ports import output_paddings
 from heatc.version import VERSION
 from heatc.weights import WeightStore
 
@@ -95,6 +96,7 @@ class _Program:
         self.nodes = collect_nodes(function)
         self.outputs = self._outputs()
         self.input_names, self.output_names = port_names(function)
+        self.paddings = output_paddings(function)
         self.arguments = argument_names(self.input_names)
         self.used: set[str] = {"array"}
         self.loop = find_loop(self.nodes, self.outputs, table)
@@ -249,12 +251,21 @@ class _Program:
     # --- Ports --------------------------------------------------------------------------------
 
     def ports(self) -> str:
-        """The table of inputs that `main` and the command line check against."""
+        """The table of inputs that `main` and the command line check against, and that of outputs."""
         lines = ["INPUTS = {"]
         for name, value in zip(self.input_names, self.function.body.block.args):
             dtype, extents = self._port(value)
             shape = tuple(None if e == TOKENS else e for e in extents)
             lines.append(f'    {json.dumps(name)}: ("{dtype}", {shape}),')
+        lines += [
+            "}",
+            "# The last word says what stands at masked positions of a token axis.",
+            "OUTPUTS = {",
+        ]
+        for name, value, padding in zip(self.output_names, self.outputs, self.paddings):
+            dtype, extents = self._port(value)
+            shape = tuple(None if e == TOKENS else e for e in extents)
+            lines.append(f'    {json.dumps(name)}: ("{dtype}", {shape}, "{padding}"),')
         return "\n".join([*lines, "}\n"])
 
     def _port(self, value: SSAValue) -> tuple[str, tuple[int, ...]]:
@@ -273,6 +284,7 @@ class _Program:
 
         inputs = zip(self.input_names, self.function.body.block.args)
         outputs = zip(self.output_names, self.outputs)
+        notes = {"zero": ", 0 at masked positions", "computed": ""}
         return [
             "Run the model.",
             "",
@@ -280,7 +292,7 @@ class _Program:
             *(describe(*port) for port in inputs),
             "",
             "Returns a dict of:",
-            *(describe(*port) for port in outputs),
+            *(describe(*port) + notes[note] for port, note in zip(outputs, self.paddings)),
         ]
 
     def docstring(self, model_name: str) -> str:
@@ -299,8 +311,8 @@ class _Program:
             "",
             *self._port_lines()[2:],
             "",
-            "Activations are (width, tokens) matrices in buffers kept from call to call. Real tokens",
-            "only are computed: `pack` drops what the mask masks, `unpack` puts zeros back there.",
+            "Activations are (width, tokens) matrices in buffers kept from call to call. Masked",
+            "positions are computed only where something reads them: `pack` drops the others.",
             "One call runs at a time, on as many cores as OMP_NUM_THREADS allows.",
             '"""',
         ]

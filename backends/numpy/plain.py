@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from xdsl.dialects.builtin import Float32Type, Float64Type, IntegerType
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from heatc.backends.numpy.weight_file import dtype_of
@@ -23,6 +24,7 @@ _OPERATORS = {
 }
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _SOME_TOKENS = 128
+_NARROW = ("np.int16", "np.int8", "np.uint8")
 
 
 def dtype(type_: Attribute) -> str:
@@ -70,9 +72,7 @@ def _arithmetic(op: Operation, read: Read, used: set[str]) -> str | None:
         case nn.ReluOp():
             return f"np.maximum({read(op.x)}, 0)"
         case nn.CastOp():
-            if dtype(op.result.type) == "np.bool_":
-                return f"{read(op.x)} != 0"
-            return f"{read(op.x)}.astype({dtype(op.result.type)})"
+            return _converted(op, read)
         case nn.GeluOp():
             helper = "gelu" if op.approximate.data == "none" else "gelu_tanh"
             if dtype(op.result.type) != "np.float32":
@@ -81,12 +81,31 @@ def _arithmetic(op: Operation, read: Read, used: set[str]) -> str | None:
             return f"elementwise({helper}, {read(op.x)})"
         case nn.SoftmaxOp():
             used.add("softmax")
-            return f"softmax({read(op.x)}, {op.dim.value.data})"
+            safe = "" if op.safe is None else ", safe=True"
+            return f"softmax({read(op.x)}, {op.dim.value.data}{safe})"
         case nn.WhereOp():
             text = f"np.where({read(op.condition)}, {read(op.lhs)}, {read(op.rhs)})"
             return _cast(text, op, [op.lhs, op.rhs])
         case _:
             return None
+
+
+def _converted(op: nn.CastOp, read: Read) -> str:
+    """A cast; floats become narrow integers as PyTorch's do, cut off and modulo 2^width."""
+    target = dtype(op.result.type)
+    if target == "np.bool_":
+        return f"{read(op.x)} != 0"
+    cut = isinstance(nn.element_of(op.x), Float32Type | Float64Type) and target in _NARROW
+    return f"{read(op.x)}{'.astype(np.int64)' if cut else ''}.astype({target})"
+
+
+def _filled(op: nn.FullOp) -> str:
+    """An array of one number."""
+    value, target = op.value.value.data, dtype(op.result.type)
+    text = repr(value) if np.isfinite(value) else f'float("{value}")'
+    if isinstance(nn.element_of(op.result), IntegerType) and np.isfinite(value):
+        text = str(int(value))
+    return f"np.full({shape_text(op.result)}, {text}).astype({target})"
 
 
 def _shapes(op: Operation, read: Read, used: set[str]) -> str | None:
@@ -110,9 +129,7 @@ def _shapes(op: Operation, read: Read, used: set[str]) -> str | None:
             values = f"({start} + {step} * np.arange({nn.shape_of(op.result)[0]}))"
             return f"{values}.astype({dtype(op.result.type)})"
         case nn.FullOp():
-            value = op.value.value.data
-            text = repr(value) if np.isfinite(value) else f'float("{value}")'
-            return f"np.full({shape_text(op.result)}, {text}).astype({dtype(op.result.type)})"
+            return _filled(op)
         case _:
             return None
 
@@ -175,14 +192,14 @@ def _contraction(op: ContractOp, read: Read) -> str:
 def _attention(op: Operation, read: Read, used: set[str]) -> str | None:
     match op:
         case attn.PackingOp():
-            used.add("packing")
-            batch, length = attn.packing_of(op.result).shape
-            mask = read(op.mask) if op.mask is not None else f"np.ones(({batch}, {length}))"
-            return f"Packing({mask})"
+            return _packing(op, read, used)
         case attn.PackOp():
             return f"pack({read(op.x)}, {read(op.packing)})"
         case attn.UnpackOp():
-            return f"unpack({read(op.x)}, {read(op.packing)})"
+            kept = "" if op.read is None else ", read=True"
+            return f"unpack({read(op.x)}, {read(op.packing)}{kept})"
+        case attn.RealOp():
+            return f"{read(op.packing)}.mask"
         case attn.TokenOp():
             used.add("token")
             return f"token({read(op.x)}, {read(op.packing)}, {op.position.value.data})"
@@ -199,10 +216,50 @@ def _attention(op: Operation, read: Read, used: set[str]) -> str | None:
             return None
 
 
+def _packing(op: attn.PackingOp, read: Read, used: set[str]) -> str:
+    used.add("packing")
+    type_ = attn.packing_of(op.result)
+    if op.mask is None:
+        return f"Packing(np.ones({type_.shape}, np.bool_))"
+    real = f"{read(op.mask)} != 0"
+    if op.real is not None and op.masked is not None:
+        used.add("real")
+        name = repr(op.mask.name_hint or "the mask")
+        sets = (_intervals(op.real), _intervals(op.masked))
+        real = f"real_tokens({name}, {read(op.mask)}, {', '.join(sets)})"
+    reads = ""
+    if type_.reads:
+        whole = len(type_.reads) == type_.shape[1]
+        reads = f", range({type_.shape[1]})" if whole else f", {list(type_.reads)}"
+    return f"Packing({real}{reads})"
+
+
+def _intervals(values: attn.ValuesAttr) -> str:
+    """The intervals of a set of numbers as a list of pairs."""
+
+    def end(number: float) -> str:
+        if np.isinf(number):
+            return "np.inf" if number > 0 else "-np.inf"
+        return str(int(number)) if number == int(number) else repr(number)
+
+    return f"[{', '.join(f'({end(low)}, {end(high)})' for low, high in values.intervals)}]"
+
+
+def mask_arguments(op: attn.SdpaOp, read: Read) -> list[str]:
+    """The arguments that say how scores are masked; none where all keys are seen."""
+    if not op.masks:
+        return []
+    pairs = [f"({read(mask)}, {_fill(fill)})" for mask, fill in zip(op.masks, op.fills)]
+    safe = [] if op.keyless == "zero" else ["safe=False"]
+    return [f"masks=[{', '.join(pairs)}]", *safe]
+
+
+def _fill(fill: float) -> str:
+    return repr(fill) if np.isfinite(fill) else f'float("{fill}")'
+
+
 def _padded_attention(op: attn.SdpaOp, read: Read, used: set[str]) -> str:
     used.add("padded_attention")
     text = ", ".join(read(v) for v in (op.q, op.k, op.v))
     text += f", {op.heads.value.data}, {op.scale.value.data!r}"
-    text += f", real={read(op.key_padding)}" if op.key_padding is not None else ""
-    text += f", bias={read(op.bias)}" if op.bias is not None else ""
-    return f"padded_attention({text})"
+    return f"padded_attention({', '.join([text, *mask_arguments(op, read)])})"

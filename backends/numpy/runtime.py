@@ -33,7 +33,10 @@ if "numpy" not in sys.modules:
 import numpy as np  # noqa: E402
 
 WEIGHTS = os.path.splitext(os.path.abspath(__file__))[0] + ".safetensors"
-DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "BOOL": "?"}
+DTYPES = {
+    "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+    "BOOL": "?",
+}
 
 
 @functools.cache
@@ -193,35 +196,74 @@ def transposed(x, out):
 
 _PACKING = '''\
 class Packing:
-    """The real tokens of a batch: `columns` of each sequence, flat `positions` in the batch."""
+    """
+    The rows of a batch: of each sequence its keys, then the masked positions that are read.
 
-    def __init__(self, mask):
-        self.mask = mask != 0
-        self.positions = np.flatnonzero(self.mask)
+    `real` (batch, length) is true where a token is real, which makes it a key; `reads` are the
+    positions that something reads, also where they are masked. `columns` are the rows of each
+    sequence, `keys` those of its keys, `positions` the flat positions of all rows in the batch.
+    """
+
+    def __init__(self, real, reads=()):
+        self.mask = real
+        read = np.zeros(real.shape, np.bool_)
+        read[:, list(reads)] = True
+        read &= ~real
+        keys, extra = real.sum(axis=1), read.sum(axis=1)
+        for row in np.flatnonzero((keys == 0) & (extra > 0)):
+            raise ValueError(f"row {row} has no real token, and an output depends on it")
+        self.positions = np.flatnonzero(real | read)
+        length = real.shape[1]
+        if extra.any():
+            behind = read.reshape(-1)[self.positions] + self.positions // length
+            self.positions = self.positions[np.argsort(self.positions + length * behind)]
+        self.real_rows = real.reshape(-1)[self.positions] if extra.any() else slice(None)
         self.tokens = len(self.positions)
-        ends = np.cumsum(self.mask.sum(axis=1)).tolist()
+        ends = np.cumsum(keys + extra).tolist()
         self.columns = [slice(a, b) for a, b in zip([0, *ends], ends)]
+        self.keys = [slice(c.start, c.start + n) for c, n in zip(self.columns, keys.tolist())]
+
+    def places(self, number):
+        """The positions in their sequence of the rows of sequence `number`."""
+        return self.positions[self.columns[number]] - number * self.mask.shape[1]
 
 
 def pack(x, packing):
-    """(batch, length, ...) to (tokens, ...): the rows of the real tokens."""
+    """(batch, length, ...) to (tokens, ...): the rows of the packing."""
     return x.reshape(-1, *x.shape[2:])[packing.positions]
 
 
-def unpack(x, packing):
-    """(tokens, ...) to (batch, length, ...), zeros where a token is masked."""
+def unpack(x, packing, read=False):
+    """(tokens, ...) to (batch, length, ...), zeros where a token is masked, and not `read`."""
     out = np.zeros((packing.mask.size, *x.shape[1:]), x.dtype)
-    out[packing.positions] = x
+    rows = slice(None) if read else packing.real_rows
+    out[packing.positions[rows]] = x[rows]
     return out.reshape(*packing.mask.shape, *x.shape[1:])
+'''
+
+_REAL = '''\
+def real_tokens(name, mask, real, masked):
+    """Where a mask says that a token is real; ValueError for a value that is no mask's."""
+    kept, hidden = (
+        np.any([(mask >= low) & (mask <= high) for low, high in some], axis=0)
+        for some in (real, masked)
+    )
+    for at in np.argwhere(~(kept | hidden)):
+        raise ValueError(
+            f"{name}{at.tolist()} is {mask[tuple(at)]}, which is no value of this mask: "
+            f"real is one of {real}, masked one of {masked} (both ends in it)"
+        )
+    return kept
 '''
 
 _TOKEN = '''\
 def token(x, packing, position):
-    """(tokens, ...) to (batch, ...): the row at one position of each sequence, 0 if masked."""
-    out = np.zeros((len(packing.mask), *x.shape[1:]), x.dtype)
-    real = packing.mask[:, position]
-    rows = [c.start for c in packing.columns] + packing.mask[:, :position].sum(axis=1)
-    out[real] = x[rows[real]]
+    """(tokens, ...) to (batch, ...): the row at one position of each sequence, 0 without one."""
+    rows = np.full(packing.mask.size, -1)
+    rows[packing.positions] = np.arange(packing.tokens)
+    rows = rows.reshape(packing.mask.shape)[:, position]
+    out = np.zeros((len(rows), *x.shape[1:]), x.dtype)
+    out[rows >= 0] = x[rows[rows >= 0]]
     return out
 '''
 
@@ -433,87 +475,102 @@ def layer_norm(x, weight, bias, eps, out):
     return out
 '''
 
+_MASKED = '''\
+def masked(scores, mask, fill):
+    """Add a mask to scores in place; one of truth values leaves `fill` where it is false."""
+    if mask.dtype == np.bool_:
+        np.copyto(scores, np.float32(fill), where=~mask)
+    else:
+        with np.errstate(over="ignore"):
+            np.add(scores, mask, out=scores)
+'''
+
 _ATTENTION = '''\
-def attention(q, k, v, packing, heads, scale, out, bias=None):
+def attention(q, k, v, packing, heads, scale, out, masks=(), safe=True):
     """
-    Multi-head attention of every sequence to itself, for q, k, v (heads * dim, tokens).
+    Multi-head attention of every sequence's rows to its keys, for q, k, v (heads * dim, tokens).
 
     Scores are (heads, keys, queries): then every operand is a view, also of one fused
     product of queries, keys and values. The division by the sums comes after the product
-    with v, which has fewer rows than the scores.
+    with v, which has fewer rows than the scores. `masks` are pairs of a mask (batch, heads, length,
+    length) and its fill. A row whose scores are all -inf gives 0 if `safe`, else NaN.
     """
     tokens, scale = q.shape[1], np.float32(scale)
     q, k, v, out_heads = (x.reshape(heads, len(x) // heads, tokens) for x in (q, k, v, out))
 
-    def sequence(columns, number, start, stop):
-        n = columns.stop - columns.start
-        some = max(1, TILE // (n * n))
+    def sequence(columns, keys, number, start, stop):
+        m, n = columns.stop - columns.start, keys.stop - keys.start
+        some = max(1, TILE // (m * n))
         for first in range(start, stop, some):
             h = slice(first, min(first + some, stop))
-            scaled = scratch("scaled", (h.stop - first, q.shape[1], n))
-            scores = scratch("scores", (h.stop - first, n, n))
+            scaled = scratch("scaled", (h.stop - first, q.shape[1], m))
+            scores = scratch("scores", (h.stop - first, n, m))
             np.multiply(q[h, :, columns], scale, out=scaled)
-            np.matmul(k[h, :, columns].transpose(0, 2, 1), scaled, out=scores)
-            if bias is not None:
-                real = packing.mask[number]
-                np.add(scores, bias[number, h][:, real][:, :, real].transpose(0, 2, 1), out=scores)
+            np.matmul(k[h, :, keys].transpose(0, 2, 1), scaled, out=scores)
+            for mask, fill in masks:
+                at = packing.places(number)
+                own = mask[number, h][:, at][:, :, at[:n]]
+                masked(scores, own.transpose(0, 2, 1), fill)
             highest = scores.max(axis=1, keepdims=True)
-            np.maximum(highest, LOWEST, out=highest)
+            if safe:
+                np.maximum(highest, LOWEST, out=highest)
             np.subtract(scores, highest, out=scores)
             np.exp(scores, out=scores)
             sums = scores.sum(axis=1, keepdims=True)
-            np.maximum(sums, TINY, out=sums)
+            if safe:
+                np.maximum(sums, TINY, out=sums)
             result = out_heads[h, :, columns]
-            np.matmul(v[h, :, columns], scores, out=result)
+            np.matmul(v[h, :, keys], scores, out=result)
             np.divide(result, sums, out=result)
 
     def part(start, stop):
-        for number, columns in enumerate(packing.columns):
-            if columns.start < columns.stop:
-                sequence(columns, number, start, stop)
+        with np.errstate(invalid="warn" if safe else "ignore"):
+            for number, (columns, keys) in enumerate(zip(packing.columns, packing.keys)):
+                if keys.start < keys.stop:
+                    sequence(columns, keys, number, start, stop)
 
     workers.run(part, heads)
     return out
 '''
 
 _SOFTMAX = '''\
-def softmax(x, axis):
-    """Softmax along an axis."""
-    y = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
-    return y / y.sum(axis=axis, keepdims=True)
+def softmax(x, axis, safe=False):
+    """Softmax along an axis; nothing but -inf gives NaN, or 0 if `safe`."""
+    highest = x.max(axis=axis, keepdims=True, initial=-np.inf)
+    if safe:
+        highest = np.maximum(highest, LOWEST)
+    with np.errstate(invalid="ignore"):
+        y = np.exp(x - highest)
+        sums = y.sum(axis=axis, keepdims=True)
+        return y / (np.maximum(sums, TINY) if safe else sums)
 '''
 
 _PADDED_ATTENTION = '''\
-def padded_attention(q, k, v, heads, scale, real=None, bias=None):
+def padded_attention(q, k, v, heads, scale, masks=(), safe=True):
     """
-    Multi-head attention on (batch, length, heads * dim).
+    Multi-head attention of all positions to all, on (batch, length, heads * dim).
 
-    Keys where `real` (batch, length) is 0 are skipped, rows of the result there are 0.
+    `masks` are pairs of a mask, which broadcasts to the scores, and its fill. A row whose scores
+    are all -inf gives 0 if `safe`, else NaN.
     """
     batch, length = q.shape[:2]
     q, k, v = (x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3) for x in (q, k, v))
     scores = (q * np.float32(scale)) @ k.transpose(0, 1, 3, 2)
-    if bias is not None:
-        scores = scores + bias
-    if real is not None:
-        scores = np.where(real[:, None, None, :] != 0, scores, np.float32(-np.inf))
-    highest = np.maximum(scores.max(axis=-1, keepdims=True), LOWEST)
-    scores = np.exp(scores - highest)
-    result = scores @ v / np.maximum(scores.sum(axis=-1, keepdims=True), TINY)
-    result = result.transpose(0, 2, 1, 3).reshape(batch, length, -1)
-    return result if real is None else result * (real != 0)[:, :, None].astype(np.float32)
+    for mask, fill in masks:
+        masked(scores, mask, fill)
+    result = softmax(scores, -1, safe) @ v
+    return result.transpose(0, 2, 1, 3).reshape(batch, length, -1)
 '''
 
 _SDPA = '''\
 def scaled_dot_product(q, k, v, scale, mask=None, causal=False):
-    """softmax(q k' * scale + mask) v over the last two axes."""
+    """softmax(q k' * scale + mask) v over the last two axes; 0 for a query that sees no key."""
     scores = (q * np.float32(scale)) @ np.swapaxes(k, -1, -2)
     if mask is not None:
-        keep = mask.dtype == np.bool_
-        scores = np.where(mask, scores, np.float32(-np.inf)) if keep else scores + mask
+        masked(scores, mask, -np.inf)
     if causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, np.float32(-np.inf))
-    return softmax(scores, -1) @ v
+        masked(scores, np.tri(*scores.shape[-2:], dtype=np.bool_), -np.inf)
+    return softmax(scores, -1, safe=True) @ v
 '''
 
 _PLAIN_LAYER_NORM = '''\
@@ -532,12 +589,20 @@ def elementwise(function, x):
 '''
 
 _ARRAY = '''\
+def _fits(array, dtype):
+    """Whether all of some integers are numbers of a dtype of integers."""
+    if array.dtype.kind not in "iu" or np.dtype(dtype).kind not in "iu" or not array.size:
+        return False
+    limits = np.iinfo(dtype)
+    return limits.min <= array.min() and array.max() <= limits.max
+
+
 def _array(name, value, dtype, shape):
     """The input `name` as an array of its declared type; ValueError if it is not one."""
     array = np.asarray(value)
     if len(array.shape) != len(shape) or any(n not in (None, m) for m, n in zip(array.shape, shape)):
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
-    if not np.can_cast(array.dtype, dtype, "safe"):
+    if not np.can_cast(array.dtype, dtype, "safe") and not _fits(array, dtype):
         raise ValueError(f"{name} has dtype {array.dtype}, expected {np.dtype(dtype)}")
     return array.astype(dtype, copy=False)
 '''
@@ -577,6 +642,7 @@ HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "matrix": (_BUFFERS, ()),
     "array": (_ARRAY, ()),
     "packing": (_PACKING, ()),
+    "real": (_REAL, ()),
     "token": (_TOKEN, ("packing",)),
     "embedding": (_EMBEDDING, ()),
     "transposed": (_TRANSPOSED, ("matrix",)),
@@ -592,10 +658,11 @@ HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "linear": (_LINEAR, ("workers", "constants", "matrix", "finish")),
     "contract": (_CONTRACT, ("workers", "matrix", "finish")),
     "layer_norm": (_LAYER_NORM, ("workers", "matrix")),
-    "attention": (_ATTENTION, ("workers", "constants", "matrix", "packing")),
-    "softmax": (_SOFTMAX, ()),
-    "padded_attention": (_PADDED_ATTENTION, ("constants",)),
-    "scaled_dot_product": (_SDPA, ("softmax",)),
+    "masked": (_MASKED, ()),
+    "attention": (_ATTENTION, ("workers", "constants", "matrix", "packing", "masked")),
+    "softmax": (_SOFTMAX, ("constants",)),
+    "padded_attention": (_PADDED_ATTENTION, ("softmax", "masked")),
+    "scaled_dot_product": (_SDPA, ("softmax", "masked")),
     "plain_layer_norm": (_PLAIN_LAYER_NORM, ()),
 }
 

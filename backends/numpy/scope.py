@@ -659,12 +659,15 @@ class Scope:
         heads, scale = op.heads.value.data, op.scale.value.data
         arguments = [self.matrix(v) for v in (op.q, op.k, op.v)]
         arguments += [self.rows(op.packing), str(heads), repr(scale)]
-        if op.bias is not None:
-            batch, length = attn.packing_of(op.packing).shape
-            shape = (batch, heads, length, length)
-            name = self.name_result("bias")
-            self.line(f"{name} = np.broadcast_to({self.rows(op.bias)}, {shape})")
-            arguments.append(f"bias={name}")
+        batch, length = attn.packing_of(op.packing).shape
+        shape = (batch, heads, length, length)
+
+        def whole(mask: SSAValue) -> str:
+            name = self.name_result("mask")
+            self.line(f"{name} = np.broadcast_to({self.rows(mask)}, {shape})")
+            return name
+
+        arguments += plain.mask_arguments(op, whole)
         self._finish(node, "attention", arguments)
 
     def _emit_plain(self, node: Node) -> None:

@@ -15,14 +15,30 @@ from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from xdsl.dialects.builtin import Float32Type, Float64Type, TensorType, i1, i64
+from xdsl.dialects.builtin import (
+    Float32Type,
+    Float64Type,
+    IntegerType,
+    Signedness,
+    TensorType,
+    i1,
+)
 from xdsl.ir import Attribute
 
 from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError
 from heatc.weights import WeightStore, joined_name
 
-_CODES = {"float32": "F32", "float64": "F64", "int64": "I64", "bool": "BOOL"}
+_CODES = {
+    "float32": "F32",
+    "float64": "F64",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 _SLICE = 1 << 22  # elements converted and written at a time
 
 
@@ -39,7 +55,13 @@ def dtype_of(type_: Attribute) -> str | None:
         return "float32"
     if isinstance(element, Float64Type):
         return "float64"
-    return "int64" if element == i64 else "bool" if element == i1 else None
+    if not isinstance(element, IntegerType):
+        return None
+    if element == i1:
+        return "bool"
+    unsigned = element.signedness.data == Signedness.UNSIGNED
+    name = f"{'u' if unsigned else ''}int{element.bitwidth}"
+    return name if name in _CODES else None
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from xdsl.builder import Builder
-from xdsl.dialects.builtin import NameLoc, TensorType, f32, f64, i1, i64
+from xdsl.dialects.builtin import (
+    IntegerType,
+    NameLoc,
+    Signedness,
+    TensorType,
+    f32,
+    f64,
+    i1,
+    i8,
+    i16,
+    i32,
+    i64,
+)
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from heatc.capture.graph import (
-    INTEGER_DTYPES,
     SUPPORTED_DTYPES,
     Arg,
     AtenCall,
@@ -31,7 +42,18 @@ ConvertFn = Callable[["Call"], Tensors | None]
 
 CONVERTERS: dict[str, ConvertFn] = {}
 
-ELEMENTS: Mapping[str, Attribute] = {"f32": f32, "f64": f64, "i64": i64, "i1": i1}
+ELEMENTS: Mapping[str, Attribute] = {
+    "i1": i1,
+    "u8": IntegerType(8, Signedness.UNSIGNED),
+    "i8": i8,
+    "i16": i16,
+    "i32": i32,
+    "i64": i64,
+    "f32": f32,
+    "f64": f64,
+}
+"""The xDSL type of each dtype, in the order in which PyTorch promotes them."""
+
 _MAX_RANK = 32
 
 
@@ -51,15 +73,18 @@ def converter(*targets: str) -> Callable[[ConvertFn], ConvertFn]:
 
 
 def element_type(dtype: str) -> Attribute:
-    """
-    The xDSL type of a dtype of the graph.
-
-    Narrow integers are widened to i64: they hold the same values. Raises `Unsupported`.
-    """
-    name = "i64" if dtype in INTEGER_DTYPES else dtype
-    if name not in ELEMENTS:
+    """The xDSL type of a dtype of the graph; raises `Unsupported`."""
+    if dtype not in ELEMENTS:
         raise Unsupported(f"element type {dtype}, supported are {', '.join(SUPPORTED_DTYPES)}")
-    return ELEMENTS[name]
+    return ELEMENTS[dtype]
+
+
+def promoted(first: Attribute, second: Attribute) -> Attribute:
+    """The element type in which PyTorch computes with tensors of two types."""
+    ranks = list(ELEMENTS.values())
+    low, high = sorted((first, second), key=ranks.index)
+    # Neither holds the numbers of the other.
+    return i16 if (low, high) == (ELEMENTS["u8"], i8) else high
 
 
 def tensor_type(tensor: AtenTensor) -> TensorType[Attribute]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from xdsl.dialects.builtin import TensorType, f32, f64, i1, i64
+from xdsl.dialects.builtin import TensorType, f32, i1, i64
 from xdsl.ir import Attribute, SSAValue
 
-from heatc.capture.aten import Call, Unsupported, converter
+from heatc.capture.aten import Call, Unsupported, converter, promoted
 from heatc.capture.graph import Ref
 from heatc.dialects import nn
-
-_RANKS: Sequence[Attribute] = (i1, i64, f32, f64)
 
 
 def _binary(call: Call, op: type[nn.BinaryOp], *, scale: str | None = None) -> SSAValue:
@@ -137,11 +133,14 @@ def _common_element(call: Call) -> Attribute:
     """The element type in which torch compares `self` and `other`."""
     element = nn.element_of(call.value("self"))
     if isinstance(call.arg("other"), Ref):
-        other = nn.element_of(call.value("other"))
-    else:
-        number = call.number("other")
-        other = i1 if isinstance(number, bool) else f32 if isinstance(number, float) else i64
-    return max(element, other, key=_RANKS.index)
+        return promoted(element, nn.element_of(call.value("other")))
+    number = call.number("other")
+    if isinstance(number, bool):
+        return element
+    if isinstance(number, float):
+        return promoted(element, f32)
+    # An integer takes the type of a tensor of integers, and wraps around in it.
+    return i64 if element == i1 else element
 
 
 @converter("__and__.Tensor", "__and__.Scalar", "bitwise_and.Tensor", "bitwise_and.Scalar")
@@ -214,7 +213,8 @@ def convert_gelu(call: Call) -> SSAValue:
 @converter("softmax.int", "_softmax.default", "special_softmax.int", "_safe_softmax.default")
 def convert_softmax(call: Call) -> SSAValue:
     value = call.operand("self", call.out_element)
-    return call.add(nn.SoftmaxOp(value, call.axis("dim", len(call.out.shape))))
+    dim, safe = call.axis("dim", len(call.out.shape)), "_safe" in call.call.target
+    return call.add(nn.SoftmaxOp(value, dim, safe=safe))
 
 
 @converter("layer_norm.default", "native_layer_norm.default")

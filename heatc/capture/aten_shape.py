@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from xdsl.dialects.builtin import TensorType, i1, i64
 from xdsl.ir import SSAValue
 
-from heatc.capture.aten import Call, Unsupported, converter, tensor_type
+from heatc.capture.aten import ELEMENTS, Call, Unsupported, converter, tensor_type
 from heatc.capture.graph import Arg
 from heatc.dialects import nn
 from heatc.errors import HeatcError
+
+_MASKS = (i1, ELEMENTS["u8"])
+"""Element types of what picks by truth when it indexes."""
 
 
 @converter(
@@ -229,7 +232,7 @@ def _index(
 ) -> SSAValue:
     """Integer indexing of adjacent axes: they are moved to the front and their result back."""
     indices = [call.resolve(item, name) for item in items]
-    if any(nn.element_of(index) == i1 for index in indices):
+    if any(nn.element_of(index) in _MASKS for index in indices):
         raise Unsupported("indexing with a boolean mask: its result has no static shape")
     shape = nn.shape_of(value)
     if axes[-1] >= len(shape):

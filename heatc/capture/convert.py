@@ -73,7 +73,7 @@ def _check_dtypes(graph: AtenGraph) -> None:
                 f"{what} has element type {tensor.dtype}",
                 notes=[
                     f"supported are {', '.join(SUPPORTED_DTYPES)}: convert the model with "
-                    "model.float() (and integer inputs to int64) before exporting it"
+                    "model.float() before exporting it"
                 ],
             )
 

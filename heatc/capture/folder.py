@@ -401,7 +401,15 @@ def _examples(model: Any, specs: Mapping[str, InputSpec], path: Path) -> Tensors
     parameters = inspect.signature(model.forward).parameters
     # transformers' models take `**kwargs` too, for options, not for tensors.
     known = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    dtypes = {"f32": torch.float32, "i64": torch.int64, "i1": torch.bool}
+    dtypes = {
+        "f32": torch.float32,
+        "i64": torch.int64,
+        "i32": torch.int32,
+        "i16": torch.int16,
+        "i8": torch.int8,
+        "u8": torch.uint8,
+        "i1": torch.bool,
+    }
     examples: Tensors = {}
     for name, spec in specs.items():
         if name not in known and known:

@@ -17,9 +17,7 @@ from typing import TypeAlias
 
 from heatc.errors import HeatcError
 
-SUPPORTED_DTYPES = ("f32", "i64", "i1")
-
-INTEGER_DTYPES = ("i64", "i32", "i16", "i8", "u8")
+SUPPORTED_DTYPES = ("f32", "i64", "i32", "i16", "i8", "u8", "i1")
 
 _FRAME = re.compile(r'File "([^"\n]*)", line (\d+)')
 _TORCH_FRAME = re.compile(r"(site|dist)-packages[/\\]torch[/\\]|[/\\]torch[/\\]nn[/\\]")

@@ -13,6 +13,14 @@ _ALIASES = {
     "float32": "f32",
     "i64": "i64",
     "int64": "i64",
+    "i32": "i32",
+    "int32": "i32",
+    "i16": "i16",
+    "int16": "i16",
+    "i8": "i8",
+    "int8": "i8",
+    "u8": "u8",
+    "uint8": "u8",
     "i1": "i1",
     "bool": "i1",
 }
@@ -22,7 +30,7 @@ _EXAMPLE = 'expected for example "input_ids=1x128:i64,attention_mask=1x128:i64"'
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Shape and element type (`f32`, `i64` or `i1`) of one input."""
+    """Shape and element type (`f32`, `i64`, `i32`, `i16`, `i8`, `u8` or `i1`) of one input."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -55,7 +63,7 @@ def _parse_input(part: str) -> tuple[str, InputSpec]:
         raise UsageError(
             f"unknown element type {dtype!r} of input {name!r}",
             place="--inputs",
-            notes=["supported are f32, i64 and i1"],
+            notes=[f"supported are {', '.join(sorted(set(_ALIASES.values())))}"],
         )
     shape = tuple(int(extent) for extent in extents.split("x")) if extents else ()
     if 0 in shape:

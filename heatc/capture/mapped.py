@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 from heatc.capture.fields import expect, get, parse_json
 from heatc.errors import HeatcError
 
-NUMPY_DTYPES = {"f32": np.dtype("<f4"), "i64": np.dtype("<i8"), "i1": np.dtype("?")}
+NUMPY_DTYPES = {
+    "f32": np.dtype("<f4"),
+    "i64": np.dtype("<i8"),
+    "i32": np.dtype("<i4"),
+    "i16": np.dtype("<i2"),
+    "i8": np.dtype("i1"),
+    "u8": np.dtype("u1"),
+    "i1": np.dtype("?"),
+}
 
 SAFETENSORS_DTYPES = {
     "F32": "f32",

@@ -24,6 +24,7 @@ from heatc.interpreter.einsum import EinsumFunctions
 from heatc.interpreter.fixed import FixedFunctions
 from heatc.interpreter.host import HostFunctions
 from heatc.interpreter.nn import NnFunctions
+from heatc.interpreter.values import dtype_of, element_type
 from heatc.weights import WeightStore
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -105,6 +106,6 @@ def execute(
         shape = argument.type.get_shape()  # pyright: ignore
         if array.shape != shape:
             raise HeatcError(f"input {name!r} has shape {array.shape}, expected {shape}")
-        arguments.append(array)
+        arguments.append(array.astype(dtype_of(element_type(argument)), copy=False))
     results = make_interpreter(module, weights, observer).call_op("main", tuple(arguments))
     return dict(zip(output_names(function), results))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, im
 from xdsl.ir import SSAValue
 
 from heatc.dialects import attn
+from heatc.errors import HeatcError
 from heatc.fixed_point import matmul, requantize
 from heatc.fixed_point import split as split_codes
-from heatc.interpreter.nn import masked_softmax
+from heatc.interpreter.nn import masked_softmax, softmax
 from heatc.interpreter.values import (
     Array,
     Packing,
@@ -23,6 +25,7 @@ from heatc.interpreter.values import (
     static_shape,
     store,
 )
+from heatc.intervals import contained, described
 from heatc.isa import units
 
 
@@ -37,7 +40,11 @@ def merge_heads(x: Array) -> Array:
 
 
 def _block(
-    op: attn.BlockImportanceOp | attn.BlockMaskOp | attn.TopkMaskOp | attn.MergeScoresOp,
+    op: attn.BlockImportanceOp
+    | attn.BlockMaskOp
+    | attn.TopkMaskOp
+    | attn.HeadGateOp
+    | attn.MergeScoresOp,
 ) -> tuple[int, int]:
     rows, columns = (int(b) for b in op.block.get_values())
     return rows, columns
@@ -55,64 +62,108 @@ def _exact(x: Array) -> Array:
 
 def _scores(q: Array, k: Array, packing: Packing, heads: int, out: Array) -> Array:
     """Fill (B, heads, S, S) with Q K^T of each sequence; exact on integers."""
-    for b, rows in enumerate(packing.sequences()):
-        a, c = split_heads(q[rows], heads), split_heads(k[rows], heads).transpose(0, 2, 1)
-        n = a.shape[1]
-        out[b, :, :n, :n] = matmul(a, c) if out.dtype == np.int64 else a @ c
+    for b, (queries, keys) in enumerate(zip(packing.queries(), packing.sequences())):
+        a, c = split_heads(q[queries], heads), split_heads(k[keys], heads).transpose(0, 2, 1)
+        m, n = a.shape[1], c.shape[2]
+        out[b, :, :m, :n] = matmul(a, c) if out.dtype == np.int64 else a @ c
     return out
+
+
+class Rows(NamedTuple):
+    """Some rows of a sequence: those of its keys, or those of masked positions that are read."""
+
+    sequence: int
+    first: int
+    count: int
+    keys: int
+
+    @property
+    def scores(self) -> tuple[slice, slice]:
+        """Where their scores lie in (S, S)."""
+        return slice(self.first, self.first + self.count), slice(self.keys)
+
+    def blocks(self, block: tuple[int, int]) -> tuple[slice, slice]:
+        """Where their blocks lie: rows that are no keys begin a row of blocks behind the keys'."""
+        start = units.block_count(self.first, block[0])
+        stop = start + units.block_count(self.count, block[0])
+        return slice(start, stop), slice(units.block_count(self.keys, block[1]))
+
+
+def _key_rows(packing: Packing) -> list[Rows]:
+    """The rows of each sequence's keys, where it has any."""
+    return [Rows(b, 0, n, n) for b, n in enumerate(packing.lengths.tolist()) if n]
+
+
+def _all_rows(packing: Packing) -> list[Rows]:
+    """The rows of each sequence, those of its keys apart from the others."""
+    pairs = list(zip(packing.lengths.tolist(), packing.extras.tolist()))
+    extra = [Rows(b, n, count, n) for b, (n, count) in enumerate(pairs) if count]
+    return [*_key_rows(packing), *extra]
 
 
 def _each(
-    packing: Packing, out: Array, block: tuple[int, int], function: Callable[[int], Array]
+    packing: Packing, out: Array, block: tuple[int, int], function: Callable[[Rows], Array]
 ) -> Array:
-    """Fill the real part of `out` (B, heads, blocks, blocks) sequence by sequence."""
-    for b, length in enumerate(int(n) for n in packing.lengths):
-        if length == 0:
-            continue
-        rows = units.block_count(length, block[0])
-        columns = units.block_count(length, block[1])
-        out[b, :, :rows, :columns] = function(b)[..., :rows, :columns]
+    """Fill the part of `out` (B, heads, blocks, blocks) that each sequence's rows have."""
+    for rows in _all_rows(packing):
+        high, wide = rows.blocks(block)
+        out[rows.sequence, :, high, wide] = function(rows)
     return out
 
 
-def _reference_attention(
-    q: Array,
-    k: Array,
-    v: Array,
-    heads: int,
-    scale: float,
-    bias: Array | None,
-    real: NDArray[np.bool_],
+def apply_masks(
+    scores: Array, masks: Sequence[Array], fills: Sequence[float], dtype: type[Any]
 ) -> Array:
-    """One padded sequence (S, width) in float64; rows and keys that are not real give 0."""
+    """Scores with masks as the model spells them, see `attn.sdpa`; in `dtype`, the model's own."""
+    for mask, fill in zip(masks, fills):
+        if mask.dtype == np.bool_:
+            scores = np.where(mask, scores, fill)
+        else:
+            # A large mask swallows the score, as far as the model's own precision says.
+            scores = (scores.astype(dtype) + mask.astype(dtype)).astype(np.float64)
+    return scores
+
+
+def real_tokens(op: attn.PackingOp, mask: Array) -> NDArray[np.bool_]:
+    """Which tokens are real, (B, S) bool; `HeatcError` for a value that is no mask's."""
+    if op.real is None or op.masked is None:
+        return mask != 0
+    real, masked = (contained(mask, values.intervals) for values in (op.real, op.masked))
+    wrong = np.argwhere(~(real | masked))
+    if len(wrong):
+        at = tuple(wrong[0].tolist())
+        name = "the mask" if op.mask is None else op.mask.name_hint or "the mask"
+        raise HeatcError(
+            f"{mask[at]} at {list(at)} of {name} means neither a real token nor padding",
+            notes=[
+                f"real is {described(op.real.intervals)}; padding is "
+                f"{described(op.masked.intervals)}"
+            ],
+        )
+    return real
+
+
+def _attended(op: attn.SdpaOp, q: Array, k: Array, v: Array, masks: Sequence[Array]) -> Array:
+    """The rows q of one sequence on its keys, in float64; `masks` are (heads, queries, keys)."""
+    heads, dtype = op.heads.value.data, dtype_of(element_type(op.q))
     a, c, d = (split_heads(x.astype(np.float64), heads) for x in (q, k, v))
-    scores = a @ c.transpose(0, 2, 1) * scale
-    if bias is not None:
-        scores = scores + bias
-    scores = np.where(real, scores, -np.inf)
-    return merge_heads(masked_softmax(scores) @ d) * real[:, None]
-
-
-def _biases(bias: Array | None, real: NDArray[np.bool_], heads: int) -> list[Array | None]:
-    """The (heads, S, S) bias of every sequence."""
-    if bias is None:
-        return [None] * len(real)
-    return list(np.broadcast_to(bias, (len(real), heads, real.shape[1], real.shape[1])))
+    scores = a @ c.transpose(0, 2, 1) * op.scale.value.data
+    scores = apply_masks(scores, masks, op.fills, dtype)
+    weights = softmax(scores) if op.keyless == "nan" else masked_softmax(scores)
+    return merge_heads(weights @ d)
 
 
 def _packed_attention(
-    op: attn.SdpaOp, args: PythonValues, packing: Packing, bias: Array | None
+    op: attn.SdpaOp, args: PythonValues, packing: Packing, masks: list[Array]
 ) -> Array:
     q, k, v = args[:3]
-    heads, scale = op.heads.value.data, op.scale.value.data
     out = np.zeros(v.shape, np.float64)
-    biases = _biases(bias, packing.mask, heads)
-    for rows, own, real in zip(packing.sequences(), biases, packing.mask):
-        if rows.stop == rows.start:
+    for b, (queries, keys) in enumerate(zip(packing.queries(), packing.sequences())):
+        if keys.stop == keys.start:
             continue
-        own = None if own is None else own[:, real][:, :, real]
-        everything = np.ones(rows.stop - rows.start, np.bool_)
-        out[rows] = _reference_attention(q[rows], k[rows], v[rows], heads, scale, own, everything)
+        at = packing.positions(b)
+        own = [m[b][:, at][:, :, at[: keys.stop - keys.start]] for m in masks]
+        out[queries] = _attended(op, q[queries], k[keys], v[keys], own)
     return out
 
 
@@ -124,9 +175,10 @@ class AttnFunctions(InterpreterFunctions):
     def run_packing(
         self, interpreter: Interpreter, op: attn.PackingOp, args: PythonValues
     ) -> PythonValues:
-        shape = attn.packing_of(op.result).shape
-        mask = args[0] != 0 if args else np.ones(shape, np.bool_)
-        return (Packing.of(mask),)
+        type_ = attn.packing_of(op.result)
+        if not args:
+            return (Packing.of(np.ones(type_.shape, np.bool_)),)
+        return (Packing.of(real_tokens(op, args[0]), type_.reads),)
 
     @impl(attn.PackOp)
     def run_pack(
@@ -141,7 +193,11 @@ class AttnFunctions(InterpreterFunctions):
     ) -> PythonValues:
         x, packing = args
         out = np.zeros((packing.mask.size, *x.shape[1:]), x.dtype)
-        out[packing.rows] = x
+        if op.read is not None:
+            out[packing.rows] = x
+        else:
+            for rows in packing.sequences():
+                out[packing.rows[rows]] = x[rows]
         return (out.reshape(static_shape(op.result)),)
 
     @impl(attn.TokenOp)
@@ -150,11 +206,19 @@ class AttnFunctions(InterpreterFunctions):
     ) -> PythonValues:
         x, packing = args
         out = np.zeros(static_shape(op.result), x.dtype)
-        position = op.position.value.data
-        real = packing.mask[:, position]
-        first = packing.starts + packing.mask[:, :position].sum(axis=1)
-        out[real] = x[first[real]]
+        position = op.position.value.data + packing.mask.shape[1] * np.arange(len(out))
+        order = np.argsort(packing.rows)
+        at = np.searchsorted(packing.rows, position, sorter=order)
+        found = np.append(order, 0)[at]
+        has = np.append(packing.rows, -1)[found] == position
+        out[has] = x[found[has]]
         return (out,)
+
+    @impl(attn.RealOp)
+    def run_real(
+        self, interpreter: Interpreter, op: attn.RealOp, args: PythonValues
+    ) -> PythonValues:
+        return (args[0].mask,)
 
     @impl(attn.SdpaOp)
     def run_sdpa(
@@ -162,18 +226,13 @@ class AttnFunctions(InterpreterFunctions):
     ) -> PythonValues:
         rest = list(args[3:])
         packing = rest.pop(0) if op.packing is not None else None
-        padding = rest.pop(0) if op.key_padding is not None else None
-        bias = rest.pop(0) if op.bias is not None else None
+        batch, length = packing.mask.shape if packing is not None else args[0].shape[:2]
+        full = (batch, op.heads.value.data, length, length)
+        masks: list[Array] = [np.broadcast_to(mask, full) for mask in rest]
         if packing is not None:
-            return (store(_packed_attention(op, args, packing, bias), op.result),)
+            return (store(_packed_attention(op, args, packing, masks), op.result),)
         q, k, v = args[:3]
-        real = np.ones(q.shape[:2], np.bool_) if padding is None else padding != 0
-        biases = _biases(bias, real, op.heads.value.data)
-        heads, scale = op.heads.value.data, op.scale.value.data
-        out = [
-            _reference_attention(q[b], k[b], v[b], heads, scale, biases[b], real[b])
-            for b in range(len(q))
-        ]
+        out = [_attended(op, q[b], k[b], v[b], [m[b] for m in masks]) for b in range(batch)]
         return (store(np.stack(out), op.result),)
 
     @impl(attn.SplitOp)
@@ -215,9 +274,9 @@ class AttnFunctions(InterpreterFunctions):
         block, importance = _block(op), op.importance.data
         out = np.zeros(static_shape(op.result), dtype_of(element_type(op.result)))
 
-        def theta(b: int) -> Array:
-            n = int(packing.lengths[b])
-            return units.block_importance(_exact(scores[b, :, :n, :n]), block, importance)
+        def theta(rows: Rows) -> Array:
+            own = scores[(rows.sequence, slice(None), *rows.scores)]
+            return units.block_importance(_exact(own), block, importance)
 
         return (_each(packing, out, block, theta),)
 
@@ -229,11 +288,10 @@ class AttnFunctions(InterpreterFunctions):
         packing: Packing = args[1]
         block, rho_b = _block(op), np.array(op.ratios)[:, None]
 
-        def mask(b: int) -> Array:
-            rows = units.block_count(int(packing.lengths[b]), block[0])
-            columns = units.block_count(int(packing.lengths[b]), block[1])
-            among = None if op.among is None else args[2][b, :, :rows, :columns]
-            return units.block_mask(_exact(theta[b, :, :rows, :columns]), rho_b, among)
+        def mask(rows: Rows) -> Array:
+            at = (rows.sequence, slice(None), *rows.blocks(block))
+            among = None if op.among is None else args[2][at]
+            return units.block_mask(_exact(theta[at]), rho_b, among)
 
         return (_each(packing, np.zeros(theta.shape, np.bool_), block, mask),)
 
@@ -245,10 +303,9 @@ class AttnFunctions(InterpreterFunctions):
         packing: Packing = args[1]
         block, density = _block(op), op.density.value.data
 
-        def mask(b: int) -> Array:
-            rows = units.block_count(int(packing.lengths[b]), block[0])
-            columns = units.block_count(int(packing.lengths[b]), block[1])
-            return units.topk_mask(theta[b, :, :rows, :columns], density)
+        def mask(rows: Rows) -> Array:
+            at = (rows.sequence, slice(None), *rows.blocks(block))
+            return units.topk_mask(theta[at], density)
 
         return (_each(packing, np.zeros(theta.shape, np.bool_), block, mask),)
 
@@ -257,8 +314,12 @@ class AttnFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: attn.HeadGateOp, args: PythonValues
     ) -> PythonValues:
         theta, packing = args
+        block = _block(op)
         length, tau_h = np.maximum(packing.lengths, 1)[:, None], np.array(op.thresholds)
-        total = _exact(theta).sum(axis=(2, 3))
+        total = np.zeros(theta.shape[:2], _exact(theta[:0]).dtype)
+        for rows in _key_rows(packing):
+            own = theta[(rows.sequence, slice(None), *rows.blocks(block))]
+            total[rows.sequence] = _exact(own).sum(axis=(1, 2))
         kept = units.head_gate(total, length, tau_h, op.importance.data, _point(op.theta))
         return (kept | (tau_h <= 0),)
 
@@ -268,15 +329,14 @@ class AttnFunctions(InterpreterFunctions):
     ) -> PythonValues:
         scores, integer, gate, packing = args
         out = scores.copy()
-        for b, n in enumerate(int(x) for x in packing.lengths):
-            if n == 0:
-                continue
+        for b, _, n, _ in _key_rows(packing):
+            m = n + int(packing.extras[b])
             a, kept = integer[b, :, :n, :n], gate[b][:, None, None]
             if is_fixed(op.scores):
                 row = units.mean_query(a, _point(op.integer), _point(op.scores))
             else:
                 row = a.mean(axis=1, keepdims=True, dtype=np.float64)
-            out[b, :, :n, :n] = np.where(kept, out[b, :, :n, :n], row)
+            out[b, :, :m, :n] = np.where(kept, out[b, :, :m, :n], row)
         return (out,)
 
     @impl(attn.LowBitsOp)
@@ -287,9 +347,9 @@ class AttnFunctions(InterpreterFunctions):
         heads, bits, point = op.heads.value.data, op.bits.value.data, _point(op.x)
         codes = np.zeros(x.shape, np.int64)
         points = np.zeros(static_shape(op.points), np.int64)
-        for b, rows in enumerate(packing.sequences()):
-            own, length = units.low_bits(split_heads(x[rows], heads), bits)
-            codes[rows] = merge_heads(own)
+        for b, (rows, keys) in enumerate(zip(packing.queries(), packing.sequences())):
+            length = units.bit_length(split_heads(x[keys], heads))
+            codes[rows] = merge_heads(units.low_codes(split_heads(x[rows], heads), length, bits))
             points[b] = point - length + bits - 1
         return codes, points
 
@@ -310,10 +370,9 @@ class AttnFunctions(InterpreterFunctions):
         if is_fixed(op.probabilities):
             threshold = units.probability_code(threshold)
         out = np.zeros(probabilities.shape, np.bool_)
-        for b, n in enumerate(int(x) for x in packing.lengths):
-            if n > 0:
-                real = probabilities[b, :, :n, :n]
-                out[b, :, :n, :n] = units.probability_mask(real, threshold)
+        for rows in _all_rows(packing):
+            at = (rows.sequence, slice(None), *rows.scores)
+            out[at] = units.probability_mask(probabilities[at], threshold)
         return (out,)
 
     @impl(attn.ExcludeScoresOp)
@@ -354,17 +413,19 @@ class AttnFunctions(InterpreterFunctions):
         first = _scores(qf, ki, packing, heads, np.zeros(shape, dtype))
         second = _scores(qi, kf, packing, heads, np.zeros(shape, dtype))
         out = np.zeros(shape, dtype)
-        for b, n in enumerate(int(x) for x in packing.lengths):
-            kept = units.expand_mask(mask[b], block, (shape[2], shape[3]))[:, :n, :n]
-            a, f1, f2 = (x[b, :, :n, :n] for x in (integer, first, second))
+        for rows in _all_rows(packing):
+            at = (rows.sequence, slice(None), *rows.scores)
+            blocks = mask[(rows.sequence, slice(None), *rows.blocks(block))]
+            kept = units.expand_mask(blocks, block, (rows.count, rows.keys))
+            a, f1, f2 = (x[at] for x in (integer, first, second))
             if is_fixed(op.result):
                 points = units.Points(
                     *map(_point, (op.q_fraction, op.k_fraction, op.result)),
                     *map(_point, (op.q_integer, op.k_integer)),
                 )
-                out[b, :, :n, :n] = units.merge_scores(a, f1, f2, kept, pruned, points).codes
+                out[at] = units.merge_scores(a, f1, f2, kept, pruned, points).codes
             else:
-                out[b, :, :n, :n] = _merge_values(a, f1, f2, kept, pruned)
+                out[at] = _merge_values(a, f1, f2, kept, pruned)
         return (out,)
 
     @impl(attn.SoftmaxOp)
@@ -374,15 +435,13 @@ class AttnFunctions(InterpreterFunctions):
         scores, packing = args
         scale = op.scale.value.data
         out = np.zeros(scores.shape, dtype_of(element_type(op.result)))
-        for b, n in enumerate(int(x) for x in packing.lengths):
-            if n == 0:
-                continue
-            real = scores[b, :, :n, :n]
+        for rows in _all_rows(packing):
+            at = (rows.sequence, slice(None), *rows.scores)
             if is_fixed(op.scores):
                 point = fixed_type(op.scores).point.data
-                out[b, :, :n, :n] = units.softmax_unit(real, point, units.SoftmaxScale.of(scale))
+                out[at] = units.softmax_unit(scores[at], point, units.SoftmaxScale.of(scale))
             else:
-                out[b, :, :n, :n] = masked_softmax(real * scale)
+                out[at] = masked_softmax(scores[at] * scale)
         return (out,)
 
     @impl(attn.WeightedValuesOp)
@@ -392,11 +451,11 @@ class AttnFunctions(InterpreterFunctions):
         probabilities, v, packing = args[:3]
         heads = op.heads.value.data
         out = np.zeros(v.shape, dtype_of(element_type(op.result)))
-        for b, rows in enumerate(packing.sequences()):
-            n = rows.stop - rows.start
+        for b, (rows, keys) in enumerate(zip(packing.queries(), packing.sequences())):
+            m, n = rows.stop - rows.start, keys.stop - keys.start
             if n == 0:
                 continue
-            p, x = probabilities[b, :, :n, :n], split_heads(v[rows], heads)
+            p, x = probabilities[b, :, :m, :n], split_heads(v[keys], heads)
             y = matmul(p, x) if is_fixed(op.result) else p @ x
             if is_fixed(op.result):
                 point = _point(op.probabilities) + _point(op.v)

@@ -24,7 +24,8 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 
 def softmax(x: Array, axis: int = -1) -> Array:
     """Softmax along an axis; a row of nothing but -inf gives NaN, as in PyTorch."""
-    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    with np.errstate(invalid="ignore"):
+        e = np.exp(x - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
 
 
@@ -132,7 +133,11 @@ class NnFunctions(InterpreterFunctions):
     def run_softmax(
         self, interpreter: Interpreter, op: nn.SoftmaxOp, args: PythonValues
     ) -> PythonValues:
-        return (store(softmax(load(args[0], op.x), op.dim.value.data), op.result),)
+        x, dim = load(args[0], op.x), op.dim.value.data
+        if op.safe is None:
+            return (store(softmax(x, dim), op.result),)
+        rows = masked_softmax(np.moveaxis(x, dim, -1))
+        return (store(np.moveaxis(rows, -1, dim), op.result),)
 
     @impl(nn.WhereOp)
     def run_where(

@@ -42,16 +42,16 @@ def _of_head(values: tuple[float, ...], head: int) -> float:
 
 
 def score_importance(scores: Reals, importance: str) -> Reals:
-    """What each of (L, L) scores adds to its block."""
+    """What each of (M, L) scores adds to its block."""
     if importance == "abs":
         return np.abs(scores)
-    length = len(scores)
+    length = scores.shape[1]
     return np.maximum(length * scores - scores.sum(axis=1)[:, None], 0.0)
 
 
 def block_theta(scores: Reals, importance: str = "abs", block: tuple[int, ...] = (2, 2)) -> Reals:
-    """The importance of each block of (L, L) scores, partial at odd ends."""
-    rows, columns = (list(range(0, len(scores), extent)) for extent in block)
+    """The importance of each block of (M, L) scores, partial at odd ends."""
+    rows, columns = (list(range(0, n, extent)) for n, extent in zip(scores.shape, block))
     added = score_importance(scores, importance)
     return np.add.reduceat(np.add.reduceat(added, rows, 0), columns, 1)
 
@@ -78,9 +78,14 @@ def top_blocks(theta: Reals, density: float) -> Mask:
     return kept
 
 
-def low_bits(x: Reals, bits: int) -> tuple[Reals, int]:
-    """Few bits of (L, dim), and by which power of two they are scaled."""
-    largest = float(np.abs(x).max())
+def parts(rows: Reals, keys: int) -> list[Reals]:
+    """The rows of the keys, and those behind them, which begin blocks of their own."""
+    return [part for part in (rows[:keys], rows[keys:]) if len(part)]
+
+
+def low_bits(x: Reals, keys: int, bits: int) -> tuple[Reals, int]:
+    """Few bits of (M, dim), and by which power of two they are scaled: by that of the keys."""
+    largest = float(np.abs(x[:keys]).max())
     exponent = math.floor(math.log2(largest)) + 1 if largest > 0 else 0
     limit = 2 ** (bits - 1) - 1
     return np.clip(np.rint(x * 2.0 ** (bits - 1 - exponent)), -limit, limit), exponent
@@ -100,7 +105,7 @@ def filtered(q: Reals, k: Reals, alpha: tuple[float, ...]) -> Mask:
     """Rule `energon`: two rounds of mean filtering."""
     kept = np.ones((len(q), len(k)), np.bool_)
     for bits, ratio in zip((2, 4), alpha):
-        scores = low_bits(q, bits)[0] @ low_bits(k, bits)[0].T
+        scores = low_bits(q, len(k), bits)[0] @ low_bits(k, len(k), bits)[0].T
         for row, values in zip(kept, scores):
             if row.any():
                 row[row] = kept_of_row(values[row], ratio)
@@ -109,16 +114,23 @@ def filtered(q: Reals, k: Reals, alpha: tuple[float, ...]) -> Mask:
 
 def predicted(q: Reals, k: Reals, scale: float, threshold: float) -> Mask:
     """Rule `sanger`: what probabilities of 4-bit scores predict."""
-    (low_q, exponent_q), (low_k, exponent_k) = low_bits(q, 4), low_bits(k, 4)
+    (low_q, exponent_q), (low_k, exponent_k) = (low_bits(x, len(k), 4) for x in (q, k))
     weights = softmax(low_q @ low_k.T * 2.0 ** (exponent_q + exponent_k - 6) * scale)
     kept = weights > threshold
     kept[np.arange(len(kept)), weights.argmax(axis=1)] = True
     return kept
 
 
+def kept_scores(integer: Reals, rule: Rule, rho_b: float) -> Mask:
+    """Which of some rows' integer scores (M, L) are in a block that is kept."""
+    theta = block_theta(integer, rule.importance, rule.block)
+    blocks = top_blocks(theta, rule.density) if rule.name == "topk" else kept_blocks(theta, rho_b)
+    return np.kron(blocks, np.ones(rule.block, np.bool_))[: len(integer), : integer.shape[1]]
+
+
 def attend(q: Reals, k: Reals, v: Reals, scale: float, head: Head) -> Reals:
-    """One head of one sequence: (L, dim) each, (L, dim) out."""
-    rule = head.rule
+    """One head of one sequence: the keys' own rows of q (M, dim) first; L keys; (M, dim) out."""
+    rule, length = head.rule, len(k)
     if rule.name in ("none", "spatten"):
         return softmax(q @ k.T * scale) @ v
     if rule.name in ("energon", "sanger"):
@@ -127,30 +139,27 @@ def attend(q: Reals, k: Reals, v: Reals, scale: float, head: Head) -> Reals:
         else:
             kept = predicted(q, k, scale, rule.threshold)
         return softmax(np.where(kept, q @ k.T * scale, -np.inf)) @ v
-    length, unit = len(q), 2.0**-rule.finer
+    unit = 2.0**-rule.finer
     integer_q, integer_k = np.trunc(q / unit) * unit, np.trunc(k / unit) * unit
     integer = integer_q @ integer_k.T
-    theta = block_theta(integer, rule.importance, rule.block)
+    own = integer[:length]
+    theta = block_theta(own, rule.importance, rule.block)
     number = length**2 if rule.importance == "abs" else length**3
     if head.tau_h > 0 and theta.sum() / number < head.tau_h:
-        return _of_pruned_head(integer, v, scale, rule.gated)
-    if rule.name == "topk":
-        blocks = top_blocks(theta, rule.density)
-    else:
-        blocks = kept_blocks(theta, head.rho_b)
-    kept = np.kron(blocks, np.ones(rule.block, np.bool_))[:length, :length]
+        return _of_pruned_head(own, v, scale, rule.gated, len(q))
+    kept = np.concatenate([kept_scores(p, rule, head.rho_b) for p in parts(integer, length)])
     scores = q @ k.T - (q - integer_q) @ (k - integer_k).T
     scores = np.where(kept, scores, _replacement(integer, kept, rule.pruned_score))
     return softmax(scores * scale) @ v
 
 
-def _of_pruned_head(integer: Reals, v: Reals, scale: float, gated: str) -> Reals:
-    """What a pruned head puts out for each of its tokens."""
+def _of_pruned_head(integer: Reals, v: Reals, scale: float, gated: str, rows: int) -> Reals:
+    """What a pruned head puts out for each of its rows."""
     if gated == "zero":
-        return np.zeros_like(v)
+        return np.zeros((rows, v.shape[1]))
     if gated == "mean":
-        return np.tile(v.mean(axis=0), (len(v), 1))
-    return np.tile(softmax(scale * integer.mean(axis=0)[None]) @ v, (len(v), 1))
+        return np.tile(v.mean(axis=0), (rows, 1))
+    return np.tile(softmax(scale * integer.mean(axis=0)[None]) @ v, (rows, 1))
 
 
 def _replacement(integer: Reals, kept: Mask, pruned: str) -> Reals:
@@ -195,13 +204,13 @@ class RuleAttention(InterpreterFunctions):
         heads, rule = op.heads.value.data, self.rules[op]
         out = np.zeros(v.shape, np.float64)
         dim, v_dim = q.shape[1] // heads, v.shape[1] // heads
-        for sequence, rows in enumerate(packing.sequences()):
+        for sequence, (rows, keys) in enumerate(zip(packing.queries(), packing.sequences())):
             gone: set[int] = self._gone(op, sequence) if rule.name == "spatten" else set()
             for h in range(heads):
                 of_q, of_v = slice(h * dim, (h + 1) * dim), slice(h * v_dim, (h + 1) * v_dim)
-                if rows.stop > rows.start and h not in gone:
-                    operands = q[rows, of_q], k[rows, of_q], v[rows, of_v]
+                if keys.stop > keys.start and h not in gone:
+                    operands = q[rows, of_q], k[keys, of_q], v[keys, of_v]
                     out[rows, of_v] = attend(*operands, op.scale.value.data, Head.of(rule, h))
-                    put_out = float(np.abs(out[rows, of_v]).sum())
+                    put_out = float(np.abs(out[keys, of_v]).sum())
                     self.output[sequence, h] = self.output.get((sequence, h), 0.0) + put_out
         return (store(out, op.result),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from xdsl.dialects.builtin import (
     Float32Type,
     Float64Type,
     IntegerType,
+    Signedness,
     TensorType,
     i1,
 )
@@ -19,6 +21,7 @@ from xdsl.ir import Attribute, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects.fixed import QType
+from heatc.errors import HeatcError
 from heatc.fixed_point import decode, encode
 
 Array = NDArray[Any]
@@ -27,30 +30,68 @@ Array = NDArray[Any]
 @dataclass(frozen=True)
 class Packing:
     """
-    The real tokens of a batch.
+    The rows of a batch: of each sequence its keys, then the masked positions that are read.
 
     Attributes:
         mask: (B, S) bool, true where a token is real.
-        rows: (tokens,) int64, flat position b * S + s of each real token, in order.
-        starts: (B,) first packed row of each sequence.
-        lengths: (B,) number of real tokens of each sequence.
+        rows: (tokens,) int64, flat position b * S + s of each row, in order.
+        starts: (B,) first row of each sequence.
+        lengths: (B,) number of keys, the real tokens, of each sequence.
+        extras: (B,) number of rows behind them.
     """
 
     mask: NDArray[np.bool_]
     rows: NDArray[np.int64]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    extras: NDArray[np.int64]
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> Packing:
-        """The packing of a (B, S) mask."""
-        lengths = mask.sum(axis=1).astype(np.int64)
-        starts = np.cumsum(lengths) - lengths
-        return cls(mask, np.flatnonzero(mask).astype(np.int64), starts, lengths)
+    def of(cls, mask: NDArray[np.bool_], reads: Sequence[int] = ()) -> Packing:
+        """
+        The packing of a (B, S) mask; `reads` are the positions that have rows where masked.
+
+        Raises `HeatcError` for a sequence without a real token whose padding is read.
+        """
+        read = np.zeros(mask.shape, np.bool_)
+        read[:, list(reads)] = True
+        read &= ~mask
+        lengths, extras = (m.sum(axis=1).astype(np.int64) for m in (mask, read))
+        _expect_keys(lengths, extras)
+        counts = lengths + extras
+        if not extras.any():
+            rows = np.flatnonzero(mask).astype(np.int64)
+        else:
+            base = np.arange(len(mask)) * mask.shape[1]
+            rows = np.concatenate([_places(own) + at for own, at in zip(zip(mask, read), base)])
+        return cls(mask, rows, np.cumsum(counts) - counts, lengths, extras)
 
     def sequences(self) -> list[slice]:
-        """The packed rows of each sequence."""
+        """The rows of each sequence's keys."""
         return [slice(int(s), int(s + n)) for s, n in zip(self.starts, self.lengths)]
+
+    def queries(self) -> list[slice]:
+        """All rows of each sequence."""
+        ends = self.starts + self.lengths + self.extras
+        return [slice(int(s), int(e)) for s, e in zip(self.starts, ends)]
+
+    def positions(self, sequence: int) -> NDArray[np.int64]:
+        """The positions in its sequence of each of a sequence's rows."""
+        return self.rows[self.queries()[sequence]] - sequence * self.mask.shape[1]
+
+
+def _places(own: tuple[NDArray[np.bool_], NDArray[np.bool_]]) -> NDArray[np.int64]:
+    """The positions of a sequence's keys, then those that are read."""
+    return np.concatenate([np.flatnonzero(part) for part in own]).astype(np.int64)
+
+
+def _expect_keys(lengths: NDArray[np.int64], extras: NDArray[np.int64]) -> None:
+    empty = np.flatnonzero((lengths == 0) & (extras > 0))
+    if empty.size:
+        raise HeatcError(
+            f"row {int(empty[0])} of the batch has no real token, and an output depends on it",
+            notes=["give every row at least one token that the mask does not hide"],
+        )
 
 
 def element_type(value: SSAValue) -> Attribute:
@@ -78,7 +119,7 @@ def fixed_type(value: SSAValue) -> QType:
 
 
 def dtype_of(element: Attribute) -> type[Any]:
-    """The NumPy dtype in which an element type is held."""
+    """The NumPy dtype in which an element type is held; integers of every width in 64 bits."""
     if isinstance(element, QType):
         return np.int64
     if isinstance(element, Float32Type):
@@ -97,8 +138,20 @@ def load(array: Array, value: SSAValue) -> Array:
 
 
 def store(array: Array, value: SSAValue) -> Array:
-    """A result in its declared type: float64 values are rounded into codes once."""
+    """A result in its declared type: float64 values are rounded into codes once, integers wrap."""
     type_ = element_type(value)
     if isinstance(type_, QType):
         return encode(np.asarray(array, np.float64), type_.point.data, type_.width.data).codes
-    return np.asarray(array).astype(dtype_of(type_), copy=False)
+    array = np.asarray(array)
+    if isinstance(type_, IntegerType) and type_.bitwidth not in (1, 64):
+        return _wrapped(array, type_)
+    return array.astype(dtype_of(type_), copy=False)
+
+
+def _wrapped(array: Array, type_: IntegerType) -> Array:
+    """Integers modulo 2^width, as PyTorch has them; floats are cut off first."""
+    unsigned = type_.signedness.data == Signedness.UNSIGNED
+    narrow = np.dtype(f"{'u' if unsigned else 'i'}{type_.bitwidth // 8}")
+    if array.dtype.kind == "f" and narrow.itemsize < 4:
+        array = array.astype(np.int64)
+    return array.astype(narrow).astype(np.int64)

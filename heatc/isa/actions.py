@@ -138,7 +138,19 @@ _PICKED = {
 }
 _CONTROL = (
     *("halt", "li", "addi", "span", "loop", "end"),
-    *("seq", "all", "heads", "pruned", "param", "group", "blocks", "tensor", "window", "tile"),
+    *(
+        "seq",
+        "all",
+        "heads",
+        "extra",
+        "pruned",
+        "param",
+        "group",
+        "blocks",
+        "tensor",
+        "window",
+        "tile",
+    ),
 )
 
 ENERGY: Mapping[str, Actions] = MappingProxyType(
@@ -278,6 +290,8 @@ ENERGY: Mapping[str, Actions] = MappingProxyType(
             "local_write": "cores * m * n * 2",
         },
         "hpack": _host(2),
+        "hrows": _host(3),
+        "htest": _host(1),
         "hidx": _host(1),
         "hget": _host(1),
         "hgeti": _host(1),

@@ -41,7 +41,11 @@ R_BATCH = 62
 R_START = 61
 """First packed row of the current sequence, set by `seq`."""
 R_LENGTH = 60
-"""Length of the current sequence in tokens, set by `seq`."""
+"""Length of the current sequence in tokens, its keys, set by `seq`."""
+R_EXTRA_START = 59
+"""First packed row of the current sequence that is no key, set by `seq`."""
+R_EXTRA = 58
+"""How many rows of the current sequence are no keys, set by `seq`."""
 
 DTYPES: Mapping[str, int] = MappingProxyType(
     {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "f32": 4, "acc": 6, "i4": 1}
@@ -79,6 +83,7 @@ def sorting_compares(count: int) -> int:
 SPACES = ("dram", "shared", "local")
 PRUNED_SCORES = ("zero", "neginf", "int", "mean")
 MASK_AXES = ("key", "query")
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 PARAMETERS = ("rho", "tau")
 """Thresholds that every head can have of its own."""
 HEADS = 1 << 12
@@ -331,7 +336,8 @@ _ISA = (
         Engine.CONTROL,
         (reg("rb"),),
         "Make a sequence the current one.",
-        "r61, r60 := first packed row and length of sequence rb",
+        "r61, r60 := first packed row and length of sequence rb; r59, r58 := first packed row and "
+        "number of its rows that are no keys",
         "0 <= rb < r62 as `hpack` set it.",
         "1",
     ),
@@ -378,6 +384,17 @@ _ISA = (
         "core one after the other, mask row row_reg / parts is the first; theta_head is summed over "
         "a group",
         "parts >= 1 divides the cores; rows is a multiple of the block, 0 only with parts = 1.",
+        "1",
+    ),
+    Instruction(
+        "extra",
+        0x0E,
+        Engine.CONTROL,
+        (),
+        "Turn to the rows that are no keys.",
+        "until the next `heads` or `all` rows of a sequence are its r58 rows that are no keys: what "
+        "`mask`, `topk`, `filter` and `likely` decide is theirs, and does not count for a head",
+        "",
         "1",
     ),
     Instruction(
@@ -907,7 +924,7 @@ _ISA = (
         "Low-bit codes.",
         "t := clip(RHE(x * 2^(bits - 1 - n)), -l, l), l = 2^(bits - 1) - 1, n the bit length of peak",
         "2 <= bits <= 8; x (m, n) is an i16 or i8 tile, t is a local i8 tile, or i4 with at most 4 bits; "
-        "peak is what `peak` wrote, no |x| is greater.",
+        "peak is what `peak` wrote.",
         "up(m * n, adder_lanes)",
     ),
     Instruction(
@@ -952,6 +969,38 @@ _ISA = (
         "Gather integers.",
         "dst[i] := src[idx[i]] for the elements i of dst; idx -1 gives 0",
         "dst, src, idx are integer tensors, idx has as many elements as dst, each within src.",
+        _HOST.format(ops=1),
+    ),
+    Instruction(
+        "hrows",
+        0x6A,
+        Engine.HOST,
+        (
+            desc("dpos"),
+            desc("dinv"),
+            desc("dreal"),
+            desc("dmask"),
+            desc("dread"),
+            uint("batch", 16),
+            uint("length", 16),
+        ),
+        "List the real tokens, and the masked positions that are read.",
+        "as `hpack` with has_mask, but behind the tokens of each sequence those of its masked "
+        "positions have a row that are elements of dread; dpos[i] := flat index of row i; dinv[j] := "
+        "row of flat index j or -1; dreal[j] := the same, -1 where masked; r63 := rows",
+        "dpos, dinv and dreal are i64 with at least batch * length elements, dmask is an integer "
+        "tensor with as many elements, dread an integer tensor of ascending numbers below length; a "
+        "sequence with such a row has a token.",
+        _HOST.format(ops=3),
+    ),
+    Instruction(
+        "htest",
+        0x6B,
+        Engine.HOST,
+        (desc("dst"), desc("src"), enum("compare", COMPARISONS), f64("value")),
+        "Compare with a number.",
+        "dst[i] := 1 where src[i] compares so with value (==, !=, <, <=, >, >=), else 0",
+        "dst is an integer tensor with as many elements as src.",
         _HOST.format(ops=1),
     ),
     Instruction(

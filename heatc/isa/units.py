@@ -134,17 +134,27 @@ def head_gate(
     return np.ldexp(theta_sum.astype(np.float64), -point) / number >= tau_h
 
 
-def low_bits(codes: Codes, bits: int) -> tuple[Codes, NDArray[np.int64]]:
-    """
-    Codes (..., M, N) in `bits` bits by a power of two of each matrix, and by how much.
-
-    Returns `clip(RHE(code * 2^(bits - 1 - n)))`, n the bit length of the largest magnitude, and n.
-    """
+def bit_length(codes: Codes) -> NDArray[np.int64]:
+    """The bits of the largest magnitude of each matrix (..., M, N)."""
     largest = np.abs(codes).max(axis=(-2, -1), initial=0).astype(np.float64)
-    length = np.frexp(largest)[1].astype(np.int64)
+    return np.frexp(largest)[1].astype(np.int64)
+
+
+def low_codes(codes: Codes, length: NDArray[np.int64], bits: int) -> Codes:
+    """
+    Codes (..., M, N) in `bits` bits, of matrices whose magnitudes have `length` (...) bits.
+
+    `clip(RHE(code * 2^(bits - 1 - length)))`: a greater magnitude becomes the greatest code.
+    """
     scaled = np.rint(np.ldexp(codes.astype(np.float64), (bits - 1 - length)[..., None, None]))
     limit = (1 << (bits - 1)) - 1
-    return np.clip(scaled, -limit, limit).astype(np.int64), length
+    return np.clip(scaled, -limit, limit).astype(np.int64)
+
+
+def low_bits(codes: Codes, bits: int) -> tuple[Codes, NDArray[np.int64]]:
+    """The `low_codes` of matrices by their own `bit_length`, and that."""
+    length = bit_length(codes)
+    return low_codes(codes, length, bits), length
 
 
 def probability_mask(probabilities: Codes, threshold: float) -> Mask:

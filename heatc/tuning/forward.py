@@ -206,7 +206,7 @@ def input_shapes(module: ModuleOp) -> dict[str, tuple[int, ...]]:
 
 
 def _check(op: attn.SdpaOp) -> None:
-    if op.packing is None or op.bias is not None:
+    if op.packing is None or op.masks:
         raise HeatcError(
             "hdp attention needs a mask that is provably key padding (or none)",
             place=describe_location(op),

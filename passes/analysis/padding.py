@@ -1,26 +1,33 @@
 """
-The proof that an attention mask is the key-padding input.
+The proof that an attention mask is key padding, and for which values of the model's input.
 
-The mask's own subgraph is executed twice, once as if every element of its input were 0 and once
-as if every element were 1, while each element also carries the number of the one input element
-it depends on. If element (b, h, q, k) depends on input element (b, k) alone, attends at 1 and
-does not at 0, the mask is key padding, whatever ops computed it.
+A mask's own ops are run as if every element of its input were one value, for a few values, while
+each element of the mask carries the number of the one input element that it depends on. If
+element (b, h, q, k) depends on input element (b, k) alone, the mask is key padding for every value
+at which it attends everywhere or hides everything. Other values are left to a check at run time.
+Between the values that were tried nothing is assumed, unless the mask does nothing to its input but
+compare it with constants: then the answer changes at those constants only.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import IntegerType, ModuleOp, Signedness, i1
 from xdsl.interpreter import Interpreter
-from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects import nn
 from heatc.interpreter.nn import NnFunctions
+from heatc.interpreter.values import dtype_of
+from heatc.intervals import Interval
+from heatc.passes.analysis.layout import constant_scalar
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
 _POINTWISE = (
@@ -36,139 +43,295 @@ _POINTWISE = (
     nn.WhereOp,
 )
 BLOCKED = -1e4
-"""An additive mask at or below this removes a key: exp(-1e4) is 0 even in float64."""
+"""A score at or below this has no part in a softmax with others: exp(-1e4) is 0 in float64."""
+
+_EXACT = float(1 << 24)
+"""Integers below this are numbers of float32."""
+
+Array = NDArray[Any]
+
+
+_DEEPEST = 100
+"""Ops between an input and a mask that are followed."""
 
 
 class _Unprovable(Exception):
     """An element depends on more than one input element, or on something unknown."""
 
 
+def _compact(array: Array) -> Array:
+    """One element along every axis along which an array repeats itself."""
+    repeats = (stride == 0 and n > 1 for stride, n in zip(array.strides, array.shape))
+    return array[tuple(slice(0, 1) if r else slice(None) for r in repeats)]
+
+
 @dataclass
-class Tracked:
+class Traced:
     """
-    A mask value: what it is when its input element is 0 (`low`) and 1 (`high`).
+    A value as a function of one input, element by element.
 
-    `source` holds the number of the input element each element depends on, -1 for none.
+    Attributes:
+        ops: what computes the value, in order.
+        source: of each element the number of the input element that it depends on, -1 for none.
+        input: the input; None for a value that is the same in every run.
+        plain: whether the value is the input's own, moved, or cast without a change of order.
+        cut: whether it depends on the input by comparisons with constants alone.
+        constants: the constants of these ops.
     """
 
-    low: NDArray[Any]
-    high: NDArray[Any]
+    ops: tuple[Operation, ...]
     source: NDArray[np.int64]
-    input: BlockArgument | None
+    input: BlockArgument | None = None
+    plain: bool = False
+    cut: bool = True
+    constants: frozenset[float] = frozenset()
 
 
 class MaskTracker:
-    """Executes mask subgraphs on tracked values; one tracker serves a whole function."""
+    """Traces and runs masks' ops; one tracker serves a whole function."""
 
     def __init__(self) -> None:
         self._interpreter = Interpreter(ModuleOp([]))
         self._interpreter.register_implementations(NnFunctions())
-        self._known: dict[SSAValue, Tracked | None] = {}
+        self._known: dict[SSAValue, Traced | None] = {}
+        self._depth = 0
 
-    def track(self, value: SSAValue) -> Tracked | None:
-        """The tracked form of a value, or None where it cannot be had."""
+    def trace(self, value: SSAValue) -> Traced | None:
+        """The traced form of a value, or None where it cannot be had."""
         if value not in self._known:
+            self._depth += 1
             try:
-                self._known[value] = self._compute(value)
+                self._known[value] = self._compute(value) if self._depth < _DEEPEST else None
             except (_Unprovable, InterpretationError):
                 self._known[value] = None
+            finally:
+                self._depth -= 1
         return self._known[value]
 
-    def _operand(self, value: SSAValue) -> Tracked:
-        tracked = self.track(value)
-        if tracked is None:
+    def run(self, value: SSAValue, number: float) -> Array:
+        """What a traced value is where every element of its input is one number."""
+        traced = self.trace(value)
+        assert traced is not None
+        found: dict[SSAValue, Array] = {}
+        if traced.input is not None:
+            dtype = dtype_of(nn.element_of(traced.input))
+            shape = nn.shape_of(traced.input)
+            found[traced.input] = np.broadcast_to(np.asarray(number).astype(dtype), shape)
+        with np.errstate(all="ignore"):
+            for op in traced.ops:
+                found[op.results[0]] = self._step(op, [found[v] for v in op.operands])
+        return found[value]
+
+    def _step(self, op: Operation, args: Sequence[Array]) -> Array:
+        """One op; what repeats itself along an axis is computed once."""
+        if isinstance(op, _POINTWISE):
+            args = [_compact(a) for a in args]
+        result: Array = self._interpreter.run_op(op, tuple(args))[0]
+        return np.broadcast_to(result, nn.shape_of(op.results[0]))
+
+    def _operand(self, value: SSAValue) -> Traced:
+        traced = self.trace(value)
+        if traced is None:
             raise _Unprovable
-        return tracked
+        return traced
 
-    def _run(self, op: Operation, args: list[Any]) -> Any:
-        return self._interpreter.run_op(op, tuple(args))[0]
-
-    def _compute(self, value: SSAValue) -> Tracked:
-        owner = value.owner
-        if isinstance(value, BlockArgument) or isinstance(owner, Block):
-            assert isinstance(value, BlockArgument)
-            shape = nn.shape_of(value)
-            source = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
-            zeros = np.zeros(shape, np.int64)
-            return Tracked(zeros, zeros + 1, source, value)
-        if isinstance(owner, nn.IotaOp | nn.FullOp):
-            constant: NDArray[Any] = self._run(owner, [])
-            nowhere: NDArray[np.int64] = np.full(constant.shape, -1, np.int64)
-            return Tracked(constant, constant, nowhere, None)
+    def _compute(self, value: SSAValue) -> Traced:
+        shape, owner = nn.shape_of(value), value.owner
+        if isinstance(value, BlockArgument):
+            source = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
+            return Traced((), source, value, plain=True, cut=False)
+        nowhere = np.broadcast_to(np.int64(-1), shape)
+        if isinstance(owner, nn.FullOp):
+            return Traced((owner,), nowhere, constants=frozenset([owner.value.value.data]))
+        if isinstance(owner, nn.IotaOp):
+            return Traced((owner,), nowhere)
         if isinstance(owner, _MOVES):
-            return self._move(owner)
+            x = self._operand(owner.operands[0])
+            return self._of(owner, [x], self._step(owner, [x.source]), x.plain, x.cut)
         if isinstance(owner, nn.IndexOp):
             return self._index(owner)
         if isinstance(owner, _POINTWISE):
             return self._pointwise(owner)
         raise _Unprovable
 
-    def _move(self, op: Operation) -> Tracked:
-        x = self._operand(op.operands[0])
-        low, high, source = (self._run(op, [a]) for a in (x.low, x.high, x.source))
-        return Tracked(low, high, source, x.input)
-
-    def _index(self, op: nn.IndexOp) -> Tracked:
-        x, indices = self._operand(op.x), [self._operand(i) for i in op.indices]
-        if any(i.input is not None for i in indices):
-            raise _Unprovable
-        at = [i.low for i in indices]
-        low, high, source = (self._run(op, [a, *at]) for a in (x.low, x.high, x.source))
-        return Tracked(low, high, source, x.input)
-
-    def _pointwise(self, op: Operation) -> Tracked:
-        operands = [self._operand(v) for v in op.operands]
+    def _of(
+        self,
+        op: Operation,
+        operands: Sequence[Traced],
+        source: NDArray[np.int64],
+        plain: bool,
+        cut: bool,
+    ) -> Traced:
         inputs = {t.input for t in operands if t.input is not None}
         if len(inputs) > 1:
             raise _Unprovable
-        with np.errstate(all="ignore"):
-            low = self._run(op, [t.low for t in operands])
-            high = self._run(op, [t.high for t in operands])
-        source = np.full(np.shape(low), -1, np.int64)
-        for tracked in operands:
-            own = np.broadcast_to(tracked.source, source.shape)
+        ops = dict.fromkeys(o for t in operands for o in t.ops)
+        return Traced(
+            (*ops, op),
+            source,
+            inputs.pop() if inputs else None,
+            plain,
+            cut,
+            frozenset[float]().union(*(t.constants for t in operands)),
+        )
+
+    def _index(self, op: nn.IndexOp) -> Traced:
+        x, indices = self._operand(op.x), [self._operand(i) for i in op.indices]
+        if any(i.input is not None for i in indices):
+            raise _Unprovable
+        at = [self.run(i, 0.0) for i in op.indices]
+        source = self._step(op, [x.source, *at])
+        return self._of(op, [x, *indices], source, x.plain, x.cut)
+
+    def _pointwise(self, op: Operation) -> Traced:
+        operands = [self._operand(v) for v in op.operands]
+        sources = [_compact(t.source) for t in operands]
+        shape = np.broadcast_shapes(*(s.shape for s in sources))
+        source = np.full(shape, -1, np.int64)
+        for own in sources:
             if np.any((own >= 0) & (source >= 0) & (own != source)):
                 raise _Unprovable
             source = np.where(own >= 0, own, source)
-        return Tracked(low, high, source, inputs.pop() if inputs else None)
+        whole = np.broadcast_to(source, nn.shape_of(op.results[0]))
+        dependent = [t for t in operands if t.input is not None]
+        plain = isinstance(op, nn.CastOp) and operands[0].plain and _keeps_order(op)
+        cut = not plain and (all(t.cut for t in dependent) or self._cuts(op, operands))
+        return self._of(op, operands, whole, plain, cut)
+
+    def _cuts(self, op: Operation, operands: Sequence[Traced]) -> bool:
+        """Whether an op compares the input with a constant, or with 0 by becoming a truth value."""
+        if isinstance(op, nn.CastOp):
+            return operands[0].plain and nn.element_of(op.result) == i1
+        if not isinstance(op, nn.CompareOp):
+            return False
+        for own, other in ((0, 1), (1, 0)):
+            constant = constant_scalar(op.operands[other])
+            if operands[own].plain and constant is not None:
+                return abs(constant) < _EXACT
+        return False
 
 
-def _attends(values: NDArray[Any]) -> NDArray[np.bool_]:
-    return values if values.dtype == np.bool_ else values == 0
+def _keeps_order(op: nn.CastOp) -> bool:
+    """Whether a cast gives every number that a mask may hold a number in the same order."""
+    source, target = nn.element_of(op.x), nn.element_of(op.result)
+    if target == i1:
+        return source == i1
+    if not isinstance(target, IntegerType):
+        return True
+    if not isinstance(source, IntegerType):
+        return False
+    if source == i1:
+        return True
+    unsigned = source.signedness.data == Signedness.UNSIGNED
+    if target.signedness.data == Signedness.UNSIGNED:
+        return unsigned and target.bitwidth >= source.bitwidth
+    return target.bitwidth >= source.bitwidth + unsigned
 
 
-def _blocks(values: NDArray[Any]) -> NDArray[np.bool_]:
-    return ~values if values.dtype == np.bool_ else values <= BLOCKED
+def _attends(values: Array) -> bool:
+    return bool((values if values.dtype == np.bool_ else values == 0).all())
 
 
-@dataclass
+def _hides(values: Array, fill: float) -> bool:
+    if values.dtype == np.bool_:
+        return fill <= BLOCKED and not values.any()
+    return bool((values <= BLOCKED).all())
+
+
+@dataclass(frozen=True)
 class KeyPadding:
-    """What a mask was proven to be: key padding from `mask` (B, S), or no mask at all (None)."""
+    """
+    What a mask was proven to be: key padding of `mask`, an input of B * S elements in order.
 
-    mask: SSAValue | None
+    A token is real where the input's value is in `real`, masked where it is in `masked`. Without
+    an input the mask hides nothing.
+    """
+
+    mask: BlockArgument | None
+    real: tuple[Interval, ...] = ()
+    masked: tuple[Interval, ...] = ()
 
 
 def prove_key_padding(
-    tracker: MaskTracker, mask: SSAValue, batch: int, heads: int, length: int
+    tracker: MaskTracker, mask: SSAValue, fill: float, batch: int, heads: int, length: int
 ) -> KeyPadding | None:
-    """Prove that `mask`, broadcast to (B, heads, S, S), is key padding; None where it is not."""
-    tracked = tracker.track(mask)
-    if tracked is None:
+    """
+    Prove that `mask`, broadcast to (B, heads, S, S), is key padding; None where it is not.
+
+    `fill` is the score that a mask of truth values leaves where it is false.
+    """
+    traced = tracker.trace(mask)
+    if traced is None:
         return None
-    full = (batch, heads, length, length)
+    if traced.input is None or bool((_compact(traced.source) < 0).all()):
+        return KeyPadding(None) if _attends(tracker.run(mask, 0.0)) else None
+    if math.prod(nn.shape_of(traced.input)) != batch * length:
+        return None
     try:
-        low, high, source = (
-            np.broadcast_to(x, full) for x in (tracked.low, tracked.high, tracked.source)
-        )
+        source = np.broadcast_to(traced.source, (batch, heads, length, length))
     except ValueError:
         return None
-    if not _attends(high).all():
-        return None
-    if tracked.input is None or bool((source < 0).all()):
-        return KeyPadding(None) if _attends(low).all() else None
-    if nn.shape_of(tracked.input) != (batch, length):
-        return None
     keys = np.arange(batch * length).reshape(batch, 1, 1, length)
-    if not ((source == keys) & _blocks(low)).all():
+    if not (source == keys).all():
         return None
-    return KeyPadding(tracked.input)
+    real: list[Interval] = []
+    masked: list[Interval] = []
+    for low, high, tried in _pieces(traced):
+        values = tracker.run(mask, tried)
+        if _attends(values):
+            real.append((low, high))
+        elif _hides(values, fill):
+            masked.append((low, high))
+    if not real or not masked:
+        return None
+    gap = 1.0 if isinstance(nn.element_of(traced.input), IntegerType) else 0.0
+    return KeyPadding(traced.input, _merged(real, gap), _merged(masked, gap))
+
+
+def _pieces(traced: Traced) -> Iterable[tuple[float, float, float]]:
+    """Ascending sets of input values that the mask cannot tell apart, each with one of them."""
+    assert traced.input is not None
+    element = nn.element_of(traced.input)
+    if element == i1:
+        return [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)]
+    whole = isinstance(element, IntegerType)
+    finite = {c for c in traced.constants if math.isfinite(c) and abs(c) < _EXACT}
+    if not traced.cut:
+        near = {math.floor(c) + d for c in finite for d in (-1, 0, 1)} | {-100, -1, 0, 1, 2, 3}
+        points = {float(c) for c in near} if whole else {0.0, 1.0}
+        return [(p, p, p) for p in sorted(points) if not whole or _fits(p, element)]
+    ends = sorted(finite | {0.0})
+    pieces: list[tuple[float, float, float]] = []
+    below = -math.inf
+    for end in ends:
+        low, high = (math.ceil(end), math.floor(end)) if whole else (end, end)
+        before = low - 1.0 if whole else _next(end, -math.inf)
+        pieces.append((below, before, before))
+        if low <= high:
+            pieces.append((float(low), float(high), float(low)))
+        below = high + 1.0 if whole else _next(end, math.inf)
+    pieces.append((below, math.inf, below))
+    return [p for p in pieces if p[0] <= p[1] and (not whole or _fits(p[2], element))]
+
+
+def _next(number: float, toward: float) -> float:
+    return float(np.nextafter(np.float32(number), np.float32(toward)))
+
+
+def _fits(number: float, element: Any) -> bool:
+    """Whether an integer type holds a number."""
+    assert isinstance(element, IntegerType)
+    if element.signedness.data == Signedness.UNSIGNED:
+        return 0 <= number < 1 << element.bitwidth
+    return -(1 << (element.bitwidth - 1)) <= number < 1 << (element.bitwidth - 1)
+
+
+def _merged(intervals: Sequence[Interval], gap: float) -> tuple[Interval, ...]:
+    """Neighbours with no number between them as one."""
+    found: list[Interval] = []
+    for low, high in intervals:
+        if found and (low <= found[-1][1] + gap or _next(found[-1][1], math.inf) == low):
+            found[-1] = (found[-1][0], high)
+        else:
+            found.append((low, high))
+    return tuple(found)

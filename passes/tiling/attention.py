@@ -89,11 +89,17 @@ class Attention:
     pruning: Pruning | None
     cascade: Cascade | None = None
     prediction: Prediction | None = None
+    padded: bool = False
+    """Whether sequences may have rows that are no keys."""
 
 
 def emit_attention(emitter: Emitter, attention: Attention, hardware: Hardware) -> None:
     """Loops over sequences, heads, and tiles of queries."""
     _Kernel(emitter, attention, hardware).run()
+
+
+_OF_QUERIES = ("q", "q.fraction", "o")
+"""Tensors that have rows of queries; all others are read by key."""
 
 
 class _Row(NamedTuple):
@@ -112,6 +118,8 @@ class _Kernel:
         self.shape = attention.shape
         self.plan: AttentionPlan = plan_token_attention(attention.shape, hardware)
         self.windows: dict[str, SSAValue] = {}
+        self.extra_windows: dict[str, SSAValue] = {}
+        """Those of rows that are no keys, where there may be any."""
         self.head: Tiles = {}
         self.shared: list[Tiles] = []
         self.slots: list[Tiles] = []
@@ -141,6 +149,7 @@ class _Kernel:
                 self._begin_sums(sequence)
                 if plan.chained:
                     self._chain()
+                    self._chain_extra()
                 else:
                     self._rounds()
         e.do("all")
@@ -162,9 +171,18 @@ class _Kernel:
     def _open_windows(self, start: SSAValue) -> None:
         tensors = {**self.attention.planes, "o": self.attention.output}
         for name, tensor in tensors.items():
-            window = self.e.emit(hdp.WindowOp(tensor, start, self.length))
-            window.name_hint = f"{name.replace('.', '_')}_rows"
-            self.windows[name] = window
+            self.windows[name] = self._window(name, tensor, start, self.length)
+        if not self.attention.padded:
+            return
+        first, self.extra = self.e.special("extra_start"), self.e.special("extra")
+        for name, tensor in tensors.items():
+            if name in _OF_QUERIES:
+                self.extra_windows[name] = self._window(f"{name}.extra", tensor, first, self.extra)
+
+    def _window(self, name: str, tensor: SSAValue, start: SSAValue, rows: SSAValue) -> SSAValue:
+        window = self.e.emit(hdp.WindowOp(tensor, start, rows))
+        window.name_hint = f"{name.replace('.', '_')}_rows"
+        return window
 
     def _declare(self) -> None:
         """The tiles that last; keys in the shared buffer take turns from head to head."""
@@ -189,7 +207,9 @@ class _Kernel:
         if listing is not None:
             self._report(listing)
             items = self.hardware.cores // self.plan.parts
-            self.sums.clear(self.windows["o"], items, self.shape.dim)
+            for windows in (self.windows, self.extra_windows):
+                if "o" in windows:
+                    self.sums.clear(windows["o"], items, self.shape.dim)
 
     def _end_sums(self, head: SSAValue) -> None:
         if self.sums is not None:
@@ -254,6 +274,7 @@ class _Kernel:
         if self.shape.gate:
             self._rank(column)
         self._kept_heads(turn, column)
+        self._extra_rows(column)
         if self.shape.gate and self.shape.gated != "zero":
             self._pruned_heads(column)
         self._end_sums(head)
@@ -271,6 +292,35 @@ class _Kernel:
         self._softmax(first)
         self._sum_values(first)
         self._pipeline(column)
+
+    def _extra_rows(self, column: SSAValue) -> None:
+        """
+        The rows of the heads at hand that are no keys, one row tile after the other.
+
+        They begin row tiles and blocks of their own. Heads were decided on without them, and their
+        magnitudes are not added up.
+        """
+        if not self.attention.padded:
+            return
+        e, windows, sums = self.e, self.windows, self.sums
+        ranked, self.ranked = self.ranked, False
+        self.windows, self.sums = {**windows, **self.extra_windows}, None
+        with e.loop(self.extra, self.plan.step) as row:
+            e.do("extra")
+            self._finish(_Row(row, 0, column), values=True)
+        self.windows, self.sums, self.ranked = windows, sums, ranked
+
+    def _chain_extra(self) -> None:
+        """The rows that are no keys of one head after the other, where a sequence has any."""
+        if not self.attention.padded:
+            return
+        e, dim = self.e, self.shape.dim
+        with e.loop(self.extra, self.shape.length):
+            heads = e.constant(self.shape.heads)
+            with e.strided_loop(heads, 1, dim) as (head, column):
+                self._begin_heads(head)
+                self._load_keys(0, column)
+                self._extra_rows(column)
 
     def _rank(self, column: SSAValue) -> None:
         """The first pass of a gated head: masks and head importance."""
@@ -358,6 +408,8 @@ class _Kernel:
             self._mean_query(tiles, column)
         place = {"row_reg": zero, "col_reg": column, "core_cols": self.shape.dim}
         e.do("strow", d=self.windows["o"], t=tiles["o.row"], **place)
+        if self.attention.padded:
+            e.do("strow", d=self.extra_windows["o"], t=tiles["o.row"], **place)
 
     def _mean_query(self, tiles: Tiles, column: SSAValue) -> None:
         """The row of the mean query: its scores, softmax and values."""

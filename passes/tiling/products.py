@@ -24,10 +24,10 @@ from heatc.passes.tiling.emitter import Tiles
 from heatc.passes.tiling.left import Left, LeftPlan, LeftShape, emit_left, hold_left, plan_left
 from heatc.passes.tiling.linear import Linear, emit_linear, hold_weights
 from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape, panel_count, plan_token_linear
+from heatc.passes.tiling.packed_rows import PackedRows
 from heatc.passes.tiling.packing import PAGE, TILE_ALIGNMENT, Range, align, first_fit
 from heatc.passes.tiling.tensors import (
     Frame,
-    Tensors,
     dtype_of,
     fixed_type,
     isa_dtype,
@@ -92,7 +92,7 @@ def _holds(
     return True
 
 
-class Products(Tensors):
+class Products(PackedRows):
     """Tiles products and fused groups of them."""
 
     def _product(self, op: RequantizeOp) -> None:

@@ -14,6 +14,7 @@ from xdsl.dialects.builtin import (
     Float32Type,
     IntegerType,
     ModuleOp,
+    Signedness,
     StringAttr,
     i64,
 )
@@ -33,10 +34,15 @@ T = TypeVar("T", bound=Operation)
 
 @dataclass
 class Packing:
-    """The tensors of an `attn.packing`: positions of tokens, their inverse, and its extent."""
+    """
+    The tensors of an `attn.packing`, and its extent.
+
+    `positions` of rows, their `inverse`, and that of real tokens alone.
+    """
 
     positions: SSAValue
     inverse: SSAValue
+    real: SSAValue
     batch: int
     length: int
     token_positions: SSAValue | None = None
@@ -91,6 +97,9 @@ def isa_dtype(element: Attribute) -> str:
     if isinstance(element, Float32Type):
         return "f32"
     if isinstance(element, IntegerType):
+        if element.signedness.data == Signedness.UNSIGNED:
+            # Memory has integers with a sign.
+            return {8: "i16", 16: "i32"}.get(element.bitwidth, "i64")
         return {1: "i8", 8: "i8", 16: "i16", 32: "i32"}.get(element.bitwidth, "i64")
     raise PassFailedException(f"a tensor of {element} cannot lie in the machine's memory")
 

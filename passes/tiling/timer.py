@@ -32,6 +32,8 @@ from heatc.isa.table import (
     DTYPES,
     ISA,
     R_BATCH,
+    R_EXTRA,
+    R_EXTRA_START,
     R_LENGTH,
     R_START,
     R_TOKENS,
@@ -312,7 +314,7 @@ class _Timer:
 
     def _pack(self, function: FuncOp) -> None:
         """The registers of the packed tokens, which `hpack` sets again."""
-        packs = any(op.name == "hdp.hpack" for op in function.walk())
+        packs = any(op.name in ("hdp.hpack", "hdp.hrows") for op in function.walk())
         if self.lengths is not None:
             self.set_sequences(self.lengths)
         elif not packs and any(isinstance(op, hdp.SpecialOp) for op in function.walk()):
@@ -576,7 +578,10 @@ def _span(run: _Timer, rd: int, ra: int, rb: int, limit: int, scale: int) -> Non
 
 @_times("seq")
 def _sequence(run: _Timer, rb: int) -> None:
-    run.registers[R_START], run.registers[R_LENGTH] = run.sequences[run.registers[rb]]
+    start, length = run.sequences[run.registers[rb]]
+    run.registers[R_START], run.registers[R_LENGTH] = start, length
+    # Sequences are timed without padding, and so without rows that are no keys.
+    run.registers[R_EXTRA_START], run.registers[R_EXTRA] = start + length, 0
 
 
 @_times("all")
@@ -880,19 +885,59 @@ def _softmax(run: _Timer, p: int, s: int, multiplier: int, shift: int, point: in
 def _hpack(
     run: _Timer, dpos: int, dinv: int, dmask: int, batch: int, length: int, has_mask: int
 ) -> None:
+    _list_rows(run, batch, length, 0 if has_mask else length)
+    reads = (Rows(run.tensors[dmask]),) if has_mask else ()
+    _listed(run, "hpack", batch * length, reads, (dpos, dinv))
+
+
+@_times("hrows")
+def _hrows(
+    run: _Timer,
+    dpos: int,
+    dinv: int,
+    dreal: int,
+    dmask: int,
+    dread: int,
+    batch: int,
+    length: int,
+) -> None:
+    _list_rows(run, batch, length, 0)
+    reads = (Rows(run.tensors[dmask]), Rows(run.tensors[dread]))
+    _listed(run, "hrows", batch * length, reads, (dpos, dinv, dreal))
+
+
+def _list_rows(run: _Timer, batch: int, length: int, least: int) -> None:
+    """The lengths that are timed: those given, or full ones."""
     lengths = (length,) * batch if run.lengths is None else run.lengths
     lengths = (*lengths, *(0,) * (batch - len(lengths)))
-    least = 0 if has_mask else length
     if len(lengths) > batch or max(lengths) > length or min(lengths) < least:
         raise HeatcError(f"sequences of {lengths} tokens are none of {batch} x {length}")
     run.set_sequences(lengths)
-    count = batch * length
-    positions, inverse = run.tensors[dpos], run.tensors[dinv]
-    reads = (Rows(run.tensors[dmask]),) if has_mask else ()
-    run.act(elements=count, nbytes=24 * count, written=16 * count, from_dram=1)
-    writes = (Rows(positions), Rows(inverse))
-    end = run.clocks.host(run.pc, "hpack", count, 24 * count, reads, writes)
+
+
+def _listed(
+    run: _Timer, mnemonic: str, count: int, reads: Sequence[Rows], targets: Sequence[int]
+) -> None:
+    written = 8 * count * len(targets)
+    nbytes = written + 8 * count
+    run.act(elements=count, nbytes=nbytes, written=written, from_dram=1)
+    writes = [Rows(run.tensors[d]) for d in targets]
+    end = run.clocks.host(run.pc, mnemonic, count, nbytes, reads, writes)
     run.clocks.clock = max(run.clocks.clock, end)
+
+
+@_times("htest")
+def _test(run: _Timer, dst: int, src: int, compare: str, value: float) -> None:
+    target, source = run.tensors[dst], run.tensors[src]
+    written = _bytes(target, source.size)
+    nbytes = _bytes(source, source.size) + written
+    run.act(elements=source.size, nbytes=nbytes, written=written, from_dram=1)
+    run.clocks.host(run.pc, "htest", source.size, nbytes, (Rows(source),), (Rows(target),))
+
+
+@_times("extra")
+def _extra(run: _Timer) -> None:
+    """Which rows are worked on is no matter of time."""
 
 
 def _bytes(tensor: _Tensor, elements: int) -> int:

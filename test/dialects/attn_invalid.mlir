@@ -47,6 +47,77 @@ func.func @f(%x: tensor<?x3xf32>, %p: !attn.packing<2, 5>) {
 
 // -----
 
+// CHECK: positions [1, 0] do not ascend
+func.func @f(%p: !attn.packing<2, 5, reads [1, 0]>) {
+  func.return
+}
+
+// -----
+
+// CHECK: positions [5] leave 0..4
+func.func @f(%p: !attn.packing<2, 5, reads [5]>) {
+  func.return
+}
+
+// -----
+
+// CHECK: without a mask no position is masked, so that none is read
+func.func @f() {
+  %0 = attn.packing : () -> !attn.packing<2, 5, reads all>
+  func.return
+}
+
+// -----
+
+// CHECK: expected both `real` and `masked` values, or neither
+func.func @f(%m: tensor<2x5xi64>) {
+  %0 = attn.packing %m {real = #attn.values<1 : 1>} : (tensor<2x5xi64>) -> !attn.packing<2, 5>
+  func.return
+}
+
+// -----
+
+// CHECK: values of a mask that is not there
+func.func @f() {
+  %0 = attn.packing {real = #attn.values<1 : 1>, masked = #attn.values<0 : 0>} : () -> !attn.packing<2, 5>
+  func.return
+}
+
+// -----
+
+// CHECK: values 1.0..inf are real and 0.0..1.0 masked
+func.func @f(%m: tensor<2x5xi64>) {
+  %0 = attn.packing %m {real = #attn.values<1 : max>, masked = #attn.values<0 : 1>} : (tensor<2x5xi64>) -> !attn.packing<2, 5>
+  func.return
+}
+
+// -----
+
+// CHECK: ends [2.0, 1.0] are no ascending intervals
+func.func @f(%m: tensor<2x5xi64>) {
+  %0 = attn.packing %m {real = #attn.values<2 : 1>, masked = #attn.values<0 : 0>} : (tensor<2x5xi64>) -> !attn.packing<2, 5>
+  func.return
+}
+
+// -----
+
+// CHECK: position 0 may be masked, and !attn.packing<2, 5> has no row of it then
+func.func @f(%x: tensor<?x3xf32>, %m: tensor<2x5xi64>) {
+  %p = attn.packing %m : (tensor<2x5xi64>) -> !attn.packing<2, 5>
+  %0 = attn.token %x, %p {position = 0 : i64} : (tensor<?x3xf32>, !attn.packing<2, 5>) -> tensor<2x3xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: expected result of shape (2, 5), got (5, 2)
+func.func @f(%p: !attn.packing<2, 5>) {
+  %0 = attn.real %p : (!attn.packing<2, 5>) -> tensor<5x2xi1>
+  func.return
+}
+
+// -----
+
 // CHECK: position 5 is outside 0..4
 func.func @f(%x: tensor<?x3xf32>, %p: !attn.packing<2, 5>) {
   %0 = attn.token %x, %p {position = 5 : i64} : (tensor<?x3xf32>, !attn.packing<2, 5>) -> tensor<2x3xf32>
@@ -111,33 +182,49 @@ func.func @f(%x: tensor<2x5x4xf32>) {
 
 // -----
 
-// CHECK: expected key padding of shape (2, 5), got (5,)
-func.func @f(%x: tensor<2x5x4xf32>, %m: tensor<5xi64>) {
-  %0 = attn.sdpa %x, %x, %x key_padding %m : tensor<5xi64> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32> -> tensor<2x5x4xf32>
+// CHECK: masks say what a row without a key gives, and nothing else does
+func.func @f(%x: tensor<2x5x4xf32>, %m: tensor<5xf32>) {
+  %0 = attn.sdpa %x, %x, %x masks %m : tensor<5xf32> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32> -> tensor<2x5x4xf32>
   func.return
 }
 
 // -----
 
-// CHECK: packed attention has no padding left to skip
-func.func @f(%x: tensor<?x4xf32>, %p: !attn.packing<2, 5>, %m: tensor<?x4xi64>) {
-  %0 = attn.sdpa %x, %x, %x packed %p : !attn.packing<2, 5> key_padding %m : tensor<?x4xi64> {heads = 2 : i64, scale = 0.5 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK: unknown output of a row without a key 'mean', expected one of ('zero', 'nan')
+func.func @f(%x: tensor<2x5x4xf32>, %m: tensor<5xf32>) {
+  %0 = attn.sdpa %x, %x, %x masks %m : tensor<5xf32> {heads = 2 : i64, scale = 0.5 : f64, keyless = "mean"} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32> -> tensor<2x5x4xf32>
   func.return
 }
 
 // -----
 
-// CHECK: bias of shape (4, 5) does not broadcast to (2, 2, 5, 5)
+// CHECK: a mask of truth values needs a fill
+func.func @f(%x: tensor<2x5x4xf32>, %m: tensor<5xi1>) {
+  %0 = attn.sdpa %x, %x, %x masks %m : tensor<5xi1> {heads = 2 : i64, scale = 0.5 : f64, keyless = "nan"} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32> -> tensor<2x5x4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: 2 fills for 1 masks
+func.func @f(%x: tensor<2x5x4xf32>, %m: tensor<5xi1>) {
+  %0 = attn.sdpa %x, %x, %x masks %m : tensor<5xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [-1.0e9 : f64, 0.0 : f64], keyless = "nan"} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32> -> tensor<2x5x4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: mask of shape (4, 5) does not broadcast to (2, 2, 5, 5)
 func.func @f(%x: tensor<2x5x4xf32>, %b: tensor<4x5xf32>) {
-  %0 = attn.sdpa %x, %x, %x bias %b : tensor<4x5xf32> {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32> -> tensor<2x5x4xf32>
+  %0 = attn.sdpa %x, %x, %x masks %b : tensor<4x5xf32> {heads = 2 : i64, scale = 0.5 : f64, keyless = "zero"} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32> -> tensor<2x5x4xf32>
   func.return
 }
 
 // -----
 
-// CHECK: bias of shape (1, 2, 2, 5, 5) does not broadcast to (2, 2, 5, 5)
+// CHECK: mask of shape (1, 2, 2, 5, 5) does not broadcast to (2, 2, 5, 5)
 func.func @f(%x: tensor<?x4xf32>, %p: !attn.packing<2, 5>, %b: tensor<1x2x2x5x5xf32>) {
-  %0 = attn.sdpa %x, %x, %x packed %p : !attn.packing<2, 5> bias %b : tensor<1x2x2x5x5xf32> {heads = 2 : i64, scale = 0.5 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+  %0 = attn.sdpa %x, %x, %x packed %p : !attn.packing<2, 5> masks %b : tensor<1x2x2x5x5xf32> {heads = 2 : i64, scale = 0.5 : f64, keyless = "zero"} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
   func.return
 }
 
@@ -225,7 +312,7 @@ func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
 
 // CHECK: expected result of shape (2, 2), got (2,)
 func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
-  %0 = attn.head_gate %t, %p {tau_h = 1.0 : f64, importance = "abs"} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2xi1>
+  %0 = attn.head_gate %t, %p {tau_h = 1.0 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2xi1>
   func.return
 }
 

@@ -9,7 +9,7 @@
 // CHECK-NEXT:    %m = attn.block_mask %t, %p {rho_b = array<f64: 1.000000e-01, -2.500000e-01>, block = array<i64: 1, 4>} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>) -> tensor<2x2x5x2xi1>
 // CHECK-NEXT:    %n = attn.block_mask %t, %p, %m {rho_b = 5.000000e-01 : f64, block = array<i64: 1, 4>} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>, tensor<2x2x5x2xi1>) -> tensor<2x2x5x2xi1>
 // CHECK-NEXT:    %k = attn.topk_mask %t, %p {density = 2.500000e-01 : f64, block = array<i64: 1, 4>} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>) -> tensor<2x2x5x2xi1>
-// CHECK-NEXT:    %g = attn.head_gate %t, %p {tau_h = array<f64: 0.000000e+00, 3.000000e-01>, importance = "positive"} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>) -> tensor<2x2xi1>
+// CHECK-NEXT:    %g = attn.head_gate %t, %p {tau_h = array<f64: 0.000000e+00, 3.000000e-01>, importance = "positive", block = array<i64: 2, 2>} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>) -> tensor<2x2xi1>
 // CHECK-NEXT:    %s = attn.merge_scores %a, %i, %f, %i, %f, %n, %p {heads = 2 : i64, block = array<i64: 1, 4>, pruned = "mean"} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<2x2x5x2xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
 // CHECK-NEXT:    %q = attn.mean_query %s, %a, %g, %p : (tensor<2x2x5x5xf32>, tensor<2x2x5x5xf32>, tensor<2x2xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
 // CHECK-NEXT:    %o = attn.weighted_values %q, %x, %p, %g {heads = 2 : i64, gated = "mean"} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2x2xi1>) -> tensor<?x4xf32>
@@ -21,7 +21,7 @@ func.func @blocks(%x: tensor<?x4xf32>, %p: !attn.packing<2, 5>) {
   %m = attn.block_mask %t, %p {rho_b = array<f64: 0.1, -0.25>, block = array<i64: 1, 4>} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>) -> tensor<2x2x5x2xi1>
   %n = attn.block_mask %t, %p, %m {rho_b = 0.5 : f64, block = array<i64: 1, 4>} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>, tensor<2x2x5x2xi1>) -> tensor<2x2x5x2xi1>
   %k = attn.topk_mask %t, %p {density = 0.25 : f64, block = array<i64: 1, 4>} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>) -> tensor<2x2x5x2xi1>
-  %g = attn.head_gate %t, %p {tau_h = array<f64: 0.0, 0.3>, importance = "positive"} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>) -> tensor<2x2xi1>
+  %g = attn.head_gate %t, %p {tau_h = array<f64: 0.0, 0.3>, importance = "positive", block = array<i64: 2, 2>} : (tensor<2x2x5x2xf64>, !attn.packing<2, 5>) -> tensor<2x2xi1>
   %s = attn.merge_scores %a, %i, %f, %i, %f, %n, %p {heads = 2 : i64, block = array<i64: 1, 4>, pruned = "mean"} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<2x2x5x2xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
   %q = attn.mean_query %s, %a, %g, %p : (tensor<2x2x5x5xf32>, tensor<2x2x5x5xf32>, tensor<2x2xi1>, !attn.packing<2, 5>) -> tensor<2x2x5x5xf32>
   %o = attn.weighted_values %q, %x, %p, %g {heads = 2 : i64, gated = "mean"} : (tensor<2x2x5x5xf32>, tensor<?x4xf32>, !attn.packing<2, 5>, tensor<2x2xi1>) -> tensor<?x4xf32>

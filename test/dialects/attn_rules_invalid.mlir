@@ -90,7 +90,7 @@ func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
 
 // CHECK: tau_h has 3 values for 2 heads
 func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
-  %0 = attn.head_gate %t, %p {tau_h = array<f64: 0.1, 0.2, 0.3>, importance = "abs"} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
+  %0 = attn.head_gate %t, %p {tau_h = array<f64: 0.1, 0.2, 0.3>, importance = "abs", block = array<i64: 2, 2>} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
   func.return
 }
 
@@ -98,7 +98,7 @@ func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
 
 // CHECK: unknown importance 'mean', expected one of ('abs', 'positive')
 func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
-  %0 = attn.head_gate %t, %p {tau_h = 0.1 : f64, importance = "mean"} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
+  %0 = attn.head_gate %t, %p {tau_h = 0.1 : f64, importance = "mean", block = array<i64: 2, 2>} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
   func.return
 }
 
@@ -106,7 +106,7 @@ func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
 
 // CHECK: expected tau_h to be one f64 or an array of them, got "high"
 func.func @f(%t: tensor<2x2x3x3xf32>, %p: !attn.packing<2, 5>) {
-  %0 = attn.head_gate %t, %p {tau_h = "high", importance = "abs"} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
+  %0 = attn.head_gate %t, %p {tau_h = "high", importance = "abs", block = array<i64: 2, 2>} : (tensor<2x2x3x3xf32>, !attn.packing<2, 5>) -> tensor<2x2xi1>
   func.return
 }
 

@@ -79,7 +79,7 @@ func.func @linear(%x: tensor<2x3xi64>) -> tensor<2x3x4xf32> {
 // CHECK-NEXT:    %a = attn.integer_scores %iq, %iq, %p {heads = 1 : i64} : (tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 0>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<32, 0>>
 // CHECK-NEXT:    %th = attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<1x1x3x3x!fixed.q<32, 0>>, !attn.packing<1, 3>) -> tensor<1x1x2x2x!fixed.q<48, 0>>
 // CHECK-NEXT:    %k = attn.block_mask %th, %p {rho_b = 2.500000e-01 : f64, block = array<i64: 2, 2>} : (tensor<1x1x2x2x!fixed.q<48, 0>>, !attn.packing<1, 3>) -> tensor<1x1x2x2xi1>
-// CHECK-NEXT:    %h = attn.head_gate %th, %p {tau_h = 5.000000e-01 : f64, importance = "abs"} : (tensor<1x1x2x2x!fixed.q<48, 0>>, !attn.packing<1, 3>) -> tensor<1x1xi1>
+// CHECK-NEXT:    %h = attn.head_gate %th, %p {tau_h = 5.000000e-01 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x1x2x2x!fixed.q<48, 0>>, !attn.packing<1, 3>) -> tensor<1x1xi1>
 // CHECK-NEXT:    %s = attn.merge_scores %a, %iq, %fq, %iq, %fq, %k, %p {heads = 1 : i64, block = array<i64: 2, 2>, pruned = "int"} : (tensor<1x1x3x3x!fixed.q<32, 0>>, tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 14>>, tensor<1x1x2x2xi1>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<32, 14>>
 // CHECK-NEXT:    %r = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<1x1x3x3x!fixed.q<32, 14>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<16, 14>>
 // CHECK-NEXT:    %o = attn.weighted_values %r, %v, %p, %h {heads = 1 : i64, gated = "zero"} : (tensor<1x1x3x3x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 13>>, !attn.packing<1, 3>, tensor<1x1xi1>) -> tensor<?x4x!fixed.q<16, 13>>
@@ -107,7 +107,7 @@ func.func @attention(%x: tensor<1x3xi64>) -> tensor<?x4xf32> {
   %a = attn.integer_scores %iq, %iq, %p {heads = 1 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
   %th = attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<1x1x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x1x2x2xf32>
   %k = attn.block_mask %th, %p {rho_b = 0.25 : f64, block = array<i64: 2, 2>} : (tensor<1x1x2x2xf32>, !attn.packing<1, 3>) -> tensor<1x1x2x2xi1>
-  %h = attn.head_gate %th, %p {tau_h = 0.5 : f64, importance = "abs"} : (tensor<1x1x2x2xf32>, !attn.packing<1, 3>) -> tensor<1x1xi1>
+  %h = attn.head_gate %th, %p {tau_h = 0.5 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x1x2x2xf32>, !attn.packing<1, 3>) -> tensor<1x1xi1>
   %s = attn.merge_scores %a, %iq, %fq, %iq, %fq, %k, %p {heads = 1 : i64, block = array<i64: 2, 2>, pruned = "int"} : (tensor<1x1x3x3xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<1x1x2x2xi1>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
   %r = attn.softmax %s, %p {scale = 0.5 : f64} : (tensor<1x1x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
   %o = attn.weighted_values %r, %v, %p, %h {heads = 1 : i64, gated = "zero"} : (tensor<1x1x3x3xf32>, tensor<?x4xf32>, !attn.packing<1, 3>, tensor<1x1xi1>) -> tensor<?x4xf32>

@@ -43,7 +43,7 @@
 // GATE-LABEL: func.func @worked_example(
 // GATE:          %5 = attn.block_importance
 // GATE-NEXT:     %6 = attn.block_mask %5, %p {rho_b = 5.000000e-01 : f64, block = array<i64: 2, 2>} : (tensor<1x1x4x4xf64>, !attn.packing<1, 8>) -> tensor<1x1x4x4xi1>
-// GATE-NEXT:     %7 = attn.head_gate %5, %p {tau_h = 5.000000e-01 : f64, importance = "abs"} : (tensor<1x1x4x4xf64>, !attn.packing<1, 8>) -> tensor<1x1xi1>
+// GATE-NEXT:     %7 = attn.head_gate %5, %p {tau_h = 5.000000e-01 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x1x4x4xf64>, !attn.packing<1, 8>) -> tensor<1x1xi1>
 // GATE-NEXT:     %8 = attn.merge_scores
 // GATE-NEXT:     %9 = attn.softmax
 // GATE-NEXT:     %o = attn.weighted_values %9, %v, %p, %7 {heads = 1 : i64, gated = "zero"} : (tensor<1x1x8x8xf32>, tensor<?x4xf32>, !attn.packing<1, 8>, tensor<1x1xi1>) -> tensor<?x4xf32>

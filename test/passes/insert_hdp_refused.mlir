@@ -17,7 +17,7 @@
 
 // CHECK: insert_hdp_refused.mlir:{{[0-9]+}}: hdp attention needs a mask that is provably key padding (or none)
 func.func @bias(%q: tensor<?x4xf32>, %p: !attn.packing<1, 8>, %b: tensor<8x8xf32>) -> tensor<?x4xf32> {
-  %o = attn.sdpa %q, %q, %q packed %p : !attn.packing<1, 8> bias %b : tensor<8x8xf32> {heads = 1 : i64, scale = 0.5 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+  %o = attn.sdpa %q, %q, %q packed %p : !attn.packing<1, 8> masks %b : tensor<8x8xf32> {heads = 1 : i64, scale = 0.5 : f64, keyless = "zero"} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
   func.return %o : tensor<?x4xf32>
 }
 

@@ -230,7 +230,7 @@ func.func @main(%mask: tensor<1x256xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) ->
 %a = attn.integer_scores %qi, %ki, %p {heads = 12 : i64} : (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 0>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 0>>
 %th = attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<1x12x256x256x!fixed.q<32, 0>>, !attn.packing<1, 256>) -> tensor<1x12x128x128x!fixed.q<48, 0>>
 %m = attn.block_mask %th, %p {rho_b = 0.0 : f64, block = array<i64: 2, 2>} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12x128x128xi1>
-%g = attn.head_gate %th, %p {tau_h = 0.5 : f64, importance = "abs"} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12xi1>
+%g = attn.head_gate %th, %p {tau_h = 0.5 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12xi1>
 %s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %p {heads = 12 : i64, block = array<i64: 2, 2>, pruned = "neginf"} : (tensor<1x12x256x256x!fixed.q<32, 0>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>, tensor<1x12x128x128xi1>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 12>>
 %pr = attn.softmax %s, %p {scale = 0.125 : f64} : (tensor<1x12x256x256x!fixed.q<32, 12>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<16, 14>>
 %o = attn.weighted_values %pr, %v, %p, %g {heads = 12 : i64, gated = "zero"} : (tensor<1x12x256x256x!fixed.q<16, 14>>, tensor<?x768x!fixed.q<16, 12>>, !attn.packing<1, 256>, tensor<1x12xi1>) -> tensor<?x768x!fixed.q<16, 12>>

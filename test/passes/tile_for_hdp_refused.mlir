@@ -61,7 +61,7 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
   %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
   %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
   %t = attn.block_importance %s, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x3x3xi64>
-  %g = attn.head_gate %t, %p {tau_h = array<f64: 0.5>, importance = "abs"} : (tensor<2x4x3x3xi64>, !attn.packing<2, 6>) -> tensor<2x4xi1>
+  %g = attn.head_gate %t, %p {tau_h = array<f64: 0.5>, importance = "abs", block = array<i64: 2, 2>} : (tensor<2x4x3x3xi64>, !attn.packing<2, 6>) -> tensor<2x4xi1>
   %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
   func.return %o1 : tensor<?x8x!fixed.q<16, 12>>
 }

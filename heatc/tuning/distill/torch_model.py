@@ -144,7 +144,7 @@ class TorchModel(torch.nn.Module):
     def _sort(self) -> None:
         """Compute what depends on neither an input nor a trained weight."""
         for op in self._function.body.block.ops:
-            if isinstance(op, attn.SdpaOp) and (op.packing is None or op.bias is not None):
+            if isinstance(op, attn.SdpaOp) and (op.packing is None or op.masks):
                 raise HeatcError(
                     "distillation needs a mask that is provably key padding (or none)",
                     place=describe_location(op),

@@ -1,0 +1,172 @@
+"""
+Which axes of a function's values are the same axis.
+
+An axis is known by where it comes from, never by its extent: two axes are one class where some op
+makes position i of one meet position i of the other and nothing else (sums, products, attention,
+a linear layer, a reshape that leaves the axis whole). Batch and tokens are then the classes that
+attention says, and a transposed value, a second stream of as many tokens, or a batch as large as
+a sequence are told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Operation, SSAValue
+
+from heatc.dialects import attn, nn
+from heatc.dialects.einsum import ContractOp, parse_equation
+
+Axis = tuple[SSAValue, int]
+
+_UNARY = (nn.UnaryOp, nn.LayerNormOp)
+_BROADCAST = (nn.BinaryOp, nn.WhereOp, nn.ExpandOp)
+
+
+class Axes:
+    """The classes of the axes of one function's values."""
+
+    def __init__(self, function: FuncOp):
+        self._parent: dict[Axis, Axis] = {}
+        for op in function.body.block.ops:
+            self._visit(op)
+
+    def find(self, value: SSAValue, axis: int) -> Axis:
+        """The class of an axis, by one of its members."""
+        root = (value, axis % len(nn.shape_of(value)))
+        path: list[Axis] = []
+        while (above := self._parent.get(root, root)) != root:
+            path.append(root)
+            root = above
+        for member in path:
+            self._parent[member] = root
+        return root
+
+    def same(self, first: Axis, second: Axis) -> bool:
+        """Whether two axes are one class."""
+        return self.find(*first) == self.find(*second)
+
+    def _join(self, first: Axis, second: Axis) -> None:
+        if nn.shape_of(first[0])[first[1]] == 1:
+            # One position is aligned with everything, and says nothing.
+            return
+        a, b = self.find(*first), self.find(*second)
+        if a != b:
+            self._parent[b] = a
+
+    def _align(self, value: SSAValue, result: SSAValue) -> None:
+        """Axes that broadcasting puts on each other, where neither is spread."""
+        own, whole = nn.shape_of(value), nn.shape_of(result)
+        for back in range(1, len(own) + 1):
+            if own[-back] == whole[-back]:
+                self._join((result, len(whole) - back), (value, len(own) - back))
+
+    def _visit(self, op: Operation) -> None:
+        if isinstance(op, _UNARY):
+            self._align(op.operands[0], op.results[0])
+        elif isinstance(op, _BROADCAST):
+            for value in op.operands:
+                self._align(value, op.results[0])
+        elif isinstance(op, nn.EmbeddingOp):
+            self._lead(op.ids, op.result, len(nn.shape_of(op.ids)))
+        elif isinstance(op, nn.LinearOp):
+            self._lead(op.x, op.result, len(nn.shape_of(op.x)) - 1)
+        elif isinstance(op, nn.MatmulOp):
+            self._matmul(op)
+        elif isinstance(op, ContractOp):
+            self._contract(op)
+        elif isinstance(op, nn.SdpaOp):
+            self._nn_sdpa(op)
+        elif isinstance(op, attn.SdpaOp):
+            self._attn_sdpa(op)
+        elif isinstance(op, nn.ReshapeOp):
+            self._reshape(op)
+        elif isinstance(op, nn.TransposeOp):
+            for axis, source in enumerate(op.permutation.get_values()):
+                self._join((op.x, int(source)), (op.result, axis))
+        elif isinstance(op, nn.SliceOp):
+            self._slice(op)
+        elif isinstance(op, nn.ConcatOp):
+            self._concat(op)
+
+    def _lead(self, value: SSAValue, result: SSAValue, count: int) -> None:
+        for axis in range(count):
+            self._join((value, axis), (result, axis))
+
+    def _matmul(self, op: nn.MatmulOp) -> None:
+        a, b, rank = nn.shape_of(op.lhs), nn.shape_of(op.rhs), len(nn.shape_of(op.result))
+        self._join((op.lhs, -1), (op.rhs, -2))
+        self._join((op.lhs, -2), (op.result, -2))
+        self._join((op.rhs, -1), (op.result, -1))
+        for value, shape in ((op.lhs, a), (op.rhs, b)):
+            for axis in range(len(shape) - 2):
+                at = rank - len(shape) + axis
+                if shape[axis] == nn.shape_of(op.result)[at]:
+                    self._join((value, axis), (op.result, at))
+
+    def _contract(self, op: ContractOp) -> None:
+        terms, result = parse_equation(op.equation.data)
+        first: dict[str, Axis] = {}
+        for value, term in zip((*op.inputs, op.result), (*terms, result)):
+            for axis, letter in enumerate(term):
+                self._join(first.setdefault(letter, (value, axis)), (value, axis))
+
+    def _nn_sdpa(self, op: nn.SdpaOp) -> None:
+        rank = len(nn.shape_of(op.q))
+        for value in (op.k, op.v, op.result):
+            for axis in range(rank - 2):
+                self._join((op.q, axis), (value, axis))
+        self._join((op.q, -1), (op.k, -1))
+        self._attend(op.q, op.k, op.v, op.result, -2)
+        self._join((op.v, -1), (op.result, -1))
+        if op.mask is not None:
+            self._align_mask(op.mask, [(op.q, a) for a in range(rank - 1)] + [(op.k, -2)])
+
+    def _attn_sdpa(self, op: attn.SdpaOp) -> None:
+        if op.packing is not None:
+            return
+        for value in (op.k, op.v, op.result):
+            self._join((op.q, 0), (value, 0))
+        self._attend(op.q, op.k, op.v, op.result, 1)
+        for mask in op.masks:
+            self._align_mask(mask, [(op.q, 0), None, (op.q, 1), (op.k, 1)])
+
+    def _attend(self, q: SSAValue, k: SSAValue, v: SSAValue, result: SSAValue, axis: int) -> None:
+        """Queries are rows of the result, keys those of the values; they need not be the same."""
+        self._join((q, axis), (result, axis))
+        self._join((k, axis), (v, axis))
+
+    def _align_mask(self, mask: SSAValue, scores: Sequence[Axis | None]) -> None:
+        shape = nn.shape_of(mask)
+        for back in range(1, len(shape) + 1):
+            axis = scores[-back]
+            if axis is not None and shape[-back] == nn.shape_of(axis[0])[axis[1]]:
+                self._join(axis, (mask, len(shape) - back))
+
+    def _reshape(self, op: nn.ReshapeOp) -> None:
+        """Axes that stay whole: what lies before them, and behind, is as much as it was."""
+        own, new = nn.shape_of(op.x), nn.shape_of(op.result)
+        if nn.TOKENS in own:
+            return
+        before, places = 1, dict[tuple[int, int], int]()
+        for axis, extent in enumerate(own):
+            if extent > 1:
+                places[before, extent] = axis
+            before *= extent
+        before = 1
+        for axis, extent in enumerate(new):
+            if extent > 1 and (before, extent) in places:
+                self._join((op.x, places[before, extent]), (op.result, axis))
+            before *= extent
+
+    def _slice(self, op: nn.SliceOp) -> None:
+        for axis, (extent, size) in enumerate(zip(nn.shape_of(op.x), nn.shape_of(op.result))):
+            if extent == size:
+                self._join((op.x, axis), (op.result, axis))
+
+    def _concat(self, op: nn.ConcatOp) -> None:
+        for value in op.inputs:
+            for axis in range(len(nn.shape_of(value))):
+                if axis != op.dim.value.data or len(op.inputs) == 1:
+                    self._join((value, axis), (op.result, axis))

@@ -1,0 +1,128 @@
+"""
+Which masked positions of a token tensor something depends on.
+
+A packed value has rows of real tokens. What is not packed reads padded values, and with them
+masked positions: one (the first token of a pooler), or all (a mean, a mixer). Ops that only move
+elements are followed to what reads them. An output that has the token axis reads none, since it
+is 0 there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from xdsl.dialects.builtin import TensorType
+from xdsl.dialects.func import ReturnOp
+from xdsl.ir import Operation, SSAValue
+
+from heatc.dialects import attn, nn
+from heatc.passes.analysis.axes import Axes
+
+_MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
+
+
+class TokenAxes:
+    """The batch axis and the token axis of one stream of tokens: those of `keys` (B, S, width)."""
+
+    def __init__(self, axes: Axes, keys: SSAValue):
+        self.axes = axes
+        self.keys = keys
+        self.batch, self.length = nn.shape_of(keys)[:2]
+
+    def is_stream(self, value: SSAValue) -> bool:
+        """Whether a value is (B, S, width) of this stream; an axis of extent 1 is any axis."""
+        shape = nn.shape_of(value)
+        if len(shape) != 3 or shape[:2] != (self.batch, self.length):
+            return False
+        pairs = zip((0, 1), shape[:2])
+        return all(n == 1 or self.axes.same((value, a), (self.keys, a)) for a, n in pairs)
+
+    def is_ambiguous(self) -> bool:
+        """Whether sequences and tokens are one axis, as in a sum with a transposed value."""
+        if 1 in (self.batch, self.length):
+            return False
+        return self.axes.same((self.keys, 0), (self.keys, 1))
+
+    def token_axes(self, value: SSAValue) -> list[int]:
+        """The axes of a value that are the token axis."""
+        return self._axes(value, 1)
+
+    def _axes(self, value: SSAValue, which: int) -> list[int]:
+        if not isinstance(value.type, TensorType):
+            return []
+        extent = nn.shape_of(self.keys)[which]
+        axes = (a for a, n in enumerate(nn.shape_of(value)) if n == extent > 1)
+        return [a for a in axes if self.axes.same((value, a), (self.keys, which))]
+
+    def has_tokens(self, value: SSAValue) -> bool:
+        """Whether a value says something of each token: it has the token axis, and its batch."""
+        if self.length == 1:
+            return isinstance(value.owner, attn.UnpackOp) or self._is_single(value)
+        return bool(self.token_axes(value)) and (self.batch == 1 or bool(self._axes(value, 0)))
+
+    def _is_single(self, value: SSAValue) -> bool:
+        """Whether a value is (B, 1, width): the one token of each sequence."""
+        return isinstance(value.type, TensorType) and self.is_stream(value)
+
+    def spread(self, value: SSAValue) -> tuple[int, ...]:
+        """The shape in which (B, S), or (S, B) if `is_turned`, broadcasts to a value's first token axis."""
+        shape = [1] * len(nn.shape_of(value))
+        for axis in (*self._axes(value, 0)[:1], *self.token_axes(value)[:1]):
+            shape[axis] = nn.shape_of(value)[axis]
+        return tuple(shape)
+
+    def is_turned(self, value: SSAValue) -> bool:
+        """Whether the tokens come before the batch."""
+        batch, tokens = self._axes(value, 0), self.token_axes(value)
+        return bool(batch) and bool(tokens) and tokens[0] < batch[0]
+
+
+class Reads:
+    """
+    The masked positions that are read of the values of a function.
+
+    `converted` are ops that are packed themselves: they read rows, not positions. With `compute`
+    outputs read every position too.
+    """
+
+    def __init__(self, tokens: TokenAxes, converted: Collection[Operation], *, compute: bool):
+        self.tokens = tokens
+        self.converted = converted
+        self.compute = compute
+        self.everything = frozenset(range(tokens.length))
+
+    def of(self, value: SSAValue) -> frozenset[int]:
+        """The positions of a value that are read."""
+        found: frozenset[int] = frozenset()
+        for use in value.uses:
+            found |= self.of_use(use.operation, value)
+        return found
+
+    def of_use(self, op: Operation, value: SSAValue) -> frozenset[int]:
+        """The positions of a value that one op reads, in the end."""
+        if op in self.converted:
+            return frozenset()
+        if isinstance(op, ReturnOp):
+            silent = not self.compute and self.tokens.has_tokens(value)
+            return frozenset() if silent else self.everything
+        if isinstance(op, nn.SliceOp):
+            return self._of_slice(op, value)
+        if isinstance(op, _MOVES):
+            return self.of(op.results[0])
+        return self.everything
+
+    def _of_slice(self, op: nn.SliceOp, value: SSAValue) -> frozenset[int]:
+        """Those that a slice picks of the token axis; a slice of other axes is a move."""
+        for axis in self.tokens.token_axes(value):
+            size = nn.shape_of(op.result)[axis]
+            if size < self.tokens.length:
+                start, step = (int(a.get_values()[axis]) for a in (op.starts, op.steps))
+                return frozenset(range(start, start + size * step, step))
+        return self.of(op.result)
+
+
+def is_zero_where_masked(value: SSAValue) -> bool:
+    """Whether a padded value came back from packed rows with zeros, and was only moved since."""
+    while isinstance(value.owner, _MOVES):
+        value = value.owner.operands[0]
+    return isinstance(value.owner, attn.UnpackOp) and value.owner.read is None
