@@ -19,6 +19,7 @@ from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write, write_safetensors
 from heatc.heat.options import heat_options, plan_options
+from heatc.passes.pack_tokens import PADDINGS
 from heatc.pipeline import (
     DumpPhases,
     Instrument,
@@ -285,6 +286,7 @@ def compile(
     hdp_rule: str | None = None,
     plan: str | PathLike[str] | None = None,
     heat: str | None = None,
+    padding: str = "skip",
     calibrate: str | PathLike[str] | None = None,
     remarks: str | PathLike[str] | None = None,
     **rule_options: Any,
@@ -300,6 +302,7 @@ def compile(
         hdp_rule: the pruning rule of every attention; without it `DEFAULT_RULE` on HDP targets.
         plan: a plan.json that says a rule for each attention, factors for each layer, or both.
         heat: how weights are factorised, as the command's `--heat`: `low-rank,ratio=0.5`.
+        padding: `skip`, outputs of tokens are 0 at masked positions, or `compute`, as PyTorch does.
         calibrate: an .npz file of inputs on which factors are to be near the weights.
         remarks: a file for what the passes decided and weighed, a JSON object a line.
         **rule_options: what the rule is told, as the command's options: `rho_b=0.25`.
@@ -319,7 +322,10 @@ def compile(
     if hw is None and ((found is not None and found.rules) or rule.name != "none"):
         raise UsageError("the NumPy program computes dense attention", place="target")
     factors = factor_options(heat, calibrate, found)
-    options = Options(hw, rule, None if plan is None else str(plan), heat=factors)
+    if padding not in PADDINGS:
+        raise UsageError(f"unknown padding {padding!r}, expected skip or compute", place="padding")
+    plan_path = None if plan is None else str(plan)
+    options = Options(hw, rule, plan_path, heat=factors, padding=padding)
     compilation = Compilation(options, remarks=remarks)
     if isinstance(model, str | PathLike):
         specs: Any = inputs

@@ -35,7 +35,8 @@ class Options:
     `hw` is the name of a preset or the path of a YAML file, None for the NumPy target. `rule` is
     the pruning rule of every attention; `plan` the path of a plan that says it for each instead.
     `heat` is what `heat-decompose` is told, None where weights stay as they are. `level` is
-    -O0..-O3; no level changes what is computed, -O3 searches longer for contraction paths.
+    -O0..-O3; no level changes what is computed, -O3 searches longer for contraction paths. `padding`
+    is what becomes of masked positions, see `heatc.passes.pack_tokens`.
     """
 
     hw: str | None = None
@@ -43,6 +44,7 @@ class Options:
     plan: str | None = None
     level: int = 2
     heat: str | None = None
+    padding: str = "skip"
 
 
 def _spelled(value: Any) -> str:
@@ -87,7 +89,10 @@ def _fuse_einsums(options: Options) -> str:
 
 def pipeline_text(options: Options) -> str:
     """The pipeline as `heatc-opt -p` takes it."""
-    passes: list[str] = list(RAISE)
+    pack = (
+        "pack-tokens" if options.padding == "skip" else f"pack-tokens{{padding={options.padding}}}"
+    )
+    passes = [pack if name == "pack-tokens" else name for name in RAISE]
     if options.heat is not None:
         passes.append(f"heat-decompose{{{options.heat}}}")
     passes += [_order_contractions(options), PATHS[1]]

@@ -21,6 +21,7 @@ Example: test/passes/pack_tokens.mlir.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -154,6 +155,8 @@ class _Packer:
             return None
         if isinstance(op, attn.SdpaOp):
             return self._attention(op)
+        if isinstance(op, nn.ReshapeOp):
+            return self._flattened(op)
         if isinstance(op, ContractOp):
             return self._contraction(op)
         if isinstance(op, nn.EmbeddingOp):
@@ -161,11 +164,18 @@ class _Packer:
             return None if ids is None else nn.EmbeddingOp(op.table, ids)
         if isinstance(op, nn.SliceOp):
             return self._columns(op)
-        if isinstance(op, nn.SoftmaxOp) and op.dim.value.data not in (-1, 2):
+        last = len(nn.shape_of(op.results[0])) - 1
+        if isinstance(op, nn.SoftmaxOp) and op.dim.value.data not in (-1, last):
             return None
         if isinstance(op, _POINTWISE):
             return self._pointwise(op)
         return None
+
+    def _flattened(self, op: nn.ReshapeOp) -> None:
+        """(B, S, width) as (B * S, width), or the other way: the same rows."""
+        if op.x in self.packed and self.tokens.is_stream(op.x):
+            self.packed[op.result] = self.packed[op.x]
+            self.converted.add(op)
 
     def _pointwise(self, op: Operation) -> Operation | None:
         if not any(v in self.packed for v in op.operands):
@@ -184,9 +194,10 @@ class _Packer:
 
     def _contraction(self, op: ContractOp) -> Operation | None:
         terms, result = parse_equation(op.equation.data)
-        tokens = result[:2]
+        lead = len(nn.shape_of(op.result)) - 1
+        tokens = result[:lead]
         x, rest = op.inputs[0], terms[1:]
-        if not self.tokens.is_stream(x) or terms[0][:2] != tokens:
+        if not self.tokens.is_stream(x) or terms[0][:-1] != tokens:
             return None
         if any(letter in term for letter in tokens for term in rest):
             return None
@@ -195,8 +206,8 @@ class _Packer:
             return None
         used = set("".join(terms))
         row = next(c for c in "tabcdefghijklmnopqrsuvwxyz" if c not in used)
-        equation = ",".join((row + terms[0][2:], *rest)) + f"->{row}{result[2:]}"
-        type_ = TensorType(nn.element_of(op.result), (nn.TOKENS, *nn.shape_of(op.result)[2:]))
+        equation = ",".join((row + terms[0][lead:], *rest)) + f"->{row}{result[lead:]}"
+        type_ = TensorType(nn.element_of(op.result), (nn.TOKENS, nn.shape_of(op.result)[-1]))
         return ContractOp(equation, [rows, *op.inputs[1:]], type_)
 
     def _attention(self, op: attn.SdpaOp) -> Operation | None:
@@ -221,13 +232,11 @@ class _Packer:
         )
 
     def _columns(self, op: nn.SliceOp) -> Operation | None:
-        starts, steps = op.starts.get_values(), op.steps.get_values()
-        if op.x not in self.packed or tuple(starts[:2]) != (0, 0) or tuple(steps[:2]) != (1, 1):
+        starts, steps = ([int(i) for i in a.get_values()] for a in (op.starts, op.steps))
+        if op.x not in self.packed or any(starts[:-1]) or set(steps[:-1]) != {1}:
             return None
         width = nn.shape_of(op.result)[-1]
-        return nn.SliceOp(
-            self.packed[op.x], (0, int(starts[2])), (nn.TOKENS, width), (1, int(steps[2]))
-        )
+        return nn.SliceOp(self.packed[op.x], (0, starts[-1]), (nn.TOKENS, width), (1, steps[-1]))
 
     def _rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
         """
@@ -253,6 +262,8 @@ class _Packer:
             flat = nn.ReshapeOp(value, shape[2:])
             insert_before(anchor, flat)
             return flat.result
+        if not is_ids and len(shape) == 2 and self.batch > 1 and self.tokens.is_stream(value):
+            return self._packed_rows(value, (self.batch, self.length, shape[-1]), anchor)
         rank = 2 if is_ids else 3
         shape = (1,) * (rank - len(shape)) + shape
         if len(shape) != rank or any(
@@ -269,11 +280,16 @@ class _Packer:
             insert_before(embedding, again)
             again.result.name_hint = value.name_hint
             return again.result
-        full = (self.batch, self.length, *shape[2:])
-        if nn.shape_of(value) != full:
-            expand = nn.ExpandOp(value, full)
-            insert_before(anchor, expand)
-            value = expand.result
+        return self._packed_rows(value, (self.batch, self.length, *shape[2:]), anchor)
+
+    def _packed_rows(self, value: SSAValue, full: tuple[int, ...], anchor: Operation) -> SSAValue:
+        """The rows of a value that has, or is spread to, one for each position."""
+        shape = nn.shape_of(value)
+        if shape != full:
+            flat = math.prod(shape) == math.prod(full)
+            whole = nn.ReshapeOp(value, full) if flat else nn.ExpandOp(value, full)
+            insert_before(anchor, whole)
+            value = whole.result
         pack = attn.PackOp(value, self.packing.result)
         insert_before(anchor, pack)
         return pack.result
@@ -296,8 +312,14 @@ class _Packer:
             assert isinstance(owner, Operation)
             unpack.location = owner.location
             Rewriter.insert_op(unpack, InsertPoint.after(owner))
+            found = unpack.result
+            if nn.shape_of(padded) != nn.shape_of(found):
+                flat = nn.ReshapeOp(found, nn.shape_of(padded))
+                flat.location = owner.location
+                Rewriter.insert_op(flat, InsertPoint.after(unpack))
+                found = flat.result
             for use in chosen:
-                use.operation.operands[use.index] = unpack.result
+                use.operation.operands[use.index] = found
 
     def _select(self, op: Operation, padded: SSAValue, packed: SSAValue) -> None:
         """`x[:, i]`, a slice of one position that is reshaped to (B, width), is `attn.token`."""

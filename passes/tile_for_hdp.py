@@ -6,8 +6,9 @@ Assumes the fixed level: products as `einsum.contract`, bias and `fixed.requanti
 instructions in `scf.for` loops: tensors and tiles are symbolic values, inputs, weights and
 outputs are `hdp.tensor` ops that say what they are. Tile sizes come from
 `heatc.passes.tiling.plan`, for the largest run; loops run to registers, so that shorter inputs
-take fewer iterations. Integer constants (position ids) are evaluated here. Leaves registers to
-lower-to-hdp, addresses to allocate-buffers.
+take fewer iterations. Integer constants (position ids) are evaluated here. Every op is part of something
+that instructions are emitted for, and every tensor that is read is written, or the pass fails
+(`heatc.passes.tiling.claims`). Leaves registers to lower-to-hdp, addresses to allocate-buffers.
 
 Example: test/passes/tile_for_hdp.mlir.
 """
@@ -26,7 +27,7 @@ from xdsl.utils.exceptions import PassFailedException
 
 from heatc.context import weights_of
 from heatc.dialects import attn, hdp, nn
-from heatc.dialects.einsum import ContractOp, WeightOp
+from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import RequantizeOp
 from heatc.dialects.host import TaskOp
 from heatc.errors import InfeasibleError
@@ -38,35 +39,12 @@ from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
 from heatc.passes.tiling.attention import Attention, Prediction, Pruning, emit_attention
 from heatc.passes.tiling.cascade import Cascade, importance_of, ranking_of, sum_point, sum_shift
+from heatc.passes.tiling.claims import PARTS, check_claimed, check_written
 from heatc.passes.tiling.host import HostTask
 from heatc.passes.tiling.plan import AttentionShape
 from heatc.passes.tiling.products import Products
 from heatc.passes.tiling.tensors import dtype_of, fixed_type, is_integer, owner_of
 from heatc.weights import WeightStore
-
-_PART_OF_A_LARGER_OP = (
-    WeightOp,
-    ContractOp,
-    nn.AddOp,
-    nn.ReshapeOp,
-    attn.SplitOp,
-    attn.ScoresOp,
-    attn.IntegerScoresOp,
-    attn.BlockImportanceOp,
-    attn.BlockMaskOp,
-    attn.TopkMaskOp,
-    attn.LowBitsOp,
-    attn.ScaleScoresOp,
-    attn.ProbabilityMaskOp,
-    attn.ExcludeScoresOp,
-    attn.HeadGateOp,
-    attn.MergeScoresOp,
-    attn.MeanQueryOp,
-    attn.SoftmaxOp,
-    attn.HeadImportanceOp,
-    attn.HeadRankingOp,
-)
-
 
 SINGLE = (1, 1)
 """The block of rules that decide on single scores."""
@@ -77,6 +55,7 @@ class _Tiler(Products):
 
     def run(self) -> FuncOp:
         """The tiled function."""
+        check_claimed(self.function)
         for op in self._ops(ReturnOp):
             for value, name in zip(op.operands, self.output_names):
                 self.outputs.setdefault(value, []).append(name)
@@ -96,7 +75,7 @@ class _Tiler(Products):
             self.tile_packing(op)
         elif isinstance(op, attn.PackOp):
             self.tile_pack(op)
-        elif not isinstance(op, (*_PART_OF_A_LARGER_OP, ReturnOp)) and not is_integer(op):
+        elif not isinstance(op, (WeightOp, *PARTS, ReturnOp)) and not is_integer(op):
             raise PassFailedException(
                 f"{describe_location(op)}: {op.name} is not part of the fixed level; run "
                 "partition-host and assign-fixed-point first"
@@ -362,6 +341,7 @@ class TileForHdpPass(ModulePass):
         for function in list(op.ops):
             if isinstance(function, FuncOp) and function.body.blocks:
                 new = _Tiler(function, hardware, store).run()
+                check_written(new)
                 op.body.block.insert_op_before(new, function)
                 function.detach()
                 function.erase()

@@ -264,7 +264,7 @@ class Calibration:
     def _packings(self, values: list[Packing]) -> _Packings:
         ends = np.cumsum([len(p.rows) for p in values]).tolist()
         self._offsets = [0, *ends]
-        return _Packings(values, Packing.of(np.concatenate([p.mask for p in values])))
+        return _Packings(values, Packing.joined(values))
 
     def _of(self, held: Any, batch: int) -> Any:
         if isinstance(held, _PerBatch | _Packings):

@@ -66,6 +66,17 @@ class Packing:
             rows = np.concatenate([_places(own) + at for own, at in zip(zip(mask, read), base)])
         return cls(mask, rows, np.cumsum(counts) - counts, lengths, extras)
 
+    @classmethod
+    def joined(cls, packings: Sequence[Packing]) -> Packing:
+        """The packing of several batches as one."""
+        mask = np.concatenate([p.mask for p in packings])
+        batches = np.cumsum([0, *(p.mask.size for p in packings)])
+        rows = np.concatenate([p.rows + start for p, start in zip(packings, batches)])
+        lengths = np.concatenate([p.lengths for p in packings])
+        extras = np.concatenate([p.extras for p in packings])
+        counts = lengths + extras
+        return cls(mask, rows, np.cumsum(counts) - counts, lengths, extras)
+
     def sequences(self) -> list[slice]:
         """The rows of each sequence's keys."""
         return [slice(int(s), int(s + n)) for s, n in zip(self.starts, self.lengths)]

@@ -53,6 +53,12 @@ def _parser() -> ToolParser:
     )
     add("--trust-pickle", action="store_true", help="unpickle MODEL: runs code that it contains")
     add("-O", dest="level", type=int, choices=range(4), default=2, help="0..3, default 2")
+    add(
+        "--padding",
+        choices=("skip", "compute"),
+        default="skip",
+        help="masked positions of outputs: 0 (default), or computed as PyTorch does",
+    )
     add("--plan", metavar="FILE", help="plan.json: rules of attentions and factors of layers")
     heat = parser.add_argument_group("factorised weights")
     add = heat.add_argument
@@ -167,7 +173,7 @@ def _options(arguments: argparse.Namespace, form: str) -> Options:
     factors = factor_options(arguments.heat, arguments.calibrate, plan)
     if arguments.calibrate is not None and factors is None:
         raise UsageError("nothing asks for calibration inputs", place="--calibrate")
-    return Options(hardware, rule, arguments.plan, arguments.level, factors)
+    return Options(hardware, rule, arguments.plan, arguments.level, factors, arguments.padding)
 
 
 def _rule(arguments: argparse.Namespace, hardware: str | None) -> Rule:

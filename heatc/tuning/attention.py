@@ -41,9 +41,9 @@ class Split(NamedTuple):
 @dataclass(frozen=True)
 class Chunk:
     """
-    Sequences of one length: `rows` (G, L) into the packed tokens, q, k, v (G, H, L, dim).
+    Sequences of one length: `rows` (G, M) into the packed tokens, q (G, H, M, dim), k and v (G, H, L, dim).
 
-    A chunk of `queries` has fewer rows of q.
+    The rows of q are those of the keys, or some of these, or rows that are no keys.
     """
 
     rows: NDArray[np.int64]
@@ -54,8 +54,8 @@ class Chunk:
 
     @property
     def length(self) -> int:
-        """Tokens of each sequence."""
-        return self.rows.shape[1]
+        """Keys of each sequence."""
+        return self.k.shape[2]
 
     def part(self, chosen: Mask) -> Chunk:
         """The chosen sequences (G,)."""
@@ -76,6 +76,18 @@ def chunks(paused: Paused, chosen: NDArray[np.bool_] | None = None) -> Iterator[
             part = rows[start : start + size]
             q, k, v = (_heads(x[part], heads) for x in (paused.q, paused.k, paused.v))
             yield Chunk(part, sequences[start : start + size], q, k, v)
+
+
+def extra_chunks(paused: Paused) -> Iterator[Chunk]:
+    """The rows of a batch that are no keys: one sequence after the other, where padding is read."""
+    packing, heads = paused.packing, paused.attention.heads
+    for sequence in np.flatnonzero(packing.extras):
+        first, keys = packing.starts[sequence], packing.lengths[sequence]
+        at_keys = first + np.arange(keys)[None]
+        rows = first + keys + np.arange(packing.extras[sequence])[None]
+        operands = ((paused.q, rows), (paused.k, at_keys), (paused.v, at_keys))
+        q, k, v = (_heads(x[at], heads) for x, at in operands)
+        yield Chunk(rows, np.array([sequence]), q, k, v)
 
 
 def _groups(
@@ -224,7 +236,26 @@ def attend(paused: Paused, rule: Rule | None, block: Block = (2, 2)) -> tuple[Re
         out[chunk.rows] = result.transpose(0, 2, 1, 3).reshape(*chunk.rows.shape, -1)
         decisions.kept_blocks[chunk.sequences] = kept * gate
         decisions.kept_heads[chunk.sequences] = gate
+    for chunk in extra_chunks(paused):
+        result = _attend_extra(chunk, out, decisions, paused, rule)
+        out[chunk.rows] = result.transpose(0, 2, 1, 3).reshape(*chunk.rows.shape, -1)
     return out, decisions
+
+
+def _attend_extra(
+    chunk: Chunk, out: Reals, decisions: Decisions, paused: Paused, rule: Rule | None
+) -> Reals:
+    """Rows that are no keys: they begin blocks of their own, and have no part in what heads do."""
+    scale, heads = paused.attention.scale, paused.attention.heads
+    result, _, _ = _attend_chunk(chunk, scale, _without_gate(rule), (2, 2))
+    # A pruned head gives all of a sequence's rows the same.
+    first = _heads(out[paused.packing.starts[chunk.sequences]][:, None], heads)
+    kept = decisions.kept_heads[chunk.sequences].astype(np.bool_)
+    return np.where(kept[..., None, None], result, first)
+
+
+def _without_gate(rule: Rule | None) -> Rule | None:
+    return None if rule is None else replace(rule, tau_h=(0.0,))
 
 
 def _attend_chunk(

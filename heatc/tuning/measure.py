@@ -21,6 +21,7 @@ from heatc.tuning.attention import (
     chunks,
     dense,
     expand,
+    extra_chunks,
     gated_output,
     head_scores,
     importance,
@@ -109,6 +110,9 @@ def measure(
         wanted = chosen[chunk.sequences]
         if wanted.any():
             _measure_chunk(chunk.part(wanted), exact[wanted], attention, block, result)
+    for chunk in extra_chunks(paused):
+        exact = dense(chunk, attention.scale)
+        out[chunk.rows] = exact.transpose(0, 2, 1, 3).reshape(*chunk.rows.shape, -1)
     return result, out
 
 

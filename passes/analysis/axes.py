@@ -24,11 +24,39 @@ _UNARY = (nn.UnaryOp, nn.LayerNormOp)
 _BROADCAST = (nn.BinaryOp, nn.WhereOp, nn.ExpandOp)
 
 
+Parts = list[Axis]
+
+
+def _runs(own: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """
+    The axes of two shapes of one array in the shortest runs that hold the same elements.
+
+    Axes of extent 1 are in no run.
+    """
+    left = [a for a, n in enumerate(own) if n > 1][::-1]
+    right = [a for a, n in enumerate(new) if n > 1][::-1]
+    runs: list[tuple[list[int], list[int]]] = []
+    while left and right:
+        old, result = [left.pop()], [right.pop()]
+        size, wanted = own[old[0]], new[result[0]]
+        while size != wanted:
+            if size < wanted:
+                old.append(left.pop())
+                size *= own[old[-1]]
+            else:
+                result.append(right.pop())
+                wanted *= new[result[-1]]
+        runs.append((old, result))
+    return runs
+
+
 class Axes:
     """The classes of the axes of one function's values."""
 
     def __init__(self, function: FuncOp):
         self._parent: dict[Axis, Axis] = {}
+        self._parts: dict[Axis, tuple[Axis, ...]] = {}
+        """Of the class of an axis that a reshape made of several: these."""
         for op in function.body.block.ops:
             self._visit(op)
 
@@ -43,6 +71,10 @@ class Axes:
             self._parent[member] = root
         return root
 
+    def parts(self, value: SSAValue, axis: int) -> tuple[Axis, ...]:
+        """The axes that one axis was made of by a reshape, in order; none if it was not."""
+        return self._parts.get(self.find(value, axis), ())
+
     def same(self, first: Axis, second: Axis) -> bool:
         """Whether two axes are one class."""
         return self.find(*first) == self.find(*second)
@@ -52,8 +84,14 @@ class Axes:
             # One position is aligned with everything, and says nothing.
             return
         a, b = self.find(*first), self.find(*second)
-        if a != b:
-            self._parent[b] = a
+        if a == b:
+            return
+        self._parent[b] = a
+        # What is known of one is known of both.
+        parts = self._parts.pop(b, None)
+        known = self._parts.setdefault(a, parts) if parts is not None else None
+        if known is not None and known is not parts and parts is not None:
+            self._join_parts(known, parts)
 
     def _align(self, value: SSAValue, result: SSAValue) -> None:
         """Axes that broadcasting puts on each other, where neither is spread."""
@@ -145,20 +183,29 @@ class Axes:
                 self._join(axis, (mask, len(shape) - back))
 
     def _reshape(self, op: nn.ReshapeOp) -> None:
-        """Axes that stay whole: what lies before them, and behind, is as much as it was."""
-        own, new = nn.shape_of(op.x), nn.shape_of(op.result)
-        if nn.TOKENS in own:
+        """Axes that stay whole, those that become one, and those that an axis was made of."""
+        if nn.TOKENS in nn.shape_of(op.x):
             return
-        before, places = 1, dict[tuple[int, int], int]()
-        for axis, extent in enumerate(own):
-            if extent > 1:
-                places[before, extent] = axis
-            before *= extent
-        before = 1
-        for axis, extent in enumerate(new):
-            if extent > 1 and (before, extent) in places:
-                self._join((op.x, places[before, extent]), (op.result, axis))
-            before *= extent
+        for old, new in _runs(nn.shape_of(op.x), nn.shape_of(op.result)):
+            before: Parts = [(op.x, a) for a in old]
+            after: Parts = [(op.result, a) for a in new]
+            if len(old) == len(new) == 1:
+                self._join(before[0], after[0])
+            elif len(new) == 1:
+                self._set_parts(after[0], before)
+            elif len(old) == 1:
+                self._set_parts(before[0], after)
+
+    def _set_parts(self, axis: Axis, parts: Sequence[Axis]) -> None:
+        """Say what an axis is made of; the axes of an earlier reshape are the same if alike."""
+        known = self._parts.setdefault(self.find(*axis), tuple(parts))
+        self._join_parts(known, parts)
+
+    def _join_parts(self, known: Sequence[Axis], parts: Sequence[Axis]) -> None:
+        extents = [[nn.shape_of(value)[axis] for value, axis in some] for some in (known, parts)]
+        if extents[0] == extents[1]:
+            for first, second in zip(known, parts):
+                self._join(first, second)
 
     def _slice(self, op: nn.SliceOp) -> None:
         for axis, (extent, size) in enumerate(zip(nn.shape_of(op.x), nn.shape_of(op.result))):

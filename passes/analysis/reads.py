@@ -16,7 +16,7 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import attn, nn
-from heatc.passes.analysis.axes import Axes
+from heatc.passes.analysis.axes import Axes, Axis
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
 
@@ -30,12 +30,27 @@ class TokenAxes:
         self.batch, self.length = nn.shape_of(keys)[:2]
 
     def is_stream(self, value: SSAValue) -> bool:
-        """Whether a value is (B, S, width) of this stream; an axis of extent 1 is any axis."""
+        """Whether a value is (B, S, width) or (B * S, width) of this stream."""
         shape = nn.shape_of(value)
+        if len(shape) == 2 and shape[0] == self.batch * self.length:
+            return self._is_flat(value)
         if len(shape) != 3 or shape[:2] != (self.batch, self.length):
             return False
-        pairs = zip((0, 1), shape[:2])
-        return all(n == 1 or self.axes.same((value, a), (self.keys, a)) for a, n in pairs)
+        return all(self._is_axis((value, axis), axis) for axis in (0, 1))
+
+    def _is_axis(self, axis: Axis, which: int) -> bool:
+        """Whether an axis is that of sequences (0) or tokens (1); one of extent 1 is any axis."""
+        return nn.shape_of(self.keys)[which] == 1 or self.axes.same(axis, (self.keys, which))
+
+    def _is_flat(self, value: SSAValue) -> bool:
+        """Whether the first axis is that of all tokens of the batch, row by row."""
+        if self.length == 1:
+            # One token of each sequence, as a pooler has it, is no stream.
+            return False
+        if self.batch == 1:
+            return self._is_axis((value, 0), 1)
+        parts = self.axes.parts(value, 0)
+        return len(parts) == 2 and all(self._is_axis(part, i) for i, part in enumerate(parts))
 
     def is_ambiguous(self) -> bool:
         """Whether sequences and tokens are one axis, as in a sum with a transposed value."""

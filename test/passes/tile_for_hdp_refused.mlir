@@ -176,3 +176,17 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
   %o2 = attn.weighted_values %q, %y, %p, %g1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 39>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 39>>
   func.return %o2 : tensor<?x8x!fixed.q<16, 39>>
 }
+
+// -----
+
+// A sum of codes that no product, attention or task takes in has no instruction.
+
+// CHECK: tile_for_hdp_refused.mlir:{{[0-9]+}}: nn.add is part of no product, attention or task, so that the machine has no instruction for it
+func.func @main(%mask: tensor<2x8xi64>, %x: tensor<?x16x!fixed.q<16, 11>>) -> tensor<?x16x!fixed.q<16, 9>> {
+  %p = attn.packing %mask : (tensor<2x8xi64>) -> !attn.packing<2, 8>
+  %w = einsum.weight ["w"] : tensor<16x16x!fixed.q<16, 14>>
+  %s = nn.add %x, %x : (tensor<?x16x!fixed.q<16, 11>>, tensor<?x16x!fixed.q<16, 11>>) -> tensor<?x16x!fixed.q<16, 11>>
+  %c = einsum.contract "ti,oi->to" %s, %w : (tensor<?x16x!fixed.q<16, 11>>, tensor<16x16x!fixed.q<16, 14>>) -> tensor<?x16x!fixed.q<48, 25>>
+  %y = fixed.requantize %c : tensor<?x16x!fixed.q<48, 25>> to tensor<?x16x!fixed.q<16, 9>>
+  func.return %y : tensor<?x16x!fixed.q<16, 9>>
+}

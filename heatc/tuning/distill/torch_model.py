@@ -293,23 +293,35 @@ def _pack(op: attn.PackOp, values: list[Any]) -> Tensor:
 def _unpack(op: attn.UnpackOp, values: list[Any]) -> Tensor:
     x, packing = values
     out = x.new_zeros((packing.mask.size, *x.shape[1:]))
-    rows = _from_numpy(packing.rows).to(x.device)
-    return out.index_copy(0, rows, x).reshape(static_shape(op.result))
+    rows = np.arange(len(packing.rows)) if op.read is not None else _key_rows(packing)
+    at = _from_numpy(packing.rows[rows]).to(x.device)
+    return out.index_copy(0, at, x[_from_numpy(rows).to(x.device)]).reshape(static_shape(op.result))
+
+
+def _key_rows(packing: Packing) -> NDArray[np.int64]:
+    """The rows of real tokens."""
+    return np.flatnonzero(packing.mask.reshape(-1)[packing.rows])
 
 
 def _token(op: attn.TokenOp, values: list[Any]) -> Tensor:
     x, packing = values
-    position = op.position.value.data
-    real = packing.mask[:, position]
-    first = packing.starts + packing.mask[:, :position].sum(axis=1)
+    count, length = packing.mask.shape
+    row = np.full(count * length, -1)
+    row[packing.rows] = np.arange(len(packing.rows))
+    row = row.reshape(count, length)[:, op.position.value.data]
     out = x.new_zeros(static_shape(op.result))
-    where = _from_numpy(np.flatnonzero(real)).to(x.device)
-    return out.index_copy(0, where, x[_from_numpy(first[real]).to(x.device)])
+    where = np.flatnonzero(row >= 0)
+    found = x[_from_numpy(row[where]).to(x.device)]
+    return out.index_copy(0, _from_numpy(where).to(x.device), found)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Sequences side by side, padded to the longest: `rows` (tokens,) are the places in them."""
+    """
+    Sequences side by side, padded to the longest: `rows` (tokens,) are the places in them.
+
+    A sequence's keys come first, `lengths` (B,) of them.
+    """
 
     rows: Tensor
     lengths: Tensor
@@ -318,8 +330,9 @@ class _Layout:
 
     @classmethod
     def of(cls, packing: Packing, heads: int, device: torch.device) -> _Layout:
-        count, longest = len(packing.lengths), max(1, int(packing.lengths.max()))
-        sequence = np.repeat(np.arange(count), packing.lengths)
+        counts = packing.lengths + packing.extras
+        count, longest = len(counts), max(1, int(counts.max()))
+        sequence = np.repeat(np.arange(count), counts)
         place = np.arange(len(packing.rows)) - packing.starts[sequence]
         rows = _from_numpy(sequence * longest + place).to(device)
         return cls(rows, _from_numpy(packing.lengths).to(device), longest, heads)
@@ -334,21 +347,28 @@ class _Layout:
         """(B, heads, longest, dim) -> (tokens, heads * dim)."""
         return x.transpose(1, 2).reshape(len(self.lengths) * self.longest, -1)[self.rows]
 
+    def is_key(self, device: torch.device) -> Tensor:
+        """(B, longest): which places are keys."""
+        return torch.arange(self.longest, device=device) < self.lengths[:, None]
+
 
 def _sdpa(op: attn.SdpaOp, values: list[Any]) -> Tensor:
     q, k, v, packing = values
     layout = _Layout.of(packing, op.heads.value.data, q.device)
-    # A sequence without tokens sees its first, empty place: no row is without a key.
-    places = torch.arange(layout.longest, device=q.device)
-    seen = places < layout.lengths.clamp(min=1)[:, None]
     q, k, v = (layout.padded(x) for x in (q, k, v))
-    scale = op.scale.value.data
+    return layout.packed(_dense(q, k, v, layout, op.scale.value.data))
+
+
+def _dense(q: Tensor, k: Tensor, v: Tensor, layout: _Layout, scale: float) -> Tensor:
+    """All places of (B, heads, L, dim) attend to the keys of their sequence."""
+    seen = layout.is_key(q.device)
+    # A sequence without tokens sees its first, empty place: no row is without a key.
+    seen[:, 0] = True
     if q.device.type == "cpu" and seen.shape[0] * q.shape[1] * layout.longest**2 <= FEW_SCORES:
-        return layout.packed(_attend(q, k, v, seen, scale))
-    mixed = functional.scaled_dot_product_attention(
+        return _attend(q, k, v, seen, scale)
+    return functional.scaled_dot_product_attention(
         q, k, v, attn_mask=seen[:, None, None], scale=scale
     )
-    return layout.packed(mixed)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, scale: float) -> Tensor:
@@ -366,10 +386,21 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, scale: float) -> Tens
 
 
 def _pruned_sdpa(op: attn.SdpaOp, values: list[Any], rule: Rule) -> tuple[Tensor, Decisions]:
+    """
+    Keys' own rows under the rule.
+
+    Masked positions that are read see all keys here: the rule decides on them by themselves, and
+    what it decides of the others does not depend on it.
+    """
     q, k, v, packing = values
     layout = _Layout.of(packing, op.heads.value.data, q.device)
     q, k, v = (layout.padded(x) for x in (q, k, v))
-    mixed, decisions = attend(q, k, v, layout.lengths, op.scale.value.data, rule)
+    is_key = layout.is_key(q.device)[:, None, :, None]
+    own = [x * is_key for x in (q, k, v)] if packing.extras.any() else [q, k, v]
+    scale = op.scale.value.data
+    mixed, decisions = attend(own[0], own[1], own[2], layout.lengths, scale, rule)
+    if packing.extras.any():
+        mixed = torch.where(is_key, mixed, _dense(q, k, v, layout, scale))
     return layout.packed(mixed), decisions
 
 
