@@ -1,4 +1,4 @@
-"""The proof that a mask is key padding, against brute force over all 0/1 inputs."""
+"""The proof that a mask is key padding, against brute force over inputs of many values."""
 
 from __future__ import annotations
 
@@ -8,24 +8,36 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xdsl.dialects.builtin import TensorType, f32, i1, i64
+from xdsl.dialects.builtin import IntegerType, Signedness, TensorType, f32, i1, i32, i64
 from xdsl.dialects.func import FuncOp
 from xdsl.interpreter import Interpreter
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import nn
 from heatc.interpreter.nn import NnFunctions
+from heatc.interpreter.values import dtype_of
+from heatc.intervals import contained
 from heatc.passes.analysis.padding import KeyPadding, MaskTracker, prove_key_padding
 
 BATCH, HEADS, LENGTH = 2, 3, 2
 FULL = (BATCH, HEADS, LENGTH, LENGTH)
+U8 = IntegerType(8, Signedness.UNSIGNED)
+ELEMENTS = (i64, i32, U8, i1, f32)
+NUMBERS = {
+    i64: (-(1 << 40), -101, -100, -2, -1, 0, 1, 2, 3, 4, 99, 1 << 40),
+    i32: (-(1 << 31), -100, -2, -1, 0, 1, 2, 3, 5, (1 << 31) - 1),
+    U8: (0, 1, 2, 3, 4, 100, 255),
+    i1: (0, 1),
+    f32: (-1e30, -1.0, -0.5, 0.0, 1e-30, 0.25, 0.5, 0.75, 0.9997, 1.0, 1.5, 2.0, 1e30),
+}
+"""Values that inputs are tried with."""
 
 
 class Graph:
     """Builds a mask from the input (B, S), one op at a time."""
 
-    def __init__(self, inputs: int = 1):
-        type_ = TensorType(i64, (BATCH, LENGTH))
+    def __init__(self, inputs: int = 1, element: object = i64):
+        type_ = TensorType(element, (BATCH, LENGTH))  # pyright: ignore
         self.function = FuncOp("main", ((type_,) * inputs, ()))
         self.inputs = list(self.function.body.block.args)
         self.interpreter = Interpreter(None)  # pyright: ignore
@@ -57,27 +69,51 @@ class Graph:
         return values[mask]
 
     def prove(self, mask: SSAValue) -> KeyPadding | None:
-        return prove_key_padding(MaskTracker(), mask, BATCH, HEADS, LENGTH)
+        return prove_key_padding(MaskTracker(), mask, FILL, BATCH, HEADS, LENGTH)
+
+
+FILL = -float("inf")
 
 
 def all_inputs() -> list[np.ndarray]:
     return [np.array(bits).reshape(BATCH, LENGTH) for bits in product((0, 1), repeat=4)]
 
 
+def says(graph: Graph, mask: SSAValue, x: np.ndarray, real: np.ndarray) -> bool:
+    """Whether the mask of an input attends to key (b, k) where `real` is true, and hides it elsewhere."""
+    value = np.broadcast_to(graph.run(mask, (x,)), FULL)
+    attends = value if value.dtype == np.bool_ else value == 0
+    hides = ~value if value.dtype == np.bool_ else value <= -1e4
+    keys = np.broadcast_to(real[:, None, None, :], FULL)
+    return bool(attends[keys].all() and hides[~keys].all())
+
+
 def is_padding(graph: Graph, mask: SSAValue) -> bool:
-    """Whether the mask attends to key (b, k) exactly where the input is 1, for every input."""
-    for x in all_inputs():
-        value = np.broadcast_to(graph.run(mask, (x,)), FULL)
-        attends = value if value.dtype == np.bool_ else value == 0
-        blocks = ~value if value.dtype == np.bool_ else value <= -1e4
-        real = np.broadcast_to((x != 0)[:, None, None, :], FULL)
-        if not (attends[real].all() and blocks[~real].all()):
+    """Whether 1 says that a token is real and 0 that it is not, or the other way, for every input."""
+    dtype = dtype_of(nn.element_of(graph.inputs[0]))
+    inputs = [x.astype(dtype) for x in all_inputs()]
+    return any(all(says(graph, mask, x, x == one) for x in inputs) for one in (1, 0))
+
+
+def holds(graph: Graph, mask: SSAValue, proof: KeyPadding, seed: int = 0) -> bool:
+    """Whether the mask means what its proof says, for many inputs of values that it speaks of."""
+    element = nn.element_of(graph.inputs[0])
+    numbers = np.array(NUMBERS[element]).astype(dtype_of(element))
+    real = contained(numbers, proof.real)
+    known = np.flatnonzero(real | contained(numbers, proof.masked))
+    assert set(real[known]) == {True, False}
+    rng = np.random.default_rng(seed)
+    for _ in range(40):
+        at = rng.choice(known, (BATCH, LENGTH))
+        if not says(graph, mask, numbers[at], real[at]):
             return False
     return True
 
 
 def attends_everywhere(graph: Graph, mask: SSAValue) -> bool:
-    values = (np.broadcast_to(graph.run(mask, (x,)), FULL) for x in all_inputs())
+    element = nn.element_of(graph.inputs[0])
+    inputs = [np.full((BATCH, LENGTH), n).astype(dtype_of(element)) for n in NUMBERS[element]]
+    values = (np.broadcast_to(graph.run(mask, (x,)), FULL) for x in inputs)
     return all((v if v.dtype == np.bool_ else v == 0).all() for v in values)
 
 
@@ -86,9 +122,11 @@ def random_mask(graph: Graph, choose: st.DataObject) -> SSAValue:
     x: SSAValue = graph.inputs[0]
     for _ in range(choose.draw(st.integers(1, 7))):
         shape, element = nn.shape_of(x), nn.element_of(x)
-        kinds = ["cast_f", "cast_b", "eq0", "ne0", "self_and"]
+        kinds = ["cast_f", "cast_b", "compare", "self_and"]
         if element == f32:
             kinds += ["one_minus", "times", "where"]
+        elif element != i1:
+            kinds += ["narrow", "wide"]
         if element == i1:
             kinds += ["not", "where"]
         if shape == (BATCH, LENGTH):
@@ -98,8 +136,13 @@ def random_mask(graph: Graph, choose: st.DataObject) -> SSAValue:
             x = graph.cast(x, f32)
         elif kind == "cast_b":
             x = graph.cast(x, i1)
-        elif kind in ("eq0", "ne0"):
-            x = graph.compare(x, 0, kind[:2])
+        elif kind == "narrow":
+            x = graph.cast(x, U8)
+        elif kind == "wide":
+            x = graph.cast(x, i64)
+        elif kind == "compare":
+            predicate = choose.draw(st.sampled_from(nn.PREDICATES))
+            x = graph.compare(x, choose.draw(st.sampled_from([0, 1, 2, 0.5, -100])), predicate)
         elif kind == "self_and" and element != f32:
             x = graph.add(nn.AndOp(x, x))
         elif kind == "one_minus":
@@ -126,17 +169,18 @@ def random_mask(graph: Graph, choose: st.DataObject) -> SSAValue:
 @settings(max_examples=400, derandomize=True, deadline=None)
 @given(st.data())
 def test_a_proof_is_never_wrong(data: st.DataObject):
-    graph = Graph()
+    graph = Graph(element=data.draw(st.sampled_from(ELEMENTS)))
     mask = random_mask(graph, data)
+    dtype = dtype_of(nn.element_of(graph.inputs[0]))
     try:
-        np.broadcast_to(graph.run(mask, (all_inputs()[0],)), FULL)
+        np.broadcast_to(graph.run(mask, (all_inputs()[0].astype(dtype),)), FULL)
     except ValueError:
         assert graph.prove(mask) is None
         return
     proof = graph.prove(mask)
     if proof is not None and proof.mask is not None:
         assert proof.mask is graph.inputs[0]
-        assert is_padding(graph, mask)
+        assert holds(graph, mask, proof)
     elif proof is not None:
         assert attends_everywhere(graph, mask)
     else:
@@ -185,6 +229,65 @@ def test_proven(build: object):
     proof = graph.prove(mask)
     assert proof is not None
     assert proof.mask is graph.inputs[0]
+    assert holds(graph, mask, proof)
+
+
+def inverted(graph: Graph) -> SSAValue:
+    return graph.add(nn.NotOp(graph.cast(keys(graph), i1)))
+
+
+def positive(graph: Graph) -> SSAValue:
+    return graph.compare(keys(graph), 0, "gt")
+
+
+def labelled(graph: Graph) -> SSAValue:
+    return graph.compare(keys(graph), -100, "ne")
+
+
+def in_segment(graph: Graph) -> SSAValue:
+    return graph.compare(keys(graph), 1, "eq")
+
+
+INFINITE = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("build", "element", "real", "masked"),
+    [
+        (positive, i64, ((1, INFINITE),), ((-INFINITE, 0),)),
+        (positive, U8, ((1, INFINITE),), ((0, 0),)),
+        (labelled, i64, ((-INFINITE, -101), (-99, INFINITE)), ((-100, -100),)),
+        (in_segment, i32, ((1, 1),), ((-INFINITE, 0), (2, INFINITE))),
+        (inverted, i1, ((0, 0),), ((1, 1),)),
+        (inverted, i64, ((0, 0),), ((-INFINITE, -1), (1, INFINITE))),
+        # Arithmetic says nothing of what was not tried.
+        (hugging_face, i64, ((1, 1),), ((-100, -100), (-1, 0))),
+        (hugging_face, f32, ((1, 1),), ((0, 0),)),
+    ],
+)
+def test_which_values_are_proven(build: object, element: object, real: object, masked: object):
+    graph = Graph(element=element)
+    mask = build(graph)  # pyright: ignore
+    proof = graph.prove(mask)
+    assert proof is not None
+    assert (proof.real, proof.masked) == (real, masked)
+    assert holds(graph, mask, proof)
+
+
+def test_a_fill_that_is_too_weak():
+    graph = Graph()
+    mask = positive(graph)
+    tracker = MaskTracker()
+    assert prove_key_padding(tracker, mask, -9999.0, BATCH, HEADS, LENGTH) is None
+    assert prove_key_padding(tracker, mask, -1e9, BATCH, HEADS, LENGTH) is not None
+
+
+def test_a_long_chain_of_ops_is_given_up():
+    graph = Graph()
+    x = graph.cast(keys(graph), i1)
+    for _ in range(5000):
+        x = graph.add(nn.AndOp(x, x))
+    assert graph.prove(x) is None
 
 
 def of_queries(graph: Graph) -> SSAValue:
@@ -193,10 +296,6 @@ def of_queries(graph: Graph) -> SSAValue:
 
 def both_ways(graph: Graph) -> SSAValue:
     return graph.add(nn.AndOp(of_queries(graph), graph.cast(keys(graph), i1)))
-
-
-def inverted(graph: Graph) -> SSAValue:
-    return graph.add(nn.NotOp(graph.cast(keys(graph), i1)))
 
 
 def too_weak(graph: Graph) -> SSAValue:
@@ -249,7 +348,6 @@ def cumulative(graph: Graph) -> SSAValue:
     [
         of_queries,
         both_ways,
-        inverted,
         too_weak,
         lifted,
         other_sequence,
