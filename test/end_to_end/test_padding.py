@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xdsl.utils.exceptions import PassFailedException
-
 from padded_models import READINGS, Reader, batch
+from xdsl.utils.exceptions import PassFailedException
 
 from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module

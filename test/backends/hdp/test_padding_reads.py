@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from encode_kit import expect_same
 from padded_models import Reader, batch
 
 from heatc.api import make_context
-from heatc.backends.hdp.emit import run_module
+from heatc.backends.hdp.container import open_program
+from heatc.backends.hdp.emit import write_module
+from heatc.backends.hdp.simulation import simulate, simulate_timing
 from heatc.capture import capture_module
 from heatc.dialects import attn
 from heatc.interpreter import execute
@@ -46,8 +50,14 @@ class Seen:
             self.kept += np.ravel(results[0]).tolist()
 
 
-def outputs(reading: str, rule: str, tokens: int, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Outputs of the machine, which are those of the fixed level bit for bit."""
+def outputs(
+    reading: str, rule: str, tokens: int, inputs: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """
+    Outputs of the machine, which are those of the fixed level bit for bit.
+
+    A run on the masks of this one, without values, counts the same.
+    """
     model = Reader(reading, tokens, layers=2, sharpness=6.0).eval()
     example = {name: torch.tensor(value) for name, value in inputs.items()}
     captured = capture_module(model, example)
@@ -60,36 +70,41 @@ def outputs(reading: str, rule: str, tokens: int, inputs: dict[str, Any]) -> dic
     if "tau_h" in RULES[rule][1] and len(inputs["attention_mask"]) > 1:
         assert 0 < np.mean(seen.kept) < 1, "no gate is tested"
     run_passes(context, captured.module, build(tiling + below))
-    found = run_module(captured.module, inputs, captured.weights, HW)
+    path = folder / "program.hdp"
+    with path.open("wb") as stream:
+        write_module(stream, captured.module, captured.weights, HW)
+    program = open_program(path)
+    run = simulate(program, inputs, masks=True)
     for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
-    return found
+        np.testing.assert_array_equal(run.outputs[name], value, err_msg=name)
+    expect_same(simulate_timing(program, run.masks).result, run.result)
+    return dict(run.outputs)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_real_rows_do_not_notice_what_is_read(rule: str):
+def test_real_rows_do_not_notice_what_is_read(rule: str, tmp_path: Path):
     """The machine's bits are the fixed level's; a reader of masked positions changes no token."""
     inputs = batch(12)
-    alone = outputs("tokens", rule, 12, inputs)["tokens"]
-    read = outputs("first", rule, 12, inputs)
+    alone = outputs("tokens", rule, 12, inputs, tmp_path)["tokens"]
+    read = outputs("first", rule, 12, inputs, tmp_path)
     np.testing.assert_array_equal(read["tokens"], alone)
     assert np.abs(read["first"]).max() > 0
 
 
 @pytest.mark.parametrize("rule", ["none", "ours", "spatten"])
-def test_every_position_is_read(rule: str):
+def test_every_position_is_read(rule: str, tmp_path: Path):
     """All masked positions are queries: more rows than one tile has."""
     inputs = batch(70)
-    outputs("flat", rule, 70, inputs)
+    outputs("flat", rule, 70, inputs, tmp_path)
 
 
 @pytest.mark.parametrize("rule", ["none", "paper", "ours block", "topk"])
-def test_real_rows_are_those_of_the_sequence_alone(rule: str):
+def test_real_rows_are_those_of_the_sequence_alone(rule: str, tmp_path: Path):
     """Padding and what is read of it change no bit of a real token."""
     inputs = batch(12)
-    together = outputs("first", rule, 12, inputs)["tokens"]
+    together = outputs("first", rule, 12, inputs, tmp_path)["tokens"]
     mask = inputs["attention_mask"] > 0
     for row in range(len(mask)):
         alone = {name: value[row : row + 1] for name, value in inputs.items()}
-        found = outputs("tokens", rule, 12, alone)["tokens"]
+        found = outputs("tokens", rule, 12, alone, tmp_path)["tokens"]
         np.testing.assert_array_equal(found[0, mask[row]], together[row, mask[row]])

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from encode_kit import Net, Value, compile_text, hardware, write_hardware
+from encode_kit import Net, Value, compile_text, expect_same, hardware, write_hardware
 
 from heatc.backends.hdp.container import Manifest, Program
-from heatc.backends.hdp.machine import RunResult
 from heatc.backends.hdp.simulation import simulate, simulate_timing
 from heatc.backends.hdp.trace import ChromeSink, TraceRecorder
 from heatc.errors import HeatcError
@@ -62,19 +61,6 @@ def _layer(net: Net, heads: int, rule: dict[str, Any] | None) -> Value:
         attention = net.paper(q, k, v, heads, points, **rule)
     x = net.norm("norm", net.linear("dense", attention, width, 10), net.x, 11)
     return net.gelu("gelu", net.linear("up", x, 2 * width, 10), 10)
-
-
-def expect_same(found: RunResult, expected: RunResult) -> None:
-    """All counts and times, but for saturations, which need values."""
-    for field in fields(RunResult):
-        if field.name == "saturations":
-            continue
-        a, b = getattr(found, field.name), getattr(expected, field.name)
-        if field.name == "busy":
-            a, b = ({k: v.tolist() for k, v in busy.items()} for busy in (a, b))
-        elif field.name == "work":
-            a, b = ((w.counts, w.extra, w.names, w.mnemonics) for w in (a, b))
-        assert a == b, field.name
 
 
 @pytest.mark.parametrize("rule", RULES)
