@@ -158,8 +158,8 @@ def test_digests(tmp_path: Path):
 
 
 MODULE = """
-func.func @main(%m: tensor<1x4xi64> {heatc.name = "m"}, %x: tensor<1x4x4xf32> {heatc.name = "x"}) -> tensor<1x4x4xf32> {
-  %o = attn.sdpa %x, %x, %x key_padding %m : tensor<1x4xi64> {heads = 2 : i64, scale = 0.5 : f64} : tensor<1x4x4xf32>, tensor<1x4x4xf32>, tensor<1x4x4xf32> -> tensor<1x4x4xf32> loc("layer.0.attention"("m.py":1:0))
+func.func @main(%m: tensor<1x1x1x4xi1> {heatc.name = "m"}, %x: tensor<1x4x4xf32> {heatc.name = "x"}) -> tensor<1x4x4xf32> {
+  %o = attn.sdpa %x, %x, %x masks %m : tensor<1x1x1x4xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "zero"} : tensor<1x4x4xf32>, tensor<1x4x4xf32>, tensor<1x4x4xf32> -> tensor<1x4x4xf32> loc("layer.0.attention"("m.py":1:0))
   func.return %o : tensor<1x4x4xf32>
 }
 """

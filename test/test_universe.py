@@ -61,7 +61,10 @@ def test_every_file_is_registered():
     # Beside the passes stand modules that several of them share.
     passes = {p.stem for p in (ROOT / "passes").glob("*.py") if "(ModulePass)" in p.read_text()}
     registered = {name.replace("-", "_") for name in HEATC_UNIVERSE.all_passes}
-    assert dialects == set(HEATC_UNIVERSE.all_dialects)
+    registered_dialects = set(HEATC_UNIVERSE.all_dialects)
+    # A family of ops of a dialect may have a file of its own, whose name begins with the dialect's.
+    families = {name for name in dialects if name.rpartition("_")[0] in registered_dialects}
+    assert dialects - families == registered_dialects
     assert passes == registered
 
 

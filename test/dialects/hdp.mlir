@@ -107,6 +107,8 @@ func.func @rest(%row: index) {
   hdp.pv %t, %t, %t, %t, %row, %row, %t, first = 1, sparse = 1, constant = 1 : index, index
   // CHECK-NEXT: hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
   hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
+  // CHECK-NEXT: hdp.extra
+  hdp.extra
   // CHECK-NEXT: hdp.group parts = 4, rows = 16
   hdp.group parts = 4, rows = 16
   // CHECK-NEXT: hdp.blocks rows = 4, columns = 2
@@ -137,6 +139,10 @@ func.func @rest(%row: index) {
   hdp.hpack %w, %w, %w, batch = 2, length = 2, has_mask = 1
   // CHECK-NEXT: hdp.hidx %w, %w, %w
   hdp.hidx %w, %w, %w
+  // CHECK-NEXT: hdp.hrows %w, %w, %w, %w, %w, batch = 2, length = 2
+  hdp.hrows %w, %w, %w, %w, %w, batch = 2, length = 2
+  // CHECK-NEXT: hdp.htest %w, %w, compare = gt, value = 0.5
+  hdp.htest %w, %w, compare = gt, value = 0.5
   // CHECK-NEXT: hdp.hget %w, %row, h = 1, rows = 2, point = 2 : index
   hdp.hget %w, %row, h = 1, rows = 2, point = 2 : index
   // CHECK-NEXT: hdp.hgeti %w, %w, %row, h = 1, rows = 2, point = 2 : index

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from xdsl.dialects.builtin import ModuleOp
+
+from heatc.backends.numpy.emit import emit_program
+from heatc.weights import WeightStore
 
 torch = pytest.importorskip("torch")
 nn: Any = torch.nn
@@ -113,3 +119,15 @@ def batch(tokens: int) -> dict[str, Array]:
     mask = masks(tokens)
     ids = np.random.default_rng(1).integers(1, VOCABULARY, mask.shape)
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def run_numpy(module: ModuleOp, weights: WeightStore, folder: Path) -> Any:
+    """The emitted NumPy program of a module, as a function from inputs to outputs by name."""
+    path = folder / "program.py"
+    emit_program(module, weights, path)
+    spec = importlib.util.spec_from_file_location("program", path)
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return lambda given: program.main(**given)

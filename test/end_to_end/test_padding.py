@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from padded_models import READINGS, Reader, batch
+from padded_models import READINGS, Reader, batch, run_numpy
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
-from heatc.backends.numpy.emit import emit_program
 from heatc.capture import capture_module
 from heatc.errors import HeatcError
 from heatc.pipeline import Options, build, pipeline_text, run_passes
@@ -47,14 +45,7 @@ def compiled(model: Any, inputs: dict[str, Any], target: str, padding: str, fold
     run_passes(make_context(captured.weights), captured.module, build(pipeline_text(options)))
     if target != "numpy":
         return lambda given: run_module(captured.module, given, captured.weights, target)
-    path = folder / "program.py"
-    emit_program(captured.module, captured.weights, path)
-    spec = importlib.util.spec_from_file_location("program", path)
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    return lambda given: program.main(**given)
+    return run_numpy(captured.module, captured.weights, folder)
 
 
 @pytest.mark.parametrize(("reading", "target"), PAIRS)

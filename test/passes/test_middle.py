@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from heatc.api import make_context
 from heatc.capture import Captured, capture_module
+from heatc.errors import HeatcError
 from heatc.interpreter import execute
 from heatc.pipeline import RAISE, Instrument, build, run_passes
 
@@ -94,19 +95,17 @@ def transform(captured: Captured, passes: tuple[str, ...], check: Callable[[str]
 
 
 def compare(found: Arrays, expected: Arrays, mask: NDArray[Any], where: str, packed: bool) -> None:
-    """At real tokens of token outputs; sentence outputs where the first token is real."""
+    """At real tokens of token outputs; all of sentence outputs."""
     assert set(found) == set(expected)
     for name, value in found.items():
         assert value.dtype == np.float32
-        assert np.isfinite(value[mask[:, 0] != 0]).all(), where
-        real = mask != 0 if value.shape[:2] == mask.shape else mask[:, 0] != 0
+        assert np.isfinite(value).all(), where
+        real = mask != 0 if value.ndim == 3 else slice(None)
         np.testing.assert_allclose(
             value[real], expected[name][real], atol=1e-5, rtol=0, err_msg=f"{where}: {name}"
         )
-        if packed:
-            assert np.isfinite(value).all(), where
-            if value.shape[:2] == mask.shape:
-                assert not value[mask == 0].any(), where
+        if packed and value.ndim == 3:
+            assert not value[mask == 0].any(), where
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -173,33 +172,30 @@ def test_padding_changes_nothing(attention: str, level: str):
 @pytest.mark.parametrize("rule", ["rule=none", "rule=paper tau-h=0.1"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_fully_masked_sequences(attention: str, rule: str):
-    """Zeros, never NaN; the sentences beside them are as they are alone."""
-    model = bert("BertForSequenceClassification", attention)
+    """Zeros, never NaN; a pooler of such a sequence is refused, and the row is named."""
+    model = bert("BertForTokenClassification", attention)
     inputs = make_inputs([[0] * LENGTH, MASKS["right"], [0] * LENGTH])
+    nothing = {**inputs, "attention_mask": 0 * inputs["attention_mask"]}
     captured = capture_module(model, as_tensors(inputs))
-    base = capture_module(model.bert, as_tensors(inputs))
     levels = (*RAISE, f"insert-hdp{{{rule}}}", "partition-host", "assign-fixed-point")
-    outputs: list[Arrays] = []
+    outputs: list[NDArray[Any]] = []
 
     def check(name: str) -> None:
         if name not in ("canonicalize", "raise-attention", "raise-einsum", "cse", "dce"):
-            outputs.append(execute(base.module, inputs, base.weights))
-            masked = outputs[-1]["last_hidden_state"][[0, 2]]
-            assert not masked.any(), name
-            nothing = {**inputs, "attention_mask": 0 * inputs["attention_mask"]}
-            empty = execute(base.module, nothing, base.weights)
-            assert not empty["last_hidden_state"].any(), name
-            assert np.isfinite(empty["pooler_output"]).all(), name
+            outputs.append(execute(captured.module, inputs, captured.weights)["logits"])
+            assert not outputs[-1][[0, 2]].any(), name
+            assert not execute(captured.module, nothing, captured.weights)["logits"].any(), name
 
-    transform(base, levels, check)
+    transform(captured, levels, check)
     assert len(outputs) >= 4
-    transform(captured, levels, lambda name: None)
-    logits = execute(captured.module, inputs, captured.weights)["logits"]
-    assert np.isfinite(logits).all()
-    assert np.array_equal(logits[0], logits[2])
     if rule == "rule=none":
-        expected = expected_of(model, inputs)["logits"][1]
-        np.testing.assert_allclose(logits[1], expected, atol=0.05)
+        real = inputs["attention_mask"] != 0
+        expected = expected_of(model, inputs)["logits"]
+        np.testing.assert_allclose(outputs[-1][real], expected[real], atol=0.05)
+    pooled = capture_module(bert("BertModel", attention), as_tensors(inputs))
+    transform(pooled, levels, lambda name: None)
+    with pytest.raises(HeatcError, match="row 0 of the batch has no real token"):
+        execute(pooled.module, inputs, pooled.weights)
 
 
 def test_codes_stay_inside_their_types():

@@ -178,24 +178,27 @@ def test_gelu_is_exact_to_1e_6(tmp_path: Path) -> None:
     assert error.max() <= 1e-6
 
 
-def padded_sdpa(operands: str, kinds: str) -> str:
-    """Attention on padded tensors."""
+KEEP, BIAS = "%m : tensor<2x1x1x5xi1>", "%b : tensor<2x1x5x5xf32>"
+
+
+@pytest.mark.parametrize("keyless", ["zero", "nan"])
+@pytest.mark.parametrize("masks", [(), (KEEP,), (BIAS,), (KEEP, BIAS)])
+def test_padded_attention(masks: tuple[str, ...], keyless: str, tmp_path: Path) -> None:
     t = "tensor<2x5x8xf32>"
-    return f"""
-func.func @main(%q: {t} {{heatc.name = "q"}}, %m: tensor<2x5xi64> {{heatc.name = "m"}},
+    names, types = zip(*(mask.split(" : ") for mask in masks)) if masks else ((), ())
+    fills = ["0xFFF0000000000000 : f64" if mask == KEEP else "0.0 : f64" for mask in masks]
+    shown = f"masks {', '.join(names)} : {', '.join(types)} " if masks else ""
+    said = f', fills = [{", ".join(fills)}], keyless = "{keyless}"' if masks else ""
+    text = f"""
+func.func @main(%q: {t} {{heatc.name = "q"}}, %m: tensor<2x1x1x5xi1> {{heatc.name = "m"}},
                 %b: tensor<2x1x5x5xf32> {{heatc.name = "b"}}) -> ({t} {{heatc.name = "y"}}) {{
-  %y = attn.sdpa %q, %q, %q {operands} {{heads = 2 : i64, scale = 0.5 : f64}} : {kinds}
+  %y = attn.sdpa %q, %q, %q {shown}{{heads = 2 : i64, scale = 0.5 : f64{said}}} : {t}, {t}, {t} -> {t}
   func.return %y : {t}
 }}"""
-
-
-@pytest.mark.parametrize("padding", ["", "key_padding %m : tensor<2x5xi64>"])
-@pytest.mark.parametrize("bias", ["", "bias %b : tensor<2x1x5x5xf32>"])
-def test_padded_attention(padding: str, bias: str, tmp_path: Path) -> None:
-    t = "tensor<2x5x8xf32>"
-    mask = np.array([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0]])
-    inputs = {"q": floats(2, 5, 8), "m": mask, "b": floats(2, 1, 5, 5)}
-    check(padded_sdpa(f"{padding} {bias}", f"{t}, {t}, {t} -> {t}"), inputs, {}, tmp_path)
+    keep = np.array([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0]], np.bool_)[:, None, None]
+    inputs = {"q": floats(2, 5, 8), "m": keep, "b": floats(2, 1, 5, 5)}
+    inputs["b"][0, 0, 1] = -np.inf
+    check(text, inputs, {}, tmp_path)
 
 
 @pytest.mark.parametrize("causal", ["true", "false"])
@@ -215,10 +218,11 @@ def encoder(batch: int, length: int, layers: int, bias: bool = False, first: int
     d, m = f"tensor<?x{WIDTH}xf32>", f"tensor<?x{INNER}xf32>"
     v = f"tensor<{WIDTH}xf32>"
     ids = f"tensor<{batch}x{length}xi64>"
-    packing = f"!attn.packing<{batch}, {length}>"
+    packing = f"!attn.packing<{batch}, {length}, reads [0]>"
     b = f"tensor<{batch}x1x{length}x{length}xf32>"
     extra = f', %b: {b} {{heatc.name = "bias"}}' if bias else ""
-    use = f"bias %b : {b}" if bias else ""
+    use = f"masks %b : {b}" if bias else ""
+    keyless = ', keyless = "zero"' if bias else ""
     out = f"tensor<{batch}x{length}x{WIDTH}xf32>"
     lines = [
         f'func.func @main(%ids: {ids} {{heatc.name = "input_ids"}}, %m: {ids} '
@@ -248,7 +252,7 @@ def encoder(batch: int, length: int, layers: int, bias: bool = False, first: int
             )
         lines += [
             f"  %o{k} = attn.sdpa %q{k}, %k{k}, %v{k}_ packed %p : {packing} {use} "
-            f"{{heads = {HEADS} : i64, scale = 0.35 : f64}} : {d}, {d}, {d} -> {d}".replace(
+            f"{{heads = {HEADS} : i64, scale = 0.35 : f64{keyless}}} : {d}, {d}, {d} -> {d}".replace(
                 f"%v{k}_", f"%v{k}x"
             ),
             f'  %g{k} = einsum.weight ["{n}norm.weight"] : {v}',
@@ -313,6 +317,12 @@ def test_encoder(batch: int, bias: bool, tmp_path: Path) -> None:
         inputs["bias"] = floats(batch, 1, length, length)
     for name, mask in masks(batch, length).items():
         inputs["attention_mask"] = mask
+        if name in ("none", "one_empty"):
+            with pytest.raises(HeatcError, match="row 0 of the batch has no real token"):
+                execute(parse(text), inputs, WeightStore(weights))
+            with pytest.raises(ValueError, match="row 0"):
+                program.main(**inputs)
+            continue
         expected = execute(parse(text), inputs, WeightStore(weights))
         got = program.main(**inputs)
         assert not got["hidden"][mask == 0].any(), name
