@@ -29,7 +29,8 @@ def weights(seed: int) -> dict[str, NDArray[np.float32]]:
 def ir_text(batch: int, output: str = "logits") -> str:
     """The module for `batch` sequences of up to `LENGTH` tokens."""
     rows, ids = f"tensor<?x{WIDTH}xf32>", f"tensor<{batch}x{LENGTH}xi64>"
-    packing, square = f"!attn.packing<{batch}, {LENGTH}>", f"tensor<{WIDTH}x{WIDTH}xf32>"
+    packing = f"!attn.packing<{batch}, {LENGTH}, reads [0]>"
+    square = f"tensor<{WIDTH}x{WIDTH}xf32>"
     vector = f"tensor<{WIDTH}xf32>"
     lines = [
         f'func.func @main(%ids: {ids} {{heatc.name = "input_ids"}}, '
