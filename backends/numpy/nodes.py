@@ -214,15 +214,19 @@ def _product(op: ContractOp, inside: set[Operation]) -> Node | None:
     node = _step(op)
     if node is None:
         return None
-    for step in (_take_reshape, _take_bias, _take_activation, _take_residual):
-        taken = step(node)
-        if taken is not None:
-            inside.add(taken)
-            node.result = taken.results[0]
+    for takes in (_takes_reshape, _takes_bias, _takes_activation, _takes_residual):
+        op = _next_op(node)
+        # A sum of two products belongs to the first of them, which then reads the second.
+        if op is None or op in inside:
+            break
+        if takes(node, op):
+            inside.add(op)
+            node.result = op.results[0]
     return node
 
 
 def _next_op(node: Node) -> Operation | None:
+    """The one op that reads a node's result, None where several do."""
     user = node.result.get_user_of_unique_use()
     return user if user is not None and len(user.results) == 1 else None
 
@@ -231,39 +235,34 @@ def _other(op: nn.AddOp, value: SSAValue) -> SSAValue:
     return op.rhs if op.lhs is value else op.lhs
 
 
-def _take_reshape(node: Node) -> Operation | None:
+def _takes_reshape(node: Node, op: Operation) -> bool:
     """The axes of the outputs as one, which a bias is added to."""
-    op = _next_op(node)
     if not isinstance(op, nn.ReshapeOp) or not is_matrix(op.result):
-        return None
-    return op if height(op.result) == height(node.result) else None
+        return False
+    return height(op.result) == height(node.result)
 
 
-def _take_bias(node: Node) -> Operation | None:
-    op = _next_op(node)
+def _takes_bias(node: Node, op: Operation) -> bool:
     if not isinstance(op, nn.AddOp):
-        return None
+        return False
     bias = _other(op, node.result)
     if not is_weight(bias) or len(nn.shape_of(bias)) != 1 or op.result.type != node.result.type:
-        return None
+        return False
     if not is_matrix(node.result):
-        return None
+        return False
     if nn.shape_of(bias)[0] != nn.shape_of(node.result)[1]:
-        return None
+        return False
     node.args.append(bias)
     node.attributes["bias"] = "yes"
-    return op
+    return True
 
 
-def _take_activation(node: Node) -> Operation | None:
-    op = _next_op(node)
-    if op is None:
-        return None
+def _takes_activation(node: Node, op: Operation) -> bool:
     name = activation_name(op)
     if name is None or op.results[0].type != node.result.type or not is_matrix(node.result):
-        return None
+        return False
     node.attributes["activation"] = name
-    return op
+    return True
 
 
 def activation_name(op: Operation) -> str | None:
@@ -273,18 +272,17 @@ def activation_name(op: Operation) -> str | None:
     return _ACTIVATIONS.get(op.name)
 
 
-def _take_residual(node: Node) -> Operation | None:
-    op = _next_op(node)
+def _takes_residual(node: Node, op: Operation) -> bool:
     if not isinstance(op, nn.AddOp) or op.lhs is op.rhs:
-        return None
+        return False
     residual = _other(op, node.result)
     if not is_matrix(residual) or is_weight(residual):
-        return None
+        return False
     if not residual.type == op.result.type == node.result.type:
-        return None
+        return False
     node.args.append(residual)
     node.attributes["residual"] = "yes"
-    return op
+    return True
 
 
 def used_after(nodes: Iterable[Node], outputs: Iterable[SSAValue]) -> dict[SSAValue, int]:
