@@ -10,7 +10,6 @@ NumPy.
 from __future__ import annotations
 
 import ast
-import json
 from os import PathLike
 from pathlib import Path
 
@@ -20,7 +19,14 @@ from xdsl.ir import SSAValue
 
 from heatc.backends.numpy.files import write_both
 from heatc.backends.numpy.loops import Loop, find_loop
-from heatc.backends.numpy.names import argument_names, identifier, port_names
+from heatc.backends.numpy.names import (
+    argument_names,
+    identifier,
+    port_names,
+    quoted,
+    readable,
+    unique,
+)
 from heatc.backends.numpy.nodes import collect_nodes, constants, used_after
 from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, imports, select
 from heatc.backends.numpy.scope import Buffers, Scope, refuse, wrapped
@@ -142,7 +148,7 @@ class _Program:
             f"def {name}({parameter}):",
             f'    """What {reader} reads that is computed from weights alone: once, then kept."""',
             "    w = weights()",
-            *([f'    layer = f"{fixed.prefix}"'] if fixed.prefix else []),
+            *([f"    layer = f{quoted(fixed.prefix)}"] if fixed.prefix else []),
             *(f"    {line}" if line else "" for line in fixed.lines),
             *(f"    {line}" for line in wrapped(f"return {names}")),
         ]
@@ -151,14 +157,15 @@ class _Program:
     def _emit_loop(self, scope: Scope, loop: Loop) -> list[str]:
         """Emit the `for` statement; returns the texts of the layer function and what it calls."""
         scope.current = loop.stop - 1
-        name = self._layer_name(loop)
+        name = unique(self._layer_name(loop), scope.names)
+        scope.reserve(name, f"{name}_constants")
         body = Scope(self.table, self.buffers, self.used, used_after(loop.body, [loop.carried_out]))
         body.weight_names = loop.names
         body.prefix = self._prefix(loop)
-        carried = scope.carry_in(loop.carried_in)
         invariants = loop.invariants()
+        carried = scope.carry_in(loop.initial, kept=loop.initial in invariants)
         passed = [scope.plain_or_matrix(v) for v in invariants]
-        body.reserve("w", "i", "tokens", "layer", f"{name}_constants")
+        body.reserve("w", "i", "tokens", "layer", name, f"{name}_constants")
         body.bind_carried(loop.carried_in, loop.carried_out, "x", carried)
         parameters = ["w", "i", "x"]
         for value, held in zip(invariants, passed):
@@ -176,9 +183,9 @@ class _Program:
         scope.line(f"for i in {numbers}:")
         arguments = ["w", "i", target, *(held.text for held in passed)]
         scope.line(f"    {target} = {name}({', '.join(arguments)})")
-        scope.carry_done(loop.carried_in, loop.result, target, carried)
+        scope.carry_done(loop.result, target, carried)
         path = body.prefix.rstrip(".") or "layer {i}"
-        once_text = self._once_text(f"{name}_constants", "i", f"`{path}`", body)
+        once_text = self._once_text(f"{name}_constants", "i", f"`{readable(path)}`", body)
         return [once_text, self._layer_text(name, parameters, body, result, loop)]
 
     def _layer_text(
@@ -188,14 +195,14 @@ class _Program:
         path = body.prefix.rstrip(".") or "layer {i}"
         lines = [
             f"def {name}({', '.join(parameters)}):",
-            f'    """`{path}`, for i from {numbers}."""',
+            f'    """`{readable(path)}`, for i from {numbers}."""',
         ]
         if body.uses_tokens:
             lines.append(
                 "    tokens = x.shape[1]" if body.carries_matrix else "    tokens = len(x)"
             )
         if body.prefix:
-            lines.append(f'    layer = f"{body.prefix}"')
+            lines.append(f"    layer = f{quoted(body.prefix)}")
         lines += [f"    {line}" if line else "" for line in body.lines]
         lines.append(f"    return {result}")
         return "\n".join(lines) + "\n"
@@ -216,7 +223,7 @@ class _Program:
         lines += [f"    {line}" if line else "" for line in self._port_lines()]
         lines.append('    """')
         lines += [
-            f"    {argument} = _array({json.dumps(name)}, {argument}, *INPUTS[{json.dumps(name)}])"
+            f"    {argument} = _array({quoted(name)}, {argument}, *INPUTS[{quoted(name)}])"
             for argument, name in zip(self.arguments, self.input_names)
         ]
         statements = ["w = weights()"]
@@ -229,7 +236,7 @@ class _Program:
         else:
             lines += [f"    {line}" if line else "" for line in statements]
         lines.append("    return {")
-        lines += [f"        {json.dumps(n)}: {r}," for n, r in zip(self.output_names, results)]
+        lines += [f"        {quoted(n)}: {r}," for n, r in zip(self.output_names, results)]
         lines.append("    }")
         return "\n".join(lines) + "\n"
 
@@ -256,7 +263,7 @@ class _Program:
         for name, value in zip(self.input_names, self.function.body.block.args):
             dtype, extents = self._port(value)
             shape = tuple(None if e == TOKENS else e for e in extents)
-            lines.append(f'    {json.dumps(name)}: ("{dtype}", {shape}),')
+            lines.append(f'    {quoted(name)}: ("{dtype}", {shape}),')
         lines += [
             "}",
             "# The last word says what stands at masked positions of a token axis.",
@@ -265,7 +272,7 @@ class _Program:
         for name, value, padding in zip(self.output_names, self.outputs, self.paddings):
             dtype, extents = self._port(value)
             shape = tuple(None if e == TOKENS else e for e in extents)
-            lines.append(f'    {json.dumps(name)}: ("{dtype}", {shape}, "{padding}"),')
+            lines.append(f'    {quoted(name)}: ("{dtype}", {shape}, "{padding}"),')
         return "\n".join([*lines, "}\n"])
 
     def _port(self, value: SSAValue) -> tuple[str, tuple[int, ...]]:
@@ -280,7 +287,7 @@ class _Program:
         def describe(name: str, value: SSAValue) -> str:
             dtype, shape = self._port(value)
             extents = ", ".join("?" if e == TOKENS else str(e) for e in shape)
-            return f"    {name}: {dtype} ({extents})"
+            return f"    {readable(name)}: {dtype} ({extents})"
 
         inputs = zip(self.input_names, self.function.body.block.args)
         outputs = zip(self.output_names, self.outputs)
@@ -299,7 +306,7 @@ class _Program:
         """The head of the file."""
         lines = [
             '"""',
-            f"{model_name} as a NumPy program, written by heatc {VERSION}.",
+            f"{readable(model_name)} as a NumPy program, written by heatc {VERSION}.",
             "",
             "Needs numpy and the file of weights beside it, nothing else:",
             "",
@@ -307,7 +314,7 @@ class _Program:
             f"    outputs = {model_name if model_name.isidentifier() else 'prog'}"
             f".main({', '.join(self.arguments)})",
             "",
-            f"or `python {model_name}.py in.npz out.npz`.",
+            f"or `python {readable(model_name)}.py in.npz out.npz`.",
             "",
             *self._port_lines()[2:],
             "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import keyword
 import re
 from collections.abc import Sequence
@@ -42,6 +43,16 @@ def identifier(text: str) -> str:
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "x"
     name = f"x_{name}" if name[0].isdigit() else name
     return f"{name}_" if keyword.iskeyword(name) or name in _TAKEN else name
+
+
+def quoted(text: str) -> str:
+    """The literal of a name: what a model is called by never becomes code."""
+    return json.dumps(text)
+
+
+def readable(text: str) -> str:
+    """A name as a comment or docstring may hold it."""
+    return "".join(c if c.isprintable() and c not in '"\\' else "?" for c in text)
 
 
 def argument_names(names: Sequence[str]) -> list[str]:

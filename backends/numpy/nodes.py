@@ -215,13 +215,13 @@ def _product(op: ContractOp, inside: set[Operation]) -> Node | None:
     if node is None:
         return None
     for takes in (_takes_reshape, _takes_bias, _takes_activation, _takes_residual):
-        op = _next_op(node)
+        reader = _next_op(node)
         # A sum of two products belongs to the first of them, which then reads the second.
-        if op is None or op in inside:
+        if reader is None or reader in inside:
             break
-        if takes(node, op):
-            inside.add(op)
-            node.result = op.results[0]
+        if takes(node, reader):
+            inside.add(reader)
+            node.result = reader.results[0]
     return node
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from xdsl.ir import Operation, SSAValue
 
 from heatc.backends.numpy import plain
-from heatc.backends.numpy.names import identifier, unique
+from heatc.backends.numpy.names import identifier, quoted, readable, unique
 from heatc.backends.numpy.nodes import (
     CONTRACT,
     GROUP,
@@ -250,7 +250,7 @@ class Scope:
         path = node.path(self.table) if not self.weight_names else self._node_path(node)
         path = path.removeprefix(self.prefix)
         if path and path != self._path:
-            self.line(f"# {path}")
+            self.line(f"# {readable(path)}")
             self._path = path
 
     def _node_path(self, node: Node) -> str:
@@ -296,8 +296,8 @@ class Scope:
         """The expression of a weight's name in the file."""
         key = self._weight_key(value)
         if self.prefix and key.startswith(self.prefix):
-            return f'layer + "{key.removeprefix(self.prefix)}"'
-        return f'f"{key}"' if "{i}" in key else f'"{key}"'
+            return f"layer + {quoted(key.removeprefix(self.prefix))}"
+        return f"f{quoted(key)}" if "{i}" in key and self.weight_names else quoted(key)
 
     def rows(self, value: SSAValue) -> str:
         """The expression of any value as the IR has it."""
@@ -406,21 +406,25 @@ class Scope:
 
     # --- Loops --------------------------------------------------------------------------------
 
-    def carry_in(self, value: SSAValue) -> Held:
-        """What the first iteration reads, in a buffer that every iteration may overwrite."""
-        if not is_matrix(value):
-            return self.held[value]
+    def carry_in(self, value: SSAValue, kept: bool) -> Held:
+        """
+        What the first iteration reads, in a buffer that every iteration may overwrite.
+
+        `kept` says that every iteration reads it too, beside what the one before left.
+        """
+        if not is_activation(value):
+            return self._read(value)
         text = self.matrix(value)
         held = self.held[value]
-        read_later = self.last.get(value, -1) > self.current
+        read_later = kept or self.last.get(value, -1) > self.current
         assert held.buffer is not None or held.matrix
         shared = held.buffer is None or self.buffers.users[held.buffer] - {value}
         if read_later or shared or held.buffer in self.buffers.pinned:
-            buffer = self.buffers.take(nn.shape_of(value)[1])
+            buffer = self.buffers.take(height(value))
             name = self.name_result("hidden")
             self.line(f"{name} = {self.buffer(buffer)}")
             self.line(f"np.copyto({name}, {text})")
-            held = Held(name, True, buffer)
+            held = Held(name, True, buffer, axes=_axes(value))
         assert held.buffer is not None
         # Nothing of the layers may live there but the value that passes through them.
         self.buffers.pinned.add(held.buffer)
@@ -434,7 +438,7 @@ class Scope:
         """The parameter that carries `value` from layer to layer, where `result` replaces it."""
         self._carry_value = result
         self.names.add(name)
-        self.held[value] = Held(name, outer.matrix, outer.buffer)
+        self.held[value] = Held(name, outer.matrix, outer.buffer, axes=outer.axes)
         self._carry = outer.buffer
         self.carries_matrix = outer.matrix
         if outer.buffer is not None:
@@ -443,7 +447,7 @@ class Scope:
     def bind_invariant(self, value: SSAValue, outer: Held) -> str:
         """A parameter that is the same for every layer; returns its name."""
         name = self.name_result(outer.text if outer.text.isidentifier() else "given")
-        self.held[value] = Held(name, outer.matrix, None)
+        self.held[value] = Held(name, outer.matrix, None, axes=outer.axes)
         return name
 
     def carry_out(self, value: SSAValue, carried: Held) -> str:
@@ -452,18 +456,19 @@ class Scope:
         if carried.buffer is None:
             return held.rows
         if held.buffer is not carried.buffer or not held.matrix:
-            self.line(f"np.copyto(x, {held.text if held.matrix else held.rows + '.T'})")
+            flat = f".reshape(-1, {height(value)})" if _axes(value) else ""
+            self.line(f"np.copyto(x, {held.text if held.matrix else f'{held.rows}{flat}.T'})")
             return "x"
         return held.text
 
-    def carry_done(self, before: SSAValue, result: SSAValue, name: str, carried: Held) -> None:
+    def carry_done(self, result: SSAValue, name: str, carried: Held) -> None:
         """After the loop: the buffer holds its result."""
         if carried.buffer is not None:
             for users in self.buffers.users.values():
                 users -= {v for v in users if v not in self.held}
             self.buffers.users[carried.buffer] = set()
             self.buffers.pinned.discard(carried.buffer)
-        self.hold(result, Held(name, carried.matrix, carried.buffer))
+        self.hold(result, Held(name, carried.matrix, carried.buffer, axes=carried.axes))
         self._release()
 
     # --- Nodes --------------------------------------------------------------------------------

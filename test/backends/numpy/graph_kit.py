@@ -187,7 +187,9 @@ class Graph:
         """The axes of a token in another order: a view of an array, then a copy."""
         x = self.pick(WIDTH)
         cut = self.new(f"nn.reshape {x.name} : ({rows(WIDTH)}) -> RESULT", rows(2, 4))
-        text = f"nn.transpose {cut} {{permutation = array<i64: 0, 2, 1>}} : ({rows(2, 4)}) -> RESULT"
+        text = (
+            f"nn.transpose {cut} {{permutation = array<i64: 0, 2, 1>}} : ({rows(2, 4)}) -> RESULT"
+        )
         other = self.new(text, rows(4, 2))
         back = f"nn.reshape {other} : ({rows(4, 2)}) -> RESULT"
         self.add(self.new(back, rows(WIDTH)), WIDTH)
@@ -213,7 +215,9 @@ class Graph:
         """Attention of values to values."""
         q, k, v = (self.pick(WIDTH).name for _ in range(3))
         kinds = ", ".join([rows(WIDTH)] * 3)
-        text = f"attn.sdpa {q}, {k}, {v} packed %p : {PACKING} {{heads = 2 : i64, scale = 0.35 : f64}}"
+        text = (
+            f"attn.sdpa {q}, {k}, {v} packed %p : {PACKING} {{heads = 2 : i64, scale = 0.35 : f64}}"
+        )
         self.add(self.new(f"{text} : {kinds} -> RESULT", rows(WIDTH)), WIDTH)
 
     def some(self, count: int) -> None:
@@ -239,14 +243,66 @@ class Graph:
             self.values = [*self.random.sample(outside, min(2, len(outside))), *[carried] * 3]
             self.some(size)
             inner = self.values[-1]
-            if inner.width == WIDE:
-                inner = Value(self.contract(inner.name, WIDE, WIDTH), WIDTH)
-            y = self.contract(inner.name, WIDTH, WIDTH)
+            y = self.contract(inner.name, inner.width, WIDTH)
             if self.random.random() < 0.5:
                 y = self.plus(y, carried.name, WIDTH)
             carried = Value(y, WIDTH)
         self.random, self.prefix = before, ""
         self.values = [*outside, carried]
+
+    def axes(self, count: int) -> None:
+        """Layers that pass on a value whose tokens have two axes."""
+        x, two = self.pick(WIDTH), rows(2, 4)
+        cut = y = self.new(f"nn.reshape {x.name} : ({rows(WIDTH)}) -> RESULT", two)
+        equation = self.random.choice(("tab,cb->tac", "tab,ca->tcb"))
+        extent = 4 if equation.startswith("tab,cb") else 2
+        reads_cut = self.random.random() < 0.3
+        for k in range(count):
+            self.prefix = f"step.{k}."
+            w = self.weight(extent, extent)
+            types = f"({two}, {floats(extent, extent)}) -> RESULT"
+            y = self.new(f'einsum.contract "{equation}" {y}, {w} : {types}', two)
+            if reads_cut:
+                y = self.new(f"nn.add {y}, {cut} : ({two}, {two}) -> RESULT", two)
+        self.prefix = ""
+        self.add(self.new(f"nn.reshape {y} : ({two}) -> RESULT", rows(WIDTH)), WIDTH)
+
+    # --- Outputs ------------------------------------------------------------------------------
+
+    def row(self, value: Value) -> tuple[str, str]:
+        """One row of each sequence, and perhaps what a head makes of it."""
+        type_ = floats(BATCH, value.width)
+        kinds = f"({rows(value.width)}, {PACKING}) -> RESULT"
+        name = self.new(f"attn.token {value.name}, %p {{position = 2 : i64}} : {kinds}", type_)
+        return name, type_
+
+    def seen_again(self, name: str, width: int) -> tuple[str, str]:
+        """A view of a row, or something computed from it."""
+        type_, other = floats(BATCH, width), floats(width, BATCH)
+        match self.random.randrange(3):
+            case 0:
+                return self.new(f"nn.reshape {name} : ({type_}) -> RESULT", other), other
+            case 1:
+                return self.new(f"nn.tanh {name} : ({type_}) -> RESULT", type_), type_
+            case _:
+                text = f"nn.transpose {name} {{permutation = array<i64: 1, 0>}}"
+                return self.new(f"{text} : ({type_}) -> RESULT", other), other
+
+    def outputs(self) -> list[tuple[str, str]]:
+        """Names and types of what the function returns; some are views of others."""
+        found: list[tuple[str, str]] = []
+        for value in self.random.choices(self.values, k=self.random.randrange(1, 4)):
+            if self.random.random() < 0.6:
+                type_ = floats(BATCH, LENGTH, value.width)
+                kinds = f"({rows(value.width)}, {PACKING}) -> RESULT"
+                found.append((self.new(f"attn.unpack {value.name}, %p : {kinds}", type_), type_))
+                continue
+            found.append(self.row(value))
+            if self.random.random() < 0.5:
+                found.append(self.seen_again(found[-1][0], value.width))
+            if self.random.random() < 0.2:
+                found.append(found[-1])
+        return found
 
 
 def random_graph(seed: int) -> tuple[str, dict[str, NDArray[Any]]]:
@@ -262,18 +318,10 @@ def random_graph(seed: int) -> tuple[str, dict[str, NDArray[Any]]]:
     graph.some(rng.randrange(0, 8))
     if rng.random() < 0.6:
         graph.layers(rng.randrange(2, 5))
+    if rng.random() < 0.2:
+        graph.axes(rng.randrange(2, 5))
     graph.some(rng.randrange(0, 8))
-    outputs = rng.sample(graph.values, min(len(graph.values), rng.randrange(1, 4)))
-    results: list[tuple[str, str]] = []
-    for value in outputs:
-        if rng.random() < 0.3:
-            type_ = floats(BATCH, value.width)
-            text = f"attn.token {value.name}, %p {{position = 2 : i64}}"
-        else:
-            type_ = floats(BATCH, LENGTH, value.width)
-            text = f"attn.unpack {value.name}, %p"
-        name = graph.new(f"{text} : ({rows(value.width)}, {PACKING}) -> RESULT", type_)
-        results.append((name, type_))
+    results = graph.outputs()
     types = ", ".join(f'{t} {{heatc.name = "y{k}"}}' for k, (_, t) in enumerate(results))
     head = (
         f'func.func @main(%x: {whole} {{heatc.name = "x"}}, %m: {IDS} {{heatc.name = "m"}})'

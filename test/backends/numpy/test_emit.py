@@ -483,3 +483,35 @@ def test_missing_weight_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(HeatcError, match="no weight named 'w'"):
         emit_program(parse(one(UNARY["matmul"], F, F)), WeightStore({}), tmp_path / "prog.py")
     assert not list(tmp_path.iterdir())
+
+
+HOSTILE = '"]; raise SystemExit #\n"""\nraise SystemExit\n{i}{1/0}\\'
+
+
+def test_names_never_become_code(tmp_path: Path) -> None:
+    """Names of weights, inputs, outputs and modules are text, also those that repeat in a loop."""
+    quoted = HOSTILE.encode("unicode_escape").decode().replace('"', '\\"')
+    width = "tensor<?x4xf32>"
+    lines = [
+        f'func.func @main(%x: tensor<1x3x4xf32> {{heatc.name = "{quoted}"}})'
+        f' -> (tensor<1x3x4xf32> {{heatc.name = "{quoted}y"}}) {{',
+        "  %p = attn.packing : () -> !attn.packing<1, 3>",
+        f"  %h0 = attn.pack %x, %p : (tensor<1x3x4xf32>, !attn.packing<1, 3>) -> {width}",
+    ]
+    for k in range(3):
+        lines.append(f'  %w{k} = einsum.weight ["{quoted}.{k}.w"] : tensor<4x4xf32>')
+        lines.append(
+            f'  %h{k + 1} = einsum.contract "ti,oi->to" %h{k}, %w{k} : '
+            f'({width}, tensor<4x4xf32>) -> {width} loc("{quoted}"("a.py":1:1))'
+        )
+    lines += [
+        f"  %y = attn.unpack %h3, %p : ({width}, !attn.packing<1, 3>) -> tensor<1x3x4xf32>",
+        "  func.return %y : tensor<1x3x4xf32>\n}",
+    ]
+    text = "\n".join(lines)
+    weights = {f"{HOSTILE}.{k}.w": floats(4, 4) for k in range(3)}
+    inputs = {HOSTILE: floats(1, 3, 4)}
+    program = build(text, weights, tmp_path)
+    expected = execute(parse(text), inputs, WeightStore(weights))
+    got = program.main(*inputs.values())
+    np.testing.assert_allclose(got[f"{HOSTILE}y"], expected[f"{HOSTILE}y"], rtol=1e-5, atol=1e-5)
