@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -176,6 +177,34 @@ def _check_names(targets: Sequence[Target]) -> None:
             )
 
 
+def _checked(target: Target, moments: Moments) -> Moments:
+    """Moments that a norm can be made of; `HeatcError` for what calibration inputs have none of."""
+    if moments.count and np.isfinite(moments.covariance).all() and np.isfinite(moments.mean).all():
+        return moments
+    what = "no real token" if moments.count == 0 else "values that are not finite"
+    raise HeatcError(
+        f"the calibration inputs give the layer {target.path!r} {what}",
+        place=describe_location(target.op),
+        notes=["give other inputs by --calibrate, or take init=plain, which needs none"],
+    )
+
+
+def _unknown(name: str, first: Mapping[str, str], place: str) -> HeatcError:
+    """The error about a layer that a plan names; `first` has the path of each owner's weight."""
+    if name in first:
+        return HeatcError(
+            f"layers[{name!r}]: this layer shares its weight with {first[name]!r}",
+            place=place,
+            notes=[f"name {first[name]!r}, which stands for all its uses"],
+        )
+    near = difflib.get_close_matches(name, first, n=1)
+    return HeatcError(
+        f"layers[{name!r}]: the model has no such layer",
+        place=place,
+        notes=[f"did you mean {first[near[0]]!r}?"] if near else [],
+    )
+
+
 _Pair: TypeAlias = tuple[Operation, Operation]
 
 
@@ -208,6 +237,7 @@ class _Decomposition:
     paths: dict[str, PathAttr] = field(default_factory=dict[str, PathAttr])
     inputs: dict[str, str] = field(default_factory=dict[str, str])
     done: dict[str, Factors] = field(default_factory=dict[str, Factors])
+    brings_factors: bool = False
 
     @property
     def tokens(self) -> int:
@@ -218,6 +248,7 @@ class _Decomposition:
         """Choose specs, then decompose layer by layer."""
         whole = None if self.options.plan is None else read_plan(self.options.plan)
         plan = None if whole is None else whole.heat
+        self.brings_factors = whole is not None and whole.factors is not None
         targets = list(self._targets(plan))
         if not targets:
             self._nothing(plan)
@@ -252,13 +283,9 @@ class _Decomposition:
             yield from find_targets(self.module, self.options.layers, tables=self.options.tables)
             return
         all_ = [t for kind in (False, True) for t in find_targets(self.module, "*", tables=kind)]
+        first = {name: t.path for t in all_ for name in t.owners}
         for name in sorted(plan.keys() - {t.path for t in all_}):
-            near = difflib.get_close_matches(name, [t.path for t in all_], n=1)
-            raise HeatcError(
-                f"layers[{name!r}]: the model has no such layer",
-                place=str(self.options.plan),
-                notes=[f"did you mean {near[0]!r}?"] if near else [],
-            )
+            raise _unknown(name, first, str(self.options.plan))
         yield from (t for t in all_ if t.path in plan)
 
     def _nothing(self, plan: Mapping[str, LayerHeat] | None) -> None:
@@ -287,7 +314,7 @@ class _Decomposition:
     ) -> None:
         """The spec of every layer that gets one."""
         if plan is not None:
-            self.specs = {t.path: plan[t.path].spec(t.inputs, t.outputs) for t in targets}
+            self.specs = {t.path: self._planned(plan[t.path], t) for t in targets}
             paths = ((t.path, plan[t.path].path) for t in targets)
             self.paths = {name: PathAttr(path) for name, path in paths if path is not None}
             return
@@ -300,6 +327,11 @@ class _Decomposition:
                 self._stays_dense(target)
             else:
                 self.specs[target.path] = spec
+
+    def _planned(self, heat: LayerHeat, target: Target) -> Spec:
+        """What a plan says; ranks that no factor needs are fewer where it brings none."""
+        spec = heat.spec(target.inputs, target.outputs)
+        return spec if self.brings_factors else spec.bounded()
 
     def _modes(self, target: Target) -> tuple[Modes, Modes]:
         options = self.options
@@ -352,7 +384,7 @@ class _Decomposition:
         what = "parameters" if target.is_table else "macs"
         remark(
             target.op,
-            f"{target.path} stays dense: {least.format} {least.shape} of rank 1 costs "
+            f"{target.name} stays dense: {least.format} {least.shape} of rank 1 costs "
             f"{sizes[what] / dense[what]:.3g} of its {_COUNTED[what]}, the ratio is "
             f"{self.options.ratio:g}",
             layer=target.path,
@@ -368,7 +400,7 @@ class _Decomposition:
             if target.op not in chosen:
                 remark(
                     target.op,
-                    f"{target.path} stays dense: {who} name it",
+                    f"{target.name} stays dense: {who} name it",
                     layer=target.path,
                     chosen=self._sizes(target, None),
                     shown=False,
@@ -381,7 +413,7 @@ class _Decomposition:
         ranks = ", ".join(map(str, factors.spec.ranks))
         remark(
             target.op,
-            f"{target.path}: {factors.spec.format} {factors.spec.shape} of ranks [{ranks}], "
+            f"{target.name}: {factors.spec.format} {factors.spec.shape} of ranks [{ranks}], "
             f"{found[what] / dense[what]:.3g} of its {_COUNTED[what]}, relative error of its "
             f"output {factors.error:.3g}",
             layer=target.path,
@@ -406,13 +438,16 @@ class _Decomposition:
         return found | {"macs": macs, "tokens": self.tokens}
 
     def _spread(self, targets: Sequence[Target], statistics: Statistics | None) -> dict[str, Spec]:
+        """Ranks within one budget; a weight that is used again costs and errs each time."""
         assert self.options.ratio is not None
+        uses = Counter(t.path for t in targets)
         curves: dict[str, Curve] = {}
         budget = 0.0
         for target in targets:
-            tokens = self.tokens
-            budget += self.options.ratio * dense_macs(target.inputs, target.outputs, tokens)
-            curves[target.path] = self._curve(target, statistics)
+            dense = dense_macs(target.inputs, target.outputs, self.tokens)
+            budget += self.options.ratio * dense
+            if target.path not in curves:
+                curves[target.path] = self._curve(target, statistics).times(uses[target.path])
         return spread(curves, int(budget))
 
     def _curve(self, target: Target, statistics: Statistics | None) -> Curve:
@@ -431,7 +466,7 @@ class _Decomposition:
                 points.append((layer_macs(spec, tokens), float(errors[rank]) ** 2, spec))
             return Curve.of(points)
         for spec in sample_levels(format_, ins, outs):
-            error = decompose(matrix, spec, norm, refinements=0).error
+            error = self._nearest(target, matrix, spec, norm, 0).error
             points.append((layer_macs(spec, tokens), error**2, spec))
         return Curve.of(points)
 
@@ -457,7 +492,7 @@ class _Decomposition:
     def _measure(self, run: Calibration, target: Target) -> Moments:
         if target.is_table:
             return Moments.of_ids(run.ids(target.x), target.inputs)
-        return run.moments(target.x)
+        return _checked(target, run.moments(target.x))
 
     def _statistics(self, targets: Sequence[Target], data: Mapping[str, Array]) -> Statistics:
         """The moments of every target's input in the model as it is, from the cache if there."""
@@ -526,7 +561,8 @@ class _Decomposition:
         if target.is_table:
             return self._measure(run, target)
         assert isinstance(old, ContractOp)
-        return Moments.of_pair(run.rows(target.x), as_it_was.rows(old.inputs[0]))
+        pair = Moments.of_pair(run.rows(target.x), as_it_was.rows(old.inputs[0]))
+        return _checked(target, pair)
 
     # --- Factors that a plan brings -----------------------------------------------------------
 
@@ -577,10 +613,21 @@ class _Decomposition:
         return emit(target, factors, bias, self.weights, self.paths.get(target.path))
 
     def _factors(self, target: Target, spec: Spec, x: _Input | None) -> Factors:
-        matrix, refinements = target.matrix(self.weights), self.options.refinements
-        if x is None:
-            return decompose(matrix, spec, refinements=refinements)
-        return decompose(self._aimed(matrix, x), spec, x.norm, refinements=refinements)
+        matrix = target.matrix(self.weights)
+        if x is not None:
+            matrix = self._aimed(matrix, x)
+        norm = None if x is None else x.norm
+        return self._nearest(target, matrix, spec, norm, self.options.refinements)
+
+    def _nearest(
+        self, target: Target, matrix: Matrix, spec: Spec, norm: Norm | None, refinements: int
+    ) -> Factors:
+        try:
+            return decompose(matrix, spec, norm, refinements=refinements)
+        except HeatcError as error:
+            place = describe_location(target.op)
+            what = f"{target.name}: {error.message}"
+            raise HeatcError(what, place=place, notes=error.notes) from None
 
     def _bias(self, target: Target, factors: Factors, moments: Moments) -> NDArray[np.float64]:
         """b + W E x - W' E x', x' being the input that the layer has now, x what is aimed at."""

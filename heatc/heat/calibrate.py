@@ -98,9 +98,11 @@ class Moments:
 
     @classmethod
     def of(cls, x: Array) -> Moments:
-        """The moments of (tokens, I)."""
-        mean = x.mean(axis=0, dtype=np.float64)
+        """The moments of (tokens, I), of no token those of zeros."""
         covariance = np.zeros((x.shape[1], x.shape[1]), np.float32)
+        if not len(x):
+            return cls(0, np.zeros(x.shape[1]), covariance)
+        mean = x.mean(axis=0, dtype=np.float64)
         shift = mean.astype(np.float32)
         for rows in _slices(len(x), _SINGLE_ROWS):
             centred = np.subtract(x[rows], shift, dtype=np.float32)
@@ -112,6 +114,8 @@ class Moments:
     def of_pair(cls, x: Array, target: Array) -> Moments:
         """The moments of (tokens, I), and how a second input differs from it, token by token."""
         own = cls.of(x)
+        if own.count == 0:
+            return own
         mean = target.mean(axis=0, dtype=np.float64)
         return cls(own.count, own.mean, own.covariance, mean, Loss(x, target))
 

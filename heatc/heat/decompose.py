@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
 from heatc.heat.formats import Spec, rebuild
-from heatc.heat.norm import Matrix, Norm, relative_error, spectrum
+from heatc.heat.norm import Matrix, Norm, relative_error, spectrum, unusual_exponent
 from heatc.heat.refine import refine
 from heatc.heat.start import (
     apply_modes,
@@ -35,6 +35,9 @@ AIM = 0.5
 
 REFINEMENTS = 60
 """The most steps of L-BFGS that refine one weight."""
+
+_MOST = 1.0 + 1e-4
+"""The largest relative error, that of factors that are 0, to the digits of float32."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,31 @@ def decompose(
         refinements: the most steps of L-BFGS; 0 keeps tensorly's factors.
         seed: of the random start of CP.
 
+    A weight that is 0 has factors that are 0.
+
     Raises:
-        HeatcError: modes that do not fit the weight, no tensorly, or a weight that is not finite.
+        HeatcError: modes that do not fit the weight, no tensorly, a weight that is not finite, or
+            factors that are no nearer to it than 0.
     """
     w = _padded(np.asarray(weight, np.float64), spec)
     if not np.isfinite(w).all():
         raise HeatcError("a weight with infinities or NaN cannot be decomposed")
+    if not w.any():
+        return Factors(spec, tuple(np.zeros(shape) for shape in spec.factor_shapes), 0.0)
     norm = Norm.of(moment) if isinstance(moment, np.ndarray) else moment
-    norm = None if norm is None else norm.widened(len(w[0]))
+    norm = None if norm is None else norm.widened(len(w[0])).near_one()
+    exponent = unusual_exponent(float(np.abs(w).max()))
+    found = _found(np.ldexp(w, -exponent), norm, spec, refinements, seed)
+    if not all(np.isfinite(array).all() for array in found.arrays) or not found.error <= _MOST:
+        raise HeatcError(
+            f"{spec.format} {spec.shape} of ranks {list(spec.ranks)} comes no nearer to the weight "
+            "than 0 does",
+            notes=["take another format or other ranks for this layer, or leave it dense"],
+        )
+    return Factors(spec, _scaled(found.arrays, exponent), found.error)
+
+
+def _found(w: Matrix, norm: Norm | None, spec: Spec, refinements: int, seed: int) -> Factors:
     if spec.format == "low-rank":
         arrays, error = _low_rank(w, norm, spec.ranks[0])
         return Factors(spec, arrays, error)
@@ -93,6 +113,12 @@ def decompose(
     else:
         found = _tensor(w, norm, spec, refinements, seed)
     return Factors(spec, tuple(found), relative_error(w, rebuild(spec, found), norm))
+
+
+def _scaled(arrays: tuple[Matrix, ...], exponent: int) -> tuple[Matrix, ...]:
+    """Factors of 2 ** exponent times what some stand for, each with its share of it."""
+    share, rest = divmod(exponent, len(arrays))
+    return tuple(np.ldexp(a, share + (k < rest)) for k, a in enumerate(arrays))
 
 
 def aimed(weight: Matrix, norm: Norm, missing: Matrix, share: float = AIM) -> Matrix:

@@ -27,6 +27,15 @@ RIDGE = 1e-4
 """What is added to a moment's diagonal, as a share of its mean."""
 
 
+_USUAL_EXPONENT = 20
+
+
+def unusual_exponent(magnitude: float) -> int:
+    """The binary exponent of a magnitude that is far from 1; 0 for one that is not."""
+    exponent = math.frexp(magnitude)[1]
+    return exponent if abs(exponent) > _USUAL_EXPONENT else 0
+
+
 @dataclass(frozen=True)
 class Norm:
     """
@@ -50,6 +59,14 @@ class Norm:
         ridge = RIDGE * (float(diagonal.sum()) / len(moment) or 1.0)
         diagonal += ridge
         return cls(matrix, ridge)
+
+    def near_one(self) -> Norm:
+        """The same but for a power of two, where squares of it would leave the range of float32."""
+        mean = float(self.matrix.sum() if self.matrix.ndim == 1 else np.trace(self.matrix))
+        exponent = unusual_exponent(mean / len(self.matrix))
+        if exponent == 0:
+            return self
+        return Norm(np.ldexp(self.matrix, -exponent), math.ldexp(self.ridge, -exponent))
 
     def widened(self, inputs: int) -> Norm:
         """With the ridge alone for inputs beyond its own."""

@@ -22,6 +22,9 @@ from heatc.errors import HeatcError
 from heatc.heat.formats import Modes, Spec
 from heatc.heat.norm import RIDGE, Matrix, Norm, spectrum
 
+_CP_RIDGE = 1e-6
+"""What is added to equations that are singular, as a share of the weight's norm."""
+
 
 def start(white: Matrix, norm: Norm | None, spec: Spec, seed: int) -> list[Matrix]:
     """
@@ -52,17 +55,31 @@ def _inputs_first(white: Matrix, spec: Spec) -> Matrix:
 
 
 def _start_cp(white: Matrix, spec: Spec, seed: int) -> list[Matrix]:
-    """Alternating least squares from a random start: the rank may exceed every mode."""
-    weights, factors = _tensorly("decomposition").parafac(
-        _inputs_first(white, spec),
-        rank=spec.ranks[0],
-        n_iter_max=20,
-        init="random",
-        normalize_factors=False,
-        tol=1e-4,
-        random_state=seed,
-        linesearch=False,
-    )
+    """
+    Alternating least squares from a random start: the rank may exceed every mode.
+
+    Where the weight needs fewer terms than the rank has, their equations are singular, and the
+    smallest terms of least squares are taken by a ridge.
+    """
+    tensor = _inputs_first(white, spec)
+
+    def found(ridge: float) -> tuple[Any, Any]:
+        return _tensorly("decomposition").parafac(
+            tensor,
+            rank=spec.ranks[0],
+            n_iter_max=20,
+            init="random",
+            normalize_factors=False,
+            tol=1e-4,
+            random_state=seed,
+            linesearch=False,
+            l2_reg=ridge,
+        )
+
+    try:
+        weights, factors = found(0.0)
+    except np.linalg.LinAlgError:
+        weights, factors = found(_CP_RIDGE * float(np.linalg.norm(tensor)))
     arrays = [np.asarray(f, np.float64) for f in factors]
     arrays[0] = arrays[0] * np.asarray(weights)
     return arrays

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -13,6 +13,7 @@ from xdsl.ir import SSAValue
 
 from heatc.dialects import nn
 from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
+from heatc.passes.rewriting import module_path
 from heatc.weights import WeightStore, joined_name
 
 
@@ -22,7 +23,9 @@ class Target:
     A layer y = W x (+ b): `op` is its contraction or its embedding.
 
     Attributes:
-        path: module path of the layer; of layers in one, `...self.query+key+value`.
+        path: module path of the layer; of layers in one, `...self.query+key+value`. Layers that
+            share a weight have the path that its name begins with.
+        owners: that path, then those of the other modules that use the weight alike.
         x: the layer's input; of an embedding, the ids.
         weight: the op that reads W (outputs, inputs), or an embedding's table (rows, columns).
         bias: the sum with the bias and the op that reads it, where there is one.
@@ -31,6 +34,7 @@ class Target:
     """
 
     path: str
+    owners: tuple[str, ...]
     op: ContractOp | nn.EmbeddingOp
     x: SSAValue
     weight: WeightOp
@@ -44,6 +48,12 @@ class Target:
         """Whether it is an embedding."""
         return isinstance(self.op, nn.EmbeddingOp)
 
+    @property
+    def name(self) -> str:
+        """The path as messages have it, with the other modules that share the weight."""
+        others = ", ".join(self.owners[1:])
+        return f"{self.path} (also {others})" if others else self.path
+
     def matrix(self, weights: WeightStore) -> NDArray[np.float64]:
         """W as (outputs, inputs) in float64; a table is transposed."""
         parts = [weights[key] for key in self.weight.keys]
@@ -55,10 +65,31 @@ class Target:
 
 
 def find_targets(module: ModuleOp, layers: str, *, tables: bool) -> list[Target]:
-    """The linears, or the embedding tables, whose module path matches a glob, in order."""
-    found = _tables(module) if tables else _linears(module)
+    """
+    The linears, or the embedding tables, whose module path matches a glob, in order.
+
+    A weight that several modules share is found by the path of each of them, with all its uses.
+    """
+    looked_up = {t.weight.keys for t in _tables(module)}
+    found = list(_tables(module) if tables else _linears(module, looked_up))
+    owners: dict[str, dict[str, None]] = {}
+    for target in found:
+        owners.setdefault(target.path, {target.path: None})[_owner(target)] = None
+    named = [replace(t, owners=tuple(owners[t.path])) for t in found]
     patterns = layers.split("|")
-    return [t for t in found if any(fnmatchcase(t.path, p) for p in patterns)]
+    return [t for t in named if any(fnmatchcase(o, p) for o in t.owners for p in patterns)]
+
+
+def _owner(target: Target) -> str:
+    """The path of the module that a target is a use of, as the target's own path is written."""
+    own, used = target.weight.keys[0].rpartition(".")[0], module_path(target.op)
+    head, _, last = own.rpartition(".")
+    if len(target.weight.keys) == 1:
+        return used or target.path
+    # Of layers in one the op has the path of the first.
+    if used.rpartition(".")[2] != last or not target.path.startswith(f"{head}."):
+        return target.path
+    return f"{used.rpartition('.')[0]}.{target.path.removeprefix(f'{head}.')}"
 
 
 def layer_path(op: WeightOp) -> str:
@@ -66,7 +97,7 @@ def layer_path(op: WeightOp) -> str:
     return joined_name(op.keys).rpartition(".")[0] or joined_name(op.keys)
 
 
-def _linears(module: ModuleOp) -> Iterator[Target]:
+def _linears(module: ModuleOp, looked_up: Container[tuple[str, ...]]) -> Iterator[Target]:
     for op in module.walk():
         if not isinstance(op, ContractOp) or len(op.inputs) != 2:
             continue
@@ -83,7 +114,10 @@ def _linears(module: ModuleOp) -> Iterator[Target]:
         swapped = w[0] == x[-1]
         outputs, inputs = nn.shape_of(op.inputs[1])[:: -1 if swapped else 1]
         bias = _bias(op, outputs)
-        yield Target(layer_path(weight), op, op.inputs[0], weight, bias, swapped, inputs, outputs)
+        # The head that shares an embedding's table has a name of its own.
+        path = module_path(op) if weight.keys in looked_up else ""
+        path = path or layer_path(weight)
+        yield Target(path, (), op, op.inputs[0], weight, bias, swapped, inputs, outputs)
 
 
 def _bias(op: ContractOp, width: int) -> tuple[nn.AddOp, WeightOp] | None:
@@ -106,4 +140,4 @@ def _tables(module: ModuleOp) -> Iterator[Target]:
         if not isinstance(nn.element_of(op.result), Float32Type):
             continue
         rows, columns = nn.shape_of(op.table)
-        yield Target(layer_path(weight), op, op.ids, weight, None, False, rows, columns)
+        yield Target(layer_path(weight), (), op, op.ids, weight, None, False, rows, columns)

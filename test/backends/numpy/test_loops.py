@@ -18,7 +18,7 @@ from heatc.weights import WeightStore
 
 X = "tensor<?x4xf32>"
 W = "tensor<4x4xf32>"
-VISITS_A_NODE = 40
+VISITS_A_NODE = 8
 
 
 def finder(statements: Sequence[str], result: str, more: Sequence[str] = ()) -> Finder:
