@@ -101,7 +101,7 @@ class Moments:
         """The moments of (tokens, I), of no token those of zeros."""
         covariance = np.zeros((x.shape[1], x.shape[1]), np.float32)
         if not len(x):
-            return cls(0, np.zeros(x.shape[1]), covariance)
+            return cls(0, np.zeros(len(covariance)), covariance)
         mean = x.mean(axis=0, dtype=np.float64)
         shift = mean.astype(np.float32)
         for rows in _slices(len(x), _SINGLE_ROWS):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, TensorType, f32
 from xdsl.ir import SSAValue
+from xdsl.rewriter import InsertPoint, Rewriter
 
 from heatc.dialects import nn
 from heatc.dialects.einsum import ContractOp, DecompositionAttr, WeightOp
 from heatc.heat.formats import Spec, parse_format, parse_shape, rebuild
 from heatc.passes.factorising.targets import Target, find_targets
+from heatc.passes.rewriting import insert_before
 from heatc.weights import WeightStore
 
 
@@ -18,17 +20,47 @@ def reference_weights(before: ModuleOp, after: ModuleOp, weights: WeightStore) -
     """
     A store for the module before the pass (after `fuse-projections`, where layers were joined).
 
-    Every factorised layer's weight is the matrix of its factors there, and its bias the one that
-    makes up for the means; all else is the same.
+    There every factorised layer reads a weight of its own from then on, the matrix of its factors,
+    and the bias that makes up for the means; whatever else reads its old weight keeps it.
     """
     arrays = {name: weights[name] for name in weights if name not in weights.added}
     specs = _specs(after)
     for tables in (False, True):
         for target in find_targets(before, "*", tables=tables):
             spec = specs.get(target.path)
-            if spec is not None:
-                _substitute(target, spec, weights, arrays)
+            if spec is None:
+                continue
+            weight = _read(target, "(dense)", _matrix(target, spec, weights), arrays)
+            target.op.operands[0 if target.is_table else 1] = weight
+            name = f"{target.path}.{len(spec.terms)}"
+            if name in weights:
+                _take_bias(target, _read(target, "(bias)", weights[name], arrays))
     return WeightStore(arrays)
+
+
+def _read(
+    target: Target,
+    name: str,
+    array: NDArray[np.generic],
+    arrays: dict[str, NDArray[np.generic]],
+) -> SSAValue:
+    """A weight of a layer's own, which its op can read."""
+    arrays[f"{target.path}.{name}"] = array
+    op = WeightOp(f"{target.path}.{name}", TensorType(f32, array.shape))
+    insert_before(target.op, op)
+    return op.result
+
+
+def _take_bias(target: Target, bias: SSAValue) -> None:
+    """Add a bias in the place of a layer's own, or where it has none."""
+    if target.bias is not None:
+        add, old = target.bias
+        add.operands[list(add.operands).index(old.result)] = bias
+        return
+    result = target.op.results[0]
+    add = nn.AddOp(result, bias, result.type)
+    Rewriter.insert_op(add, InsertPoint.after(target.op))
+    result.replace_uses_with_if(add.result, lambda use: use.operation is not add)
 
 
 def _specs(module: ModuleOp) -> dict[str, Spec]:
@@ -57,27 +89,15 @@ def spec_of(decomposition: DecompositionAttr) -> Spec:
     return Spec(parse_format(format_), *parse_shape(shape), ranks)
 
 
-def _substitute(
-    target: Target,
-    spec: Spec,
-    weights: WeightStore,
-    arrays: dict[str, NDArray[np.generic]],
-) -> None:
-    """Put what factors stand for under the names of the layer's own weight and bias."""
-    count = len(spec.terms)
+def _matrix(target: Target, spec: Spec, weights: WeightStore) -> NDArray[np.float32]:
+    """What the factors of a layer stand for, as its op reads it."""
     factors = [
         _factor(target, spec, k, np.asarray(weights[f"{target.path}.{k}"], np.float64))
-        for k in range(count)
+        for k in range(len(spec.terms))
     ]
     matrix = rebuild(spec, factors)[:, : target.inputs]
-    stored = matrix.T if target.is_table or target.swapped else matrix
-    if target.weight.permutation is not None:
-        order = [int(axis) for axis in target.weight.permutation.get_values()]
-        stored = stored.transpose(np.argsort(order))
-    _split(target.weight, stored, weights, arrays)
-    name = f"{target.path}.{count}"
-    if name in weights and target.bias is not None:
-        _split(target.bias[1], weights[name], weights, arrays)
+    read = matrix.T if target.is_table or target.swapped else matrix
+    return np.ascontiguousarray(read, np.float32)
 
 
 def _factor(
@@ -90,16 +110,3 @@ def _factor(
         return array
     shape = [spec.extents[c] for c in mode + term.replace(mode, "")]
     return np.moveaxis(array.reshape(shape), 0, term.index(mode))
-
-
-def _split(
-    op: WeightOp,
-    stored: NDArray[np.generic],
-    weights: WeightStore,
-    arrays: dict[str, NDArray[np.generic]],
-) -> None:
-    start = 0
-    for key in op.keys:
-        rows = len(weights[key])
-        arrays[key] = np.ascontiguousarray(stored[start : start + rows], weights[key].dtype)
-        start += rows

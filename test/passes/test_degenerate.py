@@ -15,6 +15,7 @@ from xdsl.parser import Parser
 import heatc.heat.decompose as decomposition
 from heatc.api import make_context
 from heatc.errors import HeatcError
+from heatc.execute_each import ExecuteEach
 from heatc.heat.decompose import decompose
 from heatc.heat.formats import FORMATS, Format, default_modes, uniform
 from heatc.heat.norm import Matrix, relative_error
@@ -160,6 +161,27 @@ def test_a_head_that_shares_a_table_has_its_own_name() -> None:
     said, weights, _ = decomposed('init=plain rank=2 layers="head"')
     assert [r.layer for r in said] == ["head"]
     assert sorted(weights.added) == ["head.0", "head.1"]
+
+
+@pytest.mark.parametrize("more", ['layers="head"', 'layers="block.*"', "tables=true", ""])
+def test_what_is_shared_is_compared_where_it_is_used(
+    more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference of one layer's factors leaves the weight of the others, and has its bias."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data, inputs = (
+        tmp_path / "data.npz",
+        {"ids": np.arange(6)[None], "attention_mask": np.ones((1, 6))},
+    )
+    ids = RNG.integers(0, 30, (8, 6))
+    np.savez(data, ids=ids, attention_mask=np.ones((8, 6), np.int64))
+    module, weights = Parser(make_context(), SHARED).parse_module(), WeightStore(arrays())
+    lines: list[str] = []
+    watcher = ExecuteEach(inputs, weights, lambda *_: {}, lines.append)
+    passes = build(f'heat-decompose{{rank=2 {more} calibrate="{data}"}}')
+    run_passes(make_context(weights), module, passes, [watcher])
+    assert lines[0].startswith("heat-decompose: changes-values, max difference")
+    assert len(weights.added) > 1
 
 
 def test_a_plan_names_the_first_owner(tmp_path: Path) -> None:
