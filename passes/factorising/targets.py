@@ -26,7 +26,6 @@ class Target:
         path: module path of the layer; of layers in one, `...self.query+key+value`. Layers that
             share a weight have the path that its name begins with.
         owners: that path, then those of the other modules that use the weight alike.
-        x: the layer's input; of an embedding, the ids.
         weight: the op that reads W (outputs, inputs), or an embedding's table (rows, columns).
         bias: the sum with the bias and the op that reads it, where there is one.
         swapped: whether the contraction reads W as (inputs, outputs).
@@ -36,12 +35,16 @@ class Target:
     path: str
     owners: tuple[str, ...]
     op: ContractOp | nn.EmbeddingOp
-    x: SSAValue
     weight: WeightOp
     bias: tuple[nn.AddOp, WeightOp] | None
     swapped: bool
     inputs: int
     outputs: int
+
+    @property
+    def x(self) -> SSAValue:
+        """The layer's input as it is now; of an embedding, the ids."""
+        return self.op.ids if isinstance(self.op, nn.EmbeddingOp) else self.op.inputs[0]
 
     @property
     def is_table(self) -> bool:
@@ -117,7 +120,7 @@ def _linears(module: ModuleOp, looked_up: Container[tuple[str, ...]]) -> Iterato
         # The head that shares an embedding's table has a name of its own.
         path = module_path(op) if weight.keys in looked_up else ""
         path = path or layer_path(weight)
-        yield Target(path, (), op, op.inputs[0], weight, bias, swapped, inputs, outputs)
+        yield Target(path, (), op, weight, bias, swapped, inputs, outputs)
 
 
 def _bias(op: ContractOp, width: int) -> tuple[nn.AddOp, WeightOp] | None:
@@ -140,4 +143,4 @@ def _tables(module: ModuleOp) -> Iterator[Target]:
         if not isinstance(nn.element_of(op.result), Float32Type):
             continue
         rows, columns = nn.shape_of(op.table)
-        yield Target(layer_path(weight), (), op, op.ids, weight, None, False, rows, columns)
+        yield Target(layer_path(weight), (), op, weight, None, False, rows, columns)
