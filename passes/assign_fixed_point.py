@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -128,6 +128,10 @@ class _Assigner:
         """The binary point of a 16-bit value, and the bound of its codes."""
         point = point_for(bound.largest, ACTIVATION_WIDTH)
         return point, bound.rounded(point)
+
+    def row(self, value: SSAValue) -> Bound:
+        """What is known of the last axis of a value."""
+        return self.known[value].over(nn.shape_of(value)[-1])
 
     # -- products --------------------------------------------------------------------------
 
@@ -261,8 +265,8 @@ class _Assigner:
 
     def _reach(self, q: SSAValue, k: SSAValue, heads: int, dropped: bool = False) -> float:
         """The largest magnitude of a score; truncated parts may add up to more."""
-        reach = bounds.of_scores(self.known[q], self.known[k], heads)
-        return reach + (len(self.known[q].peak) // heads if dropped else 0)
+        reach = bounds.of_scores(self.row(q), self.row(k), heads)
+        return reach + (nn.shape_of(q)[-1] // heads if dropped else 0)
 
     def _score_point(self, op: Operation, reach: float, finest: int) -> int:
         if reach > limits(SCORE_WIDTH)[1]:
@@ -383,7 +387,7 @@ class _Assigner:
     def values(self, op: attn.WeightedValuesOp) -> SSAValue:
         """Weighted values, 16 bits."""
         v, heads = self.of(op.v), op.heads.value.data
-        bound = bounds.of_attention(self.known[v], heads, self.max_length)
+        bound = bounds.of_attention(self.row(v), heads, self.max_length)
         point, bound = self.rounded(bound)
         point = min(point, _fixed(v).point.data + PROBABILITY_POINT)
         new = attn.WeightedValuesOp(
@@ -477,7 +481,7 @@ class _Assigner:
         if isinstance(op, nn.ReluOp):
             return bounds.of_relu(known[0])
         if isinstance(op, attn.UnpackOp | attn.TokenOp):
-            return replace(known[0], may_be_zero=True)
+            return known[0].with_zeros()
         return None
 
     def _constant(self, argument: SSAValue) -> Bound | None:

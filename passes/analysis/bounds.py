@@ -1,9 +1,11 @@
 """
 Sound bounds of what a value can be, without calibration data.
 
-A token row x is described by what is known of it for every input: the largest magnitude of each
-channel, Euclidean norms of groups of channels, and, right after a layer norm, that it lies in an
-ellipsoid `x = gamma * u + beta` with `|u| <= sqrt(d)`. A linear layer then is bounded by
+A tensor is rows of d values, one after the other in memory, that one bound holds for; which of its
+axes they are is nobody's business but the reader's, who asks for rows of the width that it reads
+(`Bound.over`). A row x is described by what is known of it for every input: the largest magnitude
+of each channel, Euclidean norms of groups of channels, and, right after a layer norm, that it lies
+in an ellipsoid `x = gamma * u + beta` with `|u| <= sqrt(d)`. A linear layer then is bounded by
 `sqrt(d) |gamma * w| + |w . beta + b|`, far below the sum of magnitudes. Bounds include
 the rounding of activations and weights into codes.
 """
@@ -104,7 +106,7 @@ MOST_IN_CHAIN = 1 << 23
 @dataclass
 class Bound:
     """
-    What is known of a token row of width d.
+    What is known of each row of d values of a tensor.
 
     Attributes:
         peak: (d,) largest magnitude of each channel.
@@ -113,7 +115,8 @@ class Bound:
         image: set after a linear of a layer norm: the ellipsoid it maps to.
         activated: set after a GELU of such a linear: the ellipsoid of its argument.
         rounding: the half codes by which each channel may be off (already in `peak`).
-        may_be_zero: set where a masked token's row, which is 0, may stand among the rows.
+        may_be_zero: set where a masked token's row, which is 0, may stand among the rows, or be a
+            part of one.
         chain: set after products without a bias, see `Chain`.
     """
 
@@ -168,6 +171,46 @@ class Bound:
         )
 
 
+    def over(self, channels: int) -> Bound:
+        """
+        What is known of rows of another width, of the same values in the same order.
+
+        Several rows in one keep all but what products of them were known by; of parts of a row, and
+        where rows do not fit into each other, magnitudes are left.
+        """
+        own = len(self.peak)
+        if channels == own:
+            return self
+        if channels % own == 0:
+            return self._repeated(channels // own)
+        if own % channels == 0:
+            peak = self.peak.reshape(-1, channels).max(axis=0)
+            norms = [(slice(0, channels), self.group_norm(slice(0, own)))]
+            return Bound(peak, norms, rounding=self.rounding, may_be_zero=self.may_be_zero)
+        peak = np.full(channels, self.largest)
+        return Bound(peak, rounding=self.rounding, may_be_zero=self.may_be_zero)
+
+    def _repeated(self, times: int) -> Bound:
+        """So many rows as one: `|u|^2 <= d` holds for all of them together."""
+        own = len(self.peak)
+        whole = self.group_norm(slice(0, own))
+        norms = [(slice(k * own, (k + 1) * own), whole) for k in range(times)]
+        # A row of which a part is 0 lies in no ellipsoid.
+        keep = not self.may_be_zero and self.gamma is not None and self.beta is not None
+        return Bound(
+            np.tile(self.peak, times),
+            norms,
+            np.tile(self.gamma, times) if keep and self.gamma is not None else None,
+            np.tile(self.beta, times) if keep and self.beta is not None else None,
+            rounding=self.rounding,
+            may_be_zero=self.may_be_zero,
+        )
+
+    def with_zeros(self) -> Bound:
+        """Rows that are 0 stand among the others; they are no products."""
+        return replace(self, may_be_zero=True, chain=None)
+
+
 def of_layer_norm(gamma: Vector, beta: Vector) -> Bound:
     """Normalised rows have norm at most sqrt(d), and no channel beyond sqrt(d - 1)."""
     d = len(gamma)
@@ -210,15 +253,21 @@ def of_product(
     """
     The result of a product (see `normal_form`), a token's axes one after the other.
 
-    As `of_linear`; without a bias the result is the next link of a chain.
+    As `of_linear`; without a bias the result is the next link of a chain. Of more than one row a
+    token, a bound that holds for each gives one that holds for each.
     """
+    each = product.post == 1 and (bias is None or len(bias) == product.new)
+    if each and len(x.peak) != product.size_in:
+        product = replace(product, pre=1)
+    x = x.over(product.size_in)
     if product.is_linear and x.chain is None and bias is not None:
         return of_linear(x, weight, bias, weight_rounding)
     d = len(x.peak)
     absolute = np.abs(weight)
     whole = x.group_norm(slice(0, d))
     reach = min(float(x.peak.sum()), np.sqrt(d) * whole)
-    offset = np.zeros(product.size_out) if bias is None else bias
+    offset = np.zeros(1) if bias is None else bias
+    offset = np.tile(offset, product.size_out // len(offset))
     step = _applied(product, absolute, x.peak.astype(np.float32)).astype(np.float64)
     norms = np.tile(np.repeat(row_norms(weight), product.post), product.pre) * whole
     peak = np.minimum(step, norms) + np.abs(offset) + reach * weight_rounding
@@ -229,7 +278,7 @@ def of_product(
     if before is not None:
         slack += _applied(product, absolute, before.slack.astype(np.float32))
     matrix = _matrix(product, weight, before, d)
-    composed = of_linear(source, matrix, bias, 0.0)
+    composed = of_linear(source, matrix, None if bias is None else offset, 0.0)
     image = composed.image
     if image is not None:
         image = replace(image, slack=image.slack + slack)
@@ -290,14 +339,16 @@ def of_relu(x: Bound) -> Bound:
 
 
 def of_sum(x: Bound, y: Bound) -> Bound:
-    """Magnitudes add."""
-    return Bound(x.peak + y.peak)
+    """Magnitudes add, of the wider rows."""
+    channels = max(len(x.peak), len(y.peak))
+    return Bound(x.over(channels).peak + y.over(channels).peak)
 
 
 def of_attention(v: Bound, heads: int, length: int) -> Bound:
     """
     Weighted values: a row of each head is a combination of value rows with weights >= 0.
 
+    `v` is over a token's channels.
     The weights sum to at most 1 plus the softmax unit's error (the reciprocal's 2**-11) and the
     rounding of `length` probabilities of 14 fraction bits.
     """
@@ -308,7 +359,7 @@ def of_attention(v: Bound, heads: int, length: int) -> Bound:
 
 
 def of_scores(q: Bound, k: Bound, heads: int) -> float:
-    """The largest magnitude of `q . k` of any head."""
+    """The largest magnitude of `q . k` of any head, over a token's channels."""
     dim = len(q.peak) // heads
     groups: Sequence[slice] = [slice(h * dim, (h + 1) * dim) for h in range(heads)]
     return max(min(float(q.peak[g] @ k.peak[g]), q.group_norm(g) * k.group_norm(g)) for g in groups)

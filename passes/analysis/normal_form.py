@@ -46,10 +46,16 @@ class Product:
         """Channels of a token's result."""
         return self.pre * self.new * self.post
 
-    @property
-    def takes_bias(self) -> bool:
-        """Whether the accumulators can be drained with a bias: its rows come again with each tile."""
-        return self.pre == 1 or self.post == 1
+    def bias_rows(self, size: int) -> int:
+        """
+        The rows of a bias of so many channels that the accumulators are drained with, 0 for none.
+
+        All rows take one row, where the channels are those of a linear; or each token's rows theirs.
+        """
+        if size == self.new and self.post == 1:
+            return 1
+        rows = self.pre if self.post == 1 else self.new if self.pre == 1 else 0
+        return rows if size == self.size_out else 0
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -120,6 +126,6 @@ def bias_of(op: Operation) -> SSAValue | None:
         if isinstance(source, ReshapeOp) and source.x.has_one_use():
             source = source.x.owner
         product = product_of(source) if isinstance(source, Operation) else None
-        if product is not None and product.takes_bias:
+        if product is not None and product.bias_rows(shape_of(bias)[0]):
             return bias
     return None

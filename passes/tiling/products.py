@@ -155,7 +155,7 @@ class Products(PackedRows):
             None if rows is None else self.e.scaled(rows, product.pre),
             activations,
             self._weight_of(step),
-            None if bias is None else self._as(self.tensor(bias), product.pre, product.new, None),
+            None if bias is None else self._as(self.tensor(bias), shape.pre, product.new, None),
             outputs,
             *self._shifts(step.contract, bias, point),
             fraction,
@@ -369,7 +369,7 @@ class Products(PackedRows):
             product.new,
             bias=bias is not None,
             panel=product.gone // len(panels) if panels else 0,
-            pre=product.pre,
+            pre=product.pre if bias is None else product.bias_rows(nn.shape_of(bias)[0]),
         )
 
     def _task_between(self, op: RequantizeOp) -> tuple[TaskOp, RequantizeOp] | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from heatc.interpreter.nn import gelu, layer_norm, softmax
 from heatc.passes.analysis import bounds
 from heatc.passes.analysis.bounds import Bound
+from heatc.passes.analysis.normal_form import Product
 
 Reals = NDArray[np.float64]
 Function = Callable[[Reals], Reals]
@@ -254,3 +255,65 @@ def test_spectral_bound_of_special_matrices():
     assert bounds.spectral_bound(0 * eye) == 0.0
     assert bounds.spectral_bound(1e-12 * eye) >= 1e-12
     assert bounds.spectral_bound(1e12 * eye) >= 1e12
+
+
+# ---- rows of another width ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [WIDTH // 4, WIDTH // 2, WIDTH, 2 * WIDTH, 5, 7])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_rows_of_another_width(channels: int, zeros: bool):
+    """The same values cut into other rows, a row here and there being 0: still inside."""
+    gamma, beta = random_norm(0)
+    values = normalised(gamma, beta)(np.random.default_rng(0).normal(size=(5 * 7 * WIDTH, WIDTH)))
+    bound = bounds.of_layer_norm(gamma, beta)
+    if zeros:
+        values[::3] = 0.0
+        bound = bound.with_zeros()
+    rows, over = values.reshape(-1, channels), bound.over(channels)
+    assert (np.abs(rows).max(axis=0) <= over.peak).all()
+    half = slice(0, max(1, channels // 2))
+    check_norms(rows, over, [half, slice(0, channels)])
+    weight, bias = random_linear(0, inputs=channels)
+    y = of_linear(over, weight, bias)
+    assert (np.abs(rows @ weight.T + bias).max(axis=0) <= y.peak).all()
+    assert y.group_norm(slice(0, 10)) >= np.linalg.norm(rows @ weight.T + bias, axis=1).max()
+
+
+def test_two_rows_in_one_are_known_by_more_than_their_magnitudes():
+    x = bounds.of_layer_norm(np.ones(WIDTH), np.zeros(WIDTH))
+    weight = np.ones((1, 2 * WIDTH))
+    assert of_linear(x.over(2 * WIDTH), weight, None).largest <= 2 * WIDTH * 1.01
+    plain = Bound(x.over(2 * WIDTH).peak)
+    assert of_linear(plain, weight, None).largest >= 2 * WIDTH * np.sqrt(WIDTH - 1)
+
+
+def test_a_masked_token_of_a_chain_is_zero():
+    """The bias of a product of what was a product is left where a row is 0."""
+    gamma, beta = np.full(4, 0.01), np.full(4, 2.0)
+    eye = np.eye(4, dtype=np.float32)
+    linear = Product(1, 4, 4, 1)
+    first = bounds.of_product(bounds.of_layer_norm(gamma, beta), linear, eye, None, 0.0)
+    bias = -2.0 * np.ones(4)
+    assert bounds.of_product(first, linear, eye, bias, 0.0).largest < 0.1
+    assert bounds.of_product(first.with_zeros(), linear, eye, bias, 0.0).largest >= 2.0
+
+
+@pytest.mark.parametrize(
+    "product", [Product(3, 4, 2, 1), Product(1, 6, 2, 2), Product(1, 12, 2, 1)]
+)
+@pytest.mark.parametrize("width", [4, 6, 12, 5])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_products_of_rows_of_another_width(product: Product, width: int, with_bias: bool):
+    rng = np.random.default_rng(width)
+    values = rng.uniform(-1, 1, (60, 12))
+    peak = np.abs(values.reshape(-1, width)).max(axis=0)
+    weight = rng.normal(size=(product.new, product.gone)).astype(np.float32)
+    size = product.new if product.post == 1 else product.size_out
+    bias = rng.normal(size=size) if with_bias else None
+    bound = bounds.of_product(Bound(peak), product, weight, bias, 0.0)
+    shaped = values.reshape(60, product.pre, product.gone, product.post)
+    result = np.einsum("og,tpgq->tpoq", weight, shaped).reshape(-1, len(bound.peak))
+    if bias is not None:
+        result = result + np.tile(bias, len(bound.peak) // size)
+    assert (np.abs(result).max(axis=0) <= bound.peak).all()
