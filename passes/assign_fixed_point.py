@@ -36,6 +36,8 @@ from heatc.fixed_point import limits, point_for
 from heatc.isa.units import PROBABILITY_POINT
 from heatc.passes.analysis import bounds
 from heatc.passes.analysis.bounds import Bound
+from heatc.passes.analysis.finite import check_finite
+from heatc.passes.analysis.host_bounds import MUST_BE_FINITE, HostBounds
 from heatc.passes.analysis.normal_form import bias_of, product_of
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location, erase_dead, insert_before
@@ -47,13 +49,23 @@ BIAS_WIDTH = 32
 SCORE_WIDTH = 32
 ACCUMULATOR_WIDTH = 48
 MAX_POINT = 64
-"""The finest point of a fixed-point type."""
+"""The finest point of a fixed-point type; the coarsest is minus this."""
 
 Vector = NDArray[np.float64]
 
 
 def _typed(shape: tuple[int, ...], width: int, point: int) -> TensorType[Attribute]:
     return TensorType(QType(width, point), shape)
+
+
+def _point(op: Operation, largest: float, width: int, what: str) -> int:
+    """The finest binary point at which a magnitude fits; refuses those that no type holds."""
+    if largest <= limits(width)[1] * 2.0**MAX_POINT:
+        return point_for(largest, width)
+    raise PassFailedException(
+        f"{describe_location(op)}: {what} can be as large as {largest:.3g}, which no fixed-point type "
+        f"of {width} bits holds: use --target numpy, or scale the weights that lead there"
+    )
 
 
 def _fixed(value: SSAValue) -> QType:
@@ -71,7 +83,6 @@ class _Assigner:
         self.max_length = max_length
         self.new: dict[SSAValue, SSAValue] = {}
         self.known: dict[SSAValue, Bound] = {}
-        self.inputs_of: dict[Block, list[SSAValue]] = {}
         self.rewriters: dict[type[Operation], Callable[..., SSAValue | None]] = {
             attn.ScoresOp: self.scores,
             attn.IntegerScoresOp: self.integer_scores,
@@ -124,9 +135,9 @@ class _Assigner:
         insert_before(anchor, op)
         op.location = anchor.location
 
-    def rounded(self, bound: Bound) -> tuple[int, Bound]:
-        """The binary point of a 16-bit value, and the bound of its codes."""
-        point = point_for(bound.largest, ACTIVATION_WIDTH)
+    def rounded(self, op: Operation, bound: Bound) -> tuple[int, Bound]:
+        """The binary point of a 16-bit value that `op` makes, and the bound of its codes."""
+        point = _point(op, bound.largest, ACTIVATION_WIDTH, "its result")
         return point, bound.rounded(point)
 
     def row(self, value: SSAValue) -> Bound:
@@ -150,8 +161,8 @@ class _Assigner:
         weight_op = op.inputs[1].owner
         assert isinstance(weight_op, WeightOp)
         reshape, add, bias_value = _bias_behind(op)
-        finest = self._finest_sum(bias_value) - _fixed(x).point.data
-        weight, weight_type = self.weight(weight_op, WEIGHT_WIDTH, min(finest, 40))
+        finest = self._finest_sum(add or op, bias_value) - _fixed(x).point.data
+        weight, weight_type = self.weight(op, weight_op, WEIGHT_WIDTH, min(finest, 40))
         point = _fixed(x).point.data + weight_type.point.data
         wide = _typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, point)
         self._check_depth(op)
@@ -178,7 +189,7 @@ class _Assigner:
             last = add.result
         half = 2.0 ** -(weight_type.point.data + 1)
         bound = bounds.of_product(self.known[x], product, weight, bias, half)
-        out_point, bound = self.rounded(bound)
+        out_point, bound = self.rounded(op, bound)
         requantize = RequantizeOp(
             total, _typed(nn.shape_of(total), ACTIVATION_WIDTH, min(out_point, point))
         )
@@ -199,7 +210,7 @@ class _Assigner:
         bias_op = value.owner
         assert isinstance(bias_op, WeightOp)
         point = _fixed(total).point.data
-        bias, type_ = self.weight(bias_op, BIAS_WIDTH, point)
+        bias, type_ = self.weight(reader, bias_op, BIAS_WIDTH, point)
         quantised = WeightOp(bias_op.keys, TensorType(type_, nn.shape_of(value)))
         quantised.result.name_hint = value.name_hint
         add = nn.AddOp(total, quantised.result, total.type)
@@ -208,22 +219,24 @@ class _Assigner:
         add.location = reader.location
         return add.result, bias.astype(np.float64)
 
-    def weight(self, op: WeightOp, width: int, finest: int) -> tuple[NDArray[np.float32], QType]:
-        """A weight's values, and the finest type its largest value fits."""
+    def weight(
+        self, reader: Operation, op: WeightOp, width: int, finest: int
+    ) -> tuple[NDArray[np.float32], QType]:
+        """The values of a weight that `reader` reads, and the finest type its largest one fits."""
         from heatc.interpreter.einsum import weight_array
 
         values = weight_array(op, self.weights)
+        check_finite(op, values, reader, *MUST_BE_FINITE)
         largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
-        if not np.isfinite(largest):
-            raise PassFailedException(f"weight {op.keys[0]!r} has a NaN or an infinity")
-        return values, QType(width, min(point_for(largest, width), finest))
+        point = _point(reader, largest, width, f"weight {op.keys[0]!r}")
+        return values, QType(width, min(point, finest))
 
-    def _finest_sum(self, bias: SSAValue | None) -> int:
+    def _finest_sum(self, reader: Operation, bias: SSAValue | None) -> int:
         """The finest point at which a bias fills at most half of the accumulator."""
         if bias is None:
             return MAX_POINT
         assert isinstance(bias.owner, WeightOp)
-        values, _ = self.weight(bias.owner, BIAS_WIDTH, MAX_POINT)
+        values, _ = self.weight(reader, bias.owner, BIAS_WIDTH, MAX_POINT)
         largest = float(np.abs(values).max(initial=0.0))
         if largest == 0.0:
             return MAX_POINT
@@ -269,11 +282,11 @@ class _Assigner:
         return reach + (nn.shape_of(q)[-1] // heads if dropped else 0)
 
     def _score_point(self, op: Operation, reach: float, finest: int) -> int:
-        if reach > limits(SCORE_WIDTH)[1]:
+        if not reach <= limits(SCORE_WIDTH)[1]:
             raise PassFailedException(
                 f"{describe_location(op)}: scores of magnitude {reach:.3g} do not fit 32 bits"
             )
-        return min(finest, point_for(reach, SCORE_WIDTH))
+        return min(finest, _point(op, reach, SCORE_WIDTH, "its scores"))
 
     def _dense_point(self, op: Operation, q: SSAValue, k: SSAValue, heads: int) -> int:
         """The point of scores with all bits."""
@@ -388,7 +401,7 @@ class _Assigner:
         """Weighted values, 16 bits."""
         v, heads = self.of(op.v), op.heads.value.data
         bound = bounds.of_attention(self.row(v), heads, self.max_length)
-        point, bound = self.rounded(bound)
+        point, bound = self.rounded(op, bound)
         point = min(point, _fixed(v).point.data + PROBABILITY_POINT)
         new = attn.WeightedValuesOp(
             self.of(op.probabilities),
@@ -410,9 +423,8 @@ class _Assigner:
         inputs = [self.of(v) for v in op.inputs]
         types: list[Attribute] = [v.type for v in inputs]
         body = Block(arg_types=types)
-        self.inputs_of[body] = inputs
+        limits = HostBounds(self.weights, dict(zip(body.args, inputs)))
         inner: dict[SSAValue, SSAValue] = {}
-        limit: dict[SSAValue, Bound] = {}
         for old, value, argument in zip(op.body.block.args, inputs, body.args):
             argument.name_hint = old.name_hint
             inner[old] = argument
@@ -420,24 +432,20 @@ class _Assigner:
                 real = DequantizeOp(argument, TensorType(f64, nn.shape_of(value)))
                 body.add_op(real)
                 inner[old] = real.result
-                limit[real.result] = self.known[value]
-        last = self._copy_body(op, body, inner, limit)
-        results = [self._leave(body, inner[v], limit, r) for v, r in zip(last, op.outputs)]
+                limits.known[real.result] = self.known[value]
+        last = self._copy_body(op, body, inner)
+        found = [self._leave(body, inner[v], limits, r) for v, r in zip(last, op.outputs)]
+        results = [value for value, _ in found]
         body.add_op(YieldOp(*results))
         task = TaskOp(inputs, [r.type for r in results], Region(body))
         self.place(op, task)
-        for old, new, real in zip(op.outputs, task.outputs, last):
+        for old, new, (_, bound) in zip(op.outputs, task.outputs, found):
             self.bind(old, new)
-            type_ = nn_element(new)
-            if isinstance(type_, QType):
-                self.known[new] = limit[inner[real]].rounded(type_.point.data)
+            if bound is not None:
+                self.known[new] = bound
 
     def _copy_body(
-        self,
-        op: TaskOp,
-        body: Block,
-        inner: dict[SSAValue, SSAValue],
-        limit: dict[SSAValue, Bound],
+        self, op: TaskOp, body: Block, inner: dict[SSAValue, SSAValue]
     ) -> tuple[SSAValue, ...]:
         for old in op.body.block.ops:
             if isinstance(old, YieldOp):
@@ -455,77 +463,29 @@ class _Assigner:
             inner[result] = new.results[0]
         raise PassFailedException("host.task without a yield")
 
-    def _bound(self, value: SSAValue, limit: dict[SSAValue, Bound]) -> Bound | None:
-        """The bound of a value inside a task, None where nothing bounds it."""
-        if value in limit:
-            return limit[value]
-        if isinstance(value.owner, Block):
-            return self._constant(value)
-        op = value.owner
-        if isinstance(op, nn.LayerNormOp):
-            gamma, beta = (self._array(op, v).astype(np.float64) for v in (op.weight, op.bias))
-            return bounds.of_layer_norm(gamma, beta)
-        if isinstance(op, nn.EmbeddingOp):
-            table = self._array(op, op.table)
-            return Bound(np.maximum(table.max(axis=0), -table.min(axis=0)).astype(np.float64))
-        bounded = [self._bound(v, limit) for v in op.operands]
-        known = [b for b in bounded if b is not None]
-        if isinstance(op, nn.AddOp) and len(known) == 2:
-            return bounds.of_sum(*known)
-        if not known:
-            return None
-        if isinstance(op, nn.GeluOp):
-            return bounds.of_gelu(known[0])
-        if isinstance(op, nn.TanhOp):
-            return bounds.of_tanh(known[0])
-        if isinstance(op, nn.ReluOp):
-            return bounds.of_relu(known[0])
-        if isinstance(op, attn.UnpackOp | attn.TokenOp):
-            return known[0].with_zeros()
-        return None
-
-    def _constant(self, argument: SSAValue) -> Bound | None:
-        """The bound of a block argument that stands for a weight."""
-        block = argument.owner
-        assert isinstance(block, Block)
-        index = next(i for i, a in enumerate(block.args) if a is argument)
-        source = self.inputs_of[block][index].owner
-        if not isinstance(source, WeightOp) or len(nn.shape_of(source.result)) != 1:
-            return None
-        from heatc.interpreter.einsum import weight_array
-
-        return Bound(np.abs(weight_array(source, self.weights)).astype(np.float64))
-
-    def _array(self, op: Operation, argument: SSAValue) -> NDArray[np.generic]:
-        """The weight that a block argument of the task stands for."""
-        block = argument.owner
-        assert isinstance(block, Block)
-        source = self.inputs_of[block][
-            next(i for i, a in enumerate(block.args) if a is argument)
-        ].owner
-        if not isinstance(source, WeightOp):
-            raise PassFailedException(f"{describe_location(op)}: {op.name} of a computed weight")
-        from heatc.interpreter.einsum import weight_array
-
-        return weight_array(source, self.weights)
-
     def _leave(
-        self, body: Block, value: SSAValue, limit: dict[SSAValue, Bound], result: SSAValue
-    ) -> SSAValue:
-        """Round a result into codes, or cast it to float32 where only the caller reads it."""
+        self, body: Block, value: SSAValue, limits: HostBounds, result: SSAValue
+    ) -> tuple[SSAValue, Bound | None]:
+        """
+        A result rounded into codes, with their bound; cast to float32 where only the caller reads it.
+        """
         shape = nn.shape_of(value)
         if all(isinstance(use.operation, ReturnOp) for use in result.uses):
             cast = nn.CastOp(value, TensorType(f32, shape))
             body.add_op(cast)
-            return cast.result
-        bound = self._bound(value, limit)
+            return cast.result, None
+        bound = limits.of(value)
+        op = value.owner if isinstance(value.owner, Operation) else result.owner
+        assert isinstance(op, Operation)
         if bound is None:
-            raise PassFailedException("a host result without a bound: calibration is needed")
-        limit[value] = bound
-        point = point_for(bound.largest, ACTIVATION_WIDTH)
+            raise PassFailedException(
+                f"{describe_location(op)}: nothing says how large the result of {op.name} can be, so "
+                "that it has no fixed-point type; use --target numpy for this model"
+            )
+        point, bound = self.rounded(op, bound)
         quantize = QuantizeOp(value, _typed(shape, ACTIVATION_WIDTH, point))
         body.add_op(quantize)
-        return quantize.result
+        return quantize.result, bound
 
     def outputs(self, op: ReturnOp) -> None:
         """The model's outputs leave as float32."""
@@ -599,6 +559,9 @@ class AssignFixedPointPass(ModulePass):
         """
         store = weights_of(ctx, self.weights)
         for function in list(op.ops):
-            if isinstance(function, FuncOp) and function.body.blocks:
+            if not isinstance(function, FuncOp) or not function.body.blocks:
+                continue
+            # Bounds that float32 does not hold are refused where a type is to hold them.
+            with np.errstate(over="ignore", invalid="ignore"):
                 _Assigner(store, _max_length(function)).run(function.body.block)
         erase_dead(op)

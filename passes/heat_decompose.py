@@ -76,6 +76,7 @@ from heatc.heat.formats import (
 from heatc.heat.norm import Matrix, Norm, relative_error, spectrum
 from heatc.heat.plan import LayerHeat
 from heatc.heat.statistics import Statistics, statistics_key
+from heatc.passes.analysis.finite import check_finite
 from heatc.passes.analysis.ranks import (
     Curve,
     Point,
@@ -456,7 +457,7 @@ class _Decomposition:
         norm = None
         if statistics is not None:
             norm = self._input(statistics.load(self.inputs[target.path])).norm
-        matrix = target.matrix(self.weights)
+        matrix = self._matrix(target)
         tokens, format_ = self.tokens, self.options.format
         points: list[Point] = []
         if format_ == "low-rank":
@@ -613,11 +614,18 @@ class _Decomposition:
         return emit(target, factors, bias, self.weights, self.paths.get(target.path))
 
     def _factors(self, target: Target, spec: Spec, x: _Input | None) -> Factors:
-        matrix = target.matrix(self.weights)
+        matrix = self._matrix(target)
         if x is not None:
             matrix = self._aimed(matrix, x)
         norm = None if x is None else x.norm
         return self._nearest(target, matrix, spec, norm, self.options.refinements)
+
+    def _matrix(self, target: Target) -> Matrix:
+        """A layer's weight (O, I), all of it finite."""
+        matrix = target.matrix(self.weights)
+        as_read = matrix.T if target.is_table or target.swapped else matrix
+        check_finite(target.weight, as_read, target.op, "it has no factors")
+        return matrix
 
     def _nearest(
         self, target: Target, matrix: Matrix, spec: Spec, norm: Norm | None, refinements: int

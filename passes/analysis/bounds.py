@@ -170,7 +170,6 @@ class Bound:
             chain=chain,
         )
 
-
     def over(self, channels: int) -> Bound:
         """
         What is known of rows of another width, of the same values in the same order.
