@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BATCH, LENGTH, WIDTH, WIDE = 2, 5, 8, 16
-PACKING = f"!attn.packing<{BATCH}, {LENGTH}>"
+PACKING = f"!attn.packing<{BATCH}, {LENGTH}, reads [2]>"
 IDS = f"tensor<{BATCH}x{LENGTH}xi64>"
 
 

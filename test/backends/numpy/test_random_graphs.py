@@ -32,7 +32,9 @@ def compare(seed: int, folder: Path) -> str:
     program: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
     rng = np.random.default_rng(seed)
-    for mask in (np.ones((BATCH, LENGTH), np.int64), rng.integers(0, 2, (BATCH, LENGTH))):
+    holes = rng.integers(0, 2, (BATCH, LENGTH))
+    holes[np.arange(BATCH), rng.integers(0, LENGTH, BATCH)] = 1  # a sequence has a token
+    for mask in (np.ones((BATCH, LENGTH), np.int64), holes):
         inputs = {"x": rng.standard_normal((BATCH, LENGTH, WIDTH)).astype(np.float32), "m": mask}
         want, got = execute(module, inputs, store), program.main(**inputs)
         for name, array in want.items():
