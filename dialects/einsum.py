@@ -300,12 +300,13 @@ def only_reader(value: SSAValue) -> ContractOp | None:
     Reshapes that leave every token its own row, and roundings, may stand between.
     """
     use = value.get_unique_use()
-    if use is None:
+    while use is not None and isinstance(use.operation, ReshapeOp | RequantizeOp):
+        value = use.operation.result
+        use = value.get_unique_use() if shape_of(value)[:1] == (TOKENS,) else None
+    op = None if use is None else use.operation
+    if not isinstance(op, ContractOp) or use is None or use.index != 0:
         return None
-    op = use.operation
-    if isinstance(op, ReshapeOp | RequantizeOp):
-        return only_reader(op.result) if shape_of(op.result)[:1] == (TOKENS,) else None
-    return op if isinstance(op, ContractOp) and use.index == 0 and is_step(op) else None
+    return op if is_step(op) else None
 
 
 EINSUM = Dialect("einsum", [WeightOp, ContractOp], [PathAttr, DecompositionAttr, FuseAttr])

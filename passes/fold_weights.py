@@ -14,17 +14,18 @@ Example (test/passes/fold_weights.mlir): `nn.reshape` of `einsum.weight ["d.1"]`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import Float32Type, ModuleOp, TensorType
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
 from heatc.context import weights_of
 from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.dialects.nn import ReshapeOp, SliceOp, TransposeOp, element_of, shape_of
+from heatc.passes.analysis.constants import evaluate, ops_behind
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, replace_value
 from heatc.weights import WeightStore
@@ -32,13 +33,16 @@ from heatc.weights import WeightStore
 _FOLDED = (ContractOp, ReshapeOp, SliceOp, TransposeOp)
 
 
-def _is_folded(op: Operation) -> bool:
-    if not isinstance(op, _FOLDED) or not isinstance(element_of(op.results[0]), Float32Type):
-        return False
-    return all(
-        isinstance(v.owner, WeightOp) or (isinstance(v.owner, Operation) and _is_folded(v.owner))
-        for v in op.operands
-    )
+def _folded(module: ModuleOp) -> dict[Operation, None]:
+    """The ops that only read weights, or what such ops make, in order."""
+    found: dict[Operation, None] = {}
+    for op in module.walk():
+        if not isinstance(op, _FOLDED) or not isinstance(element_of(op.results[0]), Float32Type):
+            continue
+        makers = [v.owner for v in op.operands]
+        if all(isinstance(m, WeightOp) or (isinstance(m, _FOLDED) and m in found) for m in makers):
+            found[op] = None
+    return found
 
 
 class _Folder:
@@ -50,34 +54,17 @@ class _Folder:
     def fold(self, op: Operation) -> None:
         """Put a new weight in the place of an op."""
         value = op.results[0]
-        keys = sorted(self._keys(value))
+        made_of = ops_behind(value, lambda op: isinstance(op, WeightOp))
+        keys = sorted({key for op in made_of if isinstance(op, WeightOp) for key in op.keys})
         shape = "x".join(str(n) for n in shape_of(value))
         name, number = f"{'*'.join(keys)}:{shape}", 1
         while name in self.weights:
             name, number = f"{'*'.join(keys)}:{shape}.{number}", number + 1
-        array = np.ascontiguousarray(self._value(value), np.float32)
+        array = np.ascontiguousarray(evaluate(value, self.weights, wide=True), np.float32)
         self.weights.add(name, array)
         weight = WeightOp([name], TensorType(element_of(value), shape_of(value)))
         insert_before(op, weight)
         replace_value(value, weight.result)
-
-    def _keys(self, value: SSAValue) -> set[str]:
-        owner = value.owner
-        assert isinstance(owner, Operation)
-        if isinstance(owner, WeightOp):
-            return set(owner.keys)
-        return set[str]().union(*(self._keys(v) for v in owner.operands))
-
-    def _value(self, value: SSAValue) -> Any:
-        from heatc.interpreter import make_interpreter
-        from heatc.interpreter.einsum import weight_array
-
-        owner = value.owner
-        assert isinstance(owner, Operation)
-        if isinstance(owner, WeightOp):
-            return weight_array(owner, self.weights).astype(np.float64)
-        arguments = tuple(self._value(v) for v in owner.operands)
-        return make_interpreter(ModuleOp([]), self.weights).run_op(owner, arguments)[0]
 
 
 @dataclass(frozen=True)
@@ -91,11 +78,11 @@ class FoldWeightsPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place; `HeatcError` without weights where there is work."""
-        found = [inner for inner in op.walk() if _is_folded(inner)]
+        found = _folded(op)
         last = [
             inner
             for inner in found
-            if not all(_is_folded(use.operation) for use in inner.results[0].uses)
+            if not all(use.operation in found for use in inner.results[0].uses)
         ]
         if not last:
             return

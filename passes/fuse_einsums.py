@@ -30,13 +30,14 @@ from typing import Any, ClassVar, Protocol
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, f32
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
-from heatc.dialects.einsum import ContractOp, FuseAttr, WeightOp, only_reader
+from heatc.dialects.einsum import ContractOp, FuseAttr, only_reader
 from heatc.dialects.nn import element_of, shape_of
 from heatc.errors import HeatcError
 from heatc.hardware import Hardware, load_hardware
+from heatc.passes.analysis.constants import first_weight
 from heatc.passes.analysis.products import ProductForm, product_form
 from heatc.passes.analysis.tokens import most_tokens
 from heatc.passes.effect import Effect
@@ -280,18 +281,10 @@ def _step(op: ContractOp) -> _Step | None:
 def _layer(chain: Group) -> str:
     """The module path of the layer that the steps' weights belong to."""
     for step in chain:
-        weight = _weight(step.op.inputs[1])
+        weight = first_weight(step.op.inputs[1])
         if weight is not None:
             return layer_path(weight)
     return ""
-
-
-def _weight(value: SSAValue) -> WeightOp | None:
-    """A weight that a constant is made of."""
-    owner = value.owner
-    if isinstance(owner, WeightOp) or not isinstance(owner, Operation):
-        return owner if isinstance(owner, WeightOp) else None
-    return next((w for v in owner.operands if (w := _weight(v)) is not None), None)
 
 
 # ---- the pass ---------------------------------------------------------------------------------

@@ -20,11 +20,12 @@ from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
-from heatc.dialects.einsum import ContractOp, WeightOp
-from heatc.dialects.nn import TOKENS, AddOp, ReshapeOp, SliceOp, TransposeOp, element_of, shape_of
+from heatc.dialects.einsum import ContractOp
+from heatc.dialects.nn import AddOp, ReshapeOp, SliceOp, TransposeOp, element_of, shape_of
+from heatc.passes.analysis.constants import WeightValues
 from heatc.passes.analysis.normal_form import Product, product_of
 from heatc.passes.analysis.products import row_form
 from heatc.passes.effect import Effect
@@ -39,23 +40,12 @@ class _Step:
     order: list[int]
 
 
-def _is_weight(value: SSAValue) -> bool:
-    """Whether a value depends on weights alone."""
-    owner = value.owner
-    if not isinstance(owner, Operation) or isinstance(owner, WeightOp):
-        return isinstance(owner, WeightOp)
-    if TOKENS in shape_of(value):
-        # Seen without a walk through the model, whose depth has no bound.
-        return False
-    return bool(owner.operands) and all(_is_weight(v) for v in owner.operands)
-
-
-def _step_of(op: ContractOp) -> _Step | None:
+def _step_of(op: ContractOp, weights: WeightValues) -> _Step | None:
     """How a contraction is a product, None where it is none."""
     form = row_form(op)
-    if form is None or form.is_batched or not form.depth or not _is_weight(op.inputs[1]):
+    if form is None or form.is_batched or not form.depth or op.inputs[1] not in weights:
         return None
-    if _is_weight(op.inputs[0]):
+    if op.inputs[0] in weights:
         return None
     product = Product(math.prod(form.lead), form.depth, form.columns, math.prod(form.rest))
     return _Step(product, list(form.order))
@@ -96,14 +86,14 @@ def _rewrite(op: ContractOp, step: _Step) -> None:
     op.erase()
 
 
-def _split(op: ContractOp) -> None:
+def _split(op: ContractOp, weights: WeightValues) -> None:
     """Slices of a linear's result become linears with as many rows of the weight and the bias."""
-    step = _step_of(op)
+    step = _step_of(op, weights)
     if step is None or not step.product.is_linear or len(shape_of(op.result)) != 2:
         return
     total = op.result
     add = total.get_user_of_unique_use()
-    bias = _bias(add) if isinstance(add, AddOp) else None
+    bias = _bias(add, weights) if isinstance(add, AddOp) else None
     if isinstance(add, AddOp) and bias is not None:
         total = add.result
     slices = [use.operation for use in total.uses]
@@ -119,9 +109,9 @@ def _split(op: ContractOp) -> None:
         _replace_slice(part, op, x, weight, bias)
 
 
-def _bias(op: AddOp) -> SSAValue | None:
+def _bias(op: AddOp, weights: WeightValues) -> SSAValue | None:
     """The row that a sum adds, which depends on weights alone."""
-    rows = [v for v in (op.lhs, op.rhs) if _is_weight(v) and len(shape_of(v)) == 1]
+    rows = [v for v in (op.lhs, op.rhs) if v in weights and len(shape_of(v)) == 1]
     return rows[0] if rows else None
 
 
@@ -159,14 +149,15 @@ class ShapeProductsPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place."""
+        weights = WeightValues()
         for inner in list(op.walk()):
             if isinstance(inner, ContractOp):
-                _split(inner)
+                _split(inner, weights)
         erase_dead(op)
         for inner in list(op.walk()):
             if not isinstance(inner, ContractOp) or product_of(inner) is not None:
                 continue
-            step = _step_of(inner)
+            step = _step_of(inner, weights)
             if step is not None:
                 _rewrite(inner, step)
         fold_reshapes(op)

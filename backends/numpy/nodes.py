@@ -117,16 +117,6 @@ def is_weight(value: SSAValue) -> bool:
     return isinstance(value.owner, WeightOp)
 
 
-def weight_behind(value: SSAValue) -> SSAValue | None:
-    """A weight that a value is, or is computed from; None for what no weight leads to."""
-    owner = value.owner
-    if not isinstance(owner, Operation):
-        return None
-    if isinstance(owner, WeightOp):
-        return value
-    return next((w for v in owner.operands if (w := weight_behind(v)) is not None), None)
-
-
 def linear_weight_order(op: ContractOp) -> str | None:
     """`"oi"` or `"io"`: how the second operand lies if the contraction is a linear layer."""
     terms, result = parse_equation(op.equation.data)

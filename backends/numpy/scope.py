@@ -29,12 +29,12 @@ from heatc.backends.numpy.nodes import (
     is_matrix,
     is_weight,
     used_after,
-    weight_behind,
 )
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.errors import HeatcError
+from heatc.passes.analysis.constants import first_weight
 from heatc.passes.analysis.products import ProductForm
 from heatc.passes.rewriting import describe_location, module_path
 
@@ -270,8 +270,8 @@ class Scope:
 
     def _layer_word(self, value: SSAValue) -> str:
         """What the layer of a weight, or of what is computed from weights, is called."""
-        weight = weight_behind(value) if is_weight(value) or self._is_fixed(value) else None
-        path = [] if weight is None else self._weight_key(weight).split(".")[:-1]
+        weight = first_weight(value) if is_weight(value) or self._is_fixed(value) else None
+        path = [] if weight is None else self._weight_key(weight.result).split(".")[:-1]
         path = [p for p in path if not p.isdecimal() and "{" not in p and p not in _GENERIC_WORDS]
         return "_".join(path[-1].split("+")) if path else ""
 

@@ -9,37 +9,20 @@ and what to do. Rows of a table that no input can look up do no harm.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Operation, SSAValue
 
-from heatc.dialects import attn, nn
+from heatc.dialects import attn
 from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError
-from heatc.interpreter import make_interpreter
+from heatc.passes.analysis.constants import evaluate
 from heatc.passes.rewriting import describe_location, module_path
 from heatc.weights import WeightStore, joined_name
 
 _SHOWN = 3
 """Places of a weight that a message names."""
-
-_OF_INDICES = (
-    nn.IotaOp,
-    nn.FullOp,
-    nn.ExpandOp,
-    nn.ReshapeOp,
-    nn.SliceOp,
-    nn.TransposeOp,
-    nn.ConcatOp,
-    nn.CastOp,
-    nn.AddOp,
-    nn.SubOp,
-    nn.MulOp,
-    WeightOp,
-)
 
 
 def check_finite(
@@ -94,29 +77,7 @@ def possible_rows(ids: SSAValue, weights: WeightStore) -> NDArray[np.int64] | No
     """
     while isinstance(ids.owner, attn.PackOp):
         ids = ids.owner.x
-    ops = _constant_ops(ids)
-    if ops is None:
+    try:
+        return np.unique(np.asarray(evaluate(ids, weights), np.int64))
+    except KeyError:
         return None
-    interpreter = make_interpreter(ModuleOp([]), weights)
-    values: dict[SSAValue, Any] = {}
-    for op in ops:
-        results = interpreter.run_op(op, tuple(values[v] for v in op.operands))
-        values.update(zip(op.results, results))
-    return np.unique(np.asarray(values[ids], np.int64))
-
-
-def _constant_ops(value: SSAValue) -> list[Operation] | None:
-    """The ops that a value is made by, in order, if they need no input and are few."""
-    order: dict[Operation, None] = {}
-    pending: list[tuple[SSAValue, bool]] = [(value, False)]
-    while pending:
-        current, done = pending.pop()
-        op = current.owner
-        if isinstance(op, Block) or not isinstance(op, _OF_INDICES):
-            return None
-        if done:
-            order[op] = None
-        elif op not in order:
-            pending.append((current, True))
-            pending += [(v, False) for v in op.operands]
-    return list(order)

@@ -13,7 +13,6 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     Float32Type,
     IntegerType,
-    ModuleOp,
     Signedness,
     StringAttr,
     i64,
@@ -26,6 +25,7 @@ from heatc.dialects import attn, hdp, nn
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
 from heatc.hardware import Hardware
+from heatc.passes.analysis.constants import evaluate, ops_behind
 from heatc.passes.tiling.emitter import Emitter, Tiles
 from heatc.weights import WeightStore
 
@@ -304,13 +304,11 @@ class Tensors:
         return self.e.tensor(symbol, "constant", "i64", extents, properties={"values": array})
 
     def _evaluate(self, value: SSAValue) -> Any:
-        from heatc.interpreter import make_interpreter
-
-        owner = value.owner
-        if not isinstance(owner, Operation):
+        made_of = ops_behind(value, lambda op: isinstance(op, WeightOp))
+        reads_weights = any(isinstance(op, WeightOp) for op in made_of)
+        try:
+            return evaluate(value, self.store() if reads_weights else WeightStore({}))
+        except KeyError:
             raise PassFailedException(
                 "integers computed from an input index a table: the machine has no unit for them"
-            )
-        arguments = tuple(self._evaluate(v) for v in owner.operands)
-        store = self.store() if isinstance(owner, WeightOp) else WeightStore({})
-        return make_interpreter(ModuleOp([]), store).run_op(owner, arguments)[0]
+            ) from None
