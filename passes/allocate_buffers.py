@@ -33,7 +33,15 @@ from heatc.hardware import Hardware, load_hardware
 from heatc.isa.table import DESCRIPTORS, DTYPES, TILES
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
-from heatc.passes.tiling.packing import PAGE, TILE_ALIGNMENT, Range, align, first_fit, up
+from heatc.passes.tiling.packing import (
+    PAGE,
+    TILE_ALIGNMENT,
+    Packer,
+    Range,
+    align,
+    first_fit,
+    up,
+)
 
 ON_CHIP = "on_chip"
 """Marks a tensor that lies as a whole in the shared buffer; those of fused groups are tiles."""
@@ -231,16 +239,12 @@ def _keep_on_chip(tensors: Sequence[hdp.TensorOp], order: _Order, first: int, bo
         span = ranges[op].end - ranges[op].start + 1
         return span / max(1, len(order.uses(op.result, op.parent)))
 
-    chosen: list[hdp.TensorOp] = []
-    taken: list[tuple[Range, int]] = []
+    packer = Packer(ranges.values(), PAGE)
     for op in sorted(own, key=lambda op: (dullness(op), ranges[op].start)):
-        placed = first_fit([ranges[op]], PAGE, taken)
-        address = placed.addresses[0]
+        address = packer.lowest(ranges[op])
         if first + address + op.nbytes > bound:
             continue
-        chosen.append(op)
-        taken.append((ranges[op], address))
-    for op, (_, address) in zip(chosen, taken):
+        packer.take(ranges[op], address)
         op.space = StringAttr("shared")
         op.attributes[ON_CHIP] = UnitAttr()
         op.base = IntegerAttr(first + address, i64)

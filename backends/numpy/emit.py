@@ -17,6 +17,7 @@ from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import SSAValue
 
+from heatc.backends.numpy.buffers import Buffers
 from heatc.backends.numpy.files import write_both
 from heatc.backends.numpy.loops import Loop, find_loop
 from heatc.backends.numpy.names import (
@@ -25,11 +26,10 @@ from heatc.backends.numpy.names import (
     port_names,
     quoted,
     readable,
-    unique,
 )
 from heatc.backends.numpy.nodes import collect_nodes, constants, used_after
 from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, imports, select
-from heatc.backends.numpy.scope import Buffers, Scope, refuse, wrapped
+from heatc.backends.numpy.scope import Scope, refuse, wrapped
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of, tensor_type
 from heatc.dialects.attn import PackingOp
 from heatc.dialects.nn import TOKENS
@@ -157,8 +157,8 @@ class _Program:
     def _emit_loop(self, scope: Scope, loop: Loop) -> list[str]:
         """Emit the `for` statement; returns the texts of the layer function and what it calls."""
         scope.current = loop.stop - 1
-        name = unique(self._layer_name(loop), scope.names)
-        scope.reserve(name, f"{name}_constants")
+        name = scope.names.new(self._layer_name(loop))
+        scope.reserve(f"{name}_constants")
         body = Scope(self.table, self.buffers, self.used, used_after(loop.body, [loop.carried_out]))
         body.weight_names = loop.names
         body.prefix = self._prefix(loop)

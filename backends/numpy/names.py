@@ -6,7 +6,7 @@ import builtins
 import json
 import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, StringAttr
 from xdsl.dialects.func import FuncOp
@@ -57,16 +57,26 @@ def readable(text: str) -> str:
 
 def argument_names(names: Sequence[str]) -> list[str]:
     """Distinct identifiers for the inputs."""
-    result: list[str] = []
-    for name in map(identifier, names):
-        result.append(unique(name, result))
-    return result
+    taken = Names()
+    return [taken.new(identifier(name)) for name in names]
 
 
-def unique(name: str, taken: Sequence[str] | set[str]) -> str:
-    """`name`, or `name_2` and so on where it is taken."""
-    number, candidate = 1, name
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}_{number}"
-    return candidate
+class Names:
+    """The names that are taken in a function."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Names that are not to be given."""
+        self._taken.update(names)
+
+    def new(self, name: str) -> str:
+        """`name`, or `name_2` and so on where it is taken; it is taken from then on."""
+        number = self._numbers.get(name, 1)
+        while (candidate := name if number == 1 else f"{name}_{number}") in self._taken:
+            number += 1
+        self._numbers[name] = number
+        self._taken.add(candidate)
+        return candidate

@@ -9,6 +9,7 @@ it; an op that may work in place takes over the buffer of an operand that it is 
 from __future__ import annotations
 
 import ast
+import heapq
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from xdsl.ir import Operation, SSAValue
 
 from heatc.backends.numpy import plain
-from heatc.backends.numpy.names import identifier, quoted, readable, unique
+from heatc.backends.numpy.buffers import Buffer, Buffers
+from heatc.backends.numpy.names import Names, identifier, quoted, readable
 from heatc.backends.numpy.nodes import (
     CONTRACT,
     GROUP,
@@ -68,19 +70,6 @@ def refuse(op: Operation, what: str) -> HeatcError:
         place=describe_location(op),
         notes=["it takes the packed level: nn, einsum and attn ops on f32, f64, i64 and i1"],
     )
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """A matrix buffer of the program."""
-
-    name: str
-    rows: int
-
-    @property
-    def text(self) -> str:
-        """The expression that gives the buffer."""
-        return f'matrix("{self.name}", {self.rows}, tokens)'
 
 
 @dataclass(frozen=True)
@@ -159,29 +148,6 @@ def wrapped(text: str) -> list[str]:
     return [before, *(f"    {name}," for name in names.rstrip(",").split(", ")), after]
 
 
-class Buffers:
-    """The buffers of a program and what lives in them."""
-
-    def __init__(self) -> None:
-        self.made: dict[int, int] = {}
-        self.users: dict[Buffer, set[SSAValue]] = {}
-        self.pinned: set[Buffer] = set()
-
-    def take(self, rows: int) -> Buffer:
-        """A buffer in which nothing lives."""
-        for buffer, users in self.users.items():
-            if buffer.rows == rows and not users and buffer not in self.pinned:
-                return buffer
-        number = self.made[rows] = self.made.get(rows, 0) + 1
-        letters = ""
-        while number:
-            number, digit = divmod(number - 1, 26)
-            letters = chr(ord("a") + digit) + letters
-        buffer = Buffer(letters, rows)
-        self.users[buffer] = set()
-        return buffer
-
-
 class Scope:
     """
     The statements of one function.
@@ -205,7 +171,7 @@ class Scope:
         self.current = 0
         self.lines: list[str] = []
         self.held: dict[SSAValue, Held] = {}
-        self.names: set[str] = set()
+        self.names = Names()
         self.weight_names: dict[SSAValue, str] = {}
         self.prefix = ""
         self.uses_tokens = False
@@ -216,18 +182,17 @@ class Scope:
         self._carry: Buffer | None = None
         self._carry_value: SSAValue | None = None
         self._path = ""
+        self._ends: list[tuple[int, int, int, SSAValue]] = []
 
     # --- Names and lines ----------------------------------------------------------------------
 
     def reserve(self, *names: str) -> None:
         """Keep names from being given to values."""
-        self.names.update(names)
+        self.names.reserve(names)
 
     def name_result(self, wish: str) -> str:
         """A new name like `wish`."""
-        name = unique(identifier(wish), self.names)
-        self.names.add(name)
-        return name
+        return self.names.new(identifier(wish))
 
     def line(self, text: str) -> None:
         """Add a line."""
@@ -365,7 +330,8 @@ class Scope:
         """Say how a value is read from now on."""
         self.held[value] = held
         if held.buffer is not None and value in self.last:
-            self.buffers.users[held.buffer].add(value)
+            self.buffers.hold(held.buffer, value)
+            heapq.heappush(self._ends, (self.last[value], len(self.held), id(value), value))
 
     def bind_input(self, value: SSAValue, name: str) -> None:
         """An argument of the program."""
@@ -373,33 +339,33 @@ class Scope:
 
     def _release(self) -> None:
         """Free the buffers of what is read no more."""
-        for value, held in self.held.items():
-            if held.buffer is not None and self.last.get(value, -1) <= self.current:
-                self.buffers.users[held.buffer].discard(value)
+        while self._ends and self._ends[0][0] <= self.current:
+            value = heapq.heappop(self._ends)[-1]
+            buffer = self.held[value].buffer
+            if buffer is not None:
+                self.buffers.release(buffer, value)
 
     def _pin(self, values: Iterable[SSAValue]) -> None:
         """Keep the buffers of values that something else may be a view of."""
         for value in values:
             held = self.held.get(value)
             if held is not None and held.buffer is not None:
-                self.buffers.pinned.add(held.buffer)
+                self.buffers.pin(held.buffer)
 
     def _target(self, node: Node, in_place: Sequence[SSAValue]) -> Buffer:
         """The buffer for a node's result, an operand's own where it may be overwritten."""
         rows = height(node.result)
         if node.result is self._carry_value and self._carry is not None:
-            others = self.buffers.users[self._carry] - {
-                v for v in in_place if self.last[v] == self.current
-            }
-            if not others and self._carry.rows == rows:
+            read = [v for v in in_place if self.last[v] == self.current]
+            if self._carry.rows == rows and not self.buffers.others(self._carry, read):
                 return self._carry
         for value in in_place:
             held = self.held.get(value)
             if held is None or held.buffer is None or held.buffer.rows != rows:
                 continue
-            if held.buffer in self.buffers.pinned or held.buffer is self._carry:
+            if self.buffers.is_pinned(held.buffer) or held.buffer is self._carry:
                 continue
-            alone = self.buffers.users[held.buffer] <= {value}
+            alone = not self.buffers.others(held.buffer, [value])
             if alone and self.last.get(value, -1) == self.current:
                 return held.buffer
         return self.buffers.take(rows)
@@ -418,8 +384,8 @@ class Scope:
         held = self.held[value]
         read_later = kept or self.last.get(value, -1) > self.current
         assert held.buffer is not None or held.matrix
-        shared = held.buffer is None or self.buffers.users[held.buffer] - {value}
-        if read_later or shared or held.buffer in self.buffers.pinned:
+        shared = held.buffer is None or self.buffers.others(held.buffer, [value])
+        if read_later or shared or self.buffers.is_pinned(held.buffer):
             buffer = self.buffers.take(height(value))
             name = self.name_result("hidden")
             self.line(f"{name} = {self.buffer(buffer)}")
@@ -427,7 +393,7 @@ class Scope:
             held = Held(name, True, buffer, axes=_axes(value))
         assert held.buffer is not None
         # Nothing of the layers may live there but the value that passes through them.
-        self.buffers.pinned.add(held.buffer)
+        self.buffers.pin(held.buffer)
         return held
 
     def plain_or_matrix(self, value: SSAValue) -> Held:
@@ -437,12 +403,13 @@ class Scope:
     def bind_carried(self, value: SSAValue, result: SSAValue, name: str, outer: Held) -> None:
         """The parameter that carries `value` from layer to layer, where `result` replaces it."""
         self._carry_value = result
-        self.names.add(name)
-        self.held[value] = Held(name, outer.matrix, outer.buffer, axes=outer.axes)
+        self.reserve(name)
         self._carry = outer.buffer
         self.carries_matrix = outer.matrix
         if outer.buffer is not None:
-            self.buffers.users[outer.buffer] = {value}
+            self.buffers.empty(outer.buffer)
+            self.buffers.pin(outer.buffer)
+        self.hold(value, Held(name, outer.matrix, outer.buffer, axes=outer.axes))
 
     def bind_invariant(self, value: SSAValue, outer: Held) -> str:
         """A parameter that is the same for every layer; returns its name."""
@@ -464,10 +431,8 @@ class Scope:
     def carry_done(self, result: SSAValue, name: str, carried: Held) -> None:
         """After the loop: the buffer holds its result."""
         if carried.buffer is not None:
-            for users in self.buffers.users.values():
-                users -= {v for v in users if v not in self.held}
-            self.buffers.users[carried.buffer] = set()
-            self.buffers.pinned.discard(carried.buffer)
+            self.buffers.keep_only(self.held.keys())
+            self.buffers.empty(carried.buffer)
         self.hold(result, Held(name, carried.matrix, carried.buffer, axes=carried.axes))
         self._release()
 
