@@ -12,10 +12,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from heatc.errors import HeatcError
-from heatc.files import check_writable, check_writable_folder, from_os_error
+from heatc.files import check_folder, check_writable, from_os_error
 from heatc.kinds import Kind
 
 Values = Mapping[str, Any]
@@ -103,8 +103,12 @@ class Write:
 
 def _paths(value: Any) -> list[Path]:
     """The paths of an option's value; none where it was not given, or is a standard stream."""
-    given = value if isinstance(value, list | tuple) else [value]
-    return [Path(v) for v in given if isinstance(v, str | os.PathLike) and str(v) not in ("", "-")]
+    given = cast("Iterable[Any]", value) if isinstance(value, list | tuple) else (value,)
+    return [Path(v) for v in given if _is_path(v) and str(v) not in ("", "-")]
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
 
 
 @dataclass(frozen=True)
@@ -129,9 +133,9 @@ class Command:
 
     def check(self, values: Values) -> None:
         """
-        Refuse what would destroy something, and what cannot be written; makes the folders.
+        Refuse what would destroy something, and what cannot be written; nothing is made yet.
 
-        Raises `HeatcError` with the file and a remedy. Nothing is changed if it does.
+        Raises `HeatcError` with the file and a remedy.
         """
         try:
             inputs, outputs = self.inputs(values), self.outputs(values)
@@ -140,17 +144,17 @@ class Command:
             _check_inputs(outputs, inputs)
             for output in outputs:
                 _check_ours(output)
-            for folder in folders:
-                _check_folder(folder)
         except OSError as error:
             raise from_os_error(error) from error
         except ValueError as error:
             # A null character in a name.
             raise HeatcError(f"not a name of a file: {error}") from error
         for folder in folders:
-            check_writable_folder(folder.path)
+            check_folder(folder.path)
+        made = {folder.path for folder in folders}
         for output in outputs:
-            check_writable(output.path)
+            if output.path.parent not in made:
+                check_writable(output.path)
 
 
 # --- Checks -----------------------------------------------------------------------------------
@@ -200,15 +204,6 @@ def _check_ours(output: Output) -> None:
         place=str(path),
         notes=[f"move it away, or give {output.option} another name"],
     )
-
-
-def _check_folder(folder: Folder) -> None:
-    if folder.path.exists() and not folder.path.is_dir():
-        raise HeatcError(
-            f"{folder.option} takes a folder, this is a file",
-            place=str(folder.path),
-            notes=["give it another name"],
-        )
 
 
 def _names(path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from heatc.artifacts import Command, Read, Values, Write
 from heatc.errors import HeatcError
 from heatc.kinds import Kind
 from heatc.names import (
-    FRONT,
+    FRONT_FILE,
     FRONT_PLAN,
     FRONT_REPORT,
     STATS,
@@ -105,7 +105,7 @@ def _planned(path: Path, *, with_factors: bool) -> Files:
 
 
 def _searched(path: Path, values: Values) -> Files:
-    files = [(path / FRONT, kinds.FRONT), (path / FRONT_REPORT, kinds.REPORT)]
+    files = [(path / FRONT_FILE, kinds.FRONT), (path / FRONT_REPORT, kinds.REPORT)]
     files += [(path / point_file(n), kinds.PLAN) for n in range(values["points"])]
     files += [(path / FRONT_PLAN, kinds.PLAN)] if values["goal"] is not None else []
     return files + [(path / machine_file(n), kinds.HARDWARE) for n in range(values["machines"])]

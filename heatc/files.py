@@ -197,9 +197,7 @@ def atomic_write(
 ) -> contextlib.AbstractContextManager[IO[str]]: ...
 
 
-def atomic_write(
-    path: AnyPath, mode: Mode = "wb"
-) -> contextlib.AbstractContextManager[IO[Any]]:
+def atomic_write(path: AnyPath, mode: Mode = "wb") -> contextlib.AbstractContextManager[IO[Any]]:
     """A stream whose content appears at `path` when the block ends well; see `Batch.open`."""
     return _atomic_write(path, mode)
 
@@ -237,6 +235,27 @@ def _put(draft: _Draft) -> None:
         raise from_os_error(error, draft.path, "write") from error
 
 
+@contextlib.contextmanager
+def new_file(path: Path) -> Generator[Path]:
+    """
+    Where a file is to be made that appears at `path` when the block ends well.
+
+    What somebody else has put there in the meantime stays. Raises `HeatcError` where it can't be.
+    """
+    try:
+        temporary = Temporary(path.parent)
+    except OSError as error:
+        raise from_os_error(error, path, "write") from error
+    try:
+        yield temporary.path
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary.path, path)
+    except OSError as error:
+        raise from_os_error(error, path, "write") from error
+    finally:
+        temporary.close()
+
+
 def write_safetensors(path: AnyPath, arrays: Mapping[str, NDArray[Any]], kind: Kind) -> None:
     """Write arrays by name as a file of a kind; raises `HeatcError` where it cannot be."""
     with atomic_write(path) as stream:
@@ -267,13 +286,25 @@ def check_writable(path: AnyPath) -> None:
         raise from_os_error(error, path, "write") from error
 
 
-def check_writable_folder(path: AnyPath) -> None:
-    """Make a folder; a `HeatcError` where it can't be made or written in, before the work."""
+def check_folder(path: AnyPath) -> None:
+    """Raise a `HeatcError` if a folder can't be made, or can't be written in, before the work."""
+    folder = Path(path)
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        if not there.is_dir():
+            raise NotADirectoryError(None, f"{str(there)!r} is a file")
+        Temporary(there).close()
+    except OSError as error:
+        raise from_os_error(error, path, "create" if there == folder else "write") from error
+
+
+def make_folder(path: AnyPath) -> Path:
+    """Make a folder, if it is not there; a `HeatcError` where that can't be."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
-        Temporary(Path(path)).close()
     except OSError as error:
-        raise from_os_error(error, path, "write") from error
+        raise from_os_error(error, path, "create") from error
+    return Path(path)
 
 
 @contextlib.contextmanager
@@ -283,7 +314,8 @@ def held_folder(folder: Path) -> Generator[None]:
 
     Raises `HeatcError` where another process holds it; one that ended, however, holds nothing.
     """
-    check_writable_folder(folder)
+    make_folder(folder)
+    check_folder(folder)
     with (folder / "held").open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,10 +7,12 @@ have a form that nothing else has. A file without the mark of its kind is never 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from heatc.version import VERSION
 
@@ -42,6 +44,10 @@ class Kind:
     def line(self, lead: str = "") -> str:
         """The mark as the first line of a text, behind `lead` where comments begin otherwise."""
         return f"{lead or self.lead} {self.mark}\n"
+
+    def json_text(self, data: Mapping[str, Any]) -> str:
+        """The text of a JSON file whose first value is the mark."""
+        return f"{json.dumps({'producer': self.mark, **data}, indent=1)}\n"
 
     def is_kind_of(self, path: Path) -> bool:
         """Whether heatc wrote this file as one of this kind; `OSError` where it can't be read."""

@@ -11,7 +11,7 @@ from pathlib import Path
 STATS = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json")
 """What `hdp-run --stats` writes into its folder."""
 
-FRONT, FRONT_PLAN, FRONT_REPORT = "front.json", "plan.json", "report.json"
+FRONT_FILE, FRONT_PLAN, FRONT_REPORT = "front.json", "plan.json", "report.json"
 """What `heatc-tune search` writes into its folder, beside points and machines."""
 
 

@@ -20,7 +20,7 @@ from xdsl.passes import ModulePass
 from xdsl.transforms import get_all_passes
 from xdsl.utils.arg_spec import parse_pipeline
 
-from heatc.files import atomic_write, check_writable_folder
+from heatc.files import atomic_write, make_folder
 from heatc.kinds import IR
 from heatc.names import phase_file
 from heatc.rules import Rule, spelling
@@ -152,7 +152,7 @@ class DumpPhases(Instrument):
     def before(self, pass_: ModulePass, module: ModuleOp) -> None:
         """Write what capture gave, once."""
         if self._count == 0:
-            check_writable_folder(self.folder)
+            make_folder(self.folder)
             self._write("captured", module)
 
     def after(self, pass_: ModulePass, module: ModuleOp) -> None:

@@ -179,7 +179,7 @@ def _end(number: int) -> NoReturn:
     for act in _last_acts:
         act()
     if not _State.told:
-        try:
+        try:  # noqa: SIM105  # without contextlib
             os.write(2, f"{_State.prog}: error: {last_line(number)}\n".encode())
         except OSError:
             pass  # a closed stderr

@@ -7,7 +7,6 @@ cache folder under the digest of heatc's code and of the hardware's description.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from heatc.heat.formats import Format, Spec
 from heatc.passes.analysis.costs import QUICK, layer_cost, machine_front
 from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.analysis.ranks import layer_network
+from heatc.temporary import process_folder
 from heatc.tuning.calibrate import Step
 from heatc.tuning.heat_search.space import Extent
 from heatc.tuning.heat_search.work import Json, Kept, Workers, code_digest
@@ -78,14 +78,9 @@ class Machine:
 
 @cache
 def _file_of(text: str) -> str:
-    path = File(_folder().name) / f"{sha256(text.encode()).hexdigest()[:24]}.yaml"
+    path = process_folder() / f"{sha256(text.encode()).hexdigest()[:24]}.yaml"
     path.write_text(text, encoding="utf-8")
     return str(path)
-
-
-@cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="heatc-hardware-")
 
 
 def costs_of(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from heatc.errors import HeatcError
-from heatc.files import atomic_write
+from heatc.files import atomic_write, make_folder
 from heatc.tuning.calibrate import Step
 
 Json = Any
@@ -128,7 +128,7 @@ class Kept:
 
     def write(self, name: str, value: Json) -> None:
         """Keep a value under a name."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with atomic_write(self.folder / f"{name}.json", "w") as stream:
             json.dump(value, stream)
 
