@@ -15,6 +15,7 @@ Imported before all else, hence without `typing` and `contextlib`.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -77,6 +78,7 @@ def own_process(prog: str) -> None:
     """This process is the command `prog`: from now on a signal ends it with one line."""
     _State.prog, _State.owned = prog, True
     _install()
+    atexit.register(_deaf)  # the first one runs last
     inherited = sys.unraisablehook
 
     def lost(unraisable: sys.UnraisableHookArgs) -> None:
@@ -144,6 +146,12 @@ def _install() -> None:
             _State.previous[number] = signal.signal(number, _stop)
         except ValueError:
             return  # not the main thread, which alone is told of signals
+
+
+def _deaf() -> None:
+    """All is done and said: the interpreter is taken down, and would let a signal kill it."""
+    for number in _State.previous:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -2,13 +2,12 @@
 The command-line tools.
 
 What a process that is one of them needs before anything else is imported: the handling of signals,
-and the fast kernels of NumPy's BLAS.
+then the fast kernels of NumPy's BLAS.
 """
 
 import os
 import sys
 
-from heatc.blas import set_up
 from heatc.stopping import own_process
 
 COMMANDS = ("heatc", "heatc-opt", "heatc-tune", "hdp-as", "hdp-objdump", "hdp-run")
@@ -24,4 +23,7 @@ def _command() -> str:
 
 if _name := _command():
     own_process(_name)
+
+from heatc.blas import set_up  # noqa: E402
+
 set_up()
