@@ -3,9 +3,9 @@ SIGINT, SIGTERM and SIGHUP: one line, no file left behind, exit code 128 + the s
 
 A signal can strike three times of a command's life. While its modules are imported and after its
 work is done nothing has to be unwound, and an exception would become Python's traceback: the
-process ends at once. While it works `Stopped` is raised, so that worker processes and progress bars
-are cleared away; a second signal, or five seconds, end what does not unwind. Files that are whole or
-not at all need none of this: their temporaries are removed whichever way the process ends.
+process ends at once. While it works `Stopped` is raised, so that whatever was begun is closed; a
+second signal, or five seconds, end what does not unwind. Files that are whole or not at all need
+none of this: their temporaries are removed whichever way the process ends.
 
 A process that merely calls a tool's `main` is not ended: it gets the exit code, and its own handlers
 back. Signals that are ignored when the process starts (`nohup`, background jobs of a script) stay so.
@@ -58,14 +58,15 @@ class _State:
     told = False  # the last line is out
     shielded = 0
     pending = 0
+    brisk = 0
     previous: dict[int, Any] = {}  # noqa: RUF012  # one state a process
 
 
-_last_acts: list[Callable[[], None]] = []
+_last_acts: list[Callable[[], object]] = []
 
 
-def at_the_end(act: Callable[[], None]) -> None:
-    """Have `act` done when a signal ends the process at once; it must not raise."""
+def at_the_end(act: Callable[[], object]) -> None:
+    """Have `act` done when a signal ends the process at once; an `OSError` of it is let go."""
     _last_acts.append(act)
 
 
@@ -136,6 +137,21 @@ class deferred:
             _stop(number, sys._getframe())  # pyright: ignore[reportPrivateUsage]
 
 
+class at_once:
+    """Inside, a signal ends the process: what is begun there takes long to unwind, or fails to."""
+
+    def __enter__(self) -> None:
+        _State.brisk += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _State.brisk -= 1
+
+
 def _install() -> None:
     """Handle the signals that nobody else handles and nobody ignores."""
     defaults = (signal.SIG_DFL, signal.default_int_handler)
@@ -161,7 +177,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if not _State.owned:
         _State.stopping = number
         raise Stopped(number)
-    if not _State.working or _State.stopping or _is_importing(frame):
+    if not _State.working or _State.stopping or _State.brisk or _is_importing(frame):
         _end(_State.stopping or number)
     _State.stopping = number
     signal.signal(signal.SIGALRM, _out_of_patience)
@@ -184,11 +200,14 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 def _end(number: int) -> NoReturn:
     """The last line, and the end, whatever else is going on."""
-    for act in _last_acts:
-        act()
-    if not _State.told:
+    acts = _last_acts if _State.told else [*_last_acts, lambda: _say(number)]
+    for act in acts:
         try:  # noqa: SIM105  # without contextlib
-            os.write(2, f"{_State.prog}: error: {last_line(number)}\n".encode())
+            act()
         except OSError:
-            pass  # a closed stderr
+            pass
     os._exit(exit_code(number))
+
+
+def _say(number: int) -> None:
+    os.write(2, f"{_State.prog}: error: {last_line(number)}\n".encode())

@@ -12,7 +12,6 @@ temporary is from, by digests of host name and boot; one of another place is lef
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
 import itertools
@@ -69,14 +68,6 @@ def scratch_folder() -> Generator[Path]:
     finally:
         _remove(path)
         os.close(lock)
-
-
-@cache
-def process_folder() -> Path:
-    """A scratch folder that lasts as long as this process."""
-    stack = contextlib.ExitStack()
-    atexit.register(stack.close)
-    return stack.enter_context(scratch_folder())
 
 
 def sweep(folder: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heatc import stopping
 from heatc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,6 +94,9 @@ def progress_bars(quiet: bool) -> Generator[Step]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     hidden = quiet or not console.is_terminal
+    if not hidden:
+        # The cursor comes back even where a signal ends the process at once.
+        stopping.at_the_end(lambda: os.write(2, b"\x1b[?25h\n"))
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=hidden) as progress:
         tasks: dict[str, object] = {}
 

@@ -15,12 +15,13 @@ from pathlib import Path as File
 from typing import Any
 
 from heatc.errors import InfeasibleError
+from heatc.files import atomic_write, make_folder
 from heatc.hardware import Hardware, render
 from heatc.heat.formats import Format, Spec
+from heatc.heat.statistics import cache_root
 from heatc.passes.analysis.costs import QUICK, layer_cost, machine_front
 from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.analysis.ranks import layer_network
-from heatc.temporary import process_folder
 from heatc.tuning.calibrate import Step
 from heatc.tuning.heat_search.space import Extent
 from heatc.tuning.heat_search.work import Json, Kept, Workers, code_digest
@@ -72,14 +73,16 @@ class Machine:
 
     @property
     def file(self) -> str:
-        """A file with the description that lasts as long as this process."""
+        """A file with the description, in the user's cache folder."""
         return _file_of(self.text)
 
 
 @cache
 def _file_of(text: str) -> str:
-    path = process_folder() / f"{sha256(text.encode()).hexdigest()[:24]}.yaml"
-    path.write_text(text, encoding="utf-8")
+    folder = make_folder(cache_root() / "hardware")
+    path = folder / f"{sha256(text.encode()).hexdigest()[:24]}.yaml"
+    with atomic_write(path, "w") as stream:
+        stream.write(text)
     return str(path)
 
 
