@@ -151,9 +151,9 @@ class Command:
             raise HeatcError(f"not a name of a file: {error}") from error
         for folder in folders:
             check_folder(folder.path)
-        made = {folder.path for folder in folders}
+        to_make = {folder.path for folder in folders if not folder.path.exists()}
         for output in outputs:
-            if output.path.parent not in made:
+            if output.path.parent not in to_make:
                 check_writable(output.path)
 
 

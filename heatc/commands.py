@@ -50,7 +50,8 @@ def model_files(path: Path) -> list[Path]:
     if path.is_dir():
         found = [*path.glob("*.safetensors"), *path.glob("*.safetensors.index.json")]
         return [path / "config.json", *(f for f in found if not kinds.is_heatc_safetensors(f))]
-    return [path] if path.suffix == ".mlir" else [path, path.parent / "config.json"]
+    config = path.parent / "config.json"
+    return [path, config] if path.suffix != ".mlir" and config.exists() else [path]
 
 
 def plan_files(path: Path) -> list[Path]:
@@ -125,12 +126,7 @@ def _kept(path: Path, values: Values) -> Files:
 _MODEL = Read("model", "MODEL", model_files)
 _PLAN = Read("plan", "--plan", plan_files)
 _HW = Read("hw", "--hw", hardware_files)
-_TUNED = (
-    _MODEL,
-    Read("weights", "--weights"),
-    Read("data", "--data"),
-    _HW,
-)
+_TUNED = (_MODEL, Read("weights", "--weights"), Read("data", "--data"))
 _WORK = Write("work_dir", "--work-dir", _kept, is_folder=True)
 
 HEATC = Command(
@@ -179,13 +175,13 @@ HEATC_OPT = Command(
 
 CALIBRATE = Command(
     "heatc-tune calibrate",
-    reads=(*_TUNED, _PLAN),
+    reads=(*_TUNED, _PLAN, _HW),
     writes=(Write("output", "-o", _calibrated), _WORK),
 )
 
 SEARCH = Command(
     "heatc-tune search",
-    reads=(*_TUNED, Read("dev", "--dev"), Read("hw_space", "--hw-space")),
+    reads=(*_TUNED, Read("dev", "--dev"), _HW, Read("hw_space", "--hw-space")),
     writes=(Write("output", "-o", _searched, is_folder=True), _WORK),
 )
 
