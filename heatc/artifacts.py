@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from heatc.errors import HeatcError
-from heatc.files import check_folder, check_writable, from_os_error
+from heatc.files import check_folder, check_writable, from_os_error, is_stream
 from heatc.kinds import Kind
 
 Values = Mapping[str, Any]
@@ -208,11 +208,11 @@ def _check_ours(output: Output) -> None:
 
 def _names(path: Path) -> list[str]:
     """What a file is known by: its path without links, and its number in the file system."""
+    if is_stream(path):
+        return []
     real = os.path.realpath(path)
-    if not os.path.exists(real):
-        return [real]
     if not os.path.isfile(real):
-        return []  # devices and pipes keep nothing
+        return [real]
     status = os.stat(real)
     return [real, f"{status.st_dev}:{status.st_ino}"]
 

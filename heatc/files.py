@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import io
 import os
+import stat
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,13 @@ class _Noting(io.FileIO):
     """A file that remembers why it could not be written, whatever becomes of the exception."""
 
     failure: OSError | None = None
+    is_stream = False
+
+    def tell(self) -> int:
+        # A device says that it is where it was: zip archives then go wrong.
+        if self.is_stream:
+            raise io.UnsupportedOperation("a device or pipe has no position")
+        return super().tell()
 
     def write(self, data: Any, /) -> int:
         try:
@@ -209,11 +217,12 @@ def _atomic_write(path: AnyPath, mode: Any) -> Generator[IO[Any]]:
 
 
 def _draft(path: AnyPath, mode: Mode) -> _Draft:
-    target = Path(os.path.realpath(path))
+    target = Path(path if is_stream(path) else os.path.realpath(path))
     _check_writable(target)
     temporary = None
-    if target.exists() and not target.is_file():
+    if is_stream(path):
         raw = _Noting(target, "w")
+        raw.is_stream = True
     else:
         temporary = Temporary(target.parent)
         raw = _Noting(temporary.descriptor(), "w")
@@ -278,10 +287,11 @@ def safetensors_bytes(arrays: Mapping[str, NDArray[Any]], kind: Kind) -> bytes:
 def check_writable(path: AnyPath) -> None:
     """Raise a `HeatcError` if `path` can't be written, before the work that would be lost."""
     try:
+        if is_stream(path):
+            return
         target = Path(os.path.realpath(path))
         _check_writable(target)
-        if not target.exists() or target.is_file():
-            Temporary(target.parent).close()
+        Temporary(target.parent).close()
     except OSError as error:
         raise from_os_error(error, path, "write") from error
 
@@ -326,6 +336,15 @@ def held_folder(folder: Path) -> Generator[None]:
                 notes=["wait for it: this command then finds what it left"],
             ) from None
         yield
+
+
+def is_stream(path: AnyPath) -> bool:
+    """Whether a path is a device, a pipe or a socket: it is written to, and keeps nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _check_writable(target: Path) -> None:

@@ -7,7 +7,6 @@ have a form that nothing else has. A file without the mark of its kind is never 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,6 +46,8 @@ class Kind:
 
     def json_text(self, data: Mapping[str, Any]) -> str:
         """The text of a JSON file whose first value is the mark."""
+        import json  # here alone: most commands write none
+
         return f"{json.dumps({'producer': self.mark, **data}, indent=1)}\n"
 
     def is_kind_of(self, path: Path) -> bool:

@@ -17,8 +17,6 @@ import fcntl
 import itertools
 import os
 import re
-import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Generator, Iterable
 from functools import cache, partial
@@ -60,6 +58,9 @@ class Temporary:
 @contextlib.contextmanager
 def scratch_folder() -> Generator[Path]:
     """A new folder in that of temporary files, gone with all that is in it when the block ends."""
+    # Here alone: most commands start without it.
+    import tempfile
+
     root = Path(tempfile.gettempdir())
     sweep(root)
     path, lock = _new(root, _new_folder)
@@ -186,10 +187,12 @@ def _remove(path: Path) -> None:
 
 def _delete(path: Path) -> None:
     with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        if path.is_symlink() or not path.is_dir():
             path.unlink()
+            return
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_all() -> None:

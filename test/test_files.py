@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from xdsl.dialects.builtin import ModuleOp
 
 from heatc import files, temporary
+from heatc.api import make_context
 from heatc.errors import HeatcError
 from heatc.files import atomic_write, check_folder, new_file, together
+from heatc.kinds import IR
+from heatc.pipeline import DumpPhases, build, run_passes
 from heatc.temporary import forget_swept, leftovers, scratch_folder, sweep
 
 Monkey = pytest.MonkeyPatch
@@ -132,6 +136,18 @@ def test_a_full_disk_that_a_library_makes_something_else_of(tmp_path: Path, full
         save((batch.open(tmp_path / "first"), batch.open(tmp_path / "second"))[1])
     assert raised.value.place == str(tmp_path / "second")
     assert not os.listdir(tmp_path)
+
+
+def test_a_full_disk_leaves_whole_phases(tmp_path: Path, full_after: Any):
+    module = ModuleOp([])
+    folder = tmp_path / "phases"
+    size = len(f"{IR.line()}{module!s}\n")
+    full_after(2 * size + 1)
+    with pytest.raises(HeatcError, match="no space left") as raised:
+        run_passes(make_context(), module, build("cse,dce,cse"), [DumpPhases(folder)])
+    assert raised.value.place == str(folder / "02-dce.mlir")
+    found = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert found == {"00-captured.mlir": size, "01-cse.mlir": size}
 
 
 # --- Several files ----------------------------------------------------------------------------

@@ -28,7 +28,6 @@ from xdsl.utils.exceptions import (
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from heatc import kinds
-from heatc.commands import HEATC_OPT
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write
 from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, suggest, warn
@@ -222,6 +221,9 @@ class HeatcOptMain(xDSLOptMain):
     # --- Input and output ---------------------------------------------------------------------
 
     def run(self) -> None:
+        # Here alone: `--version` starts without it.
+        from heatc.commands import HEATC_OPT
+
         HEATC_OPT.check({**vars(self.args), **self._pass_files()})
         if self.args.output_file in (None, "-"):
             super().run()

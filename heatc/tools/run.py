@@ -170,9 +170,9 @@ def _run(argv: Sequence[str]) -> None:
     reference = _read_reference(program, inputs, args.reference)
     hardware = other or program.manifest.hardware
     with together() as files:
+        stats = _open_stats(files, args.stats)
         paths = (args.output, args.layers, args.save_masks)
         output, layers, masks = (_open(files, path) for path in paths)
-        stats = _open_stats(files, args.stats)
         trace = _open_trace(files, args.trace, program, hardware)
         if timing:
             simulation = simulate_timing(program, stored, other, trace=trace)
