@@ -100,9 +100,11 @@ def work_begins(prog: str) -> None:
 
 
 def work_ends() -> None:
-    """From now on there is nothing to unwind."""
+    """From now on there is nothing to unwind; a command that was stopped, and said so, ends."""
     _State.working = False
     if _State.owned:
+        if _State.told:
+            _end(_State.stopping or signal.SIGINT)
         return
     while _State.previous:
         signal.signal(*_State.previous.popitem())
@@ -165,7 +167,7 @@ def _install() -> None:
 
 
 def _deaf() -> None:
-    """All is done and said: the interpreter is taken down, and would let a signal kill it."""
+    """All is done and said: the interpreter is taken down, and would have a signal kill it."""
     for number in _State.previous:
         signal.signal(number, signal.SIG_IGN)
 
