@@ -76,9 +76,10 @@ def exit_code(number: int) -> int:
 
 
 def own_process(prog: str) -> None:
-    """This process is the command `prog`: from now on a signal ends it with one line."""
+    """This process is the command `prog`: from now on a signal, or one that waits, ends it."""
     _State.prog, _State.owned = prog, True
     _install()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WORDS)
     atexit.register(_deaf)  # the first one runs last
     inherited = sys.unraisablehook
 

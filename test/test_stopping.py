@@ -187,6 +187,23 @@ def test_an_import(tool: str, number: int):
     ended(result)
 
 
+def test_before_signals_are_handled():
+    """The signal comes while the module that handles it is imported."""
+    start = """
+import os, signal, sys
+sys.argv = ["hdp-run"]
+class At:
+    def find_spec(self, name, path=None, target=None):
+        if name == "heatc.stopping":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, At())
+import heatc.tools
+"""
+    ended(
+        subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    )
+
+
 def test_after_the_work():
     ended(command("run_tool(lambda argv: 0, [], 'hdp-run'); me(); time.sleep(60)"))
 

@@ -6,9 +6,8 @@ then the fast kernels of NumPy's BLAS.
 """
 
 import os
+import signal
 import sys
-
-from heatc.stopping import own_process
 
 COMMANDS = ("heatc", "heatc-opt", "heatc-tune", "hdp-as", "hdp-objdump", "hdp-run")
 
@@ -22,6 +21,10 @@ def _command() -> str:
 
 
 if _name := _command():
+    # Signals wait for whoever handles them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    from heatc.stopping import own_process
+
     own_process(_name)
 
 from heatc.blas import set_up  # noqa: E402
