@@ -75,11 +75,11 @@ def exit_code(number: int) -> int:
     return 128 + number
 
 
-def own_process(prog: str) -> None:
-    """This process is the command `prog`: from now on a signal, or one that waits, ends it."""
+def own_process(prog: str, mask: set[signal.Signals] | set[int]) -> None:
+    """This process is the command `prog`: a signal ends it, from now on, when `mask` lets it in."""
     _State.prog, _State.owned = prog, True
     _install()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, WORDS)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     atexit.register(_deaf)  # the first one runs last
     inherited = sys.unraisablehook
 

@@ -22,10 +22,10 @@ def _command() -> str:
 
 if _name := _command():
     # Signals wait for whoever handles them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    _mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     from heatc.stopping import own_process
 
-    own_process(_name)
+    own_process(_name, _mask)
 
 from heatc.blas import set_up  # noqa: E402
 
