@@ -232,7 +232,8 @@ def with_layers(base: Path, more: Layers) -> Path:
     content = json.loads(base.read_text(encoding="utf-8"))
     place = folder("with layers", json.dumps(content), json.dumps(more))
     place.mkdir(parents=True, exist_ok=True)
-    shutil.copy(base.with_suffix(".safetensors"), place / content["factors"]["file"])
+    factors = content["factors"]["file"]
+    shutil.copy(base.parent / factors, place / factors)
     keep(place / "plan.json", {**content, "layers": {**content["layers"], **more}})
     return place / "plan.json"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+# Not from `typing`: what a command imports before it handles signals is little.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from heatc.api import compile as compile
     from heatc.errors import HeatcError as HeatcError
 

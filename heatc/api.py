@@ -15,10 +15,13 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import ArgSpecParseError
 
+from heatc import kinds
+from heatc.commands import COMPILE
 from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
-from heatc.files import atomic_write, write_safetensors
+from heatc.files import atomic_write, safetensors_bytes, together
 from heatc.heat.options import heat_options, plan_options
+from heatc.names import ir_factors_file
 from heatc.passes.pack_tokens import PADDINGS
 from heatc.pipeline import (
     DumpPhases,
@@ -209,8 +212,7 @@ class Compilation:
             assert output is not None
             emit_program(self.module, self.weights, Path(output))
         else:
-            self._write_text(output, self._text(form))
-            self._write_factors(output)
+            self._write_text(output, form)
         self._steps.append((f"write {form}", time.perf_counter() - start))
 
     def _text(self, form: str) -> str:
@@ -220,24 +222,23 @@ class Compilation:
 
         return assembly(self.module)
 
-    def _write_factors(self, output: str | PathLike[str] | None) -> None:
-        """Factors have no place in a text: they go to a file beside it."""
-        added = self.weights.added
-        if not added:
-            return
+    def _write_text(self, output: str | PathLike[str] | None, form: str) -> None:
+        """A text, and the factors, which have no place in it, in a file beside it."""
+        text, added = self._text(form), self.weights.added
         if output is None or str(output) == "-":
-            raise UsageError(
-                f"{len(added)} factors need a file", place="-o", notes=["give -o x.mlir"]
-            )
-        path = Path(output).with_suffix(".safetensors")
-        write_safetensors(path, {name: self.weights[name] for name in added})
-
-    def _write_text(self, output: str | PathLike[str] | None, text: str) -> None:
-        if output is None or str(output) == "-":
+            if added:
+                raise UsageError(
+                    f"{len(added)} factors need a file", place="-o", notes=["give -o x.mlir"]
+                )
             print(text, end="")
             return
-        with atomic_write(output, "w") as stream:
-            stream.write(text)
+        with together() as files:
+            if added:
+                factors = {name: self.weights[name] for name in added}
+                stream = files.open(ir_factors_file(Path(output)))
+                stream.write(safetensors_bytes(factors, kinds.IR_FACTORS))
+            kind = kinds.IR if form == "ir" else kinds.ASSEMBLY
+            files.open(output, "w").write(kind.line() + text)
 
     def _write_hdp(self, output: Path) -> None:
         from heatc.backends.hdp.emit import write_module
@@ -308,7 +309,8 @@ def compile(
         **rule_options: what the rule is told, as the command's options: `rho_b=0.25`.
 
     Raises:
-        HeatcError: for bad input, with what, where and what to do.
+        HeatcError: for bad input, with what, where and what to do; for an output that is an input,
+            or that would replace a file which heatc did not write as one of its kind.
     """
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
@@ -326,6 +328,11 @@ def compile(
         raise UsageError(f"unknown padding {padding!r}, expected skip or compute", place="padding")
     plan_path = None if plan is None else str(plan)
     options = Options(hw, rule, plan_path, heat=factors, padding=padding)
+    if hw is None and Path(output).suffix != ".py":
+        raise UsageError("the name of a NumPy program ends in .py", place="output")
+    values = {"model": model, "output": output, "remarks": remarks, "target": target}
+    values |= {"plan": plan, "calibrate": calibrate, "has_factors": factors is not None}
+    COMPILE.check({**values, "form": "numpy" if hw is None else "hdp"})
     compilation = Compilation(options, remarks=remarks)
     if isinstance(model, str | PathLike):
         specs: Any = inputs
@@ -335,5 +342,5 @@ def compile(
             raise HeatcError("a live module is captured on example inputs: give `inputs`")
         compilation.capture_module(model, inputs)
     compilation.run()
-    compilation.write(output, "numpy" if target == "numpy" else "hdp")
+    compilation.write(output, "numpy" if hw is None else "hdp")
     return Path(output)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
+import io
 import os
+import stat
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
+from heatc import stopping
 from heatc.errors import HeatcError
+from heatc.temporary import Temporary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from heatc.kinds import Kind
 
-def from_os_error(error: OSError, path: str | os.PathLike[str] = "", verb: str = "") -> HeatcError:
+Mode = Literal["w", "wb"]
+AnyPath = str | os.PathLike[str]
+
+
+def from_os_error(error: OSError, path: AnyPath = "", verb: str = "") -> HeatcError:
     """`FileNotFoundError` and the like as a message about the file."""
     place = os.fspath(path) or (str(error.filename) if error.filename is not None else "")
     reason = error.strerror or str(error) or type(error).__name__
@@ -26,87 +35,286 @@ def from_os_error(error: OSError, path: str | os.PathLike[str] = "", verb: str =
     return HeatcError(f"cannot {verb}: {reason}", place=place)
 
 
-_serial = itertools.count()
+# --- Writing ----------------------------------------------------------------------------------
+
+
+class _Noting(io.FileIO):
+    """A file that remembers why it could not be written, whatever becomes of the exception."""
+
+    failure: OSError | None = None
+    is_stream = False
+
+    def tell(self) -> int:
+        # A device says that it is where it was: zip archives then go wrong.
+        if self.is_stream:
+            raise io.UnsupportedOperation("a device or pipe has no position")
+        return super().tell()
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+@dataclass
+class _Draft:
+    """A file that is being written: where it is wanted, and where it is."""
+
+    path: AnyPath
+    target: Path
+    temporary: Temporary | None  # None for devices and pipes
+    stream: IO[Any]
+    raw: _Noting
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.close()
+        if self.temporary is not None:
+            self.temporary.close()
+
+
+@dataclass
+class _Placed:
+    """What was in a file's place, to bring it back; its second name is gone after `forget`."""
+
+    target: Path
+    is_new: bool
+    second_name: Temporary | None = None
+
+    @classmethod
+    def of(cls, target: Path) -> _Placed:
+        place = cls(target, not target.exists())
+        if target.is_file():
+            # Some file systems have no hard links.
+            with contextlib.suppress(OSError):
+                place.second_name = Temporary(target.parent, target)
+        return place
+
+    def restore(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.second_name is not None:
+                os.replace(self.second_name.path, self.target)
+            elif self.is_new:
+                self.target.unlink()
+
+    def forget(self) -> None:
+        if self.second_name is not None:
+            self.second_name.close()
+
+
+class Batch:
+    """Files that appear together when the block of `together` ends well, or not at all."""
+
+    def __init__(self) -> None:
+        self._drafts: list[_Draft] = []
+
+    @overload
+    def open(self, path: AnyPath, mode: Literal["wb"] = "wb") -> IO[bytes]: ...
+
+    @overload
+    def open(self, path: AnyPath, mode: Literal["w"]) -> IO[str]: ...
+
+    def open(self, path: AnyPath, mode: Mode = "wb") -> IO[Any]:
+        """
+        A stream whose content appears at `path`: bytes, or text in UTF-8.
+
+        A path that can't be written is a `HeatcError`, here where that can be known. Devices and
+        pipes are written directly, a link's target is replaced, not the link.
+        """
+        try:
+            draft = _draft(path, mode)
+        except OSError as error:
+            raise from_os_error(error, path, "write") from error
+        self._drafts.append(draft)
+        return draft.stream
+
+    def commit(self) -> None:
+        """Put the files in their places, in the order in which they were opened."""
+        for draft in self._drafts:
+            try:
+                draft.stream.close()
+            except OSError as error:
+                raise from_os_error(error, draft.path, "write") from error
+        # A signal between two of them would leave one of each kind.
+        with stopping.deferred():
+            self._put_all()
+
+    def _put_all(self) -> None:
+        placed: list[_Placed] = []
+        try:
+            for draft in self._drafts:
+                if len(self._drafts) > 1:
+                    placed.append(_Placed.of(draft.target))
+                _put(draft)
+        except HeatcError:
+            for place in placed[:-1]:
+                place.restore()
+            raise
+        finally:
+            for place in placed:
+                place.forget()
+
+    def discard(self) -> None:
+        """Leave nothing of what has no place yet."""
+        for draft in self._drafts:
+            draft.discard()
+
+    def explained(self, error: Exception) -> HeatcError | None:
+        """A failed write as a message about its file, None if the error is about something else."""
+        for draft in self._drafts:
+            if draft.raw.failure is not None:
+                return from_os_error(draft.raw.failure, draft.path, "write")
+        # NumPy writes past Python's streams, and names no file either.
+        if isinstance(error, OSError) and error.filename is None and len(self._drafts) == 1:
+            return from_os_error(error, self._drafts[0].path, "write")
+        return None
+
+
+@contextlib.contextmanager
+def together() -> Generator[Batch]:
+    """
+    A batch of files that appear when the block ends well, all of them or none.
+
+    A file that can't be written, on a full disk say, is a `HeatcError` that names it; what was in
+    its place is there still.
+    """
+    batch = Batch()
+    try:
+        yield batch
+        batch.commit()
+    except Exception as error:
+        explained = batch.explained(error)
+        if explained is None or isinstance(error, HeatcError):
+            raise
+        raise explained from error
+    finally:
+        batch.discard()
 
 
 @overload
 def atomic_write(
-    path: str | os.PathLike[str], mode: Literal["wb"] = "wb"
+    path: AnyPath, mode: Literal["wb"] = "wb"
 ) -> contextlib.AbstractContextManager[IO[bytes]]: ...
 
 
 @overload
 def atomic_write(
-    path: str | os.PathLike[str], mode: Literal["w"]
+    path: AnyPath, mode: Literal["w"]
 ) -> contextlib.AbstractContextManager[IO[str]]: ...
 
 
-def atomic_write(
-    path: str | os.PathLike[str], mode: Literal["w", "wb"] = "wb"
-) -> contextlib.AbstractContextManager[IO[Any]]:
-    """
-    A stream whose content appears at `path` when the block ends well, and never in part.
-
-    A path that can't be written is a `HeatcError`, before the block runs where that can be
-    known. Devices and pipes are written directly, a link's target is replaced, not the link.
-    """
+def atomic_write(path: AnyPath, mode: Mode = "wb") -> contextlib.AbstractContextManager[IO[Any]]:
+    """A stream whose content appears at `path` when the block ends well; see `Batch.open`."""
     return _atomic_write(path, mode)
 
 
 @contextlib.contextmanager
-def _atomic_write(
-    path: str | os.PathLike[str], mode: Literal["w", "wb"]
-) -> Generator[IO[Any], None, None]:
-    target = Path(os.path.realpath(path))
+def _atomic_write(path: AnyPath, mode: Any) -> Generator[IO[Any]]:
+    with together() as files:
+        yield files.open(path, mode)
+
+
+def _draft(path: AnyPath, mode: Mode) -> _Draft:
+    target = Path(path if is_stream(path) else os.path.realpath(path))
+    _check_writable(target)
+    temporary = None
+    if is_stream(path):
+        raw = _Noting(target, "w")
+        raw.is_stream = True
+    else:
+        temporary = Temporary(target.parent)
+        raw = _Noting(temporary.descriptor(), "w")
+    stream: IO[Any] = io.BufferedWriter(raw)
+    if mode == "w":
+        stream = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
+    return _Draft(path, target, temporary, stream, raw)
+
+
+def _put(draft: _Draft) -> None:
+    """Move a finished file to its place, with the rights of what was there."""
+    if draft.temporary is None:
+        return
     try:
-        _check_writable(target)
-        if target.exists() and not target.is_file():
-            with _open(target, mode) as stream:
-                yield stream
-            return
-        temporary, stream = _open_beside(target, mode)
+        if draft.target.exists():
+            os.chmod(draft.temporary.path, draft.target.stat().st_mode & 0o7777)
+        os.replace(draft.temporary.path, draft.target)
+    except OSError as error:
+        raise from_os_error(error, draft.path, "write") from error
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Generator[Path]:
+    """
+    Where a file is to be made that appears at `path` when the block ends well.
+
+    What somebody else has put there in the meantime stays. Raises `HeatcError` where it can't be.
+    """
+    try:
+        temporary = Temporary(path.parent)
     except OSError as error:
         raise from_os_error(error, path, "write") from error
     try:
-        try:
-            yield stream
-        finally:
-            stream.close()
-        if target.exists():
-            os.chmod(temporary, target.stat().st_mode & 0o7777)
-        os.replace(temporary, target)
+        yield temporary.path
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary.path, path)
     except OSError as error:
-        # A failed write names no file; an error that names one is not about the output.
-        if error.filename is not None and error.filename != str(temporary):
-            raise
         raise from_os_error(error, path, "write") from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        temporary.close()
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
+def write_safetensors(path: AnyPath, arrays: Mapping[str, NDArray[Any]], kind: Kind) -> None:
+    """Write arrays by name as a file of a kind; raises `HeatcError` where it cannot be."""
+    with atomic_write(path) as stream:
+        stream.write(safetensors_bytes(arrays, kind))
+
+
+def safetensors_bytes(arrays: Mapping[str, NDArray[Any]], kind: Kind) -> bytes:
+    """The bytes of a safetensors file of a kind; the same arrays give the same bytes."""
+    # Here alone: tools that only read text start without them.
+    import numpy as np
+    from safetensors.numpy import save
+
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return save(contiguous, {"producer": kind.mark})
+
+
+# --- Before the work --------------------------------------------------------------------------
+
+
+def check_writable(path: AnyPath) -> None:
     """Raise a `HeatcError` if `path` can't be written, before the work that would be lost."""
-    target = Path(os.path.realpath(path))
     try:
+        if is_stream(path):
+            return
+        target = Path(os.path.realpath(path))
         _check_writable(target)
-        if not target.exists() or target.is_file():
-            temporary, stream = _open_beside(target, "wb")
-            stream.close()
-            temporary.unlink()
+        Temporary(target.parent).close()
     except OSError as error:
         raise from_os_error(error, path, "write") from error
 
 
-def check_writable_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder; a `HeatcError` where it can't be made or written in, before the work."""
+def check_folder(path: AnyPath) -> None:
+    """Raise a `HeatcError` if a folder can't be made, or can't be written in, before the work."""
+    folder = Path(path)
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        if not there.is_dir():
+            raise NotADirectoryError(None, f"{str(there)!r} is a file")
+        Temporary(there).close()
+    except OSError as error:
+        raise from_os_error(error, path, "create" if there == folder else "write") from error
+
+
+def make_folder(path: AnyPath) -> Path:
+    """Make a folder, if it is not there; a `HeatcError` where that can't be."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
-        temporary, stream = _open_beside(Path(path) / "new", "wb")
-        stream.close()
-        temporary.unlink()
     except OSError as error:
-        raise from_os_error(error, path, "write") from error
+        raise from_os_error(error, path, "create") from error
+    return Path(path)
 
 
 @contextlib.contextmanager
@@ -116,7 +324,8 @@ def held_folder(folder: Path) -> Generator[None]:
 
     Raises `HeatcError` where another process holds it; one that ended, however, holds nothing.
     """
-    check_writable_folder(folder)
+    make_folder(folder)
+    check_folder(folder)
     with (folder / "held").open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,6 +338,15 @@ def held_folder(folder: Path) -> Generator[None]:
         yield
 
 
+def is_stream(path: AnyPath) -> bool:
+    """Whether a path is a device, a pipe or a socket: it is written to, and keeps nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _check_writable(target: Path) -> None:
     # Replacing a file needs no right to write to it, only to its folder: ask for both.
     if target.is_dir():
@@ -137,27 +355,3 @@ def _check_writable(target: Path) -> None:
         raise NotADirectoryError(None, f"there is no folder {str(target.parent)!r}")
     if target.exists() and not os.access(target, os.W_OK):
         raise PermissionError(None, "permission denied")
-
-
-def _open_beside(target: Path, mode: Literal["w", "wb"]) -> tuple[Path, IO[Any]]:
-    """A new file in the target's folder, with the rights that the user's umask gives."""
-    while True:
-        temporary = target.parent / f".heatc-{os.getpid()}-{next(_serial)}.tmp"
-        with contextlib.suppress(FileExistsError):
-            return temporary, _open(temporary, "x" if mode == "w" else "xb")
-
-
-def _open(path: Path, mode: str) -> IO[Any]:
-    if "b" in mode:
-        return open(path, mode)
-    return open(path, mode, encoding="utf-8", newline="\n")
-
-
-def write_safetensors(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays by name, whole or not at all; raises `HeatcError` where it cannot be."""
-    # Here alone: tools that only read text start without them.
-    import numpy as np
-    from safetensors.numpy import save
-
-    with atomic_write(path) as stream:
-        stream.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

@@ -20,6 +20,9 @@ from xdsl.passes import ModulePass
 from xdsl.transforms import get_all_passes
 from xdsl.utils.arg_spec import parse_pipeline
 
+from heatc.files import atomic_write, make_folder
+from heatc.kinds import IR
+from heatc.names import phase_file
 from heatc.rules import Rule, spelling
 from heatc.universe import HEATC_UNIVERSE
 
@@ -114,6 +117,11 @@ def pipeline_text(options: Options) -> str:
     return ",".join(passes)
 
 
+def pass_names(options: Options) -> list[str]:
+    """The names of the pipeline's passes, in order."""
+    return [spec.name for spec in parse_pipeline(pipeline_text(options))]
+
+
 def build(text: str) -> tuple[ModulePass, ...]:
     """The passes of a pipeline text; raises `ValueError` for an unknown pass or option."""
     known = {**get_all_passes(), **HEATC_UNIVERSE.all_passes}
@@ -144,7 +152,7 @@ class DumpPhases(Instrument):
     def before(self, pass_: ModulePass, module: ModuleOp) -> None:
         """Write what capture gave, once."""
         if self._count == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             self._write("captured", module)
 
     def after(self, pass_: ModulePass, module: ModuleOp) -> None:
@@ -152,8 +160,8 @@ class DumpPhases(Instrument):
         self._write(pass_.name, module)
 
     def _write(self, name: str, module: ModuleOp) -> None:
-        path = self.folder / f"{self._count:02d}-{name}.mlir"
-        path.write_text(f"{module!s}\n")
+        with atomic_write(self.folder / phase_file(self._count, name), "w") as stream:
+            stream.write(f"{IR.line()}{module!s}\n")
         self._count += 1
 
 

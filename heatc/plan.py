@@ -7,13 +7,14 @@
                 "encoder.layer.0.output.dense":
                 {"heat": {"format": "tt", "shape": "32x96|32x24", "ranks": [32, 64, 24],
                           "path": [[0, 1], [5, 2], [6, 3], [7, 4]], "fuse": 64}}},
-     "factors": {"file": "plan.safetensors", "sha256": "..."}}
+     "factors": {"file": "plan.factors.safetensors", "sha256": "..."}}
 
 A layer is named by its module path. Keys of `hdp` are the options of the rule
 (`heatc.rules.OPTIONS`), `point` being the bits of `finer`; those of `heat` are
 `heatc.heat.plan.LayerHeat`. `factors`, which may be absent, names a file beside the plan with the
 factors themselves, `<module path>.<i>`, and after them the layer's bias: what `heatc-tune distill`
-trained. Digests of the model and the machine that are absent or null are not compared.
+trained. Digests of the model and the machine that are absent or null are not compared. `producer`
+says who wrote the plan; heatc replaces none that it did not write.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from typing import Any, cast
 from heatc.errors import HeatcError
 from heatc.files import from_os_error
 from heatc.heat.plan import LayerHeat, layer_heat
+from heatc.kinds import is_heatc_safetensors
 from heatc.rules import OPTIONS, Rule, RuleError, make_rule
 from heatc.weights import WeightStore
 
 SCHEMA = 1
-_TOP = ("schema", "model_sha256", "hw_sha256", "seed", "layers", "factors")
+_TOP = ("producer", "schema", "model_sha256", "hw_sha256", "seed", "layers", "factors")
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,16 @@ def model_sha256(model: str | PathLike[str]) -> str:
     """
     The SHA-256 of a model file, or of the config and weights of a Hugging Face folder.
 
-    Of a folder: name and bytes of config.json and of every .safetensors file, by name.
+    Of a folder: name and bytes of config.json and of every .safetensors file, by name; what heatc
+    wrote there, weights of programs and factors, is no part of the model.
     """
     path, digest = Path(model), hashlib.sha256()
     files = [path]
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if _is_part(p))
+        try:
+            files = sorted(p for p in path.iterdir() if _is_part(p))
+        except OSError as error:
+            raise from_os_error(error, verb="read") from error
     for file in files:
         if path.is_dir():
             digest.update(f"{file.name}\n".encode())
@@ -134,7 +140,8 @@ def hardware_sha256(hw: str) -> str:
 
 
 def _is_part(path: Path) -> bool:
-    return path.name == "config.json" or path.suffix == ".safetensors"
+    is_weights = path.suffix == ".safetensors" and not is_heatc_safetensors(path)
+    return path.name == "config.json" or is_weights
 
 
 def read_plan(path: str | PathLike[str]) -> Plan:

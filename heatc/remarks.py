@@ -17,8 +17,9 @@ class RemarkLog:
     Takes every remark while it is entered, those included that are not shown unasked.
 
     `target` is a file, which gets a JSON object a line (`pass`, `layer`, `place`, `message`,
-    `chosen`, `weighed`) when the log is left, after an error too; or `-`: all of them as text to
-    stderr. Whoever runs the passes sets `running` to the name of the one at work.
+    `chosen`, `weighed`) when the log is left, after an error too, but not when a signal ends it; or
+    `-`: all of them as text to stderr. Whoever runs the passes sets `running` to the name of the
+    one at work.
     """
 
     def __init__(self, target: str | PathLike[str]):
@@ -38,7 +39,8 @@ class RemarkLog:
         trace: TracebackType | None,
     ) -> None:
         set_remark_sink(self._before)
-        if str(self.target) == "-":
+        stopped = kind is not None and not issubclass(kind, Exception)
+        if stopped or str(self.target) == "-":
             return
         with atomic_write(self.target, "w") as stream:
             stream.write("".join(f"{line}\n" for line in self.lines))

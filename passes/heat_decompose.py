@@ -77,6 +77,7 @@ from heatc.heat.norm import Matrix, Norm, relative_error, spectrum
 from heatc.heat.plan import LayerHeat
 from heatc.heat.statistics import Statistics, statistics_key
 from heatc.passes.analysis.finite import check_finite
+from heatc.kinds import IR_FACTORS
 from heatc.passes.analysis.ranks import (
     Curve,
     Point,
@@ -139,7 +140,7 @@ class HeatDecomposePass(ModulePass):
         erase_dead(op)
         if self.factors is not None:
             names = sorted(set(weights) - before)
-            write_safetensors(self.factors, {name: weights[name] for name in names})
+            write_safetensors(self.factors, {name: weights[name] for name in names}, IR_FACTORS)
 
     def _check(self) -> None:
         if self.plan is not None:

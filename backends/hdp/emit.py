@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import IO, Any
 
 from numpy.typing import NDArray
@@ -18,6 +16,7 @@ from heatc.hardware import Hardware, load_hardware
 from heatc.isa.words import to_text
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
+from heatc.temporary import scratch_folder
 from heatc.weights import WeightStore
 
 
@@ -83,8 +82,8 @@ def run_module(
         if any(op.name.startswith(("scf.", "arith.")) for op in module.walk()):
             LowerToHdpPass().apply(context, module)
         AllocateBuffersPass(hw=hw).apply(context, module)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "module.hdp"
+    with scratch_folder() as folder:
+        path = folder / "module.hdp"
         with path.open("wb") as stream:
             write_module(stream, module, weights, hw)
         return dict(simulate(open_program(path), inputs).outputs)

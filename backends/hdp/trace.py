@@ -21,6 +21,7 @@ from heatc.errors import HeatcError
 from heatc.isa.table import CORE_ENGINES, Engine
 from heatc.isa.units import Mask
 from heatc.isa.words import Inst
+from heatc.kinds import TRACE
 
 _PENDING = 1 << 16
 """Changes of buffers that are sorted at a time."""
@@ -59,7 +60,8 @@ class ChromeSink:
     def __init__(self, stream: IO[bytes]):
         self._stream = stream
         self._names: dict[int, str] = {}
-        self._write('{"displayTimeUnit":"ns","traceEvents":[')
+        self._write(f'{{"otherData":{{"producer":"{TRACE.mark}"}},')
+        self._write('"displayTimeUnit":"ns","traceEvents":[')
         self._event({"name": "process_name", "ph": "M", "args": {"name": "HDP"}}, first=True)
 
     def _write(self, text: str) -> None:
@@ -124,6 +126,7 @@ class PerfettoSink:
         packet.track_descriptor.uuid = 1
         packet.track_descriptor.process.pid = 1
         packet.track_descriptor.process.process_name = "HDP"
+        packet.track_descriptor.process.cmdline.append(TRACE.mark)
         self._builder.write_packet(packet)
 
     def track(self, track: int, name: str, unit: str | None = None) -> None:

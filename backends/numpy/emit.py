@@ -10,6 +10,8 @@ NumPy.
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 from os import PathLike
 from pathlib import Path
 
@@ -18,7 +20,6 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import SSAValue
 
 from heatc.backends.numpy.buffers import Buffers
-from heatc.backends.numpy.files import write_both
 from heatc.backends.numpy.loops import Loop, find_loop
 from heatc.backends.numpy.names import (
     argument_names,
@@ -28,12 +29,15 @@ from heatc.backends.numpy.names import (
     readable,
 )
 from heatc.backends.numpy.nodes import collect_nodes, constants, used_after
-from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, imports, select
+from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, UNNAMED, imports, select
 from heatc.backends.numpy.scope import Scope, refuse, wrapped
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of, tensor_type
 from heatc.dialects.attn import PackingOp
 from heatc.dialects.nn import TOKENS
 from heatc.errors import HeatcError
+from heatc.files import together
+from heatc.kinds import WEIGHTS
+from heatc.names import weights_file
 from heatc.passes.analysis.ports import output_paddings
 from heatc.version import VERSION
 from heatc.weights import WeightStore
@@ -49,22 +53,21 @@ def emit_program(
     """
     Write the program of `main` to `path` and its weights to `<stem>.safetensors` beside it.
 
-    Both files appear, or neither does. The same module and weights give the same bytes.
-    Raises `HeatcError` for an op or a type that the backend has no form of, with its location,
-    and for a path that cannot be written.
+    Both files appear, or neither does, and the program takes these weights alone. The same module
+    and weights give the same bytes. Raises `HeatcError` for an op or a type that the backend has no
+    form of, with its location, and for a path that cannot be written or does not end in `.py`.
     """
     target = Path(path)
-    if target.suffix == ".safetensors":
-        raise HeatcError("the weights file would overwrite the program", place=str(target))
+    if target.suffix != ".py":
+        raise HeatcError("the name of a NumPy program ends in .py", place=str(target))
     table = WeightTable(weights)
     text = program_text(module, table, model_name or target.stem)
-    metadata = {"format": "np", "producer": f"heatc {VERSION}"}
-    write_both(
-        target,
-        text.encode(),
-        target.with_suffix(".safetensors"),
-        lambda stream: table.write(stream, metadata),
-    )
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    text = text.replace(UNNAMED, f'PROGRAM = "{digest}"', 1)
+    with together() as files:
+        # The weights first: a program that does not know them says so, were it left between both.
+        table.write(files.open(weights_file(target)), {"producer": WEIGHTS.mark, "program": digest})
+        files.open(target, "w").write(text)
 
 
 def program_text(module: ModuleOp, table: WeightTable, model_name: str) -> str:

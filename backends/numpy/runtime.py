@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+UNNAMED = 'PROGRAM = ""'
+"""A line of the prelude, which gets a digest of the text it stands in."""
+
 PRELUDE = '''\
 def _prefer_avx512() -> None:
     """
@@ -37,6 +40,7 @@ DTYPES = {
     "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
     "BOOL": "?",
 }
+PROGRAM = ""  # the weights name the program that they belong to
 
 
 @functools.cache
@@ -45,7 +49,8 @@ def weights():
     with open(WEIGHTS, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
-    header.pop("__metadata__", None)
+    if header.pop("__metadata__", {}).get("program") != PROGRAM:
+        raise ValueError(f"{WEIGHTS} has the weights of another program: compile this one again")
     data = np.asarray(np.memmap(WEIGHTS, np.uint8, "r", offset=8 + size))
     arrays = {}
     for name, entry in header.items():
@@ -614,19 +619,35 @@ LOWEST, TINY = np.finfo(np.float32).min, np.finfo(np.float32).tiny
 """
 
 COMMAND_LINE = '''\
+def _save(path, outputs):
+    """Write an .npz file whole or not at all; devices and pipes are written directly."""
+    path = os.path.realpath(path)
+    whole = os.path.isfile(path) or not os.path.exists(path)
+    part = f"{path}.{os.getpid()}.part" if whole else path
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, **outputs)
+        if whole:
+            os.replace(part, path)
+    finally:
+        if whole and os.path.exists(part):
+            os.remove(part)
+
+
 def _command_line(arguments):
     """`prog.py in.npz out.npz`."""
     if len(arguments) != 2:
         sys.exit(f"usage: {os.path.basename(sys.argv[0])} in.npz out.npz")
     try:
+        if os.path.exists(arguments[1]) and os.path.samefile(*arguments):
+            raise ValueError("the output would overwrite the inputs")
         with np.load(arguments[0], allow_pickle=False) as archive:
             missing = [name for name in INPUTS if name not in archive.files]
             if missing:
                 raise ValueError(f"no {', '.join(missing)} in {arguments[0]}")
             inputs = [archive[name] for name in INPUTS]
         outputs = main(*inputs)
-        with open(arguments[1], "wb") as file:
-            np.savez(file, **outputs)
+        _save(arguments[1], outputs)
     except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         sys.exit(f"error: {error}")
 

@@ -22,6 +22,7 @@ from heatc.capture.fields import expect, get, parse_json
 from heatc.capture.inputs import InputSpec
 from heatc.capture.mapped import read_safetensors
 from heatc.errors import HeatcError
+from heatc.kinds import is_heatc_safetensors
 from heatc.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def _folder_weights(folder: Path) -> Mapping[str, Any]:
         return read_safetensors(folder / "model.safetensors")
     if index.is_file():
         return _sharded_weights(folder, index)
-    files = sorted(folder.glob("*.safetensors"))
+    # A program's weights may lie beside the model's.
+    files = sorted(f for f in folder.glob("*.safetensors") if not is_heatc_safetensors(f))
     if len(files) != 1:
         others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
         hint = f"it holds {others[0]}: give that file itself, or" if others else "download or"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
 from heatc.dialects.einsum import WeightOp
+from heatc.files import atomic_write, make_folder
 from heatc.heat.calibrate import Moments
 from heatc.weights import WeightStore
 
@@ -60,23 +61,20 @@ class Statistics:
 
     def save(self, name: str, moments: Moments) -> None:
         """Write the moments of one value."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         if name not in self._names:
             self._names.append(name)
         number = self._names.index(name)
         for part, array in (("mean", moments.mean), ("covariance", moments.covariance)):
-            path = self.folder / f"{number}.{part}.npy"
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            with temporary.open("wb") as stream:
+            with atomic_write(self.folder / f"{number}.{part}.npy") as stream:
                 np.save(stream, array)
-            temporary.replace(path)
-        (self.folder / f"{number}.count").write_text(str(moments.count), encoding="utf-8")
+        with atomic_write(self.folder / f"{number}.count", "w") as stream:
+            stream.write(str(moments.count))
 
     def finish(self) -> None:
         """Say that all moments are there."""
-        temporary = self._index.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self._names), encoding="utf-8")
-        temporary.replace(self._index)
+        with atomic_write(self._index, "w") as stream:
+            json.dump(self._names, stream)
         self.complete = True
 
     def __contains__(self, name: str) -> bool:

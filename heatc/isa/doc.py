@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from heatc.files import atomic_write
 from heatc.isa.actions import WORK_VARIABLES
 from heatc.isa.table import (
     BLOCK,
@@ -142,7 +143,8 @@ def render() -> str:
 def main() -> None:
     """Write the page."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
-    path.write_text(render(), encoding="utf-8")
+    with atomic_write(path, "w") as stream:
+        stream.write(render())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heatc.backends.hdp.container import program_bytes
+from heatc.commands import HDP_AS
 from heatc.errors import HeatcError
 from heatc.files import atomic_write, from_os_error
 from heatc.isa.words import Inst, from_text
@@ -33,11 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_tool(_run, argv, PROG)
 
 
-def _run(argv: Sequence[str]) -> None:
+def _parser() -> ToolParser:
     parser = ToolParser(PROG, "turns the text of a program into a program.bin")
     parser.add_argument("input", metavar="FILE", help="the text, - for standard input")
     parser.add_argument("-o", dest="output", metavar="FILE", required=True, help="the program.bin")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def _run(argv: Sequence[str]) -> None:
+    args = _parser().parse_args(argv)
+    HDP_AS.check(vars(args))
     with atomic_write(args.output) as stream:
         stream.write(program_bytes(assemble(*_read(args.input))))
 

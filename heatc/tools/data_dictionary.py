@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from heatc.errors import UsageError
+from heatc.files import atomic_write
 from heatc.tools.diagnostics import suggest
 from heatc.tools.layer_stats import COLUMNS, NO_PATH, PATH
 from heatc.tools.quantities import MEANINGS, Quantity
@@ -99,7 +100,8 @@ def render() -> str:
 def main() -> None:
     """Write the page."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
-    path.write_text(render(), encoding="utf-8")
+    with atomic_write(path, "w") as stream:
+        stream.write(render())
 
 
 if __name__ == "__main__":

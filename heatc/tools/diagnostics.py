@@ -9,7 +9,8 @@ A tool is two lines around its own work:
 Whatever happens inside, the user sees one clang-style message and an exit code:
 
     0 ok, 1 bad input or compile error, 2 usage, 3 verification failed, 4 infeasible on this
-    hardware, 70 internal error, 130 interrupted (and 141 when the reader of stdout left)
+    hardware, 70 internal error, 130 interrupted, 143 terminated, 129 the terminal was closed
+    (and 141 when the reader of stdout left)
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ import contextlib
 import difflib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, NoReturn
 
+from heatc import stopping, temporary
 from heatc.errors import HeatcError, UsageError
 from heatc.files import from_os_error
 from heatc.version import VERSION
 
 OK = 0
 INTERNAL_ERROR = 70
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 """What the shell reports for a program that SIGPIPE ended."""
 
@@ -66,10 +68,31 @@ def run_tool(
 
     `argv` is without the program's name; None stands for `sys.argv[1:]`. A `HeatcError` ends
     with its own code, an exception of xDSL's about the IR and an `OSError` with 1, anything
-    else is an internal error. `--debug` (or HEATC_DEBUG=1) adds the traceback.
+    else is an internal error. `--debug` (or HEATC_DEBUG=1) adds the traceback. A signal ends it as
+    `heatc.stopping` says.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or os.environ.get("HEATC_DEBUG") == "1"
+    try:
+        temporary.forget_swept()
+        stopping.work_begins(prog)
+        code = _run(main_function, arguments, prog, debug)
+        stopping.work_ends()
+        return code
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        _report(stopping.last_line(number), prog)
+        stopping.work_ends()
+        return stopping.exit_code(number)
+
+
+def _run(
+    main_function: Callable[[Sequence[str]], int | None],
+    arguments: Sequence[str],
+    prog: str,
+    debug: bool,
+) -> int:
+    """The exit code of a tool that is not stopped by a signal."""
     try:
         code = _call(main_function, arguments)
         _flush_stdout()
@@ -77,10 +100,10 @@ def run_tool(
     except BrokenPipeError:
         _discard_stdout()
         return BROKEN_PIPE
-    except KeyboardInterrupt:
-        _report("interrupted", prog)
-        return INTERRUPTED
     except Exception as error:
+        if number := stopping.stopped_by():
+            # A library made an error of its own of the signal's exception.
+            raise stopping.Stopped(number) from error
         if isinstance(error, OSError) and error.filename is None:
             _discard_stdout()
         if debug:

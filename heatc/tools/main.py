@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heatc.allocator import keep_freed_memory
-from heatc.errors import HeatcError, UsageError
+from heatc.errors import UsageError
 from heatc.rules import DEFAULT_RULE, Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, run_tool, suggest
 from heatc.tools.rule_options import add_rule_options, given_options
@@ -118,6 +118,7 @@ def _answer(arguments: argparse.Namespace) -> bool:
 def _form(arguments: argparse.Namespace) -> str:
     """The form of the output, from --emit, the suffix of -o, and the target."""
     if arguments.emit:
+        _check_suffix(arguments)
         return arguments.emit
     if arguments.output is None or arguments.output == "-":
         return "numpy" if arguments.target == "numpy" else "hdp"
@@ -129,6 +130,13 @@ def _form(arguments: argparse.Namespace) -> str:
             notes=[f"use one of {', '.join(SUFFIXES)}, or --emit={'|'.join(FORMS)}"],
         )
     return SUFFIXES[suffix]
+
+
+def _check_suffix(arguments: argparse.Namespace) -> None:
+    """A NumPy program is found by its suffix, and its weights by its name."""
+    output = arguments.output or ""
+    if arguments.emit == "numpy" and output not in ("", "-") and Path(output).suffix != ".py":
+        raise UsageError("the name of a NumPy program ends in .py", place="-o")
 
 
 def _hardware_name(arguments: argparse.Namespace, form: str) -> str | None:
@@ -197,7 +205,7 @@ def _rule(arguments: argparse.Namespace, hardware: str | None) -> Rule:
 def _compile(arguments: argparse.Namespace) -> int:
     form = _form(arguments)
     options = _options(arguments, form)
-    _check_output(arguments, form)
+    _check_output(arguments, form, options)
     # Imports of the compiler proper: only once the options are known to be good.
     from heatc.api import Compilation
     from heatc.capture import parse_inputs
@@ -254,20 +262,20 @@ def _read_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
     compilation.adopt(module, weights, name)
 
 
-def _check_output(arguments: argparse.Namespace, form: str) -> None:
-    """Refuse an output that cannot be written before the work, not after it."""
-    from heatc.files import check_writable
+def _check_output(arguments: argparse.Namespace, form: str, options: Options) -> None:
+    """Refuse an output that cannot be, or that would destroy something, before the work."""
+    from heatc.commands import HEATC
+    from heatc.names import phase_files
+    from heatc.pipeline import pass_names
 
-    if arguments.remarks not in (None, "-"):
-        check_writable(arguments.remarks)
-    if arguments.output in (None, "-"):
-        if form in ("hdp", "numpy"):
-            raise UsageError(f"the form {form!r} needs a file", place="-o")
-        return
-    model = Path(arguments.model)
-    if model.exists() and Path(arguments.output).exists() and model.samefile(arguments.output):
-        raise HeatcError("the output would overwrite the model", place=arguments.output)
-    check_writable(arguments.output)
+    if arguments.output in (None, "-") and form in ("hdp", "numpy"):
+        raise UsageError(f"the form {form!r} needs a file", place="-o")
+    more = {
+        "form": form,
+        "has_factors": options.heat is not None,
+        "phases": phase_files(pass_names(options)),
+    }
+    HEATC.check({**vars(arguments), **more})
 
 
 if __name__ == "__main__":

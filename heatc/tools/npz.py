@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
+from heatc.kinds import OUTPUTS, Kind
 
 Array = NDArray[np.generic]
 
@@ -100,9 +101,10 @@ def _array(member: IO[bytes], size: int, place: str) -> Array:
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
-def write_npz(stream: IO[bytes], arrays: Mapping[str, Array]) -> None:
-    """Writes a `.npz`; the same arrays give the same bytes."""
+def write_npz(stream: IO[bytes], arrays: Mapping[str, Array], kind: Kind = OUTPUTS) -> None:
+    """Writes a `.npz` of a kind; the same arrays give the same bytes."""
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = kind.mark.encode()
         for name, array in arrays.items():
             info = zipfile.ZipInfo(f"{name}.npy")
             with archive.open(info, "w", force_zip64=True) as member:

@@ -27,6 +27,7 @@ from xdsl.utils.exceptions import (
 )
 from xdsl.xdsl_opt_main import xDSLOptMain
 
+from heatc import kinds
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write
 from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, suggest, warn
@@ -39,6 +40,28 @@ if TYPE_CHECKING:
     from heatc.remarks import RemarkLog
 
 PROG = "heatc-opt"
+
+_COMMENTS = {
+    "mlir": "//",
+    "csl": "//",
+    "wgsl": "//",
+    "arm-asm": "//",
+    "riscv-asm": "#",
+    "x86-asm": "#",
+    "llvm": ";",
+    "wat": ";;",
+    "mps": "*",
+}
+"""What begins a comment of each target's text; the first line of a file says who wrote it."""
+
+_PASS_FILES = {
+    "plan": "pass_plans",
+    "weights": "pass_inputs",
+    "calibrate": "pass_inputs",
+    "hw": "pass_inputs",
+    "factors": "pass_outputs",
+}
+"""The options of passes that name files."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,12 +221,27 @@ class HeatcOptMain(xDSLOptMain):
     # --- Input and output ---------------------------------------------------------------------
 
     def run(self) -> None:
+        # Here alone: `--version` starts without it.
+        from heatc.commands import HEATC_OPT
+
+        HEATC_OPT.check({**vars(self.args), **self._pass_files()})
         if self.args.output_file in (None, "-"):
             super().run()
             return
         destination: AbstractContextManager[IO[str]] = atomic_write(self.args.output_file, "w")
         with destination as self.output:
+            if lead := _COMMENTS.get(parse_spec(self.args.target).name):
+                self.output.write(kinds.IR.line(lead))
             super().run()
+
+    def _pass_files(self) -> dict[str, list[str]]:
+        """What options of passes name: files to read, and to write."""
+        found: dict[str, list[str]] = {key: [] for key in _PASS_FILES.values()}
+        for spec in parse_pipeline(self.args.passes):
+            for option, values in spec.parameters.items():
+                if option in _PASS_FILES:
+                    found[_PASS_FILES[option]] += [v for v in values if isinstance(v, str)]
+        return found
 
     def prepare_output(self) -> IO[str]:
         stream = sys.stdout if self.output is None else self.output

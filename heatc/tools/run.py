@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heatc import kinds
 from heatc.backends.hdp.container import Program, open_program
 from heatc.backends.hdp.simulation import (
     Simulation,
@@ -34,9 +33,11 @@ from heatc.backends.hdp.simulation import (
     split_stored,
 )
 from heatc.backends.hdp.trace import SINKS, TraceRecorder
+from heatc.commands import HDP_RUN
 from heatc.errors import HeatcError
-from heatc.files import atomic_write, from_os_error
+from heatc.files import Batch, make_folder, together
 from heatc.hardware import Hardware, load_hardware, preset_names, render
+from heatc.names import STATS
 from heatc.tools.comparison import Bounds, Difference, check_reference, compare, require
 from heatc.tools.data_dictionary import explain
 from heatc.tools.diagnostics import ToolParser, run_tool, warn
@@ -57,8 +58,6 @@ from heatc.tools.run_stats import (
 )
 
 PROG = "hdp-run"
-
-_STATS = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json")
 
 Array = NDArray[np.generic]
 Line = tuple[str, str, str]
@@ -91,7 +90,7 @@ def _parser() -> ToolParser:
     for name, text in bounds:
         parser.add_argument(name, metavar="X", type=_bound, help=text)
     parser.add_argument(
-        "--stats", metavar="DIR", help=f"write {', '.join(_STATS)} there (docs/stats.md)"
+        "--stats", metavar="DIR", help=f"write {', '.join(STATS)} there (docs/stats.md)"
     )
     parser.add_argument(
         "--layers",
@@ -160,6 +159,7 @@ def _run(argv: Sequence[str]) -> None:
     if args.reference is None and bounds != Bounds():
         parser.error("--atol, --rtol and --min-cosine need --reference")
     _check_modes(parser, args)
+    HDP_RUN.check(vars(args))
     other = load_hardware(args.hw) if args.hw is not None else None
     program = open_program(args.program)
     if other is not None:
@@ -169,10 +169,10 @@ def _run(argv: Sequence[str]) -> None:
     stored = _read_masks(program, args.masks) if timing else {}
     reference = _read_reference(program, inputs, args.reference)
     hardware = other or program.manifest.hardware
-    with ExitStack() as files:
+    with together() as files:
+        stats = _open_stats(files, args.stats)
         paths = (args.output, args.layers, args.save_masks)
         output, layers, masks = (_open(files, path) for path in paths)
-        stats = _open_stats(files, args.stats)
         trace = _open_trace(files, args.trace, program, hardware)
         if timing:
             simulation = simulate_timing(program, stored, other, trace=trace)
@@ -184,12 +184,13 @@ def _run(argv: Sequence[str]) -> None:
         run = run_of(simulation, hardware)
         rows = figures_of(run, modelled=args.model != FUNCTIONAL)
         arrays = (simulation.outputs, simulation.layers, simulation.masks)
-        for stream, content in zip((output, layers, masks), arrays):
+        npz_kinds = (kinds.OUTPUTS, kinds.LAYERS, kinds.MASKS)
+        for stream, content, kind in zip((output, layers, masks), arrays, npz_kinds):
             if stream:
-                write_npz(stream, content)
+                write_npz(stream, content, kind)
         if stats:
             for name, text in _stats_files(rows, simulation, program, run, args.model).items():
-                stats[name].write(text.encode())
+                stats[name].write(text)
     differences = None
     if reference is not None:
         mask = _mask(program, inputs)
@@ -259,19 +260,15 @@ def _read_reference(
     return reference
 
 
-def _open(files: ExitStack, path: str | None) -> IO[bytes] | None:
-    return None if path is None else files.enter_context(atomic_write(path))
+def _open(files: Batch, path: str | None) -> IO[bytes] | None:
+    return None if path is None else files.open(path)
 
 
-def _open_stats(files: ExitStack, folder: str | None) -> dict[str, IO[bytes]]:
+def _open_stats(files: Batch, folder: str | None) -> dict[str, IO[str]]:
     if folder is None:
         return {}
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except (OSError, ValueError) as error:
-        os_error = error if isinstance(error, OSError) else OSError(None, str(error))
-        raise from_os_error(os_error, folder, "create") from error
-    return {name: files.enter_context(atomic_write(Path(folder) / name)) for name in _STATS}
+    place = make_folder(folder)
+    return {name: files.open(place / name, "w") for name in STATS}
 
 
 def _stats_files(
@@ -289,17 +286,17 @@ def _stats_files(
         "stats.json": stats_json(rows, simulation, program, run.hardware, model),
         "stats.txt": stats_text(rows),
         "layers.csv": layers_csv(layers, columns),
-        "hardware.yaml": render(run.hardware),
+        "hardware.yaml": kinds.HARDWARE.line() + render(run.hardware),
         "program.json": program_json(program),
     }
 
 
 def _open_trace(
-    files: ExitStack, path: str | None, program: Program, hardware: Hardware
+    files: Batch, path: str | None, program: Program, hardware: Hardware
 ) -> TraceRecorder | None:
     if path is None:
         return None
-    stream = files.enter_context(atomic_write(path))
+    stream = files.open(path)
     sink = SINKS[Path(path).suffix](stream)
     return TraceRecorder(
         sink, program.instructions, program.debug, hardware.cores, hardware.clock_hz

@@ -19,9 +19,9 @@ from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.simulation import Simulation
 from heatc.hardware import Hardware
 from heatc.isa.table import CORE_ENGINES
+from heatc.kinds import PROGRAM_JSON, STATS_JSON, STATS_TEXT
 from heatc.tools.layer_stats import ENGINES
 from heatc.tools.quantities import FUNCTIONAL, MODELLED, Kind, Quantity, Value, percent
-from heatc.version import VERSION
 
 if TYPE_CHECKING:
     from heatc.backends.hdp.energy import EnergyReport
@@ -365,7 +365,7 @@ def stats_json(
     model: str = "both",
 ) -> str:
     """stats.json: the figures by group, saturations by module path, the configuration."""
-    data: dict[str, Any] = {"schema": SCHEMA, "producer": f"hdp-run {VERSION}", "model": model}
+    data: dict[str, Any] = {"producer": STATS_JSON.mark, "schema": SCHEMA, "model": model}
     for group in (FUNCTIONAL, MODELLED):
         if any(f.group == group for f in rows):
             data[group] = {f.name: f.value for f in rows if f.group == group}
@@ -379,7 +379,8 @@ def stats_json(
 
 def program_json(program: Program) -> str:
     """program.json: where the program comes from, and with which options."""
-    return json.dumps(_program(program), indent=1, allow_nan=False) + "\n"
+    data = {"written_by": PROGRAM_JSON.mark, **_program(program)}
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def _program(program: Program) -> dict[str, Any]:
@@ -393,7 +394,7 @@ def _program(program: Program) -> dict[str, Any]:
 
 def stats_text(rows: Sequence[Figure]) -> str:
     """stats.txt in gem5's shape: `name value # description (unit)`."""
-    lines = ["---------- Begin Simulation Statistics ----------"]
+    lines = [f"{STATS_TEXT.line()}---------- Begin Simulation Statistics ----------"]
     for figure in rows:
         value = "-" if figure.value is None else f"{figure.value:.10g}"
         if isinstance(figure.value, int):

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heatc.commands import CALIBRATE
 from heatc.errors import InfeasibleError, UsageError
 from heatc.rules import MOST_BLOCK
 from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest
@@ -29,7 +30,7 @@ from heatc.tools.tune_model import (
     BATCH,
     add_model_options,
     captured,
-    check_output,
+    check_plan_name,
     folder_option,
     progress_bars,
 )
@@ -118,7 +119,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.is_cost else None)
     if hardware is not None:
         _check_block(menu, hardware)
-    check_output(arguments, factors=arguments.plan is not None)
+    check_plan_name(arguments)
+    CALIBRATE.check(vars(arguments))
     work = folder_option(arguments.work_dir)
     options = _options(arguments)
     arrays = read_npz(arguments.data)

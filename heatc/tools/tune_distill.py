@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heatc.commands import DISTILL
 from heatc.errors import UsageError
 from heatc.rules import Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, remark
@@ -17,7 +18,7 @@ from heatc.tools.tune_model import (
     BATCH,
     add_model_options,
     captured,
-    check_output,
+    check_plan_name,
     folder_option,
     progress_bars,
 )
@@ -45,7 +46,7 @@ Train the factors of a plan to do what the model does, on text that needs no lab
     heatc-tune distill MODEL --plan plan.json --hdp-rule ours --rho-b 0.3 --data ... -o small.json
 
 Stage one brings what each layer norm leaves near the model's own, stage two the outputs. Beside
-small.json come its factors (small.safetensors) and a report; `heatc MODEL --plan small.json`
+small.json come its factors (small.factors.safetensors) and a report; `heatc MODEL --plan small.json`
 compiles them. Where the plan says pruning rules of attentions, or --hdp-rule says one for all, the
 student is trained under them and small.json has them too; --hdp-rule=none trains without."""
 
@@ -110,7 +111,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         seed=arguments.seed,
     )
     rule = _rule(arguments)
-    check_output(arguments, factors=True)
+    check_plan_name(arguments)
+    DISTILL.check(vars(arguments))
     work = folder_option(arguments.work_dir)
     kept = folder_option(arguments.keep_teacher)
     data = read_npz(arguments.data)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heatc.errors import HeatcError, UsageError
+from heatc import stopping
+from heatc.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,35 +32,15 @@ def add_model_options(parser: ToolParser) -> None:
     add("--trust-pickle", action="store_true", help="unpickle MODEL: runs code that it contains")
 
 
-def check_output(arguments: argparse.Namespace, *, factors: bool) -> None:
-    """Refuse a plan, or factors beside it, that cannot be written, before the work."""
-    from heatc.files import check_writable
-
-    path = Path(arguments.output)
-    if path.suffix != ".json":
+def check_plan_name(arguments: argparse.Namespace) -> None:
+    """A plan, and what comes beside it, are found by the suffix of its name."""
+    if Path(arguments.output).suffix != ".json":
         raise UsageError(f"expected a name that ends in .json: {arguments.output!r}", place="-o")
-    check_writable(path)
-    if not factors:
-        return
-    file = path.with_suffix(".safetensors")
-    check_writable(file)
-    for other in (arguments.model, arguments.weights):
-        if other is not None and file.exists() and Path(other).exists() and file.samefile(other):
-            raise HeatcError(
-                "the plan's factors would overwrite this file",
-                place=str(file),
-                notes=["give -o another name"],
-            )
 
 
 def folder_option(name: str | None) -> Path | None:
-    """The folder that an option names, made; one that cannot be is refused before the work."""
-    from heatc.files import check_writable_folder
-
-    if not name:
-        return None
-    check_writable_folder(name)
-    return Path(name)
+    """The folder that an option names, None where it was not given."""
+    return Path(name) if name else None
 
 
 def captured(
@@ -112,6 +94,9 @@ def progress_bars(quiet: bool) -> Generator[Step]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     hidden = quiet or not console.is_terminal
+    if not hidden:
+        # The cursor comes back even where a signal ends the process at once.
+        stopping.at_the_end(lambda: os.write(2, b"\x1b[?25h\n"))
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=hidden) as progress:
         tasks: dict[str, object] = {}
 

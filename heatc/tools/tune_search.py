@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heatc.commands import SEARCH
 from heatc.errors import UsageError
 from heatc.tools.diagnostics import ToolParser, suggest
 from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option, progress_bars
@@ -27,6 +28,8 @@ Search format, shape and ranks of every layer: the front of accuracy and energy 
 Nothing is trained. FOLDER gets front.json, a plan for each point, and with --goal plan.json."""
 
 DEFAULT_TARGET = "hdp-edge"
+
+MOST_POINTS = 1000
 
 
 def _parser() -> ToolParser:
@@ -71,18 +74,19 @@ def search_command(argv: Sequence[str]) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from heatc.files import check_writable_folder
     from heatc.tools.npz import read_npz
+    from heatc.tuning.heat_search.hw_space import MOST
     from heatc.tuning.heat_search.wish import parse_wish
 
     _check_numbers(arguments)
     formats = _formats(arguments.formats)
     wish = None if arguments.goal is None else parse_wish(arguments.goal)
     hardware = _hardware(arguments)
+    machines = 0 if arguments.hw_space is None else MOST
+    SEARCH.check({**vars(arguments), "machines": machines})
     work = folder_option(arguments.work_dir)
     data = read_npz(arguments.data)
     dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
-    check_writable_folder(arguments.output)
     # The compiler proper: only once the options are known to be good.
     from heatc.tuning.heat_search.session import Request
     from heatc.tuning.heat_search.work import Workers
@@ -114,6 +118,8 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value < bound:
             raise UsageError(f"{value} is below {bound}", place=f"--{name}")
+    if arguments.points > MOST_POINTS:
+        raise UsageError(f"{arguments.points} is above {MOST_POINTS}", place="--points")
     if arguments.validate in (1, 2):
         raise UsageError("a rank correlation takes 3 plans or more, or 0", place="--validate")
     if arguments.jobs == 0 or arguments.jobs < -1:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from heatc.errors import HeatcError
-from heatc.files import atomic_write, write_safetensors
+from heatc.files import Batch, safetensors_bytes, write_safetensors
+from heatc.kinds import PLAN_FACTORS
+from heatc.names import factors_file
 from heatc.plan import Plan, model_sha256
 from heatc.weights import WeightStore
 
@@ -43,19 +44,15 @@ class Factorised:
         if plan.factors is not None:
             file = plan.factors.path
         else:
-            write_safetensors(file, {name: weights[name] for name in weights.added})
+            write_safetensors(file, {name: weights[name] for name in weights.added}, PLAN_FACTORS)
         return cls(heat_entries(plan), file, model_sha256(file), plan.hw_sha256)
 
-    def beside(self, plan: Path) -> Factorised:
-        """The same with the factors in `<stem>.safetensors` beside a plan, copied if need be."""
-        file = plan.with_suffix(".safetensors")
-        if file.exists() and file.samefile(self.file):
-            return self
-        with self.file.open("rb") as source, atomic_write(file) as stream:
-            shutil.copyfileobj(source, stream)
-        if model_sha256(file) != self.sha256:
-            raise HeatcError("the factors changed while they were copied", place=str(self.file))
-        return replace(self, file=file)
+    def beside(self, plan: Path, files: Batch) -> Factorised:
+        """The same with the factors in a file beside a plan, which `files` writes."""
+        file = factors_file(plan)
+        content = safetensors_bytes(WeightStore.open(self.file), PLAN_FACTORS)
+        files.open(file).write(content)
+        return replace(self, file=file, sha256=hashlib.sha256(content).hexdigest())
 
 
 def heat_entries(plan: Plan) -> dict[str, Any]:

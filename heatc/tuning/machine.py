@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +11,14 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import Compilation
+from heatc.files import together
 from heatc.heat.options import plan_options
+from heatc.kinds import PLAN
 from heatc.passes.rewriting import without_remarks
 from heatc.pipeline import Options
 from heatc.plan import hardware_sha256
 from heatc.rules import Rule
+from heatc.temporary import scratch_folder
 from heatc.tuning.factorised import Factorised
 from heatc.tuning.plan_data import plan_data
 from heatc.tuning.samples import Samples
@@ -68,10 +68,12 @@ class Machine:
         from heatc.backends.hdp import open_program, simulate
         from heatc.backends.hdp.energy import energy_report
 
-        with tempfile.TemporaryDirectory() as folder, without_remarks():
-            plan, program = Path(folder) / "plan.json", Path(folder) / "timed.hdp"
-            factorised = None if self.factorised is None else self.factorised.beside(plan)
-            plan.write_text(json.dumps(plan_data(rules, factorised=factorised)))
+        with scratch_folder() as folder, without_remarks():
+            plan, program = folder / "plan.json", folder / "timed.hdp"
+            factorised = self.factorised
+            with together() as files:
+                factorised = None if factorised is None else factorised.beside(plan, files)
+                files.open(plan, "w").write(PLAN.json_text(plan_data(rules, factorised=factorised)))
             heat = None if factorised is None else plan_options(plan, None)
             compilation = Compilation(Options(hw=self.hw, plan=str(plan), heat=heat))
             # Factors are added to the store: each compilation has its own.

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from heatc.api import Compilation
 from heatc.errors import InfeasibleError
-from heatc.files import atomic_write
+from heatc.files import together
+from heatc.kinds import PLAN, REPORT
+from heatc.names import report_file
 from heatc.plan import hardware_sha256, model_sha256
 from heatc.rules import Rule
 from heatc.tuning.calibrate import Calibrator, Step, Trial
@@ -329,16 +331,14 @@ def _write(
     report: Mapping[str, Any],
 ) -> None:
     path = request.output
-    layers = None if layers is None else layers.beside(path)
     hw = None if layers is None else layers.hw_sha256
-    plan = plan_data(
-        chosen.rules,
-        model_sha256=digest,
-        hw_sha256=hw if request.hw is None else hardware_sha256(request.hw),
-        seed=request.seed,
-        factorised=layers,
-    )
-    with atomic_write(path.with_suffix(".report.json"), "w") as stream:
-        stream.write(f"{json.dumps(report, indent=1)}\n")
-    with atomic_write(path, "w") as stream:
-        stream.write(f"{json.dumps(plan, indent=1)}\n")
+    with together() as files:
+        plan = plan_data(
+            chosen.rules,
+            model_sha256=digest,
+            hw_sha256=hw if request.hw is None else hardware_sha256(request.hw),
+            seed=request.seed,
+            factorised=None if layers is None else layers.beside(path, files),
+        )
+        files.open(report_file(path), "w").write(REPORT.json_text(report))
+        files.open(path, "w").write(PLAN.json_text(plan))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.files import atomic_write
+from heatc.files import atomic_write, make_folder
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -47,7 +47,7 @@ class Store:
         self.folder = folder
         self.reused = 0
         self._own: set[str] = set()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def get(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays of this name, computed and kept if they are not there."""

@@ -6,12 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 from heatc.errors import HeatcError, UsageError, VerificationError
-from heatc.files import atomic_write
 from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest, warn
 
 
@@ -149,66 +147,3 @@ def test_full_disk_is_one_message():
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     assert result.stderr.endswith("write: no space left on device\n")
-
-
-# --- atomic_write -----------------------------------------------------------------------------
-
-
-def test_atomic_write(tmp_path: Path):
-    path = tmp_path / "out"
-    with atomic_write(path) as stream:
-        stream.write(b"new")
-        assert not path.exists()
-    assert path.read_bytes() == b"new"
-    with atomic_write(path, "w") as stream:
-        stream.write("é\n")
-    assert path.read_bytes() == "é\n".encode()
-    assert os.listdir(tmp_path) == ["out"]
-
-
-def test_atomic_write_keeps_the_old_file_on_failure(tmp_path: Path):
-    path = tmp_path / "out"
-    path.write_text("old")
-
-    def fail() -> None:
-        with atomic_write(path) as stream:
-            stream.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["out"]
-
-
-def test_atomic_write_keeps_mode_and_link(tmp_path: Path):
-    path, link = tmp_path / "out", tmp_path / "link"
-    path.write_text("old")
-    path.chmod(0o640)
-    link.symlink_to(path)
-    with atomic_write(link) as stream:
-        stream.write(b"new")
-    assert link.is_symlink()
-    assert path.read_text() == "new"
-    assert path.stat().st_mode & 0o777 == 0o640
-
-
-def test_atomic_write_to_a_device():
-    with atomic_write(os.devnull) as stream:
-        stream.write(b"gone")
-    assert not Path(os.devnull).is_file()
-
-
-@pytest.mark.parametrize("name", ["missing/out", ".", "x" * 300, "file/out"])
-def test_atomic_write_says_why_not(name: str, tmp_path: Path):
-    (tmp_path / "file").touch()
-    with pytest.raises(HeatcError, match="cannot write: ") as raised, atomic_write(tmp_path / name):
-        pass
-    assert raised.value.place == str(tmp_path / name)
-    assert os.listdir(tmp_path) == ["file"]
-
-
-def test_atomic_write_leaves_other_errors_alone(tmp_path: Path):
-    """A missing input is not the output's fault."""
-    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "out"):
-        open(tmp_path / "input")  # noqa: SIM115

@@ -39,6 +39,33 @@ def test_a_numpy_program_from_text(model: tuple[Path, Path], tmp_path: Path):
     np.testing.assert_allclose(y, [[4.0, 16.0]])
 
 
+@pytest.mark.parametrize("output", ["x.py", "x.mlir"])
+def test_what_it_wrote_is_replaced(model: tuple[Path, Path], tmp_path: Path, output: str):
+    """Every file has the mark of its kind, by which the second compilation knows it."""
+    arguments = [str(model[0]), "--weights", str(model[1]), "-o", str(tmp_path / output)]
+    arguments += ["--target", "numpy", "--heat", "low-rank,rank=1,init=plain"]
+    arguments += ["--remarks", str(tmp_path / "r.jsonl"), "--dump-phases-to", str(tmp_path / "ir")]
+    runs: list[dict[str, bytes]] = []
+    for _ in range(2):
+        assert main(arguments) == 0
+        runs.append({str(p): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()})
+    assert runs[0] == runs[1]
+    assert (tmp_path / "r.jsonl").stat().st_size > 0
+
+
+def test_a_text_is_read_with_its_factors(model: tuple[Path, Path], tmp_path: Path):
+    text = str(tmp_path / "x.mlir")
+    arguments = [str(model[0]), "--weights", str(model[1]), "--target", "numpy"]
+    assert main([*arguments, "-o", text, "--heat", "low-rank,rank=1,init=plain"]) == 0
+    own = ["--weights", f"{text}.safetensors", "--weights", str(model[1])]
+    assert main([text, *own, "-o", str(tmp_path / "x.py")]) == 0
+
+
+def test_the_name_of_a_numpy_program(capsys: pytest.CaptureFixture[str]):
+    assert main(["m.pt", "-o", "x.txt", "--emit=numpy"]) == 2
+    assert "ends in .py" in capsys.readouterr().err
+
+
 def test_ir_goes_to_stdout(model: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
     arguments = [str(model[0]), "--weights", str(model[1]), "--target", "numpy", "--emit", "ir"]
     assert main(arguments) == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from heatc import files
 from heatc.backends.hdp import open_program, simulate
 from heatc.backends.hdp.container import Manifest, Port, Weight, write_program
 from heatc.backends.hdp.energy import UNITS
@@ -175,6 +178,56 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 
 RUN = ("p.hdp", "--inputs", "in.npz")
+
+
+EVERYTHING = (
+    *("-o", "out.npz", "--layers", "layers.npz", "--save-masks", "masks.npz"),
+    *("--stats", "stats", "--trace", "t.json"),
+)
+
+
+def test_what_it_wrote_is_replaced(capsys: pytest.CaptureFixture[str]):
+    """Every file has the mark of its kind, by which the second run knows it."""
+    runs: list[dict[str, bytes]] = []
+    for _ in range(2):
+        assert call(capsys, *RUN, *EVERYTHING)[0] == 0
+        runs.append({str(p): p.read_bytes() for p in Path().rglob("*") if p.is_file()})
+    assert runs[0] == runs[1]
+    assert call(capsys, *RUN, "--trace", "t.pftrace")[0] == 0
+    assert call(capsys, *RUN, "--trace", "t.pftrace")[0] == 0
+
+
+def test_outputs_in_the_folder_of_the_statistics(capsys: pytest.CaptureFixture[str]):
+    assert call(capsys, *RUN, "--stats", "new", "-o", "new/out.npz")[0] == 0
+    assert Path("new/out.npz").is_file()
+
+
+def test_devices_and_pipes_are_written_to(capsys: pytest.CaptureFixture[str]):
+    assert call(capsys, *RUN, "-q", "-o", "/dev/null", "--layers", "/dev/null")[0] == 0
+    command = [sys.executable, "-m", "heatc.tools.run", *RUN, "-q", "-o", "/dev/stdout"]
+    piped = subprocess.run(command, capture_output=True, check=True).stdout
+    assert call(capsys, *RUN, "-q", "-o", "out.npz")[0] == 0
+    Path("piped.npz").write_bytes(piped)
+    found, expected = read_npz("piped.npz"), read_npz("out.npz")
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in found)
+
+
+def test_a_full_disk_leaves_no_half_of_a_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    written = files._Noting.write
+
+    def write(self: files._Noting, data: bytes) -> int:
+        if b"Begin Simulation Statistics" in bytes(data):
+            self.failure = OSError(28, "No space left on device")
+            raise self.failure
+        return written(self, data)
+
+    monkeypatch.setattr(files._Noting, "write", write)
+    code, _, err = call(capsys, *RUN, *EVERYTHING)
+    assert (code, err) == (1, "stats/stats.txt: error: cannot write: no space left on device\n")
+    assert {p.name for p in Path().rglob("*")} == {"p.hdp", "in.npz", "stats"}
 
 
 def test_outputs_and_table(capsys: pytest.CaptureFixture[str]):

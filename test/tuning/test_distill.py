@@ -18,6 +18,7 @@ from xdsl.parser import Parser
 from heatc.api import make_context
 from heatc.files import held_folder
 from heatc.interpreter import execute
+from heatc.names import factors_file
 from heatc.plan import read_plan
 from heatc.tools import main as heatc
 from heatc.tools import tune
@@ -168,7 +169,7 @@ def test_distilled_factors_are_nearer_and_compile(
     assert set(plan.heat) == {f"l{layer}.{name}" for layer in (0, 1) for name in "qkvo"}
 
     # The program computes what was trained, and nothing is decomposed again.
-    trained = load_file(output.with_suffix(".safetensors"))
+    trained = load_file(factors_file(output))
     program = tmp_path / "small.mlir"
     model = [str(tiny / "model.mlir"), "--weights", str(tiny / "weights.safetensors")]
     assert heatc.main([*model, "--plan", str(output), "--emit", "ir", "-o", str(program),
@@ -248,7 +249,7 @@ def test_an_interrupted_run_gives_the_same_factors(
     assert "went on with the checkpoint" in capsys.readouterr().err or stop == 2
     # The step that was stopped and what came after the last checkpoint are done again.
     assert steps <= needed + 2
-    first, second = (load_file(p.with_suffix(".safetensors")) for p in (whole, broken))
+    first, second = (load_file(factors_file(p)) for p in (whole, broken))
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)
     for key in ("before", "epochs", "after"):
@@ -359,7 +360,7 @@ def test_factors_that_are_not_the_plans(
 ):
     output = tmp_path / "small.json"
     assert tune.main(arguments(tiny, output, "--heat", HEAT, "--epochs", "1+0")) == 0
-    file = output.with_suffix(".safetensors")
+    file = factors_file(output)
     factors = load_file(file)
     if wrong == "missing":
         del factors["l0.q.0"]

@@ -21,6 +21,7 @@ from heatc.backends.hdp import open_program, simulate
 from heatc.dialects import attn
 from heatc.heat.options import plan_options
 from heatc.interpreter import input_names, main_function, make_interpreter, reference
+from heatc.names import factors_file
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import Options
 from heatc.plan import hardware_sha256, read_plan
@@ -288,7 +289,7 @@ def test_an_interrupted_run_gives_the_same_factors(
     assert "went on" not in capsys.readouterr().err
     assert run(arguments("distill", tiny, broken, *words)) == 0
     assert "went on" in capsys.readouterr().err
-    first, second = (load_file(p.with_suffix(".safetensors")) for p in files)
+    first, second = (load_file(factors_file(p)) for p in files)
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)
     for key in ("before", "epochs", "after", "rules"):
@@ -356,7 +357,7 @@ def test_a_factorised_model_is_calibrated(tiny: Path, heat: Path, both: Path):
     before, after = read_plan(heat), read_plan(both)
     assert after.heat == before.heat
     assert after.factors is not None
-    assert after.factors.path == both.with_suffix(".safetensors")
+    assert after.factors.path == factors_file(both)
     assert before.factors is not None
     assert after.factors.path.read_bytes() == before.factors.path.read_bytes()
     assert set(after.rules) == set(LAYERS)
@@ -419,15 +420,14 @@ def _sorted(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [{k: v[order[i : i + 8]] for k, v in data.items()} for i in range(0, 48, 8)]
 
 
-def test_a_plan_is_calibrated_in_its_place(tiny: Path, both: Path, tmp_path: Path):
-    """The output is the plan that was read: its factors stay, its rules are chosen again."""
-    plan = tmp_path / "both.json"
-    for suffix in (".json", ".safetensors"):
-        plan.with_suffix(suffix).write_bytes(both.with_suffix(suffix).read_bytes())
-    command = arguments("calibrate", tiny, plan, "--plan", str(plan), "-q")
+def test_a_plan_is_calibrated_anew(tiny: Path, both: Path, tmp_path: Path):
+    """The factors of the plan that was read stay, its rules are chosen again."""
+    plan = tmp_path / "again.json"
+    command = arguments("calibrate", tiny, plan, "--plan", str(both), "-q")
     assert run(command, "--goal", "sparsity>=0.3") == 0
     assert read_plan(plan).rules != read_plan(both).rules
-    assert read_plan(plan).factors is not None
+    first, second = (load_file(factors_file(p)) for p in (both, plan))
+    assert all(np.array_equal(second[name], array) for name, array in first.items())
     assert compiled(tiny, plan, tmp_path / "x.hdp") == 0
 
 
@@ -466,7 +466,7 @@ def changed(plan: Path, folder: Path, **changes: Any) -> Path:
         data["layers"][path] = entry
     copy = folder / "changed.json"
     copy.write_text(json.dumps(data))
-    factors = plan.with_suffix(".safetensors")
+    factors = factors_file(plan)
     (folder / factors.name).write_bytes(factors.read_bytes())
     return copy
 
@@ -501,7 +501,7 @@ def test_plans_that_nothing_is_trained_by(
     ("wrong", "words", "code", "message"),
     [
         ("rules alone", [], 2, "the plan factorises no layer"),
-        ("missing", [], 1, "heat.safetensors: error: the plan's factors are not there"),
+        ("missing", [], 1, "heat.factors.safetensors: error: the plan's factors are not there"),
         ("digest", [], 1, "the plan names factors with digest"),
         ("machine", ["--target", "hdp-edge"], 1, "made for another hardware description"),
         ("model", [], 1, "made for another model"),
@@ -523,7 +523,7 @@ def test_plans_that_are_not_calibrated(
         "model": {"model_sha256": "0" * 64},
     }
     plan = changed(heat, tmp_path, **changes.get(wrong, {}))
-    factors = tmp_path / "heat.safetensors"
+    factors = tmp_path / "heat.factors.safetensors"
     if wrong == "missing":
         factors.unlink()
     if wrong == "digest":
@@ -538,11 +538,11 @@ def test_plans_that_are_not_calibrated(
 def test_factors_do_not_overwrite_the_weights(
     tiny: Path, heat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ):
-    own = tmp_path / "model.safetensors"
+    own = tmp_path / "model.factors.safetensors"
     save_file(weights(seed=0), own)
     before = own.read_bytes()
     words = ["--plan", str(heat), "--weights", str(own)]
     words += ["--goal", "sparsity>=0.5"] if command == "calibrate" else []
     assert run(arguments(command, tiny, tmp_path / "model.json", *words)) == 1
-    assert "would overwrite this file" in capsys.readouterr().err
+    assert "would overwrite an input" in capsys.readouterr().err
     assert own.read_bytes() == before

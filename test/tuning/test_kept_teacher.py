@@ -17,6 +17,7 @@ from xdsl.parser import Parser
 
 from heatc.api import make_context
 from heatc.errors import HeatcError
+from heatc.names import factors_file
 from heatc.tools import tune
 from heatc.tuning.distill.teacher import KeptTeacher, LiveTeacher
 from heatc.tuning.distill.texts import Texts
@@ -65,7 +66,7 @@ def report_of(plan: Path) -> dict[str, Any]:
 
 
 def factors_of(plan: Path) -> dict[str, Any]:
-    return load_file(plan.with_suffix(".safetensors"))
+    return load_file(factors_file(plan))
 
 
 def model() -> TorchModel:

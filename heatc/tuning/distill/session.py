@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,10 +19,12 @@ from xdsl.passes import ModulePass
 from heatc.api import Compilation, make_context
 from heatc.dialects.einsum import ContractOp
 from heatc.errors import HeatcError
-from heatc.files import atomic_write, held_folder, write_safetensors
+from heatc.files import held_folder, safetensors_bytes, together
 from heatc.heat.formats import Spec, parse_format, parse_shape
 from heatc.heat.plan import entry
 from heatc.heat.statistics import cache_root
+from heatc.kinds import PLAN, PLAN_FACTORS, REPORT
+from heatc.names import factors_file, report_file
 from heatc.passes.factorising.emit import factors_path
 from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.passes.insert_hdp import InsertHdpPass
@@ -104,7 +107,7 @@ class Result:
 
 def distill(request: Request, progress: Step) -> Result:
     """
-    Train the factors and write `output`, `<stem>.safetensors` and `<stem>.report.json`.
+    Train the factors and write `output`, `<stem>.factors.safetensors` and `<stem>.report.json`.
 
     The student's attention is pruned as the plan or `rule` says, the teacher's is dense. Raises
     `HeatcError` for data that does not fit the model, a rule that none is trained under, or a
@@ -320,17 +323,19 @@ def _write(
     report: Mapping[str, Any],
 ) -> None:
     path = request.output
-    file = path.with_suffix(".safetensors")
-    write_safetensors(str(file), dict(factors))
+    content = safetensors_bytes(factors, PLAN_FACTORS)
     plan = {
         "schema": SCHEMA,
         "model_sha256": digest,
         "hw_sha256": None if request.plan is None else read_plan(request.plan).hw_sha256,
         "seed": request.recipe.seed,
-        "factors": {"file": file.name, "sha256": model_sha256(file)},
+        "factors": {
+            "file": factors_file(path).name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+        },
         "layers": layers,
     }
-    with atomic_write(path.with_suffix(".report.json"), "w") as stream:
-        stream.write(f"{json.dumps(report, indent=1)}\n")
-    with atomic_write(path, "w") as stream:
-        stream.write(f"{json.dumps(plan, indent=1)}\n")
+    with together() as files:
+        files.open(factors_file(path)).write(content)
+        files.open(report_file(path), "w").write(REPORT.json_text(report))
+        files.open(path, "w").write(PLAN.json_text(plan))

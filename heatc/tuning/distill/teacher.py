@@ -8,7 +8,6 @@ moves a target by 2^-11 of its value, far less than a factorised layer does. Out
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -23,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heatc.errors import HeatcError
-from heatc.files import atomic_write
+from heatc.files import atomic_write, make_folder, new_file
+from heatc.temporary import sweep
 from heatc.tuning.calibrate import Step
 from heatc.tuning.distill.texts import Texts, in_order
 from heatc.tuning.distill.torch_model import Run, TorchModel
@@ -99,6 +99,12 @@ class _File(NamedTuple):
         return folder / f"{self.name}.npy"
 
 
+def _reserve(path: Path) -> None:
+    """Take a file's room on the disk: a mapped file that finds none kills its process."""
+    with path.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+
+
 class _Lesson:
     """
     What the teacher gives for one set, one file a layer norm or output, mapped into memory.
@@ -129,7 +135,7 @@ class _Lesson:
 
     def _open(self, first: Run, size: int) -> None:
         """Open the files, made to the measure of a first batch of `size` samples."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        sweep(make_folder(self.folder))
         files = [
             _File(f"feature-{n}", np.dtype(np.float16), (self._rows(f, first, size), *f.shape[1:]))
             for n, f in enumerate(first.features)
@@ -174,11 +180,9 @@ class _Lesson:
         """The file, made if it is not there; two runs that make it at once share one."""
         path = file.path(self.folder)
         if not path.is_file():
-            part = path.with_suffix(f".{os.getpid()}.part")
-            np.lib.format.open_memmap(part, mode="w+", dtype=file.dtype, shape=file.shape)
-            with contextlib.suppress(FileExistsError):
-                os.link(part, path)
-            part.unlink()
+            with new_file(path) as part:
+                np.lib.format.open_memmap(part, mode="w+", dtype=file.dtype, shape=file.shape)
+                _reserve(part)
         return np.lib.format.open_memmap(path, mode="r+")
 
     def _write(self, samples: Sequence[int], run: Run) -> None:

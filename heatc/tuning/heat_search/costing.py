@@ -7,7 +7,6 @@ cache folder under the digest of heatc's code and of the hardware's description.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +15,10 @@ from pathlib import Path as File
 from typing import Any
 
 from heatc.errors import InfeasibleError
+from heatc.files import atomic_write, make_folder
 from heatc.hardware import Hardware, render
 from heatc.heat.formats import Format, Spec
+from heatc.heat.statistics import cache_root
 from heatc.passes.analysis.costs import QUICK, layer_cost, machine_front
 from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.analysis.ranks import layer_network
@@ -72,20 +73,17 @@ class Machine:
 
     @property
     def file(self) -> str:
-        """A file with the description that lasts as long as this process."""
+        """A file with the description, in the user's cache folder."""
         return _file_of(self.text)
 
 
 @cache
 def _file_of(text: str) -> str:
-    path = File(_folder().name) / f"{sha256(text.encode()).hexdigest()[:24]}.yaml"
-    path.write_text(text, encoding="utf-8")
+    folder = make_folder(cache_root() / "hardware")
+    path = folder / f"{sha256(text.encode()).hexdigest()[:24]}.yaml"
+    with atomic_write(path, "w") as stream:
+        stream.write(text)
     return str(path)
-
-
-@cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="heatc-hardware-")
 
 
 def costs_of(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from heatc.errors import HeatcError
 from heatc.hardware import SCHEMA, Hardware, load_hardware, preset_names
 from heatc.hardware.costs import area_mm2
 from heatc.hardware.units import AREA, ENERGY
+from heatc.temporary import scratch_folder
 
 MOST = 64
 """Machines within the budget that one search takes."""
@@ -186,8 +186,8 @@ class _Reader:
             section, _, leaf = key.rpartition(".")
             inner = cast("dict[str, object]", tree.setdefault(section, {})) if section else tree
             inner[leaf] = text
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "hardware.yaml"
+        with scratch_folder() as folder:
+            file = folder / "hardware.yaml"
             file.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
             try:
                 return load_hardware(file)

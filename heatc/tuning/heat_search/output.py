@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from heatc.errors import InfeasibleError
-from heatc.files import atomic_write
+from heatc.files import atomic_write, make_folder
 from heatc.hardware import load_hardware
 from heatc.heat.plan import entry
+from heatc.kinds import FRONT, HARDWARE, PLAN, REPORT, Kind
+from heatc.names import FRONT_FILE, FRONT_PLAN, FRONT_REPORT, machine_file, point_file
 from heatc.plan import SCHEMA as PLAN_SCHEMA
+from heatc.temporary import scratch_folder
 from heatc.tuning.calibrate import Step
 from heatc.tuning.heat_search.costing import Machine, Way
 from heatc.tuning.heat_search.front import Plans, nondominated, numbers, spread_points
@@ -53,23 +54,23 @@ def write_front(request: Request, found: Found, folder: Path, step: Step) -> dic
         )
     products = np.array([point.figures["edp"] for point in real])
     shown = [real[k] for k in spread_points(products, request.points)]
-    files = _hardware_files(request, found, folder)
+    files = _hardware_files(request, found, make_folder(folder))
     listed: list[dict[str, Any]] = []
     for number, point in enumerate(shown):
-        file = f"{number:02d}.json"
-        _write(folder / file, _plan(request, found, point))
+        file = point_file(number)
+        _write(folder / file, PLAN, _plan(request, found, point))
         listed.append({**_listed(point, file, files), **_program(request, point, folder / file)})
         step("points", number + 1, len(shown))
     data = _front_data(request, found, listed, files)
-    _write(folder / "front.json", data)
-    _write(folder / "report.json", {"seconds": dict(found.seconds)})
+    _write(folder / FRONT_FILE, FRONT, data)
+    _write(folder / FRONT_REPORT, REPORT, {"seconds": dict(found.seconds)})
     if request.wish is not None:
         chosen = _chosen(request, request.wish, found, real)
-        _write(folder / "plan.json", _plan(request, found, real[chosen]))
-        told = {"goal": str(request.wish), **_listed(real[chosen], "plan.json", files)}
-        told |= _program(request, real[chosen], folder / "plan.json")
+        _write(folder / FRONT_PLAN, PLAN, _plan(request, found, real[chosen]))
+        told = {"goal": str(request.wish), **_listed(real[chosen], FRONT_PLAN, files)}
+        told |= _program(request, real[chosen], folder / FRONT_PLAN)
         data |= {"chosen": told}
-        _write(folder / "front.json", data)
+        _write(folder / FRONT_FILE, FRONT, data)
     return data
 
 
@@ -83,9 +84,9 @@ def _chosen(request: Request, wish: Wish, found: Found, points: Sequence[Point])
 
     def product(number: int) -> float:
         point = points[number]
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / "plan.json"
-            _write(file, _plan(request, found, point))
+        with scratch_folder() as folder:
+            file = folder / "plan.json"
+            _write(file, PLAN, _plan(request, found, point))
             return program_figures(request.timed, file, point.front.machine.file)["edp"]
 
     # Programs grow with the sums, by which points are in order: the last one that is small enough.
@@ -233,19 +234,19 @@ def _hardware_files(request: Request, found: Found, folder: Path) -> dict[str, s
     names: dict[str, str] = {}
     for number in sorted({m for m, _ in found.points}):
         machine = found.fronts[number].machine
-        names[machine.sha256] = f"hardware-{len(names):02d}.yaml"
+        names[machine.sha256] = machine_file(len(names))
         _write_text(folder / names[machine.sha256], machine)
     return names
 
 
 def _write_text(path: Path, machine: Machine) -> None:
     with atomic_write(path, "w") as stream:
-        stream.write(machine.text)
+        stream.write(HARDWARE.line() + machine.text)
 
 
-def _write(path: Path, data: Mapping[str, Any]) -> None:
+def _write(path: Path, kind: Kind, data: Mapping[str, Any]) -> None:
     with atomic_write(path, "w") as stream:
-        stream.write(f"{json.dumps(data, indent=1)}\n")
+        stream.write(kind.json_text(data))
 
 
 # ---- the table --------------------------------------------------------------------------------
@@ -264,7 +265,7 @@ def table(data: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
     lines += [_row(point["file"], point, dense) for point in data["points"]]
     if "chosen" in data:
         chosen = data["chosen"]
-        lines += ["", f"{chosen['goal']}: {chosen['file']}", _row("plan.json", chosen, dense)]
+        lines += ["", f"{chosen['goal']}: {chosen['file']}", _row(FRONT_PLAN, chosen, dense)]
     if data["validation"] is not None:
         lines += ["", *_validation_lines(data["validation"])]
     told = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -19,14 +23,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from heatc import stopping
 from heatc.errors import HeatcError
-from heatc.files import atomic_write
+from heatc.files import atomic_write, make_folder
 from heatc.tuning.calibrate import Step
 
 Json = Any
 
 _AHEAD = 4
-"""Tasks for each worker between two looks at what is done."""
+"""Tasks that wait for each worker."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class Workers:
         """
         Run a function on every task; `done(number, result)` is told in order.
 
-        Raises `HeatcError` without joblib, or where the cluster cannot be reached.
+        Raises `HeatcError` without joblib, where the cluster cannot be reached, and where somebody
+        ends a worker.
         """
         if not tasks:
             return
@@ -60,27 +66,75 @@ class Workers:
                 done(number, single_threaded(function, *task))
             return
         joblib = _joblib("joblib")
-        with self._backend(joblib) as workers, joblib.Parallel() as parallel:
-            ahead = _AHEAD * workers
-            for first in range(0, len(tasks), ahead):
-                part = tasks[first : first + ahead]
-                calls = (joblib.delayed(single_threaded)(function, *task) for task in part)
-                for number, result in enumerate(parallel(calls), first):
-                    done(number, result)
+        with self._backend(joblib):
+            parallel = joblib.Parallel(return_as="generator", pre_dispatch=f"{_AHEAD}*n_jobs")
+            calls = (joblib.delayed(single_threaded)(function, *task) for task in tasks)
+            # The call starts the workers, and returns. They end with this process, by themselves.
+            with stopping.at_once(), _interrupts_held_back():
+                results = parallel(calls)
+            try:
+                with stopping.at_once(), closing(results):
+                    for number, result in enumerate(results):
+                        done(number, result)
+            except BrokenProcessPool as error:
+                notes = ["a process that takes too much memory is ended: fewer --jobs take less"]
+                raise HeatcError("a worker process was ended from outside", notes=notes) from error
 
     @contextmanager
-    def _backend(self, joblib: Any) -> Generator[int]:
-        """The backend of joblib, and how many work."""
+    def _backend(self, joblib: Any) -> Generator[None]:
+        """The backend of joblib."""
         if self.dask is None:
-            with joblib.parallel_config(backend="loky", n_jobs=self.jobs):
-                yield max(1, os.cpu_count() or 1) if self.jobs < 0 else self.jobs
+            options = {"initializer": _end_with, "initargs": (os.getpid(),)}
+            with joblib.parallel_config(backend="loky", n_jobs=self.jobs, **options):
+                yield
             return
-        client = _client(self.dask)
+        with _interrupts_held_back():
+            client = _client(self.dask)
         try:
             with joblib.parallel_config(backend="dask"):
-                yield max(1, len(client.ncores()))
+                yield
         finally:
             client.close()
+
+
+_TRACKERS = ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker")
+"""Their processes clear away what this one leaves; starting them lets Ctrl-C through."""
+
+
+def _start_trackers() -> None:
+    """Start what would be started with the workers, and tell it to clear away without a word."""
+    name = "PYTHONWARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = "ignore"
+    try:
+        for module in _TRACKERS:
+            with suppress(ImportError):
+                import_module(module).ensure_running()
+    finally:
+        del os.environ[name]
+        os.environ |= {} if before is None else {name: before}
+
+
+@contextmanager
+def _interrupts_held_back() -> Generator[None]:
+    """Processes and threads that start inside never see Ctrl-C; this process sees it afterwards."""
+    _start_trackers()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with(parent: int) -> None:
+    """Have this worker end soon after its parent, which may be killed without a word."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def single_threaded(function: Callable[..., Json], *arguments: Any) -> Json:
@@ -128,7 +182,7 @@ class Kept:
 
     def write(self, name: str, value: Json) -> None:
         """Keep a value under a name."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with atomic_write(self.folder / f"{name}.json", "w") as stream:
             json.dump(value, stream)
 

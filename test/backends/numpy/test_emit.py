@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -417,6 +419,48 @@ def test_wrong_inputs_are_value_errors(tmp_path: Path) -> None:
         program.main(ids - 1, mask)
     # The program still works, also on narrower types.
     assert program.main(ids.astype(np.int32), mask != 0)["hidden"].any()
+
+
+def test_the_command_line_keeps_its_inputs_and_writes_whole_files(tmp_path: Path) -> None:
+    path, data, out = (tmp_path / name for name in ("prog.py", "in.npz", "out.npz"))
+    emit_program(parse(one(UNARY["tanh"], F, F)), WeightStore({}), path)
+    np.savez(data, x=floats(2, 6))
+    before = data.read_bytes()
+    (tmp_path / "link.npz").symlink_to(data)
+
+    def run(output: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(path), str(data), output]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    for output in (data, tmp_path / "link.npz"):
+        done = run(str(output))
+        assert (done.returncode, done.stderr) == (
+            1,
+            "error: the output would overwrite the inputs\n",
+        )
+    assert data.read_bytes() == before
+    for _ in range(2):
+        assert run(str(out)).returncode == 0
+    run(os.devnull)
+    assert not Path(os.devnull).is_file()
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *("prog.py", "prog.safetensors", "in.npz", "link.npz", "out.npz")
+    }
+
+
+def test_a_program_takes_its_own_weights_alone(tmp_path: Path) -> None:
+    """What a kill between the two moves may leave: a program with the weights of the next one."""
+    for text, name in ((UNARY["tanh"], "a"), (UNARY["relu"], "b")):
+        emit_program(parse(one(text, F, F)), WeightStore({}), tmp_path / f"{name}.py")
+    shutil.copy(tmp_path / "b.safetensors", tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="the weights of another program"):
+        load(tmp_path / "a.py").main(floats(2, 6))
+
+
+@pytest.mark.parametrize("name", ["prog", "prog.safetensors", "prog.txt"])
+def test_the_name_of_a_program_ends_in_py(tmp_path: Path, name: str) -> None:
+    with pytest.raises(HeatcError, match=r"ends in \.py"):
+        emit_program(parse(one(UNARY["tanh"], F, F)), WeightStore({}), tmp_path / name)
 
 
 def test_same_bytes_every_time(tmp_path: Path) -> None:

@@ -1,0 +1,222 @@
+"""
+Every path that every command reads and writes, the derived ones too.
+
+A new option that names a file is one line here: all that is refused of it, and the tests of that,
+follow. Values that are no options, such as the form of the output, are added by the tool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from heatc import kinds
+from heatc.artifacts import Command, Read, Values, Write
+from heatc.errors import HeatcError
+from heatc.kinds import Kind
+from heatc.names import (
+    FRONT_FILE,
+    FRONT_PLAN,
+    FRONT_REPORT,
+    STATS,
+    factors_file,
+    ir_factors_file,
+    machine_file,
+    point_file,
+    report_file,
+    weights_file,
+)
+
+Files = Iterable[tuple[Path, Kind]]
+
+_STATS_KINDS = (
+    kinds.STATS_JSON,
+    kinds.STATS_TEXT,
+    kinds.LAYERS_CSV,
+    kinds.HARDWARE,
+    kinds.PROGRAM_JSON,
+)
+
+
+# --- What an option names ---------------------------------------------------------------------
+
+
+def model_files(path: Path) -> list[Path]:
+    """
+    The files of a MODEL: of a folder its config.json, weights and their index.
+
+    A state dict is read with the config.json beside it. What heatc wrote is no part of a folder.
+    """
+    if path.is_dir():
+        found = [*path.glob("*.safetensors"), *path.glob("*.safetensors.index.json")]
+        return [path / "config.json", *(f for f in found if not kinds.is_heatc_safetensors(f))]
+    config = path.parent / "config.json"
+    return [path, config] if path.suffix != ".mlir" and config.exists() else [path]
+
+
+def plan_files(path: Path) -> list[Path]:
+    """A plan, and the factors that it names."""
+    from heatc.plan import read_plan
+
+    try:
+        plan = read_plan(path)
+    except HeatcError:
+        return [path]  # whoever needs it says what is wrong with it
+    return [path] if plan.factors is None else [path, plan.factors.path]
+
+
+def hardware_files(path: Path) -> list[Path]:
+    """A hardware description; a preset's name names no file."""
+    from heatc.hardware import preset_names
+
+    return [] if str(path) in (*preset_names(), "numpy") else [path]
+
+
+def _one(kind: Kind) -> Callable[[Path, Values], Files]:
+    return lambda path, values: [(path, kind)]
+
+
+def _compiled(path: Path, values: Values) -> Files:
+    """The output of a compilation, in the form that was asked for."""
+    form = values["form"]
+    if form == "numpy":
+        return [(path, kinds.PROGRAM), (weights_file(path), kinds.WEIGHTS)]
+    if form == "hdp":
+        return [(path, kinds.HDP)]
+    text = kinds.IR if form == "ir" else kinds.ASSEMBLY
+    factors = [(ir_factors_file(path), kinds.IR_FACTORS)] if values["has_factors"] else []
+    return [(path, text), *factors]
+
+
+def _phases(path: Path, values: Values) -> Files:
+    return [(path / name, kinds.IR) for name in values["phases"]]
+
+
+def _calibrated(path: Path, values: Values) -> Files:
+    return _planned(path, with_factors=values["plan"] is not None)
+
+
+def _distilled(path: Path, values: Values) -> Files:
+    return _planned(path, with_factors=True)
+
+
+def _planned(path: Path, *, with_factors: bool) -> Files:
+    factors = [(factors_file(path), kinds.PLAN_FACTORS)] if with_factors else []
+    return [(path, kinds.PLAN), *factors, (report_file(path), kinds.REPORT)]
+
+
+def _searched(path: Path, values: Values) -> Files:
+    files = [(path / FRONT_FILE, kinds.FRONT), (path / FRONT_REPORT, kinds.REPORT)]
+    files += [(path / point_file(n), kinds.PLAN) for n in range(values["points"])]
+    files += [(path / FRONT_PLAN, kinds.PLAN)] if values["goal"] is not None else []
+    return files + [(path / machine_file(n), kinds.HARDWARE) for n in range(values["machines"])]
+
+
+def _stats(path: Path, values: Values) -> Files:
+    return [(path / name, kind) for name, kind in zip(STATS, _STATS_KINDS, strict=True)]
+
+
+def _kept(path: Path, values: Values) -> Files:
+    """A folder whose files are named by what they depend on: none of them meets anything."""
+    return []
+
+
+# --- The commands -----------------------------------------------------------------------------
+
+_MODEL = Read("model", "MODEL", model_files)
+_PLAN = Read("plan", "--plan", plan_files)
+_HW = Read("hw", "--hw", hardware_files)
+_TUNED = (_MODEL, Read("weights", "--weights"), Read("data", "--data"))
+_WORK = Write("work_dir", "--work-dir", _kept, is_folder=True)
+
+HEATC = Command(
+    "heatc",
+    reads=(
+        _MODEL,
+        Read("weights", "--weights"),
+        _PLAN,
+        Read("calibrate", "--calibrate"),
+        _HW,
+    ),
+    writes=(
+        Write("output", "-o", _compiled),
+        Write("remarks", "--remarks", _one(kinds.REMARKS)),
+        Write("dump_phases_to", "--dump-phases-to", _phases, is_folder=True),
+    ),
+)
+
+COMPILE = Command(
+    "heatc.compile",
+    reads=(
+        Read("model", "model", model_files),
+        Read("plan", "plan", plan_files),
+        Read("calibrate", "calibrate"),
+        Read("target", "target", hardware_files),
+    ),
+    writes=(
+        Write("output", "output", _compiled),
+        Write("remarks", "remarks", _one(kinds.REMARKS)),
+    ),
+)
+
+HEATC_OPT = Command(
+    "heatc-opt",
+    reads=(
+        Read("input_file", "the input"),
+        Read("pass_plans", "a pass", plan_files),
+        Read("pass_inputs", "a pass", hardware_files),
+    ),
+    writes=(
+        Write("output_file", "-o", _one(kinds.IR)),
+        Write("remarks", "--remarks", _one(kinds.REMARKS)),
+        Write("pass_outputs", "heat-decompose's factors", _one(kinds.IR_FACTORS)),
+    ),
+)
+
+CALIBRATE = Command(
+    "heatc-tune calibrate",
+    reads=(*_TUNED, _PLAN, _HW),
+    writes=(Write("output", "-o", _calibrated), _WORK),
+)
+
+SEARCH = Command(
+    "heatc-tune search",
+    reads=(*_TUNED, Read("dev", "--dev"), _HW, Read("hw_space", "--hw-space")),
+    writes=(Write("output", "-o", _searched, is_folder=True), _WORK),
+)
+
+DISTILL = Command(
+    "heatc-tune distill",
+    reads=(*_TUNED, _PLAN, Read("extra", "--extra"), Read("dev", "--dev")),
+    writes=(
+        Write("output", "-o", _distilled),
+        _WORK,
+        Write("keep_teacher", "--keep-teacher", _kept, is_folder=True),
+    ),
+)
+
+HDP_RUN = Command(
+    "hdp-run",
+    reads=(
+        Read("program", "PROG.hdp"),
+        Read("inputs", "--inputs"),
+        Read("reference", "--reference"),
+        Read("masks", "--masks"),
+        _HW,
+    ),
+    writes=(
+        Write("output", "-o", _one(kinds.OUTPUTS)),
+        Write("layers", "--layers", _one(kinds.LAYERS)),
+        Write("save_masks", "--save-masks", _one(kinds.MASKS)),
+        Write("trace", "--trace", _one(kinds.TRACE)),
+        Write("stats", "--stats", _stats, is_folder=True),
+    ),
+)
+
+HDP_AS = Command(
+    "hdp-as", reads=(Read("input", "FILE"),), writes=(Write("output", "-o", _one(kinds.BINARY)),)
+)
+
+HDP_OBJDUMP = Command("hdp-objdump", reads=(Read("file", "FILE"),))
+
+COMMANDS = (HEATC, COMPILE, HEATC_OPT, CALIBRATE, SEARCH, DISTILL, HDP_RUN, HDP_AS, HDP_OBJDUMP)

@@ -1,0 +1,55 @@
+"""
+What files are called that a command writes beside the one that was named, or into a folder.
+
+No two of them meet: `x.json`, `x.py` and `x.mlir` may lie side by side, each with its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STATS = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json")
+"""What `hdp-run --stats` writes into its folder."""
+
+FRONT_FILE, FRONT_PLAN, FRONT_REPORT = "front.json", "plan.json", "report.json"
+"""What `heatc-tune search` writes into its folder, beside points and machines."""
+
+
+def weights_file(program: Path) -> Path:
+    """`x.safetensors` of the NumPy program `x.py`."""
+    return program.with_suffix(".safetensors")
+
+
+def ir_factors_file(text: Path) -> Path:
+    """`x.mlir.safetensors` of the text `x.mlir`."""
+    return text.with_name(f"{text.name}.safetensors")
+
+
+def factors_file(plan: Path) -> Path:
+    """`x.factors.safetensors` of the plan `x.json`."""
+    return plan.with_suffix(".factors.safetensors")
+
+
+def report_file(plan: Path) -> Path:
+    """`x.report.json` of the plan `x.json`."""
+    return plan.with_suffix(".report.json")
+
+
+def phase_file(number: int, name: str) -> str:
+    """`07-pack-tokens.mlir` of the seventh pass; what was captured is number 0."""
+    return f"{number:02d}-{name}.mlir"
+
+
+def phase_files(passes: list[str]) -> list[str]:
+    """The files of a pipeline's phases."""
+    return [phase_file(number, name) for number, name in enumerate(["captured", *passes])]
+
+
+def point_file(number: int) -> str:
+    """The plan of a point of a front, from 0."""
+    return f"{number:02d}.json"
+
+
+def machine_file(number: int) -> str:
+    """The machine of a point of a front, from 0."""
+    return f"hardware-{number:02d}.yaml"
