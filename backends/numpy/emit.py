@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
@@ -39,11 +40,12 @@ def emit_program(
     path: str | PathLike[str],
     *,
     model_name: str = "",
+    check: Callable[[Path, Path], None] | None = None,
 ) -> None:
     """
     Write the program of `main` to `path` and its weights to `<stem>.safetensors` beside it.
 
-    Both files appear, or neither does. The same module and weights give the same bytes.
+    Both files appear, or neither does; `check` sees them before, see `write_both`. The same module and weights give the same bytes.
     Raises `HeatcError` for an op or a type that the backend has no form of, with its location,
     and for a path that cannot be written.
     """
@@ -58,6 +60,7 @@ def emit_program(
         text.encode(),
         target.with_suffix(".safetensors"),
         lambda stream: table.write(stream, metadata),
+        check,
     )
 
 

@@ -15,12 +15,17 @@ _serial = itertools.count()
 
 
 def write_both(
-    program: Path, text: bytes, weights: Path, write_weights: Callable[[IO[bytes]], None]
+    program: Path,
+    text: bytes,
+    weights: Path,
+    write_weights: Callable[[IO[bytes]], None],
+    check: Callable[[Path, Path], None] | None = None,
 ) -> None:
     """
     Write a program and its weights; on any failure the folder is as it was before.
 
-    Raises `HeatcError` where a file cannot be written.
+    `check` sees both files, complete but under other names, before they are moved into place, and
+    raises where they shall not be. Raises `HeatcError` where a file cannot be written.
     """
     temporary: list[Path] = []
     try:
@@ -31,6 +36,8 @@ def write_both(
             stream.write(text)
         with open(temporary[1], "xb") as stream:
             write_weights(stream)
+        if check is not None:
+            check(temporary[0], temporary[1])
         _replace_both(temporary, [program, weights])
     except OSError as error:
         place = next((t for t in (weights, program) if str(t) == error.filename), program)

@@ -31,7 +31,7 @@ def weight_array(op: WeightOp, weights: WeightStore) -> Array:
         )
     if is_fixed(op.result):
         type_ = fixed_type(op.result)
-        return encode(array.astype(np.float64), type_.point.data, type_.width.data).codes
+        return encode(array, type_.point.data, type_.width.data).codes
     return store(array, op.result)
 
 
