@@ -103,7 +103,7 @@ def padding(kind: str, length: int, rng: np.random.Generator) -> Mask:
     if kind == "no padding":
         real[:] = True
     elif kind == "right padding":
-        real[: math.ceil(length * rng.uniform(0.3, 0.7))] = True
+        real[: max(1, math.floor(length * rng.uniform(0.3, 0.7)))] = True
     elif kind == "one token":
         real[rng.integers(length)] = True
     elif kind == LEFT_AND_HOLES:
