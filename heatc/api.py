@@ -242,7 +242,7 @@ class Compilation:
         from heatc.verify.stages import Stages
 
         if program is None:
-            self.verification = Verification(reason="text of this level cannot be run")
+            self.verification = Verification(reason="what was written cannot be run")
         else:
             seconds = sum(s for _, s in self.seconds) + time.perf_counter() - since
             stages = Stages(self._levels, self.module, self.weights)
@@ -318,7 +318,9 @@ class Compilation:
                 source={"model": self.source},
             )
             stream.flush()
-            self._check(str(output), since, lambda: HdpFile(Path(stream.name)))
+            written = Path(stream.name)
+            program = (lambda: HdpFile(written)) if written.is_file() else None
+            self._check(str(output), since, program)
 
 
 def factor_options(

@@ -137,7 +137,7 @@ def sample_inputs(
         most_integer: the greatest integer where no table says it.
 
     Raises:
-        HeatcError: an input has a type that no array has.
+        HeatcError: an input has no fixed shape, or a type that no array has.
     """
     rng = np.random.default_rng(seed)
     found = mask_inputs(module) if masks is None else masks
@@ -147,6 +147,8 @@ def sample_inputs(
     inputs: dict[str, Array] = {}
     for name, argument in zip(input_names(function), function.body.block.args):
         shape, dtype = nn.shape_of(argument), dtype_of(nn.element_of(argument), name)
+        if any(extent < 0 for extent in shape):
+            raise HeatcError("the input has no fixed shape", place=f"input {name!r}")
         if name in found and len(shape) > 0:
             extents = (1 if len(shape) == 1 else shape[0], shape[-1])
             if extents not in padded:

@@ -6,6 +6,7 @@ docs/design/verification.md has the bounds and why they are what they are.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -13,10 +14,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects import nn
-from heatc.errors import HeatcError
+from heatc.errors import HeatcError, VerificationError
 from heatc.interpreter import main_function
 from heatc.samples import KINDS, MOST_INTEGER, sample_inputs
 from heatc.verify.judge import Judge
@@ -25,6 +27,10 @@ from heatc.verify.settings import Settings, Verification
 from heatc.verify.stages import Stages
 
 Array = NDArray[Any]
+
+
+LARGE = 10**11
+"""Multiply-accumulates from which all cores are worth it."""
 
 
 class NotVerified(Exception):
@@ -46,42 +52,72 @@ def verify(
     """
     start = time.perf_counter()
     deadline = start + settings.budget(compiling)
+    # Threads that share small matrices wait for each other, on a busy machine for seconds.
+    threads = 1 if work(stages.captured) < LARGE else None
     try:
-        # The matrices of one input are small: threads would wait for each other, on a busy
-        # machine for seconds.
-        with threadpool_limits(1, user_api="blas"), open_program() as program:
-            found = _on_inputs(stages, program, settings, deadline, place)
-            parts = (*found.parts, *stages.parts, *program.parts)
+        with threadpool_limits(threads, user_api="blas"):
+            found = _on_inputs(stages, open_program, settings, deadline, place)
     except NotVerified as reason:
         return Verification(reason=str(reason))
-    return replace(found, seconds=time.perf_counter() - start, parts=parts)
+    return replace(found, seconds=time.perf_counter() - start)
+
+
+def work(module: ModuleOp) -> int:
+    """Multiply-accumulates of the products of a captured module."""
+    total = 0
+    for op in main_function(module).walk():
+        if isinstance(op, nn.LinearOp | nn.MatmulOp):
+            total += math.prod(nn.shape_of(op.result)) * nn.shape_of(op.operands[0])[-1]
+    return total
 
 
 def _on_inputs(
-    stages: Stages, program: CheckedProgram, settings: Settings, deadline: float, place: str
+    stages: Stages,
+    open_program: Callable[[], CheckedProgram],
+    settings: Settings,
+    deadline: float,
+    place: str,
 ) -> Verification:
     rounds = list(_rounds(stages))
     found = Verification()
-    for number, kinds in enumerate(rounds):
-        before = time.perf_counter()
-        inputs, model = _model(stages, kinds, number)
-        name = ", ".join(kinds)
-        judge = Judge(stages, program, settings, place, inputs, name, {"model": model})
-        for step in stages.steps:
-            judge.hold(step)
-        largest, cosine = judge.distance()
-        found = replace(
-            found,
-            largest=max(found.largest, largest),
-            cosine=min(found.cosine, cosine),
-            inputs=(*found.inputs, name),
-            left_out=len(rounds) - number - 1,
-            parts=tuple(dict.fromkeys((*found.parts, *judge.notes))),
-        )
-        now = time.perf_counter()
-        if now + (now - before) > deadline:
-            break
-    return found
+    with _opened(open_program, place) as program:
+        for number, kinds in enumerate(rounds):
+            before = time.perf_counter()
+            inputs, model = _model(stages, kinds, number)
+            name = ", ".join(kinds)
+            judge = Judge(stages, program, settings, place, inputs, name, {"model": model})
+            if judge.has_reference:
+                found = _judged(judge, found)
+            now = time.perf_counter()
+            found = replace(found, left_out=len(rounds) - number - 1)
+            if found.inputs and now + (now - before) > deadline:
+                break
+        if not found.inputs:
+            raise NotVerified("the model gives no finite numbers on inputs that were made up")
+        return replace(found, parts=(*found.parts, *stages.parts, *program.parts))
+
+
+def _opened(open_program: Callable[[], CheckedProgram], place: str) -> CheckedProgram:
+    try:
+        return open_program()
+    except HeatcError as error:
+        raise VerificationError(
+            f"the program cannot be opened: {error}", place=place, notes=error.notes
+        ) from error
+
+
+def _judged(judge: Judge, found: Verification) -> Verification:
+    """What was found before, and on this input."""
+    for step in judge.stages.steps:
+        judge.hold(step)
+    largest, cosine = judge.distance()
+    return replace(
+        found,
+        largest=max(found.largest, largest),
+        cosine=min(found.cosine, cosine),
+        inputs=(*found.inputs, judge.kinds),
+        parts=tuple(dict.fromkeys((*found.parts, *judge.notes))),
+    )
 
 
 def _rounds(stages: Stages) -> Iterator[tuple[str, ...]]:

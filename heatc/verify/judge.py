@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from heatc.errors import VerificationError
 from heatc.verify.compare import CLOSE, IDENTICAL, ROUNDED, Difference, differences
 from heatc.verify.programs import CheckedProgram
-from heatc.verify.rows import output_rows, real_tokens
+from heatc.verify.rows import Rows, output_rows, real_tokens
 from heatc.verify.sensitivity import FACTOR, code_noise, float_noise, shaken
 from heatc.verify.settings import Settings
 from heatc.verify.stages import Stage, Stages, Step, name_of
@@ -46,6 +46,15 @@ class Judge:
     outputs: dict[Stage, dict[str, Array]]
     unjudged: dict[str, float] = field(default_factory=dict[str, float])
     """Outputs that differ by no more than noise moves them, and by how much that is."""
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the model gives numbers that codes can stand for."""
+        if self.stages.levels.fixed is None:
+            return True
+        rows = output_rows(self.stages.packed, self.inputs, self.stages.masks)
+        judged = (rows.get(n, Rows(None)).of(a) for n, a in self.outputs["model"].items())
+        return all(np.isfinite(array).all() for array in judged)
 
     def output(self, stage: Stage) -> dict[str, Array]:
         """What a stage computes, once; `VerificationError` where it fails."""

@@ -199,7 +199,7 @@ def test_text_above_the_machine_is_run(
 
 @pytest.mark.parametrize("form", ["ir", "asm"])
 def test_text_of_the_machine_is_not(form: str, tiny: Any):
-    assert tiny.compile("hdp", form=form).reason == "text of this level cannot be run"
+    assert tiny.compile("hdp", form=form).reason == "what was written cannot be run"
 
 
 def test_a_model_that_cannot_be_interpreted_is_not_verified(
