@@ -98,6 +98,12 @@ def test_every_kind_has_what_its_name_says(kind: str, length: int):
             assert length - first < 3 or not real[first + 1]
 
 
+def test_open_axes_have_some_size():
+    text = b"func.func @main(%x: tensor<?x3xf32>) -> tensor<?x3xf32> { func.return %x : tensor<?x3xf32> }"
+    module = parse_module(make_context(), text, "x.mlir")
+    assert sample_inputs(module)["input_0"].shape == (5, 3)
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="unknown kind of padding 'both'"):
         padding("both", 4, np.random.default_rng(0))
