@@ -190,7 +190,7 @@ class Compilation:
     def _comparison(self) -> Instrument:
         import sys
 
-        from heatc.execute_each import PADDING, ExecuteEach
+        from heatc.execute_each import ExecuteEach
         from heatc.samples import sample_inputs
 
         def run_machine(module: ModuleOp, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class Compilation:
         def report(line: str) -> None:
             print(line, file=sys.stderr)
 
-        inputs = sample_inputs(self.module, PADDING)
+        inputs = sample_inputs(self.module)
         return ExecuteEach(inputs, self.weights, run_machine, report)
 
     def write(self, output: str | PathLike[str] | None, form: str) -> None:

@@ -35,7 +35,6 @@ from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.passes.rewriting import module_path
 from heatc.pipeline import Instrument
 from heatc.samples import mask_inputs
-from heatc.verify.rows import real_tokens
 from heatc.weights import WeightStore
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -43,9 +42,6 @@ RunMachine = Callable[[ModuleOp, Arrays], dict[str, NDArray[Any]]]
 
 MACHINE_LEVEL = ("tile-for-hdp", "lower-to-hdp", "allocate-buffers")
 """Passes after which a module is an instruction stream: it runs on the functional machine."""
-
-PADDING = ("right padding", "no padding")
-"""What the samples are padded with: passes are compared where padding is put back too."""
 
 PRUNING = (attn.BlockMaskOp, attn.TopkMaskOp, attn.ProbabilityMaskOp, attn.HeadRankingOp)
 """Ops that decide on scores or heads, so that a rounding can change much."""
@@ -130,7 +126,7 @@ class ExecuteEach(Instrument):
         weights: WeightStore | None = None,
     ) -> Snapshot:
         if self._previous is None:
-            self._real = real_tokens(module, self.inputs, mask_inputs(module))
+            self._real = _real_tokens(module, self.inputs)
         recorder = _Recorder(self._real)
         store = self.weights if weights is None else weights
         interpreter = make_interpreter(module, store, recorder.observe)
@@ -240,6 +236,14 @@ class _Recorder:
             if self._real is not None and value.shape[:2] == self._real.shape:
                 value = value[self._real]
             self.layers[path] = value
+
+
+def _real_tokens(module: ModuleOp, inputs: Arrays) -> NDArray[np.bool_] | None:
+    """Which positions of a captured module's inputs are real: by what looks like a mask."""
+    for name, values in mask_inputs(module).items():
+        if name in inputs:
+            return values.tells(inputs[name])
+    return None
 
 
 def _real_rows(

@@ -20,6 +20,7 @@ from xdsl.ir import Attribute, SSAValue
 from heatc.dialects import attn, nn
 from heatc.errors import HeatcError
 from heatc.interpreter import input_names, main_function
+from heatc.intervals import Interval, typical
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -49,10 +50,14 @@ _MOVES = (attn.PackOp, nn.ReshapeOp, nn.SliceOp, nn.ExpandOp, nn.TransposeOp, nn
 
 
 class MaskValues(NamedTuple):
-    """What a mask input holds at a real token, and at one that is masked."""
+    """What a mask input may hold at a real token, and at one that is masked."""
 
-    real: float
-    masked: float
+    real: tuple[float, ...] = (1.0,)
+    masked: tuple[float, ...] = (0.0,)
+
+    def tells(self, array: Array) -> Mask:
+        """Which tokens are real by an array of these values."""
+        return np.isin(array, self.real)
 
 
 def table_limits(module: ModuleOp) -> dict[str, int]:
@@ -86,18 +91,35 @@ def mask_inputs(module: ModuleOp) -> dict[str, MaskValues]:
     """
     function = main_function(module)
     names: dict[SSAValue, str] = dict(zip(function.body.block.args, input_names(function)))
-    packings = [op for op in function.walk() if isinstance(op, attn.PackingOp)]
-    proven = [names[op.mask] for op in packings if op.mask is not None and op.mask in names]
+    proven: dict[str, MaskValues] = {}
+    for op in function.walk():
+        if isinstance(op, attn.PackingOp) and op.mask is not None:
+            name = names.get(_source(op.mask))
+            if name is not None:
+                proven[name] = _values(op)
     if proven:
-        return dict.fromkeys(proven, MaskValues(1, 0))
+        return proven
     limits = table_limits(module)
     return {
-        name: MaskValues(1, 0)
+        name: MaskValues()
         for argument, name in names.items()
         if name not in limits
         and len(nn.shape_of(argument)) == 2
         and isinstance(nn.element_of(argument), IntegerType)
     }
+
+
+def _values(op: attn.PackingOp) -> MaskValues:
+    """Some of the values that a packing's mask may hold."""
+    if op.real is None or op.masked is None:
+        return MaskValues()
+    return MaskValues(_some(op.real.intervals), _some(op.masked.intervals))
+
+
+def _some(intervals: Sequence[Interval]) -> tuple[float, ...]:
+    """The usual number of a set, and the ends of its parts."""
+    ends = (end for pair in intervals for end in pair if math.isfinite(end))
+    return tuple(dict.fromkeys((typical(intervals), *ends)))
 
 
 def padding(kind: str, length: int, rng: np.random.Generator) -> Mask:
@@ -155,7 +177,7 @@ def sample_inputs(
             extents = (1 if len(shape) == 1 else shape[0], shape[-1])
             if extents not in padded:
                 padded[extents] = _batch_padding(extents, kinds, rng)
-            inputs[name] = _mask(padded[extents], shape, found[name], dtype)
+            inputs[name] = _mask(padded[extents], shape, found[name], dtype, rng)
         elif dtype.kind == "f":
             inputs[name] = rng.standard_normal(shape).astype(dtype)
         elif dtype.kind == "b":
@@ -173,11 +195,18 @@ def _batch_padding(
     return np.stack([padding(kinds[i % len(kinds)], length, rng) for i in range(samples)])
 
 
-def _mask(real: Mask, shape: tuple[int, ...], values: MaskValues, dtype: np.dtype[Any]) -> Array:
+def _mask(
+    real: Mask,
+    shape: tuple[int, ...],
+    values: MaskValues,
+    dtype: np.dtype[Any],
+    rng: np.random.Generator,
+) -> Array:
     """The mask (samples, length) in an input's own shape and values."""
     between = (1,) * (len(shape) - 2)
     wide = real.reshape(shape) if len(shape) == 1 else real.reshape(shape[0], *between, shape[-1])
-    return np.broadcast_to(np.where(wide, values.real, values.masked), shape).astype(dtype)
+    chosen = (rng.choice(v, shape).astype(dtype) for v in values)
+    return np.where(wide, *chosen)
 
 
 def dtype_of(element: Attribute, name: str = "") -> np.dtype[Any]:

@@ -22,7 +22,7 @@ from heatc.dialects import attn, nn
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import RequantizeOp
 from heatc.errors import VerificationError
-from heatc.execute_each import PADDING, ExecuteEach
+from heatc.execute_each import ExecuteEach
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import module_path, replace_value
 from heatc.pipeline import RAISE, build, run_passes
@@ -91,7 +91,7 @@ def run(text: str, change: Callable[[ModuleOp], None] | None = None, then: str =
     def machine(module: ModuleOp, inputs: Any) -> dict[str, Any]:
         raise AssertionError("no pass of the middle gives an instruction stream")
 
-    inputs = sample_inputs(one.module, PADDING)
+    inputs = sample_inputs(one.module)
     watcher = ExecuteEach(inputs, one.weights, machine, lines.append)
     run_passes(make_context(one.weights), one.module, passes, [watcher])
     return lines

@@ -44,7 +44,7 @@ def module() -> ModuleOp:
 
 def test_inputs_fit_the_module(module: ModuleOp):
     assert table_limits(module) == {"ids": 5}
-    assert mask_inputs(module) == {"mask": MaskValues(1, 0)}
+    assert mask_inputs(module) == {"mask": MaskValues()}
     for seed in range(20):
         inputs = sample_inputs(module, seed=seed)
         assert {n: (a.shape, a.dtype.name) for n, a in inputs.items()} == {
@@ -66,10 +66,11 @@ def test_samples_are_padded_in_turn(module: ModuleOp):
 
 
 def test_masks_may_have_other_values(module: ModuleOp):
-    masks = {"mask": MaskValues(0, -100), "x": MaskValues(1, 0)}
+    masks = {"mask": MaskValues((0,), (-100, 2)), "x": MaskValues()}
     inputs = sample_inputs(module, ("no padding", LEFT_AND_HOLES), masks=masks)
     assert inputs["mask"][0].tolist() == [0] * 8
-    assert set(inputs["mask"][1].tolist()) == {0, -100}
+    assert set(inputs["mask"][1].tolist()) == {0, -100, 2}
+    assert masks["mask"].tells(inputs["mask"]).tolist() == (inputs["mask"] == 0).tolist()
     assert set(inputs["x"].ravel().tolist()) == {0.0, 1.0}
 
 

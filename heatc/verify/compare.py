@@ -49,14 +49,14 @@ class Difference(NamedTuple):
 
     `largest` is the largest absolute difference, `share` what a `Bound` is held against, of
     `IDENTICAL` the number of values that differ; `cosine` is that of all values with the
-    reference's. `rows` were compared.
+    reference's. `values` were compared.
     """
 
     output: str
     largest: float
     share: float
     cosine: float
-    rows: int
+    values: int
     padding: int
     """Values at masked positions that are not 0 as they have to be."""
 
@@ -69,9 +69,7 @@ def differences(
     expected: Arrays, found: Arrays, rows: Mapping[str, Rows], bound: Bound
 ) -> list[Difference]:
     """One for each output of the reference; a missing or misshapen output differs infinitely."""
-    return [
-        _difference(n, expected[n], found.get(n), rows.get(n, Rows(None)), bound) for n in expected
-    ]
+    return [_difference(n, expected[n], found.get(n), rows.get(n, Rows()), bound) for n in expected]
 
 
 def _difference(

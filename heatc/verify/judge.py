@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from heatc.errors import VerificationError
 from heatc.verify.compare import CLOSE, IDENTICAL, ROUNDED, Difference, differences
 from heatc.verify.programs import CheckedProgram
-from heatc.verify.rows import Rows, output_rows, real_tokens
+from heatc.verify.rows import Rows, Tokens, output_rows, tokens_of
 from heatc.verify.sensitivity import FACTOR, code_noise, float_noise, shaken
 from heatc.verify.settings import Settings
 from heatc.verify.stages import Stage, Stages, Step, name_of
@@ -47,13 +48,20 @@ class Judge:
     unjudged: dict[str, float] = field(default_factory=dict[str, float])
     """Outputs that differ by no more than noise moves them, and by how much that is."""
 
+    @cached_property
+    def _tokens(self) -> Tokens | None:
+        return tokens_of(self.stages.packed, self.inputs, self.stages.masks)
+
+    @cached_property
+    def _rows(self) -> dict[str, Rows]:
+        return output_rows(self.stages.packed, self._tokens)
+
     @property
     def has_reference(self) -> bool:
         """Whether the model gives numbers that codes can stand for."""
         if self.stages.levels.fixed is None:
             return True
-        rows = output_rows(self.stages.packed, self.inputs, self.stages.masks)
-        judged = (rows.get(n, Rows(None)).of(a) for n, a in self.outputs["model"].items())
+        judged = (self._rows.get(n, Rows()).of(a) for n, a in self.outputs["model"].items())
         return all(np.isfinite(array).all() for array in judged)
 
     def output(self, stage: Stage) -> dict[str, Array]:
@@ -109,8 +117,7 @@ class Judge:
     def _differences(self, step: Step) -> list[Difference]:
         """Of every output, one stage from another."""
         expected, found = self.output(step.expected), self.output(step.found)
-        rows = output_rows(self.stages.packed, self.inputs, self.stages.masks)
-        return differences(expected, found, rows, step.bound)
+        return differences(expected, found, self._rows, step.bound)
 
     def _is_noise(self, found: Difference, step: Step) -> bool:
         """Whether the output moves about as far when every op is a little off."""
@@ -122,8 +129,7 @@ class Judge:
         noise = code_noise(stages.quanta) if rounds else float_noise
         with np.errstate(all="ignore"):
             moved = shaken(stages.modules[stage], stages.weights, self.inputs, noise)
-        rows = output_rows(stages.packed, self.inputs, stages.masks)
-        alone = differences(self.output(stage), moved, rows, step.bound)
+        alone = differences(self.output(stage), moved, self._rows, step.bound)
         share = next(d.share for d in alone if d.output == found.output)
         if found.share > FACTOR * share:
             return False
@@ -157,7 +163,6 @@ class Judge:
         return between
 
     def _first_layer(self, step: Step) -> str | None:
-        real = real_tokens(self.stages.captured, self.inputs, self.stages.masks)
         codes = step.bound == IDENTICAL
         expected = self.stages.trace(step.expected, self.inputs, codes=codes)
         if step.found == "program":
@@ -166,7 +171,7 @@ class Judge:
         else:
             found = self.stages.trace(step.found, self.inputs)
         for tolerance in _TRACED[step.bound]:
-            layer = first_difference(expected, found, real, tolerance)
+            layer = first_difference(expected, found, self._tokens, tolerance)
             if layer is not None:
                 return layer
         return None

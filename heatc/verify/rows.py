@@ -1,4 +1,4 @@
-"""Which rows of an output are compared with the model's, and which must be 0."""
+"""Which positions of an output are compared with the model's, and which have to be 0."""
 
 from __future__ import annotations
 
@@ -9,95 +9,111 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import ReturnOp
+from xdsl.interpreter import Interpreter
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import attn, nn
 from heatc.interpreter import input_names, main_function, output_names
+from heatc.interpreter.nn import NnFunctions
+from heatc.interpreter.values import Packing
+from heatc.passes.analysis.ports import output_paddings
 from heatc.samples import MaskValues
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 
+_MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
+
 
 class Rows(NamedTuple):
     """
-    The part of an output that has to be the model's.
+    The part of an output that has to be the model's; the rest has to be exactly 0.
 
-    Attributes:
-        real: over the output's first axes, true where it is compared; None: everywhere.
-        zero: whether the rest has to be exactly 0, else nothing is said about it.
+    `kept` broadcasts to the output. None: all of it is compared.
     """
 
-    real: Mask | None
-    zero: bool = False
+    kept: Mask | None = None
 
     def of(self, array: Array) -> Array:
-        """What is compared: (rows, width)."""
-        rows = array if self.real is None else array[self.real]
-        return rows.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
+        """What is compared, (values,)."""
+        return array.reshape(-1) if self.kept is None else array[self._wide(array)]
 
     def rest(self, array: Array) -> Array:
-        """What has to be 0."""
-        if self.real is None or not self.zero:
-            return array[:0]
-        return array[~self.real]
+        """What has to be 0, (values,)."""
+        return array.reshape(-1)[:0] if self.kept is None else array[~self._wide(array)]
+
+    def _wide(self, array: Array) -> Mask:
+        return np.broadcast_to(np.asarray(self.kept), array.shape)
 
 
-def real_tokens(
-    module: ModuleOp, inputs: Mapping[str, Array], masks: Mapping[str, MaskValues]
-) -> Mask | None:
-    """The (samples, length) mask of the first input that marks padding; None where none does."""
-    for name in input_names(main_function(module)):
-        if name in masks and inputs[name].ndim == 2:
-            return inputs[name] == masks[name].real
+class Tokens(NamedTuple):
+    """
+    The tokens of an input: `real` (samples, length), and `rows`, the flat positions that a packed
+    value has, in its order.
+    """
+
+    real: Mask
+    rows: NDArray[np.int64]
+
+
+def tokens_of(
+    packed: ModuleOp | None, inputs: Mapping[str, Array], masks: Mapping[str, MaskValues]
+) -> Tokens | None:
+    """What a packed module makes of an input; None where it packs nothing away."""
+    packing = None if packed is None else _packing(packed)
+    if packed is None or packing is None or packing.mask is None:
+        return None
+    type_ = attn.packing_of(packing.result)
+    for name in input_names(main_function(packed)):
+        if name in masks and inputs[name].size == type_.shape[0] * type_.shape[1]:
+            real = masks[name].tells(inputs[name]).reshape(type_.shape)
+            return Tokens(real, Packing.of(real, type_.reads).rows)
     return None
 
 
-def output_rows(
-    packed: ModuleOp | None, inputs: Mapping[str, Array], masks: Mapping[str, MaskValues]
-) -> dict[str, Rows]:
+def _packing(module: ModuleOp) -> attn.PackingOp | None:
+    ops = main_function(module).body.block.ops
+    return next((op for op in ops if isinstance(op, attn.PackingOp)), None)
+
+
+def output_rows(packed: ModuleOp | None, tokens: Tokens | None) -> dict[str, Rows]:
     """
     What is compared of each output, by name; an output that is not named is compared whole.
 
-    `packed` is the level at which padding disappeared, None where there is none: then nothing was
-    left out.
+    `packed` is the level at which padding disappeared, whose result attributes say which outputs
+    are 0 at masked positions.
     """
-    if packed is None:
+    if packed is None or tokens is None:
         return {}
     function = main_function(packed)
     result = function.body.block.last_op
-    real = real_tokens(packed, inputs, masks)
-    packings = any(isinstance(op, attn.PackingOp) for op in function.body.block.ops)
-    if real is None or not packings or not isinstance(result, ReturnOp):
-        return {}
+    assert isinstance(result, ReturnOp)
+    paddings = zip(output_names(function), result.operands, output_paddings(function))
     return {
-        name: _rows(value, real) for name, value in zip(output_names(function), result.operands)
+        name: Rows(_kept(value, tokens.real) if padding == "zero" else None)
+        for name, value, padding in paddings
     }
 
 
-def _rows(value: SSAValue, real: Mask) -> Rows:
-    if isinstance(value.owner, attn.UnpackOp):
-        return Rows(real, zero=True)
-    shape = nn.shape_of(value)
-    if shape[:2] == real.shape:
-        return Rows(real)
-    samples = np.ones(len(real), np.bool_)
-    for op in _sources(value):
-        # The row of a token that is masked is 0 by definition.
-        if isinstance(op, attn.TokenOp):
-            samples &= real[:, op.position.value.data]
-    return Rows(samples) if shape[:1] == samples.shape else Rows(None)
+def _kept(value: SSAValue, real: Mask) -> Mask:
+    """
+    Where a value that is 0 at masked positions is not.
+
+    Such a value came back from packed rows and was moved since, or a mask was laid over it.
+    """
+    owner = value.owner
+    if isinstance(owner, attn.RealOp):
+        return real
+    if isinstance(owner, attn.UnpackOp):
+        shape = nn.shape_of(value)
+        return np.broadcast_to(real.reshape(*real.shape, *(1,) * (len(shape) - 2)), shape)
+    if isinstance(owner, nn.WhereOp):
+        return _kept(owner.condition, real)
+    assert isinstance(owner, _MOVES), f"{owner} leaves no zeros"
+    return _moved(owner, _kept(owner.operands[0], real))
 
 
-def _sources(value: SSAValue) -> set[Operation]:
-    """The ops that a value is computed by, back to the rows of tokens."""
-    found: set[Operation] = set()
-    waiting = [value]
-    while waiting:
-        owner = waiting.pop().owner
-        if not isinstance(owner, Operation) or owner in found:
-            continue
-        found.add(owner)
-        if not isinstance(owner, attn.TokenOp | attn.UnpackOp):
-            waiting += owner.operands
-    return found
+def _moved(op: Operation, mask: Mask) -> Mask:
+    interpreter = Interpreter(ModuleOp([]))
+    interpreter.register_implementations(NnFunctions())
+    return interpreter.run_op(op, (mask,))[0]

@@ -18,9 +18,9 @@ from xdsl.ir import Operation
 from heatc.dialects.einsum import WeightOp
 from heatc.interpreter.values import load
 from heatc.passes.rewriting import describe_location, module_path
+from heatc.verify.rows import Tokens
 
 Array = NDArray[Any]
-Mask = NDArray[np.bool_]
 
 _SMALLEST = 2
 """Elements of a value that is looked at; scalars match too easily."""
@@ -66,27 +66,26 @@ class Trace:
 
 
 def first_difference(
-    expected: Trace, found: Trace, real: Mask | None, tolerance: float
+    expected: Trace, found: Trace, tokens: Tokens | None, tolerance: float
 ) -> str | None:
     """
     The first layer of `found` whose last value is not `expected`'s; None where none is seen.
 
-    `real` (samples, length) tells the real tokens: values of these first axes are compared there,
-    also with values of the real tokens alone. `tolerance` is a share of the largest magnitude.
+    Values (samples, length, ...) are compared at the real tokens, and with packed values.
+    `tolerance` is a share of the largest magnitude.
     """
     pool: dict[tuple[int, ...], list[Array]] = {}
     known: dict[str, set[tuple[int, ...]]] = {}
     for value in expected.values:
-        array = _rows(value.array, real)
-        pool.setdefault(array.shape, []).append(array)
-        known.setdefault(value.path, set()).add(array.shape)
+        for array in _forms(value.array, tokens):
+            pool.setdefault(array.shape, []).append(array)
+            known.setdefault(value.path, set()).add(array.shape)
     for value in found.last():
-        forms = [_rows(value.array, real)]
+        forms = _forms(value.array, tokens)[:1]
         if value.array.ndim == 2:
             forms.append(value.array.T)
         shapes = known.get(value.path, set())
-        comparable = [a for a in forms if a.shape in shapes]
-        if not comparable:
+        if not any(array.shape in shapes for array in forms):
             continue
         if not any(_near(e, a, tolerance) for a in forms for e in pool.get(a.shape, ())):
             return _place_of(expected, value)
@@ -99,11 +98,12 @@ def _place_of(expected: Trace, value: Value) -> str:
     return value.place if value.place != value.path else next(places, value.path)
 
 
-def _rows(array: Array, real: Mask | None) -> Array:
-    """(samples, length, ...) as (tokens, ...)."""
-    if real is None or array.shape[: real.ndim] != real.shape:
-        return array
-    return array[real]
+def _forms(array: Array, tokens: Tokens | None) -> list[Array]:
+    """(samples, length, ...) as rows: of the real tokens, and of all that packed values have."""
+    if tokens is None or array.shape[:2] != tokens.real.shape:
+        return [array]
+    flat = array.reshape(-1, *array.shape[2:])
+    return [array[tokens.real], flat[tokens.rows]]
 
 
 def _near(expected: Array, found: Array, tolerance: float) -> bool:
