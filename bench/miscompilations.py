@@ -288,6 +288,10 @@ MISCOMPILATIONS = (
         helper("[packing.positions]\n\n\ndef unpack", "[: packing.tokens]\n\n\ndef unpack"), "embeddings.word_embeddings",
     ),
     Miscompilation(
+        "last token pooled", "NumPy emitter", ("numpy",),
+        helper("[:, position]", "[:, position - 1]"), "pooler",
+    ),
+    Miscompilation(
         "rows one off where padding returns", "NumPy emitter", ("numpy",),
         helper("] = x[rows]", "] = np.roll(x[rows], 1, 0)"), "output.LayerNorm",
     ),

@@ -20,10 +20,11 @@ from xdsl.ir import Attribute, SSAValue
 from heatc.dialects import attn, nn
 from heatc.errors import HeatcError
 from heatc.interpreter import input_names, main_function
-from heatc.intervals import Interval, typical
+from heatc.intervals import Interval, contained, typical
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
+Generator = np.random.Generator
 
 LEFT_AND_HOLES = "left padding with holes"
 KINDS = (LEFT_AND_HOLES, "no padding", "right padding", "one token")
@@ -41,6 +42,10 @@ _DTYPES = {
     "i16": np.int16,
     "i32": np.int32,
     "i64": np.int64,
+    "ui8": np.uint8,
+    "ui16": np.uint16,
+    "ui32": np.uint32,
+    "ui64": np.uint64,
     "f16": np.float16,
     "f32": np.float32,
     "f64": np.float64,
@@ -50,14 +55,20 @@ _MOVES = (attn.PackOp, nn.ReshapeOp, nn.SliceOp, nn.ExpandOp, nn.TransposeOp, nn
 
 
 class MaskValues(NamedTuple):
-    """What a mask input may hold at a real token, and at one that is masked."""
+    """
+    What a mask input may hold at a real token, and at one that is masked: sets of numbers.
 
-    real: tuple[float, ...] = (1.0,)
-    masked: tuple[float, ...] = (0.0,)
+    `extents` are (samples, length), in row-major order; without them they are the first and the
+    last axis of the input.
+    """
+
+    real: tuple[Interval, ...] = ((1.0, 1.0),)
+    masked: tuple[Interval, ...] = ((0.0, 0.0),)
+    extents: tuple[int, int] | None = None
 
     def tells(self, array: Array) -> Mask:
         """Which tokens are real by an array of these values."""
-        return np.isin(array, self.real)
+        return contained(array, self.real)
 
 
 def table_limits(module: ModuleOp) -> dict[str, int]:
@@ -110,19 +121,14 @@ def mask_inputs(module: ModuleOp) -> dict[str, MaskValues]:
 
 
 def _values(op: attn.PackingOp) -> MaskValues:
-    """Some of the values that a packing's mask may hold."""
+    """The values that a packing's mask may hold."""
+    extents = attn.packing_of(op.result).shape
     if op.real is None or op.masked is None:
-        return MaskValues()
-    return MaskValues(_some(op.real.intervals), _some(op.masked.intervals))
+        return MaskValues(extents=extents)
+    return MaskValues(op.real.intervals, op.masked.intervals, extents)
 
 
-def _some(intervals: Sequence[Interval]) -> tuple[float, ...]:
-    """The usual number of a set, and the ends of its parts."""
-    ends = (end for pair in intervals for end in pair if math.isfinite(end))
-    return tuple(dict.fromkeys((typical(intervals), *ends)))
-
-
-def padding(kind: str, length: int, rng: np.random.Generator) -> Mask:
+def padding(kind: str, length: int, rng: Generator) -> Mask:
     """Which of `length` positions are real; at least one is, whatever the kind."""
     real = np.zeros(length, np.bool_)
     if kind == "no padding":
@@ -174,10 +180,11 @@ def sample_inputs(
         shape = tuple(ANY_EXTENT if n < 0 else n for n in nn.shape_of(argument))
         dtype = dtype_of(nn.element_of(argument), name)
         if name in found and len(shape) > 0:
-            extents = (1 if len(shape) == 1 else shape[0], shape[-1])
+            extents = found[name].extents or (1 if len(shape) == 1 else shape[0], shape[-1])
             if extents not in padded:
                 padded[extents] = _batch_padding(extents, kinds, rng)
-            inputs[name] = _mask(padded[extents], shape, found[name], dtype, rng)
+            mask = _mask(padded[extents], shape, found[name], limits.get(name), rng)
+            inputs[name] = mask.astype(dtype)
         elif dtype.kind == "f":
             inputs[name] = rng.standard_normal(shape).astype(dtype)
         elif dtype.kind == "b":
@@ -188,25 +195,32 @@ def sample_inputs(
     return inputs
 
 
-def _batch_padding(
-    extents: tuple[int, int], kinds: Sequence[str], rng: np.random.Generator
-) -> Mask:
+def _batch_padding(extents: tuple[int, int], kinds: Sequence[str], rng: Generator) -> Mask:
     samples, length = extents
     return np.stack([padding(kinds[i % len(kinds)], length, rng) for i in range(samples)])
 
 
 def _mask(
-    real: Mask,
-    shape: tuple[int, ...],
-    values: MaskValues,
-    dtype: np.dtype[Any],
-    rng: np.random.Generator,
+    real: Mask, shape: tuple[int, ...], values: MaskValues, limit: int | None, rng: Generator
 ) -> Array:
     """The mask (samples, length) in an input's own shape and values."""
-    between = (1,) * (len(shape) - 2)
-    wide = real.reshape(shape) if len(shape) == 1 else real.reshape(shape[0], *between, shape[-1])
-    chosen = (rng.choice(v, shape).astype(dtype) for v in values)
+    if real.size == math.prod(shape):
+        wide = real.reshape(shape)
+    else:
+        wide = real.reshape(len(real), *(1,) * (len(shape) - 2), real.shape[1])
+    chosen = (_drawn(v, shape, limit, rng) for v in (values.real, values.masked))
     return np.where(wide, *chosen)
+
+
+def _drawn(
+    intervals: Sequence[Interval], shape: tuple[int, ...], limit: int | None, rng: Generator
+) -> Array:
+    """Numbers of a set: ids of a table of `limit` rows, else its usual number and its ends."""
+    if limit is None:
+        ends = (end for pair in intervals for end in pair if math.isfinite(end))
+        return rng.choice(list(dict.fromkeys((typical(intervals), *ends))), shape)
+    ids = np.arange(limit)
+    return rng.choice(ids[contained(ids, intervals)], shape)
 
 
 def dtype_of(element: Attribute, name: str = "") -> np.dtype[Any]:

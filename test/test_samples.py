@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from xdsl.dialects.builtin import ModuleOp
@@ -66,11 +68,17 @@ def test_samples_are_padded_in_turn(module: ModuleOp):
 
 
 def test_masks_may_have_other_values(module: ModuleOp):
-    masks = {"mask": MaskValues((0,), (-100, 2)), "x": MaskValues()}
+    masks = {
+        "mask": MaskValues(((0, 0),), ((-math.inf, -100), (2, 2))),
+        "ids": MaskValues(((-math.inf, -1), (1, math.inf)), ((0, 0),)),
+        "x": MaskValues(),
+    }
     inputs = sample_inputs(module, ("no padding", LEFT_AND_HOLES), masks=masks)
     assert inputs["mask"][0].tolist() == [0] * 8
     assert set(inputs["mask"][1].tolist()) == {0, -100, 2}
     assert masks["mask"].tells(inputs["mask"]).tolist() == (inputs["mask"] == 0).tolist()
+    assert not inputs["ids"][1, :3].any()
+    assert set(inputs["ids"][0].tolist()) <= {1, 2, 3, 4}
     assert set(inputs["x"].ravel().tolist()) == {0.0, 1.0}
 
 
