@@ -70,14 +70,16 @@ def requantize(codes: Codes, point: int, to_point: int, to_width: int) -> Rounde
     return saturate(round_shift(codes, point - to_point), to_width)
 
 
-def encode(values: NDArray[Any], point: int, width: int) -> Rounded:
+def encode(
+    values: NDArray[Any], point: int, width: int, dtype: type[np.signedinteger] = np.int64
+) -> Rounded:
     """
-    Round real numbers half to even into codes, in float64.
+    Round real numbers half to even into codes of some dtype, in float64.
 
     Infinities saturate; a NaN raises `FloatingPointError`, because it has no code.
     """
     array = np.asarray(values)
-    codes = np.empty(array.size, np.int64)
+    codes: Codes = np.empty(array.size, dtype)
     flat, outside = array.reshape(-1), 0
     # Some at a time: they stay in the cache from step to step.
     for start in range(0, array.size, _CHUNK):

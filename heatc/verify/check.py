@@ -6,7 +6,7 @@ docs/design/verification.md has the bounds and why they are what they are.
 
 from __future__ import annotations
 
-import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +14,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
-from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects import nn
@@ -27,10 +26,6 @@ from heatc.verify.settings import Settings, Verification
 from heatc.verify.stages import Stages
 
 Array = NDArray[Any]
-
-
-LARGE = 10**11
-"""Multiply-accumulates from which all cores are worth it."""
 
 
 class NotVerified(Exception):
@@ -52,23 +47,25 @@ def verify(
     """
     start = time.perf_counter()
     deadline = start + settings.budget(compiling)
-    # Threads that share small matrices wait for each other, on a busy machine for seconds.
-    threads = 1 if work(stages.captured) < LARGE else None
     try:
-        with threadpool_limits(threads, user_api="blas"):
+        with threadpool_limits(_idle_cores(), user_api="blas"):
             found = _on_inputs(stages, open_program, settings, deadline, place)
     except NotVerified as reason:
         return Verification(reason=str(reason))
     return replace(found, seconds=time.perf_counter() - start)
 
 
-def work(module: ModuleOp) -> int:
-    """Multiply-accumulates of the products of a captured module."""
-    total = 0
-    for op in main_function(module).walk():
-        if isinstance(op, nn.LinearOp | nn.MatmulOp):
-            total += math.prod(nn.shape_of(op.result)) * nn.shape_of(op.operands[0])[-1]
-    return total
+def _idle_cores() -> int:
+    """
+    The threads that products may take, this one included.
+
+    Those of one product wait for each other: on a busy machine for seconds.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, min(cores, cores + 1 - round(busy)))
 
 
 def _on_inputs(
