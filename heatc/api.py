@@ -5,8 +5,9 @@ The compiler from Python: `heatc.compile(model, inputs)`, and what the `heatc` c
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,11 @@ from heatc import kinds
 from heatc.commands import COMPILE
 from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
-from heatc.files import atomic_write, safetensors_bytes, together
+from heatc.files import safetensors_bytes, together
 from heatc.heat.options import heat_options, plan_options
 from heatc.names import ir_factors_file
 from heatc.passes.pack_tokens import PADDINGS
+from heatc.passes.rewriting import Remark, tell
 from heatc.pipeline import (
     DumpPhases,
     Instrument,
@@ -35,14 +37,16 @@ from heatc.pipeline import (
 )
 from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
 from heatc.remarks import RemarkLog
-from heatc.rules import DEFAULT_RULE, RuleError, make_rule
+from heatc.rules import PRUNING_RULE, RuleError, make_rule
 from heatc.universe import HEATC_UNIVERSE
+from heatc.verify import Levels, Settings, Verification
 from heatc.weights import WeightStore
 
 if TYPE_CHECKING:
     import torch
 
     from heatc.capture import InputSpec
+    from heatc.verify.programs import CheckedProgram
 
 
 def make_context(weights: WeightStore | None = None) -> HeatcContext:
@@ -81,6 +85,7 @@ class Compilation:
         print_ir_after_all: bool = False,
         execute_each: bool = False,
         remarks: str | PathLike[str] | None = None,
+        verify: Settings | None = None,
     ):
         self.options = options
         self.plan = None if options.plan is None else read_plan(options.plan)
@@ -99,6 +104,12 @@ class Compilation:
             self._instruments.append(DumpPhases(Path(dump_phases_to)))
         if print_ir_after or print_ir_after_all:
             self._instruments.append(PrintAfter(print_ir_after, print_ir_after_all))
+        self._levels = Levels()
+        self._verify = verify
+        if verify is not None:
+            self._instruments.append(self._levels)
+        self.verification: Verification | None = None
+        """What the check of the written program found."""
         self._steps: list[tuple[str, float]] = []
         self.source = ""
         self._module: ModuleOp | None = None
@@ -183,7 +194,8 @@ class Compilation:
     def _comparison(self) -> Instrument:
         import sys
 
-        from heatc.execute_each import ExecuteEach, sample_inputs
+        from heatc.execute_each import ExecuteEach
+        from heatc.samples import sample_inputs
 
         def run_machine(module: ModuleOp, inputs: Mapping[str, Any]) -> dict[str, Any]:
             from heatc.backends.hdp.emit import run_module
@@ -194,7 +206,8 @@ class Compilation:
         def report(line: str) -> None:
             print(line, file=sys.stderr)
 
-        return ExecuteEach(sample_inputs(self.module), self.weights, run_machine, report)
+        inputs = sample_inputs(self.module)
+        return ExecuteEach(inputs, self.weights, run_machine, report)
 
     def write(self, output: str | PathLike[str] | None, form: str) -> None:
         """
@@ -205,15 +218,49 @@ class Compilation:
         start = time.perf_counter()
         if form == "hdp":
             assert output is not None
-            self._write_hdp(Path(output))
+            self._write_hdp(Path(output), start)
         elif form == "numpy":
-            from heatc.backends.numpy.emit import emit_program
-
             assert output is not None
-            emit_program(self.module, self.weights, Path(output))
+            self._write_numpy(Path(output), start)
         else:
+            self._check_text(form, "-" if output is None else str(output), start)
             self._write_text(output, form)
-        self._steps.append((f"write {form}", time.perf_counter() - start))
+        checking = 0.0 if self.verification is None else self.verification.seconds
+        self._steps.append((f"write {form}", time.perf_counter() - start - checking))
+        if self.verification is not None:
+            self._steps.append(("verify", checking))
+
+    def _check(
+        self, place: str, since: float, program: Callable[[], CheckedProgram] | None
+    ) -> None:
+        """
+        Verify a program that nobody else can see yet, and say what was found.
+
+        `since` is when it began to be written. `VerificationError` where it is wrong.
+        """
+        if self._verify is None:
+            return
+        from heatc.verify.check import verify
+        from heatc.verify.stages import Stages
+
+        if program is None:
+            self.verification = Verification(reason="what was written cannot be run")
+        else:
+            seconds = sum(s for _, s in self.seconds) + time.perf_counter() - since
+            stages = Stages(self._levels, self.module, self.weights)
+            self.verification = verify(stages, program, self._verify, seconds, place)
+        with self._remarks or nullcontext():
+            self._pass_begins("verify")
+            tell(Remark("", place, str(self.verification), {}, (), True))
+
+    def _check_text(self, form: str, place: str, since: float) -> None:
+        """IR above the machine level is run as it is."""
+        if self._verify is None:
+            return
+        from heatc.verify.programs import Module
+
+        runs = form == "ir" and self._levels.fixed is None
+        self._check(place, since, (lambda: Module(self.module, self.weights)) if runs else None)
 
     def _text(self, form: str) -> str:
         if form == "ir":
@@ -240,8 +287,22 @@ class Compilation:
             kind = kinds.IR if form == "ir" else kinds.ASSEMBLY
             files.open(output, "w").write(kind.line() + text)
 
-    def _write_hdp(self, output: Path) -> None:
+    def _write_numpy(self, output: Path, since: float) -> None:
+        from heatc.backends.numpy.emit import emit_program
+
+        def check(program: Path | None, weights: Path | None) -> None:
+            from heatc.verify.programs import NumpyFile
+
+            runs = None
+            if program is not None and weights is not None:
+                runs = partial(NumpyFile, program, weights)
+            self._check(str(output), since, runs)
+
+        emit_program(self.module, self.weights, output, check=check)
+
+    def _write_hdp(self, output: Path, since: float) -> None:
         from heatc.backends.hdp.emit import write_module
+        from heatc.verify.programs import HdpFile
 
         rule = self.options.rule
         options: dict[str, Any] = {"pipeline": self.pipeline}
@@ -251,7 +312,8 @@ class Compilation:
             rules = self.plan.rules.items()
             options["plan"] = {k: {"hdp_rule": r.name, **r.options} for k, r in rules}
         assert self.options.hw is not None
-        with atomic_write(output) as stream:
+        with together() as files:
+            stream = files.open(output)
             write_module(
                 stream,
                 self.module,
@@ -260,6 +322,9 @@ class Compilation:
                 options=options,
                 source={"model": self.source},
             )
+            written = files.draft(stream)
+            program = None if written is None else partial(HdpFile, written)
+            self._check(str(output), since, program)
 
 
 def factor_options(
@@ -290,6 +355,10 @@ def compile(
     padding: str = "skip",
     calibrate: str | PathLike[str] | None = None,
     remarks: str | PathLike[str] | None = None,
+    verify: bool = True,
+    verify_seconds: float | None = None,
+    min_cosine: float | None = None,
+    dump_divergence: str | PathLike[str] | None = None,
     **rule_options: Any,
 ) -> Path:
     """
@@ -300,24 +369,28 @@ def compile(
         inputs: example tensors by name for a live module, `InputSpec`s by name for a file.
         target: `numpy`, a preset such as `hdp-edge`, or the path of a hardware description.
         output: `x.py` for the NumPy target, `x.hdp` otherwise.
-        hdp_rule: the pruning rule of every attention; without it `DEFAULT_RULE` on HDP targets.
+        hdp_rule: the pruning rule of every attention; without it all attention is computed.
         plan: a plan.json that says a rule for each attention, factors for each layer, or both.
         heat: how weights are factorised, as the command's `--heat`: `low-rank,ratio=0.5`.
         padding: `skip`, outputs of tokens are 0 at masked positions, or `compute`, as PyTorch does.
         calibrate: an .npz file of inputs on which factors are to be near the weights.
         remarks: a file for what the passes decided and weighed, a JSON object a line.
+        verify: run the program on made-up inputs before it is written, against the model.
+        verify_seconds: how long that may take, as the command's option.
+        min_cosine: least cosine of every output with the model's, also of a pruned program.
+        dump_divergence: a folder for inputs and outputs of a program that is wrong.
         **rule_options: what the rule is told, as the command's options: `rho_b=0.25`.
 
     Raises:
         HeatcError: for bad input, with what, where and what to do; for an output that is an input,
             or that would replace a file which heatc did not write as one of its kind.
+        VerificationError: the program is wrong; nothing is written.
     """
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
     hw = None if target == "numpy" else target
-    default = DEFAULT_RULE if rule_options or (hw is not None and plan is None) else "none"
     try:
-        rule = make_rule(hdp_rule or default, rule_options)
+        rule = make_rule(hdp_rule or (PRUNING_RULE if rule_options else "none"), rule_options)
     except RuleError as error:
         raise UsageError(str(error), place=error.option) from error
     found = None if plan is None else read_plan(plan)
@@ -333,7 +406,11 @@ def compile(
     values = {"model": model, "output": output, "remarks": remarks, "target": target}
     values |= {"plan": plan, "calibrate": calibrate, "has_factors": factors is not None}
     COMPILE.check({**values, "form": "numpy" if hw is None else "hdp"})
-    compilation = Compilation(options, remarks=remarks)
+    settings = None
+    if verify:
+        dump = None if dump_divergence is None else Path(dump_divergence)
+        settings = Settings(verify_seconds, min_cosine, dump)
+    compilation = Compilation(options, remarks=remarks, verify=settings)
     if isinstance(model, str | PathLike):
         specs: Any = inputs
         compilation.capture(model, specs)

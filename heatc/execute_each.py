@@ -21,7 +21,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
-from heatc.dialects import attn, nn
+from heatc.dialects import attn
 from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError, VerificationError
 from heatc.interpreter import input_names, main_function, make_interpreter, output_names
@@ -34,6 +34,7 @@ from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.passes.rewriting import module_path
 from heatc.pipeline import Instrument
+from heatc.samples import mask_inputs
 from heatc.weights import WeightStore
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -64,39 +65,6 @@ class Snapshot:
     prunes: bool = False
 
 
-def table_limits(module: ModuleOp) -> dict[str, int]:
-    """For every input that indexes an embedding table: the number of rows of the table."""
-    function = main_function(module)
-    names = dict(zip(function.body.block.args, input_names(function)))
-    limits: dict[str, int] = {}
-    for op in function.body.block.ops:
-        if isinstance(op, nn.EmbeddingOp) and op.ids in names:
-            rows = nn.shape_of(op.table)[0]
-            name = names[op.ids]  # pyright: ignore[reportArgumentType]
-            limits[name] = min(rows, limits.get(name, rows))
-    return limits
-
-
-def sample_inputs(module: ModuleOp, seed: int = 0) -> dict[str, NDArray[np.int64]]:
-    """
-    Random inputs for a captured module: ids within their tables, masks with padding at the end.
-
-    Every sequence keeps at least one token; an input that indexes no table is taken for a mask.
-    """
-    rng = np.random.default_rng(seed)
-    limits = table_limits(module)
-    function = main_function(module)
-    inputs: dict[str, NDArray[np.int64]] = {}
-    for name, argument in zip(input_names(function), function.body.block.args):
-        shape = nn.shape_of(argument)
-        if name in limits:
-            inputs[name] = rng.integers(0, limits[name], shape)
-            continue
-        lengths = rng.integers((shape[-1] + 1) // 2, shape[-1] + 1, (*shape[:-1], 1))
-        inputs[name] = (np.arange(shape[-1]) < lengths).astype(np.int64)
-    return inputs
-
-
 class ExecuteEach(Instrument):
     """Compares every pass with what came before it; `report` gets one line a pass."""
 
@@ -114,6 +82,7 @@ class ExecuteEach(Instrument):
         self._previous: Snapshot | None = None
         self._expected: Snapshot | None = None
         self._dense: ModuleOp | None = None
+        self._real: NDArray[np.bool_] | None = None
 
     def before(self, pass_: ModulePass, module: ModuleOp) -> None:
         """Run what the pass starts from, under the pass's own semantics if it has one."""
@@ -156,7 +125,9 @@ class ExecuteEach(Instrument):
         override: RuleAttention | None = None,
         weights: WeightStore | None = None,
     ) -> Snapshot:
-        recorder = _Recorder(self.inputs.get("attention_mask"))
+        if self._previous is None:
+            self._real = _real_tokens(module, self.inputs)
+        recorder = _Recorder(self._real)
         store = self.weights if weights is None else weights
         interpreter = make_interpreter(module, store, recorder.observe)
         if override is not None:
@@ -186,7 +157,7 @@ class ExecuteEach(Instrument):
             self._check(pass_, f"layer {layer}", value, other, bound)
         error = 0.0
         for name, value in expected.outputs.items():
-            value, other = _real_rows(self.inputs, value, actual.outputs[name])
+            value, other = _real_rows(self._real, value, actual.outputs[name])
             error = max(error, self._check(pass_, f"output {name}", value, other, bound))
         self.report(f"{pass_.name}: {effect_of(pass_)}, max difference {error:.3g}")
 
@@ -224,7 +195,7 @@ class ExecuteEach(Instrument):
     def _report_rounding(self, pass_: ModulePass, expected: Snapshot, actual: Snapshot) -> None:
         worst = 0.0
         for name, value in expected.outputs.items():
-            value, other = _real_rows(self.inputs, value, actual.outputs[name])
+            value, other = _real_rows(self._real, value, actual.outputs[name])
             if not np.isfinite(other).all():
                 raise VerificationError(
                     f"pass '{pass_.name}' made output {name} not finite", place="--execute-each"
@@ -246,9 +217,9 @@ class ExecuteEach(Instrument):
 class _Recorder:
     """Keeps the last value of every module path, rows of real tokens only."""
 
-    def __init__(self, mask: NDArray[Any] | None) -> None:
+    def __init__(self, real: NDArray[np.bool_] | None) -> None:
         self.layers: dict[str, NDArray[np.float64]] = {}
-        self._mask = mask
+        self._real = real
         self.prunes = False
 
     def observe(self, op: Operation, results: Sequence[Any]) -> None:
@@ -262,16 +233,23 @@ class _Recorder:
         self.prunes |= isinstance(op, PRUNING)
         if path and op.name in ("nn.layer_norm", "nn.gelu", "nn.tanh"):
             value: NDArray[np.float64] = load(result, op.results[0]).astype(np.float64)
-            if self._mask is not None and value.shape[:2] == self._mask.shape:
-                value = value[self._mask != 0]
+            if self._real is not None and value.shape[:2] == self._real.shape:
+                value = value[self._real]
             self.layers[path] = value
 
 
+def _real_tokens(module: ModuleOp, inputs: Arrays) -> NDArray[np.bool_] | None:
+    """Which positions of a captured module's inputs are real: by what looks like a mask."""
+    for name, values in mask_inputs(module).items():
+        if name in inputs:
+            return values.tells(inputs[name])
+    return None
+
+
 def _real_rows(
-    inputs: Arrays, expected: NDArray[Any], actual: NDArray[Any]
+    real: NDArray[np.bool_] | None, expected: NDArray[Any], actual: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Both outputs at real tokens, where the first axes are those of the attention mask."""
-    mask = inputs.get("attention_mask")
-    if mask is None or expected.shape[: mask.ndim] != mask.shape:
+    if real is None or expected.shape[: real.ndim] != real.shape:
         return expected, actual
-    return expected[mask != 0], actual[mask != 0]
+    return expected[real], actual[real]

@@ -130,6 +130,12 @@ class Batch:
         self._drafts.append(draft)
         return draft.stream
 
+    def draft(self, stream: IO[Any]) -> Path | None:
+        """Where the content of a stream is until it appears; None for devices and pipes."""
+        stream.flush()
+        draft = next(d for d in self._drafts if d.stream is stream)
+        return None if draft.temporary is None else draft.temporary.path
+
     def commit(self) -> None:
         """Put the files in their places, in the order in which they were opened."""
         for draft in self._drafts:

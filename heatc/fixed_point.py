@@ -8,13 +8,16 @@ dtype in memory (`storage_dtype`).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]
 Reals = NDArray[np.float64]
+
+_CHUNK = 1 << 15
+"""Elements that are rounded at a time."""
 
 EXACT_FLOAT64 = 2.0**53
 """Below this magnitude every integer is a float64, so BLAS on float64 is exact."""
@@ -67,18 +70,35 @@ def requantize(codes: Codes, point: int, to_point: int, to_width: int) -> Rounde
     return saturate(round_shift(codes, point - to_point), to_width)
 
 
-def encode(values: Reals, point: int, width: int) -> Rounded:
+def encode(
+    values: NDArray[Any], point: int, width: int, dtype: type[np.signedinteger] = np.int64
+) -> Rounded:
     """
-    Round float64 values half to even into codes.
+    Round real numbers half to even into codes of some dtype, in float64.
 
     Infinities saturate; a NaN raises `FloatingPointError`, because it has no code.
     """
-    scaled = np.rint(np.ldexp(np.asarray(values, np.float64), point))
-    if np.isnan(scaled).any():
+    array = np.asarray(values)
+    codes: Codes = np.empty(array.size, dtype)
+    flat, outside = array.reshape(-1), 0
+    # Some at a time: they stay in the cache from step to step.
+    for start in range(0, array.size, _CHUNK):
+        part = np.multiply(flat[start : start + _CHUNK], 2.0**point, dtype=np.float64)
+        np.rint(part, out=part)
+        outside += _clip(part, *limits(width))
+        codes[start : start + _CHUNK] = part
+    return Rounded(codes.reshape(array.shape), outside)
+
+
+def _clip(values: Reals, low: int, high: int) -> int:
+    """Clip in place; how many were outside."""
+    if low <= values.min() and values.max() <= high:
+        return 0
+    if np.isnan(values).any():
         raise FloatingPointError("a NaN cannot be rounded into a fixed-point code")
-    low, high = limits(width)
-    outside = int(np.count_nonzero((scaled < low) | (scaled > high)))
-    return Rounded(np.clip(scaled, low, high).astype(np.int64), outside)
+    outside = int(np.count_nonzero((values < low) | (values > high)))
+    np.clip(values, low, high, out=values)
+    return outside
 
 
 def decode(codes: NDArray[np.signedinteger], point: int) -> Reals:

@@ -200,12 +200,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """The options that each rule takes, and their defaults."""
 
-DEFAULT_RULE = "ours"
-"""
-The rule of HDP targets without a plan; the NumPy target computes dense attention.
-
-With its defaults its effect on held-out text is within noise (docs/hdp_accuracy.md).
-"""
+PRUNING_RULE = "ours"
+"""The rule of options that are given without a rule's name: `--rho-b 0.3` asks for pruning."""
 
 
 def _is_a(value: Any, kind: type[Any]) -> bool:

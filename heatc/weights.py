@@ -36,7 +36,7 @@ _DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-_MADV_PAGEOUT = 21
+_MADV_DONTNEED, _MADV_PAGEOUT = 4, 21  # of <sys/mman.h> on Linux
 _HEADER_LIMIT = 100 << 20
 
 
@@ -65,17 +65,29 @@ def _map_safetensors(path: Path) -> dict[str, Array]:
 
 def _page_out(array: Array) -> None:
     """
-    Ask the kernel to reclaim an array's pages: clean pages of a file are dropped.
+    Give back an array's pages.
 
-    Unlike MADV_DONTNEED this never loses data, whatever the pages are; where the kernel cannot do
-    it, nothing happens.
+    Those of a mapped file leave this process and stay in the kernel's cache, so that they are read
+    again in no time. Of all others the kernel is asked to reclaim what is clean: unlike
+    MADV_DONTNEED that never loses data. Where the kernel cannot do it, nothing happens.
     """
     start, size = array.__array_interface__["data"][0], array.nbytes
     first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
     last = (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
     madvise = getattr(ctypes.CDLL(None), "madvise", None) if os.name == "posix" else None
     if madvise is not None and last > first and array.flags.c_contiguous:
-        madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_PAGEOUT)
+        advice = _MADV_DONTNEED if _is_mapped(array) else _MADV_PAGEOUT
+        madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), advice)
+
+
+def _is_mapped(array: Array) -> bool:
+    """Whether an array is a view of a file that was mapped to be read: such pages are shared."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if isinstance(owner, np.memmap):
+            return owner.mode == "r"
+        owner = owner.base
+    return False
 
 
 def _view(data: NDArray[np.uint8], base: int, entry: dict[str, Any]) -> Array:
@@ -178,6 +190,12 @@ class WeightStore(Mapping[str, Array]):
         A compiler that walks over all weights then holds one at a time, not all of them.
         """
         _page_out(self[name])
+
+    def release_files(self) -> None:
+        """`release` every weight that is mapped from a file."""
+        for name, array in self._arrays.items():
+            if _is_mapped(array):
+                self.release(name)
 
     def checksum(self, names: Sequence[str]) -> str:
         """`"crc32:<8 hex digits>"` of the bytes of some weights, one after the other."""

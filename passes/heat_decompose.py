@@ -76,8 +76,8 @@ from heatc.heat.formats import (
 from heatc.heat.norm import Matrix, Norm, relative_error, spectrum
 from heatc.heat.plan import LayerHeat
 from heatc.heat.statistics import Statistics, statistics_key
-from heatc.passes.analysis.finite import check_finite
 from heatc.kinds import IR_FACTORS
+from heatc.passes.analysis.finite import check_finite
 from heatc.passes.analysis.ranks import (
     Curve,
     Point,

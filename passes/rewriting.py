@@ -59,6 +59,11 @@ def set_remark_sink(sink: RemarkSink) -> RemarkSink:
     return previous
 
 
+def tell(found: Remark) -> None:
+    """Send a remark that is about no op to the sink in force."""
+    _sinks[0](found)
+
+
 @contextmanager
 def without_remarks() -> Generator[None]:
     """Whatever passes say meanwhile is for nobody: of trials, and of layers that nobody has."""
@@ -80,7 +85,7 @@ def remark(
 ) -> None:
     """Tell of a decision at `op`: `<module path> (<file>:<line>): remark: <text>`; see `Remark`."""
     place = describe_location(op)
-    _sinks[0](Remark(layer or module_path(op), place, text, chosen or {}, tuple(weighed), shown))
+    tell(Remark(layer or module_path(op), place, text, chosen or {}, tuple(weighed), shown))
 
 
 def module_path(op: Operation) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
@@ -49,13 +49,16 @@ def emit_program(
     path: str | PathLike[str],
     *,
     model_name: str = "",
+    check: Callable[[Path | None, Path | None], None] | None = None,
 ) -> None:
     """
     Write the program of `main` to `path` and its weights to `<stem>.safetensors` beside it.
 
-    Both files appear, or neither does, and the program takes these weights alone. The same module
-    and weights give the same bytes. Raises `HeatcError` for an op or a type that the backend has no
-    form of, with its location, and for a path that cannot be written or does not end in `.py`.
+    Both files appear, or neither does, and the program takes these weights alone. `check` sees both
+    under the names that they have before, None for a device, and raises where they shall not
+    appear. The same module and weights give the same bytes. Raises `HeatcError` for an op or a type
+    that the backend has no form of, with its location, and for a path that cannot be written or does
+    not end in `.py`.
     """
     target = Path(path)
     if target.suffix != ".py":
@@ -66,8 +69,12 @@ def emit_program(
     text = text.replace(UNNAMED, f'PROGRAM = "{digest}"', 1)
     with together() as files:
         # The weights first: a program that does not know them says so, were it left between both.
-        table.write(files.open(weights_file(target)), {"producer": WEIGHTS.mark, "program": digest})
-        files.open(target, "w").write(text)
+        beside = files.open(weights_file(target))
+        table.write(beside, {"producer": WEIGHTS.mark, "program": digest})
+        program = files.open(target, "w")
+        program.write(text)
+        if check is not None:
+            check(files.draft(program), files.draft(beside))
 
 
 def program_text(module: ModuleOp, table: WeightTable, model_name: str) -> str:

@@ -122,8 +122,8 @@ class Workers:
         self.lock.release()
 
     def _serve(self, inbox):
-        while True:
-            function, start, stop = inbox.get()
+        while (task := inbox.get()) is not None:
+            function, start, stop = task
             try:
                 function(start, stop)
                 self.outbox.put(None)

@@ -7,7 +7,7 @@ from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, im
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
-from heatc.fixed_point import Codes, encode, matmul
+from heatc.fixed_point import Codes, encode, matmul, storage_dtype
 from heatc.interpreter.values import Array, fixed_type, is_fixed, static_shape, store
 from heatc.weights import WeightStore
 
@@ -30,8 +30,10 @@ def weight_array(op: WeightOp, weights: WeightStore) -> Array:
             f"weight {op.keys} has shape {array.shape}, the ir says {static_shape(op.result)}"
         )
     if is_fixed(op.result):
-        type_ = fixed_type(op.result)
-        return encode(array.astype(np.float64), type_.point.data, type_.width.data).codes
+        point, width = fixed_type(op.result).point.data, fixed_type(op.result).width.data
+        # Products are exact in any dtype, and most bytes of a model are those of its products.
+        multiplied = all(isinstance(use.operation, ContractOp) for use in op.result.uses)
+        return encode(array, point, width, storage_dtype(width) if multiplied else np.int64).codes
     return store(array, op.result)
 
 
@@ -41,7 +43,7 @@ def exact_contract(equation: str, a: Codes, b: Codes) -> Codes:
     if result == left[:-1] + right[:-1] and left[-1] == right[-1]:
         rows = matmul(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]).T)
         return rows.reshape(*a.shape[:-1], *b.shape[:-1])
-    return np.einsum(equation, a, b)
+    return np.einsum(equation, a.astype(np.int64), b.astype(np.int64))
 
 
 @register_impls

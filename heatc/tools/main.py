@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING
 
 from heatc.allocator import keep_freed_memory
 from heatc.errors import UsageError
-from heatc.rules import DEFAULT_RULE, Rule, RuleError, make_rule, spelling
+from heatc.rules import PRUNING_RULE, Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, run_tool, suggest
 from heatc.tools.rule_options import add_rule_options, given_options
 
 if TYPE_CHECKING:
     from heatc.api import Compilation
     from heatc.pipeline import Options
+    from heatc.verify import Settings
 
 PROG = "heatc"
 SUFFIXES = {".hdp": "hdp", ".py": "numpy", ".mlir": "ir", ".s": "asm"}
@@ -65,8 +67,11 @@ def _parser() -> ToolParser:
     add("--heat", metavar="FORMAT,..", help="e.g. low-rank,ratio=0.5,joint or tt,rank=32")
     add("--calibrate", metavar="FILE", help=".npz of inputs on which factors are near the weights")
     add_rule_options(
-        parser, "attention pruning (HDP targets)", f"rule of all, default {DEFAULT_RULE}"
+        parser,
+        "attention pruning (HDP targets)",
+        f"rule of all; none without one, {PRUNING_RULE} where an option of it is given",
     )
+    _add_check_options(parser)
     debug = parser.add_argument_group("looking inside")
     add = debug.add_argument
     add("--dump-phases-to", metavar="DIR", help="write the IR after every pass")
@@ -80,6 +85,57 @@ def _parser() -> ToolParser:
     add("--list-targets", action="store_true", help="print the targets and stop")
     add("--print-hw", metavar="NAME", help="print a resolved hardware description and stop")
     return parser
+
+
+def _add_check_options(parser: ToolParser) -> None:
+    add = parser.add_argument_group("the check of what was compiled against the model").add_argument
+    add("--no-verify", action="store_true", help="write the program without running it")
+    add(
+        "--verify-seconds",
+        metavar="S",
+        type=_seconds,
+        help="take fewer inputs beyond S seconds, one at least (default: a part of the time that "
+        "compiling took)",
+    )
+    add(
+        "--min-cosine",
+        metavar="X",
+        type=_cosine,
+        help="least cosine of every output with the model's, also of a pruned program",
+    )
+    add("--dump-divergence", metavar="DIR", help="keep inputs and outputs of a wrong program there")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
+def _cosine(text: str) -> float:
+    value = float(text)
+    if not -1 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is outside [-1, 1]")
+    return value
+
+
+def _settings(arguments: argparse.Namespace) -> Settings | None:
+    """What is said about the check, None where there is to be none."""
+    from heatc.files import check_writable_folder
+    from heatc.verify import Settings
+
+    if arguments.no_verify:
+        for name in ("verify_seconds", "min_cosine", "dump_divergence"):
+            if getattr(arguments, name) is not None:
+                raise UsageError("it says how to verify", place=f"--{spelling(name)}")
+        return None
+    dump = arguments.dump_divergence
+    if dump is not None:
+        check_writable_folder(dump)
+    return Settings(
+        arguments.verify_seconds, arguments.min_cosine, None if dump is None else Path(dump)
+    )
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -170,7 +226,7 @@ def _options(arguments: argparse.Namespace, form: str) -> Options:
     from heatc.plan import read_plan
 
     hardware = _hardware_name(arguments, form)
-    rule = _rule(arguments, hardware)
+    rule = _rule(arguments)
     plan = None if arguments.plan is None else read_plan(arguments.plan)
     if hardware is None and ((plan is not None and plan.rules) or rule.name != "none"):
         what = "--plan" if arguments.plan is not None else f"--hdp-rule={rule.name}"
@@ -184,7 +240,7 @@ def _options(arguments: argparse.Namespace, form: str) -> Options:
     return Options(hardware, rule, arguments.plan, arguments.level, factors, arguments.padding)
 
 
-def _rule(arguments: argparse.Namespace, hardware: str | None) -> Rule:
+def _rule(arguments: argparse.Namespace) -> Rule:
     """The rule of the command line; wrong values and combinations are wrong usage."""
     given = given_options(arguments)
     if arguments.plan is not None:
@@ -194,18 +250,21 @@ def _rule(arguments: argparse.Namespace, hardware: str | None) -> Rule:
                 f"--plan and --{spelling(beside[0])} both choose how attention is pruned",
                 notes=["give one of them"],
             )
-    pruned = hardware is not None and arguments.plan is None
-    default = DEFAULT_RULE if pruned or given else "none"
     try:
-        return make_rule(arguments.hdp_rule or default, given)
+        return make_rule(arguments.hdp_rule or (PRUNING_RULE if given else "none"), given)
     except RuleError as error:
         raise UsageError(str(error), place=f"--{spelling(error.option)}") from error
+
+
+def _asks_for_a_rule(arguments: argparse.Namespace) -> bool:
+    return arguments.hdp_rule is not None or bool(given_options(arguments))
 
 
 def _compile(arguments: argparse.Namespace) -> int:
     form = _form(arguments)
     options = _options(arguments, form)
     _check_output(arguments, form, options)
+    settings = _settings(arguments)
     # Imports of the compiler proper: only once the options are known to be good.
     from heatc.api import Compilation
     from heatc.capture import parse_inputs
@@ -223,15 +282,16 @@ def _compile(arguments: argparse.Namespace) -> int:
         print_ir_after_all=arguments.print_ir_after_all,
         execute_each=arguments.execute_each,
         remarks=arguments.remarks,
+        verify=settings,
     )
     if _is_ir(arguments.model):
         _read_ir(arguments, compilation)
     else:
         compilation.capture(arguments.model, inputs, trust_pickle=arguments.trust_pickle)
-    if options.hw is not None and arguments.hdp_rule is None and arguments.plan is None:
+    if options.hw is not None and options.plan is None and not _asks_for_a_rule(arguments):
         remark(
-            f"attention is pruned by rule {DEFAULT_RULE}, uncalibrated; --hdp-rule=none computes "
-            "all of it, heatc-tune calibrate fits it to data",
+            f"all attention is computed; --hdp-rule={PRUNING_RULE} prunes it, heatc-tune calibrate "
+            "chooses pruning on your data (--plan)",
             place=PROG,
         )
     compilation.run()

@@ -8,7 +8,7 @@ no input are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from heatc.errors import HeatcError
 from heatc.interpreter import input_names, main_function, make_interpreter, output_names
 from heatc.interpreter.values import Packing
 from heatc.passes.rewriting import describe_location, module_path
+from heatc.samples import table_limits
 from heatc.weights import WeightStore
 
 Array = NDArray[Any]
@@ -73,9 +74,8 @@ class PackedModel:
         self._interpreter = make_interpreter(module, weights)
         self.inputs = input_names(self._function)
         self.outputs = output_names(self._function)
-        arguments = self._function.body.block.args
         self.shapes = input_shapes(module)
-        self.limits = _table_limits(self._function.body.block.ops, self.inputs, arguments)
+        self.limits = table_limits(module)
         self._constants: dict[SSAValue, Any] = {}
         self._segments: list[list[Operation]] = [[]]
         self._sdpa: list[attn.SdpaOp] = []
@@ -218,24 +218,3 @@ def _check(op: attn.SdpaOp) -> None:
             place=describe_location(op),
             notes=["capture the model from PyTorch, or keep the locations of its IR"],
         )
-
-
-def _table_limits(
-    ops: Iterable[Operation], names: Sequence[str], arguments: Sequence[SSAValue]
-) -> dict[str, int]:
-    """For every input that indexes an embedding table: the number of rows of the table."""
-    inputs = dict(zip(arguments, names))
-    limits: dict[str, int] = {}
-    for op in ops:
-        if isinstance(op, nn.EmbeddingOp):
-            rows, source = nn.shape_of(op.table)[0], _source(op.ids)
-            if source in inputs:
-                limits[inputs[source]] = min(rows, limits.get(inputs[source], rows))
-    return limits
-
-
-def _source(value: SSAValue) -> SSAValue:
-    """Where the elements of a value come from, through ops that only move them."""
-    while isinstance(value.owner, attn.PackOp | nn.ReshapeOp | nn.SliceOp | nn.ExpandOp):
-        value = value.owner.operands[0]
-    return value

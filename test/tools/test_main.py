@@ -158,9 +158,9 @@ def test_questions_are_answered(capsys: pytest.CaptureFixture[str]):
     assert main(["--print-hw", "hdp-edge"]) == 0
     assert "name: hdp-edge" in capsys.readouterr().out
     assert main(["--dump-pass-pipeline", "-o", "x.hdp"]) == 0
-    assert "insert-hdp{rule=ours finer=2" in capsys.readouterr().out
-    assert main(["--dump-pass-pipeline", "-o", "x.hdp", "--hdp-rule=none"]) == 0
     assert "insert-hdp{rule=none}" in capsys.readouterr().out
+    assert main(["--dump-pass-pipeline", "-o", "x.hdp", "--finer=2"]) == 0
+    assert "insert-hdp{rule=ours finer=2" in capsys.readouterr().out
     question = ["--dump-pass-pipeline", "-o", "x.hdp", "--hdp-rule=energon", "--alpha=1e-3,-0.5"]
     assert main(question) == 0
     assert "insert-hdp{rule=energon alpha=0.001,-0.5}" in capsys.readouterr().out

@@ -1,0 +1,149 @@
+"""
+The check after compiling: the program that was written against the model that was captured.
+
+docs/design/verification.md has the bounds and why they are what they are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from xdsl.utils.exceptions import InterpretationError
+
+from heatc.dialects import nn
+from heatc.errors import HeatcError, VerificationError
+from heatc.interpreter import main_function
+from heatc.samples import KINDS, MOST_INTEGER, sample_inputs
+from heatc.verify.judge import Judge
+from heatc.verify.programs import CheckedProgram
+from heatc.verify.settings import Settings, Verification
+from heatc.verify.stages import Stages
+
+Array = NDArray[Any]
+
+
+class NotVerified(Exception):
+    """The model itself cannot be run on inputs that are made up; the text says why."""
+
+
+def verify(
+    stages: Stages,
+    open_program: Callable[[], CheckedProgram],
+    settings: Settings,
+    compiling: float,
+    place: str,
+) -> Verification:
+    """
+    Compare on as many inputs as the budget allows, on one at least.
+
+    `compiling` are the seconds that went before, `place` is what errors are about. Raises
+    `VerificationError` where a bound is broken or the program fails.
+    """
+    start = time.perf_counter()
+    deadline = start + settings.budget(compiling)
+    try:
+        with threadpool_limits(_idle_cores(), user_api="blas"):
+            found = _on_inputs(stages, open_program, settings, deadline, place)
+    except NotVerified as reason:
+        return Verification(reason=str(reason))
+    return replace(found, seconds=time.perf_counter() - start)
+
+
+def _idle_cores() -> int:
+    """
+    The threads that products may take, this one included.
+
+    Those of one product wait for each other: on a busy machine for seconds.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, min(cores, cores + 1 - round(busy)))
+
+
+def _on_inputs(
+    stages: Stages,
+    open_program: Callable[[], CheckedProgram],
+    settings: Settings,
+    deadline: float,
+    place: str,
+) -> Verification:
+    rounds = list(_rounds(stages))
+    found = Verification()
+    with _opened(open_program, place) as program:
+        for number, kinds in enumerate(rounds):
+            before = time.perf_counter()
+            inputs, model = _model(stages, kinds, number)
+            name = ", ".join(kinds)
+            judge = Judge(stages, program, settings, place, inputs, name, {"model": model})
+            if judge.has_reference:
+                found = _judged(judge, found)
+            now = time.perf_counter()
+            found = replace(found, left_out=len(rounds) - number - 1)
+            if found.inputs and now + (now - before) > deadline:
+                break
+        if not found.inputs:
+            raise NotVerified("the model gives no finite numbers on inputs that were made up")
+        return replace(found, parts=(*found.parts, *stages.parts, *program.parts))
+
+
+def _opened(open_program: Callable[[], CheckedProgram], place: str) -> CheckedProgram:
+    try:
+        return open_program()
+    except HeatcError as error:
+        raise VerificationError(
+            f"the program cannot be opened: {error}", place=place, notes=error.notes
+        ) from error
+
+
+def _judged(judge: Judge, found: Verification) -> Verification:
+    """What was found before, and on this input."""
+    for step in judge.stages.steps:
+        judge.hold(step)
+    largest, cosine = judge.distance()
+    return replace(
+        found,
+        largest=max(found.largest, largest),
+        cosine=min(found.cosine, cosine),
+        inputs=(*found.inputs, judge.kinds),
+        parts=tuple(dict.fromkeys((*found.parts, *judge.notes))),
+    )
+
+
+def _rounds(stages: Stages) -> Iterator[tuple[str, ...]]:
+    """How the samples of each run are padded: few runs see every kind."""
+    if not stages.masks:
+        # Two: a program keeps buffers from one call to the next.
+        yield ("no padding",)
+        yield ("no padding",)
+        return
+    arguments = main_function(stages.captured).body.block.args
+    batch = max((nn.shape_of(a)[0] for a in arguments if nn.shape_of(a)), default=1)
+    width = max(1, min(len(KINDS), batch))
+    for first in range(0, len(KINDS), width):
+        yield KINDS[first : first + width]
+
+
+def _model(
+    stages: Stages, kinds: Sequence[str], seed: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Inputs that the model takes, and its outputs."""
+    reason = ""
+    for most in (MOST_INTEGER, 0):
+        try:
+            inputs = sample_inputs(
+                stages.captured, kinds, masks=stages.masks, seed=seed, most_integer=most
+            )
+            return inputs, stages.run("model", inputs)
+        except (IndexError, FloatingPointError) as error:
+            reason = f"the model fails on inputs that were made up: {error}"
+        except (HeatcError, InterpretationError) as error:
+            raise NotVerified(f"the model cannot be interpreted: {error}") from error
+    raise NotVerified(reason)

@@ -1,0 +1,113 @@
+"""What a compilation leaves behind for the check: copies of the module, and how to run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import ReturnOp
+from xdsl.ir import Block, Operation, SSAValue
+from xdsl.passes import ModulePass
+
+from heatc.errors import HeatcError
+from heatc.interpreter import (
+    Observer,
+    input_names,
+    main_function,
+    make_interpreter,
+    output_names,
+)
+from heatc.passes.heat_decompose import HeatDecomposePass
+from heatc.passes.insert_hdp import InsertHdpPass
+from heatc.pipeline import Instrument
+from heatc.weights import WeightStore
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+
+@dataclass
+class Levels(Instrument):
+    """
+    The levels that a program is compared with; copies hold no weights and cost milliseconds.
+
+    Attributes:
+        captured: what the model computes.
+        packed: the level at which padding disappears, which says what is compared.
+        unchanged: the last level that still has to compute the same, where a pass changes values.
+        fixed: the level whose codes the machine must have, on HDP targets.
+        factorised: whether weights were replaced by factors.
+        pruned: the rules that prune attention, by name.
+    """
+
+    captured: ModuleOp | None = None
+    packed: ModuleOp | None = None
+    unchanged: ModuleOp | None = None
+    fixed: ModuleOp | None = None
+    factorised: bool = False
+    pruned: tuple[str, ...] = ()
+
+    def before(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Keep what capture gave, and what comes before the first change of values."""
+        if self.captured is None:
+            self.captured = module.clone()
+        if isinstance(pass_, HeatDecomposePass):
+            self.factorised = True
+        if isinstance(pass_, InsertHdpPass):
+            names = {rule.name for rule in pass_.rules(module).values()}
+            self.pruned = tuple(sorted(names - {"none"}))
+        if self.unchanged is None and self.changes_values:
+            self.unchanged = module.clone()
+
+    def after(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Keep the levels that have a meaning of their own."""
+        if pass_.name == "pack-tokens":
+            self.packed = module.clone()
+        if pass_.name == "assign-fixed-point":
+            self.fixed = module.clone()
+
+    @property
+    def changes_values(self) -> bool:
+        """Whether the program is meant to compute something else than the model."""
+        return self.factorised or bool(self.pruned)
+
+
+def run_level(
+    module: ModuleOp, weights: WeightStore, inputs: Arrays, observer: Observer | None = None
+) -> dict[str, Array]:
+    """
+    The outputs of `main` by name.
+
+    Values are dropped after their last reader, so that a long model fits where it can run at all;
+    `observer` sees the results of every op.
+    """
+    function = main_function(module)
+    block = function.body.block
+    last = _last_readers(block)
+    values: dict[SSAValue, Any] = {
+        a: np.asarray(inputs[n]) for n, a in zip(input_names(function), block.args)
+    }
+    interpreter = make_interpreter(module, weights, observer)
+    for op in block.ops:
+        arguments = tuple(values[v] for v in op.operands)
+        if isinstance(op, ReturnOp):
+            return dict(zip(output_names(function), map(np.asarray, arguments)))
+        values.update(zip(op.results, interpreter.run_op(op, arguments)))
+        for value in last.get(op, ()):
+            values.pop(value, None)
+    raise HeatcError("function 'main' does not end with func.return")
+
+
+def _last_readers(block: Block) -> dict[Operation, list[SSAValue]]:
+    """For every op the values that no later op reads."""
+    last: dict[SSAValue, Operation] = {}
+    for op in block.ops:
+        last.update(dict.fromkeys((*op.operands, *op.results), op))
+    dropped: dict[Operation, list[SSAValue]] = {}
+    for value, op in last.items():
+        dropped.setdefault(op, []).append(value)
+    return dropped
