@@ -1,0 +1,116 @@
+"""
+When an output is right: what it must be at masked positions, and how near it must be elsewhere.
+
+An output with a token axis is 0 at masked positions, or, where a program computes them, what
+PyTorch gives there; never anything else. All other values are PyTorch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.differential_inputs import Case
+from bench.differential_program import Array, Output
+
+
+@dataclass(frozen=True)
+class Bound:
+    """
+    How far from PyTorch a value may be.
+
+    `relative` to the largest magnitude of the output but to no less than `least`; `cosine` of the
+    whole output where it is not 0. `noise` is the relative error of each step that the bound is
+    meant for: an output that such errors move further is allowed to move as far.
+    """
+
+    relative: float
+    least: float
+    cosine: float
+    noise: float
+
+
+NUMPY = Bound(1e-4, 1.0, 0.0, 2.0**-20)
+HDP = Bound(2e-2, 2.0**-7, 0.999, 2.0**-11)
+
+
+def difference(
+    output: Output,
+    case: Case,
+    want: Array,
+    got: Array,
+    bound: Bound,
+    noise: Callable[[], Array],
+) -> str:
+    """
+    What is wrong with an output; empty where it is right.
+
+    `noise` says how far each element of the output may move for the model's own conditioning; it
+    is asked only where an output is further from PyTorch than the bound.
+    """
+    if got.shape != want.shape:
+        return f"shape {got.shape}, expected {want.shape}"
+    masked = masked_positions(output, case)
+    wrong = _far(want, got, bound)
+    if not wrong.any():
+        return ""
+    if (wrong & ~masked).any() or (got[masked] != 0).any():
+        wrong &= np.abs(_finite(got) - _finite(want)) > noise()
+    if not (wrong & ~masked).any():
+        if not wrong.any() or not (got[masked] != 0).any():
+            return ""
+        return _message("masked positions are neither 0 nor PyTorch's", want, got, wrong & masked)
+    return _message("values differ", want, got, wrong & ~masked)
+
+
+def masked_positions(output: Output, case: Case) -> npt.NDArray[np.bool_]:
+    """Where an output may be 0 for padding's sake."""
+    masked = np.zeros(output.shape, np.bool_)
+    padded = case.padded
+    if output.axes[:1] == "m":
+        return masked | padded.reshape(-1, *[1] * (len(output.shape) - 1))
+    if "b" not in output.axes:
+        return masked
+    batch = output.axes.index("b")
+    for axis, letter in enumerate(output.axes):
+        if letter not in "s?":
+            continue
+        shape = [1] * len(output.shape)
+        shape[batch], shape[axis] = padded.shape
+        masked |= (padded if batch < axis else padded.T).reshape(shape)
+    return masked
+
+
+def _far(want: Array, got: Array, bound: Bound) -> npt.NDArray[np.bool_]:
+    """Where two arrays differ by more than the bound; NaN is like NaN alone."""
+    if want.dtype.kind in "biu" and got.dtype.kind in "biu":
+        return want != got
+    finite = np.isfinite(want) & np.isfinite(got)
+    same = np.where(finite, True, (want == got) | (np.isnan(want) & np.isnan(got)))
+    a, b = (np.where(finite, x, 0).astype(np.float64) for x in (want, got))
+    magnitude = max(float(np.abs(a).max(initial=0)), bound.least)
+    far = np.abs(a - b) > bound.relative * magnitude
+    if bound.cosine and _cosine(a, b) < bound.cosine and np.abs(a).max(initial=0) > bound.least:
+        far |= np.abs(a - b) > bound.relative * magnitude / 4
+    return far | ~same
+
+
+def _finite(values: Array) -> Array:
+    """Infinite and missing values as such large ones that no noise explains them."""
+    return np.nan_to_num(values.astype(np.float64), nan=1e300, posinf=1e301, neginf=-1e301)
+
+
+def _cosine(a: Array, b: Array) -> float:
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.vdot(a, b)) / norms if norms else 1.0
+
+
+def _message(what: str, want: Array, got: Array, wrong: npt.NDArray[np.bool_]) -> str:
+    at = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return (
+        f"{what}: {int(wrong.sum())} of {wrong.size}, first at {list(at)}: "
+        f"{got[at]:.6g}, PyTorch {want[at]:.6g}"
+    )
