@@ -79,7 +79,7 @@ _INTEGER_STEPS: Mapping[str, tuple[str, ...]] = {
         "torch.where({a}.long() > {c}, {c}, {a}.long())",
         "{a}.long().masked_fill({b}.bool(), {c})",
     ),
-    "power": ("{a}.long() ** 2", "({a}.{t}() * {a}.{t}())", "-{a}.{t}().long()"),
+    "power": ("{a}.long() ** 2", "({a}.{t}() * {a}.{t}())", "-({a}.{t}().long())"),
 }
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import math
 import re
 import signal
 import tempfile
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch.utils._pytree import tree_flatten
 
 from bench.differential_compare import HDP, NUMPY, Bound, difference
 from bench.differential_inputs import Case, cases
-from bench.differential_program import Array, Arrays, Program
+from bench.differential_program import Array, Arrays, Output, Program
 from heatc.api import Compilation
 from heatc.backends.hdp import simulate
 from heatc.backends.hdp.container import open_program
@@ -34,7 +35,7 @@ from heatc.pipeline import Options
 from heatc.rules import make_rule
 from heatc.tools.ir_errors import explain
 
-Kind: TypeAlias = Literal["right", "refused", "wrong"]
+Kind: TypeAlias = Literal["right", "refused", "wrong", "invalid"]
 Run: TypeAlias = Callable[[Arrays], Arrays]
 
 TARGETS = ("numpy", "hdp")
@@ -46,7 +47,7 @@ _NAMES = re.compile(r"\b(?:aten|nn|attn|einsum|arith|higher_order)\.[\w.]+")
 @dataclass(frozen=True)
 class Verdict:
     """
-    What came of one program on one target.
+    What came of one program on one target; `invalid` where PyTorch itself refuses the model.
 
     `reason` is what refusals and faults are counted by, `detail` what is known beside it, `later`
     the cases that were refused when the program ran, as they may be.
@@ -57,6 +58,20 @@ class Verdict:
     reason: str = ""
     detail: str = ""
     later: tuple[str, ...] = ()
+
+
+class Rounding(NamedTuple):
+    """The error of a step of a program: relative to its largest value, and absolute."""
+
+    relative: float
+    step: float = 0.0
+
+
+class Compiled(NamedTuple):
+    """A program as a function of inputs by name, and how it rounds."""
+
+    run: Run
+    rounding: Rounding
 
 
 class NotExported(Exception):
@@ -84,7 +99,7 @@ def fill(module: nn.Module, seed: int) -> None:
         values = random.standard_normal(tuple(parameter.shape))
         if id(parameter) in norms:
             values = 1 + 0.2 * values
-        elif parameter.ndim == 1:
+        elif parameter.ndim < 2:
             values = 0.3 * values
         elif id(parameter) not in tables:
             values = 1.2 * values / math.sqrt(parameter.shape[-1])
@@ -114,34 +129,45 @@ def export(module: nn.Module, program: Program, inputs: Arrays) -> Captured:
 
 
 class Noise(TorchDispatchMode):
-    """Adds a random relative error to every result of floats."""
+    """
+    Adds a random error to what is computed from weights: relative to its largest value, and a step.
 
-    def __init__(self, size: float, seed: int):
+    Masks stay exact, since -1e9 times an error is no mask any more.
+    """
+
+    def __init__(self, rounding: Rounding, seed: int, weights: Iterable[torch.Tensor]):
         super().__init__()
-        self.size = size
+        self.rounding = rounding
         self.generator = torch.Generator().manual_seed(seed)
+        self.inexact = {id(tensor): tensor for tensor in weights}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if not isinstance(result, torch.Tensor) or result.dtype != torch.float32:
+        if not any(id(x) in self.inexact for x in tree_flatten((args, kwargs))[0]):
             return result
-        finite = result[result.isfinite()]
-        if not finite.numel() or func.is_view:
-            return result
-        # A mask of -1e9 is no magnitude that others are rounded to.
-        scale = min(float(finite.abs().max()), 16.0)
-        noise = torch.rand(result.shape, generator=self.generator) * 2 - 1
-        return result + noise * scale * self.size
+        for tensor in tree_flatten(result)[0]:
+            if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float32:
+                self.inexact[id(tensor)] = tensor
+                if not func.is_view:
+                    self._disturb(tensor)
+        return result
+
+    def _disturb(self, tensor: torch.Tensor) -> None:
+        finite = tensor[tensor.isfinite()]
+        largest = float(finite.abs().max()) if finite.numel() else 0.0
+        # Masked scores of -1e9 are no magnitude that others are rounded to.
+        size = min(largest, 16.0) * self.rounding.relative + self.rounding.step
+        tensor += (torch.rand(tensor.shape, generator=self.generator) * 2 - 1) * size
 
 
-def conditioning(module: nn.Module, inputs: Arrays, size: float) -> list[Array]:
-    """How far each output moves where every step has a relative error of `size`."""
+def conditioning(module: nn.Module, inputs: Arrays, rounding: Rounding) -> list[Array]:
+    """How far rounding every step moves each output: twice the most of three tries."""
     exact = reference(module, inputs)
     moved = [np.zeros(a.shape) for a in exact]
     for seed in range(3):
-        with Noise(size, seed):
+        with Noise(rounding, seed, module.parameters()):
             noisy = reference(module, inputs)
         for i, (a, b) in enumerate(zip(exact, noisy)):
             step = np.abs(np.nan_to_num(b.astype(float)) - np.nan_to_num(a.astype(float)))
@@ -152,8 +178,8 @@ def conditioning(module: nn.Module, inputs: Arrays, size: float) -> list[Array]:
 # ---- Both targets --------------------------------------------------------------------------------
 
 
-def compiled(captured: Captured, target: str, hardware: str, folder: Path) -> Run:
-    """Compile for a target; the program as a function of inputs by name."""
+def compiled(captured: Captured, target: str, hardware: str, folder: Path) -> Compiled:
+    """Compile for a target and load the program."""
     options = Options(None if target == "numpy" else hardware, make_rule("none", {}))
     compilation = Compilation(options)
     compilation.adopt(captured.module.clone(), captured.weights, "model")
@@ -161,11 +187,13 @@ def compiled(captured: Captured, target: str, hardware: str, folder: Path) -> Ru
     if target == "numpy":
         path = folder / "program.py"
         compilation.write(path, "numpy")
-        return _numpy(path)
+        return Compiled(_numpy(path), Rounding(2.0**-20))
     path = folder / "program.hdp"
     compilation.write(path, "hdp")
     loaded = open_program(path)
-    return lambda inputs: dict(simulate(loaded, inputs).outputs)
+    # The coarsest binary point of all values: no step of the program rounds more.
+    step = 2.0 ** -min(loaded.manifest.points.values(), default=16)
+    return Compiled(lambda inputs: dict(simulate(loaded, inputs).outputs), Rounding(2.0**-11, step))
 
 
 def _numpy(path: Path) -> Run:
@@ -179,9 +207,18 @@ def _numpy(path: Path) -> Run:
 
 def judge(program: Program, targets: Sequence[str] = TARGETS) -> list[Verdict]:
     """A verdict a target; `NotExported` where PyTorch itself refuses the model."""
-    module = build(program)
-    found = list(cases(program))
-    wanted = [reference(module, case.inputs) for case in found]
+    return judge_module(build(program), program, list(cases(program)), targets)
+
+
+def judge_module(
+    module: nn.Module, program: Program, found: Sequence[Case], targets: Sequence[str] = TARGETS
+) -> list[Verdict]:
+    """A verdict a target for a module, whose outputs and inputs are described by a program."""
+    try:
+        wanted = [reference(module, case.inputs) for case in found]
+    except Exception as error:
+        raise NotExported(f"{type(error).__name__}: {error}") from error
+    program = _measured(program, wanted[0])
     try:
         captured = export(module, program, found[0].inputs)
     except NotExported:
@@ -189,6 +226,15 @@ def judge(program: Program, targets: Sequence[str] = TARGETS) -> list[Verdict]:
     except Exception as error:
         return [_failed(target, error) for target in targets]
     return [_judge(program, module, captured, target, found, wanted) for target in targets]
+
+
+def _measured(program: Program, wanted: Sequence[Array]) -> Program:
+    """The program with outputs of the shapes that PyTorch gives, where it does not know them."""
+    outputs = [
+        output if output.axes else Output(output.name, "." * array.ndim, array.shape)
+        for output, array in zip(program.outputs, wanted)
+    ]
+    return dataclasses.replace(program, outputs=tuple(outputs))
 
 
 def _judge(
@@ -202,20 +248,20 @@ def _judge(
     with tempfile.TemporaryDirectory(prefix="heatc-diff-") as name:
         try:
             with limited(SECONDS):
-                run = compiled(captured, target, program.hardware, Path(name))
+                built = compiled(captured, target, program.hardware, Path(name))
         except Exception as error:
             return _failed(target, error)
         later: list[str] = []
         for case, want in zip(found, wanted):
             try:
                 with limited(SECONDS):
-                    got = run(case.inputs)
+                    got = built.run(case.inputs)
             except Exception as error:
                 if not may_refuse(program, case, error):
                     return _failed(target, error, case)
                 later.append(f"{case.name}: {normalised(str(error))}")
                 continue
-            wrong = compare(program, module, case, want, got, BOUNDS[target])
+            wrong = compare(program, module, case, want, got, BOUNDS[target], built.rounding)
             if wrong:
                 reason, detail = wrong
                 return Verdict(target, "wrong", f"{reason} ({case.name})", detail)
@@ -229,6 +275,7 @@ def compare(
     want: Sequence[Array],
     got: Arrays,
     bound: Bound,
+    rounding: Rounding,
 ) -> tuple[str, str] | None:
     """The kind of a difference and its detail; None where every output is right."""
     names = [output.name for output in program.outputs]
@@ -237,7 +284,7 @@ def compare(
     for index, (output, expected) in enumerate(zip(program.outputs, want)):
 
         def noise(index: int = index) -> Array:
-            return conditioning(module, case.inputs, bound.noise)[index]
+            return conditioning(module, case.inputs, rounding)[index]
 
         wrong = difference(output, case, expected, got[output.name], bound, noise)
         if wrong:

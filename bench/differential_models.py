@@ -174,7 +174,7 @@ def _layers(
     writer: Writer, choices: Choices, e: Extents, x: Value, seen: Sequence[Seen]
 ) -> tuple[Value, list[Value]]:
     """The hidden states at the end, and after each layer."""
-    style = choices.pick("norms", ("after", "before", "parallel", "none"), (58, 22, 12, 8))
+    style = choices.pick("norms", ("after", "before", "parallel", "none"), (62, 24, 11, 3))
     mixed = choices.chance("mixes tokens", 0.15)
     states: list[Value] = []
     # Layers are alike in most models; a few differ, or are one layer again.

@@ -178,7 +178,7 @@ class Writer:
 
     def parameter(self, stem: str, *shape: int) -> str:
         """A parameter."""
-        return self.module(stem, f"nn.Parameter(torch.zeros{shape})")
+        return self.module(stem, f"nn.Parameter(torch.zeros({shape}))")
 
     def buffer(self, stem: str, text: str) -> str:
         """A buffer with the values that a text gives."""
@@ -187,10 +187,12 @@ class Writer:
         return f"self.{name}"
 
     def port(self, port: Port, axes: str) -> Value:
-        """An input of `forward`; asked for twice, it is the same."""
-        if port not in self.ports:
+        """An input of `forward`; asked for twice, it is the first one."""
+        known = next((p for p in self.ports if p.name == port.name), None)
+        if known is None:
             self.ports.append(port)
-        return Value(port.name, port.shape, axes, port.dtype)
+        found = known or port
+        return Value(found.name, found.shape, axes, found.dtype)
 
     def let(
         self, text: str, shape: Sequence[int], axes: str, dtype: str = "float32", stem: str = "x"
