@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from bench.differential_compare import HDP, NUMPY, Bound, difference
+from bench.differential_compare import HDP, NUMPY, Bound, difference, masked_positions
 from bench.differential_inputs import Case, cases
 from bench.differential_program import Array, Arrays, Output, Program
 from heatc.api import Compilation
@@ -68,10 +68,15 @@ class Rounding(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """A program as a function of inputs by name, and how it rounds."""
+    """
+    A program as a function of inputs by name, and how it rounds.
+
+    `paddings` is what it says of each output: "zero" or "computed" at masked positions.
+    """
 
     run: Run
     rounding: Rounding
+    paddings: Mapping[str, str]
 
 
 class NotExported(Exception):
@@ -187,22 +192,30 @@ def compiled(captured: Captured, target: str, hardware: str, folder: Path) -> Co
     if target == "numpy":
         path = folder / "program.py"
         compilation.write(path, "numpy")
-        return Compiled(_numpy(path), Rounding(2.0**-20))
+        return _numpy(path)
     path = folder / "program.hdp"
     compilation.write(path, "hdp")
     loaded = open_program(path)
     # The coarsest binary point of all values: no step of the program rounds more.
     step = 2.0 ** -min(loaded.manifest.points.values(), default=16)
-    return Compiled(lambda inputs: dict(simulate(loaded, inputs).outputs), Rounding(2.0**-11, step))
+    return Compiled(
+        lambda inputs: dict(simulate(loaded, inputs).outputs),
+        Rounding(2.0**-11, step),
+        {port.name: port.padding for port in loaded.manifest.outputs},
+    )
 
 
-def _numpy(path: Path) -> Run:
+def _numpy(path: Path) -> Compiled:
     spec = importlib.util.spec_from_file_location("heatc_program", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return lambda inputs: {k: np.array(v) for k, v in module.main(**inputs).items()}
+    return Compiled(
+        lambda inputs: {k: np.array(v) for k, v in module.main(**inputs).items()},
+        Rounding(2.0**-20),
+        {name: padding for name, (_, _, padding) in module.OUTPUTS.items()},
+    )
 
 
 def judge(program: Program, targets: Sequence[str] = TARGETS) -> list[Verdict]:
@@ -261,7 +274,7 @@ def _judge(
                     return _failed(target, error, case)
                 later.append(f"{case.name}: {normalised(str(error))}")
                 continue
-            wrong = compare(program, module, case, want, got, BOUNDS[target], built.rounding)
+            wrong = compare(program, module, case, want, got, BOUNDS[target], built)
             if wrong:
                 reason, detail = wrong
                 return Verdict(target, "wrong", f"{reason} ({case.name})", detail)
@@ -275,7 +288,7 @@ def compare(
     want: Sequence[Array],
     got: Arrays,
     bound: Bound,
-    rounding: Rounding,
+    built: Compiled,
 ) -> tuple[str, str] | None:
     """The kind of a difference and its detail; None where every output is right."""
     names = [output.name for output in program.outputs]
@@ -284,9 +297,11 @@ def compare(
     for index, (output, expected) in enumerate(zip(program.outputs, want)):
 
         def noise(index: int = index) -> Array:
-            return conditioning(module, case.inputs, rounding)[index]
+            return conditioning(module, case.inputs, built.rounding)[index]
 
-        wrong = difference(output, case, expected, got[output.name], bound, noise)
+        zero = built.paddings[output.name] == "zero"
+        zeros = masked_positions(output, case) if zero else None
+        wrong = difference(expected, got[output.name], zeros, bound, noise)
         if wrong:
             return wrong.partition(":")[0], f"{output.name} ({output.axes}): {wrong}"
     return None
