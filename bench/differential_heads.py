@@ -19,6 +19,11 @@ class Site:
     real: Value | None
 
     @property
+    def token(self) -> str:
+        """What the axis of tokens is, see `Value`."""
+        return self.x.axes[1]
+
+    @property
     def pooled(self) -> tuple[int, int]:
         """The shape of a vector a sequence."""
         return (self.extents.batch, self.extents.width)
@@ -185,25 +190,29 @@ def _logits(site: Site) -> Value:
     e = site.extents
     classes = site.choices.pick("labels", (3, 2, 5, e.length))
     layer = site.writer.linear("label", e.width, classes)
-    return site.writer.let(f"{layer}({site.x})", (e.batch, e.length, classes), "bs.")
+    return site.writer.let(f"{layer}({site.x})", (e.batch, e.length, classes), f"b{site.token}.")
 
 
 def _span(site: Site) -> Value:
     """Start logits of a span: (batch, length)."""
     w, e = site.writer, site.extents
-    both = w.let(f"{w.linear('span', e.width, 2)}({site.x})", (e.batch, e.length, 2), "bs.")
+    both = w.let(
+        f"{w.linear('span', e.width, 2)}({site.x})", (e.batch, e.length, 2), f"b{site.token}."
+    )
     how = site.choices.pick(
         "span", ("{y}[..., 0]", "{y}.split(1, -1)[0].squeeze(-1)", "{y}.unbind(-1)[0]")
     )
-    return w.let(how.format(y=both), (e.batch, e.length), "bs")
+    return w.let(how.format(y=both), (e.batch, e.length), f"b{site.token}")
 
 
 def _transposed(site: Site) -> Value:
     x, e = site.x, site.extents
     order = site.choices.pick("order", ("1, 2", "0, 1"))
     if order == "1, 2":
-        return site.writer.let(f"{x}.transpose(1, 2)", (e.batch, e.width, e.length), "b.s")
-    return site.writer.let(f"{x}.transpose(0, 1)", (e.length, e.batch, e.width), "sb.")
+        return site.writer.let(
+            f"{x}.transpose(1, 2)", (e.batch, e.width, e.length), f"b.{site.token}"
+        )
+    return site.writer.let(f"{x}.transpose(0, 1)", (e.length, e.batch, e.width), f"{site.token}b.")
 
 
 def _rows(site: Site) -> Value:
@@ -214,7 +223,7 @@ def _rows(site: Site) -> Value:
     if site.choices.chance("rows merged", 0.3):
         return site.writer.let(f"{layer}({flat})", (e.batch * e.length, 4), "m.")
     text = f"{layer}({flat}).view({e.batch}, {e.length}, 4)"
-    return site.writer.let(text, (e.batch, e.length, 4), "bs.")
+    return site.writer.let(text, (e.batch, e.length, 4), f"b{site.token}.")
 
 
 def _part(site: Site) -> Value:
@@ -238,7 +247,7 @@ def _similarities(site: Site) -> Value:
     how = site.choices.pick(
         "similar", ("{x} @ {x}.transpose(1, 2)", "torch.einsum('bsw,btw->bst', {x}, {x})")
     )
-    return site.writer.let(how.format(x=x), (e.batch, e.length, e.length), "bss")
+    return site.writer.let(how.format(x=x), (e.batch, e.length, e.length), f"b{2 * site.token}")
 
 
 TOKEN_HEADS: tuple[Callable[[Site], Value], ...] = (

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from bench.differential_judge import NotExported, Verdict, judge
 from bench.differential_models import generate
 from bench.differential_program import Program
+
+_ALIKE = 2
+"""Scripts that are kept of programs that are wrong in the same way"""
 
 _SCRIPT = '''\
 """
@@ -19,7 +23,7 @@ Found by bench/differential.py, seed {seed}; run it in the project's folder:
 PYTHONPATH=. python {name}
 """
 
-from bench.differential_judge import build, judge
+from bench.differential_judge import judge
 from bench.differential_models import generate
 
 program = generate({seed}, {forced})
@@ -63,10 +67,13 @@ def _tried(
     return (program, found) if alike else None
 
 
-def keep(folder: Path, program: Program, verdict: Verdict) -> Path:
-    """Write the script of a wrong program; its name is the seed and the target."""
+def keep(folder: Path, program: Program, verdict: Verdict) -> None:
+    """Write the script of a wrong program, unless there are some that are wrong alike."""
+    kind = f"{verdict.target}_{zlib.crc32(verdict.reason.encode()):08x}"
+    if len(list(folder.glob(f"{kind}_*.py"))) >= _ALIKE:
+        return
     forced, small, found = simplest(program, verdict)
-    name = f"{verdict.target}_{program.seed}.py"
+    name = f"{kind}_{program.seed}.py"
     text = _SCRIPT.format(
         target=found.target,
         reason=found.reason,
@@ -76,6 +83,4 @@ def keep(folder: Path, program: Program, verdict: Verdict) -> Path:
         forced=forced,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_text(text, encoding="utf-8")
-    return path
+    (folder / name).write_text(text, encoding="utf-8")

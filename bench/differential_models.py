@@ -283,7 +283,9 @@ def _outputs(site: heads.Site, states: Sequence[Value]) -> list[Value]:
     if kind == "stack":
         e = site.extents
         text = f"torch.stack([{', '.join(s.text for s in states)}], 1)"
-        return [site.writer.let(text, (e.batch, len(states), e.length, e.width), "b.s.")]
+        return [
+            site.writer.let(text, (e.batch, len(states), e.length, e.width), f"b.{site.token}.")
+        ]
     if kind in ("tokens", "two tokens"):
         found = [heads.tokens(first)]
         return [*found, heads.tokens(second)] if kind == "two tokens" else found
