@@ -27,16 +27,17 @@ class Bound:
 
     `relative` to the largest magnitude of the output but to no less than `least`; `cosine` is of
     the whole output where it is not 0. Where rounding moves the model itself further, an output
-    may move as far, up to `most` of its magnitude.
+    may move as far, up to `most` of its magnitude. `same_dtype`: outputs have PyTorch's dtypes.
     """
 
     relative: float
     least: float
     cosine: float
     most: float
+    same_dtype: bool = False
 
 
-NUMPY = Bound(1e-4, 1.0, 0.0, 1e-2)
+NUMPY = Bound(1e-4, 1.0, 0.0, 1e-2, same_dtype=True)
 HDP = Bound(2e-2, 2.0**-7, 0.999, 1e-1)
 
 

@@ -183,9 +183,10 @@ def conditioning(module: nn.Module, inputs: Arrays, rounding: Rounding) -> list[
 # ---- Both targets --------------------------------------------------------------------------------
 
 
-def compiled(captured: Captured, target: str, hardware: str, folder: Path) -> Compiled:
+def compiled(captured: Captured, target: str, program: Program, folder: Path) -> Compiled:
     """Compile for a target and load the program."""
-    options = Options(None if target == "numpy" else hardware, make_rule("none", {}))
+    hardware = None if target == "numpy" else program.hardware
+    options = Options(hardware, make_rule("none", {}), padding=program.positions)
     compilation = Compilation(options)
     compilation.adopt(captured.module.clone(), captured.weights, "model")
     compilation.run()
@@ -261,7 +262,7 @@ def _judge(
     with tempfile.TemporaryDirectory(prefix="heatc-diff-") as name:
         try:
             with limited(SECONDS):
-                built = compiled(captured, target, program.hardware, Path(name))
+                built = compiled(captured, target, program, Path(name))
         except Exception as error:
             return _failed(target, error)
         later: list[str] = []
@@ -301,6 +302,11 @@ def compare(
 
         zero = built.paddings[output.name] == "zero"
         zeros = masked_positions(output, case) if zero else None
+        if zero and program.positions == "compute":
+            return "0 at masked positions", f"{output.name}: asked was to compute them"
+        if bound.same_dtype and got[output.name].dtype != expected.dtype:
+            found = f"{got[output.name].dtype}, PyTorch {expected.dtype}"
+            return f"dtype {found}", f"{output.name} is {found}"
         wrong = difference(expected, got[output.name], zeros, bound, noise)
         if wrong:
             return wrong.partition(":")[0], f"{output.name} ({output.axes}): {wrong}"

@@ -123,4 +123,4 @@ def _described(result: Any) -> Program:
         raise NotExported("an output is no tensor")
     alone = isinstance(result, torch.Tensor)
     outputs = [Output("output" if alone else f"output_{i}", "", ()) for i in range(len(leaves))]
-    return Program(0, "", (), tuple(outputs), _EXTENTS, (), "", "hdp-edge", False, {})
+    return Program(0, "", (), tuple(outputs), _EXTENTS, (), "", "hdp-edge", "skip", False, {})

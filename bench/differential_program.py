@@ -252,7 +252,7 @@ class Program:
 
     `padding` is None where no token is ever masked. `decompose` names the decompositions that are
     run after export: "", "none" (an empty table) or "all"; `hardware` is the preset of the HDP
-    program, `odd` whether masks of odd values are among the inputs.
+    program, `positions` what is asked for of masked positions (--padding), `odd` whether masks of odd values are among the inputs.
     """
 
     seed: int
@@ -263,6 +263,7 @@ class Program:
     padding: tuple[Padding, ...]
     decompose: str
     hardware: str
+    positions: str
     odd: bool
     made: Mapping[str, Choice]
 
@@ -288,6 +289,7 @@ def finished(
         tuple({p.port: p for p in padding}.values()),
         choices.pick("decompose", ("", "none", "all"), (92, 4, 4), plain=1),
         choices.pick("hardware", HARDWARE, (60, 12, 14, 14)),
+        choices.pick("masked positions", ("skip", "compute"), (85, 15)),
         choices.chance("odd values", 0.2, plain=True),
         choices.made,
     )
