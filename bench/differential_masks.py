@@ -24,7 +24,8 @@ class Source:
     An input that tells real tokens from padding.
 
     `reals` are spellings of "is real" over `{m}`, a (batch, length) tensor of bool; `floats` of 1.0
-    for real tokens and 0.0 for others. See `Padding` for the rest.
+    for real tokens and 0.0 for others, which say the same as the first of `reals`. See `Padding` for
+    the rest.
     """
 
     name: str
@@ -65,7 +66,7 @@ def _lengths(keep: Keep, random: np.random.RandomState) -> Array:
 
 
 _NUMBERS = ("{m} > 0", "{m} != 0", "{m} == 1", "{m}.bool()", "~({m} == 0)", "{m} >= 1")
-_CASTS = ("{m}.float()", "{m}.to(torch.float32)", "({m} > 0).float()")
+_CASTS = ("{m}.float()", "{m}.to(torch.float32)")
 SOURCES = (
     Source(
         "int64",
@@ -82,7 +83,7 @@ SOURCES = (
         "input_ids",
         "int64",
         ("{m} != 0", "{m} > 0", "{m}.bool()"),
-        ("({m} != 0).float()",),
+        (),
         _as("int64"),
     ),
     Source(
@@ -90,7 +91,7 @@ SOURCES = (
         "segments",
         "int64",
         ("{m} != 0", "{m} > 0", "{m}.bool()"),
-        ("({m} != 0).float()",),
+        (),
         _either((1, 2, 3), (0,)),
     ),
     Source(
@@ -106,7 +107,7 @@ SOURCES = (
         "labels",
         "int64",
         ("{m} != -100", "{m} >= 0", "{m} > -100"),
-        ("({m} != -100).float()",),
+        (),
         _either((0, 1, 5), (-100,)),
     ),
     Source(
@@ -114,7 +115,7 @@ SOURCES = (
         "segments",
         "int64",
         ("{m} == 1",),
-        ("({m} == 1).float()",),
+        (),
         _either((1,), (0, 2)),
     ),
     Source(
@@ -122,7 +123,7 @@ SOURCES = (
         "mask",
         "float32",
         ("{m} > 0", "{m} != 0", "{m} > 0.5", "{m} == 1", "{m}.bool()"),
-        ("{m}", "({m} > 0).float()"),
+        ("{m}",),
         _as("float32"),
         _some((0, 0.3, 0.7, 1), "float32"),
     ),
@@ -140,7 +141,7 @@ SOURCES = (
         "lengths",
         "int64",
         ("torch.arange({length}) < {m}[:, None]", "{m}.unsqueeze(1) > torch.arange({length})"),
-        ("(torch.arange({length}) < {m}[:, None]).float()",),
+        (),
         _lengths,
         patterns=("right", "one first"),
     ),
@@ -205,7 +206,10 @@ class Masks:
         # One input is read as one kind of mask, however often.
         kind = choices if port else self.choices
         source = kind.pick("source of mask", SOURCES, SOURCE_WEIGHTS, plain=9)
-        spelling = choices.pick("real", source.reals)
+        floats = choices.pick("float", (*source.floats, "{keep}.float()"))
+        spelling = source.reals[0]
+        if "{keep}" in floats:
+            spelling = choices.pick("real", source.reals)
         e = self.extents
         value = self._input(source, port)
         text = spelling.format(m=value, length=e.length)
@@ -213,8 +217,7 @@ class Masks:
         known = Padding(value.text, real, source.encode, source.odd, source.patterns)
         self.padding.append(known)
         keep = self.writer.let(text, (e.batch, e.length), "bs", "bool", "keep")
-        floats = choices.pick("float", source.floats).format(m=value, length=e.length)
-        self.floats[keep.text] = Value(floats, keep.shape, "bs")
+        self.floats[keep.text] = Value(floats.format(m=value, keep=keep), keep.shape, "bs")
         return keep
 
     def _input(self, source: Source, port: str) -> Value:
