@@ -37,8 +37,9 @@ import torch
 from rich.console import Console
 
 from bench import differential_equations, report
+from bench.differential_build import NotExported
 from bench.differential_inputs import cases
-from bench.differential_judge import TARGETS, NotExported, Verdict, judge, normalised
+from bench.differential_judge import TARGETS, Verdict, judge, normalised
 from bench.differential_keep import keep
 from bench.differential_models import generate
 from bench.differential_program import Program

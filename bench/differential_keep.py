@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.differential_judge import NotExported, Verdict, judge
+from bench.differential_build import NotExported
+from bench.differential_judge import Verdict, judge
 from bench.differential_models import generate
 from bench.differential_program import Program
 

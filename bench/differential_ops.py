@@ -14,8 +14,9 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo.core import OpInfo
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
+from bench.differential_build import NotExported
 from bench.differential_inputs import Case
-from bench.differential_judge import TARGETS, NotExported, Verdict, judge_module, normalised
+from bench.differential_judge import TARGETS, Verdict, judge_module, normalised
 from bench.differential_program import Arrays, Extents, Output, Program
 from bench.differential_tally import Tally
 from heatc.capture.aten import CONVERTERS
@@ -123,4 +124,6 @@ def _described(result: Any) -> Program:
         raise NotExported("an output is no tensor")
     alone = isinstance(result, torch.Tensor)
     outputs = [Output("output" if alone else f"output_{i}", "", ()) for i in range(len(leaves))]
-    return Program(0, "", (), tuple(outputs), _EXTENTS, (), "", "hdp-edge", "skip", False, {})
+    return Program(
+        0, "", (), tuple(outputs), _EXTENTS, (), "", "hdp-edge", "skip", False, False, {}
+    )

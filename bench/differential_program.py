@@ -252,7 +252,8 @@ class Program:
 
     `padding` is None where no token is ever masked. `decompose` names the decompositions that are
     run after export: "", "none" (an empty table) or "all"; `hardware` is the preset of the HDP
-    program, `positions` what is asked for of masked positions (--padding), `odd` whether masks of odd values are among the inputs.
+    program, `positions` what is asked for of masked positions (--padding), `odd` whether masks of odd values are among the inputs, `by_tools` whether it goes
+    through the commands that people use.
     """
 
     seed: int
@@ -265,6 +266,7 @@ class Program:
     hardware: str
     positions: str
     odd: bool
+    by_tools: bool
     made: Mapping[str, Choice]
 
 
@@ -291,5 +293,6 @@ def finished(
         choices.pick("hardware", HARDWARE, (60, 12, 14, 14)),
         choices.pick("masked positions", ("skip", "compute"), (85, 15)),
         choices.chance("odd values", 0.2, plain=True),
+        choices.chance("by tools", 0.05, plain=True),
         choices.made,
     )

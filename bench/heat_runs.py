@@ -367,9 +367,7 @@ def write_text(path: Path, count: int) -> None:
 
 def program(form: Form, suffix: str, batch: int, length: int) -> Path:
     """The compiled program, kept by its content and the compiler's sources."""
-    place = folder(
-        "programs", form.key(), suffix, batch, length, _compiler()
-    )
+    place = folder("programs", form.key(), suffix, batch, length, _compiler())
     path = place / f"model{suffix}"
     if not path.is_file():
         place.mkdir(parents=True, exist_ok=True)
