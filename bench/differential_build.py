@@ -102,8 +102,9 @@ def export(module: nn.Module, program: Program, inputs: Arrays) -> ExportedProgr
             exported = torch.export.export(module, (), kwargs=tensors, strict=False)
             if not program.decompose:
                 return exported
-            tables = ({},) if program.decompose == "none" else ()
-            return exported.run_decompositions(*tables)
+            if program.decompose == "none":
+                return exported.run_decompositions({})
+            return exported.run_decompositions()
     except Exception as error:
         raise NotExported(f"{type(error).__name__}: {error}") from error
 

@@ -45,7 +45,7 @@ def simplest(program: Program, verdict: Verdict) -> tuple[dict[str, int], Progra
     while changed:
         changed = False
         for name, choice in list(program.made.items()):
-            if choice.index == 0 or name in forced or name not in program.made:
+            if choice.number == 0 or name in forced or name not in program.made:
                 continue
             tried = _tried(program.seed, {**forced, name: 0}, verdict)
             if tried is None:

@@ -19,8 +19,7 @@ from bench.differential_inputs import Case
 from bench.differential_judge import TARGETS, Verdict, judge_module, normalised
 from bench.differential_program import Arrays, Extents, Output, Program
 from bench.differential_tally import Tally
-from heatc.capture.aten import CONVERTERS
-from heatc.capture.paths import capture_any as _capture  # noqa: F401  (fills CONVERTERS)
+from heatc.capture.convert import CONVERTERS
 
 DTYPES = (
     torch.float32,

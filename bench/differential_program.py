@@ -24,8 +24,8 @@ T = TypeVar("T")
 class Choice(NamedTuple):
     """What was chosen: the number of the option, of how many, and how it reads."""
 
-    index: int
-    count: int
+    number: int
+    options: int
     text: str
 
 
@@ -81,7 +81,7 @@ class Choices:
     @property
     def is_plain(self) -> bool:
         """Whether the program keeps to what an encoder usually is."""
-        return "profile" in self.made and self.made["profile"].index == 0
+        return "profile" in self.made and self.made["profile"].number == 0
 
 
 def _reading(option: object) -> str:
