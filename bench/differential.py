@@ -122,7 +122,7 @@ def judge_equations(task: str, folder: Path | None) -> Tally:
     return tally
 
 
-PARTS: Mapping[str, Part] = {
+PARTS: dict[str, Part] = {
     "models": Part(_model_tasks, judge_models),
     "ops": Part(_op_tasks, judge_ops),
     "equations": Part(_equation_tasks, judge_equations),
@@ -156,8 +156,12 @@ def _timed(task: str, folder: Path | None) -> Tally:
 
 
 def run(tasks: Iterable[str], state: State, jobs: int, folder: Path | None) -> None:
-    """Do the tasks that the state has not, in `jobs` processes."""
+    """Do the tasks that the state has not, in `jobs` processes, or in this one if 0."""
     left = [task for task in tasks if task not in state.done]
+    if jobs == 0:
+        for task in left:
+            state.add(task, _timed(task, folder))
+        return
     console = Console(stderr=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, prepare, max_tasks_per_child=20) as pool:
@@ -243,7 +247,7 @@ def parser() -> argparse.ArgumentParser:
     add("--only", action="append", choices=list(PARTS), help="one part; writes no results")
     add("--seed", type=int, default=0, help="the first seed of the random models")
     add("--programs", type=int, default=20_000, help="how many random models (20000)")
-    add("--jobs", type=int, default=2, help="processes (2)")
+    add("--jobs", type=int, default=2, help="processes (2), 0 for this one")
     add("--state", type=Path, metavar="FILE", help="where a run is kept that may be killed")
     add("--keep", type=Path, metavar="DIR", help="scripts of wrong programs")
     add("--show", type=int, metavar="SEED", help="print one program and its verdicts")
