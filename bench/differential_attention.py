@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.differential_masks import LOWEST, Seen
-from bench.differential_program import Choices, Extents, Value, Writer
+from bench.differential_program import Choices, Extents, Port, Value, Writer
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Site:
     x: Value
     """(batch, length, width)"""
     seen: Seen
+    weights: list[Value] = field(default_factory=list[Value])
+    """Gets the probabilities, where the spelling has them"""
 
     @property
     def scale(self) -> str:
@@ -164,9 +166,57 @@ def _eager(site: Site) -> Value:
     else:
         product = f"{product} * {site.scale}"
     shape = (e.batch, e.heads, e.length, e.length)
-    masked = _masked(site, f"({product})", shape, "bhss")
-    p = w.let(_probabilities(site, masked), shape, "bhss", stem="p")
+    scores = f"({product})"
+    if site.choices.chance("position bias", 0.1):
+        scores = f"({product} + {w.parameter('near', e.heads, e.length, e.length)})"
+    p = w.let(_probabilities(site, _masked(site, scores, shape, "bhss")), shape, "bhss", stem="p")
+    site.weights.append(p)
     return _project_out(site, _merge(site, f"({p} @ {v})"))
+
+
+def _grouped(site: Site) -> Value:
+    """Two heads of queries share one of keys and values."""
+    w, e, x = site.writer, site.extents, site.x
+    if e.heads % 2:
+        return _eager(site)
+    groups = e.heads // 2
+    q = _split(site, f"{w.linear('query', e.width, e.width)}({x})", "q")
+    narrow = (e.batch, e.length, groups, e.head)
+    k, v = (
+        f"{w.linear(stem, e.width, groups * e.head)}({x}).view{narrow}.transpose(1, 2)"
+        for stem in ("key", "value")
+    )
+    whole = (e.batch, e.heads, e.length, e.head)
+    spelling = site.choices.pick(
+        "repeated",
+        ("{x}.repeat_interleave(2, dim=1)", "{x}[:, :, None].expand(-1, -1, 2, -1, -1).reshape{s}"),
+    )
+    k, v = (spelling.format(x=text, s=whole) for text in (k, v))
+    shape = (e.batch, e.heads, e.length, e.length)
+    scores = f"({q} @ {k}.transpose(2, 3) * {site.scale})"
+    p = w.let(_probabilities(site, _masked(site, scores, shape, "bhss")), shape, "bhss", stem="p")
+    return _project_out(site, _merge(site, f"({p} @ {v})"))
+
+
+def _crossed(site: Site) -> Value:
+    """Queries look at the tokens of a second input, which has padding of its own."""
+    w, e, c, x = site.writer, site.extents, site.choices, site.x
+    length = c.pick("memory", (e.length, 3, 5))
+    ids = Port("memory_ids", "int64", (e.batch, length), "ids", e.vocabulary)
+    table = w.module("memory", f"nn.Embedding({e.vocabulary}, {e.width})")
+    memory = w.let(
+        f"{table}({w.port(ids, 'b.')})", (e.batch, length, e.width), "b..", stem="memory"
+    )
+    mask = ""
+    if c.chance("memory masked", 0.6):
+        port = Port("memory_mask", "int64", (e.batch, length), "keys")
+        mask = f", attn_mask=({w.port(port, 'b.')} > 0)[:, None, None, :]"
+    q, k, v = (
+        f"{w.linear(stem, e.width, e.width)}({of})"
+        f".view({e.batch}, -1, {e.heads}, {e.head}).transpose(1, 2)"
+        for stem, of in (("query", x), ("key", memory), ("value", memory))
+    )
+    return _project_out(site, _merge(site, f"F.scaled_dot_product_attention({q}, {k}, {v}{mask})"))
 
 
 def _fused(site: Site) -> Value:
@@ -275,6 +325,8 @@ SPELLINGS: Mapping[str, Callable[[Site], Value]] = {
     "einsum": _einsum,
     "sequence first": _sequence_first,
     "nn.MultiheadAttention": _torch_module,
+    "grouped": _grouped,
+    "crossed": _crossed,
 }
 WEIGHTS: Mapping[str, int] = {
     "fused": 34,
@@ -284,4 +336,6 @@ WEIGHTS: Mapping[str, int] = {
     "einsum": 8,
     "sequence first": 7,
     "nn.MultiheadAttention": 5,
+    "grouped": 5,
+    "crossed": 4,
 }

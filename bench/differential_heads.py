@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.differential_program import Choices, Extents, Value, Writer
+from bench.differential_program import Choices, Extents, Port, Value, Writer
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,21 @@ def _queries(site: Site) -> Value:
     return w.let(f"{found}[:, {count - 1}]", site.pooled, "b.")
 
 
+def _indexed(site: Site) -> Value:
+    """The token at a position that an input names for each sequence."""
+    e, x = site.extents, site.x
+    port = Port("position", "int64", (e.batch,), "ids", e.length)
+    at = site.writer.port(port, "b")
+    spelling = site.choices.pick(
+        "indexed",
+        (
+            "{x}[torch.arange({b}), {i}]",
+            "{x}.gather(1, {i}[:, None, None].expand({b}, 1, {w})).squeeze(1)",
+        ),
+    )
+    return site.writer.let(spelling.format(x=x, i=at, b=e.batch, w=e.width), site.pooled, "b.")
+
+
 def _flatten(site: Site) -> Value:
     w, e, x = site.writer, site.extents, site.x
     whole = w.linear("whole", e.length * e.width, e.width)
@@ -162,8 +177,9 @@ POOLERS: tuple[Callable[[Site], Value], ...] = (
     _largest,
     _queries,
     _flatten,
+    _indexed,
 )
-POOLER_WEIGHTS = (40, 8, 6, 10, 6, 3, 5, 3, 4, 5)
+POOLER_WEIGHTS = (40, 8, 6, 10, 6, 3, 5, 3, 4, 5, 4)
 
 
 def pooled(site: Site) -> Value:

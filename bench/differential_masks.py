@@ -65,7 +65,17 @@ def _lengths(keep: Keep, random: np.random.RandomState) -> Array:
     return keep.sum(axis=1).astype(np.int64)
 
 
-_NUMBERS = ("{m} > 0", "{m} != 0", "{m} == 1", "{m}.bool()", "~({m} == 0)", "{m} >= 1")
+_NUMBERS = (
+    "{m} > 0",
+    "{m} != 0",
+    "{m} == 1",
+    "{m}.bool()",
+    "~({m} == 0)",
+    "{m} >= 1",
+    "({m}.byte() - 1) == 0",
+    "(~{m}.byte()) == 254",
+    "(1 - {m}) <= 0",
+)
 _CASTS = ("{m}.float()", "{m}.to(torch.float32)")
 SOURCES = (
     Source(

@@ -39,8 +39,8 @@ def generate(seed: int, forced: Mapping[str, int] | None = None, simple: bool = 
     encoders of usual parts. The others have anything.
     """
     choices = Choices(seed, forced or {}, simple)
-    choices.pick("profile", ("plain", "free"), (70, 30))
-    family = choices.pick("family", ("encoder", "arithmetic"), (70, 30), plain=1)
+    choices.pick("profile", ("plain", "free"), (49, 9))
+    family = choices.pick("family", ("encoder", "arithmetic"), (49, 9), plain=1)
     return encoder(choices) if family == "encoder" else arithmetic(choices)
 
 
@@ -51,10 +51,11 @@ def encoder(choices: Choices) -> Program:
     x = _embeddings(writer, choices.under("embeddings"), extents)
     masks = Masks(writer, choices, extents)
     seen = _masks(masks, choices)
-    x, states = _layers(writer, choices, extents, x, seen)
+    weights: list[Value] = []
+    x, states = _layers(writer, choices, extents, x, seen, weights)
     real = next((s.padding for s in seen if s.padding is not None), None)
     site = heads.Site(writer, choices, extents, x, real)
-    found = _outputs(site, states)
+    found = [*_outputs(site, states), *_extra(writer, choices, weights)]
     result, outputs = _returned(choices, found)
     return finished(choices, writer, result, outputs, extents, masks.padding)
 
@@ -171,9 +172,14 @@ def _masks(masks: Masks, choices: Choices) -> list[Seen]:
 
 
 def _layers(
-    writer: Writer, choices: Choices, e: Extents, x: Value, seen: Sequence[Seen]
+    writer: Writer,
+    choices: Choices,
+    e: Extents,
+    x: Value,
+    seen: Sequence[Seen],
+    weights: list[Value],
 ) -> tuple[Value, list[Value]]:
-    """The hidden states at the end, and after each layer."""
+    """The hidden states at the end, and after each layer; `weights` gets probabilities."""
     style = choices.pick("norms", ("after", "before", "parallel", "none"), (62, 24, 11, 3))
     mixed = choices.chance("mixes tokens", 0.15)
     states: list[Value] = []
@@ -189,7 +195,7 @@ def _layers(
         own = choices.under(f"layer {index}" if differ else "layer")
         owner = f"self.layers[{0 if shared else index}]" if listed else "self"
         with writer.within(owner) if listed else contextlib.nullcontext():
-            x = _layer(writer, own, e, x, mask, style)
+            x = _layer(writer, own, e, x, mask, style, weights)
         if mixed and index == 0:
             real = mask.padding
             x = heads.mix(heads.Site(writer, own, e, x, real))
@@ -199,7 +205,15 @@ def _layers(
     return x, states
 
 
-def _layer(writer: Writer, choices: Choices, e: Extents, x: Value, seen: Seen, style: str) -> Value:
+def _layer(
+    writer: Writer,
+    choices: Choices,
+    e: Extents,
+    x: Value,
+    seen: Seen,
+    style: str,
+    weights: list[Value],
+) -> Value:
     plain = choices.chance("plain norms", 0.15)
     if choices.chance("nn.TransformerEncoderLayer", 0.06) and seen.kind in ("none", "padding"):
         return _torch_layer(writer, choices, e, x, seen)
@@ -207,7 +221,7 @@ def _layer(writer: Writer, choices: Choices, e: Extents, x: Value, seen: Seen, s
         inner = writer.let(f"{_norm(writer, e.width, plain)}({x})", x.shape, x.axes)
     else:
         inner = x
-    attended = attention.attend(attention.Site(writer, choices, e, inner, seen))
+    attended = attention.attend(attention.Site(writer, choices, e, inner, seen, weights))
     if style == "parallel":
         order = choices.pick("sum", ("{x} + {a} + {f}", "{x} + ({a} + {f})", "{f} + {a} + {x}"))
         text = order.format(x=x, a=attended, f=_feed_forward(writer, choices, e, inner))
@@ -295,14 +309,27 @@ def _outputs(site: heads.Site, states: Sequence[Value]) -> list[Value]:
     return [heads.tokens(first), heads.pooled(second)]
 
 
+def _extra(writer: Writer, choices: Choices, weights: Sequence[Value]) -> list[Value]:
+    """Now and then an output that is no hidden state: probabilities, an input, a constant."""
+    kinds = ("none", "probabilities", "input", "input plus zero", "constant")
+    kind = choices.pick("extra output", kinds, (70, 10, 5, 10, 5), plain=1)
+    if kind == "probabilities":
+        return list(weights[:1])
+    if kind == "constant":
+        return [Value("torch.arange(3).float() * 0.5", (3,), ".")]
+    if kind == "none":
+        return []
+    port = choices.pick("which input", writer.ports)
+    axes = "bs."[: len(port.shape)] if port.name != "memory_ids" else "b."
+    text = port.name if kind == "input" else f"{port.name} + 0"
+    return [Value(text, port.shape, axes, port.dtype)]
+
+
 def _returned(choices: Choices, found: list[Value]) -> tuple[str, tuple[Output, ...]]:
     """The text of what forward returns, and the outputs under a compiled program's names."""
-    extra = choices.pick("extra output", ("none", "alias", "plus zero"), (86, 7, 7), plain=2)
     values = list(found)
-    if extra == "alias":
+    if choices.chance("alias", 0.07, plain=True):
         values.append(found[0])
-    elif extra == "plus zero":
-        values.append(Value(f"{found[0]} + 0", found[0].shape, found[0].axes))
     form = choices.pick("form", ("alone", "tuple", "dict", "list", "nested"), (4, 3, 3, 1, 1))
     if len(values) == 1 and form == "alone":
         return values[0].text, (Output("output", values[0].axes, values[0].shape),)

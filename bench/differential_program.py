@@ -8,6 +8,7 @@ therefore be made simpler by forcing one choice to its first option, with all ot
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +56,8 @@ class Choices:
         """
         One of the options; the first is the simplest.
 
-        A plain program takes one of the first `plain`, where that is given.
+        A plain program takes one of the first `plain`, where that is given; others are taken less
+        unevenly than `weights` say.
         """
         full = self.path + name
         if full in self.forced:
@@ -64,14 +66,18 @@ class Choices:
             index = 0
         else:
             count = plain if plain is not None and self.is_plain else len(options)
-            source = random.Random(f"{self.seed}/{full}")
-            index = source.choices(range(count), weights and weights[:count])[0]
+            shares = [1.0] * count if weights is None else list(weights[:count])
+            if not self.is_plain:
+                shares = [math.sqrt(share) for share in shares]
+            index = random.Random(f"{self.seed}/{full}").choices(range(count), shares)[0]
         self.made[full] = Choice(index, len(options), _reading(options[index]))
         return options[index]
 
     def chance(self, name: str, probability: float, *, plain: bool = False) -> bool:
         """True as often as said, in plain programs only where `plain`; False is the simplest."""
         weights = (1 - probability, probability)
+        if not self.is_plain:
+            weights = (weights[0] ** 2, weights[1] ** 2)
         return self.pick(name, (False, True), weights, plain=None if plain else 1)
 
     def under(self, part: str) -> Choices:
