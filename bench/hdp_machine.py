@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench import main_job, programs, report, rules
+from bench import main_job, programs, report, rules, sources
 from bench.encoder import Encoder, equal_lengths
 from bench.machine_attention import break_even
 from bench.machine_models import long_texts
@@ -161,7 +161,9 @@ def predict(
     began = time.monotonic()
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     parts = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
-    key = hashlib.sha256(program.read_bytes() + _machine_sources())
+    key = hashlib.sha256(
+        program.read_bytes() + sources.digest("heatc.backends.hdp.simulation").encode()
+    )
     chunks: list[_Chunk] = []
     for part in parts:
         own = key.copy()
@@ -201,12 +203,6 @@ def _run_chunk(chunk: _Chunk) -> None:
     with part.open("wb") as stream:
         np.save(stream, run.outputs["logits"])
     part.replace(chunk.path)
-
-
-def _machine_sources() -> bytes:
-    """The sources that decide what a program computes once it is compiled."""
-    folders = (report.ROOT / "backends" / "hdp", report.ROOT / "heatc" / "isa")
-    return b"".join(path.read_bytes() for at in folders for path in sorted(at.glob("*.py")))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench import heat_families as families
 from bench import heat_runs as runs
-from bench import report
+from bench import report, sources
 from bench.heat_families import Layers
 from bench.heat_runs import Budget, Form
 
@@ -33,7 +33,7 @@ first is about as light as the lightest point of the other families."""
 
 def searched(hw: str = SEARCHED) -> Path:
     """The folder of a search, with front.json and its plans."""
-    used = runs.sources_of("heatc/tuning/heat_search", "heatc/heat", "passes", "heatc/hardware")
+    used = sources.digest("heatc.tools.tune_search")
     place = runs.folder("searched", hw, used)
     if not (place / "seconds.json").is_file():
         place.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench import data, hdp_machine, programs, report, teacher
+from bench import data, hdp_machine, programs, report, sources, teacher
 from bench.heat_families import Layers
 from bench.programs import NumpyProgram
 from heatc.backends.hdp import open_program, simulate
@@ -258,7 +258,7 @@ def calibrated(
 
     On so many texts of so many tokens, dev sentences one behind the other, without labels.
     """
-    used = sources_of("heatc/tuning", "passes", "backends", "heatc/hardware")
+    used = sources.digest("heatc.tools.tune")
     place = folder(
         "calibrated", base.read_text(encoding="utf-8"), hw, goal, tokens, texts, words, used
     )
@@ -368,7 +368,7 @@ def write_text(path: Path, count: int) -> None:
 
 def program(form: Form, suffix: str, batch: int, length: int) -> Path:
     """The compiled program, kept by its content and the compiler's sources."""
-    place = folder("programs", form.key(), suffix, batch, length, _sources())
+    place = folder("programs", form.key(), suffix, batch, length, _compiler())
     path = place / f"model{suffix}"
     if not path.is_file():
         place.mkdir(parents=True, exist_ok=True)
@@ -380,21 +380,10 @@ def program(form: Form, suffix: str, batch: int, length: int) -> Path:
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def _sources() -> str:
-    """A digest of all that compiles, so that no program of an older compiler is taken."""
-    inside = ("capture", "heat", "hardware", "isa", "interpreter")
-    return sources_of("dialects", "passes", "backends", *(f"heatc/{name}" for name in inside))
-
-
 @cache
-def sources_of(*folders: str) -> str:
-    """A digest of the sources in some folders of the repository."""
-    digest = hashlib.sha256()
-    for at in folders:
-        for path in sorted((report.ROOT / at).rglob("*")):
-            if path.suffix in (".py", ".yaml"):
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _compiler() -> str:
+    """A digest of all that compiles, so that no program of an older compiler is taken."""
+    return sources.digest("heatc.tools.main")
 
 
 # ---- accuracy ----------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """
-The one registry of dialects, passes and targets.
+The one registry of dialects and passes.
 
 `heatc`, `heatc-opt`, plain `xdsl-opt` (through the `xdsl.universe` entry point) and the tests
 all read it. Every entry is a function that imports its module when it is called, so nothing
@@ -15,7 +15,6 @@ from importlib import import_module
 from xdsl.ir import Dialect
 from xdsl.passes import ModulePass
 from xdsl.universe import Universe
-from xdsl.utils.target import Target
 
 
 def _dialect(name: str) -> Callable[[], Dialect]:
@@ -71,6 +70,4 @@ PASSES: dict[str, Callable[[], type[ModulePass]]] = {
     )
 }
 
-TARGETS: dict[str, Callable[[], type[Target]]] = {}
-
-HEATC_UNIVERSE = Universe(all_dialects=DIALECTS, all_passes=PASSES, all_targets=TARGETS)
+HEATC_UNIVERSE = Universe(all_dialects=DIALECTS, all_passes=PASSES)

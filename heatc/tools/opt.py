@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.printer import Printer
-from xdsl.utils.arg_spec import parse_pipeline, parse_spec
+from xdsl.utils.arg_spec import parse_pipeline
 from xdsl.utils.exceptions import (
     ArgSpecParseError,
     DiagnosticException,
@@ -103,10 +103,6 @@ class HeatcOptMain(xDSLOptMain):
         super().register_all_passes()
         self.available_passes |= HEATC_UNIVERSE.all_passes
 
-    def register_all_targets(self) -> None:
-        super().register_all_targets()
-        self.available_targets |= HEATC_UNIVERSE.all_targets
-
     def register_all_frontends(self) -> None:
         self.available_frontends["mlir"] = self._parse
 
@@ -135,7 +131,6 @@ class HeatcOptMain(xDSLOptMain):
     # --- Passes -------------------------------------------------------------------------------
 
     def setup_pipeline(self) -> None:
-        self._check_target()
         self._check_passes()
         super().setup_pipeline()
         self._check_print_ir_after()
@@ -156,16 +151,6 @@ class HeatcOptMain(xDSLOptMain):
             from heatc.remarks import RemarkLog
 
             self.remarks = RemarkLog(self.args.remarks)
-
-    def _check_target(self) -> None:
-        """Refuses a wrong target or target option before the input is opened."""
-        spec = parse_spec(self.args.target)
-        factory = HEATC_UNIVERSE.all_targets.get(spec.name)
-        if factory is not None:
-            try:
-                factory().from_spec(spec)
-            except ValueError as error:
-                raise UsageError(f"target {spec.name!r}: {error}") from error
 
     def _check_passes(self) -> None:
         """Refuses an unknown pass or a wrong pass option before the input is opened."""

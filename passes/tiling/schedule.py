@@ -175,8 +175,12 @@ class _Schedule:
         for plane in ("q", "k"):
             for at in range(0, self.length, self.plan.part):
                 rows = min(self.plan.part, self.length - at)
-                if plane == "q" or not self.plan.resident:
-                    self._load(plane, f"{plane}.part", rows, heads)
+                if plane == "q":
+                    # Its tile lies where accumulators do.
+                    nbytes = heads * self.shape.plane_bytes(plane, rows)
+                    self._move("load", nbytes, (), "q.part", "scratch")
+                elif not self.plan.resident:
+                    self._load(plane, "k.part", rows, heads)
                 tile = "k" if plane == "k" and self.plan.resident else f"{plane}.part"
                 self._sum(rows, tile, f"{plane}.peak")
         for bits in self.shape.bits if self.plan.resident else ():

@@ -32,6 +32,8 @@ func.func @tiled(%row: index) {
   hdp.mask %t, %acc, %row, rho = -0.5, own = 1 : index
   // CHECK: hdp.topk %t, %acc, %row, density = 0.25 : index
   hdp.topk %t, %acc, %row, density = 0.25 : index
+  // CHECK: hdp.add %s, %s, %acc, %acc, %t, %row, %row, %s, pruned = neginf, point_q = 4, point_k = 3, point_s = 5, constant = 1 : index, index
+  hdp.add %s, %s, %acc, %acc, %t, %row, %row, %s, pruned = neginf, point_q = 4, point_k = 3, point_s = 5, constant = 1 : index, index
   // CHECK: hdp.pick %acc, %t, %t, %t, %row, %row : index, index
   hdp.pick %acc, %t, %t, %t, %row, %row : index, index
   // CHECK: hdp.drainm %s, %acc, %t, %row, %row, shift = -3 : index, index

@@ -65,6 +65,12 @@ def test_quantize_rounds_half_to_even_and_saturates() -> None:
     assert listed(oracle.quantize(values, 0)) == [0, 2, 2, 0, -2, 32767, -32768]
 
 
+def test_requantize_rounds_half_to_even_and_saturates() -> None:
+    codes = torch.tensor([1, 3, 5, -1, -3, -5, 2**17]).double()
+    assert listed(oracle.requantize(codes, 1, 0)) == [0, 2, 2, 0, -2, -2, 32767]
+    assert listed(oracle.requantize(codes, 0, 1)) == [2, 6, 10, -2, -6, -10, 32767]
+
+
 def test_split_truncates_toward_zero_and_keeps_the_sign() -> None:
     integer, fraction = oracle.integer_fraction(torch.tensor([27, -27, 15, -15, 16]), 4)
     assert listed(integer) == [1, -1, 0, 0, 1]
@@ -199,6 +205,24 @@ def test_softmax_unit_is_close_to_softmax(point: int, length: int) -> None:
     expected = torch.softmax(oracle.dequantize(scores, point) * scale, -1)
     assert (result - expected).abs().max() < 2e-3
     assert (result.sum(-1) - 1).abs().max() < 4e-3
+
+
+@pytest.mark.parametrize(
+    ("power", "total", "expected"), [(65536, 31, 0), (49152, 29, 2), (40960, 28, 2), (57344, 28, 4)]
+)
+def test_softmax_unit_rounds_half_to_even(power: int, total: int, expected: int) -> None:
+    """An entry of this power in a row that adds up to 2^total: its probability is n + 1/2."""
+    # With this scale and point a distance between scores is what the exponential takes.
+    scale, point = math.log(2), 16
+    powers = oracle.exponential(torch.arange(2**18 + 1))
+    others = 2**total - power
+    parts = [p for p in (2**15, 2**14, 2**13) if others % 2**16 & p]
+    distances = [0] * (others >> 16)
+    distances += [int(torch.nonzero(powers == p)[0]) for p in (*parts, power)]
+    assert sum(listed(powers[torch.tensor(distances)])) == 2**total
+    result = oracle.softmax(-torch.tensor([distances]), point, scale)
+    assert power * 2.0 ** (14 - total) % 1 == 0.5
+    assert result[0, -1] == expected
 
 
 def test_softmax_unit_leaves_excluded_entries_out() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.dialects.test import TestOp
+from xdsl.ir import Operation
 
 from heatc.backends.hdp.encode import encode_module
 from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
@@ -17,11 +18,13 @@ from heatc.backends.hdp.values import Shapes
 from heatc.context import HeatcContext
 from heatc.dialects.hdp import TensorOp
 from heatc.hardware import Hardware
+from heatc.isa.table import BLOCK
 from heatc.isa.units import Mask
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
 from heatc.passes.tiling import attention as tiling
-from heatc.passes.tiling.attention import Attention, Pruning, emit_attention
+from heatc.passes.tiling.attention import Attention, Prediction, Pruning, emit_attention
+from heatc.passes.tiling.cascade import Cascade
 from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.plan import AttentionPlan, AttentionShape
 
@@ -33,16 +36,17 @@ class Kept:
     share: float
     length: int
     heads: int
+    block: tuple[int, int] = BLOCK
 
     def mask(self, pc: int, state: MachineState, first: Extent, rows: int, columns: int) -> Mask:
         """Random blocks by head and place; rows beyond the sequence are pruned."""
-        blocks = -(-self.length // 2)
-        size = (self.heads, blocks, blocks)
+        high, wide = (-(-self.length // extent) for extent in self.block)
+        size = (self.heads, high, wide)
         every = np.random.default_rng(0).random(size, np.float32) < self.share
         assert state.round is not None
         heads = state.round[0] + state.round[1] * state.core_items
         wanted = first[:, None] + np.arange(rows)
-        here = np.minimum(wanted, blocks - 1)
+        here = np.minimum(wanted, high - 1)
         kept = every[heads[:, None], here][:, :, :columns]
         return kept & (wanted == here)[:, :, None]
 
@@ -72,7 +76,7 @@ def run_attention(
     memory = Memory(np.zeros(0, np.uint8), encoded.dram_bytes)
     mask = np.arange(shape.length) < length
     memory.write(_address(module, "mask"), mask.astype(np.int64), "i64")
-    decisions = Kept(kept, length, shape.heads)
+    decisions = Kept(kept, length, shape.heads, shape.block)
     return Machine(hw, memory).run(encoded.program, values=Shapes(decisions))
 
 
@@ -92,20 +96,54 @@ def _module(shape: AttentionShape, plan: AttentionPlan, hw: Hardware) -> ModuleO
     positions, inverse = (e.tensor(n, "activation", "i64", (tokens, 1)) for n in ("p", "i"))
     e.do("hpack", dpos=positions, dinv=inverse, dmask=mask, batch=1, length=tokens, has_mask=1)
     names = ("q", "q.fraction", "k", "k.fraction", "v") if shape.pruned else ("q", "k", "v")
-    extents, rows = (tokens, shape.heads * shape.dim), e.special("tokens")
+    heads = shape.ranked or shape.heads
+    extents, rows = (tokens, heads * shape.dim), e.special("tokens")
     planes = {
         name: e.tensor(name, "activation", shape.dtype(name), extents, rows_value=rows)
         for name in names
     }
     output = e.tensor("o", "activation", "i16", extents, rows_value=rows)
-    pruning = None
-    if shape.pruned:
-        gate = source if shape.gate else None
-        pruning = Pruning((0.25,), (1.0,), shape.score, source, gate)
     points = {"q": 11, "k": 11, "v": 11, "s": 8, "o": 11}
-    attention = Attention("attention", shape, planes, output, 0.2, points, pruning)
+    decisions = (_pruning(shape, source), _cascade(e, shape, source), _prediction(shape, source))
+    attention = Attention("attention", shape, planes, output, 0.2, points, *decisions)
     with patch.object(tiling, "plan_token_attention", lambda *_: plan):
         emit_attention(e, attention, hw)
     e.do("halt")
     e.emit(ReturnOp())
     return ModuleOp([function])
+
+
+def _pruning(shape: AttentionShape, source: Operation) -> Pruning | None:
+    """What rules `paper`, `ours` and `topk` decide with."""
+    if not shape.pruned:
+        return None
+    return Pruning(
+        () if shape.density else (0.25,),
+        (1.0,) if shape.gate else (),
+        shape.score,
+        source,
+        source if shape.gate else None,
+        importance="positive" if shape.row_sums else "abs",
+        block=shape.block,
+        density=shape.density,
+    )
+
+
+def _prediction(shape: AttentionShape, source: Operation) -> Prediction | None:
+    """What rules `energon` (a ratio a round) and `sanger` (probabilities) decide with."""
+    if not shape.bits:
+        return None
+    ratios = () if shape.likely else tuple(0.25 for _ in shape.bits)
+    return Prediction(shape.bits, ratios, tuple(source for _ in shape.bits), point=2, code=8)
+
+
+def _cascade(e: Emitter, shape: AttentionShape, source: Operation) -> Cascade | None:
+    """The sums of heads of rule `spatten`."""
+    if not shape.ranked and not shape.counted:
+        return None
+    heads = shape.ranked or shape.heads
+    before, after = (
+        e.tensor(name, "activation", "i64", (1, heads)) if wanted else None
+        for name, wanted in (("before", shape.ranked), ("after", shape.counted))
+    )
+    return Cascade(heads, shape.heads, before, after, 0, source if shape.ranked else None)

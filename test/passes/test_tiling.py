@@ -213,6 +213,11 @@ _CASES = {
     "neginf": _SPARSE,
     "zero": replace(_SPARSE, score="zero"),
     "gated": replace(_SPARSE, gate=True),
+    "ours": replace(_SPARSE, score="mean", row_sums=True, gate=True, gated="mean"),
+    "topk": replace(_SPARSE, score="mean", density=0.25),
+    "energon": replace(_DENSE, block=(1, 1), bits=(2, 4)),
+    "sanger": replace(_DENSE, block=(1, 1), bits=(4,), likely=True),
+    "spatten": replace(_DENSE, heads=3, ranked=4, counted=True),
 }
 
 
@@ -223,7 +228,7 @@ def _plans(shape: AttentionShape, cores: int) -> list[AttentionPlan]:
         AttentionPlan(shape, parts, min(rows, 64), keys, shared, slots)
         for parts, rows in sizes
         for keys in (32, 128)
-        for shared in ((False, True) if parts == cores else (False,))
+        for shared in ((False, True) if parts == cores and not shape.bits else (False,))
         for slots in (1, 2)
     ]
     gated_or_local = [p for p in found if p.steps == 1 and (shape.gate or not p.shared)]
@@ -242,7 +247,7 @@ def test_estimated_cycles_are_those_of_the_machine(name: str, length: int, split
     hw = replace(load_hardware("hdp-edge"), cores=4, split_bits=split, local_buffer_bytes=1 << 20)
     measured, estimated = [], []
     for plan in _plans(_CASES[name], hw.cores):
-        run = run_attention(plan.shape, plan, hw, length, KEPT)
+        run = run_attention(plan.shape, plan, hw, length, plan.shape.share)
         measured.append(run.cycles - int(run.busy["host"][0]))
         estimated.append(scheduled_cycles(plan, hw, length))
     ratios = np.array(estimated) / np.array(measured)
