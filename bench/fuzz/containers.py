@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Any
 
@@ -71,41 +71,41 @@ def change(rng: Random, sections: Sections) -> bytes:
 def debug(rng: Random, sections: Sections) -> bytes:
     """A debug.json that is about another program, or about none."""
     tree = json.loads(sections[DEBUG])
-    if rng.random() < 0.3:
+    way = rng.randrange(3)
+    if way == 0:
+        return json.dumps(trees.numbers(rng, tree, rng.choice((0.01, 0.1)))).encode()
+    if way == 1:
         tree = _mixed(rng, tree)
     return trees.write(rng, trees.change(rng, tree))
 
 
 def _mixed(rng: Random, tree: Any) -> Any:
     """A debug.json whose numbers are other numbers of it: right in form, wrong in what they name."""
-    numbers: list[int] = []
-
-    def collect(part: Any) -> None:
-        if isinstance(part, dict | list):
-            for child in part.values() if isinstance(part, dict) else part:
-                collect(child)
-        elif type(part) is int:
-            numbers.append(part)
+    found = list(_numbers(tree))
 
     def mix(part: Any) -> Any:
         if isinstance(part, dict):
             return {key: mix(child) for key, child in part.items()}
         if isinstance(part, list):
             return [mix(child) for child in part]
-        if type(part) is int and rng.random() < 0.05:
-            return rng.choice(numbers)
-        return part
+        return rng.choice(found) if type(part) is int and rng.random() < 0.05 else part
 
-    collect(tree)
     return mix(tree)
+
+
+def _numbers(tree: Any) -> Iterator[int]:
+    if isinstance(tree, dict | list):
+        for child in tree.values() if isinstance(tree, dict) else tree:
+            yield from _numbers(child)
+    elif type(tree) is int:
+        yield tree
 
 
 def program(rng: Random, sections: Sections) -> bytes:
     """A program.bin beside the same manifest and weights."""
-    if rng.random() < 0.2:
-        dram = json.loads(sections[MANIFEST])["dram_bytes"]
-        return words.section(rng, words.invent(rng, dram))
-    return words.section(rng, words.change(rng, words.parse(sections[PROGRAM])))
+    good = words.parse(sections[PROGRAM])
+    how = words.invent if rng.random() < 0.2 else words.change
+    return words.section(rng, how(rng, good))
 
 
 def _sections(rng: Random, sections: Sections) -> Sections:

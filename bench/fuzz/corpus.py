@@ -148,6 +148,7 @@ def _write_arrays(folder: Path) -> None:
 def _write_weights(folder: Path) -> None:
     from safetensors.numpy import save
 
+    from bench.fuzz import ir
     from heatc.api import Compilation
     from heatc.pipeline import Options
 
@@ -155,7 +156,8 @@ def _write_weights(folder: Path) -> None:
     compilation.capture(folder / "tiny.pt2")
     weights = {name: compilation.weights[name].copy() for name in compilation.weights}
     (folder / "tiny.safetensors").write_bytes(save(weights))
-    (folder / "tiny.mlir").write_text(f"{compilation.module}\n", encoding="utf-8")
+    # With locations: plans name layers by them.
+    (folder / "tiny.mlir").write_text(ir.printed(compilation.module), encoding="utf-8")
 
 
 def _write_plans(folder: Path) -> None:

@@ -108,12 +108,11 @@ def _of_trace(what: str, run: Run) -> Fault:
 
 def _files(case: Case, run: Run) -> Iterator[Fault]:
     """Files that were there and are others now, and files that should be gone."""
-    named = [word.rpartition("=")[2] for word in case.argv]
     for name, content in case.files.items():
         path = run.folder / name
-        # One that is named once is there to be written; twice, it is read or written by two.
         same = path.is_file() and path.read_bytes() == content
-        if not same and (named.count(name) != 1 or run.code not in ACCEPTED):
+        # One that is named once is there to be written; twice, it is read or written by two.
+        if not same and (_named(name, case) != 1 or run.code not in ACCEPTED):
             options = [w for w, after in zip(case.argv, case.argv[1:]) if after == name]
             what = f"{Path(name).suffix} by {' '.join(options) or 'no option'}"
             yield Fault(CHANGED, what, "", " ".join(case.argv)[:300])
@@ -121,6 +120,12 @@ def _files(case: Case, run: Run) -> Iterator[Fault]:
         left = path.name.startswith(".heatc-") or path.suffix in _UNFINISHED
         if left and path.name not in case.files:
             yield Fault(LEFT, f"{path.suffix} after exit {run.code}", "", path.name)
+
+
+def _named(name: str, case: Case) -> int:
+    """How often a command names a file."""
+    pattern = re.compile(rf"(?<![\w./-]){re.escape(name)}(?![\w./-])")
+    return sum(len(pattern.findall(word)) for word in case.argv)
 
 
 def _lenient(case: Case, run: Run) -> Iterator[Fault]:
@@ -136,5 +141,6 @@ def _first_line(text: str) -> str:
 
 def _numberless(text: str) -> str:
     """A message without its numbers and names, so that the same complaint looks the same."""
-    text = re.sub(r"'[^']*'|\"[^\"]*\"|\(.*\)", "_", text.splitlines()[0] if text else "")
-    return re.sub(r"\d+", "N", text)[:120]
+    text = text.splitlines()[0] if text else ""
+    text = re.sub(r"'[^']*'?|\"[^\"]*\"?|`[^`]*`?|\(.*\)?", "_", text)
+    return re.sub(r"\d+|at line.*|while decoding.*", "N", text)[:120]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from random import Random
 
 from bench.fuzz import arrays, containers, lines, options, words, yamls
@@ -61,16 +60,11 @@ def _words(corpus: Corpus, name: str) -> words.Program:
 
 @kind("hdp-run", "invented programs", 60_000)
 def run_invented(rng: Random, corpus: Corpus) -> Case:
-    """Programs of random instructions with plausible operands."""
-    sections = _sections(corpus, "hdp/hdp-edge-ours")
-    dram = corpus.keep("dram", "", lambda: _dram(sections))
-    program = words.program_bytes(words.invent(rng, dram))
-    new = {**sections, containers.PROGRAM: program, containers.DEBUG: b"{}"}
+    """The begin of a program and then random instructions with plausible operands."""
+    name = _program(rng, corpus)
+    program = words.program_bytes(words.invent(rng, _words(corpus, name)))
+    new = {**_sections(corpus, name), containers.PROGRAM: program, containers.DEBUG: b"{}"}
     return Case((*RUN, *_wishes(rng)), {"prog.hdp": containers.join(rng, new)})
-
-
-def _dram(sections: containers.Sections) -> int:
-    return json.loads(sections[containers.MANIFEST])["dram_bytes"]
 
 
 @kind("hdp-run", "debug.json", 30_000)

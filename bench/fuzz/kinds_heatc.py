@@ -90,8 +90,8 @@ def plan(rng: Random, corpus: Corpus) -> Case:
     """A hostile plan."""
     files = {"plan.json": plans.change(rng, corpus)}
     files["trained.safetensors"] = corpus.bytes("trained.safetensors")
-    output = rng.choices((("-o", "x.py"), ("-o", "x.hdp")), (5, 1))[0]
-    argv = (*MODEL, "--plan", "plan.json", *output)
+    output = "x.hdp" if plans.needs_machine(files["plan.json"]) else "x.py"
+    argv = (*MODEL, "--plan", "plan.json", "-o", output)
     return Case(argv, files, references=(("plan.json", "json"),))
 
 

@@ -65,8 +65,6 @@ def _expression(rng: Random, values: dict[str, tuple[str, ...]]) -> str:
         chosen[name] = rng.choice(values[name])
     if rng.random() < 0.8:
         chosen[rng.choice(list(values))] = rng.choice(ODD)
-    if rng.random() < 0.05:
-        del chosen[rng.choice(("model", "output"))]
     return f"heatc.compile({', '.join(f'{n}={v}' for n, v in chosen.items())})"
 
 

@@ -40,7 +40,7 @@ _OLD: tuple[Any, ...] = (
 def change(rng: Random, corpus: Corpus, names: tuple[str, ...] = PLANS) -> bytes:
     """A plan with something wrong in it."""
     name = rng.choice(names)
-    way = rng.randrange(8)
+    way = rng.randrange(10)
     if way == 0:
         return octets.damage(rng, corpus.bytes(name))
     if way == 1:
@@ -52,7 +52,15 @@ def change(rng: Random, corpus: Corpus, names: tuple[str, ...] = PLANS) -> bytes
         layer = rng.choice([*layers, "wide", "attention", "missing", ""])
         layers[layer] = {**layers.get(layer, {}), "heat": _heat(rng)}
         return trees.write(rng, {**tree, "layers": layers})
+    if way in (4, 5, 6):
+        layers = trees.numbers(rng, tree["layers"], 0.3)
+        return json.dumps({**tree, "layers": layers}).encode()
     return trees.write(rng, trees.change(rng, tree))
+
+
+def needs_machine(plan: bytes) -> bool:
+    """Whether a plan may say how attention is pruned, which is for HDP targets alone."""
+    return b'"rule"' in plan
 
 
 def _heat(rng: Random) -> Any:

@@ -38,6 +38,19 @@ def change(rng: Random, tree: Any, most: int = 3) -> Any:
     return tree
 
 
+def numbers(rng: Random, tree: Any, share: float = 0.1) -> Any:
+    """A tree of the same form in which about `share` of the numbers are others that are likely."""
+    if isinstance(tree, dict):
+        return {key: numbers(rng, child, share) for key, child in tree.items()}
+    if isinstance(tree, list):
+        return [numbers(rng, child, share) for child in tree]
+    if isinstance(tree, bool) or not isinstance(tree, int | float) or rng.random() > share:
+        return tree
+    if isinstance(tree, float):
+        return rng.choice((tree / 2, -tree, 0.0, 1.0, 0.999, -0.5, 2.0))
+    return rng.choice((tree + 1, max(tree - 1, 0), 2 * tree, tree // 2, rng.choice(INTEGERS[:10])))
+
+
 def write(rng: Random, tree: Any) -> bytes:
     """The text of a tree, now and then in a form that JSON does not have, or nested very deep."""
     text = json.dumps(tree, ensure_ascii=rng.random() < 0.5)

@@ -59,7 +59,7 @@ def change(rng: Random, program: Program, most: int = 4) -> Program:
     new = list(program)
     for _ in range(min(most, 1 + int(rng.expovariate(1.0)))):
         _edit(rng, new)
-    return new
+    return repaired(new) if rng.random() < 0.8 else new
 
 
 def _edit(rng: Random, program: Program) -> None:
@@ -92,44 +92,69 @@ def _other_operand(rng: Random, inst: Inst, program: Program) -> Inst:
     return Inst(inst.mnemonic, (*inst.operands[:at], value, *inst.operands[at + 1 :]))
 
 
-def invent(rng: Random, dram: int) -> Program:
-    """
-    A program that no compiler wrote: tensors and tiles are described first, loops close.
+def repaired(program: Program) -> Program:
+    """The program with loops that lead to their ends, as far as they have some."""
+    new, starts = list(program), list[int]()
+    for at, one in enumerate(new):
+        if one.mnemonic == "loop":
+            starts.append(at)
+        elif one.mnemonic == "end" and starts:
+            start = starts.pop()
+            new[start] = Inst("loop", (*new[start].operands[:3], at - start + 1))
+            new[at] = Inst("end", (at - start,))
+    return new
 
-    `dram` is the number of bytes in which tensors lie.
+
+def invent(rng: Random, program: Program) -> Program:
     """
-    body = [_describe(rng, dram) for _ in range(rng.randint(1, 8))]
-    for _ in range(rng.randint(1, 20)):
-        body.append(_plausible(rng))
+    The begin of a good program, which describes tensors and tiles, and then what no one wrote.
+    """
+    depth, ends = 0, [0]
+    for at, one in enumerate(program):
+        depth += (one.mnemonic == "loop") - (one.mnemonic == "end")
+        if not depth:
+            ends.append(at)
+    body = program[: rng.choice(ends)]
+    body += [_describe(rng) for _ in range(rng.randint(0, 4))]
+    tail = [_plausible(rng, program) for _ in range(rng.randint(1, 12))]
     if rng.random() < 0.5:
-        size = rng.randint(1, 8)
-        inner = [_plausible(rng) for _ in range(size)]
         bound = rng.choice((1, 60, 62, 63))
-        loop = Inst("loop", (rng.randint(1, 59), bound, rng.choice((1, 1, 4, 64)), size + 2))
-        count = Inst("li", (bound, rng.choice((1, 3, 1 << 20, (1 << 63) - 1))))
-        body += [count, loop, *inner, Inst("end", (size + 1,))]
-    return [*body, Inst("halt", ())]
+        limit = rng.choice((1, 3, 1000, 1 << 20, (1 << 63) - 1))
+        loop = Inst("loop", (rng.randint(1, 59), bound, rng.choice((1, 1, 4, 64)), 0))
+        tail = [Inst("li", (bound, limit)), loop, *tail, Inst("end", (0,))]
+    return repaired([*body, *tail, Inst("halt", ())])
 
 
-def _describe(rng: Random, dram: int) -> Inst:
-    mnemonic = rng.choice(("tensor", "tensor", "tile", "li"))
-    entry = ISA[mnemonic]
+def _describe(rng: Random) -> Inst:
+    """A tensor or a tile that may lie anywhere, over others too."""
+    mnemonic = rng.choice(("tensor", "tile"))
     values: list[Any] = []
-    for field in entry.fields:
-        if field.kind in (FieldKind.TILE, FieldKind.DESC):
-            values.append(rng.randrange(6))
+    for field in ISA[mnemonic].fields:
+        if field.name == "space":
+            wanted = ("dram", "shared") if mnemonic == "tensor" else ("local", "shared")
+            values.append(field.choices.index(rng.choice(wanted)))
+        elif field.name == "dtype":
+            names = ("i8", "i16", "i32", "i64", "f32") if mnemonic == "tensor" else field.choices
+            values.append(field.choices.index(rng.choice(names)))
         elif field.name in ("base", "address"):
-            values.append(min(rng.randrange(max(dram, 1)) // 8 * 8, field.high))
+            values.append(8 * rng.randrange(1024))
         elif field.kind is FieldKind.UINT:
             values.append(min(rng.choice((1, 2, 4, 8, 16, 64, 256, 4096)), field.high))
         elif field.kind is FieldKind.REG:
             values.append(rng.choice((0, 0, 60, 63, rng.randrange(64))))
         else:
-            values.append(operand(rng, field))
+            values.append(rng.randrange(6))
     return Inst(mnemonic, tuple(values))
 
 
-def _plausible(rng: Random) -> Inst:
+def _plausible(rng: Random, program: Program) -> Inst:
+    """An instruction of a program, a changed one, or any with operands that are often legal."""
+    chance = rng.random()
+    candidates = [one for one in program if one.mnemonic not in ("loop", "end", "halt")]
+    if chance < 0.3 and candidates:
+        return rng.choice(candidates)
+    if chance < 0.7 and candidates:
+        return _other_operand(rng, rng.choice(candidates), program)
     entry = rng.choice([e for e in _ENTRIES if e.mnemonic not in ("loop", "end", "halt")])
     values: list[Any] = []
     for field in entry.fields:
