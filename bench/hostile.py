@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,8 @@ from rich.table import Table
 
 from bench import report
 from bench.fuzz import faults, judge
-from bench.fuzz.kinds import KINDS
 from bench.fuzz.corpus import ROOT, Corpus
+from bench.fuzz.kinds import KINDS
 from bench.fuzz.pool import Pool
 from bench.fuzz.state import State, StateError, read
 from bench.fuzz.worker import Setting
@@ -199,9 +199,7 @@ def main(arguments: Sequence[str]) -> int:
         return _run(options, setting, corpus, " ".join(arguments))
 
 
-def _run(
-    options: argparse.Namespace, setting: Setting, corpus: Corpus, command: str
-) -> int:
+def _run(options: argparse.Namespace, setting: Setting, corpus: Corpus, command: str) -> int:
     console = Console(stderr=True)
     key = {"seed": options.seed, "commit": report.commit(), "corpus": corpus.digest}
     try:

@@ -68,10 +68,15 @@ def _twice(rng: Random, members: Mapping[str, bytes], name: str) -> bytes:
     return stream.getvalue()
 
 
-_CENTRAL = {"flags": (8, 2), "method": (10, 2), "crc": (16, 4), "packed": (20, 4), "size": (24, 4)}
-_CENTRAL |= {"name": (28, 2), "extra": (30, 2), "comment": (32, 2), "offset": (42, 4)}
-_LOCAL = {"flags": (6, 2), "method": (8, 2), "crc": (14, 4), "packed": (18, 4), "size": (22, 4)}
-_LOCAL |= {"name": (26, 2), "extra": (28, 2)}
+_CENTRAL = {
+    **{"flags": (8, 2), "method": (10, 2), "crc": (16, 4), "packed": (20, 4), "size": (24, 4)},
+    **{"name": (28, 2), "extra": (30, 2), "comment": (32, 2), "offset": (42, 4)},
+}
+_LOCAL = {
+    **{"flags": (6, 2), "method": (8, 2), "crc": (14, 4), "packed": (18, 4), "size": (22, 4)},
+    **{"name": (26, 2), "extra": (28, 2)},
+}
+"""Fields of a member's header: place and bytes, in the directory and in front of the member."""
 
 
 def _fields(rng: Random, data: bytes) -> bytes:

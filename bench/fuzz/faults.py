@@ -43,7 +43,9 @@ def write(folder: Path, entry: str, case: Case, corpus: Corpus, fault: Fault | N
         path = folder / "case" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    for name in sorted({n for word in case.argv for n in re.findall(r"\.\./base/([\w./-]+)", word)}):
+    for name in sorted(
+        {n for word in case.argv for n in re.findall(r"\.\./base/([\w./-]+)", word)}
+    ):
         _copy(corpus.folder / name, folder / "base" / name)
     (folder / "stdin").write_bytes(case.stdin)
     content = {

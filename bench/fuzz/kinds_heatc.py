@@ -148,7 +148,14 @@ KEYS = (
     *("attn_implementation", "auto_map", "quantization_config", "tie_word_embeddings", "n_layers"),
     *("add_cross_attention", "hidden_dropout_prob", "initializer_range", "use_cache"),
 )
-MODELS = ("BertModel", "BertForSequenceClassification", "BertForMaskedLM", "GPT2Model", "X", "Trainer")
+MODELS = (
+    "BertModel",
+    "BertForSequenceClassification",
+    "BertForMaskedLM",
+    "GPT2Model",
+    "X",
+    "Trainer",
+)
 
 
 @kind("heatc", "config.json", 8_000, torch=True)
@@ -172,7 +179,9 @@ def config(rng: Random, corpus: Corpus) -> Case:
 def _configured(rng: Random, key: str) -> Any:
     if key in ("architectures", "model_type") and rng.random() < 0.8:
         name = rng.choice(MODELS)
-        return [name] if key == "architectures" else rng.choice(("bert", "gpt2", "t5", "x", "llama"))
+        return (
+            [name] if key == "architectures" else rng.choice(("bert", "gpt2", "t5", "x", "llama"))
+        )
     if key in ("id2label", "label2id") and rng.random() < 0.8:
         return {str(i): f"LABEL_{i}" for i in range(rng.choice((0, 2, 1000)))}
     return rng.choice(CONFIGURED)
@@ -233,11 +242,27 @@ def state_dict(rng: Random, corpus: Corpus) -> Case:
 def inputs(rng: Random, corpus: Corpus) -> Case:
     """Shapes that a model is to be exported for."""
     spec = _spec(rng)
-    model = rng.choice(("../base/bert", "../base/bert", "../base/tiny.pt2", "../base/bert/state.pt"))
+    model = rng.choice(
+        ("../base/bert", "../base/bert", "../base/tiny.pt2", "../base/bert/state.pt")
+    )
     return Case((model, "--inputs", spec, *_CHEAP))
 
 
-_EXTENTS = ("0", "1", "2", "8", "12", "13", "128", "1024", "999999999", "9999999999", "-1", "", "8.0")
+_EXTENTS = (
+    "0",
+    "1",
+    "2",
+    "8",
+    "12",
+    "13",
+    "128",
+    "1024",
+    "999999999",
+    "9999999999",
+    "-1",
+    "",
+    "8.0",
+)
 
 
 def _spec(rng: Random) -> str:

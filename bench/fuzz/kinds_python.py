@@ -41,7 +41,12 @@ GOOD = {
     "unknown": ("1",),
 }
 _TORCH = {
-    "model": ("torch.nn.Linear(8, 8).eval()", "torch.nn.Linear", "torch.nn.ReLU()", "torch.zeros(2)"),
+    "model": (
+        "torch.nn.Linear(8, 8).eval()",
+        "torch.nn.Linear",
+        "torch.nn.ReLU()",
+        "torch.zeros(2)",
+    ),
     "inputs": (
         "{'input': torch.zeros(2, 8)}",
         "(torch.zeros(2, 8),)",

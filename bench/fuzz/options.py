@@ -12,7 +12,18 @@ from bench.fuzz.corpus import Corpus
 
 Value = Callable[[Random], str]
 
-NOWHERE = ("missing", "no/such/x", "", ".", "..", "/", "/dev/null", "/proc/self/mem", "a\0b", "x" * 300)
+NOWHERE = (
+    "missing",
+    "no/such/x",
+    "",
+    ".",
+    "..",
+    "/",
+    "/dev/null",
+    "/proc/self/mem",
+    "a\0b",
+    "x" * 300,
+)
 ODD = ("", "-", "--", "é", "\ud800", "0", "-1", "1e999", "nan", "x" * 5000, "=", ",", "%s", "a b")
 
 
@@ -55,8 +66,18 @@ def _out(*names: str) -> Value:
 
 
 FILES = (
-    *("../base/in.npz", "../base/data.npz", "../base/tiny.pt2", "../base/tiny.mlir", "../base/bert"),
-    *("../base/hdp/hdp-edge-ours.hdp", "../base/hdp/hdp-edge-ours.s", "../base/hdp/hdp-edge-ours.bin"),
+    *(
+        "../base/in.npz",
+        "../base/data.npz",
+        "../base/tiny.pt2",
+        "../base/tiny.mlir",
+        "../base/bert",
+    ),
+    *(
+        "../base/hdp/hdp-edge-ours.hdp",
+        "../base/hdp/hdp-edge-ours.s",
+        "../base/hdp/hdp-edge-ours.bin",
+    ),
     *("../base/rules.json", "../base/heat.json", "../base/trained.json", "../base/some.yaml"),
     *("../base/space.yaml", "../base/tiny.safetensors", "../base/hdp", "../base/bert/state.pt"),
     *("../base/bert/config.json", "../base/shards", "../base/whole.yaml", "../base"),

@@ -46,7 +46,7 @@ def change(rng: Random, corpus: Corpus, names: tuple[str, ...] = PLANS) -> bytes
     if way == 1:
         return json.dumps(rng.choice(_OLD)).encode()
     # Of no model, so that it goes with whatever model it is given.
-    tree = {**corpus.json(name), "model_sha256": None}
+    tree: dict[str, Any] = {**corpus.json(name), "model_sha256": None}
     if way in (2, 3):
         layers = dict(tree["layers"])
         layer = rng.choice([*layers, "wide", "attention", "missing", ""])

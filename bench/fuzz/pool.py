@@ -8,9 +8,10 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 from bench.fuzz import worker
 from bench.fuzz.case import KINDS
@@ -40,7 +41,7 @@ class _Slot:
     folder: Path
     torch: bool
     process: SpawnProcess | None = None
-    pipe: Connection | None = None
+    pipe: Any = None
     ready: bool = False
     base: int = 0
     kind: str = ""
@@ -190,12 +191,10 @@ class Pool:
         self._start(slot)
 
     def _send(self, slot: _Slot) -> None:
-        assert slot.pipe is not None
         slot.pipe.send((slot.kind, slot.next, slot.stop))
         slot.heard = time.monotonic()
 
     def _listen(self, slot: _Slot) -> None:
-        assert slot.pipe is not None
         try:
             message = slot.pipe.recv()
         except (EOFError, OSError):
@@ -212,7 +211,12 @@ class Pool:
             self._take(slot, *message[1:])
 
     def _take(
-        self, slot: _Slot, index: int, code: int | None, seconds: float, faults: list[dict[str, str]]
+        self,
+        slot: _Slot,
+        index: int,
+        code: int | None,
+        seconds: float,
+        faults: list[dict[str, str]],
     ) -> None:
         tally = self.state.tally(slot.kind)
         tally.codes[str(code)] += 1

@@ -9,7 +9,21 @@ from typing import Any, NamedTuple
 
 from bench.fuzz import octets, trees
 
-DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "F8_E4M3", "F4", "X")
+DTYPES = (
+    "F64",
+    "F32",
+    "F16",
+    "BF16",
+    "I64",
+    "I32",
+    "I16",
+    "I8",
+    "U8",
+    "BOOL",
+    "F8_E4M3",
+    "F4",
+    "X",
+)
 NUMBERS = (
     b"\0\0\xc0\x7f",
     b"\0\0\x80\x7f",

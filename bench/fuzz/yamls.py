@@ -12,7 +12,23 @@ from bench.fuzz.corpus import Corpus
 
 UNITS = (
     *("KiB", "MiB", "GiB", "TiB", "B", "B/cycle", "MHz", "GHz", "kHz", "Hz", "GB/s", "MB/s", "ns"),
-    *("us", "s", "cycles", "fJ", "pJ", "J", "um2", "mm2", "mW", "bit", "nm", "ops/s", "xB", "", "%"),
+    *(
+        "us",
+        "s",
+        "cycles",
+        "fJ",
+        "pJ",
+        "J",
+        "um2",
+        "mm2",
+        "mW",
+        "bit",
+        "nm",
+        "ops/s",
+        "xB",
+        "",
+        "%",
+    ),
 )
 AMOUNTS = (
     *("0", "1", "-1", "64", "0.5", "1e3", "1e999", "nan", "inf", "-inf", "1/0", "1/3", "0x10"),
