@@ -39,6 +39,8 @@ OLD = ("d74cb79", "0e03334", "4954777", "6f4230f")
 BOMB = 1 << 31
 """Bytes of the array in a small .npz."""
 
+LENGTH, WIDTH = 6, 8
+
 INPUTS = "input_ids=1x8:i64,attention_mask=1x8:i64"
 
 
@@ -95,7 +97,7 @@ def build(folder: Path) -> None:
     from bench.fuzz import models
 
     folder.mkdir(parents=True)
-    models.save_archive(folder / "tiny.pt2")
+    models.save_archive(folder / "tiny.pt2", LENGTH, WIDTH)
     models.save_bert(folder)
     _write_arrays(folder)
     _write_weights(folder)

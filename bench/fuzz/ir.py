@@ -59,10 +59,11 @@ def text(rng: Random, corpus: Corpus, name: str) -> bytes:
 
 def parsed(corpus: Corpus, name: str) -> ModuleOp | None:
     """A module of the corpus, None where it is a piece that no parser takes."""
-    return corpus.keep("module", name, lambda: _parse(corpus.bytes(name), name))
+    return corpus.keep("module", name, lambda: parse(corpus.bytes(name), name))
 
 
-def _parse(data: bytes, name: str) -> ModuleOp | None:
+def parse(data: bytes, name: str) -> ModuleOp | None:
+    """The module of a text, None where it is none."""
     from heatc.api import make_context
     from heatc.errors import HeatcError
     from heatc.tools.parsing import parse_module

@@ -8,52 +8,52 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-VOCABULARY, LENGTH, WIDTH, HEADS, CLASSES, BATCH = 24, 6, 8, 2, 2, 2
+VOCABULARY, HEADS, CLASSES, BATCH = 24, 2, 2, 2
 
 
 class Attention(nn.Module):
     """Self-attention; a plan names it by the path of its module."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L, 8) for (B, L, 8) and a mask (B, L)."""
+        """(B, L, d) for (B, L, d) and a mask (B, L)."""
         q, k, v = (self._heads(layer(x)) for layer in (self.query, self.key, self.value))
         mask = attention_mask[:, None, None, :].bool()
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(y.transpose(1, 2).reshape(x.shape))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], HEADS, WIDTH // HEADS).transpose(1, 2)
+        return x.view(*x.shape[:2], HEADS, x.shape[2] // HEADS).transpose(1, 2)
 
 
 class Tiny(nn.Module):
     """One encoder layer and a classifier on the first token."""
 
-    def __init__(self) -> None:
+    def __init__(self, length: int, width: int) -> None:
         super().__init__()
-        self.words = nn.Embedding(VOCABULARY, WIDTH)
-        self.places = nn.Embedding(LENGTH, WIDTH)
-        self.attention = Attention()
-        self.norm, self.last = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.wide, self.narrow = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(2 * WIDTH, WIDTH)
-        self.classifier = nn.Linear(WIDTH, CLASSES)
+        self.length = length
+        self.words, self.places = nn.Embedding(VOCABULARY, width), nn.Embedding(length, width)
+        self.attention = Attention(width)
+        self.norm, self.last = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.wide, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.classifier = nn.Linear(width, CLASSES)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """Logits (B, 2) and the hidden states (B, L, 8)."""
-        x = self.words(input_ids) + self.places(torch.arange(LENGTH)[None])
+        """Logits (B, 2) and the hidden states (B, L, d)."""
+        x = self.words(input_ids) + self.places(torch.arange(self.length)[None])
         x = self.norm(x + self.attention(x, attention_mask))
         x = self.last(x + self.narrow(functional.gelu(self.wide(x))))
         return {"logits": self.classifier(x[:, 0]), "hidden": x}
 
 
-def save_archive(path: Path) -> None:
+def save_archive(path: Path, length: int, width: int, seed: int = 0) -> None:
     """The model as an archive of torch.export."""
-    torch.manual_seed(0)
-    model = Tiny().eval()
-    ids = torch.zeros(BATCH, LENGTH, dtype=torch.int64)
+    torch.manual_seed(seed)
+    model = Tiny(length, width).eval()
+    ids = torch.zeros(BATCH, length, dtype=torch.int64)
     program = torch.export.export(model, (ids, torch.ones_like(ids)))
     torch.export.save(program, path)
 

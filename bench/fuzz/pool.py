@@ -43,7 +43,10 @@ class _Slot:
     process: SpawnProcess | None = None
     pipe: Any = None
     ready: bool = False
+    first: int = 0
+    """Resident bytes when the worker was ready."""
     base: int = 0
+    """The same when it was last given something."""
     kind: str = ""
     next: int = 0
     stop: int = 0
@@ -54,6 +57,10 @@ class _Slot:
     @property
     def busy(self) -> bool:
         return self.next < self.stop
+
+    def resident(self) -> int:
+        """Bytes of memory of the worker."""
+        return worker.resident_of(self.process.pid or 0) if self.process is not None else 0
 
 
 @dataclass
@@ -126,12 +133,10 @@ class Pool:
             _end(slot)
             return
         slot.kind, slot.next, slot.stop = name, *self._span(name)
-        if slot.process is not None and worker.resident_of(slot.process.pid or 0) > (
-            slot.base + GROWN
-        ):
-            self._replace(slot)
-        elif slot.process is None:
+        if slot.process is None:
             self._start(slot)
+        elif slot.resident() > slot.first + GROWN and slot.ready:
+            self._replace(slot)
         elif slot.ready:
             self._send(slot)
 
@@ -191,6 +196,7 @@ class Pool:
         self._start(slot)
 
     def _send(self, slot: _Slot) -> None:
+        slot.base = slot.resident()
         slot.pipe.send((slot.kind, slot.next, slot.stop))
         slot.heard = time.monotonic()
 
@@ -202,7 +208,7 @@ class Pool:
             return
         slot.heard = time.monotonic()
         if message[0] == "ready":
-            slot.base, slot.ready = message[1], True
+            slot.first, slot.ready = message[1], True
             if slot.busy:
                 self._send(slot)
         elif message[0] == "failed":
@@ -234,7 +240,7 @@ class Pool:
         process = slot.process
         if process is None or process.pid is None or not slot.ready:
             return
-        over = worker.resident_of(process.pid) > slot.base + GROWN + self.setting.bound
+        over = slot.resident() > slot.base + self.setting.bound
         quiet = time.monotonic() - slot.heard > self.setting.limit + PATIENCE
         if (over or quiet) and not slot.over_memory:
             slot.over_memory = over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import os
 import resource
 import shutil
@@ -23,6 +24,23 @@ SPACE = 16 << 30
 
 LARGEST_FILE = 2 << 30
 
+IMPORTS = (
+    "heatc.tools.main",
+    "heatc.tools.opt",
+    "heatc.tools.run",
+    "heatc.tools.tune",
+    "heatc.backends.numpy.emit",
+    "heatc.tuning.session",
+    "heatc.tuning.heat_search.session",
+)
+TORCH = (
+    "torch.export",
+    "transformers.models.bert.modeling_bert",
+    "heatc.capture.exported",
+    "heatc.tuning.distill.session",
+)
+"""What tools import late: imported first, it counts as neither time nor memory of a case."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -37,6 +55,7 @@ class Setting:
         bound: bytes of resident memory that a case may take.
         torch: whether it is to import torch.
         kinds: the module that registers the kinds.
+        imports: what is imported before the first case.
     """
 
     folder: Path
@@ -46,6 +65,7 @@ class Setting:
     bound: int
     torch: bool
     kinds: str = "bench.fuzz.kinds"
+    imports: tuple[str, ...] = IMPORTS
 
     @property
     def dump(self) -> Path:
@@ -153,20 +173,8 @@ class _Worker:
 
 
 def _import(setting: Setting) -> None:
-    """What tools import late, so that it counts as neither time nor memory of a case."""
-    import importlib
-
-    importlib.import_module(setting.kinds)
-    for module in ("heatc.tools.main", "heatc.tools.opt", "heatc.tools.tune", "heatc.api"):
+    for module in (setting.kinds, *setting.imports, *(TORCH if setting.torch else ())):
         importlib.import_module(module)
-    for module in ("heatc.tools.run", "heatc.backends.numpy.emit", "heatc.tuning.session"):
-        importlib.import_module(module)
-    importlib.import_module("heatc.tuning.heat_search.session")
-    if setting.torch:
-        importlib.import_module("transformers.models.bert.modeling_bert")
-        importlib.import_module("heatc.capture.exported")
-        importlib.import_module("torch.export")
-        importlib.import_module("heatc.tuning.distill.session")
 
 
 def _silence() -> None:
