@@ -119,11 +119,11 @@ def tables(state: State) -> dict[str, Json]:
     kinds_: dict[str, Json] = {}
     for name, tally in state.tallies.items():
         codes: dict[str, Json] = {k: n for k, n in sorted(tally.codes.items())}
-        mean = 1e3 * tally.seconds / tally.done if tally.done else 0.0
+        mean = 1e3 * tally.cpu / tally.done if tally.done else 0.0
         kinds_[name] = {
             "inputs": tally.done,
             "by exit code": codes,
-            "mean, ms": round(mean, 2),
+            "mean CPU, ms": round(mean, 2),
             "slowest, s": round(tally.slowest, 2),
         }
     entries: dict[str, Json] = {}
@@ -139,11 +139,11 @@ def tables(state: State) -> dict[str, Json]:
 
 def show(state: State, console: Console) -> None:
     """Prints counts by kind, and the faults, most frequent first."""
-    table = Table("kind", "inputs", "exit codes", "ms")
+    table = Table("kind", "inputs", "exit codes", "CPU ms")
     for name, tally in state.tallies.items():
         if tally.done:
             codes = ", ".join(f"{k}: {n}" for k, n in sorted(tally.codes.items()))
-            table.add_row(name, str(tally.done), codes, f"{1e3 * tally.seconds / tally.done:.1f}")
+            table.add_row(name, str(tally.done), codes, f"{1e3 * tally.cpu / tally.done:.1f}")
     console.print(table)
     for seen in sorted(state.faults.values(), key=lambda s: -s.count):
         console.print(f"{seen.count:7}  {seen.fault.signature}", markup=False, soft_wrap=True)

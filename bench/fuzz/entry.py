@@ -49,19 +49,19 @@ def run(entry: str, case: Case, folder: Path, *, debug: bool = False) -> Run:
     trace = ""
     code: int | None = None
     with _surroundings(folder, case.stdin, debug) as stderr, _cut(entry):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         try:
             code = call(case)
         # Whatever escapes from a tool is what is looked for.
         except BaseException:
             trace = traceback.format_exc()
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     text = stderr.getvalue().decode(errors="replace")
     # Where a traceback was asked for, it is none of the tool's doing.
     asked = "--debug" in case.argv and not debug
     if "Traceback (most recent call last)" in text and not asked:
         trace = trace or text
-    return Run(code, text, trace, folder, seconds)
+    return Run(code, text, trace, folder, seconds, cpu)
 
 
 def _main(entry: str) -> Callable[[Case], int]:

@@ -34,9 +34,13 @@ _VERSION = re.compile(r"schema|version|instruction set", re.IGNORECASE)
 @dataclass(frozen=True)
 class Run:
     """
-    How a run ended: exit code (None: an exception escaped), stderr, the folder before and after.
+    How a run ended.
 
-    `trace` is the traceback, where there is one.
+    Attributes:
+        code: the exit code, None where an exception escaped.
+        stderr: what was printed there; `trace` the traceback, where there is one.
+        folder: where the tool ran.
+        seconds: on the wall; `cpu` of this process.
     """
 
     code: int | None
@@ -44,6 +48,7 @@ class Run:
     trace: str
     folder: Path
     seconds: float = 0.0
+    cpu: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -221,13 +221,14 @@ class Pool:
         slot: _Slot,
         index: int,
         code: int | None,
-        seconds: float,
+        times: tuple[float, float],
         faults: list[dict[str, str]],
     ) -> None:
         tally = self.state.tally(slot.kind)
         tally.codes[str(code)] += 1
-        tally.seconds += seconds
-        tally.slowest = max(tally.slowest, seconds)
+        tally.seconds += times[0]
+        tally.cpu += times[1]
+        tally.slowest = max(tally.slowest, times[0])
         slot.next = index + 1
         for entry in faults:
             self._note(slot.kind, index, Fault(**entry))

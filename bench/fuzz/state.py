@@ -28,13 +28,15 @@ class Tally:
         next: the first case that was handed to no worker.
         open: spans of cases that were handed out and are not all done.
         codes: runs by exit code (`None` for an exception that escaped).
-        seconds: of all runs together; `slowest` of the slowest that ended.
+        seconds: of all runs together, `cpu` those of the processor.
+        slowest: seconds of the slowest that ended.
     """
 
     next: int = 0
     open: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     codes: Counter[str] = field(default_factory=Counter[str])
     seconds: float = 0.0
+    cpu: float = 0.0
     slowest: float = 0.0
 
     @property
@@ -91,6 +93,7 @@ class State:
                     "open": [*t.open, *held.get(name, ())],
                     "codes": dict(t.codes),
                     "seconds": t.seconds,
+                    "cpu": t.cpu,
                     "slowest": t.slowest,
                 }
                 for name, t in self.tallies.items()
@@ -116,9 +119,8 @@ def read(path: Path, key: Mapping[str, Any]) -> State:
     state = State(dict(key))
     for name, entry in content["kinds"].items():
         spans = [(start, stop) for start, stop in entry["open"]]
-        state.tallies[name] = Tally(
-            entry["next"], spans, Counter(entry["codes"]), entry["seconds"], entry["slowest"]
-        )
+        times = (entry["seconds"], entry["cpu"], entry["slowest"])
+        state.tallies[name] = Tally(entry["next"], spans, Counter(entry["codes"]), *times)
     for entry in content["faults"]:
         fault = Fault(entry["what"], entry["place"], entry["line"], entry["message"])
         cases = [(kind, index) for kind, index in entry["cases"]]

@@ -77,8 +77,8 @@ def serve(setting: Setting, pipe: Connection) -> None:
     """
     Runs what comes through the pipe: (kind, start, stop).
 
-    Answers ("ready", resident bytes) once, then ("case", index, exit code, seconds, faults) for
-    each, and ("done",); or ("failed", traceback) where it is itself at fault. A case over its limit
+    Answers ("ready", resident bytes) once, then ("case", index, exit code, (seconds, seconds of this
+    process), faults) for each, and ("done",); or ("failed", traceback) where it is itself at fault. A case over its limit
     ends the process; its stack is in `setting.dump`.
     """
     try:
@@ -97,8 +97,9 @@ def _serve(setting: Setting, pipe: Connection) -> None:
             return
         name, start, stop = message
         for index in range(start, stop):
-            code, seconds, faults = worker.run(KINDS[name], index)
-            pipe.send(("case", index, code, seconds, [f.to_json() for f in faults]))
+            run, faults = worker.run(KINDS[name], index)
+            times = run.seconds, run.cpu
+            pipe.send(("case", index, run.code, times, [f.to_json() for f in faults]))
         pipe.send(("done",))
 
 
@@ -136,8 +137,8 @@ class _Worker:
         _silence()
         _bound_space()
 
-    def run(self, kind: Kind, index: int) -> tuple[int | None, float, list[Fault]]:
-        """Exit code, seconds and faults of a case."""
+    def run(self, kind: Kind, index: int) -> tuple[Run, list[Fault]]:
+        """How a case ended and what is wrong with that."""
         case = kind.case(self.setting.seed, index, self.corpus)
         self._write(case)
         before = resident()
@@ -150,7 +151,7 @@ class _Worker:
         if more > self.setting.bound:
             faults.append(Fault(MEMORY, "seen at the end", "", f"{more >> 20} MiB"))
         self._clear()
-        return run.code, run.seconds, faults
+        return run, faults
 
     def _timed(self, kind: Kind, case: Case, *, debug: bool = False) -> Run:
         faulthandler.dump_traceback_later(self.setting.limit, exit=True, file=self.dump)
