@@ -15,6 +15,7 @@ import argparse
 import filecmp
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,9 @@ UNFINISHED = (".tmp", ".part")
 
 VARYING = ("seconds", "reused", "resumed", "samples per second", "threads")
 """Keys of reports that tell how a run went, not what it found."""
+
+
+_STORED = re.compile(r"\d+ stored results of an earlier run were used")
 
 
 @dataclass(frozen=True)
@@ -275,9 +279,12 @@ def same(name: str, one: bytes | None, other: bytes | None) -> bool:
 
 
 def _lasting(value: Any) -> Any:
+    """A report without what tells how a run went."""
     if isinstance(value, dict):
         return {k: _lasting(v) for k, v in value.items() if k not in VARYING}
-    return [_lasting(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_lasting(item) for item in value if not _STORED.fullmatch(str(item))]
+    return value
 
 
 def unfinished(folder: Path) -> list[str]:

@@ -33,7 +33,7 @@ RULES: Mapping[str, Sequence[str]] = {
 }
 MACHINES = ("hdp-edge", "hdp-edge-vector", "hdp-server")
 
-OLD = ("d74cb79", "0e03334", "4954777", "6f4230f")
+OLD = ("d74cb79", "0e03334", "4954777", "6f4230f", "a46b9d6")
 """Commits whose programs a later heatc may no longer run: each changed what a program holds."""
 
 BOMB = 1 << 31
@@ -164,6 +164,8 @@ def _write_weights(folder: Path) -> None:
 
 def _write_plans(folder: Path) -> None:
     """A plan of rules, one of factors without and one with their file."""
+    from heatc.plan import SCHEMA
+
     rule = {
         "rule": "ours",
         "point": 2,
@@ -180,7 +182,7 @@ def _write_plans(folder: Path) -> None:
         "both": {"attention": {"hdp": rule}, **layers},
     }
     for name, entries in plans.items():
-        text = json.dumps({"schema": 1, "seed": 0, "layers": entries}, indent=1)
+        text = json.dumps({"schema": SCHEMA, "seed": 0, "layers": entries}, indent=1)
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
     words = ("distill", "tiny.pt2", "--heat", "low-rank,ratio=0.6", "--data", "data.npz")
     options = ("--epochs", "1+1", "--quiet", "--work-dir", "work", "-o", "trained.json")
@@ -252,9 +254,11 @@ def _write_ir(folder: Path) -> None:
 
 def _write_machines(folder: Path) -> None:
     from heatc.hardware import load_hardware, render
+    from heatc.hardware.description import SCHEMA_VERSION
 
     (folder / "whole.yaml").write_text(render(load_hardware("hdp-edge")), encoding="utf-8")
-    some = "schema: 1\nname: mine\nbase: hdp-edge\ncores: 4\nbuffers:\n  shared: 512 KiB\n"
+    some = "name: mine\nbase: hdp-edge\ncores: 4\nbuffers:\n  shared: 512 KiB\n"
+    some = f"schema: {SCHEMA_VERSION}\n{some}"
     (folder / "some.yaml").write_text(some, encoding="utf-8")
     space = "base: hdp-edge\nbudget: [area <= 12 mm2, energy <= 5 mJ]\ncores: [4, 8]\n"
     (folder / "space.yaml").write_text(space, encoding="utf-8")

@@ -128,10 +128,7 @@ def run_options(rng: Random, corpus: Corpus) -> Case:
 @kind("hdp-run", "old programs", 200)
 def run_old(rng: Random, corpus: Corpus) -> Case:
     """Programs of earlier versions: read, or refused by version."""
-    names = corpus.names("old/*.hdp")
-    if not names:
-        return Case(("../base/hdp/hdp-edge-none.hdp", "--inputs", "../base/in.npz"))
-    name = rng.choice(names)
+    name = rng.choice(corpus.names("old/*.hdp") or ("hdp/hdp-edge-none.hdp",))
     return Case((f"../base/{name}", "--inputs", "../base/bert.npz", *_wishes(rng)), old=True)
 
 
@@ -151,6 +148,13 @@ def dump_words(rng: Random, corpus: Corpus) -> Case:
     start = rng.randrange(len(program))
     data = words.section(rng, words.change(rng, program[start : start + rng.randint(0, 40)]))
     return Case(("program.bin", rng.choice(("-d", "-S"))), {"program.bin": data})
+
+
+@kind("hdp-objdump", "old programs", 200)
+def dump_old(rng: Random, corpus: Corpus) -> Case:
+    """Programs of earlier versions: read, or refused by version."""
+    name = rng.choice(corpus.names("old/*.hdp") or ("hdp/hdp-edge-none.hdp",))
+    return Case((f"../base/{name}", rng.choice(_SHOWS)), old=True)
 
 
 @kind("hdp-objdump", "options", 20_000)

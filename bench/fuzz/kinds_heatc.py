@@ -95,6 +95,14 @@ def plan(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("plan.json", "json"),))
 
 
+@kind("heatc", "old plans", 500)
+def old_plan(rng: Random, _corpus: Corpus) -> Case:
+    """Plans of other versions: read, or refused by version."""
+    text = json.dumps(rng.choice(plans.OLD)).encode()
+    output = "x.hdp" if plans.needs_machine(text) else "x.py"
+    return Case((*MODEL, "--plan", "plan.json", "-o", output), {"plan.json": text}, old=True)
+
+
 @kind("heatc", "factors .safetensors", 10_000)
 def factors(rng: Random, corpus: Corpus) -> Case:
     """Hostile factors beside a good plan."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.fuzz import octets, tensors, trees
 from bench.fuzz.corpus import Corpus
+from heatc.plan import SCHEMA
 
 PLANS = ("rules.json", "heat.json", "both.json", "trained.json")
 
@@ -26,14 +27,24 @@ _HEATS: tuple[Any, ...] = (
     {"format": "low-rank", "ranks": [4], "fuse": -1},
     {"format": "dense"},
 )
-_OLD: tuple[Any, ...] = (
+_RULE = {"rule": "ours", "point": 2, "rho_b": [0.1, 0.2], "tau_h": [0.0, 0.5]}
+_HEAT = {"format": "low-rank", "ranks": [4]}
+OLD: tuple[Any, ...] = (
+    {"schema": 1, "layers": {"attention": {"hdp": _RULE}}},
+    {"schema": 1, "model_sha256": None, "hw_sha256": None, "seed": 0, "layers": {}},
+    {"schema": 1, "layers": {"wide": {"heat": _HEAT}}, "factors": None},
+    {"schema": 1, "layers": {"wide": {"heat": {**_HEAT, "path": [[0, 1], [3, 2]], "fuse": 4}}}},
     {"schema": 0, "layers": {}},
-    {"schema": 2, "layers": {}},
     {"schema": 99, "layers": {}, "more": {}},
+    {"schema": 99, "layers": {"wide": {"heat": {**_HEAT, "widths": [8, 8]}}}},
+)
+"""Plans of the first versions, and of versions that are none yet."""
+
+_WRONG: tuple[Any, ...] = (
     {"schema": "1", "layers": {}},
     {"version": 1, "layers": {}},
-    {"schema": 1, "model_sha256": "0" * 64, "layers": {}},
-    {"schema": 1, "hw_sha256": "0" * 64, "layers": {}},
+    {"schema": SCHEMA, "model_sha256": "0" * 64, "layers": {}},
+    {"schema": SCHEMA, "hw_sha256": "0" * 64, "layers": {}},
 )
 
 
@@ -44,7 +55,7 @@ def change(rng: Random, corpus: Corpus, names: tuple[str, ...] = PLANS) -> bytes
     if way == 0:
         return octets.damage(rng, corpus.bytes(name))
     if way == 1:
-        return json.dumps(rng.choice(_OLD)).encode()
+        return json.dumps(rng.choice(_WRONG)).encode()
     # Of no model, so that it goes with whatever model it is given.
     tree: dict[str, Any] = {**corpus.json(name), "model_sha256": None}
     if way in (2, 3):
