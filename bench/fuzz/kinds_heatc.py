@@ -21,7 +21,7 @@ def _output(rng: Random) -> tuple[str, ...]:
     return rng.choices(_OUTPUTS, (3, 6, 1))[0]
 
 
-@kind("heatc", ".mlir at every level", 12_000)
+@kind("heatc", ".mlir at every level", 8_000)
 def mlir(rng: Random, corpus: Corpus) -> Case:
     """A hostile module, of any level of the pipeline."""
     name = rng.choice(corpus.names("ir/[!t]*/*.mlir")) if rng.random() < 0.5 else "tiny.mlir"
@@ -33,7 +33,7 @@ def mlir(rng: Random, corpus: Corpus) -> Case:
     return Case(("x.mlir", *weights, *output), {"x.mlir": text})
 
 
-@kind("heatc", "weights .safetensors", 20_000)
+@kind("heatc", "weights .safetensors", 10_000)
 def weights(rng: Random, corpus: Corpus) -> Case:
     """Hostile weights of a good .mlir."""
     parts = corpus.keep("tensors", "", lambda: tensors.parse(corpus.bytes("tiny.safetensors")))
@@ -42,7 +42,7 @@ def weights(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"w.safetensors": data}, references=(("w.safetensors", "safetensors"),))
 
 
-@kind("heatc", "archive .pt2", 25_000)
+@kind("heatc", "archive .pt2", 12_000)
 def archive(rng: Random, corpus: Corpus) -> Case:
     """A torch.export archive of which a member or the frame is hostile."""
     members = corpus.keep("members", "", lambda: archives.parse(corpus.bytes("tiny.pt2")))
@@ -85,7 +85,7 @@ def _flipped(rng: Random, data: bytes, members: dict[str, bytes]) -> bytes:
     return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
 
 
-@kind("heatc", "plan.json", 25_000)
+@kind("heatc", "plan.json", 12_000)
 def plan(rng: Random, corpus: Corpus) -> Case:
     """A hostile plan."""
     files = {"plan.json": plans.change(rng, corpus)}
@@ -103,7 +103,7 @@ def old_plan(rng: Random, _corpus: Corpus) -> Case:
     return Case((*MODEL, "--plan", "plan.json", "-o", output), {"plan.json": text}, old=True)
 
 
-@kind("heatc", "factors .safetensors", 10_000)
+@kind("heatc", "factors .safetensors", 5_000)
 def factors(rng: Random, corpus: Corpus) -> Case:
     """Hostile factors beside a good plan."""
     files = plans.with_factors(rng, corpus)
@@ -111,7 +111,7 @@ def factors(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("plan.safetensors", "safetensors"),))
 
 
-@kind("heatc", "calibration .npz", 10_000)
+@kind("heatc", "calibration .npz", 4_000)
 def calibration(rng: Random, corpus: Corpus) -> Case:
     """Hostile inputs to calibrate factors on."""
     good = corpus.keep("arrays", "in.npz", lambda: arrays.parse(corpus.bytes("in.npz")))
@@ -120,7 +120,7 @@ def calibration(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"in.npz": data}, references=(("in.npz", "npz"),))
 
 
-@kind("heatc", "hardware .yaml", 25_000)
+@kind("heatc", "hardware .yaml", 40_000)
 def hardware(rng: Random, corpus: Corpus) -> Case:
     """A hostile machine."""
     data = yamls.hardware(rng, corpus)
@@ -134,7 +134,7 @@ def hardware(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"hw.yaml": data}, references=(("hw.yaml", "yaml"),))
 
 
-@kind("heatc", "options", 30_000)
+@kind("heatc", "options", 15_000)
 def command(rng: Random, corpus: Corpus) -> Case:
     """A command line."""
     return options.case(rng, corpus, "heatc")
@@ -166,7 +166,7 @@ MODELS = (
 )
 
 
-@kind("heatc", "config.json", 8_000, torch=True)
+@kind("heatc", "config.json", 4_000, torch=True)
 def config(rng: Random, corpus: Corpus) -> Case:
     """A Hugging Face folder whose configuration is hostile."""
     tree = dict(corpus.json("bert/config.json"))
@@ -195,7 +195,7 @@ def _configured(rng: Random, key: str) -> Any:
     return rng.choice(CONFIGURED)
 
 
-@kind("heatc", "folder weights", 12_000, torch=True)
+@kind("heatc", "folder weights", 4_000, torch=True)
 def folder(rng: Random, corpus: Corpus) -> Case:
     """A Hugging Face folder whose weights are hostile."""
     name = "bert/model.safetensors"
@@ -206,7 +206,7 @@ def folder(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("m/model.safetensors", "safetensors"),))
 
 
-@kind("heatc", "shards", 8_000, torch=True)
+@kind("heatc", "shards", 3_000, torch=True)
 def shards(rng: Random, corpus: Corpus) -> Case:
     """Weights in shards, one of which, or the index, is hostile."""
     names = corpus.names("shards/*")
@@ -227,7 +227,7 @@ def shards(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=kept)
 
 
-@kind("heatc", "state dict .pt", 8_000, torch=True)
+@kind("heatc", "state dict .pt", 3_000, torch=True)
 def state_dict(rng: Random, corpus: Corpus) -> Case:
     """A state dict of torch.save, its pickle or its frame hostile."""
     good = corpus.bytes("bert/state.pt")
@@ -246,7 +246,7 @@ def state_dict(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("m/state.pt", "pt"),))
 
 
-@kind("heatc", "--inputs", 12_000, torch=True)
+@kind("heatc", "--inputs", 5_000, torch=True)
 def inputs(rng: Random, corpus: Corpus) -> Case:
     """Shapes that a model is to be exported for."""
     spec = _spec(rng)

@@ -20,6 +20,8 @@ NOWHERE = (
     "..",
     "/",
     "/dev/null",
+    "/dev/zero",
+    "/dev/full",
     "/proc/self/mem",
     "a\0b",
     "x" * 300,
@@ -386,7 +388,7 @@ def _harmless(tool: Tool, words: Sequence[str]) -> list[str]:
 
 
 def _leaves(path: str) -> bool:
-    return path.startswith(("..", "/")) and path not in ("/", "/dev/null")
+    return path.startswith(("..", "/")) and path not in ("/", "/dev/null", "/dev/full")
 
 
 def _edit(rng: Random, tool: Tool, words: list[str]) -> None:
