@@ -5,7 +5,7 @@ Hostile inputs: mutated files and command lines at every entry point, and what m
     python bench/hostile.py --seconds 60 --only "hdp-run"
     python bench/hostile.py --case "hdp-run: container:17"
 
-A run of tools is judged by `bench.fuzz.judge`: no traceback, no exit 70, nothing over the limits of
+Stopped runs go on with the same --state. A run of a tool is judged by `bench.fuzz.judge`: no traceback, no exit 70, nothing over the limits of
 time and memory, nothing accepted that a reference reader refuses. A case is known by its kind and
 its number; the same seed gives the same input anywhere.
 """
@@ -31,13 +31,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.console import Console
 from rich.table import Table
 
-from bench import report
+from bench import parts, report
 from bench.fuzz import faults, judge
 from bench.fuzz.corpus import ROOT, Corpus
 from bench.fuzz.kinds import KINDS
 from bench.fuzz.pool import Pool
 from bench.fuzz.state import State, StateError, read
 from bench.fuzz.worker import Setting
+from bench.parts import Part
 from bench.report import Json, Row
 
 SEED = 20
@@ -134,7 +135,12 @@ def tables(state: State) -> dict[str, Json]:
         {**seen.fault.to_json(), "count": seen.count, "case": list(seen.cases[0])}
         for seen in state.faults.values()
     ]
-    return {"entry points": entries, "kinds": kinds_, "faults": found}
+    return {
+        "inputs: entry points": entries,
+        "inputs: kinds": kinds_,
+        "inputs: faults": found,
+        "inputs: corpus": str(state.key.get("corpus", "")),
+    }
 
 
 def show(state: State, console: Console) -> None:
@@ -224,7 +230,8 @@ def _run(options: argparse.Namespace, setting: Setting, corpus: Corpus, command:
     report.show(found)
     if options.output is not None:
         origin = report.provenance(f"python bench/hostile.py {command}", options.seed)
-        report.write(options.output, found, tables(state), origin)
+        result = {"inputs": Part(found, tables(state))}
+        parts.merge(options.output, result, ("inputs", "kills"), origin)
     return int(bool(state.faults))
 
 

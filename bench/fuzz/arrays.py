@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from bench.fuzz import archives, octets
+from bench.fuzz.corpus import Corpus
 
 Array = NDArray[Any]
 
@@ -136,6 +137,14 @@ def _header(rng: Random, array: Array) -> bytes:
 def _written(header: bytes, version: tuple[int, int]) -> bytes:
     size = 2 if version == (1, 0) else 4
     return b"\x93NUMPY" + bytes(version) + len(header).to_bytes(size, "little") + header
+
+
+def hostile(rng: Random, corpus: Corpus, name: str, *, valid: float = 0.3) -> bytes:
+    """A file made of one of the corpus: a share of `valid` are good files of wrong arrays."""
+    if rng.random() < 0.0005:
+        return corpus.bytes("bomb.npz")
+    good = corpus.keep("arrays", name, lambda: parse(corpus.bytes(name)))
+    return (values if rng.random() < valid else change)(rng, good)
 
 
 def bomb(name: str, size: int) -> bytes:

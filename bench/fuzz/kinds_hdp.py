@@ -31,7 +31,7 @@ def _wishes(rng: Random) -> list[str]:
         ("--layers", "layers.npz"),
         ("--save-masks", "masks.npz"),
         ("--stats", "stats"),
-        ("--trace", "trace.json"),
+        ("--trace", rng.choice(("trace.json", "trace.pftrace"))),
     ):
         if rng.random() < 0.35:
             found += words_
@@ -80,10 +80,7 @@ def run_debug(rng: Random, corpus: Corpus) -> Case:
 def run_inputs(rng: Random, corpus: Corpus) -> Case:
     """Inputs that the program does not take."""
     base = rng.choice(("in.npz", "in.npz", "many.npz"))
-    good = corpus.keep("arrays", base, lambda: arrays.parse(corpus.bytes(base)))
-    data = (arrays.change if rng.random() < 0.7 else arrays.values)(rng, good)
-    if rng.random() < 0.0005:
-        data = corpus.bytes("bomb.npz")
+    data = arrays.hostile(rng, corpus, base)
     argv = (f"../base/{_program(rng, corpus)}.hdp", "--inputs", "in.npz", *_wishes(rng))
     return Case(argv, {"in.npz": data}, references=(("in.npz", "npz"),))
 
@@ -92,8 +89,7 @@ def run_inputs(rng: Random, corpus: Corpus) -> Case:
 def run_masks(rng: Random, corpus: Corpus) -> Case:
     """Stored masks for a timing run."""
     name = rng.choice(corpus.names("hdp/*.masks.npz"))
-    good = corpus.keep("arrays", name, lambda: arrays.parse(corpus.bytes(name)))
-    data = arrays.change(rng, good)
+    data = arrays.hostile(rng, corpus, name, valid=0.0)
     program = name.removesuffix(".masks.npz") + ".hdp"
     argv = (f"../base/{program}", "--model=timing", "--masks", "masks.npz")
     return Case(argv, {"masks.npz": data}, references=(("masks.npz", "npz"),))
@@ -103,10 +99,9 @@ def run_masks(rng: Random, corpus: Corpus) -> Case:
 def run_reference(rng: Random, corpus: Corpus) -> Case:
     """Outputs to compare with."""
     name = rng.choice(corpus.names("hdp/*.out.npz"))
-    good = corpus.keep("arrays", name, lambda: arrays.parse(corpus.bytes(name)))
+    data = arrays.hostile(rng, corpus, name, valid=0.0)
     program = name.removesuffix(".out.npz") + ".hdp"
     argv = (f"../base/{program}", "--inputs", "../base/in.npz", "--reference", "golden.npz")
-    data = arrays.change(rng, good)
     return Case(argv, {"golden.npz": data}, references=(("golden.npz", "npz"),))
 
 

@@ -114,8 +114,7 @@ def factors(rng: Random, corpus: Corpus) -> Case:
 @kind("heatc", "calibration .npz", 4_000)
 def calibration(rng: Random, corpus: Corpus) -> Case:
     """Hostile inputs to calibrate factors on."""
-    good = corpus.keep("arrays", "in.npz", lambda: arrays.parse(corpus.bytes("in.npz")))
-    data = (arrays.change if rng.random() < 0.7 else arrays.values)(rng, good)
+    data = arrays.hostile(rng, corpus, "in.npz")
     argv = (*MODEL, "--heat", "low-rank,ratio=0.5", "--calibrate", "in.npz", "-o", "x.py")
     return Case(argv, {"in.npz": data}, references=(("in.npz", "npz"),))
 

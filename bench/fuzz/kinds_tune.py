@@ -18,8 +18,7 @@ DATA = ("--data", "../base/data.npz")
 
 
 def _data(rng: Random, corpus: Corpus) -> bytes:
-    good = corpus.keep("arrays", "data.npz", lambda: arrays.parse(corpus.bytes("data.npz")))
-    return (arrays.change if rng.random() < 0.6 else arrays.values)(rng, good)
+    return arrays.hostile(rng, corpus, "data.npz", valid=0.4)
 
 
 @kind("heatc-tune calibrate", "data .npz", 5_000)

@@ -82,7 +82,13 @@ FILES = (
     ),
     *("../base/rules.json", "../base/heat.json", "../base/trained.json", "../base/some.yaml"),
     *("../base/space.yaml", "../base/tiny.safetensors", "../base/hdp", "../base/bert/state.pt"),
-    *("../base/bert/config.json", "../base/shards", "../base/whole.yaml", "../base"),
+    *(
+        "../base/bert/config.json",
+        "../base/shards",
+        "../base/whole.yaml",
+        "../base",
+        "../base/bomb.npz",
+    ),
 )
 COPIES = {
     "in.npz": "in.npz",
