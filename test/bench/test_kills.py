@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import kills
-from bench.kills import DAMAGED, LEFT, RUDE, STUCK, Bench, Job
+from bench.signals import files, process
+from bench.signals.trial import DAMAGED, LEFT, RUDE, STUCK, Bench, Job
 
 PLANTED = Path(__file__).resolve().with_name("planted_job.py")
 
@@ -56,7 +56,7 @@ def test_trouble_is_seen(
     number: signal.Signals,
     what: str,
 ) -> None:
-    monkeypatch.setattr(kills, "GRACE", 1.0)
+    monkeypatch.setattr(process, "GRACE", 1.0)
     bench = _bench(tmp_path, way)
     for moment in range(40):
         bench.trial(1, moment, number)
@@ -66,7 +66,7 @@ def test_trouble_is_seen(
 
 
 def test_reports_are_compared_without_times() -> None:
-    assert kills.same("a.report.json", b'{"a": 1, "seconds": 2}', b'{"a": 1, "seconds": 3}')
-    assert not kills.same("a.report.json", b'{"a": 1}', b'{"a": 2}')
-    assert not kills.same("a.bin", b'{"seconds": 1}', b'{"seconds": 2}')
-    assert not kills.same("a.json", b"{}", None)
+    assert files.same("a.report.json", b'{"a": 1, "seconds": 2}', b'{"a": 1, "seconds": 3}')
+    assert not files.same("a.report.json", b'{"a": 1}', b'{"a": 2}')
+    assert not files.same("a.bin", b'{"seconds": 1}', b'{"seconds": 2}')
+    assert not files.same("a.json", b"{}", None)
