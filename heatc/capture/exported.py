@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 from xdsl.dialects.builtin import ModuleOp
 
 from heatc.capture.convert import convert, weights_used
-from heatc.capture.fields import parse_json
 from heatc.capture.graph import (
     SUPPORTED_DTYPES,
     Arg,
@@ -33,6 +32,7 @@ from heatc.capture.graph import (
     refused_output,
 )
 from heatc.errors import HeatcError
+from heatc.readers.json_text import parse_json
 from heatc.weights import Array, WeightStore
 
 if TYPE_CHECKING:

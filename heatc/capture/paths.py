@@ -87,6 +87,8 @@ def _capture_zip(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[Module
             notes=["export the model again with torch 2.9 or later"],
         )
     if "data.pkl" in file.members:
+        # torch looks at no checksum.
+        file.check()
         return _capture_pickle(path, inputs, trust_pickle)
     raise HeatcError("the zip file holds no model", place=str(path), notes=[ACCEPTED])
 
@@ -115,7 +117,7 @@ def _sign(module: ModuleOp, file: MappedZip) -> None:
     digest = hashlib.sha256()
     for name, info in sorted(file.members.items()):
         if name.startswith(("models/", "data/weights/", "data/constants/")):
-            digest.update(f"{name} {info.file_size} {info.CRC}\n".encode())
+            digest.update(f"{name} {info.size} {info.crc}\n".encode())
     module.attributes["heatc.source"] = DictionaryAttr(
         {"model": StringAttr(file.path.name), "sha256": StringAttr(digest.hexdigest())}
     )

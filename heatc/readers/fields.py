@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
@@ -11,17 +10,6 @@ from heatc.errors import HeatcError
 T = TypeVar("T")
 
 _WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
-
-
-def parse_json(text: bytes, place: str) -> dict[str, Any]:
-    """The JSON object in `text`; raises `HeatcError` naming `place`."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise HeatcError(f"malformed JSON: {str(error)[:120]}", place=place) from None
-    if not isinstance(found, dict):
-        raise HeatcError(f"expected a JSON object, got {_short(found)}", place=place)
-    return cast(dict[str, Any], found)
 
 
 def expect(value: object, kind: type[T], what: str) -> T:
