@@ -22,6 +22,7 @@ from heatc.backends.hdp.masks import split_masks
 from heatc.backends.hdp.memory import Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import Hardware
+from heatc.readers.npz import LABELS, Form, forms_of
 
 if TYPE_CHECKING:
     from heatc.backends.hdp.machine import Machine, OnRetire, RunResult
@@ -236,7 +237,7 @@ def split_inputs(manifest: Manifest, inputs: Arrays) -> tuple[list[dict[str, Arr
     Names must be the program's, shapes too except for the first axis of a data set; integers are
     converted where no value changes. What is wrong is a `HeatcError` that names the input.
     """
-    _check_names(manifest, inputs)
+    check_forms(manifest, forms_of(inputs))
     converted = {p.name: _converted(p, inputs[p.name]) for p in manifest.inputs}
     batch, samples = _samples(manifest, converted)
     if samples == batch:
@@ -248,7 +249,12 @@ def split_inputs(manifest: Manifest, inputs: Arrays) -> tuple[list[dict[str, Arr
     return passes, samples
 
 
-def _check_names(manifest: Manifest, inputs: Arrays) -> None:
+def check_forms(manifest: Manifest, inputs: Mapping[str, Form]) -> None:
+    """
+    Raise `HeatcError` where names, shapes or dtypes are not the program's.
+
+    The labels of a data set are none of its business.
+    """
     known = [port.name for port in manifest.inputs]
     listing = f"the program's inputs: {', '.join(map(_describe, manifest.inputs))}"
     for name in known:
@@ -259,25 +265,31 @@ def _check_names(manifest: Manifest, inputs: Arrays) -> None:
                 notes.append("give ones of the shape of the tokens if none of them is padding")
             _fail(name, "the input is missing", *notes)
     for name in inputs:
-        if name not in known:
+        if name not in known and name != LABELS:
             _fail(name, "the program has no such input", listing)
+    for port in manifest.inputs:
+        _check_form(port, inputs[port.name])
 
 
 def _describe(port: Port) -> str:
     return f"{port.name} ({'x'.join(map(str, port.shape))} {port.dtype})"
 
 
-def _converted(port: Port, array: Array) -> Array:
-    """The array in the port's dtype, its values checked."""
+def _check_form(port: Port, array: Form) -> None:
     target = np.dtype(port.dtype)
     found = f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
-    if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:]:
+    if len(array.shape) != len(port.shape) or array.shape[1:] != port.shape[1:]:
         _fail(port.name, f"expected {_describe(port)}, found {found}")
     integers = "biu"
     if target.kind in integers and array.dtype.kind not in integers:
         _fail(port.name, f"expected integers ({target}), found {found}")
     if target.kind == "f" and array.dtype.kind not in integers + "f":
         _fail(port.name, f"expected numbers ({target}), found {found}")
+
+
+def _converted(port: Port, array: Array) -> Array:
+    """The array in the port's dtype, its values checked."""
+    target = np.dtype(port.dtype)
     if target.kind == "f" and not np.isfinite(array.astype(np.float32)).all():
         _fail(port.name, "a value is not finite in float32")
     if array.size and target.kind in "iu":

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
 
-from heatc.capture.inputs import InputSpec, parse_inputs
+from heatc.capture.inputs import InputSpec, check_specs, parse_inputs
+from heatc.readers.source import as_path
 from heatc.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def capture_path(
     """
     from heatc.capture.paths import capture_any
 
-    return Captured(*capture_any(Path(path), inputs, trust_pickle))
+    check_specs(inputs)
+    return Captured(*capture_any(as_path(path, "model"), inputs, trust_pickle))
 
 
 def capture_module(

@@ -79,6 +79,8 @@ def view(data: NDArray[np.uint8], spec: Strided, what: str) -> NDArray[Any]:
     strides = [stride * dtype.itemsize for stride in spec.strides]
     array: NDArray[Any] = np.ndarray(spec.shape, dtype, data, spec.offset * dtype.itemsize, strides)
     array.flags.writeable = False
+    if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
+        raise HeatcError(f"weight {what!r}: a boolean is neither 0 nor 1")
     return array
 
 
@@ -99,7 +101,7 @@ class MappedZip:
     """
 
     def __init__(self, path: Path):
-        self._zip = ZipArchive(path, "a model file", _REMEDY)
+        self._zip = ZipArchive(path, "a model archive", _REMEDY)
         self.path = path
         tops = {name.partition("/")[0] for name in self._zip.members if "/" in name}
         if len(tops) != 1:

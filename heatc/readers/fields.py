@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from heatc.errors import HeatcError
@@ -22,7 +21,7 @@ def expect(value: object, kind: type[T], what: str) -> T:
 
 def get(record: object, key: str, kind: type[T]) -> T:
     """The field `key` of an object, which must be of the given kind."""
-    fields = expect(record, dict, f"the object with {key!r}")
+    fields = _object(record, f"the object with {key!r}")
     if key not in fields:
         raise HeatcError(f"field {key!r} is missing")
     return expect(fields[key], kind, f"field {key!r}")
@@ -30,10 +29,14 @@ def get(record: object, key: str, kind: type[T]) -> T:
 
 def only_field(record: object, what: str) -> tuple[str, Any]:
     """Key and value of a tagged union: an object with one field."""
-    fields = expect(record, dict, what)
+    fields = _object(record, what)
     if len(fields) != 1:
         raise HeatcError(f"expected one field for {what}, got {_short(sorted(map(str, fields)))}")
-    return next(iter(cast(Mapping[str, Any], fields).items()))
+    return next(iter(fields.items()))
+
+
+def _object(value: object, what: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", expect(value, dict, what))
 
 
 def _short(value: object) -> str:

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 from heatc.errors import HeatcError
@@ -74,7 +74,7 @@ def kind_of(value: Any) -> str:
     return names[type(value).__name__]
 
 
-def _check_size(data: bytes, fail: Any) -> None:
+def _check_size(data: bytes, fail: Callable[[str], NoReturn]) -> None:
     """Refuse what would build too many values or too deep ones; text inside strings counts too."""
     opened = data.count(b"[") + data.count(b"{")
     if opened + data.count(b",") > MOST_VALUES:

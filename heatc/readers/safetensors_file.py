@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,9 @@ _KEYS = {"dtype", "shape", "data_offsets"}
 _REMEDY = ("the file is damaged or not complete: fetch it again",)
 
 
+Fail: TypeAlias = Callable[[str], NoReturn]
+
+
 class Entry(NamedTuple):
     """One tensor: the format's name of its type, its shape, its bytes [start, stop) of the data."""
 
@@ -73,8 +76,10 @@ class TensorFile:
     data: Bytes
 
     def array(self, name: str) -> NDArray[Any]:
-        """A read-only view of a tensor whose type is one of `NUMPY_DTYPES`."""
+        """A read-only view of a tensor whose type is one of `NUMPY_DTYPES`; `HeatcError`."""
         dtype, shape, start, stop = self.entries[name]
+        if dtype == "BOOL" and self.data[start:stop].max(initial=0) > 1:
+            raise HeatcError(f"{name[:80]!r}: a boolean is neither 0 nor 1", place=self.place)
         return self.data[start:stop].view(NUMPY_DTYPES[dtype]).reshape(shape)
 
 
@@ -125,37 +130,42 @@ def read_header(
     return entries, _LENGTH + length
 
 
-def _check_metadata(value: Any, fail: Any) -> None:
-    is_table = isinstance(value, dict)
-    if value is None or (is_table and all(type(text) is str for text in value.values())):
-        return
-    fail("__metadata__: expected an object of texts")
+def _check_metadata(value: Any, fail: Fail) -> None:
+    table = cast("dict[str, Any]", value) if isinstance(value, dict) else None
+    if value is not None and (table is None or any(type(v) is not str for v in table.values())):
+        fail("__metadata__: expected an object of texts")
 
 
-def _entry(name: str, value: Any, fail: Any) -> Entry:
+def _entry(name: str, value: Any, fail: Fail) -> Entry:
     label = repr(name[:80])
-    if not isinstance(value, dict) or value.keys() != _KEYS:
+    record = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    if record.keys() != _KEYS:
         fail(f"{label}: expected dtype, shape and data_offsets, no more and no less")
-    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in BITS:
-        fail(f"{label}: unknown dtype {str(dtype)[:40]!r}")
-    if not _are_extents(shape) or len(shape) > MOST_AXES:
-        fail(f"{label}: malformed shape {str(shape)[:60]}")
-    if not _are_extents(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        fail(f"{label}: malformed data_offsets {str(offsets)[:60]}")
+    dtype = str(record["dtype"])
+    shape, offsets = _extents(record["shape"]), _extents(record["data_offsets"])
+    if dtype not in BITS:
+        fail(f"{label}: unknown dtype {dtype[:40]!r}")
+    if shape is None or len(shape) > MOST_AXES:
+        fail(f"{label}: malformed shape {str(record['shape'])[:60]}")
+    if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
+        fail(f"{label}: malformed data_offsets {str(record['data_offsets'])[:60]}")
     if math.prod(n for n in shape if n) > MOST_ELEMENTS:
         fail(f"{label}: shape {shape} is too large for an array")
-    bits = math.prod(shape) * BITS[dtype]
-    if bits != 8 * (offsets[1] - offsets[0]):
+    if math.prod(shape) * BITS[dtype] != 8 * (offsets[1] - offsets[0]):
         fail(f"{label}: shape {shape} of {dtype} has not {offsets[1] - offsets[0]} bytes")
-    return Entry(dtype, tuple(shape), *offsets)
+    return Entry(dtype, shape, *offsets)
 
 
-def _are_extents(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n <= sys.maxsize for n in value)
+def _extents(value: Any) -> tuple[int, ...] | None:
+    """A list of integers that a 64-bit machine counts with, None for anything else."""
+    if not isinstance(value, list):
+        return None
+    numbers = cast("list[Any]", value)
+    are_extents = all(type(n) is int and 0 <= n <= sys.maxsize for n in numbers)
+    return tuple(numbers) if are_extents else None
 
 
-def _check_order(entries: Mapping[str, Entry], size: int, fail: Any) -> None:
+def _check_order(entries: Mapping[str, Entry], size: int, fail: Fail) -> None:
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):
         if entry.start != end:

@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from heatc.errors import HeatcError
 from heatc.files import from_os_error
@@ -23,11 +23,10 @@ _CHUNK = 1 << 20
 
 def as_path(value: Any, what: str) -> Path:
     """The path that an argument of the Python API stands for; `HeatcError` for another type."""
-    if isinstance(value, str | os.PathLike):
-        path = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        if isinstance(path, str):
-            return Path(path)
-    raise HeatcError(f"expected a path for {what}, got {type(value).__name__}")
+    path: Any = cast(Any, value).__fspath__() if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise HeatcError(f"expected a path for {what}, got {type(value).__name__}")
+    return Path(path)
 
 
 def read_bytes(path: str | os.PathLike[str], what: str, most: int) -> bytes:

@@ -73,10 +73,12 @@ class ZipArchive:
     """
     An archive whose frame was checked; `members` are in the order of the directory.
 
-    Raises `HeatcError`, with `remedy` as its note, for whatever is not in order.
+    `what` says what it should be ("a .npz file"). Raises `HeatcError`, with `remedy` as its note, for
+    whatever is not in order.
     """
 
     def __init__(self, path: str | os.PathLike[str], what: str, remedy: str = ""):
+        self._broken = f"not {what}, or a damaged one"
         self._remedy = remedy or "the file is damaged: copy or make it again"
         self._mapped = map_file(path, what)
         self.data: Bytes = self._mapped.array
@@ -122,31 +124,32 @@ class ZipArchive:
             self.fail(f"it has {member.size} bytes, at most {size_text(most)} make sense", name)
         if member.stored:
             return self.view(name).tobytes()
-        return self._inflate(name, member.size)
+        return self._inflate(member, member.size)
 
     def beginning(self, name: str, count: int) -> bytes:
         """The first bytes of a member, at most `count`; their checksum is not looked at."""
         member = self._of(name)
         if member.stored:
             return self.data[member.start : min(member.stop, member.start + count)].tobytes()
-        return self._inflate(name, count)
+        return self._inflate(member, count)
 
     def _of(self, name: str) -> Member:
         if name not in self.members:
             self.fail("the archive has no such member", name)
         return self.members[name]
 
-    def _inflate(self, name: str, count: int) -> bytes:
-        """The first bytes of a compressed member; at its end zipfile compares the checksum."""
+    def _inflate(self, member: Member, count: int) -> bytes:
+        """The first bytes of a compressed member; all of them are compared with the checksum."""
+        stream = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(name) as stream:
-                data = stream.read(count)
-                # One more byte than announced: that is where the end is noticed.
-                if len(data) == self.members[name].size and stream.read(1):
-                    self.fail("it is longer than announced", name)
-                return data
-        except BROKEN as error:
-            self.fail(f"it is damaged: {_reason(error)}", name)
+            # One byte more than wanted: that is where the end is noticed.
+            data = stream.decompress(self.data[member.start : member.stop].data, count + 1)
+        except zlib.error as error:
+            self.fail(f"it is damaged: {_reason(error)}", member.name)
+        whole = count >= member.size
+        if whole and (len(data), stream.eof, zlib.crc32(data)) != (member.size, True, member.crc):
+            self.fail("it is damaged: its size or checksum is wrong", member.name)
+        return data[:count]
 
     def _check(self, member: Member) -> None:
         crc = 0
@@ -163,10 +166,10 @@ class ZipArchive:
         """Where the directory begins and ends, and how many entries it has."""
         size = len(self.data)
         if size < _END.size:
-            self.fail("damaged zip archive: it is too short")
+            self.fail(f"{self._broken}: it is too short")
         end = _END.unpack(self._bytes(size - _END.size, size))
         if end[0] != b"PK\5\6" or end[-1]:
-            self.fail("damaged zip archive: it is truncated, or does not end with its directory")
+            self.fail(f"{self._broken}: it is truncated, or does not end with its directory")
         count, length, offset, stop = *end[4:7], size - _END.size
         if _FULL32 in (length, offset) or count == _FULL16:
             stop -= _LOCATOR.size + _END64.size
@@ -174,19 +177,19 @@ class ZipArchive:
         elif self._bytes(stop - _LOCATOR.size, stop)[:4] == b"PK\6\7":
             stop -= _LOCATOR.size + _END64.size
         if count > MOST_MEMBERS or length > LARGEST_DIRECTORY:
-            self.fail(f"damaged zip archive: a directory of {count} members in {length} bytes")
+            self.fail(f"{self._broken}: a directory of {count} members in {length} bytes")
         if offset + length != stop:
-            self.fail("damaged zip archive: its directory is not where it belongs")
+            self.fail(f"{self._broken}: its directory is not where it belongs")
         return offset, stop, count
 
     def _large_end(self, start: int) -> tuple[int, int, int]:
         if start < 0:
-            self.fail("damaged zip archive: it is too short")
+            self.fail(f"{self._broken}: it is too short")
         record = _END64.unpack(self._bytes(start, start + _END64.size))
         at = start + _END64.size
         locator = _LOCATOR.unpack(self._bytes(at, at + _LOCATOR.size))
         if record[0] != b"PK\6\6" or locator[::2] != (b"PK\6\7", start):
-            self.fail("damaged zip archive: it does not end with its directory")
+            self.fail(f"{self._broken}: it does not end with its directory")
         return record[7:]
 
     def _infos(self) -> list[zipfile.ZipInfo]:
@@ -194,10 +197,10 @@ class ZipArchive:
             with zipfile.ZipFile(self.path) as archive:
                 infos = archive.infolist()
         except BROKEN as error:
-            self.fail(f"damaged zip archive: {_reason(error)}")
+            self.fail(f"{self._broken}: {_reason(error)}")
         if len(infos) != self.directory[2]:
             self.fail(
-                f"damaged zip archive: a directory of {len(infos)} members, {self.directory[2]} are announced"
+                f"{self._broken}: a directory of {len(infos)} members, {self.directory[2]} are announced"
             )
         return infos
 
@@ -258,7 +261,7 @@ class ZipArchive:
             end = member.stop + self._descriptor(member)
         if end != self.directory[0]:
             self.fail(
-                f"damaged zip archive: its members end at {end}, its directory begins at {self.directory[0]}"
+                f"{self._broken}: its members end at {end}, its directory begins at {self.directory[0]}"
             )
 
     def _descriptor(self, member: Member) -> int:

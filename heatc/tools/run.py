@@ -15,8 +15,8 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from heatc.backends.hdp.container import Program, open_program
 from heatc.backends.hdp.simulation import (
     Simulation,
+    check_forms,
     check_hardware,
     mask_port,
     simulate,
@@ -37,11 +38,11 @@ from heatc.backends.hdp.trace import SINKS, TraceRecorder
 from heatc.errors import HeatcError
 from heatc.files import atomic_write, from_os_error
 from heatc.hardware import Hardware, load_hardware, preset_names, render
+from heatc.readers.npz import open_npz, write_npz
 from heatc.tools.comparison import Bounds, Difference, check_reference, compare, require
 from heatc.tools.data_dictionary import explain
 from heatc.tools.diagnostics import ToolParser, run_tool, warn
 from heatc.tools.layer_stats import COLUMNS, layers_csv, layers_of
-from heatc.tools.npz import read_npz, write_npz
 from heatc.tools.quantities import FUNCTIONAL, MODELLED, Value
 from heatc.tools.run_stats import (
     MODES,
@@ -166,7 +167,7 @@ def _run(argv: Sequence[str]) -> None:
         check_hardware(program, other)
     timing = args.model == "timing"
     inputs = {} if timing else _read_inputs(program, args.inputs)
-    stored = _read_masks(program, args.masks) if timing else {}
+    stored: Mapping[str, Array] = _read_masks(program, args.masks) if timing else {}
     reference = _read_reference(program, inputs, args.reference)
     hardware = other or program.manifest.hardware
     with ExitStack() as files:
@@ -222,26 +223,33 @@ def _check_modes(parser: ToolParser, args: argparse.Namespace) -> None:
             parser.error(f"{option} needs values, --model=timing computes none")
 
 
-def _read_masks(program: Program, path: str) -> dict[str, Array]:
+def _read_masks(program: Program, path: str) -> Mapping[str, Array]:
     """The masks, checked here so that no output file is opened for wrong ones."""
-    stored = read_npz(path)
-    try:
+    stored = open_npz(path)
+    with _in_file(path):
         split_stored(program, stored)
-    except HeatcError as error:
-        place = f"{path}: {error.place}"
-        raise type(error)(error.message, place=place, notes=error.notes) from error
     return stored
 
 
 def _read_inputs(program: Program, path: str) -> dict[str, Array]:
     """The inputs, checked here so that no output file is opened for wrong ones."""
-    inputs = read_npz(path)
-    try:
+    file, names = open_npz(path), [port.name for port in program.manifest.inputs]
+    with _in_file(path):
+        # Before any data: the file may hold gigabytes of something else.
+        check_forms(program.manifest, file.headers)
+        inputs = {name: file[name] for name in names}
         split_inputs(program.manifest, inputs)
-    except HeatcError as error:
-        place = f"{path}: {error.place}"
-        raise type(error)(error.message, place=place, notes=error.notes) from error
     return inputs
+
+
+@contextmanager
+def _in_file(path: str) -> Generator[None]:
+    """Errors about arrays say which file they are in."""
+    try:
+        yield
+    except HeatcError as error:
+        place = error.place if error.place.startswith(path) else f"{path}: {error.place}"
+        raise type(error)(error.message, place=place, notes=error.notes) from error
 
 
 def _read_reference(
@@ -250,13 +258,13 @@ def _read_reference(
     """The reference, checked before the run."""
     if path is None:
         return None
-    reference = read_npz(path)
+    file = open_npz(path)
     samples = split_inputs(program.manifest, inputs)[1]
     ports = program.manifest.outputs
     many = any(port.shape[:1] != (samples,) for port in program.manifest.inputs)
     shapes = {p.name: (samples, *p.shape[1:]) if many else p.shape for p in ports}
-    check_reference(reference, shapes, path)
-    return reference
+    check_reference(file.headers, shapes, path)
+    return {name: file[name] for name in shapes if name in file}
 
 
 def _open(files: ExitStack, path: str | None) -> IO[bytes] | None:

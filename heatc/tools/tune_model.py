@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatc.errors import HeatcError, UsageError
+from heatc.readers.npz import LABELS, forms_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +80,7 @@ def captured(
         return compilation
     inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
     if inputs is None and path.is_dir():
-        given = {n: a for n, a in arrays.items() if n != "labels" and a.ndim > 1}
+        given = {n: a for n, a in forms_of(arrays).items() if n != LABELS and len(a.shape) > 1}
         inputs = {
             n: InputSpec((batch, *a.shape[1:]), "f32" if a.dtype.kind == "f" else "i64")
             for n, a in given.items()

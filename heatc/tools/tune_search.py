@@ -72,7 +72,7 @@ def search_command(argv: Sequence[str]) -> int:
 
 def _request(arguments: argparse.Namespace) -> Request:
     from heatc.files import check_writable_folder
-    from heatc.tools.npz import read_npz
+    from heatc.readers.npz import open_npz
     from heatc.tuning.heat_search.wish import parse_wish
 
     _check_numbers(arguments)
@@ -80,8 +80,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     wish = None if arguments.goal is None else parse_wish(arguments.goal)
     hardware = _hardware(arguments)
     work = folder_option(arguments.work_dir)
-    data = read_npz(arguments.data)
-    dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
+    data = open_npz(arguments.data)
+    dev = None if arguments.dev is None else (arguments.dev, open_npz(arguments.dev))
     check_writable_folder(arguments.output)
     # The compiler proper: only once the options are known to be good.
     from heatc.tuning.heat_search.session import Request

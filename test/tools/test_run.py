@@ -19,8 +19,8 @@ from heatc.fixed_point import encode, requantize
 from heatc.hardware import load_hardware, render
 from heatc.isa.units import block_importance, block_mask
 from heatc.isa.words import Inst, inst
+from heatc.readers.npz import read_npz
 from heatc.tools import data_dictionary, run
-from heatc.tools.npz import read_npz
 
 BATCH, LENGTH, WIDTH, ROWS = 2, 4, 8, 10
 POINT = 8
