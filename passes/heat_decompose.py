@@ -287,7 +287,7 @@ class _Decomposition:
     ) -> None:
         """The spec of every layer that gets one."""
         if plan is not None:
-            self.specs = {t.path: plan[t.path].spec(t.inputs, t.outputs) for t in targets}
+            self.specs = {t.path: self._planned(t, plan[t.path]) for t in targets}
             paths = ((t.path, plan[t.path].path) for t in targets)
             self.paths = {name: PathAttr(path) for name, path in paths if path is not None}
             return
@@ -300,6 +300,13 @@ class _Decomposition:
                 self._stays_dense(target)
             else:
                 self.specs[target.path] = spec
+
+    def _planned(self, target: Target, heat: LayerHeat) -> Spec:
+        try:
+            return heat.spec(target.inputs, target.outputs, is_table=target.is_table)
+        except HeatcError as error:
+            message = f"layers[{target.path!r}].heat.{error.message}"
+            raise HeatcError(message, place=str(self.options.plan)) from None
 
     def _modes(self, target: Target) -> tuple[Modes, Modes]:
         options = self.options

@@ -24,8 +24,8 @@ from heatc.isa.table import R_TOKENS
 from heatc.isa.units import Mask
 from heatc.isa.words import Inst
 
-_LARGEST_MASK = 1 << 34
-"""Elements of the masks of one attention."""
+_LARGEST_MASKS = 1 << 30
+"""Elements of the masks of all attentions."""
 
 _PANEL = re.compile(r"\.panel\d+$")
 
@@ -65,6 +65,7 @@ class LayerRecorder:
                 self._by_pc.setdefault(pc, []).append((name, tensor))
         self._mask_pcs: dict[int, tuple[str, str]] = {}
         self._gate_pcs = {pc: n for n, a in self._attentions.items() for pc in a.gate_pcs}
+        self._elements = 0
         for name, attention in self._attentions.items():
             self._begin(name, attention)
         self._rounds = Rounds()
@@ -72,8 +73,9 @@ class LayerRecorder:
 
     def _begin(self, name: str, attention: AttentionInfo) -> None:
         shape = (self._batch, attention.heads, *attention.blocks(self._length))
-        if math.prod(shape) > _LARGEST_MASK:
-            raise HeatcError(f"the masks of {name!r} are absurdly large: {shape}")
+        self._elements += math.prod(shape)
+        if self._elements > _LARGEST_MASKS:
+            raise _misfit(f"attention {name[:80]!r}: masks of {shape} are absurdly large")
         for kind, pcs in (("mask", attention.mask_pcs), ("round", attention.round_pcs)):
             if pcs:
                 self._masks[f"{kind}/{name}"] = np.zeros(shape, np.bool_)

@@ -15,7 +15,7 @@ def expect(value: object, kind: type[T], what: str) -> T:
     """`value`, which must be of the given kind; `what` names it in the error."""
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         word = _WORDS.get(kind, kind.__name__)
-        raise HeatcError(f"expected {word} for {what}, got {_short(value)}")
+        raise HeatcError(f"expected {word} for {what}, got {short(value)}")
     return value
 
 
@@ -31,7 +31,7 @@ def only_field(record: object, what: str) -> tuple[str, Any]:
     """Key and value of a tagged union: an object with one field."""
     fields = _object(record, what)
     if len(fields) != 1:
-        raise HeatcError(f"expected one field for {what}, got {_short(sorted(map(str, fields)))}")
+        raise HeatcError(f"expected one field for {what}, got {short(sorted(map(str, fields)))}")
     return next(iter(fields.items()))
 
 
@@ -39,6 +39,7 @@ def _object(value: object, what: str) -> dict[str, Any]:
     return cast("dict[str, Any]", expect(value, dict, what))
 
 
-def _short(value: object) -> str:
+def short(value: object, most: int = 60) -> str:
+    """A value as messages show it."""
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

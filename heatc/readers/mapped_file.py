@@ -44,7 +44,7 @@ def map_file(path: str | os.PathLike[str], what: str) -> MappedFile:
     try:
         with open_file(file, what, pipes=False) as stream:
             if not os.fstat(stream.fileno()).st_size:
-                raise HeatcError("the file is empty", place=str(file))
+                raise HeatcError("the file is empty", place=str(file), notes=[f"expected {what}"])
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         os_error = error if isinstance(error, OSError) else OSError(None, str(error))

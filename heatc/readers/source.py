@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from heatc.errors import HeatcError
 from heatc.files import from_os_error
@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 
 def as_path(value: Any, what: str) -> Path:
     """The path that an argument of the Python API stands for; `HeatcError` for another type."""
-    path: Any = cast(Any, value).__fspath__() if isinstance(value, os.PathLike) else value
+    path: Any = value.__fspath__() if hasattr(value, "__fspath__") else value
     if not isinstance(path, str):
         raise HeatcError(f"expected a path for {what}, got {type(value).__name__}")
     return Path(path)

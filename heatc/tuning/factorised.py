@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 from heatc.errors import HeatcError
 from heatc.files import atomic_write, write_safetensors
-from heatc.plan import Plan, model_sha256
+from heatc.plan import Plan, model_sha256, plan_layers
 from heatc.weights import WeightStore
 
 
@@ -60,5 +59,5 @@ class Factorised:
 
 def heat_entries(plan: Plan) -> dict[str, Any]:
     """The `heat` entries of a plan that was read, by module path, as its text has them."""
-    layers = json.loads(Path(plan.path).read_text(encoding="utf-8"))["layers"]
+    layers = plan_layers(plan)
     return {path: layers[path]["heat"] for path in plan.heat}
