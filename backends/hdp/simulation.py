@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heatc.backends.hdp.budget import MAX_SECONDS
 from heatc.backends.hdp.container import Manifest, Port, Program
 from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.layers import LayerRecorder, Layers, concatenate
@@ -77,12 +79,13 @@ def simulate(
     *,
     masks: bool = False,
     trace: TraceRecorder | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> Simulation:
     """
     Runs a program on inputs by name.
 
     `hardware` replaces the one that the program was compiled for, see `check_hardware`. `layers`
-    and `masks` ask for these parts of the result.
+    and `masks` ask for these parts of the result. A pass of more than `max_seconds` is stopped.
     """
     # Whoever only checks inputs needs no machine.
     from heatc.backends.hdp.machine import Machine
@@ -102,7 +105,7 @@ def simulate(
         recorder = _recorder(program, memory, layers) if layers or masks else None
         machine = Machine(machine_hardware, memory)
         on_retire = recorder.on_retire if recorder else None
-        results.append(_run(program, machine, on_retire, trace=trace))
+        results.append(_run(program, machine, on_retire, trace=trace, max_seconds=max_seconds))
         outputs.append({port.name: _read(memory, port) for port in program.manifest.outputs})
         if recorder:
             recorded.append(recorder)
@@ -124,6 +127,7 @@ def simulate_timing(
     hardware: Hardware | None = None,
     *,
     trace: TraceRecorder | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> Simulation:
     """
     What a program costs on the masks of an earlier run; no values are computed.
@@ -142,8 +146,8 @@ def simulate_timing(
         _write_lengths(program.manifest, memory, masks[LENGTHS])
         decisions = StoredDecisions(program.debug, masks)
         machine = Machine(hardware or program.manifest.hardware, memory)
-        shapes = Shapes(decisions)
-        results.append(_run(program, machine, decisions.on_retire, values=shapes, trace=trace))
+        run = partial(_run, values=Shapes(decisions), trace=trace, max_seconds=max_seconds)
+        results.append(run(program, machine, decisions.on_retire))
     return Simulation({}, results, {}, computed=False)
 
 
@@ -181,10 +185,12 @@ def _run(
     *,
     values: Values | None = None,
     trace: TraceRecorder | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> RunResult:
     """Runs the machine; a trap says where in the model it happened."""
+    run = partial(machine.run, values=values, recorder=trace, max_seconds=max_seconds)
     try:
-        result = machine.run(program.instructions, on_retire, values=values, recorder=trace)
+        result = run(program.instructions, on_retire)
         if trace is not None:
             trace.end_pass(result.cycles)
         return result

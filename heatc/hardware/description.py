@@ -174,7 +174,7 @@ SCHEMA: tuple[Key, ...] = (
     Key("mechanisms.block_importance_in_array", "block_importance_in_array", (units.SWITCH,), 0, 1),
 )
 
-MOST_ON_CHIP = 4 << 30
+MOST_ON_CHIP = 1 << 30
 """Bytes of all buffers together: whoever simulates the machine holds them."""
 
 MOST_PES = 1 << 22

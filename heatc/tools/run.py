@@ -23,6 +23,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from heatc.backends.hdp.budget import MAX_SECONDS
 from heatc.backends.hdp.container import Program, open_program
 from heatc.backends.hdp.simulation import (
     Simulation,
@@ -126,6 +127,13 @@ def _parser() -> ToolParser:
     parser.add_argument(
         "--explain", metavar="NAME", action=_Explain, help="say what a figure of --stats is"
     )
+    parser.add_argument(
+        "--max-seconds",
+        metavar="S",
+        type=_seconds,
+        default=MAX_SECONDS,
+        help=f"stop a pass that takes longer, default {MAX_SECONDS:g}",
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="print no table")
     return parser
 
@@ -154,6 +162,13 @@ def _bound(text: str) -> float:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = _bound(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+    return value
+
+
 def _run(argv: Sequence[str]) -> None:
     parser = _parser()
     args = parser.parse_args(argv)
@@ -176,10 +191,13 @@ def _run(argv: Sequence[str]) -> None:
         stats = _open_stats(files, args.stats)
         trace = _open_trace(files, args.trace, program, hardware)
         if timing:
-            simulation = simulate_timing(program, stored, other, trace=trace)
+            simulation = simulate_timing(
+                program, stored, other, trace=trace, max_seconds=args.max_seconds
+            )
         else:
             wanted = {"layers": layers is not None, "masks": masks is not None}
-            simulation = simulate(program, inputs, other, **wanted, trace=trace)
+            limits = {"max_seconds": args.max_seconds}
+            simulation = simulate(program, inputs, other, **wanted, **limits, trace=trace)
         if trace:
             trace.close()
         run = run_of(simulation, hardware)
