@@ -11,15 +11,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from heatc.backends.hdp.state import Trap
 from heatc.errors import HeatcError
 from heatc.isa.table import ISA, Engine
 from heatc.isa.words import Inst
 
-MAX_SECONDS = 600.0
+MAX_SECONDS = 300.0
 """Of one pass; BERT-Base on 128 tokens takes two."""
 
-MAX_STEPS = 1 << 24
-"""Instructions of one pass; BERT-Base on 128 tokens takes twelve thousand."""
+STEPS_A_SECOND = 1 << 15
+"""Instructions that are simulated in a second at best: BERT-Base has twelve thousand in two."""
 
 MOST_IDLE = 1 << 19
 MOST_IDLE_EACH = 64
@@ -27,12 +28,14 @@ MOST_IDLE_EACH = 64
 
 _PERIOD = 256
 
+_MORE = "give more by --max-seconds (hdp-run) or max_seconds (heatc.backends.hdp.simulate)"
+
 
 class Budget:
     """Counts what is left of the steps, the seconds and the patience with a program."""
 
-    def __init__(self, program: Sequence[Inst], max_steps: int, max_seconds: float):
-        self.max_steps = max_steps
+    def __init__(self, program: Sequence[Inst], max_seconds: float):
+        self._max_steps = int(max_seconds * STEPS_A_SECOND)
         self._max_seconds = max_seconds
         self._deadline = time.monotonic() + max_seconds
         self._works = [ISA[i.mnemonic].engine is not Engine.CONTROL for i in program]
@@ -44,28 +47,28 @@ class Budget:
 
         Raises `HeatcError` where the program has to stop.
         """
-        if steps >= self.max_steps:
-            raise _stopped(pc, f"{steps} instructions", "a program of so many is not simulated")
-        if time.monotonic() > self._deadline:
-            note = "give more by --max-seconds (hdp-run), max_seconds (heatc.backends.hdp.simulate)"
-            raise _stopped(pc, f"{self._max_seconds:g} seconds, {steps} instructions", note)
+        if steps >= self._max_steps or time.monotonic() > self._deadline:
+            raise _stopped(pc, f"{steps} instructions", self._bound, _MORE)
         if steps >= self._next_look:
             self._next_look += MOST_IDLE // 4
             working = sum(count for count, works in zip(counts, self._works) if works)
             if steps - working > MOST_IDLE + MOST_IDLE_EACH * working:
                 what = f"{steps} instructions, of which {working} did any work"
                 raise _stopped(pc, what, "does a loop of the program end?")
-        return min(steps + _PERIOD, self.max_steps)
+        return min(steps + _PERIOD, self._max_steps)
 
-    def check_loop(self, iterations: int, body: int) -> str:
-        """What is wrong with a loop that is about to begin, or nothing."""
-        if iterations * body <= self.max_steps:
-            return ""
+    @property
+    def _bound(self) -> str:
         return (
-            f"{iterations} iterations of {body} instructions, "
-            f"a program of at most {self.max_steps} is simulated"
+            f"a pass takes {self._max_seconds:g} seconds and {self._max_steps} instructions at most"
         )
 
+    def check_loop(self, iterations: int, body: int) -> None:
+        """Raise a `Trap` where a loop that is about to begin cannot end in time."""
+        if iterations * body > self._max_steps:
+            what = f"{iterations} iterations of {body} instructions"
+            raise Trap(what, self._bound, _MORE)
 
-def _stopped(pc: int, after: str, note: str) -> HeatcError:
-    return HeatcError(f"pc {pc}: stopped after {after}", notes=[note])
+
+def _stopped(pc: int, after: str, *notes: str) -> HeatcError:
+    return HeatcError(f"pc {pc}: stopped after {after}", notes=notes)

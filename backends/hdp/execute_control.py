@@ -50,8 +50,8 @@ def loop(run: Execution, r: int, bound: int, step: int, skip: int) -> int | None
     count = run.state.registers[bound]
     if count <= 0:
         return run.pc + skip
-    if run.budget is not None and (problem := run.budget.check_loop(-(-count // step), skip - 1)):
-        raise Trap(problem)
+    if run.budget is not None:
+        run.budget.check_loop(-(-count // step), skip - 1)
     run.loops.append((r, bound, step))
     return None
 

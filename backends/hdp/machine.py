@@ -23,7 +23,7 @@ from heatc.backends.hdp import execute_dma as _dma
 from heatc.backends.hdp import execute_host as _host
 from heatc.backends.hdp import execute_prediction as _prediction
 from heatc.backends.hdp import execute_units as _units
-from heatc.backends.hdp.budget import MAX_SECONDS, MAX_STEPS, Budget
+from heatc.backends.hdp.budget import MAX_SECONDS, Budget
 from heatc.backends.hdp.execution import EXECUTES, Execution
 from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState, Trap
@@ -139,7 +139,6 @@ class Machine:
         program: Sequence[Inst],
         on_retire: OnRetire | None = None,
         *,
-        max_steps: int = MAX_STEPS,
         max_seconds: float = MAX_SECONDS,
         values: Values | None = None,
         recorder: Recorder | None = None,
@@ -152,11 +151,11 @@ class Machine:
 
         Raises:
             HeatcError: an illegal program or a precondition that does not hold, with its pc; one that
-                takes more than `max_steps` instructions or `max_seconds`, or that does no work.
+                takes more than `max_seconds`, or that does no work.
             InfeasibleError: a tile does not fit its buffer, or contents their tile.
         """
         check_program(program)
-        budget = Budget(program, max_steps, max_seconds)
+        budget = Budget(program, max_seconds)
         run = self._execution(len(program), values, recorder, budget)
         try:
             with np.errstate(all="ignore"):
