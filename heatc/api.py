@@ -4,12 +4,13 @@ The compiler from Python: `heatc.compile(model, inputs)`, and what the `heatc` c
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
@@ -19,6 +20,7 @@ from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write, write_safetensors
 from heatc.heat.options import heat_options, plan_options
+from heatc.ir_errors import translated
 from heatc.pipeline import (
     DumpPhases,
     Instrument,
@@ -30,6 +32,7 @@ from heatc.pipeline import (
     run_passes,
 )
 from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
+from heatc.readers.source import as_path
 from heatc.remarks import RemarkLog
 from heatc.rules import DEFAULT_RULE, RuleError, make_rule
 from heatc.universe import HEATC_UNIVERSE
@@ -120,6 +123,7 @@ class Compilation:
         head, tail = self._steps[:1], self._steps[1:]
         return [*head, *self._timing.seconds, *tail]
 
+    @translated()
     def capture(
         self,
         model: str | PathLike[str],
@@ -130,28 +134,44 @@ class Compilation:
         """Read a model file or folder."""
         from heatc.capture import capture_path
 
-        self.check_model(model)
+        path = as_path(model, "model")
+        self.check_model(path)
         start = time.perf_counter()
-        captured = capture_path(model, inputs, trust_pickle=trust_pickle)
-        self.adopt(captured.module, captured.weights, Path(model).name)
+        captured = capture_path(path, inputs, trust_pickle=trust_pickle)
+        self.adopt(captured.module, captured.weights, path.name)
         self._steps.append(("capture", time.perf_counter() - start))
 
+    @translated()
     def capture_module(
         self, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | tuple[Any, ...]
     ) -> None:
         """Capture a live module on example inputs."""
         from heatc.capture import capture_module
 
+        self._check_live()
+        start = time.perf_counter()
+        captured = capture_module(module, inputs)
+        self.adopt(captured.module, captured.weights, type(module).__name__)
+        self._steps.append(("capture", time.perf_counter() - start))
+
+    @translated()
+    def capture_exported(self, program: torch.export.ExportedProgram) -> None:
+        """Capture an `ExportedProgram`."""
+        from heatc.capture import capture_exported
+
+        self._check_live()
+        start = time.perf_counter()
+        captured = capture_exported(program)
+        self.adopt(captured.module, captured.weights, type(program).__name__)
+        self._steps.append(("capture", time.perf_counter() - start))
+
+    def _check_live(self) -> None:
         if self.plan is not None and self.plan.model_sha256 is not None:
             raise HeatcError(
                 "model_sha256: a live module has no file to compare with",
                 place=self.plan.path,
                 notes=["compile the model's file, or set the key to null"],
             )
-        start = time.perf_counter()
-        captured = capture_module(module, inputs)
-        self.adopt(captured.module, captured.weights, type(module).__name__)
-        self._steps.append(("capture", time.perf_counter() - start))
 
     def check_model(self, model: str | PathLike[str]) -> None:
         """Raise `HeatcError` where the plan was made for another model file or folder."""
@@ -162,8 +182,9 @@ class Compilation:
         """Take a module at the captured level, its weights, and the name it came by."""
         self._module, self._weights, self.source = module, weights, source
 
+    @translated()
     def run(self) -> None:
-        """Run the pipeline."""
+        """Run the pipeline; raises `HeatcError` where a pass refuses the model."""
         instruments = list(self._instruments)
         if self.execute_each:
             instruments.append(self._comparison())
@@ -177,8 +198,6 @@ class Compilation:
             self._remarks.running = name
 
     def _comparison(self) -> Instrument:
-        import sys
-
         from heatc.execute_each import ExecuteEach, sample_inputs
 
         def run_machine(module: ModuleOp, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,6 +211,7 @@ class Compilation:
 
         return ExecuteEach(sample_inputs(self.module), self.weights, run_machine, report)
 
+    @translated()
     def write(self, output: str | PathLike[str] | None, form: str) -> None:
         """
         Write the result in one of the forms `ir`, `asm`, `hdp`, `numpy`, atomically.
@@ -276,8 +296,9 @@ def factor_options(
     return None
 
 
+@translated()
 def compile(
-    model: torch.nn.Module | str | PathLike[str],
+    model: torch.nn.Module | torch.export.ExportedProgram | str | PathLike[str],
     inputs: Mapping[str, Any] | tuple[Any, ...] | None = None,
     *,
     target: str = "hdp-edge",
@@ -293,8 +314,9 @@ def compile(
     Compile a model to a file and return its path.
 
     Args:
-        model: a live module in eval mode, or anything the `heatc` command takes.
-        inputs: example tensors by name for a live module, `InputSpec`s by name for a file.
+        model: a live module in eval mode, an `ExportedProgram`, or anything the command takes.
+        inputs: example tensors by name, or in order, for a live module; `InputSpec`s by name for a
+            file; none for an `ExportedProgram`.
         target: `numpy`, a preset such as `hdp-edge`, or the path of a hardware description.
         output: `x.py` for the NumPy target, `x.hdp` otherwise.
         hdp_rule: the pruning rule of every attention; without it `DEFAULT_RULE` on HDP targets.
@@ -305,8 +327,15 @@ def compile(
         **rule_options: what the rule is told, as the command's options: `rho_b=0.25`.
 
     Raises:
-        HeatcError: for bad input, with what, where and what to do.
+        HeatcError: for bad input, with what, where and what to do, and nothing else.
     """
+    paths = {"target": target, "output": output, "plan": plan, "calibrate": calibrate}
+    for name, value in {**paths, "remarks": remarks}.items():
+        if value is not None or name in ("target", "output"):
+            as_path(value, name)
+    for name, value in {"hdp_rule": hdp_rule, "heat": heat}.items():
+        if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise HeatcError(f"expected a text for {name}, got {type(value).__name__}")
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
     hw = None if target == "numpy" else target
@@ -321,13 +350,28 @@ def compile(
     factors = factor_options(heat, calibrate, found)
     options = Options(hw, rule, None if plan is None else str(plan), heat=factors)
     compilation = Compilation(options, remarks=remarks)
-    if isinstance(model, str | PathLike):
-        specs: Any = inputs
-        compilation.capture(model, specs)
-    else:
-        if inputs is None:
-            raise HeatcError("a live module is captured on example inputs: give `inputs`")
-        compilation.capture_module(model, inputs)
+    _capture(compilation, model, inputs)
     compilation.run()
     compilation.write(output, "numpy" if target == "numpy" else "hdp")
     return Path(output)
+
+
+def _capture(compilation: Compilation, model: Any, inputs: Any) -> None:
+    """Capture whatever `compile` was given."""
+    if isinstance(model, str | PathLike):
+        compilation.capture(cast("str | PathLike[str]", model), inputs)
+        return
+    # Whoever has a live model has imported torch.
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.export.ExportedProgram):
+        compilation.capture_exported(model)
+        return
+    if torch is None or not isinstance(model, torch.nn.Module):
+        found = type(model).__name__
+        raise HeatcError(f"expected a path or an nn.Module for model, got {found}")
+    if inputs is None:
+        raise HeatcError("a live module is captured on example inputs: give `inputs`")
+    if not isinstance(inputs, Mapping | tuple):
+        found = type(inputs).__name__
+        raise HeatcError(f"expected a dict or a tuple of tensors for inputs, got {found}")
+    compilation.capture_module(model, cast(Any, inputs))

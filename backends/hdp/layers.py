@@ -106,11 +106,8 @@ class LayerRecorder:
         try:
             memory = state.shared if tensor.shared else self._memory
             view = memory.view(tensor.address, tensor.dtype, rows, tensor.cols)
-        except (HeatcError, KeyError) as error:
-            note = "debug.json does not fit this program"
-            raise HeatcError(
-                f"tensor {name!r}: {error}", place="debug.json", notes=[note]
-            ) from error
+        except HeatcError as error:
+            raise _misfit(f"tensor {name!r}: {error.message}") from error
         return view.copy()
 
     def _heads(self, name: str, state: MachineState) -> list[tuple[int, int]]:

@@ -283,6 +283,8 @@ def _describe(port: Port) -> str:
 
 def _check_form(port: Port, array: Form) -> None:
     target = np.dtype(port.dtype)
+    if not isinstance(getattr(array, "dtype", None), np.dtype):
+        _fail(port.name, f"expected {_describe(port)}, found {type(array).__name__}")
     found = f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
     if len(array.shape) != len(port.shape) or array.shape[1:] != port.shape[1:]:
         _fail(port.name, f"expected {_describe(port)}, found {found}")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from xdsl.dialects.builtin import ModuleOp
 
 from heatc.capture.inputs import InputSpec, check_specs, parse_inputs
+from heatc.errors import HeatcError
+from heatc.ir_errors import translated
 from heatc.readers.source import as_path
 from heatc.weights import WeightStore
 
@@ -39,6 +41,7 @@ class Captured:
     weights: WeightStore
 
 
+@translated()
 def capture_path(
     path: str | PathLike[str],
     inputs: Mapping[str, InputSpec] | None = None,
@@ -60,6 +63,7 @@ def capture_path(
     return Captured(*capture_any(as_path(path, "model"), inputs, trust_pickle))
 
 
+@translated()
 def capture_module(
     module: torch.nn.Module,
     example_inputs: Mapping[str, torch.Tensor] | tuple[torch.Tensor, ...],
@@ -70,17 +74,24 @@ def capture_module(
     The example inputs fix all shapes. The weights are views of the module's own tensors.
     Raises `HeatcError` if torch cannot export the module, or for unsupported ops.
     """
-    from heatc.capture.exported import capture_program, export
+    from heatc.capture.exported import capture_program, export, import_torch
 
+    torch = import_torch("a live module")
+    if not isinstance(module, torch.nn.Module):
+        raise HeatcError(f"expected an nn.Module, got {type(module).__name__}")
     return Captured(*capture_program(export(module, example_inputs)))
 
 
+@translated()
 def capture_exported(program: torch.export.ExportedProgram) -> Captured:
     """
     Capture an `ExportedProgram`; the weights are views of its own tensors.
 
     Raises `HeatcError` for dynamic shapes, side effects and unsupported ops.
     """
-    from heatc.capture.exported import capture_program
+    from heatc.capture.exported import capture_program, import_torch
 
+    torch = import_torch("an ExportedProgram")
+    if not isinstance(program, torch.export.ExportedProgram):
+        raise HeatcError(f"expected an ExportedProgram, got {type(program).__name__}")
     return Captured(*capture_program(program))

@@ -43,6 +43,8 @@ def parse_inputs(text: str) -> dict[str, InputSpec]:
 
     The form is `name=AxBx...:dtype`, separated by commas; `name=:f32` is a scalar.
     """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"expected a text for inputs, got {type(text).__name__}")
     if len(text) > _LONGEST_TEXT:
         raise UsageError(
             f"a text of {len(text)} characters, inputs are told in {_LONGEST_TEXT}",

@@ -29,8 +29,8 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write
+from heatc.ir_errors import explain, failing_op, print_op
 from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, suggest, warn
-from heatc.tools.ir_errors import explain, failing_op, print_op
 from heatc.tools.parsing import input_name, parse_module, read_text
 from heatc.universe import HEATC_UNIVERSE
 from heatc.version import VERSION

@@ -21,8 +21,8 @@ from xdsl.utils.lexer import Input
 from xdsl.utils.mlir_lexer import MLIRLexer
 
 from heatc.errors import HeatcError
+from heatc.ir_errors import explain
 from heatc.readers.source import STDIN, decode, read_bytes, read_stdin
-from heatc.tools.ir_errors import explain
 
 LARGEST_TEXT = 32 << 20
 """Fifty times the lowered program of BERT-Base."""
