@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import random
+import resource
 import shutil
 import struct
 import zipfile
@@ -19,6 +20,7 @@ import pytest
 from capture_support import MakeBert, bert_inputs, check_round_trip, names_of, save, text_of
 
 from heatc.capture import InputSpec, capture_path, parse_inputs
+from heatc.capture.config import bounded_modules
 from heatc.capture.mapped import read_safetensors
 from heatc.errors import HeatcError, UsageError
 
@@ -65,6 +67,45 @@ def edit_json(source: Path, target: Path, suffix: str, change: Callable[[Any], o
 
 
 # --inputs.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("input_ids=8x999999999:i64", "has 7999999992 elements, at most 134217728 make sense"),
+        ("x=" + "x".join(["1"] * 9) + ":f32", "has 9 axes, at most 8 make sense"),
+        ("x=1:f32," * 20_000, "a text of 160000 characters"),
+    ],
+)
+def test_absurd_inputs(text: str, expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
+        parse_inputs(text)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (
+            {"input_ids": torch.zeros(1, 8)},
+            "expected an InputSpec for input 'input_ids', got Tensor",
+        ),
+        ([1], "expected a dict of InputSpec for inputs, got list"),
+        ({"input_ids": InputSpec((1 << 40, 1), "i64")}, "has 1099511627776 elements"),
+        ({"input_ids": InputSpec((1, 0), "i64")}, "has an extent of 0"),
+        ({"input_ids": InputSpec((1, 8), "i7")}, "expected integers and a dtype"),
+    ],
+)
+def test_specs_that_are_none(inputs: Any, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(HeatcError, match=expected):
+        capture_path(tmp_path, inputs)
+
+
+def test_examples_take_no_memory(folder: Path) -> None:
+    """A gigabyte of ids: only their shape is looked at."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    specs = {name: InputSpec((1 << 21, 16), "i64") for name in ("input_ids", "attention_mask")}
+    assert "2097152" in text_of(capture_path(folder, specs).module)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 128 << 10
 
 
 def test_parse_inputs() -> None:
@@ -138,6 +179,61 @@ def test_zip_without_a_model(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a/readme", "nothing")
     refuse(path, match="the zip file holds no model")
+
+
+def damage(
+    source: Path, target: Path, suffix: str, change: Callable[[bytearray, Any], None]
+) -> Path:
+    """Copy an archive with damage at the member whose name ends with `suffix`."""
+    data = bytearray(source.read_bytes())
+    with zipfile.ZipFile(source) as archive:
+        info = next(i for i in archive.infolist() if i.filename.endswith(suffix))
+    change(data, info)
+    target.write_bytes(data)
+    return target
+
+
+def flip_data(data: bytearray, info: Any) -> None:
+    name, extra = struct.unpack_from("<2H", data, info.header_offset + 26)
+    data[info.header_offset + 30 + name + extra + info.file_size // 2] ^= 1
+
+
+def forget_checksum(data: bytearray, info: Any) -> None:
+    """As `torch.serialization.set_crc32_options(False)` leaves it: behind the data, in the directory."""
+    crc = struct.pack("<I", info.CRC)
+    while (at := data.find(crc)) >= 0:
+        data[at : at + 4] = bytes(4)
+
+
+def forget_and_flip(data: bytearray, info: Any) -> None:
+    forget_checksum(data, info)
+    flip_data(data, info)
+
+
+@pytest.mark.parametrize("suffix", ["weights/weight_0", "weights/weight_5", "models/model.json"])
+@pytest.mark.parametrize("change", [flip_data, forget_checksum, forget_and_flip])
+def test_a_flipped_bit(archive: Path, tmp_path: Path, suffix: str, change: Any) -> None:
+    path = damage(archive, tmp_path / "x.pt2", suffix, change)
+    error = refuse(path, match="it is damaged: its checksum is wrong")
+    assert error.place.endswith(suffix)
+
+
+def test_a_flipped_bit_of_a_state_dict(make_bert: MakeBert, broken: Path) -> None:
+    """torch itself looks at no checksum."""
+    path = broken / "model.pt"
+    torch.save(make_bert().state_dict(), path)
+    damage(path, path, "data/3", flip_data)
+    refuse(path, match="it is damaged: its checksum is wrong")
+
+
+def test_an_expanded_weight_is_no_larger_than_its_file(archive: Path, tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        meta = next(iter(content["config"].values()))["tensor_meta"]
+        meta["sizes"] = [{"as_int": 1 << 40}, {"as_int": 1 << 20}]
+        meta["strides"] = [{"as_int": 0}, {"as_int": 0}]
+
+    path = edit_json(archive, tmp_path / "x", "weights_config.json", change)
+    refuse(path, match="in the graph but|too large for its file")
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
@@ -481,12 +577,100 @@ def test_other_precision(broken: Path) -> None:
         {"hidden_size": -4},
         {"hidden_size": 33},
         {"vocab_size": 10**15},
+        {"num_labels": 10**7},
+        {"num_labels": 1 << 30},
+        {"hidden_size": 1 << 20},
+        {"max_position_embeddings": 1 << 23},
+        {"nested": {"deep": [{"n_layers": 1 << 30}]}},
         {"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"},
     ],
 )
 def test_unusable_configurations(broken: Path, settings: dict[str, Any]) -> None:
     edit_config(broken, **settings)
-    refuse(broken, match=r"cannot build|num_hidden_layers|vocab_size|do not fit|has shape")
+    refuse(
+        broken,
+        match=r"cannot build|num_hidden_layers|vocab_size|num_labels|n_layers|do not fit|has shape",
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"num_labels": 10**7}, "num_labels is 10000000, no weight has an extent above 100"),
+        ({"encoder_layers": 65}, "encoder_layers is 65, the weights are 39 tensors"),
+        (
+            {"a": {"num_experts": 1 << 30}},
+            "a.num_experts is 1073741824, the weights are 39 tensors",
+        ),
+        ({"rope_theta": 1 << 25}, "rope_theta is 33554432, no weight has an extent above 100"),
+    ],
+)
+def test_numbers_that_the_weights_cannot_have(
+    broken: Path, settings: dict[str, Any], expected: str
+) -> None:
+    edit_config(broken, **settings)
+    error = refuse(broken, match=expected)
+    assert error.place.endswith("config.json")
+
+
+def test_a_model_is_not_built_before_it_fits(broken: Path) -> None:
+    """Hidden layers of gigabytes each have no memory while they are compared with the weights."""
+    edit_config(broken, hidden_size=1 << 16, intermediate_size=1 << 16, num_attention_heads=4)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refuse(broken, match="has shape")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 128 << 10
+
+
+def test_a_model_has_so_many_modules_at_most(broken: Path) -> None:
+    with (
+        pytest.raises(HeatcError, match="more than 1040 modules, the weights are 1 tensors"),
+        bounded_modules(1, "config.json"),
+    ):
+        torch.nn.ModuleList(torch.nn.Identity() for _ in range(2000))
+    torch.nn.ModuleList(torch.nn.Identity() for _ in range(2000))
+
+
+def test_tables_are_bounded_by_the_weights(broken: Path) -> None:
+    """GPT-2's older mask of all pairs of positions; here any buffer."""
+    from heatc.capture.hf_model import _check_buffers
+
+    model = torch.nn.Module()
+    model.register_buffer("table", torch.empty(1 << 28, dtype=torch.float32, device="meta"))
+    with pytest.raises(HeatcError, match="tables of 1073741824 bytes, the weights have 4"):
+        _check_buffers(broken, model, {"w": torch.zeros(1)})
+
+
+def test_a_configuration_of_python(broken: Path) -> None:
+    """transformers writes infinities as Python does."""
+    path = broken / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "limit": [0.0, float("inf")]}))
+    capture_path(broken, SPECS)
+    path.write_text(path.read_text().replace('"limit"', '"hidden_size": 32, "limit"', 1))
+    refuse(broken, match="key 'hidden_size' stands twice")
+
+
+def test_shards(folder: Path, broken: Path) -> None:
+    """What the index says and what the shards hold is the same."""
+    from safetensors.numpy import load_file, save_file
+
+    arrays = load_file(broken / "model.safetensors")
+    (broken / "model.safetensors").unlink()
+    names = sorted(arrays)
+    parts = {"a.safetensors": names[:10], "b.safetensors": names[10:]}
+    for file, part in parts.items():
+        save_file({name: arrays[name] for name in part}, broken / file)
+    index: dict[str, Any] = {"weight_map": {n: f for f, part in parts.items() for n in part}}
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    one, other = capture_path(broken, SPECS), capture_path(folder, SPECS)
+    assert without_source(one.module) == without_source(other.module)
+    index["weight_map"][names[0]] = "b.safetensors"
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    refuse(broken, match=f"no weight '{names[0]}'")
+    save_file(
+        {name: arrays[name] for name in [names[0], *parts["b.safetensors"]]},
+        broken / "b.safetensors",
+    )
+    refuse(broken, match=f"weight '{names[0]}' is in two shards")
 
 
 def test_damaged_folders(broken: Path) -> None:
