@@ -19,6 +19,7 @@ from xdsl.utils.exceptions import ArgSpecParseError
 from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write, write_safetensors
+from heatc.hardware import load_hardware
 from heatc.heat.options import heat_options, plan_options
 from heatc.ir_errors import translated
 from heatc.pipeline import (
@@ -338,7 +339,9 @@ def compile(
             raise HeatcError(f"expected a text for {name}, got {type(value).__name__}")
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
-    hw = None if target == "numpy" else target
+    hw = None if target == "numpy" else str(target)
+    if hw is not None:
+        load_hardware(hw)
     default = DEFAULT_RULE if rule_options or (hw is not None and plan is None) else "none"
     try:
         rule = make_rule(hdp_rule or default, rule_options)

@@ -107,6 +107,8 @@ def named_tensors(debug: Mapping[str, Any]) -> dict[str, TensorInfo]:
         address, cols = (_integer(entry.get(k), f"{key}.{k}") for k in ("address", "cols"))
         rows = _integer(entry.get("rows"), f"{key}.rows", TOKENS)
         dtype = cast(str, _checked(entry.get("dtype"), str, f"{key}.dtype"))
+        if dtype not in DTYPES or dtype in TILE_DTYPES:
+            _fail(f"{key}.dtype", "the element type of a tensor")
         point = entry.get("point")
         if point is not None:
             point = _integer(point, f"{key}.point", -64, 64)
@@ -158,8 +160,6 @@ def check_debug(
 def _check_tensor(
     key: str, tensor: TensorInfo, program: Sequence[Inst], sizes: Mapping[str, int]
 ) -> None:
-    if tensor.dtype not in DTYPES or tensor.dtype in TILE_DTYPES:
-        _fail(f"{key}.dtype", "the element type of a tensor")
     # What the packed tokens of a run take is known when it runs.
     rows, size = max(tensor.rows, 0), sizes["shared" if tensor.shared else "dram"]
     end = tensor.address + rows * tensor.cols * DTYPES[tensor.dtype]

@@ -20,7 +20,7 @@ from heatc.heat.formats import (
 from heatc.readers.fields import short
 
 MOST_RANK = 1 << 20
-MOST_GROWTH = 8
+MOST_GROWTH = 4
 """How many times the elements of a layer its factors may have."""
 
 MOST_RANKS = 16
