@@ -116,7 +116,8 @@ def _filled(port: Port, random: np.random.RandomState, keep: Keep) -> Array:
     if port.role == "ids":
         return random.randint(0, port.limit, port.shape).astype(port.dtype)
     if port.role == "keys":
-        return _pattern("holes", *port.shape, random).astype(port.dtype)
+        batch, length = port.shape
+        return _pattern("holes", batch, length, random).astype(port.dtype)
     if port.role == "segments":
         return random.randint(0, 2, port.shape).astype(port.dtype)
     if port.role == "float":

@@ -30,7 +30,7 @@ from bench.differential_compare import HDP, NUMPY, Bound, difference, masked_pos
 from bench.differential_inputs import Case, cases
 from bench.differential_program import Array, Arrays, Output, Program
 from heatc.errors import HeatcError
-from heatc.tools.ir_errors import explain
+from heatc.ir_errors import explain
 
 Kind: TypeAlias = Literal["right", "refused", "wrong", "invalid"]
 

@@ -18,7 +18,7 @@ import math
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +169,7 @@ def measure(model: Path, target: str) -> Measured:
     """Compile an archive step by step."""
     hardware, suffix = TARGETS[target]
     compilation = Compilation(Options(hardware))
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     number: Counter[str] = Counter()
 
     def timed(name: str, step: Callable[[], object]) -> None:

@@ -23,6 +23,8 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     FloatAttr,
     IntegerAttr,
+    IntegerType,
+    Signedness,
     StringAttr,
     TensorType,
     UnitAttr,
@@ -70,6 +72,13 @@ def element_of(value: SSAValue) -> Attribute:
     if not isinstance(type_, TensorType):
         raise VerifyException(f"expected a tensor, got {type_}")
     return cast(AnyTensor, type_).get_element_type()
+
+
+def is_unsigned(element: Attribute) -> bool:
+    """Whether a type is of integers without a sign."""
+    if not isinstance(element, IntegerType):
+        return False
+    return cast(IntegerType, element).signedness.data == Signedness.UNSIGNED
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:

@@ -4,13 +4,14 @@ The compiler from Python: `heatc.compile(model, inputs)`, and what the `heatc` c
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
@@ -21,7 +22,9 @@ from heatc.commands import COMPILE
 from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
 from heatc.files import safetensors_bytes, together
+from heatc.hardware import load_hardware
 from heatc.heat.options import heat_options, plan_options
+from heatc.ir_errors import translated
 from heatc.names import ir_factors_file
 from heatc.passes.pack_tokens import PADDINGS
 from heatc.passes.rewriting import Remark, tell
@@ -36,6 +39,7 @@ from heatc.pipeline import (
     run_passes,
 )
 from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
+from heatc.readers.source import as_path
 from heatc.remarks import RemarkLog
 from heatc.rules import PRUNING_RULE, RuleError, make_rule
 from heatc.universe import HEATC_UNIVERSE
@@ -135,6 +139,7 @@ class Compilation:
         head, tail = self._steps[:1], self._steps[1:]
         return [*head, *self._timing.seconds, *tail]
 
+    @translated()
     def capture(
         self,
         model: str | PathLike[str],
@@ -145,28 +150,44 @@ class Compilation:
         """Read a model file or folder."""
         from heatc.capture import capture_path
 
-        self.check_model(model)
+        path = as_path(model, "model")
+        self.check_model(path)
         start = time.perf_counter()
-        captured = capture_path(model, inputs, trust_pickle=trust_pickle)
-        self.adopt(captured.module, captured.weights, Path(model).name)
+        captured = capture_path(path, inputs, trust_pickle=trust_pickle)
+        self.adopt(captured.module, captured.weights, path.name)
         self._steps.append(("capture", time.perf_counter() - start))
 
+    @translated()
     def capture_module(
         self, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | tuple[Any, ...]
     ) -> None:
         """Capture a live module on example inputs."""
         from heatc.capture import capture_module
 
+        self._check_live()
+        start = time.perf_counter()
+        captured = capture_module(module, inputs)
+        self.adopt(captured.module, captured.weights, type(module).__name__)
+        self._steps.append(("capture", time.perf_counter() - start))
+
+    @translated()
+    def capture_exported(self, program: torch.export.ExportedProgram) -> None:
+        """Capture an `ExportedProgram`."""
+        from heatc.capture import capture_exported
+
+        self._check_live()
+        start = time.perf_counter()
+        captured = capture_exported(program)
+        self.adopt(captured.module, captured.weights, type(program).__name__)
+        self._steps.append(("capture", time.perf_counter() - start))
+
+    def _check_live(self) -> None:
         if self.plan is not None and self.plan.model_sha256 is not None:
             raise HeatcError(
                 "model_sha256: a live module has no file to compare with",
                 place=self.plan.path,
                 notes=["compile the model's file, or set the key to null"],
             )
-        start = time.perf_counter()
-        captured = capture_module(module, inputs)
-        self.adopt(captured.module, captured.weights, type(module).__name__)
-        self._steps.append(("capture", time.perf_counter() - start))
 
     def check_model(self, model: str | PathLike[str]) -> None:
         """Raise `HeatcError` where the plan was made for another model file or folder."""
@@ -177,8 +198,9 @@ class Compilation:
         """Take a module at the captured level, its weights, and the name it came by."""
         self._module, self._weights, self.source = module, weights, source
 
+    @translated()
     def run(self) -> None:
-        """Run the pipeline."""
+        """Run the pipeline; raises `HeatcError` where a pass refuses the model."""
         instruments = list(self._instruments)
         if self.execute_each:
             instruments.append(self._comparison())
@@ -192,8 +214,6 @@ class Compilation:
             self._remarks.running = name
 
     def _comparison(self) -> Instrument:
-        import sys
-
         from heatc.execute_each import ExecuteEach
         from heatc.samples import sample_inputs
 
@@ -209,6 +229,7 @@ class Compilation:
         inputs = sample_inputs(self.module)
         return ExecuteEach(inputs, self.weights, run_machine, report)
 
+    @translated()
     def write(self, output: str | PathLike[str] | None, form: str) -> None:
         """
         Write the result in one of the forms `ir`, `asm`, `hdp`, `numpy`, atomically.
@@ -343,8 +364,9 @@ def factor_options(
     return None
 
 
+@translated()
 def compile(
-    model: torch.nn.Module | str | PathLike[str],
+    model: torch.nn.Module | torch.export.ExportedProgram | str | PathLike[str],
     inputs: Mapping[str, Any] | tuple[Any, ...] | None = None,
     *,
     target: str = "hdp-edge",
@@ -365,8 +387,9 @@ def compile(
     Compile a model to a file and return its path.
 
     Args:
-        model: a live module in eval mode, or anything the `heatc` command takes.
-        inputs: example tensors by name for a live module, `InputSpec`s by name for a file.
+        model: a live module in eval mode, an `ExportedProgram`, or anything the command takes.
+        inputs: example tensors by name, or in order, for a live module; `InputSpec`s by name for a
+            file; none for an `ExportedProgram`.
         target: `numpy`, a preset such as `hdp-edge`, or the path of a hardware description.
         output: `x.py` for the NumPy target, `x.hdp` otherwise.
         hdp_rule: the pruning rule of every attention; without it all attention is computed.
@@ -382,13 +405,22 @@ def compile(
         **rule_options: what the rule is told, as the command's options: `rho_b=0.25`.
 
     Raises:
-        HeatcError: for bad input, with what, where and what to do; for an output that is an input,
+        HeatcError: for bad input, with what, where and what to do, and nothing else; for an output that is an input,
             or that would replace a file which heatc did not write as one of its kind.
         VerificationError: the program is wrong; nothing is written.
     """
+    paths = {"target": target, "output": output, "plan": plan, "calibrate": calibrate}
+    for name, value in {**paths, "remarks": remarks}.items():
+        if value is not None or name in ("target", "output"):
+            as_path(value, name)
+    for name, value in {"hdp_rule": hdp_rule, "heat": heat}.items():
+        if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise HeatcError(f"expected a text for {name}, got {type(value).__name__}")
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
-    hw = None if target == "numpy" else target
+    hw = None if target == "numpy" else str(target)
+    if hw is not None:
+        load_hardware(hw)
     try:
         rule = make_rule(hdp_rule or (PRUNING_RULE if rule_options else "none"), rule_options)
     except RuleError as error:
@@ -411,13 +443,28 @@ def compile(
         dump = None if dump_divergence is None else Path(dump_divergence)
         settings = Settings(verify_seconds, min_cosine, dump)
     compilation = Compilation(options, remarks=remarks, verify=settings)
-    if isinstance(model, str | PathLike):
-        specs: Any = inputs
-        compilation.capture(model, specs)
-    else:
-        if inputs is None:
-            raise HeatcError("a live module is captured on example inputs: give `inputs`")
-        compilation.capture_module(model, inputs)
+    _capture(compilation, model, inputs)
     compilation.run()
     compilation.write(output, "numpy" if hw is None else "hdp")
     return Path(output)
+
+
+def _capture(compilation: Compilation, model: Any, inputs: Any) -> None:
+    """Capture whatever `compile` was given."""
+    if isinstance(model, str | PathLike):
+        compilation.capture(cast("str | PathLike[str]", model), inputs)
+        return
+    # Whoever has a live model has imported torch.
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.export.ExportedProgram):
+        compilation.capture_exported(model)
+        return
+    if torch is None or not isinstance(model, torch.nn.Module):
+        found = type(model).__name__
+        raise HeatcError(f"expected a path or an nn.Module for model, got {found}")
+    if inputs is None:
+        raise HeatcError("a live module is captured on example inputs: give `inputs`")
+    if not isinstance(inputs, Mapping | tuple):
+        found = type(inputs).__name__
+        raise HeatcError(f"expected a dict or a tuple of tensors for inputs, got {found}")
+    compilation.capture_module(model, cast(Any, inputs))

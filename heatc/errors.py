@@ -19,6 +19,7 @@ class HeatcError(Exception):
     """
 
     exit_code = 1
+    snippet = ""
 
     def __init__(self, message: str, *, place: str = "", notes: Sequence[str] = ()):
         super().__init__(message)
@@ -26,10 +27,27 @@ class HeatcError(Exception):
         self.place = place
         self.notes = tuple(notes)
 
+    def __str__(self) -> str:
+        """Place, message and notes: whoever shows the exception shows the remedy too."""
+        return self._with_details(f"{self.place}: " if self.place else "")
+
     def render(self) -> str:
         """The message as the tools print it, without colour and final newline."""
-        head = f"{self.place}: error: " if self.place else "error: "
-        return "\n".join((head + self.message, *(f"note: {n}" for n in self.notes)))
+        return self._with_details(f"{self.place}: error: " if self.place else "error: ")
+
+    def _with_details(self, head: str) -> str:
+        snippet = [self.snippet.rstrip("\n")] if self.snippet else []
+        return "\n".join((head + self.message, *snippet, *(f"note: {n}" for n in self.notes)))
+
+
+class SourceError(HeatcError):
+    """Bad input with the piece of text that it is about, shown below the message."""
+
+    def __init__(
+        self, message: str, *, place: str = "", snippet: str = "", notes: Sequence[str] = ()
+    ):
+        super().__init__(message, place=place, notes=notes)
+        self.snippet = snippet
 
 
 class UsageError(HeatcError):

@@ -31,11 +31,15 @@ from heatc.errors import HeatcError
 from heatc.files import from_os_error
 from heatc.heat.plan import LayerHeat, layer_heat
 from heatc.kinds import is_heatc_safetensors
+from heatc.readers.fields import short
+from heatc.readers.json_text import kind_of, read_json
+from heatc.readers.source import as_path, open_file
 from heatc.rules import OPTIONS, Rule, RuleError, make_rule
 from heatc.weights import WeightStore
 
 SCHEMA = 1
 _TOP = ("producer", "schema", "model_sha256", "hw_sha256", "seed", "layers", "factors")
+LARGEST_PLAN = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def model_sha256(model: str | PathLike[str]) -> str:
     Of a folder: name and bytes of config.json and of every .safetensors file, by name; what heatc
     wrote there, weights of programs and factors, is no part of the model.
     """
-    path, digest = Path(model), hashlib.sha256()
+    path, digest = as_path(model, "a model"), hashlib.sha256()
     files = [path]
     if path.is_dir():
         try:
@@ -124,11 +128,11 @@ def model_sha256(model: str | PathLike[str]) -> str:
         if path.is_dir():
             digest.update(f"{file.name}\n".encode())
         try:
-            with file.open("rb") as stream:
+            with open_file(file, "a model", pipes=False) as stream:
                 while chunk := stream.read(1 << 20):
                     digest.update(chunk)
         except OSError as error:
-            raise from_os_error(error, str(file), "read") from error
+            raise from_os_error(error, str(file)) from error
     return digest.hexdigest()
 
 
@@ -146,27 +150,13 @@ def _is_part(path: Path) -> bool:
 
 def read_plan(path: str | PathLike[str]) -> Plan:
     """Read and check a plan; `HeatcError` names the key that is wrong."""
-    place = str(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise from_os_error(error, place, "read") from error
-    except (UnicodeDecodeError, ValueError) as error:
-        raise HeatcError(f"not UTF-8 text: {error}", place=place) from error
-    try:
-        data = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise HeatcError(f"not JSON: {error}", place=place) from error
-    return _Reader(place).plan(data)
+    file = as_path(path, "a plan")
+    return _Reader(str(file)).plan(read_json(file, "a plan", LARGEST_PLAN))
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object without a key that stands twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice")
-    return found
+def plan_layers(plan: Plan) -> dict[str, Any]:
+    """`layers` of a plan that was read, as its text has them."""
+    return read_json(plan.path, "a plan", LARGEST_PLAN)["layers"]
 
 
 class _Reader:
@@ -179,12 +169,13 @@ class _Reader:
     def table(self, key: str, value: Any, known: tuple[str, ...] | None = None) -> dict[str, Any]:
         """A JSON object, of known keys if they are given."""
         if not isinstance(value, dict):
-            raise self.error(key, f"expected an object, got {_kind(value)}")
+            raise self.error(key, f"expected an object, got {kind_of(value)}")
         found = cast("dict[str, Any]", value)
         unknown = [k for k in found if known is not None and k not in known]
         if unknown:
             expected = ", ".join(known or ())
-            place = f"{key}.{unknown[0]}" if key else unknown[0]
+            name = unknown[0][:80]
+            place = f"{key}.{name}" if key else name
             raise self.error(place, f"unknown key, expected one of {expected}")
         return found
 
@@ -193,14 +184,14 @@ class _Reader:
         if "schema" not in top:
             raise self.error("schema", "the key is missing")
         if type(top["schema"]) is not int or top["schema"] != SCHEMA:
-            raise self.error("schema", f"expected {SCHEMA}, got {top['schema']!r}")
+            raise self.error("schema", f"expected {SCHEMA}, got {short(top['schema'])}")
         if "layers" not in top:
             raise self.error("layers", "the key is missing")
         layers = self.table("layers", top["layers"])
         rules: dict[str, Rule] = {}
         heat: dict[str, LayerHeat] = {}
         for name, layer in layers.items():
-            key = f"layers[{json.dumps(name)}]"
+            key = f"layers[{json.dumps(name[:200])}]"
             table = self.table(key, layer, ("heat", "hdp"))
             if table.get("heat") is not None:
                 heat[name] = self.heat(f"{key}.heat", table["heat"])
@@ -223,6 +214,8 @@ class _Reader:
         name, digest = table.get("file"), self.digest(table, "sha256", "factors.")
         if not isinstance(name, str) or not name or digest is None:
             raise self.error("factors", "expected a file and its sha256")
+        if Path(name).name != name:
+            raise self.error("factors.file", f"expected a file beside the plan, got {short(name)}")
         return FactorFile(Path(self.place).parent / name, digest)
 
     def digest(self, top: dict[str, Any], key: str, within: str = "") -> str | None:
@@ -232,14 +225,14 @@ class _Reader:
         text = value if isinstance(value, str) else ""
         if len(text) != 64 or set(text) - set("0123456789abcdef"):
             raise self.error(
-                f"{within}{key}", f"expected 64 hexadecimal digits or null, got {value!r}"
+                f"{within}{key}", f"expected 64 hexadecimal digits or null, got {short(value)}"
             )
         return text
 
     def seed(self, top: dict[str, Any]) -> int | None:
         value = top.get("seed")
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            raise self.error("seed", f"expected an integer or null, got {value!r}")
+            raise self.error("seed", f"expected an integer or null, got {short(value)}")
         return value
 
     def heat(self, key: str, value: Any) -> LayerHeat:
@@ -252,7 +245,9 @@ class _Reader:
         names = {option.key or name: name for name, option in OPTIONS.items()}
         table = self.table(key, value, ("rule", *names))
         if not isinstance(table.get("rule"), str):
-            raise self.error(f"{key}.rule", f"expected a rule's name, got {table.get('rule')!r}")
+            raise self.error(
+                f"{key}.rule", f"expected a rule's name, got {short(table.get('rule'))}"
+            )
         options = {names[k]: v for k, v in table.items() if k != "rule"}
         try:
             return make_rule(table["rule"], options)
@@ -260,10 +255,3 @@ class _Reader:
             option = OPTIONS.get(error.option)
             name = error.option if option is None else option.key or error.option
             raise self.error(f"{key}.{name}", str(error)) from error
-
-
-def _kind(value: Any) -> str:
-    """What a JSON value is called."""
-    names = {"dict": "an object", "list": "an array", "str": "a string", "NoneType": "null"}
-    names |= {"bool": "a boolean", "int": "a number", "float": "a number"}
-    return names[type(value).__name__]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+from heatc.readers.fields import short
+
 Importance = Literal["abs", "positive"]
 PrunedScore = Literal["zero", "neginf", "int", "mean"]
 Gated = Literal["zero", "mean", "col"]
@@ -24,6 +26,9 @@ RULE_NAMES: tuple[str, ...] = get_args(RuleName)
 
 MOST_FINER = 14
 """The finest integer part: of a 16-bit code one bit beside the sign must stay above it."""
+
+MOST_HEADS = 4096
+"""The most values of an option that every head can have of its own."""
 
 MOST_BLOCK = 64
 """The largest extent of a block of scores."""
@@ -218,11 +223,14 @@ def _values(option: str, value: Any) -> tuple[Any, ...]:
     spec = OPTIONS[option]
     is_list = isinstance(value, tuple | list)
     values: tuple[Any, ...] = tuple(cast("list[Any]", value)) if is_list else (value,)
+    if len(values) > MOST_HEADS:
+        count = len(values)
+        raise RuleError(option, f"{spelling(option)} has {count} values, at most {MOST_HEADS}")
     for one in values:
         if not _is_a(one, spec.kind):
-            raise RuleError(option, f"{spelling(option)} {one!r} is no {spec.kind.__name__}")
+            raise RuleError(option, f"{spelling(option)} {short(one)} is no {spec.kind.__name__}")
         if problem := spec.check(one):
-            raise RuleError(option, f"{spelling(option)} {one} {problem}")
+            raise RuleError(option, f"{spelling(option)} {str(one)[:40]} {problem}")
     if len(values) != spec.count and (spec.count is not None or not values):
         wanted = "at least one value" if spec.count is None else f"{spec.count} value(s)"
         raise RuleError(option, f"{spelling(option)} needs {wanted}, got {len(values)}")

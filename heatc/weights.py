@@ -8,8 +8,6 @@ is read when it is touched. The IR carries names; whoever executes or emits carr
 from __future__ import annotations
 
 import ctypes
-import json
-import math
 import mmap
 import os
 import zlib
@@ -21,46 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
+from heatc.readers.safetensors_file import NUMPY_DTYPES, open_safetensors
+from heatc.readers.source import as_path
 
 Array = NDArray[np.generic]
 
-
-_DTYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
 _MADV_DONTNEED, _MADV_PAGEOUT = 4, 21  # of <sys/mman.h> on Linux
-_HEADER_LIMIT = 100 << 20
 
 
 def _map_safetensors(path: Path) -> dict[str, Array]:
-    """Every tensor of a safetensors file as a read-only view of one map."""
-    try:
-        data = np.memmap(path, np.uint8, "r")
-    except (OSError, ValueError) as error:
-        raise HeatcError(f"cannot map the weights: {error}", place=str(path)) from None
-    try:
-        length = int(data[:8].view("<u8")[0])
-        if not 2 <= length <= min(_HEADER_LIMIT, data.size - 8):
-            raise ValueError(f"header of {length} bytes in a file of {data.size}")
-        header = json.loads(bytes(data[8 : 8 + length]))
-        entries = {n: e for n, e in header.items() if n != "__metadata__"}
-        return {
-            name: _view(data, 8 + length, entry)
-            for name, entry in entries.items()
-            if entry["dtype"] in _DTYPES
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise HeatcError(
-            f"not a safetensors file: {error}", place=str(path), notes=["is it complete?"]
-        ) from None
+    """The tensors of a safetensors file that numpy has a type for, views of one map."""
+    file = open_safetensors(path)
+    return {n: file.array(n) for n, entry in file.entries.items() if entry.dtype in NUMPY_DTYPES}
 
 
 def _page_out(array: Array) -> None:
@@ -84,21 +54,10 @@ def _is_mapped(array: Array) -> bool:
     """Whether an array is a view of a file that was mapped to be read: such pages are shared."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
-        if isinstance(owner, np.memmap):
-            return owner.mode == "r"
         owner = owner.base
-    return False
-
-
-def _view(data: NDArray[np.uint8], base: int, entry: dict[str, Any]) -> Array:
-    begin, end = entry["data_offsets"]
-    dtype = np.dtype(_DTYPES[entry["dtype"]])
-    shape = tuple(int(n) for n in entry["shape"])
-    count = math.prod(shape)
-    inside = 0 <= begin <= end <= data.size - base
-    if not inside or min(shape, default=0) < 0 or count * dtype.itemsize != end - begin:
-        raise ValueError(f"tensor of shape {shape} at bytes {begin}..{end}")
-    return data[base + begin : base + end].view(dtype).reshape(shape)
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    return isinstance(owner, mmap.mmap)  # `map_file` maps to read alone
 
 
 def joined_name(keys: Sequence[str]) -> str:
@@ -141,7 +100,8 @@ class WeightStore(Mapping[str, Array]):
 
         bfloat16 and 8-bit float tensors are left out: nothing in heatc computes on them.
         """
-        return cls(_map_safetensors(Path(path)), Path(path))
+        file = as_path(path, "weights")
+        return cls(_map_safetensors(file), file)
 
     @classmethod
     def open_all(cls, paths: Sequence[str | Path]) -> WeightStore:

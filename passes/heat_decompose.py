@@ -332,7 +332,11 @@ class _Decomposition:
 
     def _planned(self, heat: LayerHeat, target: Target) -> Spec:
         """What a plan says; ranks that no factor needs are fewer where it brings none."""
-        spec = heat.spec(target.inputs, target.outputs)
+        try:
+            spec = heat.spec(target.inputs, target.outputs, is_table=target.is_table)
+        except HeatcError as error:
+            message = f"layers[{target.path!r}].heat.{error.message}"
+            raise HeatcError(message, place=str(self.options.plan)) from None
         return spec if self.brings_factors else spec.bounded()
 
     def _modes(self, target: Target) -> tuple[Modes, Modes]:

@@ -196,10 +196,6 @@ def _as_tokens(value: SSAValue, extents: Heads, width: int, anchor: Operation) -
     return reshape.result
 
 
-def _unscaled(layout: Layout, extents: Heads, width: int, anchor: Operation) -> SSAValue:
-    return _as_tokens(layout.root, extents, width, anchor)
-
-
 class RaiseAttention:
     """Rewrites the attentions of one function."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import heatc
+from heatc.errors import HeatcError
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -86,3 +88,80 @@ def test_pruning_changes_the_result(model: Any, tmp_path: Path):
 def test_a_live_module_needs_inputs(model: Any, tmp_path: Path):
     with pytest.raises(heatc.HeatcError, match="example inputs"):
         heatc.compile(model, output=tmp_path / "x.hdp")
+
+
+def test_an_exported_program(model: Any, tmp_path: Path):
+    program = torch.export.export(model, (), kwargs=example(), strict=False)
+    texts: list[str] = []
+    given: Any
+    for name, given in (("one", (program,)), ("other", (model, example()))):
+        (tmp_path / name).mkdir()
+        path = heatc.compile(*given, target="numpy", output=tmp_path / name / "p.py")
+        texts.append(path.read_text())
+    assert texts[0].replace("ExportedProgram", "Encoder") == texts[1]
+
+
+LINEAR = torch.nn.Linear(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"model": 3}, "expected a path or an nn.Module for model, got int"),
+        ({"model": None}, "expected a path or an nn.Module for model, got NoneType"),
+        ({"model": b"x.pt2"}, "expected a path or an nn.Module for model, got bytes"),
+        ({"model": LINEAR}, "give `inputs`"),
+        ({"model": LINEAR, "inputs": [1]}, "expected a dict or a tuple of tensors for inputs"),
+        ({"model": LINEAR, "inputs": (torch.zeros(3, 5),)}, "torch.export cannot export the model"),
+        ({"model": "none.pt2"}, "none.pt2: no such file"),
+        ({"model": "n" * 5000}, "file name too long"),
+        ({"model": "x", "output": 3}, "expected a path for output, got int"),
+        ({"model": "x", "target": None}, "expected a path for target, got NoneType"),
+        ({"model": "x", "target": "hdp-edg"}, "unknown hardware 'hdp-edg'"),
+        ({"model": "x", "plan": 3}, "expected a path for plan, got int"),
+        ({"model": "x", "plan": "none.json"}, "none.json: cannot open"),
+        ({"model": "x", "calibrate": 3}, "expected a path for calibrate, got int"),
+        ({"model": "x", "remarks": 3}, "expected a path for remarks, got int"),
+        ({"model": "x", "hdp_rule": 3}, "expected a text for hdp_rule, got int"),
+        ({"model": "x", "heat": 3}, "expected a text for heat, got int"),
+        ({"model": "x", "rho_c": 3}, "unknown option rho-c"),
+        ({"model": "x", "hdp_rule": "ours", "rho_b": "x"}, "rho-b 'x' is no float"),
+    ],
+)
+def test_whatever_is_wrong_is_one_error(arguments: dict[str, Any], expected: str, tmp_path: Path):
+    with pytest.raises(HeatcError) as caught:
+        heatc.compile(**cast("dict[str, Any]", {"output": tmp_path / "x.hdp"} | arguments))
+    assert expected in str(caught.value)
+
+
+class Odd(torch.nn.Module):
+    """Attention of a scaled embedding: a pass refuses it, not capture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Encoder()
+
+    def forward(self, ids: Any, mask: Any) -> Any:
+        return self.inner(ids, mask) * self.inner.embed(ids)
+
+
+def test_what_a_pass_refuses_is_the_same_error(tmp_path: Path):
+    """Passes raise xDSL's exceptions; what leaves the API is ours, with the notes in its text."""
+    with pytest.raises(HeatcError) as caught:
+        heatc.compile(Odd().eval(), example(), output=tmp_path / "x.hdp", hdp_rule="none")
+    assert caught.value.__cause__ is not None
+    assert type(caught.value.__cause__).__module__.startswith("xdsl.")
+    assert caught.value.notes
+    text = str(caught.value)
+    assert all(f"note: {note}" in text for note in caught.value.notes)
+    assert text.startswith(
+        f"{caught.value.place}: " if caught.value.place else caught.value.message
+    )
+
+
+def test_an_error_survives_a_process():
+    error = HeatcError("what", place="where", notes=["what to do"])
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.render()) == (str(error), error.render())
+    assert str(error) == "where: what\nnote: what to do"
+    assert error.render() == "where: error: what\nnote: what to do"

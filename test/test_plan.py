@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,11 @@ def test_a_factorised_layer(fuse: bool | int | None, tmp_path: Path):
         (heat_of(fuse=1.5), ".heat.fuse: expected a boolean, a number of tokens or null, got 1.5"),
         (heat_of(path=[[0]]), ".heat.path: expected a list of pairs of operands, got [[0]]"),
         (heat_of(path=[]), ".heat.path: expected a list of pairs of operands, got []"),
-        (heat_of(ranks=[0]), ".heat.ranks: expected a list of positive integers, got [0]"),
+        (heat_of(ranks=[0]), ".heat.ranks: expected up to 16 integers from 1 to 1048576, got [0]"),
         (heat_of(fused=True), ".heat.fused: unknown key"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 100_000, "nested more than 64 deep"),
         ('{"schema": 1, "schema": 1}', "key 'schema' stands twice"),
-        ([], "expected an object, got an array"),
+        ([], "expected a JSON object, got an array"),
         ({}, "schema: the key is missing"),
         ({"schema": True, "layers": {}}, "schema: expected 1, got True"),
         ({"schema": 2, "layers": {}}, "schema: expected 1, got 2"),
@@ -102,7 +103,7 @@ def test_a_factorised_layer(fuse: bool | int | None, tmp_path: Path):
         (plan_of({"rule": "ours", "rho_b": [0, 1]}), ".hdp.rho_b: rho-b 1 is outside (-1, 1)"),
         (plan_of({"rule": "ours", "rho_b": []}), ".hdp.rho_b: rho-b needs at least one value"),
         (plan_of({"rule": "ours", "rho_b": None}), ".hdp.rho_b: rho-b None is no float"),
-        (plan_of({"rule": "ours", "tau_h": float("inf")}), ".hdp.tau_h: tau-h inf is not a thr"),
+        (plan_of({"rule": "ours", "tau_h": float("inf")}), "Infinity is no number of JSON"),
         (plan_of({"rule": "ours", "tau_h": 10**400}), ".hdp.tau_h: tau-h 1"),
         (plan_of({"rule": "ours", "block": [2, 0]}), ".hdp.block: block 0 is outside 1..64"),
         (plan_of({"rule": "ours", "block": [2]}), ".hdp.block: block needs 2 value(s), got 1"),
@@ -248,3 +249,88 @@ def test_a_plan_of_other_factors_is_refused(
     assert main([str(model), "-o", str(output), *words]) == 1
     assert message in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (heat_of(ranks=[1 << 40]), "heat.ranks: expected up to 16 integers from 1 to 1048576"),
+        (heat_of(ranks=list(range(1, 100_000))), "heat.ranks: expected up to 16 integers"),
+        (heat_of(ranks=[[[[3]]]]), "heat.ranks: expected up to 16 integers"),
+        (heat_of(format=["low-rank"]), "heat.format: expected one of low-rank"),
+        (heat_of(path=[[0, 1]] * 1000), "heat.path: expected a list of pairs of operands"),
+        (heat_of(path=[[0, 1 << 40]]), "heat.path: expected a list of pairs of operands"),
+        (heat_of(fuse=1 << 40), "heat.fuse: expected a boolean, a number of tokens or null"),
+        (heat_of(format="tt", shape="2x" * 10_000 + "2|2"), "heat.shape: expected inputs|outputs"),
+        (
+            plan_of({"rule": "ours", "rho_b": [0.1] * 5000}),
+            "rho_b: rho-b has 5000 values, at most 4096",
+        ),
+        (plan_of({"rule": "ours", "tau_h": [[0.1]]}), "tau_h: tau-h [0.1] is no float"),
+        (plan_of({"rule": {"a": 1}}), "hdp.rule: expected a rule's name"),
+        ({"schema": 1, "layers": {"x" * 10_000: 3}}, "xxx"),
+        ({"schema": 1, "layers": {}, "x" * 10_000: 3}, "unknown key"),
+        (
+            {"schema": 1, "layers": {}, "factors": {"file": "../x", "sha256": HEX}},
+            "beside the plan",
+        ),
+        (
+            {"schema": 1, "layers": {}, "factors": {"file": "/dev/zero", "sha256": HEX}},
+            "beside the",
+        ),
+        ('{"schema": 1, "layers": {"a": {}, "a": {}}}', "key 'a' stands twice"),
+    ],
+)
+def test_an_absurd_plan_is_one_short_message(data: Any, message: str, tmp_path: Path):
+    with pytest.raises(HeatcError) as error:
+        read_plan(written(tmp_path, data))
+    assert message in error.value.message
+    assert len(error.value.message) < 500
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"ranks": [9]}, "ranks: 9 is above 8, all that low-rank of a layer of 8 to 12 can use"),
+        ({"ranks": [1 << 20]}, "ranks: 1048576 is above 8"),
+        ({"format": "tt", "shape": "2x4|3x4", "ranks": [3, 8, 4]}, "ranks: 3 is above 2"),
+        ({"format": "tt", "shape": "2x4|3x5", "ranks": [2, 2, 2]}, "shape: 2x4|3x5 does not fit"),
+        (
+            {"format": "tt", "shape": "2x1048576|3x4", "ranks": [2, 2, 2]},
+            "shape: 2x1048576|3x4 does",
+        ),
+        ({"format": "cp", "shape": "2x2x2|2x2x3", "ranks": [64]}, "ranks: 64 is above 32"),
+        ({"format": "cp", "shape": "2x4|3x4", "ranks": [24]}, None),
+    ],
+)
+def test_a_layer_is_checked_before_anything_is_built(
+    changed: dict[str, Any], message: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model, weights, output = (tmp_path / name for name in ("m.mlir", "w.safetensors", "x.py"))
+    model.write_text(FACTORISED)
+    save_file({"up.weight": np.eye(12, 8, dtype=np.float32)}, weights)
+    plan = written(tmp_path, {"schema": 1, "layers": {"up": {"heat": HEAT | changed}}})
+    words = ["--weights", str(weights), "--target", "numpy", "--plan", str(plan)]
+    code = main([str(model), "-o", str(output), *words])
+    assert code == (0 if message is None else 1)
+    err = capsys.readouterr().err
+    assert message is None or f"plan.json: error: layers['up'].heat.{message}" in err
+
+
+def test_factors_may_not_outgrow_their_layer():
+    heat = LayerHeat("cp", ((8, 8, 8), (8, 8, 8)), (4096,))
+    with pytest.raises(HeatcError, match=r"ranks: the factors have \d+ elements, the layer 262144"):
+        LayerHeat("cp", ((8, 8, 8), (8, 8, 8)), (32768,)).spec(512, 512)
+    assert heat.spec(512, 512).parameters == 4096 * 48
+    table = LayerHeat("cp", ((2, 4), (3, 4)), (2,))
+    assert table.spec(7, 12, is_table=True).inputs == (2, 4)
+    with pytest.raises(HeatcError, match="does not fit a layer of 7 to 12"):
+        table.spec(7, 12)
+
+
+def test_the_model_of_a_plan_is_a_file(tmp_path: Path):
+    with pytest.raises(HeatcError, match="not a regular file"):
+        model_sha256("/dev/zero")
+    os.mkfifo(tmp_path / "x.safetensors")
+    with pytest.raises(HeatcError, match="not a regular file"):
+        model_sha256(tmp_path)

@@ -14,10 +14,13 @@ import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, NoReturn, Self
+from typing import IO, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
+from heatc.readers.zip_archive import ZipArchive
 
 ALIGNMENT = 64
 
@@ -40,8 +43,6 @@ _ALIGN_ID = 0xD935
 _ZIP64_ID = 1
 _LIMIT32 = 0xFFFFFFFF
 _MOST_MEMBERS = 1024
-_LONGEST_DIRECTORY = 1 << 20
-_CHUNK = 1 << 20
 
 _REMEDY = "compile the model again, or copy the file again if it was transferred"
 
@@ -198,135 +199,41 @@ class ArchiveReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
-        try:
-            self._stream = open(self.path, "rb")  # noqa: SIM115
-            self._size = os.fstat(self._stream.fileno()).st_size
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            message = f"cannot open: {reason[:1].lower()}{reason[1:]}"
-            raise HeatcError(message, place=str(path)) from error
-        try:
-            self.members = {m.name: m for m in self._read_directory()}
-        except BaseException:
-            self._stream.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        self._zip = ZipArchive(path, "an HDP program", _REMEDY)
+        self.path = self._zip.path
+        if len(self._zip.members) > _MOST_MEMBERS:
+            self.fail(f"an HDP program has at most {_MOST_MEMBERS} sections")
+        for member in self._zip.members.values():
+            if not member.stored:
+                self.fail("the section is compressed; a program stores its sections", member.name)
+        members = (Member(m.name, m.size, m.crc, m.offset) for m in self._zip.members.values())
+        self.members = {member.name: member for member in members}
 
     def fail(self, message: str, section: str = "", *notes: str) -> NoReturn:
         """Raises a `HeatcError` about the file, or about one section of it."""
-        place = f"{self.path}: {section}" if section else str(self.path)
-        raise HeatcError(message, place=place, notes=notes or [_REMEDY])
+        error = self._zip.error(message, section)
+        raise HeatcError(error.message, place=error.place, notes=notes or error.notes)
 
     def read(self, name: str, most: int) -> bytes:
         """The checked bytes of a member of at most `most` bytes."""
-        member = self.members[name]
-        if member.size > most:
-            self.fail(f"the section has {member.size} bytes, at most {most} make sense", name)
-        data = self._read(member.start, member.size)
-        if zlib.crc32(data) != member.crc:
-            self._damaged(name)
-        return data
+        return self._zip.read(name, most)
 
-    def check(self, name: str) -> None:
-        """Verifies the checksum of a member of any size, in constant memory."""
-        member = self.members[name]
-        buffer = memoryview(bytearray(min(_CHUNK, member.size)))
-        self._stream.seek(member.start)
-        crc, left = 0, member.size
-        while left:
-            count = self._stream.readinto(buffer[: min(left, _CHUNK)])
-            if not count:
-                self._damaged(name)
-            crc = zlib.crc32(buffer[:count], crc)
-            left -= count
-        if crc != member.crc:
-            self._damaged(name)
+    def view(self, name: str) -> NDArray[np.uint8]:
+        """The checked bytes of a member of any size, mapped."""
+        return self._zip.view(name)
 
     def check_frame(self) -> None:
         """Verifies every byte that belongs to no member."""
-        position = 0
+        position, data = 0, self._zip.data
         for member in self.members.values():
             header = _local_header(member)
-            if member.offset != position or self._read(position, len(header)) != header:
+            if member.offset != position or not _begins(data[position:], header):
                 self.fail("the header of the section is damaged", member.name)
             position = member.start + member.size
-        if position > self._size or self._size - position > _LONGEST_DIRECTORY + _END.size:
-            self.fail("the file is damaged: its directory is not where it belongs")
-        if self._read(position, self._size - position) != _directory(
-            self.members.values(), position
-        ):
+        tail = _directory(self.members.values(), position)
+        if len(data) - position != len(tail) or not _begins(data[position:], tail):
             self.fail("the file is damaged: its directory is not the one heatc writes")
 
-    def _damaged(self, name: str) -> NoReturn:
-        self.fail("the section is damaged: its checksum is wrong", name)
 
-    def _read(self, position: int, count: int) -> bytes:
-        if position + count > self._size:
-            self.fail("the file is truncated")
-        self._stream.seek(position)
-        return self._stream.read(count)
-
-    def _read_directory(self) -> list[Member]:
-        if self._size == 0:
-            self.fail("the file is empty")
-        if self._read(0, min(4, self._size)) != b"PK\3\4":
-            note = "a .hdp is written by heatc MODEL -o prog.hdp"
-            self.fail("not an HDP program: it does not start like one", "", note)
-        if self._size < _END.size:
-            self.fail("the file is truncated")
-        end = _END.unpack(self._read(self._size - _END.size, _END.size))
-        if end[0] != b"PK\5\6":
-            self.fail("the file is truncated or damaged: the end of its directory is missing")
-        count, size, offset = end[4], end[5], end[6]
-        if offset == _LIMIT32:
-            offset = self._large_offset()
-        if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
-            self.fail(f"not an HDP program: a directory of {count} members in {size} bytes")
-        return self._parse_entries(self._read(offset, size), count)
-
-    def _large_offset(self) -> int:
-        before = _END.size + _LOCATOR.size + _END64.size
-        if self._size < before:
-            self.fail("the file is truncated")
-        return _END64.unpack(self._read(self._size - before, _END64.size))[9]
-
-    def _parse_entries(self, data: bytes, count: int) -> list[Member]:
-        members: list[Member] = []
-        position = 0
-        for _ in range(count):
-            if len(data) < position + _CENTRAL.size:
-                self.fail("the directory of the file is damaged")
-            fields = _CENTRAL.unpack_from(data, position)
-            name_size, extra_size, comment_size = fields[10:13]
-            position += _CENTRAL.size
-            raw_name = data[position : position + name_size]
-            extra = data[position + name_size : position + name_size + extra_size]
-            position += name_size + extra_size + comment_size
-            if fields[0] != b"PK\1\2" or position > len(data):
-                self.fail("the directory of the file is damaged")
-            name = raw_name.decode("ascii", "backslashreplace")
-            if fields[4] != _STORED:
-                self.fail("the section is compressed; an HDP program stores its sections", name)
-            if name in {m.name for m in members}:
-                self.fail("the section exists twice", name)
-            large = iter(_large_values(extra))
-            size, offset = (
-                next(large, value) if value == _LIMIT32 else value
-                for value in (fields[9], fields[16])
-            )
-            members.append(Member(name, size, fields[7], offset))
-        return members
-
-
-def _large_values(extra: bytes) -> list[int]:
-    """The size and the offset of the zip64 field, which holds the size twice."""
-    if len(extra) < 12 or struct.unpack_from("<H", extra)[0] != _ZIP64_ID:
-        return []
-    values = [v for (v,) in struct.iter_unpack("<Q", extra[4 : 4 + (len(extra) - 4) // 8 * 8])]
-    return values[1:] if len(values) > 1 else values
+def _begins(data: NDArray[np.uint8], expected: bytes) -> bool:
+    return data[: len(expected)].tobytes() == expected

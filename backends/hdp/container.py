@@ -28,12 +28,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.backends.hdp.archive import ALIGNMENT, ArchiveReader, ArchiveWriter
+from heatc.backends.hdp.debug import check_debug
 from heatc.backends.hdp.mask_values import MaskValues
 from heatc.errors import HeatcError
 from heatc.hardware import Hardware
 from heatc.hardware import from_json as hardware_from_json
 from heatc.isa.table import ISA_VERSION, WORD_BYTES
 from heatc.isa.words import Inst, decode_program, encode_program
+from heatc.readers.json_text import parse_json
+from heatc.readers.safetensors_file import read_header
+from heatc.readers.source import read_bytes
 from heatc.version import VERSION
 
 SCHEMA = 1
@@ -50,12 +54,12 @@ PROGRAM, DEBUG, WEIGHTS, MANIFEST = (
 IR_FOLDER = "ir/"
 
 _HEADER = struct.Struct("<8sII")
-_LARGEST_PROGRAM = 64 << 20
-_LARGEST_JSON = 256 << 20
-_LARGEST_WEIGHTS_HEADER = 64 << 20
-_LARGEST_IR = 256 << 20
+_LARGEST_PROGRAM = 8 << 20
+_LARGEST_JSON = 32 << 20
+_LARGEST_IR = 64 << 20
 _LARGEST_DRAM = 1 << 38
 _MOST_AXES = 8
+_AGAIN = "compile the model again with this heatc"
 
 Bytes = NDArray[np.uint8]
 Chunk = bytes | memoryview | NDArray[np.generic]
@@ -194,8 +198,12 @@ class Program:
 
     @cached_property
     def debug(self) -> Mapping[str, Any]:
-        """The content of debug.json, parsed when it is first asked for."""
-        return _object(self.debug_text, _Place(self.path, DEBUG))
+        """The content of debug.json, checked against the program when it is first asked for."""
+        place, hardware = _Place(self.path, DEBUG), self.manifest.hardware
+        debug = _object(self.debug_text, place)
+        sizes = {"dram": self.manifest.dram_bytes, "shared": hardware.shared_buffer_bytes}
+        check_debug(debug, self.instructions, sizes, str(place))
+        return debug
 
     def tensor(self, name: str) -> NDArray[np.generic]:
         """A view of a named weight."""
@@ -210,11 +218,14 @@ class _Place(NamedTuple):
     path: Path
     section: str
 
+    def __str__(self) -> str:
+        return f"{self.path}: {self.section}"
+
     def fail(self, message: str, *notes: str) -> NoReturn:
         raise HeatcError(
             message,
-            place=f"{self.path}: {self.section}",
-            notes=notes or ["compile the model again with this heatc"],
+            place=str(self),
+            notes=notes or [_AGAIN],
         )
 
 
@@ -327,20 +338,19 @@ def open_program(path: str | os.PathLike[str]) -> Program:
 
     Anything that is not right is a `HeatcError` that names the file, the section and a remedy.
     """
-    with ArchiveReader(path) as archive:
-        manifest = _read_manifest(archive)
-        archive.check_frame()
-        _check_sections(archive, manifest)
-        place = _Place(archive.path, PROGRAM)
-        instructions = parse_program(archive.read(PROGRAM, _LARGEST_PROGRAM), place)
-        debug = archive.read(DEBUG, _LARGEST_JSON)
-        archive.check(WEIGHTS)
-        weights, tensors = _map_weights(archive)
-        ir = {
-            name.removeprefix(IR_FOLDER): archive.read(name, _LARGEST_IR).decode(errors="replace")
-            for name in archive.members
-            if name.startswith(IR_FOLDER)
-        }
+    archive = ArchiveReader(path)
+    manifest = _read_manifest(archive)
+    archive.check_frame()
+    _check_sections(archive, manifest)
+    place = _Place(archive.path, PROGRAM)
+    instructions = parse_program(archive.read(PROGRAM, _LARGEST_PROGRAM), place)
+    debug = archive.read(DEBUG, _LARGEST_JSON)
+    weights, tensors = _map_weights(archive)
+    ir = {
+        name.removeprefix(IR_FOLDER): archive.read(name, _LARGEST_IR).decode(errors="replace")
+        for name in archive.members
+        if name.startswith(IR_FOLDER)
+    }
     _check_dram(archive.path, manifest, weights.nbytes)
     return Program(archive.path, manifest, instructions, weights, tensors, ir, debug)
 
@@ -406,47 +416,28 @@ def parse_program(data: bytes, place: _Place) -> list[Inst]:
 
 def read_program_file(path: str | os.PathLike[str]) -> list[Inst]:
     """The instructions of a bare program.bin, such as `hdp-as` writes."""
-    with open(path, "rb") as stream:
-        data = stream.read(_LARGEST_PROGRAM + 1)
-    place = _Place(Path(path), PROGRAM)
-    if len(data) > _LARGEST_PROGRAM:
-        place.fail(f"a program has at most {_LARGEST_PROGRAM >> 20} MiB")
-    return parse_program(data, place)
+    data = read_bytes(path, "a program", _LARGEST_PROGRAM)
+    return parse_program(data, _Place(Path(path), PROGRAM))
 
 
 def _map_weights(archive: ArchiveReader) -> tuple[Bytes, dict[str, Tensor]]:
     place = _Place(archive.path, WEIGHTS)
-    member = archive.members[WEIGHTS]
-    if member.size < 8:
-        place.fail("the section is too short for safetensors")
-    whole = np.memmap(archive.path, np.uint8, "r", member.start, (member.size,)).view(np.ndarray)
-    length = int(whole[:8].view("<u8")[0])
-    if length > min(member.size - 8, _LARGEST_WEIGHTS_HEADER):
-        place.fail("the header is longer than the section")
-    data = whole[8 + length :]
-    return data, _parse_tensors(_object(whole[8 : 8 + length].tobytes(), place), data.size, place)
-
-
-def _parse_tensors(header: Mapping[str, Any], size: int, place: _Place) -> dict[str, Tensor]:
-    parser = _Parser(place)
+    whole = archive.view(WEIGHTS)
+    entries, start = read_header(whole, str(place), [_AGAIN])
     tensors: dict[str, Tensor] = {}
     end = 0
-    for name, value in header.items():
-        entry = parser.object(value, name)
-        dtype = str(entry.get("dtype"))
+    for name, (dtype, shape, begin, stop) in entries.items():
         if dtype not in DTYPES:
             place.fail(f"{name}: dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-        shape = parser.shape(entry.get("shape"), name)
-        nbytes = int(np.prod(shape, dtype=object)) * np.dtype(DTYPES[dtype]).itemsize
-        if entry.get("data_offsets") != [end, end + nbytes]:
-            place.fail(f"{name}: expected its data at {end} to {end + nbytes}")
-        if end % np.dtype(DTYPES[dtype]).itemsize:
-            place.fail(f"{name}: address {end} is not aligned to its elements")
-        tensors[name] = Tensor(DTYPES[dtype], shape, end)
-        end += nbytes
-    if end != size:
-        place.fail(f"the tensors have {end} bytes, the section has {size}")
-    return tensors
+        if len(shape) > _MOST_AXES:
+            place.fail(f"{name}: {len(shape)} axes, at most {_MOST_AXES} make sense")
+        if begin != end:
+            place.fail(f"{name}: expected its data at {end}, where that of the tensor before ends")
+        if begin % np.dtype(DTYPES[dtype]).itemsize:
+            place.fail(f"{name}: address {begin} is not aligned to its elements")
+        tensors[name] = Tensor(DTYPES[dtype], shape, begin)
+        end = stop
+    return whole[start:], tensors
 
 
 def _check_dram(path: Path, manifest: Manifest, weight_bytes: int) -> None:
@@ -468,19 +459,8 @@ def _check_dram(path: Path, manifest: Manifest, weight_bytes: int) -> None:
 
 
 def _object(data: bytes, place: _Place) -> dict[str, Any]:
-    """A JSON object; numbers that JSON does not have (NaN) are refused."""
-
-    def constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no number of JSON")
-
-    try:
-        value = json.loads(data, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        place.fail(f"not JSON: {reason}")
-    if not isinstance(value, dict):
-        place.fail("expected a JSON object")
-    return cast(dict[str, Any], value)
+    """A JSON object."""
+    return parse_json(data, str(place), [_AGAIN])
 
 
 class _Parser:

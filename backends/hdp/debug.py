@@ -21,11 +21,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, cast
 
 from heatc.errors import HeatcError
-from heatc.isa.table import BLOCK
+from heatc.isa.table import BLOCK, DTYPES, HEADS, TILE_DTYPES
 from heatc.isa.units import block_count
+from heatc.isa.words import Inst
 from heatc.rules import MOST_BLOCK
 
 TOKENS = -1
+
+_MASKS = ("mask", "topk", "filter", "likely")
+DECISIONS = {"mask_pcs": _MASKS, "round_pcs": _MASKS, "gate_pcs": ("gate", "cascade")}
+"""The instructions that a list of pcs of an attention may name."""
 
 
 class Location(NamedTuple):
@@ -84,12 +89,12 @@ class Locations:
             path, source = (_checked(text, str, f"locations[{i}]") for text in texts)
             table.append((pc, Location(_one_line(path), _one_line(source))))
         table.sort(key=lambda row: row[0])
-        self._starts = [pc for pc, _ in table]
+        self.starts = [pc for pc, _ in table]
         self._locations = [location for _, location in table]
 
     def at(self, pc: int) -> Location:
         """The location of an instruction."""
-        index = bisect_right(self._starts, pc) - 1
+        index = bisect_right(self.starts, pc) - 1
         return self._locations[index] if index >= 0 else Location()
 
 
@@ -102,6 +107,8 @@ def named_tensors(debug: Mapping[str, Any]) -> dict[str, TensorInfo]:
         address, cols = (_integer(entry.get(k), f"{key}.{k}") for k in ("address", "cols"))
         rows = _integer(entry.get("rows"), f"{key}.rows", TOKENS)
         dtype = cast(str, _checked(entry.get("dtype"), str, f"{key}.dtype"))
+        if dtype not in DTYPES or dtype in TILE_DTYPES:
+            _fail(f"{key}.dtype", "the element type of a tensor")
         point = entry.get("point")
         if point is not None:
             point = _integer(point, f"{key}.point", -64, 64)
@@ -121,11 +128,63 @@ def attentions(debug: Mapping[str, Any]) -> dict[str, AttentionInfo]:
             _pcs(entry.get("mask_pcs", []), key),
             _pcs(entry.get("round_pcs", []), key),
             _pcs(entry.get("gate_pcs", []), key),
-            _integer(entry.get("heads"), f"{key}.heads", 1, 1 << 16),
+            _integer(entry.get("heads"), f"{key}.heads", 1, HEADS),
             _integer(entry.get("dim"), f"{key}.dim", 1, 1 << 16),
             _block(entry.get("block", list(BLOCK)), f"{key}.block"),
         )
     return result
+
+
+# --- Against the program ----------------------------------------------------------------------
+
+
+def check_debug(
+    debug: Mapping[str, Any], program: Sequence[Inst], sizes: Mapping[str, int], place: str
+) -> None:
+    """
+    Raise `HeatcError` where debug.json is malformed, or not that of the program.
+
+    `sizes` are the bytes of its memories, `dram` and `shared`.
+    """
+    try:
+        for pc in Locations(debug).starts:
+            _expect_pc(pc, program, "locations")
+        for name, tensor in named_tensors(debug).items():
+            _check_tensor(f"tensors.{name[:80]}", tensor, program, sizes)
+        for name, attention in attentions(debug).items():
+            _check_attention(f"attentions.{name[:80]}", attention, program)
+    except HeatcError as error:
+        raise HeatcError(error.message, place=place, notes=error.notes) from None
+
+
+def _check_tensor(
+    key: str, tensor: TensorInfo, program: Sequence[Inst], sizes: Mapping[str, int]
+) -> None:
+    # What the packed tokens of a run take is known when it runs.
+    rows, size = max(tensor.rows, 0), sizes["shared" if tensor.shared else "dram"]
+    end = tensor.address + rows * tensor.cols * DTYPES[tensor.dtype]
+    if end > size:
+        _fail(key, f"bytes below {size}, not {tensor.address} to {end}")
+    for pc in tensor.pcs:
+        _expect_pc(pc, program, f"{key}.pc")
+
+
+def _check_attention(key: str, attention: AttentionInfo, program: Sequence[Inst]) -> None:
+    for field, writers in DECISIONS.items():
+        pcs: tuple[int, ...] = getattr(attention, field)
+        for pc in pcs:
+            _expect_pc(pc, program, f"{key}.{field}")
+            found = program[pc].mnemonic
+            if found not in writers:
+                _fail(f"{key}.{field}", f"{' or '.join(writers)} at pc {pc}, not {found}")
+
+
+def _expect_pc(pc: int, program: Sequence[Inst], key: str) -> None:
+    if pc >= len(program):
+        _fail(key, f"a pc below {len(program)}, the number of instructions, not {pc}")
+
+
+# --- Values -----------------------------------------------------------------------------------
 
 
 def _block(value: object, key: str) -> tuple[int, int]:
@@ -146,9 +205,12 @@ def _integer(value: object, key: str, low: int = 0, high: int = 1 << 40) -> int:
     return value
 
 
+_KINDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false"}
+
+
 def _checked(value: Any, kind: type, key: str) -> Any:
     if not isinstance(value, kind):
-        _fail(key, {list: "a list", dict: "an object", str: "a text"}[kind])
+        _fail(key, _KINDS[kind])
     return value
 
 

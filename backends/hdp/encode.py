@@ -25,6 +25,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, SSAValue
 
 from heatc.backends.hdp.container import Port, Weight
+from heatc.backends.hdp.debug import DECISIONS
 from heatc.backends.hdp.mask_values import MaskValues
 from heatc.dialects import hdp
 from heatc.errors import HeatcError
@@ -47,10 +48,7 @@ NUMPY_DTYPES = {
 }
 """numpy's names of ISA dtypes."""
 
-_DECISIONS = {
-    **dict.fromkeys(("mask", "topk", "filter", "likely"), "mask_pcs"),
-    **dict.fromkeys(("gate", "cascade"), "gate_pcs"),
-}
+_DECISIONS = {mnemonic: key for key in ("mask_pcs", "gate_pcs") for mnemonic in DECISIONS[key]}
 """Where debug.json lists the instructions that decide what is kept; a first round is told apart."""
 
 Array = NDArray[np.generic]

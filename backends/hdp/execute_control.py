@@ -57,8 +57,11 @@ def span(run: Execution, rd: int, ra: int, rb: int, limit: int, scale: int) -> N
 def loop(run: Execution, r: int, bound: int, step: int, skip: int) -> int | None:
     """The program was checked: `skip` leads behind the matching end."""
     run.state.registers[r] = 0
-    if run.state.registers[bound] <= 0:
+    count = run.state.registers[bound]
+    if count <= 0:
         return run.pc + skip
+    if run.budget is not None:
+        run.budget.check_loop(-(-count // step), skip - 1)
     run.loops.append((r, bound, step))
     return None
 

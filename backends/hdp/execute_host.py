@@ -79,8 +79,8 @@ def pack_with_reads(
 ) -> None:
     mask, read = _mask(run, dmask, batch, length), _integers(run, dread)
     positions = read.data.reshape(-1).astype(np.int64)
-    ascends = positions.size and (np.diff(positions) > 0).all() and positions[0] >= 0
-    expect(ascends and positions[-1] < length, f"d{dread} holds no ascending positions")
+    ascends = positions.size > 0 and positions[0] >= 0 and bool((np.diff(positions) > 0).all())
+    expect(ascends and bool(positions[-1] < length), f"d{dread} holds no ascending positions")
     targets = [(d, _places(run, d, batch * length)) for d in (dpos, dinv, dreal)]
     real = mask.data.reshape(batch, length) != 0
     _list_rows(run, "hrows", real, positions, targets, (Rows(mask), Rows(read)))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from heatc.backends.hdp.budget import Budget
 from heatc.backends.hdp.memory import Array, Memory
 from heatc.backends.hdp.state import MachineState
 from heatc.backends.hdp.timing import HardwareModel, Recorder, Scoreboard
@@ -49,6 +50,7 @@ class Execution:
         program: int,
         values: Values | None = None,
         recorder: Recorder | None = None,
+        budget: Budget | None = None,
     ):
         self.hardware = hardware
         self.values = values or Values()
@@ -58,6 +60,7 @@ class Execution:
         self.board = Scoreboard(hardware, self.state, memory.size, program)
         self.board.recorder = recorder
         self.pc = 0
+        self.budget = budget
         self.works = Work()
         self.loops: list[tuple[int, int, int]] = []
         self.counts = [0] * program

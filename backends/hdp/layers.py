@@ -24,8 +24,8 @@ from heatc.isa.table import R_TOKENS
 from heatc.isa.units import Mask
 from heatc.isa.words import Inst
 
-_LARGEST_MASK = 1 << 34
-"""Elements of the masks of one attention."""
+_LARGEST_MASKS = 1 << 30
+"""Elements of the masks of all attentions."""
 
 _PANEL = re.compile(r"\.panel\d+$")
 
@@ -68,6 +68,7 @@ class LayerRecorder:
                 self._by_pc.setdefault(pc, []).append((name, tensor))
         self._mask_pcs: dict[int, tuple[str, str]] = {}
         self._gate_pcs = {pc: n for n, a in self._attentions.items() for pc in a.gate_pcs}
+        self._elements = 0
         for name, attention in self._attentions.items():
             self._begin(name, attention)
         self._rounds = Rounds()
@@ -75,8 +76,9 @@ class LayerRecorder:
 
     def _begin(self, name: str, attention: AttentionInfo) -> None:
         shape = (self._batch, attention.heads, *attention.blocks(self._length))
-        if math.prod(shape) > _LARGEST_MASK:
-            raise HeatcError(f"the masks of {name!r} are absurdly large: {shape}")
+        self._elements += math.prod(shape)
+        if self._elements > _LARGEST_MASKS:
+            raise _misfit(f"attention {name[:80]!r}: masks of {shape} are absurdly large")
         for kind, pcs in (("mask", attention.mask_pcs), ("round", attention.round_pcs)):
             for prefix in ("", EXTRA) if self._reads and pcs else ("",) if pcs else ():
                 self._masks[f"{prefix}{kind}/{name}"] = np.zeros(shape, np.bool_)
@@ -104,7 +106,7 @@ class LayerRecorder:
         """The tokens of each sequence, and which they are where padding is read."""
         self._lengths[:] = [length for _, length, _ in state.sequences][: self._batch]
         if inst.mnemonic == "hrows":
-            rows = state.tensor(int(inst["dreal"])).data.reshape(-1)[: self._real.size]
+            rows: Any = state.tensor(int(inst["dreal"])).data.reshape(-1)[: self._real.size]
             self._real[:] = (rows >= 0).reshape(self._real.shape)
 
     def _take_tensor(self, name: str, tensor: TensorInfo, state: MachineState) -> Array:
@@ -115,11 +117,8 @@ class LayerRecorder:
         try:
             memory = state.shared if tensor.shared else self._memory
             view = memory.view(tensor.address, tensor.dtype, rows, tensor.cols)
-        except (HeatcError, KeyError) as error:
-            note = "debug.json does not fit this program"
-            raise HeatcError(
-                f"tensor {name!r}: {error}", place="debug.json", notes=[note]
-            ) from error
+        except HeatcError as error:
+            raise _misfit(f"tensor {name!r}: {error.message}") from error
         return view.copy()
 
     def _heads(self, name: str, state: MachineState) -> list[tuple[int, int]]:

@@ -23,6 +23,7 @@ from heatc.backends.hdp import execute_dma as _dma
 from heatc.backends.hdp import execute_host as _host
 from heatc.backends.hdp import execute_prediction as _prediction
 from heatc.backends.hdp import execute_units as _units
+from heatc.backends.hdp.budget import MAX_SECONDS, Budget
 from heatc.backends.hdp.execution import EXECUTES, Execution
 from heatc.backends.hdp.memory import Memory
 from heatc.backends.hdp.state import MachineState, Trap
@@ -39,8 +40,6 @@ OnRetire = Callable[[int, Inst, MachineState], None]
 
 _MODULES = (_array, _cascade, _control, _dma, _host, _prediction, _units)
 assert EXECUTES.keys() == ISA.keys(), EXECUTES.keys() ^ ISA.keys()
-
-MAX_STEPS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class Machine:
         program: Sequence[Inst],
         on_retire: OnRetire | None = None,
         *,
-        max_steps: int = MAX_STEPS,
+        max_seconds: float = MAX_SECONDS,
         values: Values | None = None,
         recorder: Recorder | None = None,
     ) -> RunResult:
@@ -151,14 +150,16 @@ class Machine:
         is computed: `Shapes` counts the cost alone. `recorder` watches the engines.
 
         Raises:
-            HeatcError: an illegal program or a precondition that does not hold, with its pc.
+            HeatcError: an illegal program or a precondition that does not hold, with its pc; one that
+                takes more than `max_seconds`, or that does no work.
             InfeasibleError: a tile does not fit its buffer, or contents their tile.
         """
         check_program(program)
-        run = Execution(self.hardware, self.memory, len(program), values, recorder)
+        budget = Budget(program, max_seconds)
+        run = self._execution(len(program), values, recorder, budget)
         try:
             with np.errstate(all="ignore"):
-                steps = self._loop(run, program, on_retire, max_steps)
+                steps = self._loop(run, program, on_retire, budget)
         except Trap as trap:
             at = program[run.pc]
             raise _error(run.pc, at, trap.message, trap.notes, trap.error) from None
@@ -167,17 +168,28 @@ class Machine:
             raise _error(run.pc, program[run.pc], message, kind=InfeasibleError) from None
         return _result(run, program, steps)
 
+    def _execution(
+        self, size: int, values: Values | None, recorder: Recorder | None, budget: Budget
+    ) -> Execution:
+        try:
+            return Execution(self.hardware, self.memory, size, values, recorder, budget)
+        except MemoryError:
+            raise InfeasibleError(
+                "this computer has not enough memory for the machine's buffers",
+                notes=["describe a machine with smaller buffers"],
+            ) from None
+
     def _loop(
-        self, run: Execution, program: Sequence[Inst], on_retire: OnRetire | None, max_steps: int
+        self, run: Execution, program: Sequence[Inst], on_retire: OnRetire | None, budget: Budget
     ) -> int:
         code = [(EXECUTES[i.mnemonic], i.operands) for i in program]
         counts, board, size = run.counts, run.board, len(code)
-        pc = steps = 0
+        pc = steps = checkpoint = 0
         while True:
             if pc >= size:
                 raise HeatcError("the program runs beyond its end", notes=["halt is missing"])
-            if steps >= max_steps:
-                raise HeatcError(f"pc {pc}: stopped after {max_steps} instructions")
+            if steps >= checkpoint:
+                checkpoint = budget.check(pc, steps, counts)
             run.pc = pc
             function, operands = code[pc]
             target = function(run, *operands)

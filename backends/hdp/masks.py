@@ -24,6 +24,7 @@ from heatc.backends.hdp.state import Extent, MachineState
 from heatc.errors import HeatcError
 from heatc.isa.units import Mask
 from heatc.isa.words import Inst
+from heatc.readers.npz import forms_of
 
 LENGTHS = "lengths"
 REAL = "real"
@@ -75,9 +76,10 @@ def split_masks(
 
 
 def _lengths(stored: Arrays, length: int) -> Array:
-    lengths = stored.get(LENGTHS)
-    if lengths is None or lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not lengths.size:
+    form = forms_of(stored).get(LENGTHS)
+    if form is None or len(form.shape) != 1 or form.dtype.kind not in "iu" or not form.shape[0]:
         _fail(LENGTHS, "expected a row of integers, the tokens of each sequence")
+    lengths = stored[LENGTHS]
     if int(lengths.min()) < 0 or int(lengths.max()) > length:
         _fail(LENGTHS, f"a length is outside 0 to {length}, the program's")
     return lengths.astype(np.int64)
@@ -108,11 +110,11 @@ def _decisions(
     found: dict[str, Array] = {}
     for kind, expected in wanted:
         key = f"{prefix}{kind}/{name}"
-        array = stored.get(key)
-        if array is None or array.shape != expected or array.dtype.kind != "b":
-            text = "nothing" if array is None else f"{array.shape} {array.dtype}"
+        form = forms_of(stored).get(key)
+        if form is None or form.shape != expected or form.dtype.kind != "b":
+            text = "nothing" if form is None else f"{form.shape} {form.dtype}"
             _fail(key, f"expected {expected} bool, found {text}")
-        found[key] = array
+        found[key] = stored[key]
     return found
 
 

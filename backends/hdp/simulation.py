@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heatc.backends.hdp.budget import MAX_SECONDS
 from heatc.backends.hdp.container import Manifest, Port, Program
 from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.layers import LayerRecorder, Layers, concatenate
@@ -22,6 +24,7 @@ from heatc.backends.hdp.masks import LENGTHS, REAL, split_masks
 from heatc.backends.hdp.memory import Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import Hardware
+from heatc.readers.npz import LABELS, Form, forms_of
 
 if TYPE_CHECKING:
     from heatc.backends.hdp.machine import Machine, OnRetire, RunResult
@@ -76,12 +79,13 @@ def simulate(
     *,
     masks: bool = False,
     trace: TraceRecorder | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> Simulation:
     """
     Runs a program on inputs by name.
 
     `hardware` replaces the one that the program was compiled for, see `check_hardware`. `layers`
-    and `masks` ask for these parts of the result.
+    and `masks` ask for these parts of the result. A pass of more than `max_seconds` is stopped.
     """
     # Whoever only checks inputs needs no machine.
     from heatc.backends.hdp.machine import Machine
@@ -101,7 +105,7 @@ def simulate(
         recorder = _recorder(program, memory, layers) if layers or masks else None
         machine = Machine(machine_hardware, memory)
         on_retire = recorder.on_retire if recorder else None
-        results.append(_run(program, machine, on_retire, trace=trace))
+        results.append(_run(program, machine, on_retire, trace=trace, max_seconds=max_seconds))
         outputs.append({port.name: _read(memory, port) for port in program.manifest.outputs})
         if recorder:
             recorded.append(recorder)
@@ -123,6 +127,7 @@ def simulate_timing(
     hardware: Hardware | None = None,
     *,
     trace: TraceRecorder | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> Simulation:
     """
     What a program costs on the masks of an earlier run; no values are computed.
@@ -141,8 +146,8 @@ def simulate_timing(
         _write_lengths(program.manifest, memory, masks)
         decisions = StoredDecisions(program.debug, masks)
         machine = Machine(hardware or program.manifest.hardware, memory)
-        shapes = Shapes(decisions)
-        results.append(_run(program, machine, decisions.on_retire, values=shapes, trace=trace))
+        run = partial(_run, values=Shapes(decisions), trace=trace, max_seconds=max_seconds)
+        results.append(run(program, machine, decisions.on_retire))
     return Simulation({}, results, {}, computed=False)
 
 
@@ -195,10 +200,12 @@ def _run(
     *,
     values: Values | None = None,
     trace: TraceRecorder | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> RunResult:
     """Runs the machine; a trap says where in the model it happened."""
+    run = partial(machine.run, values=values, recorder=trace, max_seconds=max_seconds)
     try:
-        result = machine.run(program.instructions, on_retire, values=values, recorder=trace)
+        result = run(program.instructions, on_retire)
         if trace is not None:
             trace.end_pass(result.cycles)
         return result
@@ -252,7 +259,7 @@ def split_inputs(manifest: Manifest, inputs: Arrays) -> tuple[list[dict[str, Arr
     Names must be the program's, shapes too except for the first axis of a data set; integers are
     converted where no value changes. What is wrong is a `HeatcError` that names the input.
     """
-    _check_names(manifest, inputs)
+    check_forms(manifest, forms_of(inputs))
     converted = {p.name: _converted(p, inputs[p.name]) for p in manifest.inputs}
     for port in manifest.inputs:
         if port.mask is not None:
@@ -267,7 +274,12 @@ def split_inputs(manifest: Manifest, inputs: Arrays) -> tuple[list[dict[str, Arr
     return passes, samples
 
 
-def _check_names(manifest: Manifest, inputs: Arrays) -> None:
+def check_forms(manifest: Manifest, inputs: Mapping[str, Form]) -> None:
+    """
+    Raise `HeatcError` where names, shapes or dtypes are not the program's.
+
+    The labels of a data set are none of its business.
+    """
     known = [port.name for port in manifest.inputs]
     listing = f"the program's inputs: {', '.join(map(_describe, manifest.inputs))}"
     for name in known:
@@ -278,25 +290,33 @@ def _check_names(manifest: Manifest, inputs: Arrays) -> None:
                 notes.append("give ones of the shape of the tokens if none of them is padding")
             _fail(name, "the input is missing", *notes)
     for name in inputs:
-        if name not in known:
+        if name not in known and name != LABELS:
             _fail(name, "the program has no such input", listing)
+    for port in manifest.inputs:
+        _check_form(port, inputs[port.name])
 
 
 def _describe(port: Port) -> str:
     return f"{port.name} ({'x'.join(map(str, port.shape))} {port.dtype})"
 
 
-def _converted(port: Port, array: Array) -> Array:
-    """The array in the port's dtype, its values checked."""
+def _check_form(port: Port, array: Form) -> None:
     target = np.dtype(port.dtype)
+    if not isinstance(getattr(array, "dtype", None), np.dtype):
+        _fail(port.name, f"expected {_describe(port)}, found {type(array).__name__}")
     found = f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
-    if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:]:
+    if len(array.shape) != len(port.shape) or array.shape[1:] != port.shape[1:]:
         _fail(port.name, f"expected {_describe(port)}, found {found}")
     integers = "biu"
     if target.kind in integers and array.dtype.kind not in integers:
         _fail(port.name, f"expected integers ({target}), found {found}")
     if target.kind == "f" and array.dtype.kind not in integers + "f":
         _fail(port.name, f"expected numbers ({target}), found {found}")
+
+
+def _converted(port: Port, array: Array) -> Array:
+    """The array in the port's dtype, its values checked."""
+    target = np.dtype(port.dtype)
     if target.kind == "f" and not np.isfinite(array.astype(np.float32)).all():
         _fail(port.name, "a value is not finite in float32")
     if array.size and target.kind in "iu":

@@ -50,6 +50,9 @@ class Values:
 
     def plus(self, a: Reals, b: Reals) -> Reals:
         """a + b, both accumulators; a's place may take the sum."""
+        if len(a) < len(b):
+            # What is the same on all cores, and what is not.
+            return a + b
         a += b
         return a
 
@@ -258,7 +261,7 @@ class Shapes(Values):
         return blank(max(len(a), len(b)), a.shape[1], b.shape[1 if transposed else 2])
 
     def plus(self, a: Reals, b: Reals) -> Reals:
-        return a
+        return max(a, b, key=len)
 
     def masked(self, array: Reals, kept: Mask) -> Reals:
         return array

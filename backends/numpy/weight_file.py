@@ -19,13 +19,13 @@ from xdsl.dialects.builtin import (
     Float32Type,
     Float64Type,
     IntegerType,
-    Signedness,
     TensorType,
     i1,
 )
 from xdsl.ir import Attribute
 
 from heatc.dialects.einsum import WeightOp
+from heatc.dialects.nn import is_unsigned
 from heatc.errors import HeatcError
 from heatc.weights import WeightStore, joined_name
 
@@ -55,12 +55,12 @@ def dtype_of(type_: Attribute) -> str | None:
         return "float32"
     if isinstance(element, Float64Type):
         return "float64"
+    prefix = "u" if element is not None and is_unsigned(element) else ""
     if not isinstance(element, IntegerType):
         return None
     if element == i1:
         return "bool"
-    unsigned = element.signedness.data == Signedness.UNSIGNED
-    name = f"{'u' if unsigned else ''}int{element.bitwidth}"
+    name = f"{prefix}int{element.bitwidth}"
     return name if name in _CODES else None
 
 

@@ -22,7 +22,7 @@ class Frame(NamedTuple):
 
     @property
     def module(self) -> str:
-        """`heatc/tools/npz.py` of the project's files, `numpy/lib/npyio.py` of others."""
+        """`heatc/readers/npz.py` of the project's files, `numpy/lib/npyio.py` of others."""
         path = Path(self.file)
         if path.is_relative_to(ROOT):
             return path.relative_to(ROOT).as_posix()

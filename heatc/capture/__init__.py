@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
 
-from heatc.capture.inputs import InputSpec, parse_inputs
+from heatc.capture.inputs import InputSpec, check_specs, parse_inputs
+from heatc.errors import HeatcError
+from heatc.ir_errors import translated
+from heatc.readers.source import as_path
 from heatc.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Captured:
     weights: WeightStore
 
 
+@translated()
 def capture_path(
     path: str | PathLike[str],
     inputs: Mapping[str, InputSpec] | None = None,
@@ -56,9 +59,11 @@ def capture_path(
     """
     from heatc.capture.paths import capture_any
 
-    return Captured(*capture_any(Path(path), inputs, trust_pickle))
+    check_specs(inputs)
+    return Captured(*capture_any(as_path(path, "model"), inputs, trust_pickle))
 
 
+@translated()
 def capture_module(
     module: torch.nn.Module,
     example_inputs: Mapping[str, torch.Tensor] | tuple[torch.Tensor, ...],
@@ -69,17 +74,24 @@ def capture_module(
     The example inputs fix all shapes. The weights are views of the module's own tensors.
     Raises `HeatcError` if torch cannot export the module, or for unsupported ops.
     """
-    from heatc.capture.exported import capture_program, export
+    from heatc.capture.exported import capture_program, export, import_torch
 
+    torch = import_torch("a live module")
+    if not isinstance(module, torch.nn.Module):
+        raise HeatcError(f"expected an nn.Module, got {type(module).__name__}")
     return Captured(*capture_program(export(module, example_inputs)))
 
 
+@translated()
 def capture_exported(program: torch.export.ExportedProgram) -> Captured:
     """
     Capture an `ExportedProgram`; the weights are views of its own tensors.
 
     Raises `HeatcError` for dynamic shapes, side effects and unsupported ops.
     """
-    from heatc.capture.exported import capture_program
+    from heatc.capture.exported import capture_program, import_torch
 
+    torch = import_torch("an ExportedProgram")
+    if not isinstance(program, torch.export.ExportedProgram):
+        raise HeatcError(f"expected an ExportedProgram, got {type(program).__name__}")
     return Captured(*capture_program(program))

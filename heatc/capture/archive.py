@@ -15,7 +15,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from heatc.capture.fields import expect, get, only_field, parse_json
 from heatc.capture.graph import (
     Arg,
     AtenCall,
@@ -33,6 +32,8 @@ from heatc.capture.graph import (
 )
 from heatc.capture.mapped import NUMPY_DTYPES, MappedZip, Strided, view
 from heatc.errors import HeatcError
+from heatc.readers.fields import expect, get, only_field
+from heatc.readers.json_text import parse_json
 from heatc.weights import WeightStore
 
 # What torch 2.9 to 2.13 write; a new major version may mean anything.
@@ -163,7 +164,7 @@ def _weight_table(file: MappedZip, name: str, kind: str) -> dict[str, _Entry]:
     member = f"{folder}{name}_{kind}_config.json"
     if member not in file.members:
         raise file.error(f"the archive has no member {member!r}")
-    config = get(parse_json(file.member(member).tobytes(), f"{file.path}:{member}"), "config", dict)
+    config = get(file.json(member), "config", dict)
     for weight, row in config.items():
         _refuse_pickle(weight, row)
     return {weight: _entry(folder, weight, row) for weight, row in config.items()}

@@ -6,15 +6,16 @@ The only module, beside `folder`, that imports torch, and only inside of functio
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import operator
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from xdsl.dialects.builtin import ModuleOp
 
 from heatc.capture.convert import convert, weights_used
-from heatc.capture.fields import parse_json
 from heatc.capture.graph import (
     SUPPORTED_DTYPES,
     Arg,
@@ -33,6 +34,7 @@ from heatc.capture.graph import (
     refused_output,
 )
 from heatc.errors import HeatcError
+from heatc.readers.json_text import parse_json
 from heatc.weights import Array, WeightStore
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def export(
     named = cast(Mapping[str, Any], example_inputs) if by_name else {}
     kwargs = {name: _clone(x) for name, x in named.items()}
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _quiet_torch():
             warnings.simplefilter("ignore")
             return torch.export.export(module, args, kwargs=kwargs, strict=False)
     # Export runs the model's own code, which may raise anything.
@@ -89,6 +91,17 @@ def export(
             f"torch.export cannot export the model: {type(error).__name__}: {lines[0][:200]}",
             notes=["run the model on the same inputs, and torch.export.export alone, to see why"],
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet_torch() -> Generator[None]:
+    """torch logs a traceback before it raises; what matters becomes an error here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _clone(value: Any) -> Any:

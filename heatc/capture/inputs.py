@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from heatc.errors import HeatcError, UsageError
@@ -25,6 +26,11 @@ _ALIASES = {
     "bool": "i1",
 }
 _INPUT = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)=(\d{1,9}(?:x\d{1,9})*)?:(\w+)")
+_LONGEST_TEXT = 1 << 16
+_MOST_AXES = 8
+MOST_ELEMENTS = 1 << 27
+"""Elements of one input: a gigabyte of int64."""
+
 _EXAMPLE = 'expected for example "input_ids=1x128:i64,attention_mask=1x128:i64"'
 
 
@@ -45,6 +51,14 @@ def parse_inputs(text: str) -> dict[str, InputSpec]:
 
     The form is `name=AxBx...:dtype`, separated by commas; `name=:f32` is a scalar.
     """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"expected a text for inputs, got {type(text).__name__}")
+    if len(text) > _LONGEST_TEXT:
+        raise UsageError(
+            f"a text of {len(text)} characters, inputs are told in {_LONGEST_TEXT}",
+            place="--inputs",
+            notes=[_EXAMPLE],
+        )
     specs: dict[str, InputSpec] = {}
     for part in text.split(","):
         name, spec = _parse_input(part.strip())
@@ -66,9 +80,36 @@ def _parse_input(part: str) -> tuple[str, InputSpec]:
             notes=[f"supported are {', '.join(sorted(set(_ALIASES.values())))}"],
         )
     shape = tuple(int(extent) for extent in extents.split("x")) if extents else ()
-    if 0 in shape:
-        raise UsageError(f"input {name!r} has an extent of 0", place="--inputs", notes=[_EXAMPLE])
+    if problem := _shape_problem(shape):
+        raise UsageError(f"input {name!r} {problem}", place="--inputs", notes=[_EXAMPLE])
     return name, InputSpec(shape, _ALIASES[dtype])
+
+
+def _shape_problem(shape: Sequence[int]) -> str:
+    """What is wrong with the shape of an input, or nothing."""
+    if min(shape, default=1) < 1:
+        return f"has an extent of {min(shape)}"
+    if len(shape) > _MOST_AXES:
+        return f"has {len(shape)} axes, at most {_MOST_AXES} make sense"
+    if math.prod(shape) > MOST_ELEMENTS:
+        return f"has {math.prod(shape)} elements, at most {MOST_ELEMENTS} make sense"
+    return ""
+
+
+def check_specs(inputs: Mapping[str, InputSpec] | None) -> None:
+    """Raise `HeatcError` where what the Python API was given are no inputs by name."""
+    if inputs is None:
+        return
+    if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise HeatcError(f"expected a dict of InputSpec for inputs, got {type(inputs).__name__}")
+    for name, spec in inputs.items():
+        if not isinstance(spec, InputSpec):  # pyright: ignore[reportUnnecessaryIsInstance]
+            found = type(spec).__name__
+            raise HeatcError(f"expected an InputSpec for input {name!r}, got {found}")
+        if not all(type(n) is int for n in spec.shape) or spec.dtype not in _ALIASES.values():
+            raise HeatcError(f"input {name!r}: expected integers and a dtype, got {spec!r}")
+        if problem := _shape_problem(spec.shape):
+            raise HeatcError(f"input {name!r} {problem}")
 
 
 def check_inputs(

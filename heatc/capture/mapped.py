@@ -1,5 +1,5 @@
 """
-Weight files mapped into memory: zip archives with stored members, and safetensors.
+Weight files mapped into memory: archives of torch, and safetensors.
 
 Nothing is copied and nothing is unpickled; an array is a read-only view of the mapped file.
 Every offset and size that a file claims is checked against the file before it is used.
@@ -8,10 +8,6 @@ Every offset and size that a file claims is checked against the file before it i
 from __future__ import annotations
 
 import math
-import struct
-import zipfile
-import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.capture.fields import expect, get, parse_json
 from heatc.errors import HeatcError
+from heatc.readers.json_text import parse_json
+from heatc.readers.safetensors_file import open_safetensors
+from heatc.readers.zip_archive import Member, ZipArchive
 
 NUMPY_DTYPES = {
     "f32": np.dtype("<f4"),
@@ -45,31 +43,10 @@ SAFETENSORS_DTYPES = {
     "BOOL": "i1",
 }
 
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    struct.error,
-    zlib.error,
-    OSError,
-    ValueError,
-    OverflowError,
-    NotImplementedError,
-    EOFError,
-    RuntimeError,
-)
-
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-_MAX_SAFETENSORS_HEADER = 100_000_000
-
-
-def map_bytes(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file, mapped read-only; raises `HeatcError` if it is missing or empty."""
-    try:
-        if not path.stat().st_size:
-            raise HeatcError("the file is empty", place=str(path))
-        return np.memmap(path, np.uint8, "r")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise HeatcError(f"cannot read the file: {reason}", place=str(path)) from None
+_REMEDY = "the file is damaged or no model: fetch it or export it again"
+_LARGEST_JSON = 256 << 20
+_MOST_EXPANDED = 1 << 24
+"""Elements of a weight that repeats those of its file."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +66,7 @@ def view(data: NDArray[np.uint8], spec: Strided, what: str) -> NDArray[Any]:
     Raises `HeatcError` if the element type is not supported or the array leaves `data`.
     """
     if spec.dtype not in NUMPY_DTYPES:
-        raise HeatcError(
-            f"weight {what!r} has element type {spec.dtype}",
-            notes=[f"supported are {', '.join(NUMPY_DTYPES)}: save the model after model.float()"],
-        )
+        raise unsupported_dtype(what, spec.dtype)
     dtype = NUMPY_DTYPES[spec.dtype]
     numbers = (*spec.shape, *spec.strides, spec.offset)
     if len(spec.shape) != len(spec.strides) or min(numbers) < 0 or len(spec.shape) > 32:
@@ -104,91 +78,76 @@ def view(data: NDArray[np.uint8], spec: Strided, what: str) -> NDArray[Any]:
             f"the file has {len(data)} for it",
             notes=["the file is truncated or damaged: fetch or export it again"],
         )
+    # One element may stand for many: a view of stride 0.
+    count = math.prod(n for n in spec.shape if n)
+    if count > max(len(data) // dtype.itemsize, _MOST_EXPANDED):
+        raise HeatcError(f"weight {what!r} of shape {spec.shape} is too large for its file")
     if 0 in spec.shape:
         return np.zeros(spec.shape, dtype)
     strides = [stride * dtype.itemsize for stride in spec.strides]
     array: NDArray[Any] = np.ndarray(spec.shape, dtype, data, spec.offset * dtype.itemsize, strides)
     array.flags.writeable = False
+    if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
+        raise HeatcError(f"weight {what!r}: a boolean is neither 0 nor 1")
     return array
 
 
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a contiguous array, in elements."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+def unsupported_dtype(name: str, dtype: str) -> HeatcError:
+    """The error for a weight of an element type that capture does not take."""
+    return HeatcError(
+        f"weight {name!r} has element type {dtype}",
+        notes=[f"supported are {', '.join(NUMPY_DTYPES)}: save the model after model.float()"],
+    )
 
 
 class MappedZip:
     """
-    A zip archive whose members are stored, not compressed, so that they can be mapped.
+    A file of torch: a zip archive whose members are stored, not compressed, so that they are mapped.
 
     `members` are the names below the one top-level folder, whatever that is called.
     Raises `HeatcError` for a damaged archive or one with unsafe or repeated names.
     """
 
     def __init__(self, path: Path):
+        self._zip = ZipArchive(path, "a model archive", _REMEDY)
         self.path = path
-        self.data = map_bytes(path)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                infos = archive.infolist()
-        except _ZIP_ERRORS as error:
-            raise self.error(f"damaged zip archive: {str(error)[:120]}") from None
-        # A truncated archive can end in the directory of an archive that it holds.
-        if min((info.header_offset for info in infos), default=0):
-            raise self.error("damaged zip archive: it is truncated or has foreign data in front")
-        self.members: dict[str, zipfile.ZipInfo] = {}
-        tops = {info.filename.partition("/")[0] for info in infos if "/" in info.filename}
+        tops = {name.partition("/")[0] for name in self._zip.members if "/" in name}
         if len(tops) != 1:
             raise self.error(f"expected one top-level folder, the archive has {len(tops)}")
-        for info in infos:
-            self._register(info)
+        self.members: dict[str, Member] = {}
+        for member in self._zip.members.values():
+            self._register(member)
 
-    def _register(self, info: zipfile.ZipInfo) -> None:
-        parts = info.filename.split("/")
-        if ".." in parts or "\\" in info.filename or parts[0] in ("", "."):
-            raise self.error(f"unsafe name {info.filename[:80]!r} in the archive")
-        name = "/".join(parts[1:])
+    def _register(self, member: Member) -> None:
+        name = member.name.partition("/")[2]
         if name in self.members:
             raise self.error(f"the archive holds {name[:80]!r} twice")
-        self.members[name] = info
+        if not member.stored:
+            raise self.error(f"member {name[:80]!r} is compressed, only stored ones can be mapped")
+        self.members[name] = member
 
     def error(self, message: str) -> HeatcError:
         """An error at this file."""
-        return HeatcError(
-            message,
-            place=str(self.path),
-            notes=["the file is damaged or no model: fetch it or export it again"],
-        )
+        return self._zip.error(message)
 
     def member(self, name: str) -> NDArray[np.uint8]:
-        """The bytes of a member, mapped."""
-        info = self.members.get(name)
-        if info is None:
+        """The bytes of a member, mapped; they have the checksum that the archive says."""
+        if name not in self.members:
             raise self.error(f"the archive has no member {name[:80]!r}")
-        if info.flag_bits & 1:
-            raise self.error(f"member {name[:80]!r} is encrypted")
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise self.error(f"member {name[:80]!r} is compressed, only stored ones can be mapped")
-        start = self._data_offset(info)
-        if start + info.file_size > len(self.data):
-            raise self.error(f"member {name[:80]!r} ends after the file: it is truncated")
-        return self.data[start : start + info.file_size]
+        return self._zip.view(self.members[name].name)
 
-    def _data_offset(self, info: zipfile.ZipInfo) -> int:
-        begin, size = info.header_offset, 30
-        if begin < 0 or begin + size > len(self.data):
-            raise self.error(f"member {info.filename[:80]!r} begins after the file's end")
-        magic, name, extra = _LOCAL_HEADER.unpack(self.data[begin : begin + size].tobytes())
-        if magic != b"PK\x03\x04":
-            raise self.error(f"member {info.filename[:80]!r} has no header")
-        return begin + size + name + extra
+    def check(self) -> None:
+        """Compare every member with its checksum, for whoever reads the file by other means."""
+        for name in self.members:
+            self.member(name)
 
     def json(self, name: str) -> dict[str, Any]:
-        """A member that is a JSON object, checked against its checksum."""
-        text = self.member(name).tobytes()
-        if zlib.crc32(text) != self.members[name].CRC and self.members[name].CRC:
-            raise self.error(f"the checksum of member {name[:80]!r} is wrong")
-        return parse_json(text, f"{self.path}:{name}")
+        """A member that is a JSON object."""
+        if name not in self.members:
+            raise self.error(f"the archive has no member {name[:80]!r}")
+        return parse_json(
+            self._zip.read(self.members[name].name, _LARGEST_JSON), f"{self.path}:{name}"
+        )
 
 
 def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -197,31 +156,10 @@ def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
 
     Raises `HeatcError` for a damaged file or an unsupported element type.
     """
-    data = map_bytes(path)
-    size = int.from_bytes(data[:8].tobytes(), "little")
-    if len(data) < 8 or size > min(len(data) - 8, _MAX_SAFETENSORS_HEADER):
-        raise HeatcError(
-            "damaged safetensors file: its header is longer than the file", place=str(path)
-        )
-    header = parse_json(data[8 : 8 + size].tobytes(), str(path))
-    header.pop("__metadata__", None)
-    body = data[8 + size :]
-    try:
-        return {name: _safetensor(body, name, entry) for name, entry in header.items()}
-    except HeatcError as error:
-        raise HeatcError(error.message, place=str(path), notes=error.notes) from None
-
-
-def _safetensor(body: NDArray[np.uint8], name: str, entry: object) -> NDArray[Any]:
-    dtype = get(entry, "dtype", str)
-    shape = tuple(expect(n, int, f"the shape of {name!r}") for n in get(entry, "shape", list))
-    offsets = [
-        expect(n, int, f"data_offsets of {name!r}") for n in get(entry, "data_offsets", list)
-    ]
-    if len(offsets) != 2 or not 0 <= offsets[0] <= offsets[1] <= len(body):
-        raise HeatcError(f"weight {name!r} lies outside of the file: it is truncated or damaged")
-    spec = Strided(SAFETENSORS_DTYPES.get(dtype, dtype), shape, row_major(shape))
-    array = view(body[offsets[0] : offsets[1]], spec, name)
-    if array.nbytes != offsets[1] - offsets[0]:
-        raise HeatcError(f"weight {name!r} of shape {shape} does not have the size of its data")
-    return array
+    file = open_safetensors(path)
+    for name, entry in file.entries.items():
+        dtype = SAFETENSORS_DTYPES.get(entry.dtype, entry.dtype)
+        if dtype not in NUMPY_DTYPES:
+            error = unsupported_dtype(name, dtype)
+            raise HeatcError(error.message, place=str(path), notes=error.notes)
+    return {name: file.array(name) for name in file.entries}

@@ -14,6 +14,8 @@ from heatc.capture.graph import AtenGraph
 from heatc.capture.inputs import InputSpec, check_inputs
 from heatc.capture.mapped import MappedZip
 from heatc.errors import HeatcError
+from heatc.files import from_os_error
+from heatc.readers.source import open_file
 from heatc.weights import WeightStore
 
 ACCEPTED = (
@@ -66,10 +68,10 @@ def _capture_file(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[Modul
 
 def _first_bytes(path: Path, count: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_file(path, "a model", pipes=False) as file:
             return file.read(count)
     except OSError as error:
-        raise HeatcError(f"cannot read the file: {error.strerror}", place=str(path)) from None
+        raise from_os_error(error, path) from None
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -87,6 +89,8 @@ def _capture_zip(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[Module
             notes=["export the model again with torch 2.9 or later"],
         )
     if "data.pkl" in file.members:
+        # torch looks at no checksum.
+        file.check()
         return _capture_pickle(path, inputs, trust_pickle)
     raise HeatcError("the zip file holds no model", place=str(path), notes=[ACCEPTED])
 
@@ -115,7 +119,7 @@ def _sign(module: ModuleOp, file: MappedZip) -> None:
     digest = hashlib.sha256()
     for name, info in sorted(file.members.items()):
         if name.startswith(("models/", "data/weights/", "data/constants/")):
-            digest.update(f"{name} {info.file_size} {info.CRC}\n".encode())
+            digest.update(f"{name} {info.size} {info.crc}\n".encode())
     module.attributes["heatc.source"] = DictionaryAttr(
         {"model": StringAttr(file.path.name), "sha256": StringAttr(digest.hexdigest())}
     )

@@ -29,15 +29,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import yaml
-
 from heatc.errors import HeatcError
 from heatc.hardware.costs import ROWS, Row
 from heatc.hardware.description import Hardware
+from heatc.readers.source import as_path
+from heatc.readers.yaml_text import read_yaml, values
 
 _ATTO_PER_PICO, _NM2_PER_UM2 = 10**6, 10**6
 _NANOWATTS_PER_WATT, _PICO = 10**9, 1e-12
 _LARGEST_FILE = 16 << 20
+_DEEPEST = 16
 _COUNTS = re.compile(r"\[[^\]]*\]")
 
 Table = dict[str, float]
@@ -57,8 +58,8 @@ def import_ert(
         HeatcError: a file is not a table, or the mapping names what the file or the hardware
             format does not have; it names the file and the row.
     """
-    energies = _read(Path(ert), "ERT")
-    areas = _read(Path(art), "ART") if art is not None else {}
+    energies = _read(as_path(ert, "an ERT"), "ERT")
+    areas = _read(as_path(art, "an ART"), "ART") if art is not None else {}
     rows = {row.path: row for row in ROWS}
     values: dict[str, int] = {}
     sources = dict(hardware.sources)
@@ -105,18 +106,8 @@ def _look_up(table: Table, text: str, path: str, place: Path) -> float:
 
 
 def _read(path: Path, kind: str) -> Table:
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise HeatcError(f"cannot read the {kind}: {error.strerror}", place=str(path)) from error
-    if len(data) > _LARGEST_FILE:
-        raise HeatcError(f"an {kind} has at most 16 MiB", place=str(path))
-    try:
-        root: object = yaml.load(data, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(getattr(error, "problem", None) or error).splitlines()[0]
-        raise HeatcError(f"not YAML: {reason}", place=str(path)) from error
+    node = read_yaml(path, f"an {kind}", _LARGEST_FILE, _DEEPEST)
+    root = None if node is None else values(node, str(path))
     tables = _mapping(_mapping(root).get(kind)).get("tables")
     if not isinstance(tables, list):
         _fail(path, f"expected '{kind}: tables:' as Accelergy writes them")

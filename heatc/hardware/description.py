@@ -24,6 +24,8 @@ import yaml
 from heatc.errors import HeatcError, UsageError
 from heatc.hardware import costs, units
 from heatc.hardware.units import Unit
+from heatc.readers.source import as_path
+from heatc.readers.yaml_text import read_yaml
 from heatc.rules import MOST_BLOCK
 
 SCHEMA_VERSION = 1
@@ -144,8 +146,8 @@ SCHEMA: tuple[Key, ...] = (
         costs.SPLITS[-1],
         costs.SPLITS,
     ),
-    Key("buffers.local", "local_buffer_bytes", (units.BYTES,), _KIB, 1 << 30),
-    Key("buffers.shared", "shared_buffer_bytes", (units.BYTES,), _KIB, 1 << 36),
+    Key("buffers.local", "local_buffer_bytes", (units.BYTES,), _KIB, 1 << 26),
+    Key("buffers.shared", "shared_buffer_bytes", (units.BYTES,), _KIB, 1 << 30),
     Key(
         "buffers.shared_bandwidth",
         "shared_bytes_per_cycle",
@@ -155,7 +157,7 @@ SCHEMA: tuple[Key, ...] = (
     ),
     Key("dram.bandwidth", "dram_bytes_per_second", (units.BANDWIDTH,), 10**6, 1000 * _TERA),
     Key("dram.latency", "dram_latency_cycles", (units.TIME, units.CYCLES), 0, 10**6),
-    Key("dram.capacity", "dram_capacity_bytes", (units.BYTES,), _KIB, 1 << 44),
+    Key("dram.capacity", "dram_capacity_bytes", (units.BYTES,), _KIB, 1 << 40),
     Key("sparsity_engine.lanes", "se_lanes", (), 1, 1 << 16),
     Key("sparsity_engine.blocks", "blocks", (units.BLOCKS,), 1, MOST_BLOCK),
     Key("adder.lanes", "adder_lanes", (), 1, 1 << 16),
@@ -171,6 +173,11 @@ SCHEMA: tuple[Key, ...] = (
     Key("mechanisms.local_a_stationary", "local_a_stationary", (units.SWITCH,), 0, 1),
     Key("mechanisms.block_importance_in_array", "block_importance_in_array", (units.SWITCH,), 0, 1),
 )
+
+MOST_ON_CHIP = 1 << 30
+"""Bytes of all buffers together: whoever simulates the machine holds them."""
+
+MOST_PES = 1 << 22
 
 _TEXTS = ("name", "description", "schema", "base")
 
@@ -190,7 +197,7 @@ def load_hardware(name_or_path: str | os.PathLike[str]) -> Hardware:
     A name that is neither is a `UsageError`; whatever is wrong inside a file is a `HeatcError`
     that names the key path and its line.
     """
-    name = os.fspath(name_or_path)
+    name = str(as_path(name_or_path, "a hardware file"))
     if name in preset_names():
         return _preset(name)
     if not name.endswith((".yaml", ".yml")) and os.sep not in name and not os.path.exists(name):
@@ -227,12 +234,27 @@ def _build(file: _File) -> Hardware:
             _blocks(file, key, entry) if key.is_blocks else _value(file, key, entry, clock)
         )
     name, description = file.entries.get("name"), file.entries.get("description")
-    return Hardware(
+    hardware = Hardware(
         name.text if name else file.path.stem,
         description=description.text if description else "",
         sources={k.path: s for k in SCHEMA if (s := file.entries[k.path].source)},
         **values,
     )
+    if problem := _too_large(hardware):
+        raise file.error(problem, notes=["such a machine cannot be simulated"])
+    return hardware
+
+
+def _too_large(hardware: Hardware) -> str:
+    """What makes a machine too large to be simulated, or nothing."""
+    on_chip = hardware.cores * hardware.local_buffer_bytes + hardware.shared_buffer_bytes
+    if on_chip > MOST_ON_CHIP:
+        return (
+            f"buffers.local of {hardware.cores} cores and buffers.shared have {on_chip} bytes, "
+            f"at most {MOST_ON_CHIP} together"
+        )
+    pes = hardware.macs_per_cycle
+    return f"{pes} PEs in all, at most {MOST_PES}" if pes > MOST_PES else ""
 
 
 def _with_base(file: _File) -> _File:
@@ -321,18 +343,7 @@ class _File:
 
     @classmethod
     def read(cls, path: Path) -> _File:
-        try:
-            with open(path, "rb") as stream:
-                data = stream.read(_LARGEST_FILE + 1)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise HeatcError(f"cannot read the hardware file: {reason}", place=str(path)) from error
-        if len(data) > _LARGEST_FILE:
-            raise HeatcError("a hardware file has at most 1 MiB", place=str(path))
-        try:
-            root = _compose(data)
-        except (yaml.YAMLError, ValueError) as error:
-            raise _yaml_error(path, error) from error
+        root = read_yaml(path, "a hardware file", _LARGEST_FILE, _DEEPEST)
         file = cls(path, {})
         if not isinstance(root, yaml.MappingNode):
             raise file.error("expected a mapping of keys such as 'cores: 8'")
@@ -407,25 +418,6 @@ def _is_sourced(node: yaml.MappingNode) -> bool:
     return "value" in keys
 
 
-def _compose(data: bytes) -> yaml.Node | None:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    # libyaml composes recursively and overflows the stack on deep nesting: look at events first.
-    depth = 0
-    for event in cast(Iterator[yaml.Event], yaml.parse(data, loader)):  # pyright: ignore[reportUnknownMemberType]
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError("nested too deeply")
-    return cast(yaml.Node | None, yaml.compose(data, loader))  # pyright: ignore[reportUnknownMemberType]
-
-
-def _yaml_error(path: Path, error: Exception) -> HeatcError:
-    mark = getattr(error, "problem_mark", None)
-    place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-    reason = str(getattr(error, "problem", None) or error).splitlines()[0]
-    return HeatcError(f"not YAML: {reason}", place=place)
-
-
 # --- Manifest and text ------------------------------------------------------------------------
 
 
@@ -459,7 +451,10 @@ def from_json(value: object, place: str) -> Hardware:
     texts = {str(k): str(v) for k, v in cast(dict[Any, Any], sources).items()}
     numbers: dict[str, Any] = {key.attribute: data[key.attribute] for key in SCHEMA}
     numbers["blocks"] = tuple((pair[0], pair[1]) for pair in numbers["blocks"])
-    return Hardware(data["name"], description=data["description"], sources=texts, **numbers)
+    hardware = Hardware(data["name"], description=data["description"], sources=texts, **numbers)
+    if problem := _too_large(hardware):
+        fail(problem)
+    return hardware
 
 
 def _are_blocks(key: Key, value: Any) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from heatc.dialects import attn, nn
 from heatc.errors import HeatcError
 from heatc.interpreter import input_names, main_function, make_interpreter
 from heatc.interpreter.values import Packing
+from heatc.readers.npz import forms_of, open_npz
 from heatc.weights import WeightStore
 
 Array: TypeAlias = NDArray[Any]
@@ -299,19 +300,13 @@ def _slices(total: int, rows: int = _ROWS) -> Iterator[slice]:
 # ---- inputs -----------------------------------------------------------------------------------
 
 
-def read_calibration(path: str) -> dict[str, Array]:
+def read_calibration(path: str) -> Arrays:
     """
-    The arrays of an .npz file by input name, first axis samples.
+    The arrays of an .npz file by input name, first axis samples; each is read when it is used.
 
     Raises `HeatcError` where the file cannot be read; nothing in it is unpickled.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: cast(Array, archive[name]) for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise HeatcError(f"cannot read calibration inputs: {error}", place=path) from None
-    except Exception as error:  # zipfile and zlib have errors of their own
-        raise HeatcError(f"not an .npz file: {error}", place=path) from None
+    return open_npz(path)
 
 
 def _batches(module: ModuleOp, inputs: Arrays, most_tokens: int) -> list[list[Array]]:
@@ -345,13 +340,13 @@ def _fitted(name: str, inputs: Arrays, shape: Sequence[int]) -> Array:
     """The samples of an input as the function takes them, zeros after shorter ones."""
     if name not in inputs:
         raise HeatcError(f"calibration input {name!r} is missing, got {sorted(inputs)}")
-    array = np.asarray(inputs[name])
-    tail = tuple(shape[1:])
-    longer = any(n > m for n, m in zip(array.shape[1:], tail))
-    if array.ndim != len(shape) or longer or array.dtype.kind not in "biuf":
+    form, tail = forms_of(inputs)[name], tuple(shape[1:])
+    longer = any(n > m for n, m in zip(form.shape[1:], tail))
+    if len(form.shape) != len(shape) or longer or form.dtype.kind not in "biuf":
         raise HeatcError(
-            f"calibration input {name!r} has shape {array.shape} and dtype {array.dtype}, "
+            f"calibration input {name!r} has shape {form.shape} and dtype {form.dtype}, "
             f"the model takes (samples, {', '.join(map(str, tail))})"
         )
+    array = np.asarray(inputs[name])
     gaps = [(0, 0), *((0, m - n) for n, m in zip(array.shape[1:], tail))]
     return np.pad(array, gaps) if any(after for _, after in gaps) else array

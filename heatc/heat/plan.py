@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from heatc.errors import HeatcError
-from heatc.heat.formats import FORMATS, Modes, Spec, parse_format, parse_shape, shape_text
+from heatc.heat.formats import (
+    FORMATS,
+    Modes,
+    Spec,
+    parse_format,
+    parse_shape,
+    rank_limits,
+    shape_text,
+)
+from heatc.readers.fields import short
+
+MOST_RANK = 1 << 20
+MOST_GROWTH = 4
+"""How many times the elements of a layer its factors may have."""
+
+MOST_RANKS = 16
+MOST_STEPS = 64
+MOST_TOKENS = 1 << 30
+
+_LONGEST_SHAPE = 128
 
 KEYS = ("format", "shape", "ranks", "path", "fuse")
 
@@ -30,10 +50,33 @@ class LayerHeat:
     path: tuple[tuple[int, int], ...] | None = None
     fuse: bool | int | None = None
 
-    def spec(self, inputs: int, outputs: int) -> Spec:
-        """The format of a layer of so many inputs and outputs; `HeatcError` where it cannot be."""
+    def spec(self, inputs: int, outputs: int, *, is_table: bool = False) -> Spec:
+        """
+        The format of a layer of so many inputs and outputs; of a table inputs may be added.
+
+        Raises `HeatcError`, which begins with the key that is wrong, where it does not fit: before
+        anything is built of it.
+        """
         ins, outs = self.shape or ((inputs,), (outputs,))
-        return Spec(parse_format(self.format), ins, outs, self.ranks)
+        missing = math.prod(ins) - inputs
+        if math.prod(outs) != outputs or not 0 <= missing <= (inputs if is_table else 0):
+            text = shape_text(ins, outs)
+            raise HeatcError(f"shape: {text} does not fit a layer of {inputs} to {outputs}")
+        try:
+            spec = Spec(parse_format(self.format), ins, outs, self.ranks)
+        except HeatcError as error:
+            raise HeatcError(f"ranks: {error.message}") from None
+        for rank, most in zip(self.ranks, rank_limits(spec.format, ins, outs)):
+            if rank > most:
+                raise HeatcError(
+                    f"ranks: {rank} is above {most}, all that {spec.format} of a layer of {inputs} "
+                    f"to {outputs} can use there"
+                )
+        if spec.parameters > MOST_GROWTH * inputs * outputs:
+            raise HeatcError(
+                f"ranks: the factors have {spec.parameters} elements, the layer {inputs * outputs}"
+            )
+        return spec
 
 
 def layer_heat(value: Any, error: Callable[[str, str], HeatcError]) -> LayerHeat:
@@ -45,30 +88,36 @@ def layer_heat(value: Any, error: Callable[[str, str], HeatcError]) -> LayerHeat
         if key not in KEYS:
             raise error(key, f"unknown key, expected one of {', '.join(KEYS)}")
     format_ = entry.get("format")
-    if format_ not in FORMATS:
-        raise error("format", f"expected one of {', '.join(FORMATS)}, got {format_!r}")
+    if not isinstance(format_, str) or format_ not in FORMATS:
+        raise error("format", f"expected one of {', '.join(FORMATS)}, got {short(format_)}")
     ranks = _integers(entry.get("ranks"))
     if ranks is None:
-        raise error("ranks", f"expected a list of positive integers, got {entry.get('ranks')!r}")
+        raise error(
+            "ranks",
+            f"expected up to {MOST_RANKS} integers from 1 to {MOST_RANK}, "
+            f"got {short(entry.get('ranks'))}",
+        )
     shape = _shape(entry.get("shape"), format_, error)
     fuse = entry.get("fuse")
-    if fuse is not None and (not isinstance(fuse, int) or (fuse is not False and fuse < 1)):
-        raise error("fuse", f"expected a boolean, a number of tokens or null, got {fuse!r}")
+    is_number = isinstance(fuse, int) and (fuse is False or 1 <= fuse <= MOST_TOKENS)
+    if fuse is not None and not is_number:
+        raise error("fuse", f"expected a boolean, a number of tokens or null, got {short(fuse)}")
     path = _path(entry.get("path"), error)
-    layer = LayerHeat(format_, shape, ranks, path, fuse)
     if shape is not None:
         try:
-            layer.spec(0, 0)
+            Spec(parse_format(format_), *shape, ranks)
         except HeatcError as wrong:
             raise error("ranks", wrong.message) from None
-    return layer
+    return LayerHeat(format_, shape, ranks, path, fuse)
 
 
 def _integers(value: Any) -> Modes | None:
     if not isinstance(value, list):
         return None
     numbers = cast("list[Any]", value)
-    if any(type(n) is not int or n < 1 for n in numbers):
+    if len(numbers) > MOST_RANKS or any(type(n) is not int for n in numbers):
+        return None
+    if any(not 1 <= n <= MOST_RANK for n in numbers):
         return None
     return tuple(numbers)
 
@@ -78,8 +127,8 @@ def _shape(
 ) -> tuple[Modes, Modes] | None:
     if value is None and format_ == "low-rank":
         return None
-    if not isinstance(value, str):
-        raise error("shape", f"expected inputs|outputs, e.g. '8x8x12|12x8x8', got {value!r}")
+    if not isinstance(value, str) or len(value) > _LONGEST_SHAPE:
+        raise error("shape", f"expected inputs|outputs, e.g. '8x8x12|12x8x8', got {short(value)}")
     try:
         return parse_shape(value)
     except HeatcError as wrong:
@@ -91,9 +140,10 @@ def _path(
 ) -> tuple[tuple[int, int], ...] | None:
     if value is None:
         return None
-    pairs = cast("list[Any]", value) if isinstance(value, list) else []
-    if not pairs or any(not _is_pair(p) for p in pairs):
-        raise error("path", f"expected a list of pairs of operands, got {value!r}")
+    is_list = isinstance(value, list)
+    pairs: list[Any] = cast("list[Any]", value) if is_list else []
+    if not 0 < len(pairs) <= MOST_STEPS or any(not _is_pair(p) for p in pairs):
+        raise error("path", f"expected a list of pairs of operands, got {short(value)}")
     return tuple((int(a), int(b)) for a, b in pairs)
 
 
@@ -101,7 +151,7 @@ def _is_pair(value: Any) -> bool:
     if not isinstance(value, list):
         return False
     pair = cast("list[Any]", value)
-    return len(pair) == 2 and all(type(n) is int and n >= 0 for n in pair)
+    return len(pair) == 2 and all(type(n) is int and 0 <= n <= MOST_STEPS for n in pair)
 
 
 def entry(

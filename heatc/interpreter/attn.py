@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,18 +74,18 @@ class Rows(NamedTuple):
 
     sequence: int
     first: int
-    count: int
+    number: int
     keys: int
 
     @property
     def scores(self) -> tuple[slice, slice]:
         """Where their scores lie in (S, S)."""
-        return slice(self.first, self.first + self.count), slice(self.keys)
+        return slice(self.first, self.first + self.number), slice(self.keys)
 
     def blocks(self, block: tuple[int, int]) -> tuple[slice, slice]:
         """Where their blocks lie: rows that are no keys begin a row of blocks behind the keys'."""
         start = units.block_count(self.first, block[0])
-        stop = start + units.block_count(self.count, block[0])
+        stop = start + units.block_count(self.number, block[0])
         return slice(start, stop), slice(units.block_count(self.keys, block[1]))
 
 
@@ -208,7 +208,7 @@ class AttnFunctions(InterpreterFunctions):
         out = np.zeros(static_shape(op.result), x.dtype)
         position = op.position.value.data + packing.mask.shape[1] * np.arange(len(out))
         order = np.argsort(packing.rows)
-        at = np.searchsorted(packing.rows, position, sorter=order)
+        at = cast(Array, np.searchsorted(packing.rows, position, sorter=order))
         found = np.append(order, 0)[at]
         has = np.append(packing.rows, -1)[found] == position
         out[has] = x[found[has]]
@@ -416,7 +416,7 @@ class AttnFunctions(InterpreterFunctions):
         for rows in _all_rows(packing):
             at = (rows.sequence, slice(None), *rows.scores)
             blocks = mask[(rows.sequence, slice(None), *rows.blocks(block))]
-            kept = units.expand_mask(blocks, block, (rows.count, rows.keys))
+            kept = units.expand_mask(blocks, block, (rows.number, rows.keys))
             a, f1, f2 = (x[at] for x in (integer, first, second))
             if is_fixed(op.result):
                 points = units.Points(

@@ -13,7 +13,6 @@ from xdsl.dialects.builtin import (
     Float32Type,
     Float64Type,
     IntegerType,
-    Signedness,
     TensorType,
     i1,
 )
@@ -21,6 +20,7 @@ from xdsl.ir import Attribute, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects.fixed import QType
+from heatc.dialects.nn import is_unsigned
 from heatc.errors import HeatcError
 from heatc.fixed_point import decode, encode
 
@@ -151,18 +151,18 @@ def load(array: Array, value: SSAValue) -> Array:
 def store(array: Array, value: SSAValue) -> Array:
     """A result in its declared type: float64 values are rounded into codes once, integers wrap."""
     type_ = element_type(value)
+    unsigned = is_unsigned(type_)
     if isinstance(type_, QType):
         return encode(np.asarray(array, np.float64), type_.point.data, type_.width.data).codes
     array = np.asarray(array)
     if isinstance(type_, IntegerType) and type_.bitwidth not in (1, 64):
-        return _wrapped(array, type_)
+        return _wrapped(array, type_.width.data, unsigned=unsigned)
     return array.astype(dtype_of(type_), copy=False)
 
 
-def _wrapped(array: Array, type_: IntegerType) -> Array:
+def _wrapped(array: Array, width: int, *, unsigned: bool) -> Array:
     """Integers modulo 2^width, as PyTorch has them; floats are cut off first."""
-    unsigned = type_.signedness.data == Signedness.UNSIGNED
-    narrow = np.dtype(f"{'u' if unsigned else 'i'}{type_.bitwidth // 8}")
+    narrow = np.dtype(f"{'u' if unsigned else 'i'}{width // 8}")
     if array.dtype.kind == "f" and narrow.itemsize < 4:
         array = array.astype(np.int64)
     return array.astype(narrow).astype(np.int64)

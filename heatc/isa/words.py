@@ -101,17 +101,14 @@ def encode(instruction: Inst) -> bytes:
     return word.to_bytes(WORD_BYTES, "little")
 
 
-def _decode_field(field: Field, bits: int, illegal: HeatcError) -> Operand:
+def _decode_field(field: Field, bits: int) -> Operand | None:
+    """The operand of some bits, None where the field has no such value."""
     if field.kind is FieldKind.F64:
         value = _bits_float(bits)
-        if math.isnan(value):
-            raise illegal
-        return value
+        return None if math.isnan(value) else value
     if field.signed and bits >> (field.bits - 1):
         return bits - (1 << field.bits)
-    if bits > field.high:
-        raise illegal
-    return bits
+    return None if bits > field.high else bits
 
 
 def decode(data: bytes, pc: int = 0) -> Inst:
@@ -127,8 +124,10 @@ def decode(data: bytes, pc: int = 0) -> Inst:
     for field in entry.fields:
         bits = word_rest & ((1 << field.bits) - 1)
         word_rest >>= field.bits
-        reason = f"{field.name} of {entry.mnemonic} has no value {bits:#x}"
-        operands.append(_decode_field(field, bits, _illegal(pc, word, reason)))
+        operand = _decode_field(field, bits)
+        if operand is None:
+            raise _illegal(pc, word, f"{field.name} of {entry.mnemonic} has no value {bits:#x}")
+        operands.append(operand)
     if word_rest:
         raise _illegal(pc, word, f"bits beyond the fields of {entry.mnemonic} are not 0")
     return Inst(entry.mnemonic, tuple(operands))

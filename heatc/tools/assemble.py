@@ -10,18 +10,18 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from heatc.backends.hdp.container import program_bytes
 from heatc.commands import HDP_AS
 from heatc.errors import HeatcError
-from heatc.files import atomic_write, from_os_error
+from heatc.files import atomic_write
 from heatc.isa.words import Inst, from_text
+from heatc.readers.source import STDIN, decode, read_bytes, read_stdin
 from heatc.tools.diagnostics import ToolParser, run_tool
 
 PROG = "hdp-as"
 
-_LARGEST_TEXT = 256 << 20
+_LARGEST_TEXT = 64 << 20
 _MOST_ERRORS = 20
 
 _LABEL = re.compile(r"\s*\d+:\s*")
@@ -50,25 +50,16 @@ def _run(argv: Sequence[str]) -> None:
 
 def _read(path: str) -> tuple[str, str]:
     """The text of the input and its name for messages."""
-    name = "<stdin>" if path == "-" else path
+    name = "<stdin>" if path == STDIN else path
+    what = "the text of a program"
+    read = (
+        read_stdin(what, _LARGEST_TEXT) if path == STDIN else read_bytes(path, what, _LARGEST_TEXT)
+    )
     try:
-        if path == "-":
-            data = sys.stdin.buffer.read(_LARGEST_TEXT + 1)
-        else:
-            with open(Path(path), "rb") as stream:
-                data = stream.read(_LARGEST_TEXT + 1)
-    except (OSError, ValueError) as error:
-        os_error = error if isinstance(error, OSError) else OSError(None, str(error))
-        raise from_os_error(os_error, name, "read") from error
-    if len(data) > _LARGEST_TEXT:
-        raise HeatcError(f"the text has more than {_LARGEST_TEXT >> 20} MiB", place=name)
-    try:
-        return data.decode(), name
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        message = f"expected text: byte 0x{data[error.start]:02x} is not UTF-8"
+        return decode(read, name), name
+    except HeatcError as error:
         note = "hdp-objdump -d prints the text of a program"
-        raise HeatcError(message, place=f"{name}:{line}", notes=[note]) from error
+        raise HeatcError(error.message, place=error.place, notes=[note]) from None
 
 
 def assemble(text: str, name: str = "<text>") -> list[Inst]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.errors import HeatcError, VerificationError
+from heatc.readers.npz import Form
 
 Array = NDArray[np.generic]
 Reals = NDArray[np.float64]
@@ -54,7 +55,7 @@ class Difference:
 
 
 def check_reference(
-    expected: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], place: str
+    expected: Mapping[str, Form], shapes: Mapping[str, tuple[int, ...]], place: str
 ) -> None:
     """Refuses a reference that holds none of the outputs, or one of another shape."""
     names = [name for name in shapes if name in expected]

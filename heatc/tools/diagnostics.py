@@ -42,19 +42,6 @@ _BOLD, _RED, _MAGENTA, _CYAN, _BLUE, _RESET = (
 _COLOURS = {"error": _RED, "warning": _MAGENTA, "remark": _BLUE, "note": _CYAN}
 
 
-class SourceError(HeatcError):
-    """Bad input with the piece of text that it is about, printed below the message."""
-
-    def __init__(
-        self, message: str, *, place: str = "", snippet: str = "", notes: Sequence[str] = ()
-    ):
-        super().__init__(message, place=place, notes=notes)
-        self.snippet = snippet
-
-    def render(self) -> str:
-        return _format("error", self.message, self.place, self.notes, self.snippet)
-
-
 # --- Running a tool ---------------------------------------------------------------------------
 
 
@@ -122,8 +109,7 @@ def _call(main_function: Callable[[Sequence[str]], int | None], arguments: Seque
 def _report_error(error: Exception, prog: str, debug: bool) -> int:
     known = as_heatc_error(error)
     if known is not None:
-        snippet = known.snippet if isinstance(known, SourceError) else ""
-        _emit("error", known.message, known.place or prog, known.notes, snippet)
+        _emit("error", known.message, known.place or prog, known.notes, known.snippet)
         return known.exit_code
     what = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
     text = str(error).strip()
@@ -143,7 +129,7 @@ def as_heatc_error(error: Exception) -> HeatcError | None:
         return from_os_error(error)
     if "xdsl" in sys.modules:
         # Imported late: most tools do not need xDSL.
-        from heatc.tools.ir_errors import explain
+        from heatc.ir_errors import explain
 
         return explain(error)
     return None

@@ -122,7 +122,7 @@ def _cosine(text: str) -> float:
 
 def _settings(arguments: argparse.Namespace) -> Settings | None:
     """What is said about the check, None where there is to be none."""
-    from heatc.files import check_writable_folder
+    from heatc.files import check_folder
     from heatc.verify import Settings
 
     if arguments.no_verify:
@@ -132,7 +132,7 @@ def _settings(arguments: argparse.Namespace) -> Settings | None:
         return None
     dump = arguments.dump_divergence
     if dump is not None:
-        check_writable_folder(dump)
+        check_folder(dump)
     return Settings(
         arguments.verify_seconds, arguments.min_cosine, None if dump is None else Path(dump)
     )

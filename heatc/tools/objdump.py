@@ -27,8 +27,9 @@ from heatc.backends.hdp.container import (
     read_program_file,
 )
 from heatc.backends.hdp.debug import Location, Locations
-from heatc.errors import UsageError
+from heatc.errors import HeatcError, UsageError
 from heatc.isa.words import Inst, encode, to_text
+from heatc.readers.source import open_file
 from heatc.tools.diagnostics import ToolParser, run_tool
 
 PROG = "hdp-objdump"
@@ -83,9 +84,9 @@ def _run(argv: Sequence[str]) -> None:
 def _is_bare(path: Path) -> bool:
     """Whether the file is a program.bin on its own."""
     try:
-        with open(path, "rb") as stream:
+        with open_file(path, "a program", pipes=False) as stream:
             return stream.read(len(MAGIC)) == MAGIC
-    except (OSError, ValueError):
+    except (OSError, HeatcError):
         # Opening it as a .hdp says what is wrong.
         return False
 

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.printer import Printer
-from xdsl.utils.arg_spec import parse_pipeline
+from xdsl.utils.arg_spec import parse_pipeline, parse_spec
 from xdsl.utils.exceptions import (
     ArgSpecParseError,
     DiagnosticException,
@@ -30,8 +30,8 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 from heatc import kinds
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write
+from heatc.ir_errors import explain, failing_op, print_op
 from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, suggest, warn
-from heatc.tools.ir_errors import explain, failing_op, print_op
 from heatc.tools.parsing import input_name, parse_module, read_text
 from heatc.universe import HEATC_UNIVERSE
 from heatc.version import VERSION

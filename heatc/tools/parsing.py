@@ -9,10 +9,8 @@ here.
 from __future__ import annotations
 
 import re
-import sys
 from bisect import bisect_right
 from dataclasses import replace
-from pathlib import Path
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import FileLineColLoc, IntAttr, ModuleOp, StringAttr, UnknownLoc
@@ -23,8 +21,11 @@ from xdsl.utils.lexer import Input
 from xdsl.utils.mlir_lexer import MLIRLexer
 
 from heatc.errors import HeatcError
-from heatc.files import from_os_error
-from heatc.tools.ir_errors import explain
+from heatc.ir_errors import explain
+from heatc.readers.source import STDIN, decode, read_bytes, read_stdin
+
+LARGEST_TEXT = 32 << 20
+"""Fifty times the lowered program of BERT-Base."""
 
 _OTHER_FORMATS = {
     b"PK\x03\x04": "this looks like a zip archive (a torch.export archive or an HDP program)",
@@ -36,22 +37,19 @@ def read_text(path: str | None) -> bytes:
     """
     The bytes of a file, or of stdin for None and `-`, checked to be UTF-8 text.
 
-    Raises `HeatcError` for what can't be read, is empty, or is no text.
+    Raises `HeatcError` for what can't be read, is empty, too large, or is no text.
     """
-    try:
-        data = sys.stdin.buffer.read() if path in (None, "-") else Path(path).read_bytes()
-    except OSError as error:
-        raise from_os_error(error, input_name(path), "read") from error
-    except ValueError as error:
-        # A null character in the name.
-        raise HeatcError(f"cannot read: {error}", place=repr(path)) from error
+    if path is None or path == STDIN:
+        data = read_stdin("IR text", LARGEST_TEXT)
+    else:
+        data = read_bytes(path, "IR text", LARGEST_TEXT)
     _check_text(data, input_name(path))
     return data
 
 
 def input_name(path: str | None) -> str:
     """How messages call the input."""
-    return "<stdin>" if path in (None, "-") else path
+    return "<stdin>" if path is None or path == STDIN else path
 
 
 def parse_module(
@@ -135,11 +133,4 @@ def _check_text(data: bytes, name: str) -> None:
             raise HeatcError("expected IR in text form", place=name, notes=[note])
     if b"\0" in data:
         raise HeatcError("expected IR in text form, this is binary", place=name)
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise HeatcError(
-            f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}",
-            place=f"{name}:{line}",
-        ) from error
+    decode(data, name)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -22,9 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc import kinds
+from heatc.backends.hdp.budget import MAX_SECONDS
 from heatc.backends.hdp.container import Program, open_program
 from heatc.backends.hdp.simulation import (
     Simulation,
+    check_forms,
     check_hardware,
     mask_port,
     simulate,
@@ -38,11 +41,11 @@ from heatc.errors import HeatcError
 from heatc.files import Batch, make_folder, together
 from heatc.hardware import Hardware, load_hardware, preset_names, render
 from heatc.names import STATS
+from heatc.readers.npz import open_npz, write_npz
 from heatc.tools.comparison import Bounds, Difference, check_reference, compare, require
 from heatc.tools.data_dictionary import explain
 from heatc.tools.diagnostics import ToolParser, run_tool, warn
 from heatc.tools.layer_stats import COLUMNS, layers_csv, layers_of
-from heatc.tools.npz import read_npz, write_npz
 from heatc.tools.quantities import FUNCTIONAL, MODELLED, Value
 from heatc.tools.run_stats import (
     MODES,
@@ -124,6 +127,13 @@ def _parser() -> ToolParser:
     parser.add_argument(
         "--explain", metavar="NAME", action=_Explain, help="say what a figure of --stats is"
     )
+    parser.add_argument(
+        "--max-seconds",
+        metavar="S",
+        type=_seconds,
+        default=MAX_SECONDS,
+        help=f"stop a pass that takes longer, default {MAX_SECONDS:g}",
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="print no table")
     return parser
 
@@ -152,6 +162,13 @@ def _bound(text: str) -> float:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = _bound(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+    return value
+
+
 def _run(argv: Sequence[str]) -> None:
     parser = _parser()
     args = parser.parse_args(argv)
@@ -166,7 +183,7 @@ def _run(argv: Sequence[str]) -> None:
         check_hardware(program, other)
     timing = args.model == "timing"
     inputs = {} if timing else _read_inputs(program, args.inputs)
-    stored = _read_masks(program, args.masks) if timing else {}
+    stored: Mapping[str, Array] = _read_masks(program, args.masks) if timing else {}
     reference = _read_reference(program, inputs, args.reference)
     hardware = other or program.manifest.hardware
     with together() as files:
@@ -175,10 +192,13 @@ def _run(argv: Sequence[str]) -> None:
         output, layers, masks = (_open(files, path) for path in paths)
         trace = _open_trace(files, args.trace, program, hardware)
         if timing:
-            simulation = simulate_timing(program, stored, other, trace=trace)
+            simulation = simulate_timing(
+                program, stored, other, trace=trace, max_seconds=args.max_seconds
+            )
         else:
             wanted = {"layers": layers is not None, "masks": masks is not None}
-            simulation = simulate(program, inputs, other, **wanted, trace=trace)
+            limits = {"max_seconds": args.max_seconds}
+            simulation = simulate(program, inputs, other, **wanted, **limits, trace=trace)
         if trace:
             trace.close()
         run = run_of(simulation, hardware)
@@ -223,26 +243,33 @@ def _check_modes(parser: ToolParser, args: argparse.Namespace) -> None:
             parser.error(f"{option} needs values, --model=timing computes none")
 
 
-def _read_masks(program: Program, path: str) -> dict[str, Array]:
+def _read_masks(program: Program, path: str) -> Mapping[str, Array]:
     """The masks, checked here so that no output file is opened for wrong ones."""
-    stored = read_npz(path)
-    try:
+    stored = open_npz(path)
+    with _in_file(path):
         split_stored(program, stored)
-    except HeatcError as error:
-        place = f"{path}: {error.place}"
-        raise type(error)(error.message, place=place, notes=error.notes) from error
     return stored
 
 
 def _read_inputs(program: Program, path: str) -> dict[str, Array]:
     """The inputs, checked here so that no output file is opened for wrong ones."""
-    inputs = read_npz(path)
-    try:
+    file, names = open_npz(path), [port.name for port in program.manifest.inputs]
+    with _in_file(path):
+        # Before any data: the file may hold gigabytes of something else.
+        check_forms(program.manifest, file.headers)
+        inputs = {name: file[name] for name in names}
         split_inputs(program.manifest, inputs)
-    except HeatcError as error:
-        place = f"{path}: {error.place}"
-        raise type(error)(error.message, place=place, notes=error.notes) from error
     return inputs
+
+
+@contextmanager
+def _in_file(path: str) -> Generator[None]:
+    """Errors about arrays say which file they are in."""
+    try:
+        yield
+    except HeatcError as error:
+        place = error.place if error.place.startswith(path) else f"{path}: {error.place}"
+        raise type(error)(error.message, place=place, notes=error.notes) from error
 
 
 def _read_reference(
@@ -251,13 +278,13 @@ def _read_reference(
     """The reference, checked before the run."""
     if path is None:
         return None
-    reference = read_npz(path)
+    file = open_npz(path)
     samples = split_inputs(program.manifest, inputs)[1]
     ports = program.manifest.outputs
     many = any(port.shape[:1] != (samples,) for port in program.manifest.inputs)
     shapes = {p.name: (samples, *p.shape[1:]) if many else p.shape for p in ports}
-    check_reference(reference, shapes, path)
-    return reference
+    check_reference(file.headers, shapes, path)
+    return {name: file[name] for name in shapes if name in file}
 
 
 def _open(files: Batch, path: str | None) -> IO[bytes] | None:

@@ -110,7 +110,7 @@ def _calibrate(argv: Sequence[str]) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from heatc.tools.npz import read_npz
+    from heatc.readers.npz import open_npz
     from heatc.tuning.goal import parse_goal
 
     goal, menu = parse_goal(arguments.goal), _menu(arguments)
@@ -123,7 +123,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     CALIBRATE.check(vars(arguments))
     work = folder_option(arguments.work_dir)
     options = _options(arguments)
-    arrays = read_npz(arguments.data)
+    arrays = open_npz(arguments.data)
     # The compiler proper: only once the options are known to be good.
     from heatc.tuning.session import Request
 

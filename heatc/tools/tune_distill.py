@@ -98,7 +98,7 @@ def distill_command(argv: Sequence[str]) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from heatc.tools.npz import read_npz
+    from heatc.readers.npz import LABELS, open_npz
 
     if (arguments.plan is None) == (arguments.heat is None):
         raise UsageError("give --plan or --heat, one of both")
@@ -115,9 +115,9 @@ def _request(arguments: argparse.Namespace) -> Request:
     DISTILL.check(vars(arguments))
     work = folder_option(arguments.work_dir)
     kept = folder_option(arguments.keep_teacher)
-    data = read_npz(arguments.data)
-    extra = {name: _without_labels(read_npz(name)) for name in arguments.extra}
-    dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
+    data = open_npz(arguments.data)
+    extra = {name: open_npz(name).without(LABELS) for name in arguments.extra}
+    dev = None if arguments.dev is None else (arguments.dev, open_npz(arguments.dev))
     # The compiler proper: only once the options are known to be good.
     from heatc.tuning.distill.session import Request
 
@@ -179,10 +179,6 @@ def _rule(arguments: argparse.Namespace) -> Rule | None:
         return make_rule(arguments.hdp_rule, given)
     except RuleError as error:
         raise UsageError(str(error), place=f"--{spelling(error.option)}") from error
-
-
-def _without_labels(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: array for name, array in arrays.items() if name != "labels"}
 
 
 def _epochs(text: str) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from heatc import stopping
 from heatc.errors import UsageError
+from heatc.readers.npz import LABELS, forms_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def captured(
         return compilation
     inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
     if inputs is None and path.is_dir():
-        given = {n: a for n, a in arrays.items() if n != "labels" and a.ndim > 1}
+        given = {n: a for n, a in forms_of(arrays).items() if n != LABELS and len(a.shape) > 1}
         inputs = {
             n: InputSpec((batch, *a.shape[1:]), "f32" if a.dtype.kind == "f" else "i64")
             for n, a in given.items()

@@ -74,7 +74,7 @@ def search_command(argv: Sequence[str]) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from heatc.tools.npz import read_npz
+    from heatc.readers.npz import open_npz
     from heatc.tuning.heat_search.hw_space import MOST
     from heatc.tuning.heat_search.wish import parse_wish
 
@@ -85,8 +85,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     machines = 0 if arguments.hw_space is None else MOST
     SEARCH.check({**vars(arguments), "machines": machines})
     work = folder_option(arguments.work_dir)
-    data = read_npz(arguments.data)
-    dev = None if arguments.dev is None else (arguments.dev, read_npz(arguments.dev))
+    data = open_npz(arguments.data)
+    dev = None if arguments.dev is None else (arguments.dev, open_npz(arguments.dev))
     # The compiler proper: only once the options are known to be good.
     from heatc.tuning.heat_search.session import Request
     from heatc.tuning.heat_search.work import Workers

@@ -25,6 +25,7 @@ Reals = NDArray[Any]
 """float32; NumPy's stubs widen most of what is done with it."""
 
 Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
 
 CHUNK = 1 << 18
 """Scores that are worked on at once: what stays in a core's cache."""
@@ -82,9 +83,9 @@ def extra_chunks(paused: Paused) -> Iterator[Chunk]:
     """The rows of a batch that are no keys: one sequence after the other, where padding is read."""
     packing, heads = paused.packing, paused.attention.heads
     for sequence in np.flatnonzero(packing.extras):
-        first, keys = packing.starts[sequence], packing.lengths[sequence]
-        at_keys = first + np.arange(keys)[None]
-        rows = first + keys + np.arange(packing.extras[sequence])[None]
+        first, keys = int(packing.starts[sequence]), int(packing.lengths[sequence])
+        at_keys: Indices = first + np.arange(keys)[None]
+        rows: Indices = first + keys + np.arange(int(packing.extras[sequence]))[None]
         operands = ((paused.q, rows), (paused.k, at_keys), (paused.v, at_keys))
         q, k, v = (_heads(x[at], heads) for x, at in operands)
         yield Chunk(rows, np.array([sequence]), q, k, v)

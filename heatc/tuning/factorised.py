@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from heatc.files import Batch, safetensors_bytes, write_safetensors
 from heatc.kinds import PLAN_FACTORS
 from heatc.names import factors_file
-from heatc.plan import Plan, model_sha256
+from heatc.plan import Plan, model_sha256, plan_layers
 from heatc.weights import WeightStore
 
 
@@ -57,5 +56,5 @@ class Factorised:
 
 def heat_entries(plan: Plan) -> dict[str, Any]:
     """The `heat` entries of a plan that was read, by module path, as its text has them."""
-    layers = json.loads(Path(plan.path).read_text(encoding="utf-8"))["layers"]
+    layers = plan_layers(plan)
     return {path: layers[path]["heat"] for path in plan.heat}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
-from heatc.tuning.samples import LABELS
+from heatc.readers.npz import LABELS
 
 Array = NDArray[Any]
 Reals = NDArray[np.float64]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
+from heatc.readers.npz import LABELS, Form, forms_of
 
 Array = NDArray[Any]
 
-LABELS = "labels"
 HELD_BACK = 0.25
 """Share of the samples that confirm the choice and take no part in it."""
 
@@ -80,10 +80,9 @@ def check_samples(
     model takes an attention mask. Raises `HeatcError`, which names the array.
     """
     checker = _Checker(shapes, limits, place)
-    inputs = {name: checker.input(name, arrays) for name in shapes}
-    unknown = [name for name in arrays if name not in shapes and name != LABELS]
-    if unknown:
-        checker.fail(unknown[0], "the model has no such input", checker.listing)
+    # Before any data: a file may hold gigabytes of something else.
+    checker.forms(forms_of(arrays))
+    inputs = {name: checker.input(name, arrays[name]) for name in shapes}
     count = checker.count(inputs)
     lengths = checker.lengths(inputs, count)
     held = _held_back(lengths, seed)
@@ -114,33 +113,40 @@ class _Checker:
     def fail(self, name: str, message: str, *notes: str) -> NoReturn:
         raise HeatcError(message, place=f"{self.place}: {name}", notes=notes)
 
-    def input(self, name: str, arrays: Mapping[str, Array]) -> Array:
-        """One input in the model's shape, its values checked."""
-        if name not in arrays:
-            note = "give ones where no token is padding" if name == _MASK else ""
-            self.fail(name, "the input is missing", self.listing, *([note] if note else []))
-        array, shape = arrays[name], self.shapes[name]
-        found = "x".join(map(str, array.shape)) or "scalar"
+    def forms(self, arrays: Mapping[str, Form]) -> None:
+        """Names, dtypes and shapes; shorter sequences will be padded."""
+        for name in self.shapes:
+            if name not in arrays:
+                note = "give ones where no token is padding" if name == _MASK else ""
+                self.fail(name, "the input is missing", self.listing, *([note] if note else []))
+            self._form(name, arrays[name])
+        for name in arrays:
+            if name not in self.shapes and name != LABELS:
+                self.fail(name, "the model has no such input", self.listing)
+
+    def _form(self, name: str, array: Form) -> None:
+        axes, shape = array.shape, self.shapes[name]
+        found = "x".join(map(str, axes)) or "scalar"
         if array.dtype.kind not in "biuf":
             self.fail(name, f"expected numbers, found {array.dtype}")
-        if array.ndim != len(shape) or array.ndim == 0:
+        if len(axes) != len(shape) or not axes:
             self.fail(name, f"expected {len(shape)} axes, found {found}", self.listing)
-        if array.shape[1:] != shape[1:]:
-            array = self._padded(name, array, found)
+        short = len(axes) == 2 and axes[1] < shape[1] and _MASK in self.shapes
+        if axes[1:] != shape[1:] and not short:
+            expected = "x".join(map(str, ("N", *shape[1:])))
+            self.fail(name, f"expected {expected}, found {found}", self.listing)
+
+    def input(self, name: str, array: Array) -> Array:
+        """One input in the model's shape, its values checked."""
+        missing = self.shapes[name][1:2] if array.ndim == 2 else ()
+        if missing and missing[0] > array.shape[1]:
+            array = np.pad(array, [(0, 0), (0, missing[0] - array.shape[1])])
         if name in self.limits:
             self._check_table(name, array)
         elif not np.isfinite(array.astype(np.float64)).all():
             self.fail(name, "a value is not finite")
         whole = array.dtype.kind in "biu" or name == _MASK
         return array.astype(np.int64 if whole else np.float32)
-
-    def _padded(self, name: str, array: Array, found: str) -> Array:
-        shape = self.shapes[name]
-        short = array.ndim == 2 and array.shape[1] < shape[1] and _MASK in self.shapes
-        if not short:
-            expected = "x".join(map(str, ("N", *shape[1:])))
-            self.fail(name, f"expected {expected}, found {found}", self.listing)
-        return np.pad(array, [(0, 0), (0, shape[1] - array.shape[1])])
 
     def _check_table(self, name: str, array: Array) -> None:
         if array.dtype.kind not in "biu":
@@ -178,10 +184,11 @@ class _Checker:
         """The classes of the samples, if they are given."""
         if LABELS not in arrays:
             return None
-        labels = arrays[LABELS]
-        if labels.shape != (count,):
-            found = "x".join(map(str, labels.shape)) or "scalar"
+        form = forms_of(arrays)[LABELS]
+        if form.shape != (count,):
+            found = "x".join(map(str, form.shape)) or "scalar"
             self.fail(LABELS, f"expected {count} labels, found {found}")
+        labels = arrays[LABELS]
         if labels.dtype.kind not in "biu" or (labels.size and int(labels.min()) < 0):
             self.fail(LABELS, f"expected classes 0, 1, ..., found {labels.dtype}")
         return labels.astype(np.int64)

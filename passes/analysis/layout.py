@@ -118,20 +118,20 @@ def layout_of(value: SSAValue) -> Layout:
 def _followed(root: SSAValue, chain: Sequence[nn.ReshapeOp | nn.TransposeOp | float]) -> Layout:
     shape, scale = nn.shape_of(root), 1.0
     digits = _counted(shape)
-    for op in chain:
-        if isinstance(op, float):
-            scale *= op
+    for step in chain:
+        if isinstance(step, float | int):
+            scale *= step
             continue
-        if isinstance(op, nn.TransposeOp):
+        if isinstance(step, nn.TransposeOp):
             groups = grouped(digits, shape)
             if groups is None:
                 # From here on elements can only be followed from this op's operand.
-                root, scale = op.x, 1.0
+                root, scale = step.x, 1.0
                 groups = grouped(_counted(shape), shape)
                 assert groups is not None
-            order = (int(p) for p in op.permutation.get_values())
+            order = (int(p) for p in step.permutation.get_values())
             digits = joined([digit for axis in order for digit in groups[axis]])
-        shape = nn.shape_of(op.result)
+        shape = nn.shape_of(step.result)
     return Layout(root, shape, digits, scale)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import IntegerType, ModuleOp, Signedness, i1
+from xdsl.dialects.builtin import IntegerType, ModuleOp, i1
 from xdsl.interpreter import Interpreter
 from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import InterpretationError
@@ -214,6 +214,7 @@ class MaskTracker:
 def _keeps_order(op: nn.CastOp) -> bool:
     """Whether a cast gives every number that a mask may hold a number in the same order."""
     source, target = nn.element_of(op.x), nn.element_of(op.result)
+    from_unsigned, to_unsigned = nn.is_unsigned(source), nn.is_unsigned(target)
     if target == i1:
         return source == i1
     if not isinstance(target, IntegerType):
@@ -222,10 +223,9 @@ def _keeps_order(op: nn.CastOp) -> bool:
         return False
     if source == i1:
         return True
-    unsigned = source.signedness.data == Signedness.UNSIGNED
-    if target.signedness.data == Signedness.UNSIGNED:
-        return unsigned and target.bitwidth >= source.bitwidth
-    return target.bitwidth >= source.bitwidth + unsigned
+    if to_unsigned:
+        return from_unsigned and target.bitwidth >= source.bitwidth
+    return target.bitwidth >= source.bitwidth + from_unsigned
 
 
 def _attends(values: Array) -> bool:
@@ -320,8 +320,9 @@ def _next(number: float, toward: float) -> float:
 
 def _fits(number: float, element: Any) -> bool:
     """Whether an integer type holds a number."""
+    unsigned = nn.is_unsigned(element)
     assert isinstance(element, IntegerType)
-    if element.signedness.data == Signedness.UNSIGNED:
+    if unsigned:
         return 0 <= number < 1 << element.bitwidth
     return -(1 << (element.bitwidth - 1)) <= number < 1 << (element.bitwidth - 1)
 

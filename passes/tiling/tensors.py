@@ -13,7 +13,6 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     Float32Type,
     IntegerType,
-    Signedness,
     StringAttr,
     i64,
 )
@@ -96,8 +95,9 @@ def isa_dtype(element: Attribute) -> str:
         return f"i{element.width.data}"
     if isinstance(element, Float32Type):
         return "f32"
+    unsigned = nn.is_unsigned(element)
     if isinstance(element, IntegerType):
-        if element.signedness.data == Signedness.UNSIGNED:
+        if unsigned:
             # Memory has integers with a sign.
             return {8: "i16", 16: "i32"}.get(element.bitwidth, "i64")
         return {1: "i8", 8: "i8", 16: "i16", 32: "i32"}.get(element.bitwidth, "i64")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
+import struct
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from xdsl.context import Context
 from xdsl.dialects.builtin import Builtin, ModuleOp
 from xdsl.dialects.func import Func, FuncOp
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 
-from heatc.capture import Captured
+from heatc.capture import Captured, InputSpec, capture_path
 from heatc.dialects.einsum import EINSUM
 from heatc.dialects.nn import NN
+from heatc.errors import HeatcError
 
 SMALL = {
     "vocab_size": 100,
@@ -28,6 +32,9 @@ SMALL = {
 }
 
 MakeBert = Callable[..., Any]
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+SPECS = {name: InputSpec((1, 8), "i64") for name in INPUTS}
 
 
 def bert_inputs(batch: int = 1, length: int = 8) -> dict[str, Any]:
@@ -90,3 +97,39 @@ def check_round_trip(module: ModuleOp) -> None:
     parsed = Parser(context, text).parse_module()
     parsed.verify()
     assert text_of(parsed) == text
+
+
+def refuse(path: Path, *, match: str, inputs: Any = None) -> HeatcError:
+    with pytest.raises(HeatcError, match=match) as info:
+        capture_path(path, inputs)
+    assert info.value.exit_code == 1
+    assert info.value.place
+    assert "\n" not in info.value.message
+    return info.value
+
+
+def damage(
+    source: Path, target: Path, suffix: str, change: Callable[[bytearray, Any], None]
+) -> Path:
+    """Copy an archive with damage at the member whose name ends with `suffix`."""
+    data = bytearray(source.read_bytes())
+    with zipfile.ZipFile(source) as archive:
+        info = next(i for i in archive.infolist() if i.filename.endswith(suffix))
+    change(data, info)
+    target.write_bytes(data)
+    return target
+
+
+def flip_data(data: bytearray, info: Any) -> None:
+    name, extra = struct.unpack_from("<2H", data, info.header_offset + 26)
+    data[info.header_offset + 30 + name + extra + info.file_size // 2] ^= 1
+
+
+class Payload:
+    """Would create a file if it were unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)

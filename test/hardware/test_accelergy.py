@@ -104,5 +104,5 @@ def test_bad_file(tmp_path: Path, text: str, expected: str):
     with pytest.raises(HeatcError) as caught:
         import_ert(EDGE, path, {})
     assert expected in caught.value.render()
-    with pytest.raises(HeatcError, match="cannot read the ERT"):
+    with pytest.raises(HeatcError, match="cannot open: no such file"):
         import_ert(EDGE, tmp_path / "none.yaml", {})

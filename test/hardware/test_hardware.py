@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -148,14 +149,26 @@ def test_unknown_preset_is_a_usage_error():
         ("base: hdp-edge\nsparsity_engine: {blocks: '2x2, 2x2'}\n", "each once"),
         ("base: hdp-edge\nsparsity_engine: {blocks: 65x1}\n", "'65x1' has an extent above 64"),
         ("base: hdp-edge\ncores: [1, 2]\n", "cores: expected one value, found a collection"),
-        ("base: hdp-edge\ncores: {value: 1, value: 2}\n", "expected 'value' and 'source' once"),
+        ("base: hdp-edge\ncores: {value: 1, value: 2}\n", "the key 'value' is given twice"),
         ("base: hdp-edge\ncores:\n", "cores: the value is empty"),
         ("schema: 9\nbase: hdp-edge\n", "made for schema 9, this heatc reads 1"),
         ("", "expected a mapping"),
         ("cores: [8\n", "not YAML"),
-        ("a: " + "[" * 50_000, "not YAML"),
-        ("a: &a {b: *a}\n", "expected one value"),
+        ("a: " + "[" * 50_000, "nesting depth"),
+        ("a: " + "[" * 20 + "]" * 20, "my.yaml:1: error: nested more than 8 deep"),
+        ("a: &a {b: *a}\n", "an alias (*name)"),
         ("base: hdp-edge\nclock: 1e99999999 Hz\n", "expected a frequency"),
+        ("base: hdp-edge\nbuffers: {shared: 64 GiB}\n", "'64 GiB' is outside 1 KiB to 1 GiB"),
+        ("base: hdp-edge\nbuffers: {local: 1 GiB}\n", "'1 GiB' is outside 1 KiB to 64 MiB"),
+        (
+            "base: hdp-edge\ncores: 1024\nbuffers: {local: 64 MiB}\n",
+            "buffers.local of 1024 cores and buffers.shared have 68720525312 bytes, at most 1073741824",
+        ),
+        (
+            "base: hdp-edge\ncores: 1024\npe_array: {rows: 128, columns: 128}\n",
+            "16777216 PEs in all, at most 4194304",
+        ),
+        ("base: hdp-edge\ndram: {capacity: 2048 GiB}\n", "is outside 1 KiB to 1024 GiB"),
     ],
 )
 def test_bad_file(tmp_path: Path, text: str, expected: str):
@@ -163,7 +176,7 @@ def test_bad_file(tmp_path: Path, text: str, expected: str):
 
 
 def test_missing_and_binary_file(tmp_path: Path):
-    assert "cannot read the hardware file" in message(tmp_path / "none.yaml")
+    assert "cannot open: no such file" in message(tmp_path / "none.yaml")
     path = tmp_path / "my.yaml"
     path.write_bytes(bytes(range(256)))
     assert "not YAML" in message(path)
@@ -229,3 +242,20 @@ def test_a_base_may_have_a_base(tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text("base: hdp-edge-vector\ncores: 2\n")
     assert replace(load_hardware("hdp-edge-vector"), name="mine", cores=2) == load_hardware(path)
+
+
+def test_a_machine_of_a_manifest_is_bounded_too():
+    data = load_hardware("hdp-edge").to_json()
+    assert from_json(data, "x") == load_hardware("hdp-edge")
+    for change in (
+        {"shared_buffer_bytes": 64 << 30},
+        {"cores": 1024, "local_buffer_bytes": 1 << 26},
+    ):
+        with pytest.raises(HeatcError, match="shared"):
+            from_json(data | change, "x")
+
+
+@pytest.mark.parametrize("value", [None, 3, b"hdp-edge", ["hdp-edge"]])
+def test_what_names_no_machine(value: Any):
+    with pytest.raises(HeatcError, match="expected a path for a hardware file"):
+        load_hardware(value)

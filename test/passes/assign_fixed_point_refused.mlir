@@ -5,7 +5,7 @@
 
 // NONE: error: this pass reads weights and has none
 // NONE: note: give the pass option weights="file.safetensors"
-// MISSING: none: error: cannot map the weights
+// MISSING: none: error: cannot open: no such file
 
 // CHECK: scores of magnitude {{.*}} do not fit 32 bits
 func.func @f(%i: tensor<?xi64>, %p: !attn.packing<1, 3>) -> tensor<?x4xf32> {

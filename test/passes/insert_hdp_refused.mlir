@@ -10,7 +10,7 @@
 // RULE: pass 'insert-hdp': {{.*}}'sangre'
 // OPTION: rule topk does not take rho-b; it takes finer, density, pruned-score, block
 // HEADS: insert_hdp_refused.mlir:{{[0-9]+}}: rho-b has 2 values for 1 heads
-// PLAN: missing.json: error: cannot read: no such file
+// PLAN: missing.json: error: cannot open: no such file
 // SCORE: pass 'insert-hdp': {{.*}}'one'
 
 // The machine adds no bias to scores, and knows no padding but packed one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ BATCH, HEADS, LENGTH = 2, 3, 2
 FULL = (BATCH, HEADS, LENGTH, LENGTH)
 U8 = IntegerType(8, Signedness.UNSIGNED)
 ELEMENTS = (i64, i32, U8, i1, f32)
-NUMBERS = {
+NUMBERS: dict[Any, tuple[float, ...]] = {
     i64: (-(1 << 40), -101, -100, -2, -1, 0, 1, 2, 3, 4, 99, 1 << 40),
     i32: (-(1 << 31), -100, -2, -1, 0, 1, 2, 3, 5, (1 << 31) - 1),
     U8: (0, 1, 2, 3, 4, 100, 255),

@@ -22,8 +22,8 @@ from heatc.files import safetensors_bytes
 from heatc.kinds import Kind
 from heatc.names import phase_files
 from heatc.pipeline import Options, pass_names
+from heatc.readers.npz import write_npz
 from heatc.tools import assemble, main, opt, run, tune
-from heatc.tools.npz import write_npz
 
 MODULE = """
 func.func @main(%x: tensor<1x4xf32> {heatc.name = "x"}) -> (tensor<1x2xf32> {heatc.name = "y"}) {

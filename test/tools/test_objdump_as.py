@@ -180,10 +180,10 @@ def test_wrong_text(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: st
 def test_as_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "a.s").write_bytes(b"halt\n\xff\xfe")
     assert assemble.main([str(tmp_path / "a.s"), "-o", str(tmp_path / "a.bin")]) == 1
-    assert "a.s:2: error: expected text" in capsys.readouterr().err
+    assert "a.s:2: error: not UTF-8 text" in capsys.readouterr().err
     (tmp_path / "a.s").write_bytes(b"halt\n")
     assert assemble.main([str(tmp_path / "a.s"), "-o", str(tmp_path / "none/a.bin")]) == 1
     assert "cannot write" in capsys.readouterr().err
     assert assemble.main([str(tmp_path / "none.s"), "-o", str(tmp_path / "a.bin")]) == 1
-    assert "cannot read" in capsys.readouterr().err
+    assert "cannot open" in capsys.readouterr().err
     assert assemble.main([str(tmp_path / "a.s")]) == 2

@@ -7,6 +7,8 @@ import json
 import random
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,8 @@ from heatc.fixed_point import encode, requantize
 from heatc.hardware import load_hardware, render
 from heatc.isa.units import block_importance, block_mask
 from heatc.isa.words import Inst, inst
+from heatc.readers.npz import read_npz
 from heatc.tools import data_dictionary, run
-from heatc.tools.npz import read_npz
 
 BATCH, LENGTH, WIDTH, ROWS = 2, 4, 8, 10
 POINT = 8
@@ -648,6 +650,102 @@ def test_errors(
     found, out, err = call(capsys, *arguments)
     assert (found, out) == (code, "")
     assert expected_message in err
+
+
+def test_a_data_set_may_have_labels(capsys: pytest.CaptureFixture[str]):
+    arrays: dict[str, Any] = {"input_ids": IDS_IN, "attention_mask": MASK_IN}
+    np.savez("in.npz", **arrays, labels=np.array(["a", "b"]))
+    assert call(capsys, *RUN, "-o", "out.npz")[0] == 0
+    np.savez("in.npz", **arrays, label=np.zeros(2))
+    code, _, err = call(capsys, *RUN, "-o", "out.npz")
+    assert code == 1
+    assert "in.npz: input 'label': error: the program has no such input" in err
+
+
+def test_names_and_shapes_come_before_data(capsys: pytest.CaptureFixture[str]):
+    """Gigabytes of another shape, or of another name, are not read."""
+    header: dict[str, Any] = {"descr": "<i8", "fortran_order": False, "shape": (1 << 22, 8)}
+    for name, expected in (("input_ids", "expected input_ids (2x4 int64)"), ("x", "is missing")):
+        with zipfile.ZipFile("in.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array_header_1_0(stream, header)
+                for _ in range(256):
+                    stream.write(bytes(1 << 20))
+            with archive.open("attention_mask.npy", "w") as stream:
+                np.save(stream, MASK_IN)
+        tracemalloc.start()
+        code, _, err = call(capsys, *RUN, "-o", "out.npz")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert code == 1
+        assert expected in err
+        assert peak < 32 << 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"locations": [{"pc": 10_000}]}, "locations: expected a pc below"),
+        ({"attentions": {"mask_pcs": [0]}}, "mask_pcs: expected mask or topk or filter or likely"),
+        ({"attentions": {"gate_pcs": [10**6]}}, "gate_pcs: expected a pc below"),
+        ({"attentions": {"gate_pcs": [0]}}, "gate_pcs: expected gate or cascade at pc 0"),
+        ({"attentions": {"heads": 1 << 40}}, "heads: expected an integer from 1 to 4096"),
+        ({"tensors": {"shared": 1}}, "tensors.y.shared: expected true or false"),
+        ({"tensors": {"dtype": "i5"}}, "tensors.y.dtype: expected the element type of a tensor"),
+        ({"tensors": {"rows": 1 << 30}}, "tensors.y: expected bytes below"),
+        ({"tensors": {"address": 1 << 39}}, "tensors.y: expected bytes below"),
+        ({"tensors": {"pc": [10**6]}}, "tensors.y.pc: expected a pc below"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--layers", "--save-masks", "--stats"])
+def test_debug_of_another_program(
+    capsys: pytest.CaptureFixture[str], changes: dict[str, Any], expected: str, option: str
+):
+    """What debug.json says is compared with the program before it is believed."""
+    program = open_program("p.hdp")
+    debug = json.loads(json.dumps(program.debug))
+    for section, change in changes.items():
+        if isinstance(change, list):
+            debug[section] = change
+        else:
+            debug[section]["y" if section == "tensors" else "layer.0.attention"].update(change)
+    weights = [
+        Weight("table", "F32", TABLE.shape, [TABLE]),
+        Weight("w", "I16", W_CODES.shape, [W_CODES]),
+    ]
+    with open("bad.hdp", "wb") as stream:
+        write_program(stream, program.instructions, program.manifest, weights, debug)
+    code, _, err = call(capsys, "bad.hdp", "--inputs", "in.npz", option, "out")
+    assert code == 1
+    assert expected in err
+    assert err.startswith("bad.hdp: debug.json: error: ")
+
+
+def test_a_run_is_bounded(capsys: pytest.CaptureFixture[str]):
+    """A loop that cannot end in time does not begin."""
+    program = [
+        inst("li", rd=1, imm=1 << 60),
+        inst("loop", r=2, bound=1, step=1, skip=3),
+        inst("addi", rd=3, ra=3, imm=1),
+        inst("end", back=2),
+        inst("halt"),
+    ]
+    manifest = open_program("p.hdp").manifest
+    weights = [
+        Weight("table", "F32", TABLE.shape, [TABLE]),
+        Weight("w", "I16", W_CODES.shape, [W_CODES]),
+    ]
+    with open("long.hdp", "wb") as stream:
+        write_program(stream, program, manifest, weights)
+    code, _, err = call(capsys, "long.hdp", "--inputs", "in.npz")
+    assert code == 1
+    assert "1152921504606846976 iterations of 2 instructions" in err
+    assert "note: a pass takes 300 seconds and 9830400 instructions at most" in err
+    assert "--max-seconds" in err
+    code, _, err = call(capsys, *RUN, "--max-seconds", "0.0005")
+    assert code == 1
+    assert "note: a pass takes 0.0005 seconds and 16 instructions at most" in err
+    assert call(capsys, *RUN, "--max-seconds", "0")[0] == 2
 
 
 def test_a_trap_names_the_module(capsys: pytest.CaptureFixture[str]):

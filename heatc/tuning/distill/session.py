@@ -30,7 +30,7 @@ from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.passes.rewriting import describe_location, module_path
 from heatc.pipeline import Instrument, run_passes
-from heatc.plan import SCHEMA, model_sha256, read_plan
+from heatc.plan import SCHEMA, model_sha256, plan_layers, read_plan
 from heatc.rules import Rule
 from heatc.tuning.calibrate import Step
 from heatc.tuning.distill.products import fast_products
@@ -221,7 +221,7 @@ def _factorise(student: Compilation) -> dict[str, dict[str, Any]]:
     if student.plan is None:
         _check_apart(noted.layers)
         return noted.layers
-    return json.loads(Path(student.plan.path).read_text(encoding="utf-8"))["layers"]
+    return plan_layers(student.plan)
 
 
 def _check_apart(layers: Mapping[str, Any]) -> None:

@@ -15,10 +15,10 @@ Keys and values are those of a hardware file (`heatc.hardware`). `area` bounds t
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn, cast
 
 import yaml
@@ -27,11 +27,16 @@ from heatc.errors import HeatcError
 from heatc.hardware import SCHEMA, Hardware, load_hardware, preset_names
 from heatc.hardware.costs import area_mm2
 from heatc.hardware.units import AREA, ENERGY
+from heatc.readers.yaml_text import read_yaml
 from heatc.temporary import scratch_folder
 
 MOST = 64
 """Machines within the budget that one search takes."""
 
+MOST_COMBINATIONS = 1 << 11
+
+_LARGEST_FILE = 1 << 20
+_DEEPEST = 8
 _BOUND = re.compile(r"(area|energy)\s*<=\s*(.+)")
 _ATTO, _NM2_PER_MM2 = 1e-18, 1e12
 
@@ -64,6 +69,9 @@ def read_hardware_space(path: str) -> HardwareSpace:
     """Read and check a file; `HeatcError` names the line of what is wrong."""
     reader = _Reader(path)
     axes, base, budget = reader.read()
+    count = math.prod(map(len, axes.values()))
+    if count > MOST_COMBINATIONS:
+        reader.fail(f"{count} combinations of values, at most {MOST_COMBINATIONS} are looked at")
     combinations = list(itertools.product(*axes.values()))
     machines: list[Hardware] = []
     for values in combinations:
@@ -110,16 +118,7 @@ class _Reader:
         return axes, base, budget
 
     def _root(self) -> yaml.MappingNode:
-        try:
-            text = Path(self.path).read_text(encoding="utf-8")
-            root = cast("yaml.Node | None", yaml.compose(text, yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType]
-        except OSError as error:
-            self.fail(f"cannot read the hardware space: {error.strerror}")
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            mark = getattr(error, "problem_mark", None)
-            place = self.path if mark is None else f"{self.path}:{mark.line + 1}"
-            reason = str(getattr(error, "problem", None) or error).splitlines()[0]
-            raise HeatcError(f"not YAML: {reason}", place=place) from None
+        root = read_yaml(self.path, "a hardware space", _LARGEST_FILE, _DEEPEST)
         if not isinstance(root, yaml.MappingNode):
             self.fail("expected a mapping of keys such as 'cores: [4, 8]'", root)
         return root

@@ -174,14 +174,16 @@ class Kit:
     def run(
         self,
         on_retire: Callable[[int, Inst, MachineState], None] | None = None,
-        max_steps: int = 1_000_000,
+        max_seconds: float = 60,
     ) -> RunResult:
         """Run the program through its encoding; pcs of `saturations` are those of `emit`."""
         weights = np.frombuffer(self._weights, np.uint8)
         padded = np.concatenate([weights, np.zeros(self._first_writable - weights.size, np.uint8)])
         self.memory = Memory(padded, self.size)
         program = decode_program(encode_program(self.program()))
-        result = Machine(self.hardware, self.memory).run(program, on_retire, max_steps=max_steps)
+        result = Machine(self.hardware, self.memory).run(
+            program, on_retire, max_seconds=max_seconds
+        )
         moved = {pc - self.head: count for pc, count in result.saturations.items()}
         object.__setattr__(result, "saturations", moved)
         return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_merged_scores(pruned: str, kept: bool):
     assert units.merge_scores(row, none, none, mask, pruned, points).codes.tolist() == (
         expected.tolist()
     )
-    parts = (row.astype(np.float64)[None], none.astype(np.float64)[None], none * 0.0)
+    parts: Any = (row.astype(np.float64)[None], none.astype(np.float64)[None], none * 0.0)
     mean = datapath.pruned_mean(parts[0], mask[None], -1)
     codes, _ = datapath.merge(parts, mask[None], MergePoints(0, 0, -1), pruned, mean)
     assert codes[0].tolist() == expected.tolist()

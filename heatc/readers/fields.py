@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from heatc.errors import HeatcError
@@ -13,28 +11,17 @@ T = TypeVar("T")
 _WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
 
 
-def parse_json(text: bytes, place: str) -> dict[str, Any]:
-    """The JSON object in `text`; raises `HeatcError` naming `place`."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise HeatcError(f"malformed JSON: {str(error)[:120]}", place=place) from None
-    if not isinstance(found, dict):
-        raise HeatcError(f"expected a JSON object, got {_short(found)}", place=place)
-    return cast(dict[str, Any], found)
-
-
 def expect(value: object, kind: type[T], what: str) -> T:
     """`value`, which must be of the given kind; `what` names it in the error."""
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         word = _WORDS.get(kind, kind.__name__)
-        raise HeatcError(f"expected {word} for {what}, got {_short(value)}")
+        raise HeatcError(f"expected {word} for {what}, got {short(value)}")
     return value
 
 
 def get(record: object, key: str, kind: type[T]) -> T:
     """The field `key` of an object, which must be of the given kind."""
-    fields = expect(record, dict, f"the object with {key!r}")
+    fields = _object(record, f"the object with {key!r}")
     if key not in fields:
         raise HeatcError(f"field {key!r} is missing")
     return expect(fields[key], kind, f"field {key!r}")
@@ -42,12 +29,17 @@ def get(record: object, key: str, kind: type[T]) -> T:
 
 def only_field(record: object, what: str) -> tuple[str, Any]:
     """Key and value of a tagged union: an object with one field."""
-    fields = expect(record, dict, what)
+    fields = _object(record, what)
     if len(fields) != 1:
-        raise HeatcError(f"expected one field for {what}, got {_short(sorted(map(str, fields)))}")
-    return next(iter(cast(Mapping[str, Any], fields).items()))
+        raise HeatcError(f"expected one field for {what}, got {short(sorted(map(str, fields)))}")
+    return next(iter(fields.items()))
 
 
-def _short(value: object) -> str:
+def _object(value: object, what: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", expect(value, dict, what))
+
+
+def short(value: object, most: int = 60) -> str:
+    """A value as messages show it."""
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -7,6 +7,8 @@ here, from the op that was being verified or rewritten when the exception was ra
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from io import StringIO
 from traceback import walk_tb
 
@@ -23,8 +25,8 @@ from xdsl.utils.exceptions import (
 from xdsl.utils.hints import isa
 from xdsl.utils.lexer import Span
 
-from heatc.errors import HeatcError
-from heatc.tools.diagnostics import SourceError
+from heatc.errors import HeatcError, SourceError
+from heatc.files import from_os_error
 
 _LONGEST_LINE = 240
 
@@ -55,6 +57,25 @@ def explain(error: Exception, *, place: str = "", notes: tuple[str, ...] = ()) -
     if module_path:
         notes = (f"in {module_path}", *notes)
     return SourceError(_sentence(message), place=where or place, snippet=print_op(op), notes=notes)
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """
+    The boundary of the Python API: what the user did wrong leaves it as a `HeatcError`.
+
+    Exceptions of xDSL about the IR and of the operating system are translated; whatever else is a
+    bug and passes.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise from_os_error(error) from error
+    except Exception as error:
+        explained = explain(error)
+        if explained is None or explained is error:
+            raise
+        raise explained from error
 
 
 def failing_op(error: BaseException) -> Operation | None:
