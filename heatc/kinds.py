@@ -118,5 +118,15 @@ FRONT = _json("front")
 
 
 def is_heatc_safetensors(path: Path) -> bool:
-    """Whether heatc wrote a safetensors file: beside a model's own, it is no part of the model."""
-    return any(kind.is_kind_of(path) for kind in (WEIGHTS, IR_FACTORS, PLAN_FACTORS))
+    """
+    Whether heatc wrote a safetensors file: beside a model's own, it is no part of the model.
+
+    False for what cannot be read: whoever needs its tensors says so.
+    """
+    try:
+        is_kind = path.is_file() and any(
+            kind.is_kind_of(path) for kind in (WEIGHTS, IR_FACTORS, PLAN_FACTORS)
+        )
+    except OSError:
+        return False
+    return is_kind

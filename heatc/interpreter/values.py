@@ -151,18 +151,25 @@ def load(array: Array, value: SSAValue) -> Array:
 def store(array: Array, value: SSAValue) -> Array:
     """A result in its declared type: float64 values are rounded into codes once, integers wrap."""
     type_ = element_type(value)
-    unsigned = is_unsigned(type_)
     if isinstance(type_, QType):
         return encode(np.asarray(array, np.float64), type_.point.data, type_.width.data).codes
     array = np.asarray(array)
-    if isinstance(type_, IntegerType) and type_.bitwidth not in (1, 64):
-        return _wrapped(array, type_.width.data, unsigned=unsigned)
+    narrow = _narrow(type_)
+    if narrow is not None:
+        return _wrapped(array, narrow)
     return array.astype(dtype_of(type_), copy=False)
 
 
-def _wrapped(array: Array, width: int, *, unsigned: bool) -> Array:
+def _narrow(type_: Attribute) -> np.dtype[Any] | None:
+    """The type of integers of fewer than 64 bits, None for all others."""
+    sign = "u" if is_unsigned(type_) else "i"
+    if not isinstance(type_, IntegerType) or type_.bitwidth in (1, 64):
+        return None
+    return np.dtype(f"{sign}{type_.bitwidth // 8}")
+
+
+def _wrapped(array: Array, narrow: np.dtype[Any]) -> Array:
     """Integers modulo 2^width, as PyTorch has them; floats are cut off first."""
-    narrow = np.dtype(f"{'u' if unsigned else 'i'}{width // 8}")
     if array.dtype.kind == "f" and narrow.itemsize < 4:
         array = array.astype(np.int64)
     return array.astype(narrow).astype(np.int64)

@@ -92,10 +92,12 @@ class Machine:
         return {name: np.asarray(values, np.float64) for name, values in columns}
 
     def _timed(self) -> NDArray[np.bool_]:
-        """(N,): as many samples as fill some passes, of all lengths."""
+        """(N,): as many samples as fill some passes, whole ones where there are enough."""
         lengths = self.samples.lengths
         order = np.flatnonzero(lengths > 0)[lengths[lengths > 0].argsort(kind="stable")]
         count = min(len(order), max(TIMED, self.batch))
+        if count > self.batch:
+            count -= count % self.batch
         chosen = np.zeros(len(lengths), np.bool_)
         chosen[order[np.linspace(0, len(order) - 1, count).round().astype(int)]] = True
         return chosen

@@ -48,7 +48,12 @@ class Samples:
         return len(self.lengths)
 
     def batches(self, size: int, chosen: NDArray[np.bool_] | None = None) -> Iterator[Batch]:
-        """Batches of `size` samples, shortest first; the last is filled up, fully masked."""
+        """
+        Batches of `size` samples, shortest first.
+
+        The last is filled up with samples of one token: it costs least, and unlike none it is
+        something that every model takes.
+        """
         order = np.argsort(self.lengths, kind="stable")
         if chosen is not None:
             order = order[chosen[order]]
@@ -62,7 +67,10 @@ def _filled(name: str, rows: Array, size: int) -> Array:
     missing = size - len(rows)
     if not missing:
         return rows
-    rest = np.zeros_like(rows[:1]) if name == _MASK else rows[:1]
+    rest = rows[:1]
+    if name == _MASK:
+        rest = np.zeros_like(rest)
+        rest.reshape(-1)[0] = 1
     return np.concatenate([rows, np.repeat(rest, missing, axis=0)])
 
 
@@ -176,8 +184,9 @@ class _Checker:
         if not np.isin(mask, (0, 1)).all():
             self.fail(_MASK, "expected 0 and 1 alone")
         lengths: NDArray[np.int64] = mask.reshape(count, -1).sum(axis=1).astype(np.int64)
-        if not lengths.any():
-            self.fail(_MASK, "every sample is fully masked")
+        if not lengths.all():
+            sample = int(lengths.argmin())
+            self.fail(_MASK, f"sample {sample} is fully masked", "leave such samples out")
         return lengths
 
     def labels(self, arrays: Mapping[str, Array], count: int) -> NDArray[np.int64] | None:

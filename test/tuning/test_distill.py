@@ -61,23 +61,31 @@ def batch_of(folder: Path, size: int) -> dict[str, Any]:
         return {name: data[name][:size] for name in ("input_ids", "attention_mask")}
 
 
+def padded_batch_of(folder: Path, size: int) -> dict[str, Any]:
+    """With left padding: of one sequence all but the last token, whose first position is read."""
+    inputs = batch_of(folder, size)
+    inputs["attention_mask"][3] = 0
+    inputs["attention_mask"][3, -1] = 1
+    return inputs
+
+
 # ---- the model in PyTorch ---------------------------------------------------------------------
 
 
 def test_the_model_in_pytorch_is_that_of_the_interpreter(tiny: Path):
     module, store = module_of(8), WeightStore(weights(seed=0))
-    inputs = batch_of(tiny, 8)
-    inputs["attention_mask"][3] = 0  # a sequence without tokens
+    inputs = padded_batch_of(tiny, 8)
     expected = execute(module, inputs, store)["logits"]
     model = TorchModel(module, store, ["l0.q.weight", "classifier.weight"])
     run = model(inputs)
     assert np.abs(run.outputs["logits"].detach().numpy() - expected).max() < 1e-5
-    assert [tuple(f.shape) for f in run.features] == [(int(inputs["attention_mask"].sum()), 16)] * 2
+    assert [tuple(f.shape) for f in run.features] == [
+        (int(inputs["attention_mask"].sum()) + 1, 16)
+    ] * 2
 
 
 def test_many_scores_take_the_fused_attention(tiny: Path, monkeypatch: pytest.MonkeyPatch):
-    inputs = batch_of(tiny, 8)
-    inputs["attention_mask"][3] = 0
+    inputs = padded_batch_of(tiny, 8)
     model = TorchModel(module_of(8), WeightStore(weights(seed=0)), ["l0.q.weight"])
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
     for few in (torch_model.FEW_SCORES, 0):
@@ -121,9 +129,8 @@ def test_gradients_are_those_of_differences(tiny: Path):
     assert float(gradient[2, 5]) == pytest.approx(expected, rel=2e-2, abs=2e-3)
 
 
-def test_an_empty_sequence_leaves_gradients_finite(tiny: Path):
-    inputs = batch_of(tiny, 8)
-    inputs["attention_mask"][3] = 0
+def test_padding_that_is_read_leaves_gradients_finite(tiny: Path):
+    inputs = padded_batch_of(tiny, 8)
     model = TorchModel(module_of(8), WeightStore(weights(seed=0)), ["l0.k.weight"])
     model(inputs).outputs["logits"].sum().backward()
     gradient = model.parameters_by_name["l0.k.weight"].grad

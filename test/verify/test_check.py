@@ -207,7 +207,7 @@ def test_a_model_that_cannot_be_interpreted_is_not_verified(
 ):
     assert main([linear[0], "--target=numpy", "-o", str(tmp_path / "y.mlir")]) == 0
     error = capsys.readouterr().err
-    assert "not verified: the model cannot be interpreted: no weight named 'w'" in error
+    assert "not verified: the model cannot be interpreted: weights: no weight named 'w'" in error
 
 
 # ---- Python ------------------------------------------------------------------------------------
