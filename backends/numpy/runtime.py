@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from heatc.kinds import OUTPUTS
+
 UNNAMED = 'PROGRAM = ""'
 """A line of the prelude, which gets a digest of the text it stands in."""
 
@@ -618,7 +620,9 @@ TILE = 65536  # elements of a tile: with its scratch it stays in a core's cache
 LOWEST, TINY = np.finfo(np.float32).min, np.finfo(np.float32).tiny
 """
 
-COMMAND_LINE = '''\
+COMMAND_LINE = (
+    f'MARK = "{OUTPUTS.mark}"\n\n\n'
+    + '''\
 def _save(path, outputs):
     """Write an .npz file whole or not at all; devices and pipes are written directly."""
     path = os.path.realpath(path)
@@ -628,6 +632,9 @@ def _save(path, outputs):
         with open(part, "wb") as file:
             np.savez(file, **outputs)
         if whole:
+            # heatc replaces no file that it does not know as its own.
+            with zipfile.ZipFile(part, "a") as archive:
+                archive.comment = MARK.encode()
             os.replace(part, path)
     finally:
         if whole and os.path.exists(part):
@@ -639,8 +646,9 @@ def _command_line(arguments):
     if len(arguments) != 2:
         sys.exit(f"usage: {os.path.basename(sys.argv[0])} in.npz out.npz")
     try:
-        if os.path.exists(arguments[1]) and os.path.samefile(*arguments):
-            raise ValueError("the output would overwrite the inputs")
+        for name, path in (("inputs", arguments[0]), ("program", __file__), ("weights", WEIGHTS)):
+            if os.path.exists(arguments[1]) and os.path.samefile(arguments[1], path):
+                raise ValueError(f"the output would overwrite the {name}")
         with np.load(arguments[0], allow_pickle=False) as archive:
             missing = [name for name in INPUTS if name not in archive.files]
             if missing:
@@ -655,6 +663,7 @@ def _command_line(arguments):
 if __name__ == "__main__":
     _command_line(sys.argv[1:])
 '''
+)
 
 # name: (text, the helpers it calls), in the order of the program.
 HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -128,14 +129,26 @@ class HostTask:
         self.registers[op.result] = h
 
     def _add(self, op: nn.AddOp) -> None:
-        x, y = op.lhs, op.rhs
-        if x in self.outer or (x in self.registers and not x.has_one_use()):
-            # What is added to may be a row, and is left as it is.
-            x, y = y, x
+        x, y = self._whole_and_other(op)
         h, g = self._take(x), self._read(y)
         self.e.do("hadd", h=h, g=g)
         self._release(y, g)
         self.registers[op.result] = h
+
+    def _whole_and_other(self, op: nn.AddOp) -> tuple[SSAValue, SSAValue]:
+        """The operand that the sum replaces, and the one that is left as it is: all of it, or a row."""
+        shape = _without_ones(op.result)
+        pairs = [(op.lhs, op.rhs), (op.rhs, op.lhs)]
+        fitting = [(x, y) for x, y in pairs if _without_ones(x) == shape and _fits(y, shape)]
+        if not fitting:
+            lhs, rhs = nn.shape_of(op.lhs), nn.shape_of(op.rhs)
+            self._refuse(
+                op, f"of {lhs} and {rhs} has no host instruction: it adds equals or one row"
+            )
+        for x, y in fitting:
+            if x not in self.outer and (x not in self.registers or x.has_one_use()):
+                return x, y
+        return fitting[0]
 
     def _activation(self, op: nn.GeluOp | nn.TanhOp | nn.ReluOp) -> None:
         if isinstance(op, nn.GeluOp) and op.approximate.data != "none":
@@ -195,3 +208,15 @@ class HostTask:
         h = self._read(value)
         self.e.do("hput", d=self.tensor_of(result), h=h, row_reg=self.e.constant(0), point=point)
         self._release(value, h)
+
+
+def _without_ones(value: SSAValue) -> tuple[int, ...]:
+    """The shape of a value from its first axis on that has more than one element."""
+    shape = nn.shape_of(value)
+    return tuple(itertools.dropwhile(lambda n: n == 1, shape))
+
+
+def _fits(value: SSAValue, shape: tuple[int, ...]) -> bool:
+    """Whether a value is all of a sum of this shape, or the same row of it again and again."""
+    own = _without_ones(value)
+    return own == shape or (own == shape[-1:] and nn.TOKENS not in own)

@@ -163,7 +163,7 @@ class Tensors:
             return shape[0], math.prod(shape[1:])
         if isinstance(nn.element_of(value), IntegerType):
             return math.prod(shape), 1
-        return (1, shape[0]) if len(shape) == 1 else (math.prod(shape[:-1]), shape[-1])
+        return (1, math.prod(shape)) if len(shape) < 2 else (math.prod(shape[:-1]), shape[-1])
 
     def _rows(self, value: SSAValue) -> SSAValue | None:
         """The run-time rows of a packed value."""
