@@ -262,7 +262,8 @@ def compare(
         tokens = slice(start, start + len(ids))
         traces.append(trace)
         differences.append(difference(run, row, tokens, mask, trace))
-        start = tokens.stop
+        # The pooler reads position 0: where it is masked, its row follows the tokens'.
+        start = tokens.stop + ("pooler_output" in trace.outputs and not mask[0])
     return traces, differences
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # bench is no part of the installed package
-sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests
+sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers of all tests
 
 from bench import data  # noqa: E402
 

@@ -6,4 +6,4 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "end_to_end")]
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
