@@ -410,7 +410,7 @@ def compile(
         VerificationError: the program is wrong; nothing is written.
     """
     paths = {"target": target, "output": output, "plan": plan, "calibrate": calibrate}
-    for name, value in {**paths, "remarks": remarks}.items():
+    for name, value in {**paths, "remarks": remarks, "dump_divergence": dump_divergence}.items():
         if value is not None or name in ("target", "output"):
             as_path(value, name)
     for name, value in {"hdp_rule": hdp_rule, "heat": heat}.items():
@@ -437,6 +437,7 @@ def compile(
         raise UsageError("the name of a NumPy program ends in .py", place="output")
     values = {"model": model, "output": output, "remarks": remarks, "target": target}
     values |= {"plan": plan, "calibrate": calibrate, "has_factors": factors is not None}
+    values |= {"dump_divergence": dump_divergence}
     COMPILE.check({**values, "form": "numpy" if hw is None else "hdp"})
     settings = None
     if verify:

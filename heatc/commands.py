@@ -15,6 +15,7 @@ from heatc.artifacts import Command, Read, Values, Write
 from heatc.errors import HeatcError
 from heatc.kinds import Kind
 from heatc.names import (
+    DIVERGENCE,
     FRONT_FILE,
     FRONT_PLAN,
     FRONT_REPORT,
@@ -116,6 +117,10 @@ def _stats(path: Path, values: Values) -> Files:
     return [(path / name, kind) for name, kind in zip(STATS, _STATS_KINDS, strict=True)]
 
 
+def _diverged(path: Path, values: Values) -> Files:
+    return [(path / name, kinds.DIVERGENCE) for name in DIVERGENCE]
+
+
 def _kept(path: Path, values: Values) -> Files:
     """A folder whose files are named by what they depend on: none of them meets anything."""
     return []
@@ -142,6 +147,7 @@ HEATC = Command(
         Write("output", "-o", _compiled),
         Write("remarks", "--remarks", _one(kinds.REMARKS)),
         Write("dump_phases_to", "--dump-phases-to", _phases, is_folder=True),
+        Write("dump_divergence", "--dump-divergence", _diverged, is_folder=True),
     ),
 )
 
@@ -156,6 +162,7 @@ COMPILE = Command(
     writes=(
         Write("output", "output", _compiled),
         Write("remarks", "remarks", _one(kinds.REMARKS)),
+        Write("dump_divergence", "dump_divergence", _diverged, is_folder=True),
     ),
 )
 

@@ -96,6 +96,8 @@ IR = _text("IR", "//", other_leads="# ; ;; *")
 IR_FACTORS = _safetensors("IR factors")
 REMARKS = Kind("remarks", rb'\{"pass": "[^"\n]*", "layer": ')
 
+DIVERGENCE = _npz("divergence")
+
 # What `hdp-as` writes.
 BINARY = Kind("program.bin", rb"HDPPROG\x00")
 

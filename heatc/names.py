@@ -11,6 +11,11 @@ from pathlib import Path
 STATS = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json")
 """What `hdp-run --stats` writes into its folder."""
 
+DIVERGENCE = tuple(
+    f"{name}.npz" for name in ("inputs", "model", "level", "reals", "codes", "module", "program")
+)
+"""What `--dump-divergence` writes into its folder: the inputs, and the outputs of each stage."""
+
 FRONT_FILE, FRONT_PLAN, FRONT_REPORT = "front.json", "plan.json", "report.json"
 """What `heatc-tune search` writes into its folder, beside points and machines."""
 

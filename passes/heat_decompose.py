@@ -239,7 +239,6 @@ class _Decomposition:
     paths: dict[str, PathAttr] = field(default_factory=dict[str, PathAttr])
     inputs: dict[str, str] = field(default_factory=dict[str, str])
     done: dict[str, Factors] = field(default_factory=dict[str, Factors])
-    brings_factors: bool = False
 
     @property
     def tokens(self) -> int:
@@ -250,7 +249,6 @@ class _Decomposition:
         """Choose specs, then decompose layer by layer."""
         whole = None if self.options.plan is None else read_plan(self.options.plan)
         plan = None if whole is None else whole.heat
-        self.brings_factors = whole is not None and whole.factors is not None
         targets = list(self._targets(plan))
         if not targets:
             self._nothing(plan)
@@ -331,13 +329,12 @@ class _Decomposition:
                 self.specs[target.path] = spec
 
     def _planned(self, heat: LayerHeat, target: Target) -> Spec:
-        """What a plan says; ranks that no factor needs are fewer where it brings none."""
+        """What a plan says; ranks that no factor needs are refused."""
         try:
-            spec = heat.spec(target.inputs, target.outputs, is_table=target.is_table)
+            return heat.spec(target.inputs, target.outputs, is_table=target.is_table)
         except HeatcError as error:
             message = f"layers[{target.path!r}].heat.{error.message}"
             raise HeatcError(message, place=str(self.options.plan)) from None
-        return spec if self.brings_factors else spec.bounded()
 
     def _modes(self, target: Target) -> tuple[Modes, Modes]:
         options = self.options

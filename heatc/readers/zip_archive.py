@@ -50,6 +50,8 @@ _HAS_DESCRIPTOR = 1 << 3
 _UTF8 = 1 << 11
 
 _PIECE = 4 << 20
+_LONGEST_COMMENT = 256
+"""Of an archive: heatc says there who wrote it."""
 
 
 class Member(NamedTuple):
@@ -164,13 +166,8 @@ class ZipArchive:
 
     def _directory(self) -> tuple[int, int, int]:
         """Where the directory begins and ends, and how many entries it has."""
-        size = len(self.data)
-        if size < _END.size:
-            self.fail(f"{self._broken}: it is too short")
-        end = _END.unpack(self._bytes(size - _END.size, size))
-        if end[0] != b"PK\5\6" or end[-1]:
-            self.fail(f"{self._broken}: it is truncated, or does not end with its directory")
-        count, length, offset, stop = *end[4:7], size - _END.size
+        stop = self._end()
+        count, length, offset = _END.unpack(self._bytes(stop, stop + _END.size))[4:7]
         if _FULL32 in (length, offset) or count == _FULL16:
             stop -= _LOCATOR.size + _END64.size
             count, length, offset = self._large_end(stop)
@@ -181,6 +178,18 @@ class ZipArchive:
         if offset + length != stop:
             self.fail(f"{self._broken}: its directory is not where it belongs")
         return offset, stop, count
+
+    def _end(self) -> int:
+        """Where the record begins that ends the archive, with a short comment behind it or none."""
+        size = len(self.data)
+        if size < _END.size:
+            self.fail(f"{self._broken}: it is too short")
+        first = max(0, size - _END.size - _LONGEST_COMMENT)
+        tail = self._bytes(first, size)
+        at = tail.rfind(b"PK\5\6", 0, len(tail) - _END.size + 4)
+        if at < 0 or at + _END.size + _END.unpack_from(tail, at)[-1] != len(tail):
+            self.fail(f"{self._broken}: it is truncated, or does not end with its directory")
+        return first + at
 
     def _large_end(self, start: int) -> tuple[int, int, int]:
         if start < 0:

@@ -122,7 +122,6 @@ def _cosine(text: str) -> float:
 
 def _settings(arguments: argparse.Namespace) -> Settings | None:
     """What is said about the check, None where there is to be none."""
-    from heatc.files import check_folder
     from heatc.verify import Settings
 
     if arguments.no_verify:
@@ -131,8 +130,6 @@ def _settings(arguments: argparse.Namespace) -> Settings | None:
                 raise UsageError("it says how to verify", place=f"--{spelling(name)}")
         return None
     dump = arguments.dump_divergence
-    if dump is not None:
-        check_folder(dump)
     return Settings(
         arguments.verify_seconds, arguments.min_cosine, None if dump is None else Path(dump)
     )

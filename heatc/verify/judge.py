@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.errors import VerificationError
+from heatc.files import make_folder, together
+from heatc.kinds import DIVERGENCE
+from heatc.readers.npz import write_npz
 from heatc.verify.compare import CLOSE, IDENTICAL, ROUNDED, Difference, differences
 from heatc.verify.programs import CheckedProgram
 from heatc.verify.rows import Rows, Tokens, output_rows, tokens_of
@@ -190,9 +193,10 @@ class Judge:
 
     def _dump(self, folder: Path) -> Path:
         """inputs.npz, and an .npz for each stage that was run."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, arrays in {"inputs": self.inputs, **self.outputs}.items():
-            np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
+        make_folder(folder)
+        with together() as files:
+            for name, arrays in {"inputs": self.inputs, **self.outputs}.items():
+                write_npz(files.open(folder / f"{name}.npz"), arrays, DIVERGENCE)
         return folder
 
 

@@ -186,7 +186,7 @@ def test_what_is_shared_is_compared_where_it_is_used(
 
 def test_a_plan_names_the_first_owner(tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    heat = '{"heat": {"format": "low-rank", "ranks": [1000]}}'
+    heat = '{"heat": {"format": "low-rank", "ranks": [8]}}'
     plan.write_text(f'{{"schema": 1, "layers": {{"block.1": {heat}}}}}')
     with pytest.raises(HeatcError, match=r"block\.1.*shares its weight with 'block\.0'"):
         decomposed(f'init=plain plan="{plan}"')

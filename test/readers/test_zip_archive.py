@@ -137,7 +137,8 @@ DAMAGES: list[tuple[Callable[[bytes], bytes], str]] = [
     (lambda d: d[:10], "it is too short"),
     (lambda d: d[:-1], "it is truncated, or does not end with its directory"),
     (lambda d: d + b"\0", "does not end with its directory"),
-    (lambda d: d[:-2] + b"\1\0x", "does not end with its directory"),
+    (lambda d: d[:-2] + b"\2\0x", "does not end with its directory"),
+    (lambda d: d[:-2] + b"\1\1" + b"x" * 257, "does not end with its directory"),
     (lambda d: b"\0" + d, "its directory is not where it belongs"),
     (with_hole, "its members end at"),
     (lambda d: twice(), "top/a: error: it exists twice"),
@@ -161,6 +162,12 @@ DAMAGES: list[tuple[Callable[[bytes], bytes], str]] = [
 @pytest.mark.parametrize(("damage", "expected"), DAMAGES)
 def test_what_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], expected: str):
     assert expected in message(tmp_path, damage(made()))
+
+
+@pytest.mark.parametrize("comment", [b"x", b"heatc 1.0 outputs", b"PK", b"x" * 256])
+def test_a_short_comment_is_no_damage(tmp_path: Path, comment: bytes):
+    data = made()[:-2] + struct.pack("<H", len(comment)) + comment
+    assert content(opened(tmp_path, data)) == MEMBERS
 
 
 def test_records_behind_the_data_are_compared(tmp_path: Path):

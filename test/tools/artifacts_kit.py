@@ -77,7 +77,7 @@ class Case:
 
 def _compile(argv: list[str]) -> int:
     """`heatc.compile` as a command."""
-    names = ("model", "plan", "calibrate", "target", "output", "remarks")
+    names = ("model", "plan", "calibrate", "target", "output", "remarks", "dump_divergence")
     try:
         heatc.compile(**dict(zip(names, argv, strict=True)))
     except HeatcError as error:
@@ -108,6 +108,7 @@ CASES = {
             "output": "x.py",
             "remarks": "r.jsonl",
             "dump_phases_to": "phases",
+            "dump_divergence": "divergence",
         },
         ("--heat", "low-rank,rank=1"),
         {
@@ -145,6 +146,7 @@ CASES = {
             "target": "hw.yaml",
             "output": "x.hdp",
             "remarks": "r.jsonl",
+            "dump_divergence": "divergence",
         },
         more={"form": "hdp", "has_factors": False},
     ),
