@@ -1,0 +1,399 @@
+"""
+Do the tests notice? Small faults in numerics, packing, tiling and the machine, one at a time.
+
+    pip install cosmic-ray==8.7.0
+    python bench/mutation.py --state build/mutation.json     writes bench/results/mutation.json
+    python bench/mutation.py --sample 8 --parts numerics     a few of one part; writes nothing
+
+A mutant is one change that cosmic-ray makes to a line: another operator, another number, a condition
+turned round. A sample of them, as many of each part, is drawn by --seed. Each is made in a copy of
+the repository, where the tests of its module run until one fails; that mutant is *killed*. Types and
+messages are not mutated: nothing is computed by them. A run that was stopped goes on at its --state.
+Mutants that survived and change nothing that can be seen are explained in docs/design/mutation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import json
+import os
+import random
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rich.console import Console
+
+from bench import report
+from bench.report import Json, Row
+
+SAMPLE = 416
+GOAL = 85.0
+TIMEOUT = 240.0
+"""Seconds after which tests that still run have noticed: the mutant never ends."""
+
+PAGE = report.ROOT / "docs" / "design" / "mutation.md"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is mutated, by globs, and the tests of it, the fastest first."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+PARTS = {
+    "numerics": Part(
+        (
+            "heatc/fixed_point.py",
+            "heatc/isa/units.py",
+            "backends/hdp/datapath.py",
+            "heatc/interpreter/*.py",
+        ),
+        (
+            "test/interpreter",
+            "test/passes/test_worked_example.py",
+            "test/passes/test_examples.py",
+            "test/test_fixed_point.py",
+            "test/test_units.py",
+            "test/backends/hdp/test_ties.py",
+            "test/backends/hdp/test_fixed_point_peer.py",
+            "test/backends/hdp/test_machine.py",
+            "test/backends/hdp/test_rule_instructions.py",
+            "test/end_to_end/test_keyless.py",
+            "test/end_to_end/test_padding.py",
+            "test/test_execute_each.py",
+        ),
+    ),
+    "packing": Part(
+        (
+            "passes/pack_tokens.py",
+            "passes/analysis/axes.py",
+            "passes/analysis/padding.py",
+            "passes/analysis/reads.py",
+        ),
+        (
+            "test/passes/pack_tokens.mlir",
+            "test/passes/test_padding.py",
+            "test/passes/test_examples.py",
+            "test/passes/test_axes.py",
+            "test/end_to_end/test_padding.py",
+            "test/passes/test_middle.py",
+        ),
+    ),
+    "tiling": Part(
+        ("passes/tile_for_hdp.py", "passes/tiling/*.py"),
+        (
+            "test/passes/tile_for_hdp.mlir",
+            "test/passes/tile_for_hdp_cascade.mlir",
+            "test/passes/test_packing.py",
+            "test/passes/test_on_chip.py",
+            "test/passes/test_tiling.py",
+            "test/passes/test_products.py",
+            "test/passes/test_timer.py",
+            "test/backends/hdp/test_encode.py",
+            "test/backends/hdp/test_groups.py",
+            "test/backends/hdp/test_padding_reads.py",
+            "test/backends/hdp/test_cascade_rule.py",
+            "test/backends/hdp/test_rules.py",
+        ),
+    ),
+    "machine": Part(
+        (
+            "backends/hdp/execute_*.py",
+            "backends/hdp/machine.py",
+            "backends/hdp/memory.py",
+            "backends/hdp/state.py",
+            "backends/hdp/timing.py",
+            "heatc/isa/clocks.py",
+            "heatc/isa/words.py",
+        ),
+        (
+            "test/isa",
+            "test/backends/hdp/test_machine.py",
+            "test/backends/hdp/test_machine_timing.py",
+            "test/backends/hdp/test_rule_instructions.py",
+            "test/backends/hdp/test_prediction.py",
+            "test/backends/hdp/test_cascade.py",
+            "test/backends/hdp/test_splitting.py",
+            "test/backends/hdp/test_blocks.py",
+            "test/backends/hdp/test_vector.py",
+            "test/backends/hdp/test_budget.py",
+            "test/backends/hdp/test_invariants.py",
+            "test/backends/hdp/test_encode.py",
+            "test/backends/hdp/test_padding_reads.py",
+            "test/backends/hdp/test_timing_only.py",
+            "test/backends/hdp/test_energy.py",
+            "test/passes/test_timer.py",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: the `occurrence`-th place of an operator of cosmic-ray in a module."""
+
+    part: str
+    module: str
+    operator: str
+    occurrence: int
+    line: int
+    arguments: str = "{}"
+
+    @property
+    def key(self) -> str:
+        """What it is called in the state and in the result."""
+        name = self.operator.removeprefix("core/")
+        return f"{self.module}:{self.line}: {name} {self.occurrence}"
+
+
+# --- Which -------------------------------------------------------------------------------------
+
+
+def modules_of(part: Part) -> list[Path]:
+    """The modules of a part, from the root of the repository."""
+    found = [p for pattern in part.modules for p in sorted(report.ROOT.glob(pattern))]
+    return [p.relative_to(report.ROOT) for p in found if p.name != "__init__.py"]
+
+
+def mutants(name: str) -> Iterator[Mutant]:
+    """Every mutant of a part that could be seen."""
+    init: Any = importlib.import_module("cosmic_ray.commands.init")
+    for module in modules_of(PARTS[name]):
+        silent = _silent_lines(ast.parse((report.ROOT / module).read_text()))
+        for item in init._all_work_items([report.ROOT / module], {}):
+            (spec,) = item.mutations
+            line, column = spec.start_pos
+            if spec.operator_name != "core/NoOp" and not _is_in(silent, line, column):
+                arguments = json.dumps(spec.operator_args)
+                yield Mutant(
+                    name, str(module), spec.operator_name, spec.occurrence, line, arguments
+                )
+
+
+Span = tuple[tuple[int, int], tuple[int, int]]
+
+
+def _silent_lines(tree: ast.Module) -> list[Span]:
+    """Where nothing is computed: annotations, aliases of types, what is raised, decorators."""
+    found: list[ast.AST | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            found += [node.returns, *node.decorator_list]
+        elif isinstance(node, ast.ClassDef):
+            found += node.decorator_list
+        elif isinstance(node, ast.arg | ast.AnnAssign):
+            found.append(node.annotation)
+        elif isinstance(node, ast.Raise) or (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ):
+            found.append(node)
+    return [_span(node) for node in found if node is not None]
+
+
+def _span(node: Any) -> Span:
+    return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+
+
+def _is_in(spans: Sequence[Span], line: int, column: int) -> bool:
+    return any(start <= (line, column) < stop for start, stop in spans)
+
+
+def drawn(parts: Sequence[str], count: int, seed: int) -> list[Mutant]:
+    """As many mutants of each part, in an order that a stopped run has some of each of."""
+    columns: list[list[Mutant]] = []
+    for name in parts:
+        chosen = random.Random(f"{seed} {name}")
+        columns.append(chosen.sample(list(mutants(name)), -(-count // len(parts))))
+    return [mutant for row in zip(*columns) for mutant in row]
+
+
+# --- Running -----------------------------------------------------------------------------------
+
+
+class Copy:
+    """A copy of the repository as it is committed, in which one mutant is made at a time."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        archive = subprocess.run(
+            ["git", "archive", "HEAD"], cwd=report.ROOT, check=True, capture_output=True
+        )
+        subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)
+
+    def outcome(self, mutant: Mutant) -> dict[str, str]:
+        """What becomes of a mutant: `outcome`, and the `diff` of one that survived."""
+        program = str(Path(__file__).resolve())
+        done = subprocess.run(
+            [sys.executable, program, "--one", json.dumps(vars(mutant))],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def one(mutant: Mutant) -> dict[str, str]:
+    """Make a mutant in the current folder, run its tests, and take it back."""
+    mutating: Any = importlib.import_module("cosmic_ray.mutating")
+    item: Any = importlib.import_module("cosmic_ray.work_item")
+    spec = item.MutationSpec(
+        mutant.module,
+        mutant.operator,
+        mutant.occurrence,
+        (mutant.line, 0),
+        (mutant.line, 1),
+        json.loads(mutant.arguments),
+    )
+    result = mutating.mutate_and_test([spec], test_command(mutant.part), TIMEOUT)
+    outcome: str = (result.test_outcome or result.worker_outcome).value
+    if outcome == "killed" and result.output == "timeout":
+        outcome = "timeout"
+    if outcome == "survived":
+        return {"outcome": outcome, "diff": result.diff}
+    return (
+        {"outcome": outcome}
+        if outcome in ("killed", "timeout")
+        else {"outcome": outcome, "output": str(result.output)}
+    )
+
+
+def test_command(part: str) -> str:
+    """The tests of a part up to the first that fails: FileCheck ones, then pytest."""
+    lit = [test for test in PARTS[part].tests if test.endswith(".mlir")]
+    others = [test for test in PARTS[part].tests if test not in lit]
+    python = shlex.quote(sys.executable)
+    runs = [f"{python} -m lit -q {' '.join(lit)}"] if lit else []
+    runs.append(f"{python} -m pytest -x -q -n0 -p no:cacheprovider {' '.join(others)}")
+    return f"sh -c {shlex.quote(' && '.join(runs))}"
+
+
+class State:
+    """Outcomes by mutant, on disk after each."""
+
+    def __init__(self, path: Path | None, commit: str):
+        self.path, self.commit = path, commit
+        self.found: dict[str, dict[str, str]] = {}
+        self._lock = Lock()
+        if path is not None and path.exists():
+            kept = json.loads(path.read_text())
+            if kept["commit"] == commit:
+                self.found = kept["found"]
+
+    def add(self, mutant: Mutant, outcome: dict[str, str]) -> None:
+        """Keep an outcome."""
+        with self._lock:
+            self.found[mutant.key] = {"part": mutant.part, **outcome}
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                part = self.path.with_suffix(".part")
+                part.write_text(json.dumps({"commit": self.commit, "found": self.found}, indent=1))
+                part.replace(self.path)
+
+
+def run(chosen: Sequence[Mutant], state: State, jobs: int, console: Console) -> None:
+    """Try all that the state does not have."""
+    left = [mutant for mutant in chosen if mutant.key not in state.found]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        copies = [Copy(_made(Path(folder) / str(number))) for number in range(jobs)]
+
+        def attempt(mutant: Mutant) -> None:
+            copy = copies.pop()
+            try:
+                state.add(mutant, copy.outcome(mutant))
+            finally:
+                copies.append(copy)
+            outcome = state.found[mutant.key]["outcome"]
+            console.print(
+                f"{len(state.found)}/{len(chosen)} {outcome} {mutant.key}", soft_wrap=True
+            )
+
+        list(pool.map(attempt, left))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+# --- Result ------------------------------------------------------------------------------------
+
+
+def tables(found: Mapping[str, Mapping[str, str]]) -> dict[str, Json]:
+    """Outcomes by part, and every survivor with its change and whether it is explained."""
+    counts = {
+        name: Counter(f["outcome"] for f in found.values() if f["part"] == name) for name in PARTS
+    }
+    page = PAGE.read_text() if PAGE.exists() else ""
+    survivors = [
+        {"mutant": key, "change": _change(f["diff"]), "explained": f"`{key}`" in page}
+        for key, f in sorted(found.items())
+        if f["outcome"] == "survived"
+    ]
+    return {"outcomes": {k: dict(v) for k, v in counts.items() if v}, "survivors": survivors}
+
+
+def _change(diff: str) -> str:
+    """The lines that differ, without the frame of a diff."""
+    lines = [x for x in diff.splitlines() if x[:1] in "+-" and x[:3] not in ("+++", "---")]
+    return " / ".join(line.replace("    ", "") for line in lines)
+
+
+def rows(found: Mapping[str, Mapping[str, str]]) -> list[Row]:
+    """The score: killed or never ending, of all that could be run."""
+    outcomes = Counter(f["outcome"] for f in found.values())
+    tried = outcomes["killed"] + outcomes["timeout"] + outcomes["survived"]
+    score = 100 * (tried - outcomes["survived"]) / max(1, tried)
+    return [
+        Row(
+            "mutants of numerics, packing, tiling and machine that were tried", tried, "", 400, ">="
+        ),
+        Row("mutants that tests kill", score, "%", GOAL, ">="),
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 if the score is reached."""
+    parser = argparse.ArgumentParser(description="mutants of the code against its tests")
+    add = parser.add_argument
+    add("--sample", type=int, default=SAMPLE, metavar="N", help=f"mutants in all ({SAMPLE})")
+    add("--parts", default=",".join(PARTS), help="parts, with commas between")
+    add("--seed", type=int, default=0, help="of the draw")
+    add("--jobs", type=int, default=2, help="copies of the repository")
+    add("--state", type=Path, help="where outcomes are kept; a run goes on there")
+    add("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.one:
+        print(json.dumps(one(Mutant(**json.loads(arguments.one)))))
+        return 0
+    console = Console()
+    parts = arguments.parts.split(",")
+    chosen = drawn(parts, arguments.sample, arguments.seed)
+    state = State(arguments.state, report.commit())
+    run(chosen, state, arguments.jobs, console)
+    found = {m.key: state.found[m.key] for m in chosen}
+    report.show(rows(found), console)
+    if arguments.sample >= SAMPLE and parts == list(PARTS):
+        origin = report.provenance("python bench/mutation.py", arguments.seed)
+        report.write(report.RESULTS / "mutation.json", rows(found), tables(found), origin)
+    return 0 if all(row.holds for row in rows(found)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
