@@ -235,13 +235,28 @@ class Copy:
         )
         subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)
 
+    def check(self, part: str) -> None:
+        """The tests hold as long as nothing is mutated; `RuntimeError` where they do not."""
+        done = subprocess.run(
+            shlex.split(test_command(part)),
+            cwd=self.folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"tests of {part} fail without a mutant: {done.stdout[-2000:]}")
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
     def outcome(self, mutant: Mutant) -> dict[str, str]:
         """What becomes of a mutant: `outcome`, and the `diff` of one that survived."""
         program = str(Path(__file__).resolve())
         done = subprocess.run(
             [sys.executable, program, "--one", json.dumps(vars(mutant))],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            env=self._environment(),
             check=True,
             capture_output=True,
             text=True,
@@ -279,7 +294,8 @@ def test_command(part: str) -> str:
     lit = [test for test in PARTS[part].tests if test.endswith(".mlir")]
     others = [test for test in PARTS[part].tests if test not in lit]
     python = shlex.quote(sys.executable)
-    runs = [f"{python} -m lit -q {' '.join(lit)}"] if lit else []
+    lit_main = shlex.quote(str(Path(sys.executable).with_name("lit")))
+    runs = [f"{lit_main} -q {' '.join(lit)}"] if lit else []
     runs.append(f"{python} -m pytest -x -q -n0 -p no:cacheprovider {' '.join(others)}")
     return f"sh -c {shlex.quote(' && '.join(runs))}"
 
@@ -324,6 +340,8 @@ def run(chosen: Sequence[Mutant], state: State, jobs: int, console: Console) -> 
                 f"{len(state.found)}/{len(chosen)} {outcome} {mutant.key}", soft_wrap=True
             )
 
+        for part in dict.fromkeys(mutant.part for mutant in left):
+            copies[0].check(part)
         list(pool.map(attempt, left))
 
 
