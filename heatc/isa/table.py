@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 from heatc.isa.actions import ENERGY, VECTOR_ENERGY, Actions
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 WORD_BYTES = 16
 WORD_BITS = 8 * WORD_BYTES
 OPCODE_BITS = 8
