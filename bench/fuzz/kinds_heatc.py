@@ -28,7 +28,7 @@ def mlir(rng: Random, corpus: Corpus) -> Case:
     text = ir.text(rng, corpus, name)
     weights = ("--weights", "../base/tiny.safetensors")
     if "/plan/" in name:
-        weights = (*weights, "--weights", "../base/trained.safetensors")
+        weights = (*weights, "--weights", "../base/trained.factors.safetensors")
     output = (*rng.choice(_OUTPUTS),)
     return Case(("x.mlir", *weights, *output), {"x.mlir": text})
 
@@ -89,7 +89,7 @@ def _flipped(rng: Random, data: bytes, members: dict[str, bytes]) -> bytes:
 def plan(rng: Random, corpus: Corpus) -> Case:
     """A hostile plan."""
     files = {"plan.json": plans.change(rng, corpus)}
-    files["trained.safetensors"] = corpus.bytes("trained.safetensors")
+    files["trained.factors.safetensors"] = corpus.bytes("trained.factors.safetensors")
     output = "x.hdp" if plans.needs_machine(files["plan.json"]) else "x.py"
     argv = (*MODEL, "--plan", "plan.json", "-o", output)
     return Case(argv, files, references=(("plan.json", "json"),))

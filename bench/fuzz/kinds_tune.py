@@ -34,7 +34,7 @@ def calibrate_plan(rng: Random, corpus: Corpus) -> Case:
     """A hostile plan of factors."""
     names = ("heat.json", "both.json", "trained.json")
     files = {"p.json": plans.change(rng, corpus, names)}
-    files["trained.safetensors"] = corpus.bytes("trained.safetensors")
+    files["trained.factors.safetensors"] = corpus.bytes("trained.factors.safetensors")
     argv = (*CALIBRATE, *DATA, "--plan", "p.json")
     return Case(argv, files, references=(("p.json", "json"),))
 
@@ -99,7 +99,7 @@ def distill_data(rng: Random, corpus: Corpus) -> Case:
 def distill_plan(rng: Random, corpus: Corpus) -> Case:
     """A hostile plan."""
     files = {"p.json": plans.change(rng, corpus)}
-    files["trained.safetensors"] = corpus.bytes("trained.safetensors")
+    files["trained.factors.safetensors"] = corpus.bytes("trained.factors.safetensors")
     argv = (*DISTILL, *DATA, "--plan", "p.json")
     return Case(argv, files, references=(("p.json", "json"),))
 
