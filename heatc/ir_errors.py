@@ -86,9 +86,7 @@ def translated() -> Generator[None]:
         raise explained from error
 
 
-def _explain_upstream(
-    error: Exception, place: str, notes: tuple[str, ...]
-) -> HeatcError | None:
+def _explain_upstream(error: Exception, place: str, notes: tuple[str, ...]) -> HeatcError | None:
     """The view of an exception that xDSL itself failed with, None where heatc's code is involved."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     called = [name for name in modules if not name.startswith(_DRIVERS)]

@@ -9,7 +9,7 @@ from bench.fuzz.case import Case, kind
 from bench.fuzz.corpus import Corpus
 from bench.fuzz.octets import damage
 
-RUN = ("prog.hdp", "--inputs", "../base/in.npz")
+RUN = ("prog.hdp", "--inputs", "../base/in.npz", "--max-seconds", "4")
 
 _SHOWS = ("-h", "-x", "-t", "-d", "-S")
 

@@ -41,7 +41,11 @@ SCHEMA_MAJOR = 8
 
 _MARKS = {
     "archive_format": (b"pt2", "of another format than pt2", "write it with torch.export.save"),
-    "archive_version": (b"0", "of another version than 0", "export it with torch 2.9 or a later one"),
+    "archive_version": (
+        b"0",
+        "of another version than 0",
+        "export it with torch 2.9 or a later one",
+    ),
     "byteorder": (b"little", "big-endian", "export it on a little-endian machine"),
 }
 """Members that say what the others are: their content, what is said of another, and what to do."""

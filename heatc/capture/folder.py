@@ -93,7 +93,9 @@ def capture_pickle(
 
 def _check_records(path: Path, tensors: Tensors, records: Collection[int]) -> None:
     """Refuse a storage that is not as large as its record: torch maps the file and never looks."""
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
+    storages = {
+        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()
+    }
     wrong = Counter(storages.values()) - Counter(records)
     if sizes := [size for size in wrong if size]:
         raise HeatcError(

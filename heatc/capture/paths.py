@@ -102,6 +102,8 @@ def _capture_archive(file: MappedZip, inputs: Inputs) -> tuple[ModuleOp, WeightS
     check_inputs(inputs, _declared(graph), str(file.path))
     module = convert(graph)
     weights = archive.weights(weights_used(module))
+    # What is not read may be damaged, too: then the archive is not the one that was written.
+    file.check()
     _sign(module, file)
     return module, weights
 

@@ -258,6 +258,7 @@ class HeatcOptMain(xDSLOptMain):
             self.get_input_name(),
             line_offset=self.start_offset,
             implicit_module=not self.args.no_implicit_module,
+            ordered=not self.args.disable_verify,
         )
 
 

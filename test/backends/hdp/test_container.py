@@ -233,7 +233,11 @@ def header(text: str, data: bytes = b"") -> bytes:
         ("program.bin", b"ELF" * 20, "magic 'HDPPROG'"),
         ("program.bin", b"HDPPROG\0", "truncated"),
         ("program.bin", struct.pack("<8sII", b"HDPPROG\0", 7, 0), "instruction set 7"),
-        ("program.bin", struct.pack("<8sII", b"HDPPROG\0", ISA_VERSION, 3), "announces 3 instructions"),
+        (
+            "program.bin",
+            struct.pack("<8sII", b"HDPPROG\0", ISA_VERSION, 3),
+            "announces 3 instructions",
+        ),
         ("program.bin", struct.pack("<8sII", b"HDPPROG\0", 1, 0), "made for instruction set 1"),
         (
             "program.bin",
