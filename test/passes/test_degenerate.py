@@ -186,13 +186,28 @@ def test_what_is_shared_is_compared_where_it_is_used(
 
 def test_a_plan_names_the_first_owner(tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    heat = '{"heat": {"format": "low-rank", "ranks": [1000]}}'
+    heat = '{"heat": {"format": "low-rank", "ranks": [8]}}'
     plan.write_text(f'{{"schema": 1, "layers": {{"block.1": {heat}}}}}')
     with pytest.raises(HeatcError, match=r"block\.1.*shares its weight with 'block\.0'"):
         decomposed(f'init=plain plan="{plan}"')
     plan.write_text(f'{{"schema": 1, "layers": {{"block.0": {heat}}}}}')
     said, _, _ = decomposed(f'init=plain plan="{plan}"')
     assert [r.chosen["ranks"] for r in said] == [[8]] * 3
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (np.full((4, 6), 30), "values 30 to 30, the table that it indexes has 30 rows"),
+        (np.full((4, 6), -1), "values -1 to -1, the table"),
+        (np.zeros((4, 6), np.float32), "has shape .* and dtype float32, the model takes"),
+    ],
+)
+def test_calibration_ids_that_no_table_has(ids: Any, message: str, tmp_path: Path) -> None:
+    data = tmp_path / "data.npz"
+    np.savez(data, ids=ids, attention_mask=np.ones((4, 6), np.int64))
+    with pytest.raises(HeatcError, match=f"calibration input 'ids' (has )?{message}"):
+        decomposed(f'rank=4 layers="block.*" calibrate="{data}"')
 
 
 @pytest.mark.parametrize(
