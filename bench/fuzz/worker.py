@@ -78,8 +78,9 @@ def serve(setting: Setting, pipe: Connection) -> None:
     Runs what comes through the pipe: (kind, start, stop).
 
     Answers ("ready", resident bytes) once, then ("case", index, exit code, (seconds, seconds of this
-    process), faults) for each, and ("done",); or ("failed", traceback) where it is itself at fault. A case over its limit
-    ends the process; its stack is in `setting.dump`.
+    process), faults) for each, and ("done",); or ("failed", traceback) where it is itself at fault.
+    Who waits longer for an answer than a case may take sends SIGABRT: then the process ends, and its
+    stack is in `setting.dump`.
     """
     try:
         _serve(setting, pipe)
@@ -154,10 +155,7 @@ class _Worker:
         return run, faults
 
     def _timed(self, kind: Kind, case: Case, *, debug: bool = False) -> Run:
-        faulthandler.dump_traceback_later(self.setting.limit, exit=True, file=self.dump)
-        run = entry.run(kind.entry, case, self.case, debug=debug)
-        faulthandler.cancel_dump_traceback_later()
-        return run
+        return entry.run(kind.entry, case, self.case, debug=debug)
 
     def _write(self, case: Case) -> None:
         for name, content in case.files.items():
