@@ -19,6 +19,7 @@ from xdsl.ir import Attribute, Operation
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import (
     DiagnosticException,
+    InterpretationError,
     ParseError,
     PassFailedException,
     UnregisteredConstructException,
@@ -49,7 +50,7 @@ def explain(error: Exception, *, place: str = "", notes: tuple[str, ...] = ()) -
         return _with_notes(error, place, notes)
     if isinstance(error, ParseError):
         return _explain_parse_error(error, notes)
-    if isinstance(error, UnregisteredConstructException):
+    if isinstance(error, UnregisteredConstructException | InterpretationError):
         return HeatcError(_sentence(str(error)), place=place, notes=notes)
     if not isinstance(error, DiagnosticException):
         return _explain_upstream(error, place, notes)
