@@ -29,6 +29,8 @@ from heatc.backends.hdp.container import (
     weight_addresses,
     write_program,
 )
+from heatc.backends.hdp.mask_values import MaskValues
+from heatc.backends.hdp.simulation import split_inputs
 from heatc.errors import HeatcError
 from heatc.hardware import load_hardware
 from heatc.isa.table import ISA_VERSION
@@ -367,3 +369,20 @@ def test_large_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     archive = ArchiveReader(tmp_path / "large")
     assert [m.size for m in archive.members.values()] == [10, 4 << 30, 1]
     archive.check_frame()
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (0, 4), (2, 0)])
+def test_a_mask_of_no_samples_or_no_tokens(shape: tuple[int, int]):
+    """Its shape is compared before its values are asked for."""
+    values = MaskValues(((1.0, 1.0),), ((0.0, 0.0),), True)
+    port = Port("mask", "int64", shape, 0, role="mask", mask=values)
+    manifest = Manifest(load_hardware("hdp-edge"), (port,), (), 64)
+    mask = np.ones((0, shape[1]), np.int64)
+    if shape[0] == 0:
+        assert split_inputs(manifest, {"mask": mask})[1] == 0
+        return
+    with pytest.raises(HeatcError, match="0 samples, the program takes 2 at once"):
+        split_inputs(manifest, {"mask": mask})
+    if shape[1] == 0:
+        with pytest.raises(HeatcError, match="row 0 has no real token"):
+            split_inputs(manifest, {"mask": np.ones(shape, np.int64)})
