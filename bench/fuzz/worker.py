@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import importlib
 import os
 import resource
@@ -137,6 +138,7 @@ class _Worker:
         faulthandler.enable(self.dump)
         _silence()
         _bound_space()
+        _read_entry_points_once()
 
     def run(self, kind: Kind, index: int) -> tuple[Run, list[Fault]]:
         """How a case ended and what is wrong with that."""
@@ -182,6 +184,13 @@ def _silence() -> None:
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _read_entry_points_once() -> None:
+    """What is installed does not change; xDSL asks for it three times in each run of heatc-opt."""
+    from xdsl import universe
+
+    universe.entry_points = functools.cache(universe.entry_points)
 
 
 def _bound_space() -> None:
