@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import functools
 import importlib
+import importlib.metadata
 import os
 import resource
 import shutil
@@ -188,9 +189,7 @@ def _silence() -> None:
 
 def _read_entry_points_once() -> None:
     """What is installed does not change; xDSL asks for it three times in each run of heatc-opt."""
-    from xdsl import universe
-
-    universe.entry_points = functools.cache(universe.entry_points)
+    importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
 
 
 def _bound_space() -> None:
