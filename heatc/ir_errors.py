@@ -2,7 +2,9 @@
 xDSL's exceptions as messages: one place, one sentence, one op, never the whole module.
 
 xDSL attaches the top-level module to an error and drops the op's location. Both are put right
-here, from the op that was being verified or rewritten when the exception was raised.
+here, from the op that was being verified or rewritten when the exception was raised. Some of xDSL's
+verifiers, passes and printers assume more than its parser checks, and fail in Python's own words on
+IR that lacks it: that is about the IR, too.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from xdsl.ir import Attribute, Operation
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import (
     DiagnosticException,
+    InterpretationError,
     ParseError,
     PassFailedException,
     UnregisteredConstructException,
@@ -30,6 +33,12 @@ from heatc.files import from_os_error
 
 _LONGEST_LINE = 240
 
+_DRIVERS = (
+    *("heatc.tools", "heatc.pipeline", "heatc.api", "heatc.ir_errors"),
+    *("xdsl.xdsl_opt_main", "xdsl.passes"),
+)
+"""Modules that only call others: an exception that passed through them is not theirs."""
+
 
 def explain(error: Exception, *, place: str = "", notes: tuple[str, ...] = ()) -> HeatcError | None:
     """
@@ -41,10 +50,10 @@ def explain(error: Exception, *, place: str = "", notes: tuple[str, ...] = ()) -
         return _with_notes(error, place, notes)
     if isinstance(error, ParseError):
         return _explain_parse_error(error, notes)
-    if isinstance(error, UnregisteredConstructException):
+    if isinstance(error, UnregisteredConstructException | InterpretationError):
         return HeatcError(_sentence(str(error)), place=place, notes=notes)
     if not isinstance(error, DiagnosticException):
-        return None
+        return _explain_upstream(error, place, notes)
     message, op = str(error), failing_op(error)
     if isinstance(error, PassFailedException):
         # What a pass has to say may take several lines: a list of ops, what to do.
@@ -76,6 +85,22 @@ def translated() -> Generator[None]:
         if explained is None or explained is error:
             raise
         raise explained from error
+
+
+def _explain_upstream(error: Exception, place: str, notes: tuple[str, ...]) -> HeatcError | None:
+    """The view of an exception that xDSL itself failed with, None where heatc's code is involved."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    called = [name for name in modules if not name.startswith(_DRIVERS)]
+    is_upstream = bool(called) and called[0].startswith("xdsl.")
+    if not is_upstream or any(name.startswith("heatc.") for name in called):
+        return None
+    reason = (str(error).strip() or "no reason given").splitlines()[0][:120]
+    message = f"xDSL cannot process this IR: {type(error).__name__}: {reason}"
+    op = failing_op(error)
+    if op is None:
+        return HeatcError(message, place=place, notes=notes)
+    where, _ = describe_location(op.location)
+    return SourceError(message, place=where or place, snippet=print_op(op), notes=notes)
 
 
 def failing_op(error: BaseException) -> Operation | None:

@@ -76,6 +76,7 @@ from heatc.heat.formats import (
 from heatc.heat.norm import Matrix, Norm, relative_error, spectrum
 from heatc.heat.plan import LayerHeat
 from heatc.heat.statistics import Statistics, statistics_key
+from heatc.interpreter.einsum import weight_array
 from heatc.kinds import IR_FACTORS
 from heatc.passes.analysis.finite import check_finite
 from heatc.passes.analysis.ranks import (
@@ -647,5 +648,4 @@ class _Decomposition:
         missing = target.matrix(self.weights) @ before - factors.apply(moments.mean)
         if target.bias is None:
             return missing
-        old = [self.weights[key] for key in target.bias[1].keys]
-        return np.concatenate(old).astype(np.float64) + missing
+        return weight_array(target.bias[1], self.weights).astype(np.float64) + missing

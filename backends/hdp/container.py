@@ -20,7 +20,6 @@ import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn, cast
 
@@ -40,7 +39,7 @@ from heatc.readers.safetensors_file import read_header
 from heatc.readers.source import read_bytes
 from heatc.version import VERSION
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of manifest.json and of the container as a whole."""
 
 MAGIC = b"HDPPROG\0"
@@ -185,7 +184,8 @@ class Program:
     """
     A program that was read and verified.
 
-    `weights` is DRAM [0, W) as mapped read-only bytes, `tensors` names what lies there.
+    `weights` is DRAM [0, W) as mapped read-only bytes, `tensors` names what lies there. `debug` is the
+    content of debug.json, which was checked against the instructions.
     """
 
     path: Path
@@ -194,16 +194,7 @@ class Program:
     weights: Bytes
     tensors: Mapping[str, Tensor]
     ir: Mapping[str, str]
-    debug_text: bytes = field(repr=False)
-
-    @cached_property
-    def debug(self) -> Mapping[str, Any]:
-        """The content of debug.json, checked against the program when it is first asked for."""
-        place, hardware = _Place(self.path, DEBUG), self.manifest.hardware
-        debug = _object(self.debug_text, place)
-        sizes = {"dram": self.manifest.dram_bytes, "shared": hardware.shared_buffer_bytes}
-        check_debug(debug, self.instructions, sizes, str(place))
-        return debug
+    debug: Mapping[str, Any] = field(repr=False)
 
     def tensor(self, name: str) -> NDArray[np.generic]:
         """A view of a named weight."""
@@ -344,7 +335,7 @@ def open_program(path: str | os.PathLike[str]) -> Program:
     _check_sections(archive, manifest)
     place = _Place(archive.path, PROGRAM)
     instructions = parse_program(archive.read(PROGRAM, _LARGEST_PROGRAM), place)
-    debug = archive.read(DEBUG, _LARGEST_JSON)
+    debug = _read_debug(archive, manifest, instructions)
     weights, tensors = _map_weights(archive)
     ir = {
         name.removeprefix(IR_FOLDER): archive.read(name, _LARGEST_IR).decode(errors="replace")
@@ -418,6 +409,17 @@ def read_program_file(path: str | os.PathLike[str]) -> list[Inst]:
     """The instructions of a bare program.bin, such as `hdp-as` writes."""
     data = read_bytes(path, "a program", _LARGEST_PROGRAM)
     return parse_program(data, _Place(Path(path), PROGRAM))
+
+
+def _read_debug(
+    archive: ArchiveReader, manifest: Manifest, instructions: Sequence[Inst]
+) -> dict[str, Any]:
+    """The content of debug.json, checked against the program."""
+    place = _Place(archive.path, DEBUG)
+    debug = _object(archive.read(DEBUG, _LARGEST_JSON), place)
+    sizes = {"dram": manifest.dram_bytes, "shared": manifest.hardware.shared_buffer_bytes}
+    check_debug(debug, instructions, sizes, str(place))
+    return debug
 
 
 def _map_weights(archive: ArchiveReader) -> tuple[Bytes, dict[str, Tensor]]:

@@ -48,7 +48,7 @@ class MaskValues:
                 place=f"input {name!r}",
                 notes=[f"real is {described(self.real)}; padding is {described(self.masked)}"],
             )
-        empty = np.flatnonzero(~real.reshape(len(real), -1).any(axis=1))
+        empty = np.flatnonzero(~real.any(axis=tuple(range(1, real.ndim))))
         if self.reads and empty.size:
             raise HeatcError(
                 f"row {int(empty[0])} has no real token, and an output depends on it",

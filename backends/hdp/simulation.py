@@ -261,10 +261,10 @@ def split_inputs(manifest: Manifest, inputs: Arrays) -> tuple[list[dict[str, Arr
     """
     check_forms(manifest, forms_of(inputs))
     converted = {p.name: _converted(p, inputs[p.name]) for p in manifest.inputs}
+    batch, samples = _samples(manifest, converted)
     for port in manifest.inputs:
         if port.mask is not None:
-            port.mask.check(port.name, converted[port.name].reshape(-1, *port.shape[1:]))
-    batch, samples = _samples(manifest, converted)
+            port.mask.check(port.name, converted[port.name])
     if samples == batch:
         return [converted], samples
     passes: list[dict[str, Array]] = []

@@ -28,9 +28,9 @@ from heatc.backends.numpy.names import (
     quoted,
     readable,
 )
-from heatc.backends.numpy.nodes import collect_nodes, constants, used_after
+from heatc.backends.numpy.nodes import collect_nodes, constants, refuse, used_after
 from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, UNNAMED, imports, select
-from heatc.backends.numpy.scope import Scope, refuse, wrapped
+from heatc.backends.numpy.scope import Scope, wrapped
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of, tensor_type
 from heatc.dialects.attn import PackingOp
 from heatc.dialects.nn import TOKENS

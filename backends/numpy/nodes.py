@@ -29,6 +29,15 @@ GROUP = "group"
 _ACTIVATIONS = {"nn.relu": "relu", "nn.tanh": "np.tanh"}
 
 
+def refuse(op: Operation, what: str) -> HeatcError:
+    """The error about something that has no form in this backend."""
+    return HeatcError(
+        f"the NumPy backend cannot emit {what}",
+        place=describe_location(op),
+        notes=["it takes the packed level: nn, einsum and attn ops on f32, f64, i64 and i1"],
+    )
+
+
 @dataclass
 class Node:
     """
@@ -136,6 +145,8 @@ def collect_nodes(function: FuncOp) -> list[Node]:
     for op in function.body.block.ops:
         if op in inside or isinstance(op, (WeightOp, ReturnOp)):
             continue
+        if len(op.results) != 1 or op.regions:
+            raise refuse(op, f"'{op.name}'")
         node = _contraction(op, inside) if isinstance(op, ContractOp) else None
         nodes.append(node or Node(op.name, list(op.operands), op.results[0], op))
     position = {op: i for i, op in enumerate(function.body.block.ops)}

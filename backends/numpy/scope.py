@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import SSAValue
 
 from heatc.backends.numpy import plain
 from heatc.backends.numpy.buffers import Buffer, Buffers
@@ -30,15 +30,15 @@ from heatc.backends.numpy.nodes import (
     is_activation,
     is_matrix,
     is_weight,
+    refuse,
     used_after,
 )
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, WeightOp
-from heatc.errors import HeatcError
 from heatc.passes.analysis.constants import first_weight
 from heatc.passes.analysis.products import ProductForm
-from heatc.passes.rewriting import describe_location, module_path
+from heatc.passes.rewriting import module_path
 
 _WIDTH = 92
 _GENERIC_WORDS = {"dense", "LayerNorm", "self", "layer", "default"}
@@ -61,15 +61,6 @@ _WORDS = {
 }
 _OWN = (attn.UnpackOp, attn.TokenOp, nn.TanhOp, nn.SoftmaxOp)
 _VIEWS = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
-
-
-def refuse(op: Operation, what: str) -> HeatcError:
-    """The error about something that has no form in this backend."""
-    return HeatcError(
-        f"the NumPy backend cannot emit {what}",
-        place=describe_location(op),
-        notes=["it takes the packed level: nn, einsum and attn ops on f32, f64, i64 and i1"],
-    )
 
 
 @dataclass(frozen=True)

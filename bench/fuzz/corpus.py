@@ -33,13 +33,25 @@ RULES: Mapping[str, Sequence[str]] = {
 }
 MACHINES = ("hdp-edge", "hdp-edge-vector", "hdp-server")
 
-OLD = ("d74cb79", "0e03334", "4954777", "6f4230f", "a46b9d6")
+OLD = ("d74cb79", "0e03334", "4954777", "6f4230f", "a46b9d6", "280fc6c")
 """Commits whose programs a later heatc may no longer run: each changed what a program holds."""
 
 BOMB = 1 << 31
 """Bytes of the array in a small .npz."""
 
 LENGTH, WIDTH = 6, 8
+
+SMALL = """\
+func.func @main(%x: tensor<3x4xf32> {heatc.name = "x"}) -> (tensor<3x2xf32> {heatc.name = "y"}) {
+  %up = einsum.weight ["up.weight"] : tensor<8x4xf32>
+  %bias = einsum.weight ["up.bias"] : tensor<8xf32>
+  %0 = nn.linear %x, %up, %bias : (tensor<3x4xf32>, tensor<8x4xf32>, tensor<8xf32>) -> tensor<3x8xf32>
+  %down = einsum.weight ["down.weight"] : tensor<2x8xf32>
+  %y = nn.linear %0, %down : (tensor<3x8xf32>, tensor<2x8xf32>) -> tensor<3x2xf32>
+  func.return %y : tensor<3x2xf32>
+}
+"""
+"""A model of two layers, whose text takes no time to read."""
 
 INPUTS = "input_ids=1x8:i64,attention_mask=1x8:i64"
 
@@ -148,6 +160,7 @@ def _write_arrays(folder: Path) -> None:
 
 
 def _write_weights(folder: Path) -> None:
+    import numpy as np
     from safetensors.numpy import save
 
     from bench.fuzz import ir
@@ -160,6 +173,11 @@ def _write_weights(folder: Path) -> None:
     (folder / "tiny.safetensors").write_bytes(save(weights))
     # With locations: plans name layers by them.
     (folder / "tiny.mlir").write_text(ir.printed(compilation.module), encoding="utf-8")
+    (folder / "small.mlir").write_text(SMALL, encoding="utf-8")
+    shapes = {"up.weight": (8, 4), "up.bias": (8,), "down.weight": (2, 8)}
+    rng = np.random.default_rng(0)
+    small = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    (folder / "small.safetensors").write_bytes(save(small))
 
 
 def _write_plans(folder: Path) -> None:

@@ -14,6 +14,7 @@ from bench.fuzz.judge import Fault
 from bench.fuzz.pool import Pool
 from bench.fuzz.state import State, Tally
 from bench.fuzz.worker import Setting
+from heatc.names import factors_file
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, dirs_exist_ok=True)
     elif source.is_file():
         shutil.copyfile(source, target)
-    if source.suffix == ".json" and source.with_suffix(".safetensors").is_file():
-        shutil.copyfile(source.with_suffix(".safetensors"), target.with_suffix(".safetensors"))
+    if source.suffix == ".json" and factors_file(source).is_file():
+        shutil.copyfile(factors_file(source), factors_file(target))
 
 
 def again(text: str, setting: Setting, corpus: Corpus) -> int:

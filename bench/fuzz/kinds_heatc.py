@@ -17,32 +17,38 @@ _OUTPUTS = (("-o", "x.py"), _CHEAP, ("-o", "x.hdp", "--hdp-rule", "none"))
 
 
 def _output(rng: Random) -> tuple[str, ...]:
-    """Cheap outputs often, dear ones seldom."""
-    return rng.choices(_OUTPUTS, (3, 6, 1))[0]
+    """Cheap outputs often, dear ones seldom; the program itself is seldom run."""
+    return (*rng.choices(_OUTPUTS, (3, 6, 1))[0], *_unchecked(rng))
 
 
-@kind("heatc", ".mlir at every level", 8_000)
+def _unchecked(rng: Random) -> tuple[str, ...]:
+    """Without the check of what was compiled, most often: it costs more than all else."""
+    return ("--no-verify",) if rng.random() < 0.85 else ()
+
+
+@kind("heatc", ".mlir at every level", 4_000)
 def mlir(rng: Random, corpus: Corpus) -> Case:
     """A hostile module, of any level of the pipeline."""
     name = rng.choice(corpus.names("ir/[!t]*/*.mlir")) if rng.random() < 0.5 else "tiny.mlir"
     text = ir.text(rng, corpus, name)
     weights = ("--weights", "../base/tiny.safetensors")
     if "/plan/" in name:
-        weights = (*weights, "--weights", "../base/trained.safetensors")
-    output = (*rng.choice(_OUTPUTS),)
+        weights = (*weights, "--weights", "../base/trained.factors.safetensors")
+    output = (*rng.choice(_OUTPUTS), *_unchecked(rng))
     return Case(("x.mlir", *weights, *output), {"x.mlir": text})
 
 
-@kind("heatc", "weights .safetensors", 10_000)
+@kind("heatc", "weights .safetensors", 6_000)
 def weights(rng: Random, corpus: Corpus) -> Case:
-    """Hostile weights of a good .mlir."""
-    parts = corpus.keep("tensors", "", lambda: tensors.parse(corpus.bytes("tiny.safetensors")))
+    """Hostile weights of a good .mlir, a small one most often."""
+    name = rng.choice(("small", "small", "small", "tiny"))
+    parts = corpus.keep("tensors", name, lambda: tensors.parse(corpus.bytes(f"{name}.safetensors")))
     data = tensors.change(rng, parts)
-    argv = ("../base/tiny.mlir", "--weights", "w.safetensors", *_output(rng))
+    argv = (f"../base/{name}.mlir", "--weights", "w.safetensors", *_output(rng))
     return Case(argv, {"w.safetensors": data}, references=(("w.safetensors", "safetensors"),))
 
 
-@kind("heatc", "archive .pt2", 12_000)
+@kind("heatc", "archive .pt2", 6_000)
 def archive(rng: Random, corpus: Corpus) -> Case:
     """A torch.export archive of which a member or the frame is hostile."""
     members = corpus.keep("members", "", lambda: archives.parse(corpus.bytes("tiny.pt2")))
@@ -85,41 +91,43 @@ def _flipped(rng: Random, data: bytes, members: dict[str, bytes]) -> bytes:
     return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
 
 
-@kind("heatc", "plan.json", 12_000)
+@kind("heatc", "plan.json", 5_000)
 def plan(rng: Random, corpus: Corpus) -> Case:
     """A hostile plan."""
     files = {"plan.json": plans.change(rng, corpus)}
-    files["trained.safetensors"] = corpus.bytes("trained.safetensors")
+    files["trained.factors.safetensors"] = corpus.bytes("trained.factors.safetensors")
     output = "x.hdp" if plans.needs_machine(files["plan.json"]) else "x.py"
-    argv = (*MODEL, "--plan", "plan.json", "-o", output)
+    argv = (*MODEL, "--plan", "plan.json", "-o", output, *_unchecked(rng))
     return Case(argv, files, references=(("plan.json", "json"),))
 
 
-@kind("heatc", "old plans", 500)
+@kind("heatc", "old plans", 300)
 def old_plan(rng: Random, _corpus: Corpus) -> Case:
     """Plans of other versions: read, or refused by version."""
     text = json.dumps(rng.choice(plans.OLD)).encode()
     output = "x.hdp" if plans.needs_machine(text) else "x.py"
-    return Case((*MODEL, "--plan", "plan.json", "-o", output), {"plan.json": text}, old=True)
+    argv = (*MODEL, "--plan", "plan.json", "-o", output, *_unchecked(rng))
+    return Case(argv, {"plan.json": text}, old=True)
 
 
-@kind("heatc", "factors .safetensors", 5_000)
+@kind("heatc", "factors .safetensors", 2_500)
 def factors(rng: Random, corpus: Corpus) -> Case:
     """Hostile factors beside a good plan."""
     files = plans.with_factors(rng, corpus)
-    argv = ("../base/tiny.pt2", "--plan", "plan.json", "-o", "x.py")
+    argv = ("../base/tiny.pt2", "--plan", "plan.json", "-o", "x.py", *_unchecked(rng))
     return Case(argv, files, references=(("plan.safetensors", "safetensors"),))
 
 
-@kind("heatc", "calibration .npz", 4_000)
+@kind("heatc", "calibration .npz", 2_000)
 def calibration(rng: Random, corpus: Corpus) -> Case:
     """Hostile inputs to calibrate factors on."""
     data = arrays.hostile(rng, corpus, "in.npz")
     argv = (*MODEL, "--heat", "low-rank,ratio=0.5", "--calibrate", "in.npz", "-o", "x.py")
+    argv = (*argv, *_unchecked(rng))
     return Case(argv, {"in.npz": data}, references=(("in.npz", "npz"),))
 
 
-@kind("heatc", "hardware .yaml", 40_000)
+@kind("heatc", "hardware .yaml", 30_000)
 def hardware(rng: Random, corpus: Corpus) -> Case:
     """A hostile machine."""
     data = yamls.hardware(rng, corpus)
@@ -133,7 +141,7 @@ def hardware(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"hw.yaml": data}, references=(("hw.yaml", "yaml"),))
 
 
-@kind("heatc", "options", 15_000)
+@kind("heatc", "options", 8_000)
 def command(rng: Random, corpus: Corpus) -> Case:
     """A command line."""
     return options.case(rng, corpus, "heatc")
@@ -165,7 +173,7 @@ MODELS = (
 )
 
 
-@kind("heatc", "config.json", 4_000, torch=True)
+@kind("heatc", "config.json", 2_000, torch=True)
 def config(rng: Random, corpus: Corpus) -> Case:
     """A Hugging Face folder whose configuration is hostile."""
     tree = dict(corpus.json("bert/config.json"))
@@ -179,7 +187,7 @@ def config(rng: Random, corpus: Corpus) -> Case:
     else:
         data = trees.write(rng, trees.change(rng, tree))
     files = {"m/config.json": data, "m/model.safetensors": corpus.bytes("bert/model.safetensors")}
-    argv = ("m", "--inputs", INPUTS, *_CHEAP)
+    argv = ("m", "--inputs", INPUTS, *_CHEAP, *_unchecked(rng))
     return Case(argv, files, references=(("m/config.json", "json"),))
 
 
@@ -194,18 +202,18 @@ def _configured(rng: Random, key: str) -> Any:
     return rng.choice(CONFIGURED)
 
 
-@kind("heatc", "folder weights", 4_000, torch=True)
+@kind("heatc", "folder weights", 2_000, torch=True)
 def folder(rng: Random, corpus: Corpus) -> Case:
     """A Hugging Face folder whose weights are hostile."""
     name = "bert/model.safetensors"
     parts = corpus.keep("tensors", name, lambda: tensors.parse(corpus.bytes(name)))
     files = {"m/config.json": corpus.bytes("bert/config.json")}
     files["m/model.safetensors"] = tensors.change(rng, parts)
-    argv = ("m", "--inputs", INPUTS, *_CHEAP)
+    argv = ("m", "--inputs", INPUTS, *_CHEAP, *_unchecked(rng))
     return Case(argv, files, references=(("m/model.safetensors", "safetensors"),))
 
 
-@kind("heatc", "shards", 3_000, torch=True)
+@kind("heatc", "shards", 1_500, torch=True)
 def shards(rng: Random, corpus: Corpus) -> Case:
     """Weights in shards, one of which, or the index, is hostile."""
     names = corpus.names("shards/*")
@@ -221,7 +229,7 @@ def shards(rng: Random, corpus: Corpus) -> Case:
         references = ((shard, "safetensors"),)
     if rng.random() < 0.1:
         files.pop(rng.choice(list(files)))
-    argv = ("m", "--inputs", INPUTS, *_CHEAP)
+    argv = ("m", "--inputs", INPUTS, *_CHEAP, *_unchecked(rng))
     kept = tuple((name, reader) for name, reader in references if name in files)
     return Case(argv, files, references=kept)
 
@@ -241,18 +249,18 @@ def state_dict(rng: Random, corpus: Corpus) -> Case:
         name = rng.choice(pickles) if way < 5 else rng.choice(list(members))
         data = archives.join({**members, name: octets.damage(rng, members[name])})
     files = {"m/state.pt": data, "m/config.json": corpus.bytes("bert/config.json")}
-    argv = ("m/state.pt", "--inputs", INPUTS, *_CHEAP)
+    argv = ("m/state.pt", "--inputs", INPUTS, *_CHEAP, *_unchecked(rng))
     return Case(argv, files, references=(("m/state.pt", "pt"),))
 
 
-@kind("heatc", "--inputs", 5_000, torch=True)
+@kind("heatc", "--inputs", 2_500, torch=True)
 def inputs(rng: Random, corpus: Corpus) -> Case:
     """Shapes that a model is to be exported for."""
     spec = _spec(rng)
     model = rng.choice(
         ("../base/bert", "../base/bert", "../base/tiny.pt2", "../base/bert/state.pt")
     )
-    return Case((model, "--inputs", spec, *_CHEAP))
+    return Case((model, "--inputs", spec, *_CHEAP, *_unchecked(rng)))
 
 
 _EXTENTS = (

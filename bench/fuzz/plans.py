@@ -81,7 +81,7 @@ def _heat(rng: Random) -> Any:
 
 def with_factors(rng: Random, corpus: Corpus) -> dict[str, bytes]:
     """A plan and hostile factors; most often the plan names the digest that they have."""
-    parts = tensors.parse(corpus.bytes("trained.safetensors"))
+    parts = tensors.parse(corpus.bytes("trained.factors.safetensors"))
     factors = tensors.change(rng, parts)
     plan = dict(corpus.json("trained.json"))
     if rng.random() < 0.95:

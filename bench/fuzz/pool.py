@@ -25,8 +25,8 @@ TICK = 0.05
 SPAN = 2.0
 """Seconds of work that are handed out at once."""
 
-PATIENCE = 60.0
-"""Seconds beyond the limit after which a worker that says nothing is ended: its own watch failed."""
+PATIENCE = 10.0
+"""Seconds that a worker gets to leave its stack, before it is ended without one."""
 
 GROWN = 1 << 30
 """Bytes by which a worker may grow over many cases before it is replaced."""
@@ -51,6 +51,8 @@ class _Slot:
     next: int = 0
     stop: int = 0
     heard: float = 0.0
+    told: float | None = None
+    """When it was told to end."""
     over_memory: bool = False
     suspect: tuple[str, int] | None = None
 
@@ -187,7 +189,7 @@ class Pool:
         process = context.Process(target=worker.serve, args=(setting, other), daemon=True)
         process.start()
         other.close()
-        slot.process, slot.ready, slot.over_memory = process, False, False
+        slot.process, slot.ready, slot.over_memory, slot.told = process, False, False, None
         slot.heard = time.monotonic()
 
     def _replace(self, slot: _Slot) -> None:
@@ -241,10 +243,14 @@ class Pool:
         process = slot.process
         if process is None or process.pid is None or not slot.ready:
             return
+        now = time.monotonic()
+        if slot.told is not None:
+            if now - slot.told > PATIENCE:
+                process.kill()
+            return
         over = slot.resident() > slot.base + self.setting.bound
-        quiet = time.monotonic() - slot.heard > self.setting.limit + PATIENCE
-        if (over or quiet) and not slot.over_memory:
-            slot.over_memory = over
+        if over or now - slot.heard > self.setting.limit:
+            slot.over_memory, slot.told = over, now
             # faulthandler leaves the stack before the process dies.
             os.kill(process.pid, signal.SIGABRT)
 
@@ -259,7 +265,7 @@ class Pool:
         what = CRASH
         if slot.over_memory:
             what = MEMORY
-        elif "Timeout" in dump or process.exitcode == -signal.SIGABRT:
+        elif slot.told is not None:
             what = HANG
         case = (slot.kind, slot.next)
         if what == HANG and slot.suspect != case:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.fuzz import octets
 from heatc.backends.hdp.container import program_bytes
-from heatc.isa.table import ISA, Field, FieldKind
+from heatc.isa.table import ISA, ISA_VERSION, Field, FieldKind
 from heatc.isa.words import Inst, decode_program
 
 Program = list[Inst]
@@ -178,7 +178,7 @@ def section(rng: Random, program: Program) -> bytes:
         return octets.damage(rng, data)
     if way == 1:
         count = rng.choice((0, len(program) - 1, len(program) + 1, 1 << 31, (1 << 32) - 1))
-        version = rng.choice((0, 1, 2, 1 << 31))
+        version = rng.choice((0, ISA_VERSION - 1, ISA_VERSION, ISA_VERSION + 1, 1 << 31))
         return struct.pack("<8sII", data[:8], version, max(count, 0)) + data[HEADER:]
     if way == 2 and program:
         word = HEADER + 16 * rng.randrange(len(program))

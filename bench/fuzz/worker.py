@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import importlib
+import importlib.metadata
 import os
 import resource
 import shutil
@@ -78,8 +80,9 @@ def serve(setting: Setting, pipe: Connection) -> None:
     Runs what comes through the pipe: (kind, start, stop).
 
     Answers ("ready", resident bytes) once, then ("case", index, exit code, (seconds, seconds of this
-    process), faults) for each, and ("done",); or ("failed", traceback) where it is itself at fault. A case over its limit
-    ends the process; its stack is in `setting.dump`.
+    process), faults) for each, and ("done",); or ("failed", traceback) where it is itself at fault.
+    Who waits longer for an answer than a case may take sends SIGABRT: then the process ends, and its
+    stack is in `setting.dump`.
     """
     try:
         _serve(setting, pipe)
@@ -136,6 +139,7 @@ class _Worker:
         faulthandler.enable(self.dump)
         _silence()
         _bound_space()
+        _read_entry_points_once()
 
     def run(self, kind: Kind, index: int) -> tuple[Run, list[Fault]]:
         """How a case ended and what is wrong with that."""
@@ -154,10 +158,7 @@ class _Worker:
         return run, faults
 
     def _timed(self, kind: Kind, case: Case, *, debug: bool = False) -> Run:
-        faulthandler.dump_traceback_later(self.setting.limit, exit=True, file=self.dump)
-        run = entry.run(kind.entry, case, self.case, debug=debug)
-        faulthandler.cancel_dump_traceback_later()
-        return run
+        return entry.run(kind.entry, case, self.case, debug=debug)
 
     def _write(self, case: Case) -> None:
         for name, content in case.files.items():
@@ -184,6 +185,11 @@ def _silence() -> None:
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _read_entry_points_once() -> None:
+    """What is installed does not change; xDSL asks for it three times in each run of heatc-opt."""
+    importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
 
 
 def _bound_space() -> None:

@@ -39,6 +39,17 @@ from heatc.weights import WeightStore
 # What torch 2.9 to 2.13 write; a new major version may mean anything.
 SCHEMA_MAJOR = 8
 
+_MARKS = {
+    "archive_format": (b"pt2", "of another format than pt2", "write it with torch.export.save"),
+    "archive_version": (
+        b"0",
+        "of another version than 0",
+        "export it with torch 2.9 or a later one",
+    ),
+    "byteorder": (b"little", "big-endian", "export it on a little-endian machine"),
+}
+"""Members that say what the others are: their content, what is said of another, and what to do."""
+
 SCALAR_TYPES = {
     1: "u8",
     2: "i8",
@@ -144,10 +155,9 @@ def _check_version(program: Mapping[str, Any], file: MappedZip) -> None:
                 "torch 2.9 or a later one that heatc knows"
             ],
         )
-    if "byteorder" in file.members and file.member("byteorder").tobytes() != b"little":
-        raise HeatcError(
-            "the archive is big-endian", notes=["export it on a little-endian machine"]
-        )
+    for name, (value, what, remedy) in _MARKS.items():
+        if name in file.members and file.member(name).tobytes() != value:
+            raise HeatcError(f"the archive is {what}", notes=[remedy])
 
 
 # The weight tables.

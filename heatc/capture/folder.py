@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,12 +59,15 @@ def capture_folder(folder: Path, inputs: Inputs) -> tuple[ModuleOp, WeightStore]
     return _capture(folder, config, tensors, inputs)
 
 
-def capture_pickle(path: Path, inputs: Inputs, trusted: bool) -> tuple[ModuleOp, WeightStore]:
+def capture_pickle(
+    path: Path, inputs: Inputs, trusted: bool, records: Collection[int] | None = None
+) -> tuple[ModuleOp, WeightStore]:
     """
     Capture a `.pt` state dict beside its config.json; a pickled module only if trusted.
 
-    Raises `HeatcError` if the file is a pickled module and not trusted, damaged, or no state
-    dict.
+    `records` are the sizes in bytes of the records that hold its storages, None where the file has
+    no records. Raises `HeatcError` if the file is a pickled module and not trusted, damaged, or no
+    state dict.
     """
     torch = import_torch("a .pt file")
     content = _load(torch, path, trusted)
@@ -80,8 +84,25 @@ def capture_pickle(path: Path, inputs: Inputs, trusted: bool) -> tuple[ModuleOp,
                 place=str(path),
                 notes=[_HOW_TO_SAVE],
             )
+    tensors = cast("Tensors", content)
+    if records is not None:
+        _check_records(path, tensors, records)
     config = read_config(path.parent, needed_by=path)
-    return _capture(path, config, cast("Tensors", content), inputs)
+    return _capture(path, config, tensors, inputs)
+
+
+def _check_records(path: Path, tensors: Tensors, records: Collection[int]) -> None:
+    """Refuse a storage that is not as large as its record: torch maps the file and never looks."""
+    storages = {
+        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()
+    }
+    wrong = Counter(storages.values()) - Counter(records)
+    if sizes := [size for size in wrong if size]:
+        raise HeatcError(
+            f"a tensor of {sizes[0]} bytes has no record of that size",
+            place=str(path),
+            notes=["the file is damaged: save or fetch it again"],
+        )
 
 
 _HOW_TO_SAVE = (

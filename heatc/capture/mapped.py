@@ -78,6 +78,11 @@ def view(data: NDArray[np.uint8], spec: Strided, what: str) -> NDArray[Any]:
             f"the file has {len(data)} for it",
             notes=["the file is truncated or damaged: fetch or export it again"],
         )
+    if len(data) % dtype.itemsize:
+        raise HeatcError(
+            f"weight {what!r} has {len(data)} bytes, which are no whole elements of {spec.dtype}",
+            notes=["the file is damaged: fetch or export it again"],
+        )
     # One element may stand for many: a view of stride 0.
     count = math.prod(n for n in spec.shape if n)
     if count > max(len(data) // dtype.itemsize, _MOST_EXPANDED):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
@@ -91,7 +91,8 @@ def _capture_zip(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[Module
     if "data.pkl" in file.members:
         # torch looks at no checksum.
         file.check()
-        return _capture_pickle(path, inputs, trust_pickle)
+        records = [m.size for name, m in file.members.items() if name.startswith("data/")]
+        return _capture_pickle(path, inputs, trust_pickle, records)
     raise HeatcError("the zip file holds no model", place=str(path), notes=[ACCEPTED])
 
 
@@ -101,6 +102,8 @@ def _capture_archive(file: MappedZip, inputs: Inputs) -> tuple[ModuleOp, WeightS
     check_inputs(inputs, _declared(graph), str(file.path))
     module = convert(graph)
     weights = archive.weights(weights_used(module))
+    # What is not read may be damaged, too: then the archive is not the one that was written.
+    file.check()
     _sign(module, file)
     return module, weights
 
@@ -131,7 +134,9 @@ def _capture_folder(path: Path, inputs: Inputs) -> tuple[ModuleOp, WeightStore]:
     return capture_folder(path, inputs)
 
 
-def _capture_pickle(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
+def _capture_pickle(
+    path: Path, inputs: Inputs, trust_pickle: bool, records: Collection[int] | None = None
+) -> tuple[ModuleOp, WeightStore]:
     from heatc.capture.folder import capture_pickle
 
-    return capture_pickle(path, inputs, trust_pickle)
+    return capture_pickle(path, inputs, trust_pickle, records)

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import AnyFloat, ModuleOp, TensorType
 from xdsl.ir import Block, Operation, SSAValue
 
 from heatc.dialects import attn, nn
@@ -26,6 +26,7 @@ from heatc.errors import HeatcError
 from heatc.interpreter import input_names, main_function, make_interpreter
 from heatc.interpreter.values import Packing
 from heatc.readers.npz import forms_of, open_npz
+from heatc.samples import table_limits
 from heatc.weights import WeightStore
 
 Array: TypeAlias = NDArray[Any]
@@ -314,7 +315,12 @@ def _batches(module: ModuleOp, inputs: Arrays, most_tokens: int) -> list[list[Ar
     function = main_function(module)
     names = input_names(function)
     shapes = [nn.shape_of(argument) for argument in function.body.block.args]
+    limits = table_limits(module)
+    for name, argument in zip(names, function.body.block.args):
+        _check_form(name, inputs, argument)
     arrays = [_fitted(name, inputs, shape) for name, shape in zip(names, shapes)]
+    for name, array in zip(names, arrays):
+        _check_ids(name, array, limits.get(name))
     samples = {len(array) for array in arrays}
     if len(samples) != 1:
         raise HeatcError(f"calibration inputs have {sorted(samples)} samples")
@@ -336,17 +342,33 @@ def _tokens(arrays: Arrays) -> NDArray[np.int64]:
     return np.full(len(first), first.shape[1] if first.ndim > 1 else 1, np.int64)
 
 
-def _fitted(name: str, inputs: Arrays, shape: Sequence[int]) -> Array:
-    """The samples of an input as the function takes them, zeros after shorter ones."""
+def _check_form(name: str, inputs: Arrays, argument: SSAValue) -> None:
+    """Refuse what the function does not take, before any data is read."""
     if name not in inputs:
         raise HeatcError(f"calibration input {name!r} is missing, got {sorted(inputs)}")
-    form, tail = forms_of(inputs)[name], tuple(shape[1:])
+    form, shape = forms_of(inputs)[name], nn.shape_of(argument)
+    tail = tuple(shape[1:])
     longer = any(n > m for n, m in zip(form.shape[1:], tail))
-    if len(form.shape) != len(shape) or longer or form.dtype.kind not in "biuf":
+    known = "biuf" if isinstance(nn.element_of(argument), AnyFloat) else "biu"
+    if not shape or len(form.shape) != len(shape) or longer or form.dtype.kind not in known:
         raise HeatcError(
             f"calibration input {name!r} has shape {form.shape} and dtype {form.dtype}, "
-            f"the model takes (samples, {', '.join(map(str, tail))})"
+            f"the model takes (samples, {', '.join(map(str, tail))}) of {nn.element_of(argument)}"
         )
+
+
+def _check_ids(name: str, ids: Array, limit: int | None) -> None:
+    """Refuse ids beyond the table that they index."""
+    if limit is None or not ids.size or 0 <= int(ids.min()) <= int(ids.max()) < limit:
+        return
+    raise HeatcError(
+        f"calibration input {name!r} has values {ids.min()} to {ids.max()}, the table that it "
+        f"indexes has {limit} rows"
+    )
+
+
+def _fitted(name: str, inputs: Arrays, shape: Sequence[int]) -> Array:
+    """The samples of an input as the function takes them, zeros after shorter ones."""
     array = np.asarray(inputs[name])
-    gaps = [(0, 0), *((0, m - n) for n, m in zip(array.shape[1:], tail))]
+    gaps = [(0, 0), *((0, m - n) for n, m in zip(array.shape[1:], shape[1:]))]
     return np.pad(array, gaps) if any(after for _, after in gaps) else array

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
+from heatc.errors import HeatcError
 from heatc.fixed_point import Codes, encode, matmul, storage_dtype
 from heatc.interpreter.values import Array, fixed_type, is_fixed, static_shape, store
+from heatc.ir_errors import describe_location
 from heatc.weights import WeightStore
 
 
@@ -16,25 +20,42 @@ def weight_array(op: WeightOp, weights: WeightStore) -> Array:
     """
     The weight an op names, in its type: a view of the file where no change is asked for.
 
-    Raises `HeatcError` for an unknown name or a wrong checksum, `InterpretationError` for another
-    shape.
+    Raises `HeatcError` for an unknown name, a wrong checksum or another shape.
     """
     if op.checksum is not None:
         weights.check(op.keys, op.checksum.data)
     parts = [weights[name] for name in op.keys]
+    order = None if op.permutation is None else [int(p) for p in op.permutation.get_values()]
+    _check_shapes(op, [part.shape for part in parts], order)
     array: Array = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=0)
-    if op.permutation is not None:
-        array = np.transpose(array, [int(p) for p in op.permutation.get_values()])
-    if array.shape != static_shape(op.result):
-        raise InterpretationError(
-            f"weight {op.keys} has shape {array.shape}, the ir says {static_shape(op.result)}"
-        )
+    if order is not None:
+        array = np.transpose(array, order)
     if is_fixed(op.result):
         point, width = fixed_type(op.result).point.data, fixed_type(op.result).width.data
         # Products are exact in any dtype, and most bytes of a model are those of its products.
         multiplied = all(isinstance(use.operation, ContractOp) for use in op.result.uses)
         return encode(array, point, width, storage_dtype(width) if multiplied else np.int64).codes
     return store(array, op.result)
+
+
+def _check_shapes(
+    op: WeightOp, shapes: Sequence[tuple[int, ...]], order: Sequence[int] | None
+) -> None:
+    """Raise `HeatcError` where tensors, one below the other and turned, have not the op's shape."""
+    first = shapes[0]
+    whole = first if len(shapes) == 1 else (sum(s[0] for s in shapes if s), *first[1:])
+    axes = range(len(whole)) if order is None else order
+    fits = all(s[1:] == first[1:] and len(s) == len(first) for s in shapes)
+    fits = fits and sorted(axes) == list(range(len(whole)))
+    if fits and tuple(whole[a] for a in axes) == static_shape(op.result):
+        return
+    where, path = describe_location(op.location)
+    raise HeatcError(
+        f"weight {', '.join(op.keys)} has shape {' and '.join(map(str, shapes))}, "
+        f"the IR says {static_shape(op.result)}",
+        place=where,
+        notes=[*([f"in {path}"] if path else []), "these are the weights of another model"],
+    )
 
 
 def exact_contract(equation: str, a: Codes, b: Codes) -> Codes:

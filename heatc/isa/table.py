@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 
 from heatc.isa.actions import ENERGY, VECTOR_ENERGY, Actions
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 WORD_BYTES = 16
 WORD_BITS = 8 * WORD_BYTES
 OPCODE_BITS = 8
@@ -158,17 +159,17 @@ class Field:
     bits: int
     choices: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def signed(self) -> bool:
         """Whether the field is a two's complement integer."""
         return self.kind is FieldKind.INT
 
-    @property
+    @cached_property
     def low(self) -> int:
         """The least legal value of an integer field."""
         return -(1 << (self.bits - 1)) if self.signed else 0
 
-    @property
+    @cached_property
     def high(self) -> int:
         """The greatest legal value of an integer field."""
         if self.kind is FieldKind.ENUM:

@@ -248,7 +248,8 @@ def raise_usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn
     notes: list[str] = []
     if unknown := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
         options = [o for a in parser._actions for o in a.option_strings]  # pyright: ignore[reportPrivateUsage]
-        name = unknown[1].split()[0].split("=")[0]
+        # An argument may be empty, or of blanks alone.
+        name = unknown[1].strip().partition(" ")[0].partition("=")[0]
         kind = "option" if name.startswith("-") else "argument"
         message = f"unknown {kind} {name!r}"
         notes += suggest(name, options) if kind == "option" else []

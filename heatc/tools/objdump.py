@@ -1,7 +1,7 @@
 """
 `hdp-objdump`: shows what is in a program, in the shape of GNU's objdump.
 
-    prog.hdp:     format hdp 1
+    prog.hdp:     format hdp 2
 
     Disassembly of section program.bin:
 

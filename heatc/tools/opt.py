@@ -189,19 +189,15 @@ class HeatcOptMain(xDSLOptMain):
         try:
             with self.remarks or nullcontext():
                 super().apply_passes(prog)
-        except (DiagnosticException, HeatcError) as error:
+        except Exception as error:
             if self.args.verify_diagnostics and isinstance(error, DiagnosticException):
                 raise _shorten(error) from None
-            raise self._explain(error) from error
-        except Exception as error:
-            error.add_note(self.stage)
-            raise
-
-    def _explain(self, error: Exception) -> HeatcError:
-        notes = (self.stage,) if self.stage else ()
-        explained = explain(error, place=self.get_input_name(), notes=notes)
-        assert explained is not None
-        return explained
+            notes = (self.stage,) if self.stage else ()
+            explained = explain(error, place=self.get_input_name(), notes=notes)
+            if explained is None:
+                error.add_note(self.stage)
+                raise
+            raise explained from error
 
     # --- Input and output ---------------------------------------------------------------------
 
@@ -262,6 +258,7 @@ class HeatcOptMain(xDSLOptMain):
             self.get_input_name(),
             line_offset=self.start_offset,
             implicit_module=not self.args.no_implicit_module,
+            ordered=not self.args.disable_verify,
         )
 
 

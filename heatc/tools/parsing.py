@@ -22,6 +22,7 @@ from xdsl.utils.mlir_lexer import MLIRLexer
 
 from heatc.errors import HeatcError
 from heatc.ir_errors import explain
+from heatc.ir_order import check_order
 from heatc.readers.source import STDIN, decode, read_bytes, read_stdin
 
 LARGEST_TEXT = 32 << 20
@@ -59,17 +60,22 @@ def parse_module(
     *,
     line_offset: int = 0,
     implicit_module: bool = True,
+    ordered: bool = True,
 ) -> ModuleOp:
     """
     The module in `data`, with the location of every op.
 
     `line_offset` is the number of lines before `data` in the file `name`. Raises `HeatcError`,
-    caused by xDSL's own exception, for anything that is not a module; it is not verified yet.
+    caused by xDSL's own exception, for anything that is not a module, and unless `ordered` is false
+    for a value that is used before it is defined; it is not verified beyond that.
     """
     parser: LocatingParser | None = None
     try:
         parser = LocatingParser(ctx, data, name, line_offset)
-        return parser.parse_module(implicit_module)
+        module = parser.parse_module(implicit_module)
+        if ordered:
+            check_order(module)
+        return module
     except (PyRDLError, ImportError):
         # A broken dialect is no fault of the input.
         raise

@@ -13,6 +13,7 @@ from xdsl.ir import SSAValue
 
 from heatc.dialects import nn
 from heatc.dialects.einsum import ContractOp, WeightOp, parse_equation
+from heatc.interpreter.einsum import weight_array
 from heatc.passes.rewriting import module_path
 from heatc.weights import WeightStore, joined_name
 
@@ -59,10 +60,7 @@ class Target:
 
     def matrix(self, weights: WeightStore) -> NDArray[np.float64]:
         """W as (outputs, inputs) in float64; a table is transposed."""
-        parts = [weights[key] for key in self.weight.keys]
-        stored = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if self.weight.permutation is not None:
-            stored = stored.transpose([int(a) for a in self.weight.permutation.get_values()])
+        stored = weight_array(self.weight, weights)
         flip = self.is_table or self.swapped
         return np.asarray(stored.T if flip else stored, np.float64)
 

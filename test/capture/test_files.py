@@ -221,6 +221,33 @@ def test_short_weight(archive: Path, tmp_path: Path) -> None:
     refuse(path, match=r"needs 12800 bytes, the file has 12796")
 
 
+def test_a_record_of_half_an_element(archive: Path, tmp_path: Path) -> None:
+    path = rewrite(archive, tmp_path / "x", lambda n, d: d + b"ab" * n.endswith("weight_0"))
+    refuse(path, match="has 12802 bytes, which are no whole elements of f32")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "expected"),
+    [
+        ("archive_format", b"pt3", "of another format than pt2"),
+        ("archive_version", b"1", "of another version than 0"),
+        ("byteorder", b"big", "big-endian"),
+    ],
+)
+def test_marks_of_an_archive(
+    archive: Path, tmp_path: Path, suffix: str, content: bytes, expected: str
+) -> None:
+    path = rewrite(archive, tmp_path / "x", lambda n, d: content if n.endswith(suffix) else d)
+    refuse(path, match=expected)
+
+
+def test_a_mark_in_front_of_json(archive: Path, tmp_path: Path) -> None:
+    def edit(name: str, data: bytes) -> bytes:
+        return (b"\xef\xbb\xbf" if name.endswith(".json") else b"") + data
+
+    refuse(rewrite(archive, tmp_path / "x", edit), match="not JSON: Unexpected UTF-8 BOM")
+
+
 def test_compressed(archive: Path, tmp_path: Path) -> None:
     path = rewrite(archive, tmp_path / "x", lambda _, d: d, zipfile.ZIP_DEFLATED)
     refuse(path, match="is compressed")

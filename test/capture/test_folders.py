@@ -8,6 +8,7 @@ import random
 import resource
 import shutil
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -345,3 +346,19 @@ def test_a_flipped_bit_of_a_state_dict(make_bert: MakeBert, broken: Path) -> Non
     torch.save(make_bert().state_dict(), path)
     damage(path, path, "data/3", flip_data)
     refuse(path, match="it is damaged: its checksum is wrong")
+
+
+@pytest.mark.parametrize("rest", [bytes(20), None])
+def test_a_record_of_another_size(
+    make_bert: MakeBert, broken: Path, tmp_path: Path, rest: bytes | None
+) -> None:
+    """torch maps the file, and looks at no record's size."""
+    torch.save(make_bert().state_dict(), tmp_path / "good.pt")
+    path = broken / "model.pt"
+    with zipfile.ZipFile(tmp_path / "good.pt") as old, zipfile.ZipFile(path, "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            if info.filename.endswith("data/3"):
+                data = data[:-20] if rest is None else data + rest
+            new.writestr(info.filename, data)
+    refuse(path, match="has no record of that size|cannot load")

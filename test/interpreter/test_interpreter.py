@@ -206,6 +206,7 @@ def weights() -> WeightStore:
     arrays: dict[str, NDArray[Any]] = {
         "a": np.arange(6.0, dtype=np.float32).reshape(2, 3),
         "b": -np.arange(3.0, dtype=np.float32).reshape(1, 3),
+        "d": np.arange(2.0, dtype=np.float32),
     }
     return WeightStore(arrays)
 
@@ -221,8 +222,12 @@ def test_weights():
 
 
 def test_weights_that_do_not_fit():
-    with pytest.raises(InterpretationError, match=r"has shape \(2, 3\), the ir says \(3, 2\)"):
+    with pytest.raises(HeatcError, match=r"has shape \(2, 3\), the IR says \(3, 2\)"):
         weight_array(WeightOp("a", TensorType(f32, (3, 2))), weights())
+    with pytest.raises(HeatcError, match=r"has shape \(2, 3\), the IR says \(2,\)"):
+        weight_array(WeightOp("a", TensorType(f32, (2,)), [0]), weights())
+    with pytest.raises(HeatcError, match=r"weight a, d has shape \(2, 3\) and \(2,\), the IR says"):
+        weight_array(WeightOp(["a", "d"], TensorType(f32, (4, 3))), weights())
     with pytest.raises(HeatcError, match="no weight named 'c'"):
         weight_array(WeightOp("c", TensorType(f32, (3, 2))), weights())
 

@@ -196,6 +196,21 @@ def test_a_plan_names_the_first_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (np.full((4, 6), 30), "values 30 to 30, the table that it indexes has 30 rows"),
+        (np.full((4, 6), -1), "values -1 to -1, the table"),
+        (np.zeros((4, 6), np.float32), "has shape .* and dtype float32, the model takes"),
+    ],
+)
+def test_calibration_ids_that_no_table_has(ids: Any, message: str, tmp_path: Path) -> None:
+    data = tmp_path / "data.npz"
+    np.savez(data, ids=ids, attention_mask=np.ones((4, 6), np.int64))
+    with pytest.raises(HeatcError, match=f"calibration input 'ids' (has )?{message}"):
+        decomposed(f'rank=4 layers="block.*" calibrate="{data}"')
+
+
+@pytest.mark.parametrize(
     ("mask", "message"),
     [(np.ones, None), (np.zeros, "no real token")],
 )

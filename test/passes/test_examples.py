@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import BlockArgument, SSAValue
+from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.parser import Parser
 
 from heatc.api import make_context
@@ -100,8 +100,9 @@ def real_tokens(module: ModuleOp, label: str, inputs: list[Any]) -> NDArray[np.b
     for op in function.walk():
         if isinstance(op, attn.PackingOp) and op.mask is not None and op.real is not None:
             mask = op.mask
-            while not isinstance(mask, BlockArgument):
+            while isinstance(mask.owner, Operation):
                 mask = mask.owner.operands[0]
+            assert isinstance(mask, BlockArgument)
             shape = attn.packing_of(op.result).shape
             return contained(inputs[mask.index].reshape(shape), op.real.intervals)
     return None

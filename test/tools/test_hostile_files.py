@@ -111,6 +111,22 @@ def test_labels_are_no_input(capsys: pytest.CaptureFixture[str]):
     assert main.main([*HEATC, "--heat", "low-rank,rank=1", "--calibrate", "data.npz"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((16, 4), np.complex64), "has shape (16, 4) and dtype complex64"),
+        (np.zeros((16, 5), np.float32), "has shape (16, 5) and dtype float32"),
+        (np.zeros(16, np.float32), "has shape (16,) and dtype float32"),
+    ],
+)
+def test_calibration_inputs_are_those_of_the_model(
+    x: Any, message: str, capsys: pytest.CaptureFixture[str]
+):
+    np.savez("data.npz", x=x)
+    assert main.main([*HEATC, "--heat", "low-rank,rank=1", "--calibrate", "data.npz"]) == 1
+    assert f"calibration input 'x' {message}" in capsys.readouterr().err
+
+
 def test_a_small_file_of_a_large_array(capsys: pytest.CaptureFixture[str]):
     """Gigabytes of something else are not read to say that the input is missing."""
     header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": (1 << 26,)}

@@ -80,7 +80,7 @@ def test_disassembly_assembles_back(
 def test_shape_of_the_disassembly(program: Path, capsys: pytest.CaptureFixture[str]):
     lines = dump(capsys, "-d", program).splitlines()
     assert lines[:4] == [
-        f"{program}:     format hdp 1",
+        f"{program}:     format hdp 2",
         "",
         "Disassembly of section program.bin:",
         "",

@@ -181,6 +181,32 @@ def test_failing_pass(
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize("target", ["riscv-asm", "x86-asm", "arm-asm"])
+def test_what_xdsl_itself_fails_on_is_the_input(
+    target: str, good: str, capsys: pytest.CaptureFixture[str]
+):
+    """Its printers assume what its parser does not check."""
+    assert opt.main([good, "-t", target]) == 1
+    error = capsys.readouterr().err
+    assert "error: xDSL cannot process this IR: AssertionError" in error
+    assert len(messages(error)) == 1
+
+
+def test_what_fails_in_a_verifier_of_xdsl_names_the_op(
+    good: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from xdsl.dialects.func import FuncOp
+
+    def absent(self: FuncOp) -> None:
+        raise KeyError("function_type")
+
+    monkeypatch.setattr(FuncOp, "verify_", absent)
+    assert opt.main([good]) == 1
+    error = capsys.readouterr().err
+    assert "'function_type'" in error
+    assert error.startswith(good)
+
+
 def test_invalid_ir_after_a_pass_names_the_pass(
     good: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

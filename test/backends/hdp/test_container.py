@@ -21,6 +21,7 @@ from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariable
 from heatc.backends.hdp import archive as archive_module
 from heatc.backends.hdp.archive import ArchiveReader, ArchiveWriter
 from heatc.backends.hdp.container import (
+    SCHEMA,
     Manifest,
     Port,
     Weight,
@@ -28,8 +29,11 @@ from heatc.backends.hdp.container import (
     weight_addresses,
     write_program,
 )
+from heatc.backends.hdp.mask_values import MaskValues
+from heatc.backends.hdp.simulation import split_inputs
 from heatc.errors import HeatcError
 from heatc.hardware import load_hardware
+from heatc.isa.table import ISA_VERSION
 from heatc.isa.words import Inst, inst
 
 PROGRAM = [inst("li", rd=1, imm=7), inst("halt")]
@@ -97,7 +101,7 @@ def test_other_tools_read_it(tmp_path: Path):
         assert {i.compress_type for i in archive.infolist()} == {zipfile.ZIP_STORED}
         data = json.loads(archive.read("manifest.json"))
         (tmp_path / "w.safetensors").write_bytes(archive.read("weights.safetensors"))
-    assert data["schema"] == 1
+    assert data["schema"] == SCHEMA
     assert data["sections"]["program.bin"]["bytes"] == 16 + 2 * 16
     assert np.array_equal(load_file(tmp_path / "w.safetensors")["w"], W)
 
@@ -231,15 +235,25 @@ def header(text: str, data: bytes = b"") -> bytes:
         ("program.bin", b"ELF" * 20, "magic 'HDPPROG'"),
         ("program.bin", b"HDPPROG\0", "truncated"),
         ("program.bin", struct.pack("<8sII", b"HDPPROG\0", 7, 0), "instruction set 7"),
-        ("program.bin", struct.pack("<8sII", b"HDPPROG\0", 1, 3), "announces 3 instructions"),
-        ("program.bin", struct.pack("<8sII", b"HDPPROG\0", 1, 1) + b"\xff" * 16, "pc 0: illegal"),
+        (
+            "program.bin",
+            struct.pack("<8sII", b"HDPPROG\0", ISA_VERSION, 3),
+            "announces 3 instructions",
+        ),
+        ("program.bin", struct.pack("<8sII", b"HDPPROG\0", 1, 0), "made for instruction set 1"),
+        (
+            "program.bin",
+            struct.pack("<8sII", b"HDPPROG\0", ISA_VERSION, 1) + b"\xff" * 16,
+            "pc 0: illegal",
+        ),
         ("manifest.json", b"[]", "expected a JSON object"),
         ("manifest.json", b"{", "not JSON"),
         ("manifest.json", b'{"schema": NaN}', "not JSON"),
         ("manifest.json", b'{"a": ' + b"[" * 100_000, "nested more than 64 deep"),
-        ("manifest.json", b'{"schema": 2, "producer": "heatc 9.9"}', "made for schema 2 by heatc"),
+        ("manifest.json", b'{"schema": 9, "producer": "heatc 9.9"}', "made for schema 9 by heatc"),
+        ("manifest.json", b'{"schema": 1, "hardware": 3, "sections": 3}', "made for schema 1"),
         ("manifest.json", b"{}", "made for schema None"),
-        ("manifest.json", b'{"schema": 1}', "producer: expected a text"),
+        ("manifest.json", b'{"schema": 2}', "producer: expected a text"),
         ("weights.safetensors", b"", "too short"),
         (
             "weights.safetensors",
@@ -294,9 +308,7 @@ def test_wrong_section(tmp_path: Path, section: str, data: bytes | None, expecte
 
 
 def test_debug_of_wrong_form(tmp_path: Path):
-    path = repack(build(tmp_path / "p.hdp"), {"debug.json": b"nope"})
-    with pytest.raises(HeatcError, match="not JSON"):
-        _ = open_program(path).debug
+    assert "not JSON" in message(repack(build(tmp_path / "p.hdp"), {"debug.json": b"nope"}))
 
 
 @pytest.mark.parametrize(
@@ -357,3 +369,20 @@ def test_large_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     archive = ArchiveReader(tmp_path / "large")
     assert [m.size for m in archive.members.values()] == [10, 4 << 30, 1]
     archive.check_frame()
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (0, 4), (2, 0)])
+def test_a_mask_of_no_samples_or_no_tokens(shape: tuple[int, int]):
+    """Its shape is compared before its values are asked for."""
+    values = MaskValues(((1.0, 1.0),), ((0.0, 0.0),), True)
+    port = Port("mask", "int64", shape, 0, role="mask", mask=values)
+    manifest = Manifest(load_hardware("hdp-edge"), (port,), (), 64)
+    mask = np.ones((0, shape[1]), np.int64)
+    if shape[0] == 0:
+        assert split_inputs(manifest, {"mask": mask})[1] == 0
+        return
+    with pytest.raises(HeatcError, match="0 samples, the program takes 2 at once"):
+        split_inputs(manifest, {"mask": mask})
+    if shape[1] == 0:
+        with pytest.raises(HeatcError, match="row 0 has no real token"):
+            split_inputs(manifest, {"mask": np.ones(shape, np.int64)})

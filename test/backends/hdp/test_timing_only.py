@@ -46,7 +46,7 @@ def _program(net: Net, result: Value, hw: str) -> Program:
     parts = [item.array(net.store()) for item in encoded.weights]
     data = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
     weights = np.frombuffer(data, np.uint8)
-    debug = json.dumps(encoded.debug).encode()
+    debug = json.loads(json.dumps(encoded.debug))
     return Program(Path("p.hdp"), manifest, encoded.program, weights, {}, {}, debug)
 
 
