@@ -37,6 +37,8 @@ Kind: TypeAlias = Literal["right", "refused", "wrong", "invalid"]
 TARGETS = ("numpy", "hdp")
 BOUNDS: Mapping[str, Bound] = {"numpy": NUMPY, "hdp": HDP}
 SECONDS = 60
+_REFUSALS = (1, 3, 4)
+"""Exit codes: bad input, not verified, infeasible"""
 _NAMES = re.compile(r"\b(?:aten|nn|attn|einsum|arith|higher_order)\.[\w.]+")
 
 
@@ -179,7 +181,7 @@ def may_refuse(program: Program, case: Case, error: Exception) -> bool:
 
 def _failed(target: str, error: Exception, case: Case | None = None) -> Verdict:
     refusal = explain(error)
-    if case is None and refusal is not None and refusal.exit_code in (1, 4):
+    if case is None and refusal is not None and refusal.exit_code in _REFUSALS:
         return Verdict(target, "refused", refusal_reason(refusal), refusal.render())
     where = f"run ({case.name})" if case is not None else "compile"
     if case is not None and refusal is not None:
