@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, TypeAlias
 
+import numpy as np
 from torch import nn
 
 from bench.differential_build import (
@@ -113,6 +114,7 @@ def _judge(
         except Exception as error:
             return _failed(target, error)
         later: list[str] = []
+        sizes = [max(map(_largest, arrays)) for arrays in zip(*wanted)]
         for case, want in zip(found, wanted):
             try:
                 with limited(SECONDS):
@@ -122,7 +124,7 @@ def _judge(
                     return _failed(target, error, case)
                 later.append(f"{case.name}: {normalised(str(error))}")
                 continue
-            wrong = compare(program, module, case, want, got, BOUNDS[target], built)
+            wrong = compare(program, module, case, want, got, BOUNDS[target], built, sizes)
             if wrong:
                 reason, detail = wrong
                 return Verdict(target, "wrong", f"{reason} ({case.name})", detail)
@@ -137,8 +139,13 @@ def compare(
     got: Arrays,
     bound: Bound,
     built: Compiled,
+    sizes: Sequence[float],
 ) -> tuple[str, str] | None:
-    """The kind of a difference and its detail; None where every output is right."""
+    """
+    The kind of a difference and its detail; None where every output is right.
+
+    `sizes` are the largest magnitudes of the outputs over all cases.
+    """
     names = [output.name for output in program.outputs]
     if sorted(got) != sorted(names):
         return "names of outputs", f"{sorted(got)}, expected {sorted(names)}"
@@ -154,10 +161,16 @@ def compare(
         if bound.same_dtype and got[output.name].dtype != expected.dtype:
             found = f"{got[output.name].dtype}, PyTorch {expected.dtype}"
             return f"dtype {found}", f"{output.name} is {found}"
-        wrong = difference(expected, got[output.name], zeros, bound, noise)
+        wrong = difference(expected, got[output.name], zeros, bound, noise, sizes[index])
         if wrong:
             return wrong.partition(":")[0], f"{output.name} ({output.axes}): {wrong}"
     return None
+
+
+def _largest(array: Array) -> float:
+    """The largest finite magnitude."""
+    values = np.abs(array.astype(np.float64))
+    return float(values.max(initial=0.0, where=np.isfinite(values)))
 
 
 def may_refuse(program: Program, case: Case, error: Exception) -> bool:
