@@ -89,7 +89,7 @@ def words(folder: Path, depth: int) -> list[str]:
 
 
 def test_a_shallow_program_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(words(tmp_path, 4)) == 0
+    assert main([*words(tmp_path, 4), "--verify-seconds=60"]) == 0
     assert "2 inputs (no padding; no padding)" in capsys.readouterr().err
 
 
