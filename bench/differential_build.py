@@ -24,11 +24,12 @@ from heatc.api import Compilation
 from heatc.backends.hdp import simulate
 from heatc.backends.hdp.container import open_program
 from heatc.capture import Captured, capture_exported
-from heatc.errors import HeatcError
+from heatc.errors import HeatcError, VerificationError
 from heatc.pipeline import Options
 from heatc.rules import make_rule
 from heatc.tools import main as heatc_tool
 from heatc.tools import run as run_tool
+from heatc.verify.settings import Settings
 
 Run: TypeAlias = Callable[[Arrays], Arrays]
 
@@ -165,10 +166,10 @@ def captured(exported: ExportedProgram) -> Captured:
 
 
 def compiled(model: Captured, target: str, program: Program, folder: Path) -> Compiled:
-    """Compile for a target and load the program."""
+    """Compile for a target with the check that users get, and load the program."""
     hardware = None if target == "numpy" else program.hardware
     options = Options(hardware, make_rule("none", {}), padding=program.positions)
-    compilation = Compilation(options)
+    compilation = Compilation(options, verify=Settings())
     compilation.adopt(model.module.clone(), model.weights, "model")
     compilation.run()
     path = folder / ("program.py" if target == "numpy" else "program.hdp")
@@ -202,7 +203,7 @@ def compiled_by_tools(
 
 
 def _tool(main: Callable[[Sequence[str]], int], words: Sequence[str]) -> None:
-    """Run a tool in this process; an exit code of 1 or 4 is its refusal."""
+    """Run a tool in this process; `HeatcError` for an exit code of 1, 3 or 4, its refusals."""
     errors = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
         code = main(words)
@@ -210,8 +211,11 @@ def _tool(main: Callable[[Sequence[str]], int], words: Sequence[str]) -> None:
         return
     text = errors.getvalue()
     lines = [line.partition("error: ")[2] for line in text.splitlines() if "error: " in line]
+    message, notes = lines[0] if lines else text, text.splitlines()
+    if code == VerificationError.exit_code:
+        raise VerificationError(message, notes=notes)
     if code in (1, 4):
-        raise HeatcError(lines[0] if lines else text, notes=text.splitlines())
+        raise HeatcError(message, notes=notes)
     raise RuntimeError(f"exit code {code}: {text}")
 
 

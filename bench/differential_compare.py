@@ -27,7 +27,7 @@ class Bound:
 
     `relative` to the largest magnitude of the output but to no less than `least`; `cosine` is of
     the whole output where it is not 0. Where rounding moves the model itself further, an output
-    may move as far, up to `most` of its magnitude. `same_dtype`: outputs have PyTorch's dtypes.
+    may move as far, up to `most` of its magnitude on all inputs. `same_dtype`: outputs have PyTorch's dtypes.
     """
 
     relative: float
@@ -42,13 +42,19 @@ HDP = Bound(2e-2, 2.0**-7, 0.999, 1e-1)
 
 
 def difference(
-    want: Array, got: Array, zeros: Mask | None, bound: Bound, noise: Callable[[], Array]
+    want: Array,
+    got: Array,
+    zeros: Mask | None,
+    bound: Bound,
+    noise: Callable[[], Array],
+    largest: float = 0.0,
 ) -> str:
     """
     What is wrong with an output; empty where it is right.
 
     `zeros` is where it has to be 0 for padding's sake. `noise` says how far rounding moves each
-    element; it is asked only where one is further from PyTorch than the bound.
+    element; it is asked only where one is further from PyTorch than the bound. `largest` is the
+    output's largest magnitude on other inputs: what is near 0 on one is not rounded finer for that.
     """
     if got.shape != want.shape:
         return f"shape {got.shape}, expected {want.shape}"
@@ -63,7 +69,8 @@ def difference(
     unexplained = wrong & (error > noise())
     if unexplained.any():
         return _message("values differ", want, got, unexplained)
-    coarse = wrong & (error > bound.most * np.abs(_finite(want)).max())
+    magnitude = max(float(np.abs(_finite(want)).max()), bound.least, largest)
+    coarse = wrong & (error > bound.most * magnitude)
     return _message("rounding is too coarse", want, got, coarse) if coarse.any() else ""
 
 

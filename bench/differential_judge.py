@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, TypeAlias
 
+import numpy as np
 from torch import nn
 
 from bench.differential_build import (
@@ -37,6 +38,8 @@ Kind: TypeAlias = Literal["right", "refused", "wrong", "invalid"]
 TARGETS = ("numpy", "hdp")
 BOUNDS: Mapping[str, Bound] = {"numpy": NUMPY, "hdp": HDP}
 SECONDS = 60
+_REFUSALS = (1, 3, 4)
+"""Exit codes: bad input, not verified, infeasible"""
 _NAMES = re.compile(r"\b(?:aten|nn|attn|einsum|arith|higher_order)\.[\w.]+")
 
 
@@ -111,6 +114,7 @@ def _judge(
         except Exception as error:
             return _failed(target, error)
         later: list[str] = []
+        sizes = [max(map(_largest, arrays)) for arrays in zip(*wanted)]
         for case, want in zip(found, wanted):
             try:
                 with limited(SECONDS):
@@ -120,7 +124,7 @@ def _judge(
                     return _failed(target, error, case)
                 later.append(f"{case.name}: {normalised(str(error))}")
                 continue
-            wrong = compare(program, module, case, want, got, BOUNDS[target], built)
+            wrong = compare(program, module, case, want, got, BOUNDS[target], built, sizes)
             if wrong:
                 reason, detail = wrong
                 return Verdict(target, "wrong", f"{reason} ({case.name})", detail)
@@ -135,8 +139,13 @@ def compare(
     got: Arrays,
     bound: Bound,
     built: Compiled,
+    sizes: Sequence[float],
 ) -> tuple[str, str] | None:
-    """The kind of a difference and its detail; None where every output is right."""
+    """
+    The kind of a difference and its detail; None where every output is right.
+
+    `sizes` are the largest magnitudes of the outputs over all cases.
+    """
     names = [output.name for output in program.outputs]
     if sorted(got) != sorted(names):
         return "names of outputs", f"{sorted(got)}, expected {sorted(names)}"
@@ -152,10 +161,16 @@ def compare(
         if bound.same_dtype and got[output.name].dtype != expected.dtype:
             found = f"{got[output.name].dtype}, PyTorch {expected.dtype}"
             return f"dtype {found}", f"{output.name} is {found}"
-        wrong = difference(expected, got[output.name], zeros, bound, noise)
+        wrong = difference(expected, got[output.name], zeros, bound, noise, sizes[index])
         if wrong:
             return wrong.partition(":")[0], f"{output.name} ({output.axes}): {wrong}"
     return None
+
+
+def _largest(array: Array) -> float:
+    """The largest finite magnitude."""
+    values = np.abs(array.astype(np.float64))
+    return float(values.max(initial=0.0, where=np.isfinite(values)))
 
 
 def may_refuse(program: Program, case: Case, error: Exception) -> bool:
@@ -179,7 +194,7 @@ def may_refuse(program: Program, case: Case, error: Exception) -> bool:
 
 def _failed(target: str, error: Exception, case: Case | None = None) -> Verdict:
     refusal = explain(error)
-    if case is None and refusal is not None and refusal.exit_code in (1, 4):
+    if case is None and refusal is not None and refusal.exit_code in _REFUSALS:
         return Verdict(target, "refused", refusal_reason(refusal), refusal.render())
     where = f"run ({case.name})" if case is not None else "compile"
     if case is not None and refusal is not None:

@@ -4,7 +4,8 @@ Attention written any way becomes one `attn.sdpa`.
 Assumes the captured level. Finds `softmax(scale * Q K^T + mask) V` by dataflow, from PyTorch's
 fused op, from the eager form, or written by hand: operands are followed through any chain of
 reshapes, transposes and constant factors, and what the chain does is compared with a head split
-(`passes/analysis/layout.py`). Masks stay as the model spells them: added, or filled in where they
+(`passes/analysis/layout.py`). Slices of a rearranged packed projection become slices of its columns
+(`passes/analysis/columns.py`). Masks stay as the model spells them: added, or filled in where they
 are false, in the model's order; so does what a query without any key gives. What a mask means is
 left to `pack-tokens`. Leaves attention it cannot prove to be one, and the layout ops that became
 dead.
@@ -24,6 +25,7 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from heatc.dialects import attn, nn
+from heatc.passes.analysis.columns import columns_of
 from heatc.passes.analysis.layout import (
     Layout,
     constant_scalar,
@@ -294,6 +296,23 @@ class FoldLayouts:
         replace_value(op.result, reshape.result)
 
 
+def slice_columns(op: nn.SliceOp) -> None:
+    """A slice of a rearranged value becomes a slice of its columns, rearranged."""
+    found = columns_of(op)
+    if found is None:
+        return
+    shape = nn.shape_of(found.root)
+    starts = (*(0 for _ in shape[:-1]), found.start)
+    new: nn.SliceOp | nn.ReshapeOp | nn.TransposeOp
+    new = nn.SliceOp(found.root, starts, (*shape[:-1], found.width))
+    insert_before(op, new)
+    for step, target in found.steps:
+        kind = nn.TransposeOp if isinstance(step, nn.TransposeOp) else nn.ReshapeOp
+        new = kind(new.result, target)
+        insert_before(op, new)
+    replace_value(op.result, new.result)
+
+
 @dataclass(frozen=True)
 class RaiseAttentionPass(ModulePass):
     """Eager, fused and hand-written attention become `attn.sdpa`; exact."""
@@ -303,6 +322,9 @@ class RaiseAttentionPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place."""
+        for inner in list(op.walk()):
+            if isinstance(inner, nn.SliceOp):
+                slice_columns(inner)
         raiser = RaiseAttention()
         for inner in list(op.walk()):
             if isinstance(inner, nn.SdpaOp):

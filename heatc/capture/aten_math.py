@@ -20,16 +20,17 @@ def _binary(call: Call, op: type[nn.BinaryOp], *, scale: str | None = None) -> S
 
 
 def _times(call: Call, value: SSAValue, factor: float) -> SSAValue:
+    """A value `factor` times; of booleans, which have no other factors, all or nothing."""
     if factor == 1:
         return value
-    return call.add(nn.MulOp(value, call.full(factor, nn.element_of(value))))
+    element = nn.element_of(value)
+    op = nn.AndOp if element == i1 else nn.MulOp
+    return call.add(op(value, call.full(factor, element)))
 
 
 @converter("add.Tensor", "add.Scalar")
 def convert_add(call: Call) -> SSAValue:
-    if call.out_element == i1:
-        return _binary(call, nn.OrOp)
-    return _binary(call, nn.AddOp, scale="alpha")
+    return _binary(call, nn.OrOp if call.out_element == i1 else nn.AddOp, scale="alpha")
 
 
 @converter("sub.Tensor", "sub.Scalar")

@@ -17,6 +17,7 @@ from heatc.kinds import DIVERGENCE
 from heatc.readers.npz import write_npz
 from heatc.verify.compare import CLOSE, IDENTICAL, ROUNDED, Difference, differences
 from heatc.verify.programs import CheckedProgram
+from heatc.verify.rounding import COARSE, LEAST_RUNS, Rounding
 from heatc.verify.rows import Rows, Tokens, output_rows, tokens_of
 from heatc.verify.sensitivity import FACTOR, code_noise, float_noise, shaken
 from heatc.verify.settings import Settings
@@ -94,6 +95,25 @@ class Judge:
         worst = max(wrong, key=lambda d: d.share)
         raise self._wrong(_message(worst, step), self._layer(step))
 
+    def hold_rounding(self, rounding: Rounding) -> None:
+        """
+        Add what codes do on this input; raise `VerificationError` where it is too much in all.
+
+        A few inputs are no evidence; one that is in doubt is run on more.
+        """
+        step = next((s for s in self.stages.steps if s.bound == ROUNDED), None)
+        if step is None:
+            return
+        rounding.add(self.output(step.expected), self.output(step.found), self._rows)
+        output, share = rounding.worst
+        if share <= COARSE or rounding.runs < LEAST_RUNS:
+            return
+        raise self._wrong(
+            f"16 bits are too coarse: rounding moves output {output!r} by {share:.3g} of its size, "
+            f"allowed is {COARSE:g}",
+            [*self._coarse_layer(step), "use --target numpy, or norm what grows from layer to layer"],
+        )
+
     def distance(self) -> tuple[float, float]:
         """
         Of the program from the model: largest difference and least cosine of an output.
@@ -155,6 +175,11 @@ class Judge:
         if layer is None:
             return [f"no layer differs that can be compared; {where}"]
         return [f"the first layer that differs is {layer}, {where}"]
+
+    def _coarse_layer(self, step: Step) -> list[str]:
+        """A note that names the first layer that rounding moves far, if one is seen."""
+        layer = self._first_layer(step)
+        return [] if layer is None else [f"the first layer that is far off is {layer}"]
 
     def _narrowed(self, step: Step) -> Step:
         """Whether the passes or the emitter are at fault: what the program was emitted from says it."""

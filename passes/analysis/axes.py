@@ -27,7 +27,7 @@ _BROADCAST = (nn.BinaryOp, nn.WhereOp, nn.ExpandOp)
 Parts = list[Axis]
 
 
-def _runs(own: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+def runs(own: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """
     The axes of two shapes of one array in the shortest runs that hold the same elements.
 
@@ -186,7 +186,7 @@ class Axes:
         """Axes that stay whole, those that become one, and those that an axis was made of."""
         if nn.TOKENS in nn.shape_of(op.x):
             return
-        for old, new in _runs(nn.shape_of(op.x), nn.shape_of(op.result)):
+        for old, new in runs(nn.shape_of(op.x), nn.shape_of(op.result)):
             before: Parts = [(op.x, a) for a in old]
             after: Parts = [(op.result, a) for a in new]
             if len(old) == len(new) == 1:

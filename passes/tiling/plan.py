@@ -461,15 +461,17 @@ def _fits(plan: AttentionPlan, hw: Hardware) -> bool:
     return plan.local_bytes <= hw.local_buffer_bytes and plan.shared_bytes <= hw.shared_buffer_bytes
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def plan_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
     """The cheapest tiles of an attention; `InfeasibleError` if none fit."""
     plans = list(_attention_plans(shape, hw))
-    fitting = [(p.least_cost(hw), p) for p in plans if _fits(p, hw)]
+    bounded = [(p.least_cost(hw), p) for p in plans]
     best: tuple[tuple[float, int, int, int], AttentionPlan] | None = None
-    for least, plan in sorted(fitting, key=lambda item: item[0]):
+    for least, plan in sorted(bounded, key=lambda item: item[0]):
         if best is not None and least >= best[0][0]:
             break
+        if not _fits(plan, hw):
+            continue
         rank = (plan.cost(hw, best[0][0] if best else math.inf), plan.slots, plan.rows, plan.keys)
         if best is None or rank < best[0]:
             best = rank, plan

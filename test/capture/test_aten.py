@@ -54,6 +54,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "arithmetic": (lambda x: (x + 1, x - 2.5, 2 - x, x * 3, x / 2, 1 / x, -x, x**2, x**3), (X,)),
     "integers": (lambda i: (i + 1, i - 2, i * 3, i / 2, i + 0.5, -i), (I,)),
     "promotion": (lambda x, i: (x + i[..., None], i[..., None] * x), (X, I)),
+    "alpha of booleans": (
+        lambda b: (torch.add(b, ~b, alpha=False), torch.add(b, ~b, alpha=True)),
+        (B,),
+    ),
     "alpha": (
         lambda x: (
             torch.add(x, x, alpha=2),
