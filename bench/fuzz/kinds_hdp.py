@@ -38,14 +38,14 @@ def _wishes(rng: Random) -> list[str]:
     return found
 
 
-@kind("hdp-run", "container", 30_000)
+@kind("hdp-run", "container", 18_000)
 def run_container(rng: Random, corpus: Corpus) -> Case:
     """A program of which one section or the frame is hostile."""
     data = containers.change(rng, _sections(corpus, _program(rng, corpus)))
     return Case((*RUN, *_wishes(rng)), {"prog.hdp": data}, references=(("prog.hdp", "hdp"),))
 
 
-@kind("hdp-run", "program words", 15_000)
+@kind("hdp-run", "program words", 9_000)
 def run_words(rng: Random, corpus: Corpus) -> Case:
     """Legal instructions with other operands, checksums right."""
     name = _program(rng, corpus)
@@ -58,7 +58,7 @@ def _words(corpus: Corpus, name: str) -> words.Program:
     return corpus.keep("words", name, lambda: words.parse(corpus.bytes(f"{name}.bin")))
 
 
-@kind("hdp-run", "invented programs", 20_000)
+@kind("hdp-run", "invented programs", 12_000)
 def run_invented(rng: Random, corpus: Corpus) -> Case:
     """The begin of a program and then random instructions with plausible operands."""
     name = _program(rng, corpus)
@@ -67,7 +67,7 @@ def run_invented(rng: Random, corpus: Corpus) -> Case:
     return Case((*RUN, *_wishes(rng)), {"prog.hdp": containers.join(rng, new)})
 
 
-@kind("hdp-run", "debug.json", 8_000)
+@kind("hdp-run", "debug.json", 4_800)
 def run_debug(rng: Random, corpus: Corpus) -> Case:
     """A debug.json that is not the program's, with everything asked for that reads it."""
     sections = _sections(corpus, _program(rng, corpus))
@@ -76,7 +76,7 @@ def run_debug(rng: Random, corpus: Corpus) -> Case:
     return Case((*RUN, *wishes), {"prog.hdp": containers.join(rng, new)})
 
 
-@kind("hdp-run", "inputs .npz", 20_000)
+@kind("hdp-run", "inputs .npz", 12_000)
 def run_inputs(rng: Random, corpus: Corpus) -> Case:
     """Inputs that the program does not take."""
     base = rng.choice(("in.npz", "in.npz", "many.npz"))
@@ -85,7 +85,7 @@ def run_inputs(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"in.npz": data}, references=(("in.npz", "npz"),))
 
 
-@kind("hdp-run", "masks .npz", 8_000)
+@kind("hdp-run", "masks .npz", 4_800)
 def run_masks(rng: Random, corpus: Corpus) -> Case:
     """Stored masks for a timing run."""
     name = rng.choice(corpus.names("hdp/*.masks.npz"))
@@ -95,7 +95,7 @@ def run_masks(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"masks.npz": data}, references=(("masks.npz", "npz"),))
 
 
-@kind("hdp-run", "reference .npz", 4_000)
+@kind("hdp-run", "reference .npz", 2_400)
 def run_reference(rng: Random, corpus: Corpus) -> Case:
     """Outputs to compare with."""
     name = rng.choice(corpus.names("hdp/*.out.npz"))
@@ -105,7 +105,7 @@ def run_reference(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"golden.npz": data}, references=(("golden.npz", "npz"),))
 
 
-@kind("hdp-run", "hardware .yaml", 15_000)
+@kind("hdp-run", "hardware .yaml", 9_000)
 def run_hardware(rng: Random, corpus: Corpus) -> Case:
     """Another machine than the program was compiled for."""
     program = f"../base/{_program(rng, corpus)}.hdp"
@@ -114,7 +114,7 @@ def run_hardware(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"hw.yaml": data}, references=(("hw.yaml", "yaml"),))
 
 
-@kind("hdp-run", "options", 15_000)
+@kind("hdp-run", "options", 9_000)
 def run_options(rng: Random, corpus: Corpus) -> Case:
     """A command line."""
     return options.case(rng, corpus, "hdp-run")
@@ -127,7 +127,7 @@ def run_old(rng: Random, corpus: Corpus) -> Case:
     return Case((f"../base/{name}", "--inputs", "../base/bert.npz", *_wishes(rng)), old=True)
 
 
-@kind("hdp-objdump", "container", 100_000)
+@kind("hdp-objdump", "container", 90_000)
 def dump_container(rng: Random, corpus: Corpus) -> Case:
     """A program of which one section or the frame is hostile."""
     data = containers.change(rng, _sections(corpus, _program(rng, corpus)))
@@ -135,7 +135,7 @@ def dump_container(rng: Random, corpus: Corpus) -> Case:
     return Case(("prog.hdp", *shows), {"prog.hdp": data}, references=(("prog.hdp", "hdp"),))
 
 
-@kind("hdp-objdump", "program.bin", 270_000)
+@kind("hdp-objdump", "program.bin", 330_000)
 def dump_words(rng: Random, corpus: Corpus) -> Case:
     """Words alone."""
     name = rng.choice(corpus.names("hdp/*.bin"))
@@ -158,7 +158,7 @@ def dump_options(rng: Random, corpus: Corpus) -> Case:
     return options.case(rng, corpus, "hdp-objdump")
 
 
-@kind("hdp-as", "text", 270_000)
+@kind("hdp-as", "text", 340_000)
 def assemble_text(rng: Random, corpus: Corpus) -> Case:
     """The text of a program, or a piece of it."""
     name = rng.choice(corpus.names("hdp/*.s"))

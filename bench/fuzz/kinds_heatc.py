@@ -26,7 +26,7 @@ def _unchecked(rng: Random) -> tuple[str, ...]:
     return ("--no-verify",) if rng.random() < 0.85 else ()
 
 
-@kind("heatc", ".mlir at every level", 4_000)
+@kind("heatc", ".mlir at every level", 2_400)
 def mlir(rng: Random, corpus: Corpus) -> Case:
     """A hostile module, of any level of the pipeline."""
     name = rng.choice(corpus.names("ir/[!t]*/*.mlir")) if rng.random() < 0.5 else "tiny.mlir"
@@ -38,7 +38,7 @@ def mlir(rng: Random, corpus: Corpus) -> Case:
     return Case(("x.mlir", *weights, *output), {"x.mlir": text})
 
 
-@kind("heatc", "weights .safetensors", 6_000)
+@kind("heatc", "weights .safetensors", 3_600)
 def weights(rng: Random, corpus: Corpus) -> Case:
     """Hostile weights of a good .mlir, a small one most often."""
     name = rng.choice(("small", "small", "small", "tiny"))
@@ -48,7 +48,7 @@ def weights(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"w.safetensors": data}, references=(("w.safetensors", "safetensors"),))
 
 
-@kind("heatc", "archive .pt2", 6_000)
+@kind("heatc", "archive .pt2", 3_600)
 def archive(rng: Random, corpus: Corpus) -> Case:
     """A torch.export archive of which a member or the frame is hostile."""
     members = corpus.keep("members", "", lambda: archives.parse(corpus.bytes("tiny.pt2")))
@@ -91,7 +91,7 @@ def _flipped(rng: Random, data: bytes, members: dict[str, bytes]) -> bytes:
     return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
 
 
-@kind("heatc", "plan.json", 5_000)
+@kind("heatc", "plan.json", 3_000)
 def plan(rng: Random, corpus: Corpus) -> Case:
     """A hostile plan."""
     files = {"plan.json": plans.change(rng, corpus)}
@@ -110,7 +110,7 @@ def old_plan(rng: Random, _corpus: Corpus) -> Case:
     return Case(argv, {"plan.json": text}, old=True)
 
 
-@kind("heatc", "factors .safetensors", 2_500)
+@kind("heatc", "factors .safetensors", 1_500)
 def factors(rng: Random, corpus: Corpus) -> Case:
     """Hostile factors beside a good plan."""
     files = plans.with_factors(rng, corpus)
@@ -118,7 +118,7 @@ def factors(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("plan.safetensors", "safetensors"),))
 
 
-@kind("heatc", "calibration .npz", 2_000)
+@kind("heatc", "calibration .npz", 1_200)
 def calibration(rng: Random, corpus: Corpus) -> Case:
     """Hostile inputs to calibrate factors on."""
     data = arrays.hostile(rng, corpus, "in.npz")
@@ -127,21 +127,21 @@ def calibration(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, {"in.npz": data}, references=(("in.npz", "npz"),))
 
 
-@kind("heatc", "hardware .yaml", 30_000)
+@kind("heatc", "hardware .yaml", 18_000)
 def hardware(rng: Random, corpus: Corpus) -> Case:
     """A hostile machine."""
     data = yamls.hardware(rng, corpus)
     argv = rng.choices(
         (
             ("--print-hw", "./hw.yaml"),
-            (*MODEL, "--hw", "hw.yaml", "-o", "x.hdp", "--hdp-rule", "none"),
+            (*MODEL, "--hw", "hw.yaml", "-o", "x.hdp", "--hdp-rule", "none", *_unchecked(rng)),
         ),
         (6, 1),
     )[0]
     return Case(argv, {"hw.yaml": data}, references=(("hw.yaml", "yaml"),))
 
 
-@kind("heatc", "options", 8_000)
+@kind("heatc", "options", 4_800)
 def command(rng: Random, corpus: Corpus) -> Case:
     """A command line."""
     return options.case(rng, corpus, "heatc")
@@ -173,7 +173,7 @@ MODELS = (
 )
 
 
-@kind("heatc", "config.json", 2_000, torch=True)
+@kind("heatc", "config.json", 1_200, torch=True)
 def config(rng: Random, corpus: Corpus) -> Case:
     """A Hugging Face folder whose configuration is hostile."""
     tree = dict(corpus.json("bert/config.json"))
@@ -213,7 +213,7 @@ def folder(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("m/model.safetensors", "safetensors"),))
 
 
-@kind("heatc", "shards", 1_500, torch=True)
+@kind("heatc", "shards", 900, torch=True)
 def shards(rng: Random, corpus: Corpus) -> Case:
     """Weights in shards, one of which, or the index, is hostile."""
     names = corpus.names("shards/*")
@@ -234,7 +234,7 @@ def shards(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=kept)
 
 
-@kind("heatc", "state dict .pt", 3_000, torch=True)
+@kind("heatc", "state dict .pt", 1_800, torch=True)
 def state_dict(rng: Random, corpus: Corpus) -> Case:
     """A state dict of torch.save, its pickle or its frame hostile."""
     good = corpus.bytes("bert/state.pt")
@@ -253,7 +253,7 @@ def state_dict(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("m/state.pt", "pt"),))
 
 
-@kind("heatc", "--inputs", 2_500, torch=True)
+@kind("heatc", "--inputs", 1_500, torch=True)
 def inputs(rng: Random, corpus: Corpus) -> Case:
     """Shapes that a model is to be exported for."""
     spec = _spec(rng)

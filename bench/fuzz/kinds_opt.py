@@ -63,7 +63,7 @@ def _pipeline(rng: Random, name: str) -> str:
     return ",".join(chosen)
 
 
-@kind("heatc-opt", ".mlir at every level", 8_000)
+@kind("heatc-opt", ".mlir at every level", 4_800)
 def passes(rng: Random, corpus: Corpus) -> Case:
     """A hostile module and some passes."""
     name = _module(rng, corpus)
@@ -71,7 +71,7 @@ def passes(rng: Random, corpus: Corpus) -> Case:
     return Case(("x.mlir", *words), {"x.mlir": ir.text(rng, corpus, name)})
 
 
-@kind("heatc-opt", "parsing alone", 20_000)
+@kind("heatc-opt", "parsing alone", 12_000)
 def parsing(rng: Random, corpus: Corpus) -> Case:
     """A hostile piece of a module, parsed, verified and printed."""
     name = rng.choice(corpus.names("ir/tests/*.mlir"))
@@ -82,7 +82,7 @@ def parsing(rng: Random, corpus: Corpus) -> Case:
     return Case(("x.mlir", *words), {"x.mlir": data})
 
 
-@kind("heatc-opt", "pass options", 10_000)
+@kind("heatc-opt", "pass options", 6_000)
 def pass_options(rng: Random, corpus: Corpus) -> Case:
     """A good module and a pipeline with wrong options."""
     name = _module(rng, corpus)
@@ -91,7 +91,7 @@ def pass_options(rng: Random, corpus: Corpus) -> Case:
     return Case((f"../base/{name}", "-p", text))
 
 
-@kind("heatc-opt", "options", 5_000)
+@kind("heatc-opt", "options", 3_000)
 def command(rng: Random, corpus: Corpus) -> Case:
     """A command line."""
     return options.case(rng, corpus, "heatc-opt")

@@ -73,7 +73,7 @@ def _expression(rng: Random, values: dict[str, tuple[str, ...]]) -> str:
     return f"heatc.compile({', '.join(f'{n}={v}' for n, v in chosen.items())})"
 
 
-@kind("heatc.compile", "arguments", 3_000)
+@kind("heatc.compile", "arguments", 1_800)
 def arguments(rng: Random, corpus: Corpus) -> Case:
     """A file as the model."""
     data = corpus.bytes("tiny.pt2")
@@ -82,7 +82,7 @@ def arguments(rng: Random, corpus: Corpus) -> Case:
     return Case((_expression(rng, GOOD),), {"x.pt2": data})
 
 
-@kind("heatc.compile", "modules", 40_000, torch=True)
+@kind("heatc.compile", "modules", 50_000, torch=True)
 def modules(rng: Random, corpus: Corpus) -> Case:
     """A live module as the model."""
     return Case((_expression(rng, {**GOOD, **_TORCH}),))

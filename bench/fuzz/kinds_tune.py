@@ -21,7 +21,7 @@ def _data(rng: Random, corpus: Corpus) -> bytes:
     return arrays.hostile(rng, corpus, "data.npz", valid=0.4)
 
 
-@kind("heatc-tune calibrate", "data .npz", 1_500)
+@kind("heatc-tune calibrate", "data .npz", 900)
 def calibrate_data(rng: Random, corpus: Corpus) -> Case:
     """Hostile calibration data."""
     files = {"data.npz": _data(rng, corpus)}
@@ -29,7 +29,7 @@ def calibrate_data(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("data.npz", "npz"),))
 
 
-@kind("heatc-tune calibrate", "plan.json", 2_000)
+@kind("heatc-tune calibrate", "plan.json", 1_200)
 def calibrate_plan(rng: Random, corpus: Corpus) -> Case:
     """A hostile plan of factors."""
     names = ("heat.json", "both.json", "trained.json")
@@ -39,13 +39,13 @@ def calibrate_plan(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("p.json", "json"),))
 
 
-@kind("heatc-tune calibrate", "options", 4_000)
+@kind("heatc-tune calibrate", "options", 2_400)
 def calibrate_options(rng: Random, corpus: Corpus) -> Case:
     """A command line."""
     return options.case(rng, corpus, "heatc-tune calibrate")
 
 
-@kind("heatc-tune calibrate", "--goal", 90_000)
+@kind("heatc-tune calibrate", "--goal", 110_000)
 def calibrate_goal(rng: Random, _corpus: Corpus) -> Case:
     """A goal that is none."""
     goal = rng.choice(("accuracy-drop<=1", "sparsity>=0.85", "edp>=1.15x", "cycles<=2e6"))
@@ -55,7 +55,7 @@ def calibrate_goal(rng: Random, _corpus: Corpus) -> Case:
     return Case((*argv, *DATA))
 
 
-@kind("heatc-tune calibrate", "model .mlir", 1_000)
+@kind("heatc-tune calibrate", "model .mlir", 600)
 def calibrate_model(rng: Random, corpus: Corpus) -> Case:
     """A hostile model."""
     files = {"x.mlir": ir.text(rng, corpus, "tiny.mlir")}
@@ -63,7 +63,7 @@ def calibrate_model(rng: Random, corpus: Corpus) -> Case:
     return Case((*argv, *DATA), files)
 
 
-@kind("heatc-tune search", "data .npz", 1_000)
+@kind("heatc-tune search", "data .npz", 600)
 def search_data(rng: Random, corpus: Corpus) -> Case:
     """Hostile data."""
     files = {"data.npz": _data(rng, corpus)}
@@ -72,7 +72,7 @@ def search_data(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("data.npz", "npz"),))
 
 
-@kind("heatc-tune search", "space .yaml", 3_000)
+@kind("heatc-tune search", "space .yaml", 1_800)
 def search_space(rng: Random, corpus: Corpus) -> Case:
     """A hostile space of machines."""
     files = {"space.yaml": yamls.hardware(rng, corpus, base="space.yaml")}
@@ -80,13 +80,13 @@ def search_space(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("space.yaml", "yaml"),))
 
 
-@kind("heatc-tune search", "options", 1_500)
+@kind("heatc-tune search", "options", 900)
 def search_options(rng: Random, corpus: Corpus) -> Case:
     """A command line."""
     return options.case(rng, corpus, "heatc-tune search")
 
 
-@kind("heatc-tune distill", "data .npz", 1_000, torch=True)
+@kind("heatc-tune distill", "data .npz", 600, torch=True)
 def distill_data(rng: Random, corpus: Corpus) -> Case:
     """Hostile text."""
     files = {"data.npz": _data(rng, corpus)}
@@ -95,7 +95,7 @@ def distill_data(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("data.npz", "npz"),))
 
 
-@kind("heatc-tune distill", "plan.json", 1_200, torch=True)
+@kind("heatc-tune distill", "plan.json", 700, torch=True)
 def distill_plan(rng: Random, corpus: Corpus) -> Case:
     """A hostile plan."""
     files = {"p.json": plans.change(rng, corpus)}
@@ -104,7 +104,7 @@ def distill_plan(rng: Random, corpus: Corpus) -> Case:
     return Case(argv, files, references=(("p.json", "json"),))
 
 
-@kind("heatc-tune distill", "weights .safetensors", 1_000, torch=True)
+@kind("heatc-tune distill", "weights .safetensors", 600, torch=True)
 def distill_weights(rng: Random, corpus: Corpus) -> Case:
     """Hostile weights."""
     parts = corpus.keep("tensors", "", lambda: tensors.parse(corpus.bytes("tiny.safetensors")))
@@ -114,7 +114,7 @@ def distill_weights(rng: Random, corpus: Corpus) -> Case:
     return Case((*argv, *DATA), files, references=references)
 
 
-@kind("heatc-tune distill", "options", 2_000, torch=True)
+@kind("heatc-tune distill", "options", 1_200, torch=True)
 def distill_options(rng: Random, corpus: Corpus) -> Case:
     """A command line."""
     return options.case(rng, corpus, "heatc-tune distill")
