@@ -158,12 +158,16 @@ def show(state: State, console: Console) -> None:
         console.print(f"         {seen.fault.message[:160]!r}", markup=False, soft_wrap=True)
 
 
-def made_corpus(folder: Path) -> Corpus:
-    """The corpus in a folder, built there if there is none; another process imports torch."""
+def made_corpus(folder: Path, *old: str) -> Corpus:
+    """
+    The corpus in a folder, built there if there is none; another process imports torch.
+
+    `old` are the commits whose programs it has, without them all that are known.
+    """
     if not folder.exists():
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        command = [sys.executable, "-m", "bench.fuzz.corpus", str(part.resolve())]
+        command = [sys.executable, "-m", "bench.fuzz.corpus", str(part.resolve()), *old]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         part.rename(folder)
     return Corpus(folder)

@@ -1,9 +1,9 @@
 """
 The corpus: small good files of every kind, from which hostile ones are made.
 
-`python -m bench.fuzz.corpus FOLDER` builds it: a model of one layer, compiled for every target and
-rule, its IR after every pass, inputs, masks, references, plans and factors, and programs that
-earlier versions of heatc wrote, made by those versions.
+`python -m bench.fuzz.corpus FOLDER [COMMIT...]` builds it: a model of one layer, compiled for every
+target and rule, its IR after every pass, inputs, masks, references, plans and factors, and programs
+that earlier versions of heatc wrote, made by those versions.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Corpus:
 # ---- building -----------------------------------------------------------------------------------
 
 
-def build(folder: Path) -> None:
-    """Builds the corpus in a new folder."""
+def build(folder: Path, old: Sequence[str] = OLD) -> None:
+    """Builds the corpus in a new folder, with programs of the `old` commits."""
     from bench.fuzz import models
 
     folder.mkdir(parents=True)
@@ -117,7 +117,7 @@ def build(folder: Path) -> None:
     _write_programs(folder)
     _write_ir(folder)
     _write_machines(folder)
-    _write_old(folder)
+    _write_old(folder, old)
 
 
 def _tool(folder: Path, module: str, *arguments: str) -> None:
@@ -282,14 +282,14 @@ def _write_machines(folder: Path) -> None:
     (folder / "space.yaml").write_text(space, encoding="utf-8")
 
 
-def _write_old(folder: Path) -> None:
+def _write_old(folder: Path, commits: Sequence[str]) -> None:
     """
     Programs of earlier versions, made by those versions, with what they gave.
 
     Without the history of the project there are none.
     """
     (folder / "old").mkdir()
-    for commit in OLD:
+    for commit in commits:
         with tempfile.TemporaryDirectory() as place:
             packed = Path(place) / "heatc.tar"
             command = ["git", "archive", "-o", str(packed), commit]
@@ -307,4 +307,4 @@ def _write_old(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]))
+    build(Path(sys.argv[1]), sys.argv[2:] or OLD)

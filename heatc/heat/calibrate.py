@@ -26,7 +26,7 @@ from heatc.errors import HeatcError
 from heatc.interpreter import input_names, main_function, make_interpreter
 from heatc.interpreter.values import Packing
 from heatc.readers.npz import forms_of, open_npz
-from heatc.samples import table_limits
+from heatc.samples import dtype_of, table_limits
 from heatc.weights import WeightStore
 
 Array: TypeAlias = NDArray[Any]
@@ -318,13 +318,15 @@ def _batches(module: ModuleOp, inputs: Arrays, most_tokens: int) -> list[list[Ar
     limits = table_limits(module)
     for name, argument in zip(names, function.body.block.args):
         _check_form(name, inputs, argument)
-    arrays = [_fitted(name, inputs, shape) for name, shape in zip(names, shapes)]
-    for name, array in zip(names, arrays):
-        _check_ids(name, array, limits.get(name))
+    for name in names:
+        _check_ids(name, inputs[name], limits.get(name))
+    arrays = [_fitted(inputs[n], a) for n, a in zip(names, function.body.block.args)]
     samples = {len(array) for array in arrays}
     if len(samples) != 1:
         raise HeatcError(f"calibration inputs have {sorted(samples)} samples")
     batch = shapes[0][0]
+    if batch < 1:
+        raise HeatcError(f"the model takes {batch} samples at once: it cannot be calibrated")
     tokens = _tokens(dict(zip(names, arrays)))
     keep = max(batch, int(np.searchsorted(np.cumsum(tokens), most_tokens, side="right")))
     count = min(samples.pop(), keep) // batch
@@ -367,8 +369,8 @@ def _check_ids(name: str, ids: Array, limit: int | None) -> None:
     )
 
 
-def _fitted(name: str, inputs: Arrays, shape: Sequence[int]) -> Array:
-    """The samples of an input as the function takes them, zeros after shorter ones."""
-    array = np.asarray(inputs[name])
-    gaps = [(0, 0), *((0, m - n) for n, m in zip(array.shape[1:], shape[1:]))]
+def _fitted(array: Array, argument: SSAValue) -> Array:
+    """The samples of an input in the argument's type and shape, zeros after shorter ones."""
+    array = array.astype(dtype_of(nn.element_of(argument)), copy=False)
+    gaps = [(0, 0), *((0, m - n) for n, m in zip(array.shape[1:], nn.shape_of(argument)[1:]))]
     return np.pad(array, gaps) if any(after for _, after in gaps) else array

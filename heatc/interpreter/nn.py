@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
 
 from heatc.dialects import nn
+from heatc.errors import HeatcError
 from heatc.interpreter.values import Array, load, static_shape, store
+from heatc.ir_errors import describe_location
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "eq": np.equal,
@@ -151,6 +153,11 @@ class NnFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: nn.EmbeddingOp, args: PythonValues
     ) -> PythonValues:
         table, ids = args
+        if ids.size and not 0 <= ids.min() <= ids.max() < len(table):
+            raise HeatcError(
+                f"ids from {ids.min()} to {ids.max()} index a table of {len(table)} rows",
+                place=describe_location(op.location)[0],
+            )
         return (store(load(table[ids], op.table), op.result),)
 
     @impl(nn.LinearOp)

@@ -116,9 +116,6 @@ class NpzFile(Mapping[str, Array]):
 
     def _array(self, name: str, header: Header) -> Array:
         place, member = f"{self.place}: {name}", _member_of(self._archive, name)
-        if header.dtype.hasobject:
-            note = "store numbers: numpy.savez of an array of dtype object is a pickle"
-            raise HeatcError("the array holds Python objects", place=place, notes=[note])
         if header.dtype.kind not in "biufc":
             raise HeatcError(f"expected numbers, found {str(header.dtype)[:40]}", place=place)
         if self._archive.members[member].stored:
@@ -187,11 +184,14 @@ def _header(archive: ZipArchive, member: str, place: str) -> Header:
         shape, fortran, dtype = parse(stream)
     except _BROKEN as caught:
         raise error(f"not an array, or a damaged one: {_reason(caught)}") from caught
+    if dtype.hasobject:
+        note = "store numbers: numpy.savez of an array of dtype object is a pickle"
+        raise error("the array holds Python objects", note)
     header = Header(tuple(map(int, shape)), dtype, bool(fortran), stream.tell())
     if min(header.shape, default=0) < 0 or len(header.shape) > _MOST_AXES:
         raise error(f"the array has the shape {str(header.shape)[:80]}")
     size = archive.members[member].size
-    if not dtype.hasobject and header.start + header.nbytes != size:
+    if header.start + header.nbytes != size:
         raise error(
             f"the array has {size - header.start} bytes, its header says {header.nbytes}: "
             f"{str(header.shape)[:80]} {dtype}"

@@ -16,7 +16,7 @@ import planted_tool
 from bench import hostile
 from bench.fuzz import archives, containers, faults, ir, judge, references, trees, words
 from bench.fuzz.case import Case, Kind
-from bench.fuzz.corpus import Corpus
+from bench.fuzz.corpus import OLD, Corpus
 from bench.fuzz.kinds import KINDS
 from bench.fuzz.pool import Pool
 from bench.fuzz.state import State, StateError, read
@@ -30,7 +30,7 @@ SEED = 3
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     pytest.importorskip("transformers", reason="the corpus has a Hugging Face folder")
-    return hostile.made_corpus(tmp_path_factory.mktemp("hostile") / "corpus")
+    return hostile.made_corpus(tmp_path_factory.mktemp("hostile") / "corpus", OLD[-1])
 
 
 # ---- a minute -----------------------------------------------------------------------------------

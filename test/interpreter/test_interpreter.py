@@ -254,3 +254,15 @@ def test_inputs_and_outputs_by_name():
         execute(module, {"ids": np.ones(3), "input_1": one}, WeightStore({}))
     with pytest.raises(HeatcError, match="no function 'main'"):
         execute(Parser(make_context(), "builtin.module {}").parse_module(), {}, WeightStore({}))
+
+
+@pytest.mark.parametrize("ids", [[0, 3], [-1, 0]])
+def test_ids_that_a_table_lacks(ids: list[int]):
+    with pytest.raises(HeatcError, match=f"ids from {ids[0]} to {ids[1]} index a table of 3 rows"):
+        run(
+            "%r = nn.embedding %t, %i : (tensor<3x2xf32>, tensor<2xi64>) -> tensor<2x2xf32>",
+            np.zeros((3, 2), np.float32),
+            np.array(ids),
+            arguments="%t: tensor<3x2xf32>, %i: tensor<2xi64>",
+            result="tensor<2x2xf32>",
+        )

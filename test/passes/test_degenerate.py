@@ -210,6 +210,13 @@ def test_calibration_ids_that_no_table_has(ids: Any, message: str, tmp_path: Pat
         decomposed(f'rank=4 layers="block.*" calibrate="{data}"')
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint64])
+def test_calibration_ids_of_any_integers(dtype: Any, tmp_path: Path) -> None:
+    data = tmp_path / "data.npz"
+    np.savez(data, ids=np.ones((4, 6), dtype), attention_mask=np.ones((4, 6), np.uint8))
+    assert len(decomposed(f'rank=4 layers="block.*" calibrate="{data}"')[0]) == 3
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [(np.ones, None), (np.zeros, "no real token")],
