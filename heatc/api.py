@@ -413,9 +413,11 @@ def compile(
     for name, value in {**paths, "remarks": remarks, "dump_divergence": dump_divergence}.items():
         if value is not None or name in ("target", "output"):
             as_path(value, name)
-    for name, value in {"hdp_rule": hdp_rule, "heat": heat}.items():
+    for name, value in {"hdp_rule": hdp_rule, "heat": heat, "padding": padding}.items():
         if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise HeatcError(f"expected a text for {name}, got {type(value).__name__}")
+    if not isinstance(verify, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise HeatcError(f"expected true or false for verify, got {type(verify).__name__}")
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
     hw = None if target == "numpy" else str(target)

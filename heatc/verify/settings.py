@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
+
+from heatc.errors import HeatcError
 
 SHARE = 0.15
 """Of the seconds of a compilation that go into the check unless the user says otherwise."""
@@ -21,15 +25,30 @@ class Settings:
         seconds: budget; None: a share of the compilation's own time.
         min_cosine: least cosine of every output with the model's, also of a pruned program.
         dump: folder for inputs and outputs of a program that is wrong.
+
+    Raises `HeatcError` for what is no number, or none that makes sense.
     """
 
     seconds: float | None = None
     min_cosine: float | None = None
     dump: Path | None = None
 
+    def __post_init__(self) -> None:
+        _check_number("verify_seconds", self.seconds, 0.0, math.inf)
+        _check_number("min_cosine", self.min_cosine, -1.0, 1.0)
+
     def budget(self, compiling: float) -> float:
         """The seconds for the check of a compilation that took `compiling` seconds."""
         return max(FEWEST_SECONDS, SHARE * compiling) if self.seconds is None else self.seconds
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise HeatcError(f"expected a number for {name}, got {type(value).__name__}")
+    if not low <= float(value) <= high:
+        raise HeatcError(f"{name} is {float(value)}, expected {low:g} to {high:g}")
 
 
 @dataclass(frozen=True)
