@@ -45,7 +45,7 @@ class Settings:
 def _check_number(name: str, value: object, low: float, high: float) -> None:
     if value is None:
         return
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise HeatcError(f"expected a number for {name}, got {type(value).__name__}")
     if not low <= float(value) <= high:
         raise HeatcError(f"{name} is {float(value)}, expected {low:g} to {high:g}")

@@ -70,3 +70,6 @@ def test_reports_are_compared_without_times() -> None:
     assert not files.same("a.report.json", b'{"a": 1}', b'{"a": 2}')
     assert not files.same("a.bin", b'{"seconds": 1}', b'{"seconds": 2}')
     assert not files.same("a.json", b"{}", None)
+    lines = [b'{"pass": "cse", "text": "1"}', b'{"pass": "verify", "text": "in 1 s"}']
+    assert files.same("a.jsonl", b"\n".join(lines), lines[0] + b'\n{"pass": "verify"}')
+    assert not files.same("a.jsonl", b"\n".join(lines), lines[1])
