@@ -25,7 +25,7 @@
 // MEAN-NEXT:    %4 = attn.integer_scores %0, %2, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
 // MEAN-NEXT:    %5 = attn.block_importance %4, %p {block = array<i64: 4, 1>, importance = "abs"} : (tensor<1x2x6x6xf32>, !attn.packing<1, 6>) -> tensor<1x2x2x6xf64>
 // MEAN-NEXT:    %6 = attn.block_mask %5, %p {rho_b = 0.000000e+00 : f64, block = array<i64: 4, 1>} : (tensor<1x2x2x6xf64>, !attn.packing<1, 6>) -> tensor<1x2x2x6xi1>
-// MEAN-NEXT:    %7 = attn.head_gate %5, %p {tau_h = 5.000000e-01 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x2x2x6xf64>, !attn.packing<1, 6>) -> tensor<1x2xi1>
+// MEAN-NEXT:    %7 = attn.head_gate %5, %p {tau_h = 5.000000e-01 : f64, importance = "abs", block = array<i64: 4, 1>} : (tensor<1x2x2x6xf64>, !attn.packing<1, 6>) -> tensor<1x2xi1>
 // MEAN-NEXT:    %8 = attn.merge_scores %4, %0, %1, %2, %3, %6, %p {heads = 2 : i64, block = array<i64: 4, 1>, pruned = "int"} : (tensor<1x2x6x6xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<1x2x2x6xi1>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
 // MEAN-NEXT:    %9 = attn.softmax %8, %p {scale = 5.000000e-01 : f64} : (tensor<1x2x6x6xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
 // MEAN-NEXT:    %10 = attn.weighted_values %9, %x, %p, %7 {heads = 2 : i64, gated = "mean"} : (tensor<1x2x6x6xf32>, tensor<?x4xf32>, !attn.packing<1, 6>, tensor<1x2xi1>) -> tensor<?x4xf32>
