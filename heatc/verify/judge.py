@@ -111,7 +111,10 @@ class Judge:
         raise self._wrong(
             f"16 bits are too coarse: rounding moves output {output!r} by {share:.3g} of its size, "
             f"allowed is {COARSE:g}",
-            [*self._coarse_layer(step), "use --target numpy, or norm what grows from layer to layer"],
+            [
+                *self._coarse_layer(step),
+                "use --target numpy, or norm what grows from layer to layer",
+            ],
         )
 
     def distance(self) -> tuple[float, float]:

@@ -59,7 +59,9 @@ WIDTH = 16
 def layers(depth: int) -> str:
     """Layers whose sound bounds grow much faster than their values, since no norm is between."""
     shape, square = f"tensor<2x{WIDTH}xf32>", f"tensor<{WIDTH}x{WIDTH}xf32>"
-    lines = [f'func.func @main(%x0: {shape} {{heatc.name = "x"}}) -> ({shape} {{heatc.name = "y"}}) {{']
+    lines = [
+        f'func.func @main(%x0: {shape} {{heatc.name = "x"}}) -> ({shape} {{heatc.name = "y"}}) {{'
+    ]
     gain = f"tensor<{WIDTH}xf32>"
     lines += [f'%g = einsum.weight ["g"] : {gain}']
     lines += [
@@ -68,9 +70,8 @@ def layers(depth: int) -> str:
     for i in range(1, depth + 1):
         lines += [
             f'%w{i} = einsum.weight ["w{i}"] : {square}',
-            f"%h{i} = nn.linear %x{i}, %w{i} : ({shape}, {square}) -> {shape} "
-            f'loc("layer{i}")',
-            f"%x{i + 1} = nn.gelu %h{i} {{approximate = \"none\"}} : ({shape}) -> {shape}",
+            f'%h{i} = nn.linear %x{i}, %w{i} : ({shape}, {square}) -> {shape} loc("layer{i}")',
+            f'%x{i + 1} = nn.gelu %h{i} {{approximate = "none"}} : ({shape}) -> {shape}',
         ]
     return "\n".join([*lines, f"func.return %x{depth + 1} : {shape}", "}"])
 
