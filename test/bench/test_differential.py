@@ -76,11 +76,11 @@ def test_samples_of_ops(name: str):
     ]
 
 
-def test_samples_are_arrays():
+def test_sparse_samples_are_left_out():
     pytest.importorskip("expecttest", reason="torch's op_db needs it")
     from bench.differential_ops import samples
 
-    assert len(list(samples("to_sparse", torch.float32))) >= 1
+    assert not list(samples("sparse.mm.reduce", torch.float32))
 
 
 # ---- The same everywhere --------------------------------------------------------------------------
