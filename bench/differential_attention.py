@@ -64,7 +64,7 @@ def _projected(site: Site) -> tuple[str, str, str]:
 
 def _parts(site: Site, qkv: Value) -> tuple[str, str, str]:
     width = site.extents.width
-    how = site.choices.pick("parts", ("chunk", "split", "slices", "view"), plain=3)
+    how = site.choices.pick("parts", ("chunk", "split", "slices", "view"))
     if how == "slices":
         slices = [f"{qkv}[..., {i * width}:{(i + 1) * width}]" for i in range(3)]
         return slices[0], slices[1], slices[2]

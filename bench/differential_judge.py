@@ -225,6 +225,7 @@ def refusal_reason(error: HeatcError) -> str:
 def normalised(text: str) -> str:
     """The first line of a message without what differs from program to program."""
     line = next(iter(text.strip().splitlines()), "")
+    line = re.sub(r" \(input: [^)]*\)$", "", line)
     line = re.sub(r"'[^']*'|\"[^\"]*\"", "'..'", line)
     line = re.sub(r"tensor<[^>]*>+", "tensor", line)
     return re.sub(r"-?\d+(?:\.\d+)?", "N", line)[:160]

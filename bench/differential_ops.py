@@ -87,6 +87,9 @@ def samples(name: str, dtype: torch.dtype) -> Iterator[tuple[Sampled, Arrays]]:
             call = tree_map_only(torch.Tensor, lambda t: t.detach().clone(), call)
             leaves, spec = tree_flatten(call)
             tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+            if any(tensor.layout != torch.strided for tensor in tensors):
+                # No file of inputs holds a sparse tensor.
+                continue
             inputs = {f"x{i}": tensor.numpy() for i, tensor in enumerate(tensors)}
             yield Sampled(op.op, leaves, spec), inputs
 

@@ -76,6 +76,13 @@ def test_samples_of_ops(name: str):
     ]
 
 
+def test_sparse_samples_are_left_out():
+    pytest.importorskip("expecttest", reason="torch's op_db needs it")
+    from bench.differential_ops import samples
+
+    assert not list(samples("sparse.mm.reduce", torch.float32))
+
+
 # ---- The same everywhere --------------------------------------------------------------------------
 
 
@@ -236,6 +243,20 @@ def _spoiled(monkeypatch: pytest.MonkeyPatch, spoil: Spoil) -> None:
         return built._replace(run=run)
 
     monkeypatch.setattr(differential_judge, "compiled", wrong)
+
+
+def test_what_the_check_after_compiling_finds_is_a_refusal(monkeypatch: pytest.MonkeyPatch):
+    from heatc.backends.numpy.program import LoadedProgram
+
+    right = LoadedProgram.__call__
+    monkeypatch.setattr(
+        LoadedProgram,
+        "__call__",
+        lambda self, inputs: {k: 2 * v for k, v in right(self, inputs).items()},
+    )
+    (verdict,) = judge(generate(0, simple=True), ("numpy",))
+    assert verdict.kind == "refused"
+    assert verdict.reason.startswith("the program differs from the model")
 
 
 @pytest.mark.parametrize("spoil", SPOILS)

@@ -368,3 +368,31 @@ func.func @split_outside(%q: tensor<2x2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor
   %o = nn.sdpa %q, %q, %q, %m1 {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x1x1x3xi1>) -> tensor<2x2x3x4xf32>
   func.return %o : tensor<2x2x3x4xf32>
 }
+
+// -----
+
+// A packed projection that is cut through a view, tokens or heads first: its parts are columns of it.
+
+// CHECK-LABEL: func.func @packed(%x: tensor<2x3x24xf32>) -> tensor<2x2x3x4xf32> {
+// CHECK-NEXT:    %0 = nn.slice %x {starts = array<i64: 0, 0, 0>, steps = array<i64: 1, 1, 1>} : (tensor<2x3x24xf32>) -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %1 = nn.slice %x {starts = array<i64: 0, 0, 8>, steps = array<i64: 1, 1, 1>} : (tensor<2x3x24xf32>) -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %2 = nn.slice %x {starts = array<i64: 0, 0, 16>, steps = array<i64: 1, 1, 1>} : (tensor<2x3x24xf32>) -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %3 = attn.sdpa %0, %1, %2 {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %4 = nn.reshape %3 : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+// CHECK-NEXT:    %5 = nn.transpose %4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+// CHECK-NEXT:    %o = nn.reshape %5 : (tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+// CHECK-NEXT:    func.return %o : tensor<2x2x3x4xf32>
+func.func @packed(%x: tensor<2x3x24xf32>) -> tensor<2x2x3x4xf32> {
+  %qkv = nn.reshape %x : (tensor<2x3x24xf32>) -> tensor<2x3x3x2x4xf32>
+  %t = nn.transpose %qkv {permutation = array<i64: 2, 0, 3, 1, 4>} : (tensor<2x3x3x2x4xf32>) -> tensor<3x2x2x3x4xf32>
+  %q0 = nn.slice %t {starts = array<i64: 0, 0, 0, 0, 0>, steps = array<i64: 1, 1, 1, 1, 1>} : (tensor<3x2x2x3x4xf32>) -> tensor<1x2x2x3x4xf32>
+  %q = nn.reshape %q0 : (tensor<1x2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %k0 = nn.slice %t {starts = array<i64: 1, 0, 0, 0, 0>, steps = array<i64: 1, 1, 1, 1, 1>} : (tensor<3x2x2x3x4xf32>) -> tensor<1x2x2x3x4xf32>
+  %k = nn.reshape %k0 : (tensor<1x2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %w = nn.reshape %x : (tensor<2x3x24xf32>) -> tensor<2x3x3x8xf32>
+  %v0 = nn.slice %w {starts = array<i64: 0, 0, 2, 0>, steps = array<i64: 1, 1, 1, 1>} : (tensor<2x3x3x8xf32>) -> tensor<2x3x1x8xf32>
+  %v1 = nn.reshape %v0 : (tensor<2x3x1x8xf32>) -> tensor<2x3x2x4xf32>
+  %v = nn.transpose %v1 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %o = nn.sdpa %q, %k, %v {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+  func.return %o : tensor<2x2x3x4xf32>
+}
