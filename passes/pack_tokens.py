@@ -155,8 +155,8 @@ class _Packer:
             return None
         if isinstance(op, attn.SdpaOp):
             return self._attention(op)
-        if isinstance(op, nn.ReshapeOp):
-            return self._flattened(op)
+        if isinstance(op, nn.ReshapeOp | nn.TransposeOp):
+            return self._same_rows(op)
         if isinstance(op, ContractOp):
             return self._contraction(op)
         if isinstance(op, nn.EmbeddingOp):
@@ -171,8 +171,8 @@ class _Packer:
             return self._pointwise(op)
         return None
 
-    def _flattened(self, op: nn.ReshapeOp) -> None:
-        """(B, S, width) as (B * S, width), or the other way: the same rows."""
+    def _same_rows(self, op: nn.ReshapeOp | nn.TransposeOp) -> None:
+        """(B, S, width) as (B * S, width), or the only sequence turned, or the other way."""
         if op.x in self.packed and self.tokens.is_stream(op.x):
             self.packed[op.result] = self.packed[op.x]
             self.converted.add(op)
@@ -264,6 +264,8 @@ class _Packer:
             return flat.result
         if not is_ids and len(shape) == 2 and self.batch > 1 and self.tokens.is_stream(value):
             return self._packed_rows(value, (self.batch, self.length, shape[-1]), anchor)
+        if not is_ids and self.tokens.is_turned_stream(value):
+            return self._packed_rows(value, (1, self.length, shape[-1]), anchor)
         rank = 2 if is_ids else 3
         shape = (1,) * (rank - len(shape)) + shape
         if len(shape) != rank or any(

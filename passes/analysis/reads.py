@@ -30,13 +30,22 @@ class TokenAxes:
         self.batch, self.length = nn.shape_of(keys)[:2]
 
     def is_stream(self, value: SSAValue) -> bool:
-        """Whether a value is (B, S, width) or (B * S, width) of this stream."""
+        """Whether a value is (B, S, width) or (B * S, width) of this stream, or (S, 1, width)."""
         shape = nn.shape_of(value)
         if len(shape) == 2 and shape[0] == self.batch * self.length:
             return self._is_flat(value)
+        if self.is_turned_stream(value):
+            return True
         if len(shape) != 3 or shape[:2] != (self.batch, self.length):
             return False
         return all(self._is_axis((value, axis), axis) for axis in (0, 1))
+
+    def is_turned_stream(self, value: SSAValue) -> bool:
+        """Whether a value is (S, 1, width): the tokens of the only sequence, put first."""
+        shape = nn.shape_of(value)
+        if len(shape) != 3 or self.batch != 1 or shape[:2] != (self.length, 1):
+            return False
+        return self.length > 1 and self._is_axis((value, 0), 1)
 
     def _is_axis(self, axis: Axis, which: int) -> bool:
         """Whether an axis is that of sequences (0) or tokens (1); one of extent 1 is any axis."""
@@ -124,6 +133,8 @@ class Reads:
             return self._of_slice(op, value)
         if isinstance(op, _MOVES):
             return self.of(op.results[0])
+        if isinstance(op, nn.ConcatOp) and op.dim.value.data not in self.tokens.token_axes(value):
+            return self.of(op.result)
         return self.everything
 
     def _of_slice(self, op: nn.SliceOp, value: SSAValue) -> frozenset[int]:
