@@ -360,16 +360,32 @@ class _Packer:
         """An output, 0 at masked positions; `padded` is what it was before anything was packed."""
         real = attn.RealOp(self.packing.result)
         insert_before(anchor, real)
-        keep = real.result
-        if self.tokens.is_turned(padded):
-            turned = nn.TransposeOp(keep, (1, 0))
-            insert_before(anchor, turned)
-            keep = turned.result
-        flat = nn.ReshapeOp(keep, self.tokens.spread(padded))
+        kept: SSAValue | None = None
+        for shape, turned in self.tokens.spreads(padded):
+            keep = self._spread(real.result, shape, turned, anchor)
+            if kept is not None:
+                # Tokens by tokens, as similarities are: both have to be real.
+                both = nn.AndOp(kept, keep)
+                insert_before(anchor, both)
+                keep = both.result
+            kept = keep
+        assert kept is not None
         zero = nn.FullOp(0.0, TensorType(nn.element_of(value), ()))
-        where = nn.WhereOp(flat.result, value, zero.result, value.type)
-        insert_before(anchor, flat, zero, where)
+        where = nn.WhereOp(kept, value, zero.result, value.type)
+        insert_before(anchor, zero, where)
         return where.result
+
+    def _spread(
+        self, real: SSAValue, shape: tuple[int, ...], turned: bool, anchor: Operation
+    ) -> SSAValue:
+        """Which tokens are real, in a shape that broadcasts to an output."""
+        if turned:
+            transpose = nn.TransposeOp(real, (1, 0))
+            insert_before(anchor, transpose)
+            real = transpose.result
+        flat = nn.ReshapeOp(real, shape)
+        insert_before(anchor, flat)
+        return flat.result
 
 
 def _declare(function: FuncOp, zero: set[int]) -> None:

@@ -109,6 +109,8 @@ def _kept(value: SSAValue, real: Mask) -> Mask:
         return np.broadcast_to(real.reshape(*real.shape, *(1,) * (len(shape) - 2)), shape)
     if isinstance(owner, nn.WhereOp):
         return _kept(owner.condition, real)
+    if isinstance(owner, nn.AndOp):
+        return _kept(owner.lhs, real) & _kept(owner.rhs, real)
     assert isinstance(owner, _MOVES), f"{owner} leaves no zeros"
     return _moved(owner, _kept(owner.operands[0], real))
 

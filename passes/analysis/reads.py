@@ -88,17 +88,21 @@ class TokenAxes:
         """Whether a value is (B, 1, width): the one token of each sequence."""
         return isinstance(value.type, TensorType) and self.is_stream(value)
 
-    def spread(self, value: SSAValue) -> tuple[int, ...]:
-        """The shape in which (B, S), or (S, B) if `is_turned`, broadcasts to a value's first token axis."""
-        shape = [1] * len(nn.shape_of(value))
-        for axis in (*self._axes(value, 0)[:1], *self.token_axes(value)[:1]):
-            shape[axis] = nn.shape_of(value)[axis]
-        return tuple(shape)
+    def spreads(self, value: SSAValue) -> list[tuple[tuple[int, ...], bool]]:
+        """
+        For every token axis of a value: the shape in which (B, S) broadcasts to it, or (S, B).
 
-    def is_turned(self, value: SSAValue) -> bool:
-        """Whether the tokens come before the batch."""
-        batch, tokens = self._axes(value, 0), self.token_axes(value)
-        return bool(batch) and bool(tokens) and tokens[0] < batch[0]
+        The second is true for (S, B), where the tokens come before the batch.
+        """
+        batch = self._axes(value, 0)[:1]
+        found: list[tuple[tuple[int, ...], bool]] = []
+        for token in self.token_axes(value) or [None]:
+            shape = [1] * len(nn.shape_of(value))
+            for axis in (*batch, *(() if token is None else (token,))):
+                shape[axis] = nn.shape_of(value)[axis]
+            turned = token is not None and bool(batch) and token < batch[0]
+            found.append((tuple(shape), turned))
+        return found
 
 
 class Reads:

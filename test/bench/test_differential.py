@@ -46,6 +46,23 @@ def test_random_models(seed: int):
     assert not [v for v in judge(generate(seed)) if v.kind in ("wrong", "invalid")]
 
 
+@pytest.mark.parametrize(
+    "forced",
+    [
+        {"profile": 1, "layers": 1, "outputs": 6},
+        {"profile": 1, "extents/batch": 1, "layer/spelling": 5},
+        {"profile": 1, "output/token head": 7},
+        {"profile": 1, "layer/nn.TransformerEncoderLayer": 1, "decompose": 1},
+        {"layer/projections": 1, "layer/parts": 3},
+    ],
+    ids=["stacked", "sequence first", "similarities", "as exported", "packed by a view"],
+)
+def test_what_was_wrong_once_is_right(forced: dict[str, int]):
+    """Each was wrong where a sequence has no real token, or at masked positions."""
+    (verdict,) = judge(generate(0, forced, simple=True), ("numpy",))
+    assert (verdict.kind, verdict.later) == ("right", ())
+
+
 def test_most_of_them_are_compiled_for_both_targets():
     """Without this a compiler that refuses everything would pass."""
     plain = [seed for seed in range(200) if generate(seed).made["profile"].number == 0][:6]
