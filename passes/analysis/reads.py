@@ -16,6 +16,7 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import attn, nn
+from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes, Axis
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
@@ -139,7 +140,21 @@ class Reads:
             return self.of(op.results[0])
         if isinstance(op, nn.ConcatOp) and op.dim.value.data not in self.tokens.token_axes(value):
             return self.of(op.result)
+        if isinstance(op, ContractOp) and self._keeps_tokens(op, value):
+            # An element is of two tokens and no others: where either is masked nobody reads it.
+            return self.everything if self.of(op.result) else frozenset()
         return self.everything
+
+    def _keeps_tokens(self, op: ContractOp, value: SSAValue) -> bool:
+        """Whether no token axis of a value is summed over: each is an axis of the result."""
+        terms, result = parse_equation(op.equation.data)
+        tokens = self.tokens.token_axes(value)
+        return all(
+            indices[axis] in result
+            for indices, operand in zip(terms, op.inputs)
+            if operand is value
+            for axis in tokens
+        )
 
     def _of_slice(self, op: nn.SliceOp, value: SSAValue) -> frozenset[int]:
         """Those that a slice picks of the token axis; a slice of other axes is a move."""
