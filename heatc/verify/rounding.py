@@ -19,11 +19,8 @@ from heatc.verify.rows import Rows
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
-DOUBTFUL = 0.01
-"""The share of an output's size from which a program is run on more inputs."""
-
-COARSE = 0.05
-"""The share from which its binary points are too coarse for it to stand for the model."""
+COARSE = 0.06
+"""The share of an output's size from which binary points are too coarse to stand for the model."""
 
 LEAST_RUNS = 4
 """Runs after which a program may be refused for its rounding."""
@@ -43,11 +40,11 @@ class _Pool:
 
     @property
     def share(self) -> float:
-        """The error as a share of the size, by Euclidean norm or by largest value: the larger one."""
+        """The error as a share of the size: by Euclidean norm, or half of that by largest value."""
         if not self.largest:
             return np.inf if self.largest_error else 0.0
         of_norm = float(np.sqrt(self.error_squares / self.size_squares))
-        return max(of_norm, self.largest_error / self.largest)
+        return max(of_norm, self.largest_error / self.largest / 2)
 
 
 @dataclass
@@ -80,4 +77,4 @@ class Rounding:
     @property
     def is_doubtful(self) -> bool:
         """Whether more inputs have to say if the program is good enough."""
-        return self.worst[1] > DOUBTFUL
+        return self.worst[1] > COARSE

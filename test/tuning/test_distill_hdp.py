@@ -140,7 +140,7 @@ def test_the_student_decides_and_computes_as_the_interpreter(
     # Of eight sequences three, three and two are decided on at once.
     monkeypatch.setattr("heatc.tuning.distill.pruned.CHUNK", 3 * HEADS * LENGTH**2)
     inputs, store = batches(tiny)[0], WeightStore(weights(seed=0))
-    inputs["attention_mask"][3] = 0  # a sequence without tokens
+    inputs["attention_mask"][3, 1:] = 0
     pruned = module_of(8)
     values = {k: (v,) if isinstance(v, float) else v for k, v in options.items()}
     InsertHdpPass(rule=name, **values).apply(make_context(store), pruned)  # pyright: ignore[reportArgumentType]
@@ -222,7 +222,7 @@ def test_gradients_reach_the_factors(tiny: Path, both: Path):
     module, store = factorised(both)
     rules: Any = InsertHdpPass(plan=str(both)).rules(module)
     inputs = batches(tiny)[0]
-    inputs["attention_mask"][3] = 0
+    inputs["attention_mask"][3, 1:] = 0
     student = TorchModel(module, store, store.added, rules=rules)
     student(inputs).outputs["logits"].square().sum().backward()
     for name, parameter in student.parameters_by_name.items():

@@ -29,8 +29,12 @@ def test_no_input_is_no_doubt():
 def test_the_larger_share_of_the_worst_output_counts():
     rounding = Rounding()
     rounding.add({"a": array(3, 4), "b": array(1, 1)}, {"a": array(3, 3.5), "b": array(1, 1)}, {})
-    assert rounding.worst == ("a", pytest.approx(0.125))  # of the largest value, 0.1 of the norm
+    assert rounding.worst == ("a", pytest.approx(0.1))  # of the norm, 0.125 of the largest value
     assert rounding.is_doubtful
+    rounding = Rounding()
+    ones = array(*[1.0] * 9)
+    rounding.add({"a": ones}, {"a": ones - 0.3 * array(*[1.0] + [0.0] * 8)}, {})
+    assert rounding.worst[1] == pytest.approx(0.15)  # half of the largest value, 0.1 of the norm
 
 
 def test_an_output_near_zero_on_one_input_is_held_against_the_others():
@@ -107,6 +111,6 @@ def test_binary_points_that_leave_nothing_are_refused_and_the_layer_is_named(
 def test_in_doubt_a_program_is_run_on_more_inputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("heatc.verify.rounding.DOUBTFUL", 1e-9)
+    monkeypatch.setattr("heatc.verify.rounding.COARSE", 1e-9)
     assert main(words(tmp_path, 4)) == 0
     assert f"{DOUBTED_RUNS} inputs (" in capsys.readouterr().err

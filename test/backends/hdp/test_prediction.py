@@ -247,7 +247,7 @@ RULES = (
 def test_masks_and_codes_of_every_layer(rule: str, hw: str, tmp_path: Path):
     """Those of the fixed level; a run on stored masks costs the same."""
     pytest.importorskip("transformers")
-    import test_rules
+    import rules_kit
     from encode_kit import hardware, write_hardware
     from test_timing_only import expect_same
 
@@ -264,12 +264,12 @@ def test_masks_and_codes_of_every_layer(rule: str, hw: str, tmp_path: Path):
         "split": replace(edge, name="split", split_bits=4),
     }
     path = write_hardware(others[hw], tmp_path) if hw in others else hw
-    captured = test_rules.captured()
-    module, weights, inputs = captured.module.clone(), captured.weights, test_rules.inputs()
+    captured = rules_kit.captured()
+    module, weights, inputs = captured.module.clone(), captured.weights, rules_kit.inputs()
     context = make_context(weights)
     passes = ",".join((*RAISE, f"insert-hdp{{rule={rule}}}", "partition-host"))
     run_passes(context, module, build(f"{passes},assign-fixed-point"))
-    seen = test_rules.Attentions()
+    seen = rules_kit.Attentions()
     execute(module, inputs, weights, seen.observe)
     finish = f'tile-for-hdp{{hw="{path}"}},lower-to-hdp,allocate-buffers{{hw="{path}"}}'
     run_passes(context, module, build(finish))

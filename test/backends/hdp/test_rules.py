@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from encode_kit import hardware, write_hardware
 
 from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
-from heatc.capture import Captured, capture_module
 from heatc.dialects import attn
 from heatc.errors import InfeasibleError
 from heatc.interpreter import execute
@@ -27,10 +25,10 @@ from heatc.pipeline import RAISE, build, run_passes
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
-LENGTHS = (37, 0, 22, 1)
-SIZE = 40
+from rules_kit import LENGTHS, Attentions, captured, inputs  # noqa: E402
+
 BLOCKS = (
     "paper rho-b=0.25",
     "paper rho-b=0.1,-0.2,0.3 pruned-score=mean",
@@ -59,38 +57,6 @@ BLOCKS = (
     "sanger threshold=0.05",
     "sanger threshold=0.9",
 )
-
-
-@cache
-def model() -> Any:
-    """A random encoder whose scores spread over some units, so that integer parts tell."""
-    torch.manual_seed(7)
-    config = transformers.BertConfig(
-        vocab_size=80,
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        initializer_range=0.25,
-    )
-    # Without a pooler: it would need a token in every row, and one row has none.
-    return transformers.BertModel._from_config(
-        config, attn_implementation="eager", add_pooling_layer=False
-    ).eval()
-
-
-@cache
-def captured() -> Captured:
-    example = {name: torch.ones(len(LENGTHS), SIZE, dtype=torch.int64) for name in inputs()}
-    return capture_module(model(), example)
-
-
-def inputs() -> dict[str, Any]:
-    rng = np.random.default_rng(3)
-    mask = (np.arange(SIZE) < np.array(LENGTHS)[:, None]).astype(np.int64)
-    ids = rng.integers(0, 80, mask.shape)
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": mask & 0}
 
 
 class Gates:
@@ -124,33 +90,6 @@ def compare(rule: str, hw: str) -> None:
     for key, value in expected.items():
         np.testing.assert_array_equal(actual[key], value, err_msg=key)
         assert np.abs(value - dense[key]).max() > 1e-3
-
-
-class Attentions:
-    """Every value of a run, and the attentions by their last op."""
-
-    def __init__(self) -> None:
-        self.values: dict[Any, Any] = {}
-        self.found: list[attn.WeightedValuesOp] = []
-
-    def observe(self, op: Any, results: Any) -> None:
-        self.values.update(zip(op.results, results))
-        if isinstance(op, attn.WeightedValuesOp):
-            self.found.append(op)
-
-    def operands(self, op: attn.WeightedValuesOp) -> list[Any]:
-        """q, k and v of an attention, with the scores."""
-        softmax = op.probabilities.owner
-        assert isinstance(softmax, attn.SoftmaxOp)
-        scores: Any = softmax.scores.owner
-        while isinstance(scores, attn.MeanQueryOp | attn.ExcludeScoresOp):
-            scores = scores.scores.owner
-        if isinstance(scores, attn.MergeScoresOp):
-            q, k = scores.q_integer.owner, scores.k_integer.owner
-            assert isinstance(q, attn.SplitOp)
-            assert isinstance(k, attn.SplitOp)
-            return [q.x, k.x, op.v, softmax.scores]
-        return [scores.q, scores.k, op.v, softmax.scores]
 
 
 @pytest.mark.parametrize(
