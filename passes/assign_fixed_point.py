@@ -142,7 +142,13 @@ class _Assigner:
 
     def row(self, value: SSAValue) -> Bound:
         """What is known of the last axis of a value."""
-        return self.known[value].over(nn.shape_of(value)[-1])
+        return self.bound(value).over(nn.shape_of(value)[-1])
+
+    def bound(self, value: SSAValue) -> Bound:
+        """What is known of a value; `PassFailedException` where it came with codes of its own."""
+        if value not in self.known:
+            raise PassFailedException(f"nothing is known of the values of {value.type}")
+        return self.known[value]
 
     # -- products --------------------------------------------------------------------------
 
@@ -151,7 +157,7 @@ class _Assigner:
         new = nn.ReshapeOp(self.of(op.x), nn.shape_of(op.result))
         self.place(op, new)
         self.bind(op.result, new.result)
-        self.known[new.result] = self.known[new.x]
+        self.known[new.result] = self.bound(new.x)
 
     def product(self, op: ContractOp) -> None:
         """Contraction, bias and rounding: `q<48>`, `q<48>`, `q<16>`."""
@@ -188,7 +194,7 @@ class _Assigner:
             total, bias = self.bias(op, add, bias_value, total)
             last = add.result
         half = 2.0 ** -(weight_type.point.data + 1)
-        bound = bounds.of_product(self.known[x], product, weight, bias, half)
+        bound = bounds.of_product(self.bound(x), product, weight, bias, half)
         out_point, bound = self.rounded(op, bound)
         requantize = RequantizeOp(
             total, _typed(nn.shape_of(total), ACTIVATION_WIDTH, min(out_point, point))
@@ -274,7 +280,7 @@ class _Assigner:
         self.place(op, split)
         self.bind(op.integer, split.integer)
         self.bind(op.fraction, split.fraction)
-        self.known[split.integer] = self.known[split.fraction] = self.known[x]
+        self.known[split.integer] = self.known[split.fraction] = self.bound(x)
 
     def _reach(self, q: SSAValue, k: SSAValue, heads: int, dropped: bool = False) -> float:
         """The largest magnitude of a score; truncated parts may add up to more."""
@@ -432,7 +438,7 @@ class _Assigner:
                 real = DequantizeOp(argument, TensorType(f64, nn.shape_of(value)))
                 body.add_op(real)
                 inner[old] = real.result
-                limits.known[real.result] = self.known[value]
+                limits.known[real.result] = self.bound(value)
         last = self._copy_body(op, body, inner)
         found = [self._leave(body, inner[v], limits, r) for v, r in zip(last, op.outputs)]
         results = [value for value, _ in found]

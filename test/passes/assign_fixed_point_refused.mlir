@@ -56,3 +56,12 @@ func.func @f(%a: tensor<?x4xf32>) -> tensor<?x4xf32> {
   %y = einsum.contract "ti,oi->to" %a, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
   func.return %y : tensor<?x4xf32>
 }
+
+// -----
+
+// CHECK: nothing is known of the values of tensor<?x4x!fixed.q<16, 10>>
+func.func @f(%a: tensor<?x4x!fixed.q<16, 10>>) -> tensor<?x4xf32> {
+  %w = einsum.weight ["half"] : tensor<4x4xf32>
+  %y = einsum.contract "ti,oi->to" %a, %w : (tensor<?x4x!fixed.q<16, 10>>, tensor<4x4xf32>) -> tensor<?x4xf32>
+  func.return %y : tensor<?x4xf32>
+}

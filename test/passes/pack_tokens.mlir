@@ -232,15 +232,16 @@ func.func @mean(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> (tensor<2x3x4xf32
 
 // -----
 
-// An op that is not row by row computes an output of tokens: it is made 0 where it is masked.
+// An op that is not row by row computes an output of tokens: it is made 0 where it is masked. It is of
+// one token each, so that masked ones are not read.
 
 // CHECK-LABEL: func.func @cleared(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> (tensor<2x3xf32> {heatc.padding = "zero"}) {
-// CHECK-NEXT:    %0 = attn.packing %m {real = #attn.values<min : -1, 1 : max>, masked = #attn.values<0 : 0>} : (tensor<2x3xi64>) -> !attn.packing<2, 3, reads all>
-// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3, reads all>) -> tensor<?x4xf32>
-// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 3, reads all> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
-// CHECK-NEXT:    %a_1 = attn.unpack %a, %0 {read} : (tensor<?x4xf32>, !attn.packing<2, 3, reads all>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    %0 = attn.packing %m {real = #attn.values<min : -1, 1 : max>, masked = #attn.values<0 : 0>} : (tensor<2x3xi64>) -> !attn.packing<2, 3>
+// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 3> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK-NEXT:    %a_1 = attn.unpack %a, %0 : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
 // CHECK-NEXT:    %s = einsum.contract "btd->bt" %a_1 : (tensor<2x3x4xf32>) -> tensor<2x3xf32>
-// CHECK-NEXT:    %2 = attn.real %0 : (!attn.packing<2, 3, reads all>) -> tensor<2x3xi1>
+// CHECK-NEXT:    %2 = attn.real %0 : (!attn.packing<2, 3>) -> tensor<2x3xi1>
 // CHECK-NEXT:    %3 = nn.reshape %2 : (tensor<2x3xi1>) -> tensor<2x3xi1>
 // CHECK-NEXT:    %4 = nn.full {value = 0.000000e+00 : f64} : tensor<f32>
 // CHECK-NEXT:    %5 = nn.where %3, %s, %4 : (tensor<2x3xi1>, tensor<2x3xf32>, tensor<f32>) -> tensor<2x3xf32>
