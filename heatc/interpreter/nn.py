@@ -221,7 +221,14 @@ class NnFunctions(InterpreterFunctions):
     def run_index(
         self, interpreter: Interpreter, op: nn.IndexOp, args: PythonValues
     ) -> PythonValues:
-        return (args[0][tuple(args[1:])],)
+        x, *indices = args
+        for size, index in zip(x.shape, indices):
+            if index.size and not -size <= index.min() <= index.max() < size:
+                raise HeatcError(
+                    f"indices from {index.min()} to {index.max()} on an axis of {size}",
+                    place=describe_location(op.location)[0],
+                )
+        return (x[tuple(indices)],)
 
     @impl(nn.ConcatOp)
     def run_concat(

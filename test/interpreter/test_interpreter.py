@@ -266,3 +266,16 @@ def test_ids_that_a_table_lacks(ids: list[int]):
             arguments="%t: tensor<3x2xf32>, %i: tensor<2xi64>",
             result="tensor<2x2xf32>",
         )
+
+
+@pytest.mark.parametrize("indices", [[0, 3], [-4, 0]])
+def test_indices_that_an_axis_lacks(indices: list[int]):
+    match = f"indices from {indices[0]} to {indices[1]} on an axis of 3"
+    with pytest.raises(HeatcError, match=match):
+        run(
+            "%r = nn.index %t, %i : (tensor<3x2xf32>, tensor<2xi64>) -> tensor<2x2xf32>",
+            np.zeros((3, 2), np.float32),
+            np.array(indices),
+            arguments="%t: tensor<3x2xf32>, %i: tensor<2xi64>",
+            result="tensor<2x2xf32>",
+        )
