@@ -51,6 +51,7 @@ def compiled(given: dict[str, Any], folder: Path) -> Path:
 )
 def test_a_sum_of_rows(x: Shape, y: Shape, turned: bool, tmp_path: Path):
     given = inputs(*((y, x) if turned else (x, y)))
+    found: Any
     (found,) = simulate(open_program(compiled(given, tmp_path)), given).outputs.values()
     np.testing.assert_allclose(found, given["x"] + given["y"], atol=1e-5)
 
