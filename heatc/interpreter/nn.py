@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.dialects.builtin import f64
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
+from xdsl.ir import SSAValue
 
 from heatc.dialects import nn
 from heatc.errors import HeatcError
-from heatc.interpreter.values import Array, load, static_shape, store
+from heatc.interpreter.values import Array, element_type, load, static_shape, store
 from heatc.ir_errors import describe_location
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -22,6 +24,12 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "gt": np.greater,
     "ge": np.greater_equal,
 }
+
+
+def _operand(array: Array, value: SSAValue, result: SSAValue) -> Array:
+    """The numbers of an operand, in float64 where the result is: hosts round once, at the end."""
+    numbers = load(array, value)
+    return numbers.astype(np.float64) if element_type(result) == f64 else numbers
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
@@ -78,7 +86,9 @@ class NnFunctions(InterpreterFunctions):
     """One method an op; operands that are codes are read as values, results are rounded once."""
 
     def _binary(self, op: nn.BinaryOp, args: PythonValues, function: Any) -> PythonValues:
-        result = function(load(args[0], op.lhs), load(args[1], op.rhs))
+        lhs = _operand(args[0], op.lhs, op.result)
+        rhs = _operand(args[1], op.rhs, op.result)
+        result = function(lhs, rhs)
         return (store(result, op.result),)
 
     @impl(nn.AddOp)
@@ -117,7 +127,7 @@ class NnFunctions(InterpreterFunctions):
 
     @impl(nn.TanhOp)
     def run_tanh(self, interpreter: Interpreter, op: nn.TanhOp, args: PythonValues) -> PythonValues:
-        return (store(np.tanh(load(args[0], op.x)), op.result),)
+        return (store(np.tanh(_operand(args[0], op.x, op.result)), op.result),)
 
     @impl(nn.ReluOp)
     def run_relu(self, interpreter: Interpreter, op: nn.ReluOp, args: PythonValues) -> PythonValues:

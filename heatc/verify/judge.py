@@ -136,7 +136,8 @@ class Judge:
     def notes(self) -> tuple[str, ...]:
         """What could not be judged."""
         return tuple(
-            f"output {name!r} is not judged, rounding alone moves it by {share:.2g} of its size"
+            f"output {name!r} is not judged, rounding alone moves "
+            + (f"it by {share:.2g} of its size" if np.isfinite(share) else "its zeros")
             for name, share in self.unjudged.items()
         )
 
@@ -147,7 +148,7 @@ class Judge:
 
     def _is_noise(self, found: Difference, step: Step) -> bool:
         """Whether the output moves about as far when every op is a little off."""
-        if step.bound == IDENTICAL or found.padding or not np.isfinite(found.share):
+        if step.bound == IDENTICAL or found.padding or not np.isfinite(found.largest):
             return False
         stages = self.stages
         rounds = step.bound == ROUNDED
@@ -156,10 +157,13 @@ class Judge:
         with np.errstate(all="ignore"):
             moved = shaken(stages.modules[stage], stages.weights, self.inputs, noise)
         alone = differences(self.output(stage), moved, self._rows, step.bound)
-        share = next(d.share for d in alone if d.output == found.output)
-        if found.share > FACTOR * share:
+        by_noise = next(d for d in alone if d.output == found.output)
+        # An output of zeros has no size to take a share of.
+        is_share = bool(np.isfinite(found.share))
+        moved_by = by_noise.share if is_share else by_noise.largest
+        if (found.share if is_share else found.largest) > FACTOR * moved_by:
             return False
-        self.unjudged[found.output] = share
+        self.unjudged[found.output] = by_noise.share
         return True
 
     # --- What is wrong ------------------------------------------------------------------------

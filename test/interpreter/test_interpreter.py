@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,32 @@ def run(line: str, *args: Any, arguments: str, result: str, values: int = 1) -> 
     module.verify()
     results = make_interpreter(module, WeightStore({})).call_op("main", args)
     return results[0] if values == 1 else results
+
+
+@pytest.mark.parametrize("op", ["add", "sub", "mul", "div"])
+def test_sums_of_a_host_task_are_in_float64(op: str):
+    """A host rounds once, when it stores."""
+    found = run(
+        f"%r = nn.{op} %x, %y : (tensor<1x1xf32>, tensor<1x1xf32>) -> tensor<1x1xf64>",
+        np.array([[0.1]], np.float32),
+        np.array([[0.7]], np.float32),
+        arguments="%x: tensor<1x1xf32>, %y: tensor<1x1xf32>",
+        result="tensor<1x1xf64>",
+    )
+    x, y = float(np.float32(0.1)), float(np.float32(0.7))
+    exact = {"add": x + y, "sub": x - y, "mul": x * y, "div": x / y}[op]
+    assert found.tolist() == [[exact]]
+
+
+def test_tanh_of_a_host_task_is_in_float64():
+    x = np.linspace(-3, 3, 64, dtype=np.float32).reshape(1, 64)
+    found = run(
+        "%r = nn.tanh %x : (tensor<1x64xf32>) -> tensor<1x64xf64>",
+        x,
+        arguments="%x: tensor<1x64xf32>",
+        result="tensor<1x64xf64>",
+    )
+    assert np.abs(found[0] - [math.tanh(v) for v in x[0].tolist()]).max() < 1e-15
 
 
 def test_packing_lists_real_tokens():

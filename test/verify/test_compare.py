@@ -15,6 +15,7 @@ from heatc.samples import MaskValues
 from heatc.tools.main import main
 from heatc.tools.parsing import parse_module
 from heatc.verify.compare import CLOSE, IDENTICAL, ROUNDED, cosine, differences
+from heatc.verify.programs import NumpyFile
 from heatc.verify.rows import Rows, Tokens, output_rows, tokens_of
 from heatc.verify.sensitivity import float_noise, shaken
 from heatc.verify.trace import Trace, first_difference
@@ -162,6 +163,31 @@ def test_what_rounding_alone_decides_is_not_judged(
     assert main([*command, "-o", str(tmp_path / "y.py")]) == 0
     line = next(x for x in capsys.readouterr().err.splitlines() if "verified" in x)
     assert ("output 'y' is not judged, rounding alone moves it by" in line) != judged
+
+
+@pytest.mark.parametrize(("fault", "code"), [(0.0, 0), (10.0, 3)])
+def test_rounding_moves_zeros(
+    fault: float,
+    code: int,
+    tmp_path: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Rows of one value are 0 after a norm: a program has noise there, which has no size."""
+    text = CANCELS.replace("8", "7").replace("%h, %g, %g", "%h, %g, %z")
+    text = text.replace("%g =", '%z = einsum.weight ["z"] : tensor<7xf32>\n  %g =')
+    (tmp_path / "m.mlir").write_text(text)
+    given = {"b": np.full(7, 0.7), "g": np.ones(7), "w": np.zeros((7, 7)), "z": np.zeros(7)}
+    save_file({k: a.astype(np.float32) for k, a in given.items()}, tmp_path / "w.safetensors")
+    run = NumpyFile.run
+    monkeypatch.setattr(
+        NumpyFile, "run", lambda self, x: {"y": run(self, x)["y"] + np.float32(fault)}
+    )
+    command = [str(tmp_path / "m.mlir"), "--weights", str(tmp_path / "w.safetensors")]
+    assert main([*command, "-o", str(tmp_path / "y.py")]) == code
+    said = capsys.readouterr().err
+    assert ("rounding alone moves its zeros" in said) == (code == 0), said
+    assert ("by inf of its largest value" in said) == (code == 3)
 
 
 def test_noise_leaves_weights_alone():

@@ -72,3 +72,21 @@ def test_another_sum_is_refused(x: Shape, y: Shape, turned: bool, tmp_path: Path
     """The first gave other values than PyTorch, without a word."""
     with pytest.raises(heatc.HeatcError, match="has no host instruction"):
         compiled(inputs(*((y, x) if turned else (x, y))), tmp_path)
+
+
+class TanhOfSum(torch.nn.Module):
+    """tanh(x + y + x)."""
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return torch.tanh(x + y + x)
+
+
+def test_a_host_rounds_once(tmp_path: Path):
+    """Values stay in float64 until they are stored, in the program and in its level."""
+    given = inputs((20, 20), (20, 20))
+    example = {name: torch.tensor(value) for name, value in given.items()}
+    heatc.compile(TanhOfSum().eval(), example, output=tmp_path / "x.hdp")
+    found: Any
+    (found,) = simulate(open_program(tmp_path / "x.hdp"), given).outputs.values()
+    x, y = (given[name].astype("f8") for name in "xy")
+    assert (found == np.tanh(x + y + x).astype("f4")).all()
