@@ -1,13 +1,14 @@
 """
 Do the tests notice? Small faults in numerics, packing, tiling and the machine, one at a time.
 
-    pip install cosmic-ray==8.7.0
+    pip install cosmic-ray==8.7.0 coverage==7.17.5
     python bench/mutation.py --state build/mutation.json     writes bench/results/mutation.json
     python bench/mutation.py --sample 8 --parts numerics     a few of one part; writes nothing
 
 A mutant is one change that cosmic-ray makes to a line: another operator, another number, a condition
 turned round. A sample of them, as many of each part, is drawn by --seed. Each is made in a copy of
-the repository, where the tests of its module run until one fails; that mutant is *killed*. Types and
+the repository, where the tests of its part run until one fails; that mutant is *killed*. Tests that
+run its line come first, and files with no such test are left out: `mutation_lines`. Types and
 messages are not mutated: nothing is computed by them. A run that was stopped goes on at its --state.
 Mutants that survived and change nothing that can be seen are explained in docs/design/mutation.md.
 """
@@ -36,7 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rich.console import Console
 
-from bench import report
+from bench import mutation_lines, report
+from bench.mutation_lines import MODULES, Lines
 from bench.report import Json, Row
 
 SAMPLE = 416
@@ -235,28 +237,41 @@ class Copy:
         )
         subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)
 
-    def check(self, part: str) -> None:
-        """The tests hold as long as nothing is mutated; `RuntimeError` where they do not."""
+    def lines(self, part: str) -> Lines:
+        """
+        What the tests of a part run, as long as nothing is mutated.
+
+        Raises `RuntimeError` where they fail.
+        """
+        target = self.folder.parent / f"{self.folder.name}.lines"
+        modules = ":".join(str(self.folder / m) for m in modules_of(PARTS[part]))
         done = subprocess.run(
-            shlex.split(test_command(part)),
+            shlex.split(test_command(part, pytest_tests(part))),
             cwd=self.folder,
-            env=self._environment(),
+            env=self._environment() | {mutation_lines.LINES_TO: str(target), MODULES: modules},
             capture_output=True,
             text=True,
         )
         if done.returncode:
             raise RuntimeError(f"tests of {part} fail without a mutant: {done.stdout[-2000:]}")
+        return Lines(**json.loads(target.read_text()))
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def outcome(self, mutant: Mutant) -> dict[str, str]:
+    def outcome(self, mutant: Mutant, lines: Lines) -> dict[str, str]:
         """What becomes of a mutant: `outcome`, and the `diff` of one that survived."""
-        program = str(Path(__file__).resolve())
+        first = lines.of(mutant.module, (self.folder / mutant.module).read_text(), mutant.line)
+        files = pytest_tests(mutant.part)
+        if first is not None:
+            files = list(dict.fromkeys(name.partition("::")[0] for name in first))
+        order = self.folder.parent / f"{self.folder.name}.first"
+        order.write_text(json.dumps(first or []))
+        task = {"mutant": vars(mutant), "command": test_command(mutant.part, files)}
         done = subprocess.run(
-            [sys.executable, program, "--one", json.dumps(vars(mutant))],
+            [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(task)],
             cwd=self.folder,
-            env=self._environment(),
+            env=self._environment() | {mutation_lines.FIRST: str(order)},
             check=True,
             capture_output=True,
             text=True,
@@ -264,7 +279,7 @@ class Copy:
         return json.loads(done.stdout.splitlines()[-1])
 
 
-def one(mutant: Mutant) -> dict[str, str]:
+def one(mutant: Mutant, command: str) -> dict[str, str]:
     """Make a mutant in the current folder, run its tests, and take it back."""
     mutating: Any = importlib.import_module("cosmic_ray.mutating")
     item: Any = importlib.import_module("cosmic_ray.work_item")
@@ -276,7 +291,7 @@ def one(mutant: Mutant) -> dict[str, str]:
         (mutant.line, 1),
         json.loads(mutant.arguments),
     )
-    result = mutating.mutate_and_test([spec], test_command(mutant.part), TIMEOUT)
+    result = mutating.mutate_and_test([spec], command, TIMEOUT)
     outcome: str = (result.test_outcome or result.worker_outcome).value
     if outcome == "killed" and result.output == "timeout":
         outcome = "timeout"
@@ -289,38 +304,56 @@ def one(mutant: Mutant) -> dict[str, str]:
     )
 
 
-def test_command(part: str) -> str:
-    """The tests of a part up to the first that fails: FileCheck ones, then pytest."""
-    lit = [test for test in PARTS[part].tests if test.endswith(".mlir")]
-    others = [test for test in PARTS[part].tests if test not in lit]
+def pytest_tests(part: str) -> list[str]:
+    """The files and folders of a part that pytest runs."""
+    return [test for test in PARTS[part].tests if not test.endswith(".mlir")]
+
+
+def test_command(part: str, files: Sequence[str]) -> str:
+    """Those tests up to the first that fails, then the FileCheck ones of the part."""
     python = shlex.quote(sys.executable)
     lit_main = shlex.quote(str(Path(sys.executable).with_name("lit")))
-    runs = [f"{lit_main} -q {' '.join(lit)}"] if lit else []
-    runs.append(f"{python} -m pytest -x -q -n0 -p no:cacheprovider {' '.join(others)}")
-    return f"sh -c {shlex.quote(' && '.join(runs))}"
+    options = "-x -q -n0 -p no:cacheprovider -p bench.mutation_lines"
+    runs = [f"{python} -m pytest {options} {' '.join(files)}"] if files else []
+    lit = [test for test in PARTS[part].tests if test.endswith(".mlir")]
+    runs += [f"{lit_main} -q {' '.join(lit)}"] if lit else []
+    return f"sh -c {shlex.quote(' && '.join(runs) or 'true')}"
 
 
 class State:
-    """Outcomes by mutant, on disk after each."""
+    """Outcomes by mutant and lines by part, on disk after each."""
 
     def __init__(self, path: Path | None, commit: str):
         self.path, self.commit = path, commit
         self.found: dict[str, dict[str, str]] = {}
+        self.lines: dict[str, Lines] = {}
         self._lock = Lock()
         if path is not None and path.exists():
             kept = json.loads(path.read_text())
             if kept["commit"] == commit:
                 self.found = kept["found"]
+                self.lines = {part: Lines(**lines) for part, lines in kept["lines"].items()}
 
     def add(self, mutant: Mutant, outcome: dict[str, str]) -> None:
         """Keep an outcome."""
         with self._lock:
             self.found[mutant.key] = {"part": mutant.part, **outcome}
-            if self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                part = self.path.with_suffix(".part")
-                part.write_text(json.dumps({"commit": self.commit, "found": self.found}, indent=1))
-                part.replace(self.path)
+            self._write()
+
+    def add_lines(self, part: str, lines: Lines) -> None:
+        """Keep what the tests of a part run."""
+        with self._lock:
+            self.lines[part] = lines
+            self._write()
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        lines = {part: vars(found) for part, found in self.lines.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps({"commit": self.commit, "lines": lines, "found": self.found}))
+        part.replace(self.path)
 
 
 def run(chosen: Sequence[Mutant], state: State, jobs: int, console: Console) -> None:
@@ -332,7 +365,7 @@ def run(chosen: Sequence[Mutant], state: State, jobs: int, console: Console) -> 
         def attempt(mutant: Mutant) -> None:
             copy = copies.pop()
             try:
-                state.add(mutant, copy.outcome(mutant))
+                state.add(mutant, copy.outcome(mutant, state.lines[mutant.part]))
             finally:
                 copies.append(copy)
             outcome = state.found[mutant.key]["outcome"]
@@ -340,8 +373,16 @@ def run(chosen: Sequence[Mutant], state: State, jobs: int, console: Console) -> 
                 f"{len(state.found)}/{len(chosen)} {outcome} {mutant.key}", soft_wrap=True
             )
 
-        for part in dict.fromkeys(mutant.part for mutant in left):
-            copies[0].check(part)
+        def record(part: str) -> None:
+            copy = copies.pop()
+            try:
+                state.add_lines(part, copy.lines(part))
+            finally:
+                copies.append(copy)
+            console.print(f"tests of {part} hold")
+
+        parts = dict.fromkeys(mutant.part for mutant in left)
+        list(pool.map(record, [part for part in parts if part not in state.lines]))
         list(pool.map(attempt, left))
 
 
@@ -398,7 +439,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.one:
-        print(json.dumps(one(Mutant(**json.loads(arguments.one)))))
+        task = json.loads(arguments.one)
+        print(json.dumps(one(Mutant(**task["mutant"]), task["command"])))
         return 0
     console = Console()
     parts = arguments.parts.split(",")
