@@ -5,9 +5,10 @@ Hostile inputs: mutated files and command lines at every entry point, and what m
     python bench/hostile.py --seconds 60 --only "hdp-run"
     python bench/hostile.py --case "hdp-run: container:17"
 
-Stopped runs go on with the same --state. A run of a tool is judged by `bench.fuzz.judge`: no traceback, no exit 70, nothing over the limits of
-time and memory, nothing accepted that a reference reader refuses. A case is known by its kind and
-its number; the same seed gives the same input anywhere.
+Stopped runs go on with the same --state. A run of a tool is judged by `bench.fuzz.judge`: no
+traceback, no exit 70, nothing over the limits of time and memory, nothing accepted that a reference
+reader refuses. A case is known by its kind and its number; the same seed gives the same input
+anywhere.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from typing import ClassVar
 from xdsl.context import Context
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Operation, Region, SSAValue
+from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
@@ -84,9 +84,9 @@ class _Tiler(Products):
     def _finish(self) -> FuncOp:
         for argument in self.function.body.block.args:
             self.tensor(argument)
-        missing = [n for v, names in self.outputs.items() if v not in self.tensors for n in names]
-        if missing:
-            raise PassFailedException(f"output {missing[0]!r} is not computed by any instruction")
+        for value, names in self.outputs.items():
+            if value not in self.tensors:
+                raise _no_output(names[0], value)
         self.e.do("halt")
         self.e.emit(ReturnOp())
         new = FuncOp(self.function.sym_name.data, ((), ()), Region(self.body))
@@ -345,3 +345,13 @@ class TileForHdpPass(ModulePass):
                 op.body.block.insert_op_before(new, function)
                 function.detach()
                 function.erase()
+
+
+def _no_output(name: str, value: SSAValue) -> PassFailedException:
+    """What no instruction computes: integers, booleans, a weight as it is."""
+    place = "" if isinstance(value.owner, Block) else f"{describe_location(value.owner)}: "
+    element = nn.element_of(value)
+    return PassFailedException(
+        f"{place}output {name!r} of {element} is not computed by any instruction of the "
+        "co-processor, which gives float32; use --target numpy for this model"
+    )

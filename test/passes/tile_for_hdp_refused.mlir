@@ -190,3 +190,11 @@ func.func @main(%mask: tensor<2x8xi64>, %x: tensor<?x16x!fixed.q<16, 11>>) -> te
   %y = fixed.requantize %c : tensor<?x16x!fixed.q<48, 25>> to tensor<?x16x!fixed.q<16, 9>>
   func.return %y : tensor<?x16x!fixed.q<16, 9>>
 }
+
+// -----
+
+// CHECK: output 'sum' of i64 is not computed by any instruction of the co-processor, which gives float32; use --target numpy
+func.func @main(%x: tensor<4xi64>) -> (tensor<4xi64> {heatc.name = "sum"}) {
+  %y = nn.add %x, %x : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
+  func.return %y : tensor<4xi64>
+}
