@@ -43,8 +43,11 @@ from bench.report import Json, Row
 
 SAMPLE = 416
 GOAL = 85.0
-TIMEOUT = 240.0
-"""Seconds after which tests that still run have noticed: the mutant never ends."""
+TIMEOUT = 120.0
+"""
+Seconds beyond four times those of the tests, after which tests that still run have noticed: the
+mutant never ends.
+"""
 
 PAGE = report.ROOT / "docs" / "design" / "mutation.md"
 
@@ -267,7 +270,11 @@ class Copy:
             files = list(dict.fromkeys(name.partition("::")[0] for name in first))
         order = self.folder.parent / f"{self.folder.name}.first"
         order.write_text(json.dumps(first or []))
-        task = {"mutant": vars(mutant), "command": test_command(mutant.part, files)}
+        task = {
+            "mutant": vars(mutant),
+            "command": test_command(mutant.part, files),
+            "seconds": TIMEOUT + 4 * lines.duration(files),
+        }
         done = subprocess.run(
             [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(task)],
             cwd=self.folder,
@@ -279,8 +286,8 @@ class Copy:
         return json.loads(done.stdout.splitlines()[-1])
 
 
-def one(mutant: Mutant, command: str) -> dict[str, str]:
-    """Make a mutant in the current folder, run its tests, and take it back."""
+def one(mutant: Mutant, command: str, seconds: float) -> dict[str, str]:
+    """Make a mutant in the current folder, run its tests for so long, and take it back."""
     mutating: Any = importlib.import_module("cosmic_ray.mutating")
     item: Any = importlib.import_module("cosmic_ray.work_item")
     spec = item.MutationSpec(
@@ -291,7 +298,7 @@ def one(mutant: Mutant, command: str) -> dict[str, str]:
         (mutant.line, 1),
         json.loads(mutant.arguments),
     )
-    result = mutating.mutate_and_test([spec], command, TIMEOUT)
+    result = mutating.mutate_and_test([spec], command, seconds)
     outcome: str = (result.test_outcome or result.worker_outcome).value
     if outcome == "killed" and result.output == "timeout":
         outcome = "timeout"
@@ -440,7 +447,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.one:
         task = json.loads(arguments.one)
-        print(json.dumps(one(Mutant(**task["mutant"]), task["command"])))
+        mutant = Mutant(**task["mutant"])
+        print(json.dumps(one(mutant, task["command"], task["seconds"])))
         return 0
     console = Console()
     parts = arguments.parts.split(",")

@@ -48,6 +48,14 @@ class Lines:
             return None
         return [self.names[t] for t in sorted(found, key=lambda t: self.seconds[t])]
 
+    def duration(self, files: Sequence[str]) -> float:
+        """Seconds of all tests of files and folders, as they were recorded."""
+        return sum(
+            seconds
+            for name, seconds in zip(self.names, self.seconds)
+            if any(name.startswith(file) for file in files)
+        )
+
 
 def statement(source: str, line: int) -> range:
     """The lines of the statement that a line is in; of one that holds others, those before them."""

@@ -44,6 +44,7 @@ def test_the_tests_of_a_line():
     # An import belongs to all tests, a line that nothing runs to none.
     assert lines.of("m.py", SOURCE, 2) is None
     assert lines.of("other.py", SOURCE, 8) == []
+    assert lines.duration(["fa", "middle"]) == 3.0
 
 
 def test_listed_tests_run_first(tmp_path: Path):
