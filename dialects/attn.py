@@ -87,6 +87,13 @@ def _expect_one_of(what: str, name: StringAttr, known: Sequence[str]) -> None:
         raise VerifyException(f"unknown {what} {name.data!r}, expected one of {tuple(known)}")
 
 
+def _shape_of_rank(what: str, value: SSAValue, rank: int) -> tuple[int, ...]:
+    shape = tensor_of(value).get_shape()
+    if len(shape) != rank:
+        raise VerifyException(f"expected {what} of rank {rank}, got shape {shape_text(shape)}")
+    return shape
+
+
 def _block_attr(block: Sequence[int]) -> DenseArrayBase[IntegerType]:
     return DenseArrayBase.from_list(i64, list(block))
 
@@ -371,7 +378,7 @@ class BlockImportanceOp(AttnOp):
         )
 
     def verify_(self) -> None:
-        shape = tensor_of(self.scores).get_shape()
+        shape = _shape_of_rank("scores", self.scores, 4)
         expect_shape(
             "result",
             self.result,
@@ -419,7 +426,7 @@ class BlockMaskOp(AttnOp):
         return head_values("rho_b", self.ratio)
 
     def verify_(self) -> None:
-        shape = tensor_of(self.theta).get_shape()
+        shape = _shape_of_rank("importance", self.theta, 4)
         _expect_count("rho_b", self.ratios, shape[1])
         for rho_b in self.ratios:
             if not -1.0 < rho_b < 1.0:
@@ -504,7 +511,7 @@ class HeadGateOp(AttnOp):
         return head_values("tau_h", self.threshold)
 
     def verify_(self) -> None:
-        shape = tensor_of(self.theta).get_shape()
+        shape = _shape_of_rank("importance", self.theta, 4)
         _expect_count("tau_h", self.thresholds, shape[1])
         _expect_one_of("importance", self.importance, IMPORTANCES)
         _expect_block(self.block)
@@ -559,7 +566,7 @@ class MergeScoresOp(AttnOp):
 
     def verify_(self) -> None:
         _expect_one_of("pruned score", self.pruned, PRUNED_SCORES)
-        shape = tensor_of(self.integer).get_shape()
+        shape = _shape_of_rank("scores", self.integer, 4)
         expect_shape(
             "mask",
             self.mask,
@@ -627,7 +634,7 @@ class LowBitsOp(AttnOp):
         )
 
     def verify_(self) -> None:
-        shape, heads = tensor_of(self.x).get_shape(), self.heads.value.data
+        shape, heads = _shape_of_rank("rows", self.x, 2), self.heads.value.data
         _expect_divides(heads, shape[-1])
         if not 2 <= self.bits.value.data <= 8:
             raise VerifyException(f"bits {self.bits.value.data} is outside 2..8")
@@ -741,7 +748,7 @@ class HeadImportanceOp(AttnOp):
 
     def verify_(self) -> None:
         heads = self.heads.value.data
-        _expect_divides(heads, tensor_of(self.x).get_shape()[-1])
+        _expect_divides(heads, _shape_of_rank("rows", self.x, 2)[-1])
         shape = (packing_of(self.packing).batch.data, heads)
         if self.before is not None:
             expect_shape("importance before", self.before, shape)
@@ -772,7 +779,7 @@ class HeadRankingOp(AttnOp):
         )
 
     def verify_(self) -> None:
-        shape = tensor_of(self.importance).get_shape()
+        shape = _shape_of_rank("importance", self.importance, 2)
         if not 1 <= self.keep.value.data <= shape[-1]:
             raise VerifyException(f"keep {self.keep.value.data} is outside 1..{shape[-1]}")
         expect_shape("result", self.result, shape)
@@ -842,7 +849,7 @@ class WeightedValuesOp(AttnOp):
         )
 
     def verify_(self) -> None:
-        v = tensor_of(self.v).get_shape()
+        v = _shape_of_rank("values", self.v, 2)
         _expect_divides(self.heads.value.data, v[-1])
         expect_shape("result", self.result, v)
         if (self.gate is None) != (self.gated is None):

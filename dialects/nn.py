@@ -103,6 +103,12 @@ def int_array(values: Sequence[int]) -> DenseArrayBase[I64]:
     return DenseArrayBase.from_list(i64, list(values))
 
 
+def _expect_axes(least: int, *shapes: Sequence[int]) -> None:
+    if any(len(shape) < least for shape in shapes):
+        given = " and ".join(str(tuple(shape)) for shape in shapes)
+        raise VerifyException(f"expected operands of rank {least} or more, got {given}")
+
+
 def _expect(what: str, expected: object, got: object) -> None:
     if expected != got:
         raise VerifyException(f"expected {what} {expected}, got {got}")
@@ -358,6 +364,7 @@ class LinearOp(NnOp):
     def verify_(self) -> None:
         x, w = shape_of(self.x), shape_of(self.weight)
         _expect("weight rank", 2, len(w))
+        _expect_axes(1, x)
         _expect("input extent", w[1], x[-1])
         if self.bias is not None:
             _expect("bias shape", (w[0],), shape_of(self.bias))
@@ -378,8 +385,7 @@ class MatmulOp(NnOp):
 
     def verify_(self) -> None:
         a, b = shape_of(self.lhs), shape_of(self.rhs)
-        if len(a) < 2 or len(b) < 2:
-            raise VerifyException(f"expected operands of rank 2 or more, got {a} and {b}")
+        _expect_axes(2, a, b)
         _expect("contracted extent", a[-1], b[-2])
         batch = broadcast_shapes(a[:-2], b[:-2])
         _expect("result shape", (*batch, a[-2], b[-1]), shape_of(self.result))
@@ -424,6 +430,7 @@ class SdpaOp(NnOp):
 
     def verify_(self) -> None:
         q, k, v = shape_of(self.q), shape_of(self.k), shape_of(self.v)
+        _expect_axes(2, q, k, v)
         _expect("leading extents of the keys", q[:-2], k[:-2])
         _expect("leading extents of the values", q[:-2], v[:-2])
         _expect("key extent", q[-1], k[-1])
@@ -460,6 +467,7 @@ class LayerNormOp(NnOp):
         )
 
     def verify_(self) -> None:
+        _expect_axes(1, shape_of(self.x))
         extent = shape_of(self.x)[-1]
         _expect("weight shape", (extent,), shape_of(self.weight))
         _expect("bias shape", (extent,), shape_of(self.bias))
