@@ -56,13 +56,14 @@ def _in_dram(tensor: Tensor) -> int:
 def pack(
     run: Execution, dpos: int, dinv: int, dmask: int, batch: int, length: int, has_mask: int
 ) -> None:
+    # First: they bound what is made for batch and length, which the instruction may say as it likes.
+    targets = [(d, _places(run, d, batch * length)) for d in (dpos, dinv)]
     reads: tuple[Rows, ...] = ()
     real = np.ones((batch, length), np.bool_)
     if has_mask:
         mask = _mask(run, dmask, batch, length)
         real = mask.data.reshape(batch, length) != 0
         reads = (Rows(mask),)
-    targets = [(d, _places(run, d, batch * length)) for d in (dpos, dinv)]
     _list_rows(run, "hpack", real, np.zeros(0, np.int64), targets, reads)
 
 

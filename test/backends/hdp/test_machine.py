@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -635,3 +636,17 @@ def test_gelu_by_table_is_gelu(point: int):
         kit.run()
         results.append(kit.get(y))
     np.testing.assert_array_equal(*results)
+
+
+def test_a_packing_beyond_its_tensors_takes_no_memory():
+    """An instruction may say any batch and length: what it writes to bounds what is made for it."""
+    kit = Kit(Tiny(cores=1))
+    dpos, dinv = (kit.tensor((12, 1), "i64") for _ in range(2))
+    kit.emit("hpack", dpos=dpos, dinv=dinv, dmask=0, batch=30_000, length=30_000, has_mask=0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(HeatcError, match="has 12 of 900000000 elements"):
+            kit.run()
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
