@@ -7,9 +7,9 @@ Do the tests notice? Small faults in numerics, packing, tiling and the machine, 
 
 A mutant is one change that cosmic-ray makes to a line: another operator, another number, a condition
 turned round. A sample of them, as many of each part, is drawn by --seed. Each is made in a copy of
-the repository, where the tests of its part run until one fails; that mutant is *killed*. Tests that
-run its line come first, and files with no such test are left out: `mutation_lines`. Types and
-messages are not mutated: nothing is computed by them. A run that was stopped goes on at its --state.
+the repository, where the tests of its part run until one fails; that mutant is *killed*. The fastest
+tests that run its line come first, and files without such a test are left out: `mutation_lines`.
+Types and messages are not mutated: nothing is computed by them. A run that was stopped goes on at its --state.
 Mutants that survived and change nothing that can be seen are explained in docs/design/mutation.md.
 """
 
@@ -21,6 +21,7 @@ import importlib
 import json
 import os
 import random
+import re
 import shlex
 import subprocess
 import sys
@@ -38,11 +39,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.console import Console
 
 from bench import mutation_lines, report
-from bench.mutation_lines import MODULES, Lines
+from bench.mutation_lines import MODULES, Lines, file_of
 from bench.report import Json, Row
 
 SAMPLE = 416
 GOAL = 85.0
+FAST = 30.0
+"""Seconds of the tests that a mutant meets first, as they were recorded."""
+
 TIMEOUT = 60.0
 """
 Seconds beyond those of the tests, after which tests that still run have noticed: the mutant never
@@ -262,23 +266,40 @@ class Copy:
     def _environment(self) -> dict[str, str]:
         return os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def outcome(self, mutant: Mutant, lines: Lines) -> dict[str, str]:
-        """What becomes of a mutant: `outcome`, and the `diff` of one that survived."""
-        first = lines.of(mutant.module, (self.folder / mutant.module).read_text(), mutant.line)
-        files = pytest_tests(mutant.part)
-        if first is not None:
-            files = list(dict.fromkeys(name.partition("::")[0] for name in first))
-        order = self.folder.parent / f"{self.folder.name}.first"
-        order.write_text(json.dumps(first or []))
+    def outcome(self, mutant: Mutant, lines: Lines, thorough: bool) -> dict[str, str]:
+        """
+        What becomes of a mutant: `outcome`, and the `diff` of one that survived.
+
+        The fastest tests of its line run first. Where they do not notice and the search is
+        `thorough`, all tests of the files do that have a test of the line.
+        """
+        source = (self.folder / mutant.module).read_text()
+        names = lines.of(mutant.module, source, mutant.line)
+        files = list(dict.fromkeys(map(file_of, names)))
+        fast = lines.within(names, FAST)
+        found = self._tested(mutant, list(dict.fromkeys(map(file_of, fast))), fast, FAST)
+        if found["outcome"] == "survived" and thorough and len(fast) < len(names):
+            found = self._tested(mutant, files, None, lines.duration(files))
+        return found
+
+    def _tested(
+        self, mutant: Mutant, files: Sequence[str], alone: Sequence[str] | None, seconds: float
+    ) -> dict[str, str]:
+        """The same for the tests of some files, or for a few of those tests alone."""
+        environment = self._environment()
+        if alone is not None:
+            listed = self.folder.parent / f"{self.folder.name}.alone"
+            listed.write_text(json.dumps(alone))
+            environment[mutation_lines.ALONE] = str(listed)
         task = {
             "mutant": vars(mutant),
             "command": test_command(mutant.part, files),
-            "seconds": TIMEOUT + lines.duration(files),
+            "seconds": TIMEOUT + seconds,
         }
         done = subprocess.run(
             [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(task)],
             cwd=self.folder,
-            env=self._environment() | {mutation_lines.FIRST: str(order)},
+            env=environment,
             check=True,
             capture_output=True,
             text=True,
@@ -363,8 +384,11 @@ class State:
         part.replace(self.path)
 
 
-def run(chosen: Sequence[Mutant], state: State, jobs: int, console: Console) -> None:
-    """Try all that the state does not have."""
+def run(
+    chosen: Sequence[Mutant], state: State, jobs: int, thorough: bool, console: Console
+) -> None:
+    """Try all that the state does not have; one that is explained is known to survive."""
+    explained = set(re.findall(r"`([^`]+)`", PAGE.read_text()))
     left = [mutant for mutant in chosen if mutant.key not in state.found]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         copies = [Copy(_made(Path(folder) / str(number))) for number in range(jobs)]
@@ -372,7 +396,12 @@ def run(chosen: Sequence[Mutant], state: State, jobs: int, console: Console) -> 
         def attempt(mutant: Mutant) -> None:
             copy = copies.pop()
             try:
-                state.add(mutant, copy.outcome(mutant, state.lines[mutant.part]))
+                state.add(
+                    mutant,
+                    copy.outcome(
+                        mutant, state.lines[mutant.part], thorough and mutant.key not in explained
+                    ),
+                )
             finally:
                 copies.append(copy)
             outcome = state.found[mutant.key]["outcome"]
@@ -443,6 +472,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=0, help="of the draw")
     add("--jobs", type=int, default=2, help="copies of the repository")
     add("--state", type=Path, help="where outcomes are kept; a run goes on there")
+    add("--fast", action="store_true", help="only the fastest tests of a line; writes nothing")
     add("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.one:
@@ -454,10 +484,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parts = arguments.parts.split(",")
     chosen = drawn(parts, arguments.sample, arguments.seed)
     state = State(arguments.state, report.commit())
-    run(chosen, state, arguments.jobs, console)
+    run(chosen, state, arguments.jobs, not arguments.fast, console)
     found = {m.key: state.found[m.key] for m in chosen}
     report.show(rows(found), console)
-    if arguments.sample >= SAMPLE and parts == list(PARTS):
+    if not arguments.fast and arguments.sample >= SAMPLE and parts == list(PARTS):
         origin = report.provenance("python bench/mutation.py", arguments.seed)
         report.write(report.RESULTS / "mutation.json", rows(found), tables(found), origin)
     return 0 if all(row.holds for row in rows(found)) else 1

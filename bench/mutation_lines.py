@@ -2,7 +2,7 @@
 Which tests run which line of a module, and a pytest plugin that finds it out and makes use of it.
 
     LINES_TO=lines.json pytest -p bench.mutation_lines test/...    writes what each test runs
-    FIRST=first.json pytest -p bench.mutation_lines test/...       runs the tests of that list first
+    ALONE=tests.json pytest -p bench.mutation_lines test/...       runs the tests of that list alone
 
 Lines are found by coverage.py, in the process of the tests: what a test starts as a command is not
 seen. A line that runs when its module is imported belongs to no test.
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import json
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import pytest
 
 LINES_TO = "HEATC_LINES_TO"
 MODULES = "HEATC_LINES_OF"
-FIRST = "HEATC_TESTS_FIRST"
+ALONE = "HEATC_TESTS_ALONE"
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,33 @@ class Lines:
     seconds: list[float]
     tests: dict[str, dict[str, list[int]]]
 
-    def of(self, module: str, source: str, line: int) -> list[str] | None:
-        """The tests that run a line, the fastest first; None where the import does."""
+    def of(self, module: str, source: str, line: int) -> list[str]:
+        """The tests that run a line, the fastest first; all where the import does."""
         by_line = self.tests.get(module, {})
         found = {t for number in statement(source, line) for t in by_line.get(str(number), ())}
         if -1 in found:
-            return None
+            found = set(range(len(self.names)))
         return [self.names[t] for t in sorted(found, key=lambda t: self.seconds[t])]
 
-    def duration(self, files: Sequence[str]) -> float:
-        """Seconds of all tests of files and folders, as they were recorded."""
-        return sum(
-            seconds
-            for name, seconds in zip(self.names, self.seconds)
-            if any(name.startswith(file) for file in files)
-        )
+    def within(self, names: Sequence[str], seconds: float) -> list[str]:
+        """The first of some tests, as many as took no longer together; one at least."""
+        took = dict(zip(self.names, self.seconds))
+        ends = itertools.accumulate(took[name] for name in names)
+        return [
+            name
+            for place, (name, end) in enumerate(zip(names, ends))
+            if end <= seconds or not place
+        ]
+
+    def duration(self, files: Collection[str]) -> float:
+        """Seconds of all tests of some files."""
+        took = zip(self.names, self.seconds)
+        return sum(seconds for name, seconds in took if file_of(name) in files)
+
+
+def file_of(name: str) -> str:
+    """The file of a test."""
+    return name.partition("::")[0]
 
 
 def statement(source: str, line: int) -> range:
@@ -122,9 +135,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the listed tests first, in their order."""
-    if FIRST not in os.environ:
+    """Of all tests those of the list, in its order; where there are none, that is no failure."""
+    if ALONE not in os.environ:
         return
-    names: list[str] = json.loads(Path(os.environ[FIRST]).read_text())
+    names: list[str] = json.loads(Path(os.environ[ALONE]).read_text())
     places = {name: place for place, name in enumerate(names)}
-    items.sort(key=lambda item: places.get(item.nodeid, len(places)))
+    items[:] = sorted((i for i in items if i.nodeid in places), key=lambda i: places[i.nodeid])
+    if not items:
+        pytest.exit("none of the listed tests is there", returncode=0)

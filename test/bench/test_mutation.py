@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import mutation
-from bench.mutation_lines import FIRST, Lines, statement
+from bench.mutation_lines import ALONE, Lines, statement
 from bench.report import ROOT
 
 SOURCE = """
@@ -38,32 +38,37 @@ def test_the_statement_of_a_line(line: int, lines: list[int]):
 
 def test_the_tests_of_a_line():
     tests = {"m.py": {"2": [-1], "5": [0, 1, 2], "8": [1], "9": [0, 2]}}
-    lines = Lines(["slow", "fast", "middle"], [3.0, 1.0, 2.0], tests)
-    assert lines.of("m.py", SOURCE, 6) == ["fast", "middle", "slow"]
-    assert lines.of("m.py", SOURCE, 11) == ["middle", "slow"]
+    lines = Lines(["a::slow", "b::fast", "a::middle"], [3.0, 1.0, 2.0], tests)
+    assert lines.of("m.py", SOURCE, 6) == ["b::fast", "a::middle", "a::slow"]
+    assert lines.of("m.py", SOURCE, 11) == ["a::middle", "a::slow"]
     # An import belongs to all tests, a line that nothing runs to none.
-    assert lines.of("m.py", SOURCE, 2) is None
+    assert lines.of("m.py", SOURCE, 2) == ["b::fast", "a::middle", "a::slow"]
     assert lines.of("other.py", SOURCE, 8) == []
-    assert lines.duration(["fa", "middle"]) == 3.0
+    assert lines.within(["b::fast", "a::middle", "a::slow"], 3.0) == ["b::fast", "a::middle"]
+    assert lines.within(["a::slow", "b::fast"], 1.0) == ["a::slow"]
+    assert lines.duration(["a"]) == 5.0
 
 
-def test_listed_tests_run_first(tmp_path: Path):
+@pytest.mark.parametrize("listed", [["first", "second"], ["gone"]])
+def test_listed_tests_run_alone(listed: list[str], tmp_path: Path):
     names = ["third", "first", "second"]
     (tmp_path / "test_order.py").write_text(
         "".join(f"def test_{name}(): print('ran {name}')\n" for name in names)
     )
-    first = [f"test_order.py::test_{name}" for name in ("first", "second")]
-    (tmp_path / "first.json").write_text(json.dumps(first))
+    ids = [f"test_order.py::test_{name}" for name in listed]
+    (tmp_path / "listed.json").write_text(json.dumps(ids))
     options = "-s -q -n0 -p no:cacheprovider -p bench.mutation_lines"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options.split(), "test_order.py"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), FIRST: str(tmp_path / "first.json")},
+        env=os.environ | {"PYTHONPATH": str(ROOT), ALONE: str(tmp_path / "listed.json")},
         capture_output=True,
         text=True,
     )
     said = [word for word in done.stdout.split() if word in names]
-    assert said == ["first", "second", "third"], done.stdout + done.stderr
+    assert said == [name for name in listed if name in names], done.stdout + done.stderr
+    # A failure would count as a mutant that is noticed.
+    assert done.returncode == 0
 
 
 def test_parts_name_what_there_is():
