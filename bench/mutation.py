@@ -96,11 +96,13 @@ PARTS = {
         ),
         (
             "test/passes/pack_tokens.mlir",
-            "test/passes/test_padding.py",
-            "test/passes/test_examples.py",
-            "test/passes/test_axes.py",
-            "test/end_to_end/test_padding.py",
-            "test/passes/test_middle.py",
+            "test/passes",
+            "test/capture",
+            "test/backends/numpy",
+            "test/backends/hdp/test_padding_reads.py",
+            "test/verify",
+            "test/end_to_end",
+            "test/bench/test_differential.py",
         ),
     ),
     "tiling": Part(
