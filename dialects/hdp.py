@@ -27,6 +27,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     StringAttr,
+    UnitAttr,
     f64,
     i64,
 )
@@ -199,7 +200,7 @@ class TensorOp(IRDLOperation):
     `rows %n` makes the number of rows a register's; the extents then say what memory it needs.
     `point` is the binary point. `ports` are the model's names for an input or output, `shape`,
     `limit` (rows of the table that it indexes), `port_role` (`mask`), `real` and `masked` (the values
-    of a mask) describe it. `names` and
+    of a mask), `truth` (i8 that the model has as truth values) describe it. `names` and
     `permutation` say which weights to quantise, `values` are a constant's. The integer and the
     fraction plane of a tensor name it in `plane_of`. `number` and `base` come from
     allocate-buffers.
@@ -220,6 +221,7 @@ class TensorOp(IRDLOperation):
     port_role = opt_prop_def(StringAttr)
     real = opt_prop_def(ValuesAttr)
     masked = opt_prop_def(ValuesAttr)
+    truth = opt_prop_def(UnitAttr)
     names = opt_prop_def(ArrayAttr[StringAttr])
     permutation = opt_prop_def(DenseArrayBase)
     values = opt_prop_def(DenseArrayBase)
@@ -266,6 +268,8 @@ class TensorOp(IRDLOperation):
         for what, extent in (("rows", self.rows), ("cols", self.cols)):
             _within(what, extent, 1, (1 << 20) - 1)
         _within("number", self.number, 0, DESCRIPTORS - 1)
+        if self.truth is not None and self.dtype.data != "i8":
+            raise VerifyException(f"truth values are i8, got {self.dtype.data}")
 
     @classmethod
     def parse(cls, parser: Parser) -> TensorOp:

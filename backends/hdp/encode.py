@@ -390,7 +390,7 @@ def _ports(function: FuncOp, tensors: Sequence[hdp.TensorOp], role: str) -> tupl
         for name in op.ports:
             ports[name.data] = Port(
                 name.data,
-                "bool" if _is_bool(op) else NUMPY_DTYPES[op.dtype.data],
+                "bool" if op.truth is not None else NUMPY_DTYPES[op.dtype.data],
                 hdp.integers(op.shape),
                 _base(op),
                 0 if op.limit is None else op.limit.value.data,
@@ -414,11 +414,6 @@ def _mask_values(op: hdp.TensorOp, reads: bool) -> MaskValues | None:
     if op.real is None or op.masked is None:
         return None
     return MaskValues(op.real.intervals, op.masked.intervals, reads)
-
-
-def _is_bool(op: hdp.TensorOp) -> bool:
-    """Whether a tensor holds truth values: bytes that are no codes."""
-    return op.dtype.data == "i8" and op.point is None
 
 
 def _weight_item(op: hdp.TensorOp) -> WeightItem:

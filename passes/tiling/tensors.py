@@ -14,6 +14,8 @@ from xdsl.dialects.builtin import (
     Float32Type,
     IntegerType,
     StringAttr,
+    UnitAttr,
+    i1,
     i64,
 )
 from xdsl.dialects.func import FuncOp
@@ -235,6 +237,12 @@ class Tensors:
         name, element = self.input_names[value.index], nn.element_of(value)
         if value in self.outputs:
             raise PassFailedException(f"input {name!r} is returned as it is")
+        properties: dict[str, Attribute] = {
+            "ports": ArrayAttr([StringAttr(name)]),
+            "shape": DenseArrayBase.from_list(i64, list(self._port_shape(value))),
+        }
+        if element == i1:
+            properties["truth"] = UnitAttr()
         return self.e.tensor(
             self.e.symbol(name),
             "input",
@@ -242,10 +250,7 @@ class Tensors:
             self.extents(value),
             rows_value=self._rows(value),
             point=element.point.data if isinstance(element, QType) else None,
-            properties={
-                "ports": ArrayAttr([StringAttr(name)]),
-                "shape": DenseArrayBase.from_list(i64, list(self._port_shape(value))),
-            },
+            properties=properties,
         )
 
     def _weight(self, op: WeightOp) -> SSAValue:

@@ -8,6 +8,8 @@ func.func @tiled(%row: index) {
   %tokens = hdp.special tokens : index
   // CHECK: %w = hdp.tensor "query.weight" weight dram i16 [384, 384] {point = 15 : i64, names = ["a.b"]}
   %w = hdp.tensor "query.weight" weight dram i16 [384, 384] {point = 15 : i64, names = ["a.b"]}
+  // CHECK: %mask = hdp.tensor "mask" input dram i8 [128, 1] {ports = ["mask"], truth}
+  %mask = hdp.tensor "mask" input dram i8 [128, 1] {ports = ["mask"], truth}
   // CHECK: %x = hdp.tensor "x" activation dram i16 [128, 384] rows %tokens : index {point = 11 : i64}
   %x = hdp.tensor "x" activation dram i16 [128, 384] rows %tokens : index {point = 11 : i64}
   // CHECK: %m = hdp.alias %x [8, 4] rows %tokens : index

@@ -20,6 +20,11 @@
 
 // -----
 
+// CHECK: truth values are i8, got i16
+%0 = hdp.tensor "x" input dram i16 [4, 4] {truth}
+
+// -----
+
 // CHECK: number 1024 is outside 0..1023
 %0 = hdp.tensor "x" activation dram i16 [4, 4] {number = 1024 : i64}
 
