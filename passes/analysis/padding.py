@@ -299,7 +299,8 @@ def _pieces(traced: Traced) -> Iterable[tuple[float, float, float]]:
     if not traced.cut:
         near = {math.floor(c) + d for c in finite for d in (-1, 0, 1)} | {-100, -1, 0, 1, 2, 3}
         points = {float(c) for c in near} if whole else {0.0, 1.0}
-        return [(p, p, p) for p in sorted(points) if not whole or _fits(p, element)]
+        least, most = _range(element) if whole else (0.0, 1.0)
+        return [(p, p, p) for p in sorted(points) if least <= p <= most]
     ends = sorted(finite | {0.0})
     pieces: list[tuple[float, float, float]] = []
     below = -math.inf
@@ -311,20 +312,24 @@ def _pieces(traced: Traced) -> Iterable[tuple[float, float, float]]:
             pieces.append((float(low), float(high), float(low)))
         below = high + 1.0 if whole else _next(end, math.inf)
     pieces.append((below, math.inf, below))
-    return [p for p in pieces if p[0] <= p[1] and (not whole or _fits(p[2], element))]
+    if not whole:
+        return [p for p in pieces if p[0] <= p[1]]
+    least, most = _range(element)
+    inside = ((max(low, least), min(high, most), low, high) for low, high, _ in pieces)
+    return [(low, high, first) for first, last, low, high in inside if first <= last]
 
 
 def _next(number: float, toward: float) -> float:
     return float(np.nextafter(np.float32(number), np.float32(toward)))
 
 
-def _fits(number: float, element: Any) -> bool:
-    """Whether an integer type holds a number."""
-    unsigned = nn.is_unsigned(element)
+def _range(element: Any) -> Interval:
+    """The least and the greatest number of an integer type."""
     assert isinstance(element, IntegerType)
-    if unsigned:
-        return 0 <= number < 1 << element.bitwidth
-    return -(1 << (element.bitwidth - 1)) <= number < 1 << (element.bitwidth - 1)
+    if nn.is_unsigned(element):
+        return 0.0, float((1 << element.bitwidth) - 1)
+    half = 1 << (element.bitwidth - 1)
+    return -float(half), float(half - 1)
 
 
 def _merged(intervals: Sequence[Interval], gap: float) -> tuple[Interval, ...]:
