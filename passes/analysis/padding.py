@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import IntegerType, ModuleOp, i1
 from xdsl.interpreter import Interpreter
-from xdsl.ir import BlockArgument, Operation, SSAValue
+from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects import nn
@@ -323,12 +323,13 @@ def _next(number: float, toward: float) -> float:
     return float(np.nextafter(np.float32(number), np.float32(toward)))
 
 
-def _range(element: Any) -> Interval:
+def _range(element: Attribute) -> Interval:
     """The least and the greatest number of an integer type."""
     assert isinstance(element, IntegerType)
+    width = cast(IntegerType, element).bitwidth
     if nn.is_unsigned(element):
-        return 0.0, float((1 << element.bitwidth) - 1)
-    half = 1 << (element.bitwidth - 1)
+        return 0.0, float((1 << width) - 1)
+    half = 1 << (width - 1)
     return -float(half), float(half - 1)
 
 

@@ -41,7 +41,7 @@ REAL = np.array([[1, 1, 1, 1, 1], [0, 0, 1, 0, 1]], np.bool_)
         ("int8", "int8", 1, 120, lambda mask: mask <= 100),
         ("int8", "int8", -128, 127, lambda mask: mask < 0),
         ("int8", "int8", 2, 1, lambda mask: mask > 1),
-        ("int8", "int8", 1, -1, lambda mask: (mask > 0) & (mask <= 200)),
+        ("int8", "int8", 1, -1, lambda mask: (mask > 0) & (mask.int() <= 200)),
         ("uint8", "int16", 200, 255, lambda mask: mask <= 250),
         ("int16", "int16", 1, 300, lambda mask: mask < 256),
         ("int32", "int32", -1, 256, lambda mask: mask < 0),
