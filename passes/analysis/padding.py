@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import IntegerType, ModuleOp, i1
 from xdsl.interpreter import Interpreter
-from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
+from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects import nn
@@ -299,7 +299,7 @@ def _pieces(traced: Traced) -> Iterable[tuple[float, float, float]]:
     if not traced.cut:
         near = {math.floor(c) + d for c in finite for d in (-1, 0, 1)} | {-100, -1, 0, 1, 2, 3}
         points = {float(c) for c in near} if whole else {0.0, 1.0}
-        least, most = _range(element) if whole else (0.0, 1.0)
+        least, most = _range(traced.input) if whole else (0.0, 1.0)
         return [(p, p, p) for p in sorted(points) if least <= p <= most]
     ends = sorted(finite | {0.0})
     pieces: list[tuple[float, float, float]] = []
@@ -314,7 +314,7 @@ def _pieces(traced: Traced) -> Iterable[tuple[float, float, float]]:
     pieces.append((below, math.inf, below))
     if not whole:
         return [p for p in pieces if p[0] <= p[1]]
-    least, most = _range(element)
+    least, most = _range(traced.input)
     inside = ((max(low, least), min(high, most), low, high) for low, high, _ in pieces)
     return [(low, high, first) for first, last, low, high in inside if first <= last]
 
@@ -323,9 +323,9 @@ def _next(number: float, toward: float) -> float:
     return float(np.nextafter(np.float32(number), np.float32(toward)))
 
 
-def _range(element: Attribute) -> Interval:
-    """The least and the greatest number of an integer type."""
-    assert isinstance(element, IntegerType)
+def _range(value: SSAValue) -> Interval:
+    """The least and the greatest number that a tensor of integers holds."""
+    element = nn.element_of(value)
     width = cast(IntegerType, element).bitwidth
     if nn.is_unsigned(element):
         return 0.0, float((1 << width) - 1)
