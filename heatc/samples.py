@@ -156,6 +156,7 @@ def sample_inputs(
     masks: Mapping[str, MaskValues] | None = None,
     seed: int = 0,
     most_integer: int = MOST_INTEGER,
+    far: bool = False,
 ) -> dict[str, Array]:
     """
     Random inputs by name, of the shapes and types of a captured module.
@@ -166,6 +167,7 @@ def sample_inputs(
         masks: what marks padding, without it `mask_inputs(module)`.
         seed: the same seed gives the same arrays.
         most_integer: the greatest integer where no table says it.
+        far: whether masks hold numbers far from the usual ones too.
 
     Raises:
         HeatcError: an input has a type that no array has.
@@ -183,8 +185,8 @@ def sample_inputs(
             extents = found[name].extents or (1 if len(shape) == 1 else shape[0], shape[-1])
             if extents not in padded:
                 padded[extents] = _batch_padding(extents, kinds, rng)
-            mask = _mask(padded[extents], shape, found[name], limits.get(name), rng)
-            inputs[name] = mask.astype(dtype)
+            numbers = [_numbers(v, dtype, limits.get(name), far) for v in found[name][:2]]
+            inputs[name] = _mask(padded[extents], shape, numbers, rng).astype(dtype)
         elif dtype.kind == "f":
             inputs[name] = rng.standard_normal(shape).astype(dtype)
         elif dtype.kind == "b":
@@ -200,27 +202,43 @@ def _batch_padding(extents: tuple[int, int], kinds: Sequence[str], rng: Generato
     return np.stack([padding(kinds[i % len(kinds)], length, rng) for i in range(samples)])
 
 
-def _mask(
-    real: Mask, shape: tuple[int, ...], values: MaskValues, limit: int | None, rng: Generator
-) -> Array:
-    """The mask (samples, length) in an input's own shape and values."""
+def _mask(real: Mask, shape: tuple[int, ...], numbers: Sequence[Array], rng: Generator) -> Array:
+    """The mask (samples, length) in an input's own shape, of the numbers of real and masked tokens."""
     if real.size == math.prod(shape):
         wide = real.reshape(shape)
     else:
         wide = real.reshape(len(real), *(1,) * (len(shape) - 2), real.shape[1])
-    chosen = (_drawn(v, shape, limit, rng) for v in (values.real, values.masked))
-    return np.where(wide, *chosen)
+    return np.where(wide, *(rng.choice(some, shape) for some in numbers))
 
 
-def _drawn(
-    intervals: Sequence[Interval], shape: tuple[int, ...], limit: int | None, rng: Generator
+def _numbers(
+    intervals: Sequence[Interval], dtype: np.dtype[Any], limit: int | None, far: bool
 ) -> Array:
-    """Numbers of a set: ids of a table of `limit` rows, else its usual number and its ends."""
-    if limit is None:
-        ends = (end for pair in intervals for end in pair if math.isfinite(end))
-        return rng.choice(list(dict.fromkeys((typical(intervals), *ends))), shape)
-    ids = np.arange(limit)
-    return rng.choice(ids[contained(ids, intervals)], shape)
+    """
+    Numbers of a set: ids of a table of `limit` rows, else its usual number and its ends.
+
+    With `far` also what is beside the ends, and the type's own ends where an interval has none.
+    """
+    if limit is not None:
+        ids = np.arange(limit)
+        return ids[contained(ids, intervals)]
+    found = {typical(intervals)} | {end for pair in intervals for end in pair}
+    least, most = _range(dtype)
+    if far:
+        for low, high in intervals:
+            found |= {max(low, least), min(high, most), low + 1, high - 1}
+    numbers = np.array(sorted(n for n in found if least <= n <= most))
+    return numbers[contained(numbers, intervals)]
+
+
+def _range(dtype: np.dtype[Any]) -> Interval:
+    """Numbers of a type that are as far from 0 as any that a mask is tried with."""
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    if dtype.kind == "f":
+        return -1e30, 1e30
+    limits = np.iinfo(dtype)
+    return max(float(limits.min), -(2.0**31)), min(float(limits.max), 2.0**31 - 1)
 
 
 def dtype_of(element: Attribute, name: str = "") -> np.dtype[Any]:

@@ -212,6 +212,8 @@ class RaiseAttention:
         k = _as_tokens(found.k.root, extents, width, anchor)
         v = _as_tokens(found.v.root, extents, v_width, anchor)
         masks = self._masks(found, extents)
+        # A fill of 0 is one too: the score of a hidden key, which has a part in the softmax.
+        fills = any(nn.element_of(mask) == i1 for mask, _ in masks)
         element = nn.element_of(found.result)
         sdpa = attn.SdpaOp(
             q,
@@ -220,7 +222,7 @@ class RaiseAttention:
             extents.heads,
             found.scale,
             masks=[mask for mask, _ in masks],
-            fills=[fill for _, fill in masks] if any(fill for _, fill in masks) else (),
+            fills=[fill for _, fill in masks] if fills else (),
             keyless=found.keyless,
             result_type=TensorType(element, (extents.batch, extents.length, v_width)),
         )

@@ -82,6 +82,29 @@ def test_masks_may_have_other_values(module: ModuleOp):
     assert set(inputs["x"].ravel().tolist()) == {0.0, 1.0}
 
 
+@pytest.mark.parametrize(
+    ("values", "real", "masked"),
+    [
+        (MaskValues(((1, math.inf),), ((-math.inf, 0),)), {1, 2, 2**31 - 1}, {0, -1, -(2**31)}),
+        (MaskValues(((3, 3),), ((5, 9),)), {3}, {5, 6, 8, 9}),
+        (MaskValues(((-math.inf, -1),), ((0, math.inf),)), {-1, -2, -(2**31)}, {0, 1, 2**31 - 1}),
+    ],
+)
+def test_masks_may_hold_numbers_far_from_the_usual_ones(
+    module: ModuleOp, values: MaskValues, real: set[int], masked: set[int]
+):
+    """A mask of which -1 is padding was read as truth values once, of which -1 is one."""
+    found: tuple[set[int], set[int]] = (set(), set())
+    for seed in range(8):
+        mask = sample_inputs(
+            module, ("right padding",), masks={"mask": values}, seed=seed, far=True
+        )["mask"]
+        is_real = values.tells(mask)
+        found[0].update(mask[is_real].tolist())
+        found[1].update(mask[~is_real].tolist())
+    assert found == (real, masked)
+
+
 def test_integers_can_be_kept_small(module: ModuleOp):
     assert not sample_inputs(module, most_integer=0)["count"].any()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -92,7 +92,7 @@ def _on_inputs(
     deadline: float,
     place: str,
 ) -> Verification:
-    rounds = list(_rounds(stages))
+    rounds = _rounds(stages)
     found, rounding = Verification(), Rounding()
     with _opened(open_program, place) as program:
         for number in range(max(len(rounds), DOUBTED_RUNS)):
@@ -100,7 +100,7 @@ def _on_inputs(
                 break
             before = time.perf_counter()
             kinds = rounds[number % len(rounds)]
-            inputs, model = _model(stages, kinds, number)
+            inputs, model = _model(stages, kinds, number, far=number % 2 == 1)
             name = ", ".join(kinds)
             judge = Judge(stages, program, settings, place, inputs, name, {"model": model})
             if judge.has_reference:
@@ -139,29 +139,32 @@ def _judged(judge: Judge, found: Verification, rounding: Rounding) -> Verificati
     )
 
 
-def _rounds(stages: Stages) -> Iterator[tuple[str, ...]]:
-    """How the samples of each run are padded: few runs see every kind."""
+def _rounds(stages: Stages) -> Sequence[Sequence[str]]:
+    """How the samples of each run are padded: few runs see every kind, two at least are made."""
     if not stages.masks:
-        # Two: a program keeps buffers from one call to the next.
-        yield ("no padding",)
-        yield ("no padding",)
-        return
+        # A program keeps buffers from one call to the next.
+        return [("no padding",)] * 2
     arguments = main_function(stages.captured).body.block.args
     batch = max((nn.shape_of(a)[0] for a in arguments if nn.shape_of(a)), default=1)
     width = max(1, min(len(KINDS), batch))
-    for first in range(0, len(KINDS), width):
-        yield KINDS[first : first + width]
+    found = [KINDS[first : first + width] for first in range(0, len(KINDS), width)]
+    return found if len(found) > 1 else found * 2
 
 
 def _model(
-    stages: Stages, kinds: Sequence[str], seed: int
+    stages: Stages, kinds: Sequence[str], seed: int, *, far: bool
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs that the model takes, and its outputs."""
+    """Inputs that the model takes, and its outputs; they are tamer where it does not take others."""
     reason = ""
-    for most in (MOST_INTEGER, 0):
+    for most, is_far in ((MOST_INTEGER, far), (MOST_INTEGER, False), (0, False)):
         try:
             inputs = sample_inputs(
-                stages.captured, kinds, masks=stages.masks, seed=seed, most_integer=most
+                stages.captured,
+                kinds,
+                masks=stages.masks,
+                seed=seed,
+                most_integer=most,
+                far=is_far,
             )
             return inputs, stages.run("model", inputs)
         except (IndexError, FloatingPointError) as error:

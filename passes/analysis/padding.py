@@ -282,6 +282,9 @@ def prove_key_padding(
             real.append((low, high))
         elif _hides(values, fill):
             masked.append((low, high))
+        elif traced.cut or tried in (0.0, 1.0):
+            # A weak bias, such as (1 - mask) * -1000: values that masks usually have do neither.
+            return None
     if not real or not masked:
         return None
     gap = 1.0 if isinstance(nn.element_of(traced.input), IntegerType) else 0.0

@@ -283,6 +283,29 @@ def test_a_fill_that_is_too_weak():
     assert prove_key_padding(tracker, mask, -1e9, BATCH, HEADS, LENGTH) is not None
 
 
+@pytest.mark.parametrize("element", [i64, i1, f32])
+@pytest.mark.parametrize(
+    ("bias", "proven"), [(-50, False), (-100, False), (-9999, False), (-1e4, True), (-1e9, True)]
+)
+def test_a_bias_that_is_too_weak(bias: float, proven: bool, element: object):
+    """(1 - mask) * bias: a bias that hides nothing at 0 hides much at -1000, which no mask holds."""
+    graph = Graph(element=element)
+    x = graph.cast(keys(graph), f32)
+    less = graph.add(nn.SubOp(graph.full(1.0), x))
+    proof = graph.prove(graph.add(nn.MulOp(less, graph.full(bias))))
+    assert (proof is not None) == proven
+
+
+def test_a_value_that_does_neither():
+    """where(x == 2, -50, where(x == 0, -1e9, 0)): what 2 does is a bias."""
+    graph = Graph()
+    x = keys(graph)
+    strong = graph.where(graph.compare(x, 0, "eq"), -1e9, 0.0)
+    assert graph.prove(strong) is not None
+    weak = graph.where(graph.compare(x, 2, "eq"), -50.0, 0.0)
+    assert graph.prove(graph.add(nn.AddOp(weak, strong))) is None
+
+
 def test_a_long_chain_of_ops_is_given_up():
     graph = Graph()
     x = graph.cast(keys(graph), i1)
