@@ -177,16 +177,15 @@ def may_refuse(program: Program, case: Case, error: Exception) -> bool:
     """
     Whether a program may refuse these inputs when it runs.
 
-    It may where a sequence has no real token that an output beside its own rows depends on (pairs of
-    tokens are no rows), and where a mask holds values that key padding does not; it must name the
-    row or the input.
+    It may where a sequence has no real token (an attention that is not recognised reads masked
+    positions), and where a mask holds values that key padding does not; it must name the row or the
+    input. These refusals are counted by their reason.
     """
     if not isinstance(error, HeatcError | ValueError):
         return False
     text = error.render() if isinstance(error, HeatcError) else str(error)
     if case.empty and re.search(rf"\b(?:row|sequence) {case.empty[0]}\b", text):
-        own_rows = all(output.axes.count("s") == 1 for output in program.outputs)
-        return program.positions == "compute" or not own_rows
+        return True
     return case.name == "odd" and any(padding.port in text for padding in program.padding)
 
 
