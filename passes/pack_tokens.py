@@ -173,6 +173,8 @@ class _Packer:
 
     def _same_rows(self, op: nn.ReshapeOp | nn.TransposeOp) -> None:
         """(B, S, width) as (B * S, width), or the only sequence turned, or the other way."""
+        if isinstance(op, nn.TransposeOp) and not _moves_no_row(op):
+            return
         if op.x in self.packed and self.tokens.is_stream(op.x):
             self.packed[op.result] = self.packed[op.x]
             self.converted.add(op)
@@ -386,6 +388,13 @@ class _Packer:
         flat = nn.ReshapeOp(real, shape)
         insert_before(anchor, flat)
         return flat.result
+
+
+def _moves_no_row(op: nn.TransposeOp) -> bool:
+    """Whether a transpose leaves the rows of the last axis where they are: only ones change places."""
+    extents = nn.shape_of(op.x)
+    order = [axis for axis in op.permutation.get_values() if extents[axis] > 1]
+    return order == sorted(order) and op.permutation.get_values()[-1] == len(extents) - 1
 
 
 def _declare(function: FuncOp, zero: set[int]) -> None:

@@ -1,0 +1,215 @@
+"""
+What packing does to values: every op that a stream may meet, where batch, tokens and width are equal.
+
+The function before and after the pass is interpreted on the same inputs. An output whose positions
+are `zero` at masked tokens has the model's values at the others; any other output has them all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import DictionaryAttr, StringAttr
+from xdsl.dialects.func import FuncOp
+from xdsl.parser import Parser
+
+from heatc.api import make_context
+from heatc.interpreter import execute
+from heatc.passes.pack_tokens import pack_function
+from heatc.weights import WeightStore
+
+N = 3
+T = f"tensor<{N}x{N}x{N}xf32>"
+M = f"tensor<{N}x{N}xf32>"
+V = f"tensor<{N}xf32>"
+IDS = f"tensor<{N}x{N}xi64>"
+HEAD = f"""
+func.func @main(%x: {T} {{heatc.name = "x"}}, %m: {IDS} {{heatc.name = "m"}}, %t: {T} {{heatc.name = "t"}},
+                %s: {M} {{heatc.name = "s"}}, %v: {V} {{heatc.name = "v"}}, %i: {IDS} {{heatc.name = "i"}})
+    -> (RESULT {{heatc.name = "y"}}) {{
+  %one = nn.full {{value = 1.0 : f64}} : tensor<i64>
+  %k = nn.compare %m, %one {{predicate = "eq"}} : ({IDS}, tensor<i64>) -> tensor<{N}x{N}xi1>
+  %keys = nn.reshape %k : (tensor<{N}x{N}xi1>) -> tensor<{N}x1x1x{N}xi1>
+  %a = attn.sdpa %x, %x, %x masks %keys : tensor<{N}x1x1x{N}xi1>
+    {{heads = 1 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "zero"}} : {T}, {T}, {T} -> {T}
+"""
+MASKS = ([[1, 1, 1]] * N, [[0, 1, 1], [1, 0, 1], [1, 1, 0]], [[0, 0, 1], [1, 0, 0], [1, 1, 1]])
+
+
+def tensor(*extents: int) -> str:
+    """The type of an array."""
+    return f"tensor<{''.join(f'{n}x' for n in extents)}f32>"
+
+
+def ints(*values: int) -> str:
+    """An array attribute."""
+    return f"array<i64: {', '.join(map(str, values))}>"
+
+
+def slice_of(x: str, type_: str, starts: tuple[int, ...], steps: tuple[int, ...], to: str) -> str:
+    """A slice."""
+    return f"nn.slice {x} {{starts = {ints(*starts)}, steps = {ints(*steps)}}} : ({type_}) -> {to}"
+
+
+def softmax(dim: int) -> list[str]:
+    return [f"nn.softmax %a {{dim = {dim} : i64}} : ({T}) -> {T}"]
+
+
+def binary(op: str, other: str, type_: str, *, turned: bool = False) -> list[str]:
+    given = f"{other}, %a : ({type_}, {T})" if turned else f"%a, {other} : ({T}, {type_})"
+    return [f"nn.{op} {given} -> {T}"]
+
+
+def reshaped(x: str, old: str, new: str) -> str:
+    return f"nn.reshape {x} : ({old}) -> {new}"
+
+
+def contraction(equation: str, operands: str, types: str, result: str = T) -> list[str]:
+    return [f'einsum.contract "{equation}" {operands} : ({types}) -> {result}']
+
+
+def picked(starts: tuple[int, int, int], to: tuple[int, ...], flat: tuple[int, ...]) -> list[str]:
+    """A slice and its reshape."""
+    return [
+        slice_of("%a", T, starts, (1, 1, 1), tensor(*to)),
+        reshaped("%0", tensor(*to), tensor(*flat)),
+    ]
+
+
+def turned(axes: tuple[int, int, int]) -> list[str]:
+    """A transpose, and the sum with what it was."""
+    return [
+        f"nn.transpose %a {{permutation = {ints(*axes)}}} : ({T}) -> {T}",
+        f"nn.add %0, %a : ({T}, {T}) -> {T}",
+    ]
+
+
+TAILS: dict[str, list[str]] = {
+    "softmax over the width": softmax(2),
+    "softmax over the last axis": softmax(-1),
+    "softmax over tokens": softmax(1),
+    "softmax over tokens, from behind": softmax(-2),
+    "softmax over the batch": softmax(0),
+    "times a stream": binary("mul", "%t", T),
+    "minus a stream, turned": binary("sub", "%t", T, turned=True),
+    "plus a matrix of tokens": binary("add", "%s", M),
+    "plus a vector": binary("add", "%v", V),
+    "minus a vector, turned": binary("sub", "%v", V, turned=True),
+    "plus (1, S, W)": [reshaped("%s", M, tensor(1, N, N)), f"nn.add %a, %0 : ({T}, {tensor(1, N, N)}) -> {T}"],
+    "plus (B, 1, W)": [reshaped("%s", M, tensor(N, 1, N)), f"nn.add %a, %0 : ({T}, {tensor(N, 1, N)}) -> {T}"],
+    "plus (B, S, 1)": [reshaped("%s", M, tensor(N, N, 1)), f"nn.add %a, %0 : ({T}, {tensor(N, N, 1)}) -> {T}"],
+    "plus (1, 1, W)": [reshaped("%v", V, tensor(1, 1, N)), f"nn.add %a, %0 : ({T}, {tensor(1, 1, N)}) -> {T}"],
+    "plus (S, 1)": [reshaped("%v", V, tensor(N, 1)), f"nn.add %a, %0 : ({T}, {tensor(N, 1)}) -> {T}"],
+    "plus (B, 1, 1)": [reshaped("%v", V, tensor(N, 1, 1)), f"nn.add %a, %0 : ({T}, {tensor(N, 1, 1)}) -> {T}"],
+    "batch and tokens turned": turned((1, 0, 2)),
+    "tokens and width turned": turned((0, 2, 1)),
+    "all turned": turned((1, 2, 0)),
+    "the first token": picked((0, 0, 0), (N, 1, N), (N, N)),
+    "the last token": picked((0, 2, 0), (N, 1, N), (N, N)),
+    "the first token, flat": picked((0, 0, 0), (N, 1, N), (N * N,)),
+    "the first token, its width cut": picked((0, 1, 0), (N, 1, N), (N, N, 1)),
+    "the second sequence": picked((1, 0, 0), (1, N, N), (N, N)),
+    "the second channel": picked((0, 0, 1), (N, N, 1), (N, N)),
+    "the first two tokens": picked((0, 0, 0), (N, 2, N), (N, 2 * N)),
+    "one token of two sequences": picked((0, 1, 0), (2, 1, N), (2, N)),
+    "two channels of a token": picked((0, 1, 1), (N, 1, 2), (N, 2)),
+    "every other channel": [slice_of("%a", T, (0, 0, 0), (1, 1, 2), tensor(N, N, 2))],
+    "every other token": [slice_of("%a", T, (0, 0, 0), (1, 2, 1), tensor(N, 2, N))],
+    "every other sequence": [slice_of("%a", T, (0, 0, 0), (2, 1, 1), tensor(2, N, N))],
+    "rows of all tokens": [reshaped("%a", T, tensor(N * N, N)), f"nn.gelu %0 {{approximate = \"none\"}} : ({tensor(N * N, N)}) -> {tensor(N * N, N)}"],
+    "rows and back": [
+        reshaped("%a", T, tensor(N * N, N)),
+        f"nn.tanh %0 : ({tensor(N * N, N)}) -> {tensor(N * N, N)}",
+        reshaped("%1", tensor(N * N, N), T),
+    ],
+    "cut otherwise and back": [
+        reshaped("%a", T, tensor(N, N * N)),
+        f"nn.softmax %0 {{dim = 1 : i64}} : ({tensor(N, N * N)}) -> {tensor(N, N * N)}",
+        reshaped("%1", tensor(N, N * N), T),
+    ],
+    "over the width": contraction("abc,dc->abd", "%a, %s", f"{T}, {M}"),
+    "over tokens": contraction("abc,db->adc", "%a, %s", f"{T}, {M}"),
+    "over the batch": contraction("abc,da->dbc", "%a, %s", f"{T}, {M}"),
+    "by token": contraction("abc,bc->abc", "%a, %s", f"{T}, {M}"),
+    "by sequence": contraction("abc,ac->abc", "%a, %s", f"{T}, {M}"),
+    "a sum over the width": contraction("abc,c->ab", "%a, %v", f"{T}, {V}", M),
+    "similarities": contraction("abc,adc->abd", "%a, %a", f"{T}, {T}"),
+    "similarities between sequences": contraction("abc,dbc->abd", "%a, %a", f"{T}, {T}"),
+    "the mean": contraction("abc,b->ac", "%a, %v", f"{T}, {V}", M),
+    "joined with itself": [f"nn.concat %a, %a {{dim = 2 : i64}} : ({T}, {T}) -> {tensor(N, N, 2 * N)}"],
+    "tokens after tokens": [f"nn.concat %a, %t {{dim = 1 : i64}} : ({T}, {T}) -> {tensor(N, 2 * N, N)}"],
+    "a norm": [f"nn.layer_norm %a, %v, %v {{eps = 1.0e-5 : f64}} : ({T}, {V}, {V}) -> {T}"],
+    "embeddings of ids": [
+        f"nn.embedding %s, %i : ({M}, {IDS}) -> {T}",
+        f"nn.add %a, %0 : ({T}, {T}) -> {T}",
+    ],
+    "embeddings of positions": [
+        f"nn.iota {{start = 0 : i64, step = 1 : i64}} : {V.replace('f32', 'i64')}",
+        f"nn.embedding %s, %0 : ({M}, {V.replace('f32', 'i64')}) -> {M}",
+        f"nn.add %a, %1 : ({T}, {M}) -> {T}",
+    ],
+    "a second attention": [
+        f"attn.sdpa %a, %x, %t masks %keys : tensor<{N}x1x1x{N}xi1> {{heads = 3 : i64, scale = 1.0 : f64, "
+        f'fills = [-1.0e9 : f64], keyless = "nan"}} : {T}, {T}, {T} -> {T}',
+    ],
+}  # fmt: skip
+
+
+def function_of(tail: list[str]) -> FuncOp:
+    """The stream and what is done with it."""
+    lines = [f"  %{number} = {line}" for number, line in enumerate(tail)]
+    result = tail[-1].rpartition("-> ")[2]
+    text = HEAD.replace("RESULT", result) + "\n".join(lines)
+    text += f"\n  func.return %{len(tail) - 1} : {result}\n}}"
+    module = Parser(make_context(), text).parse_module()
+    module.verify()
+    (function,) = module.ops
+    assert isinstance(function, FuncOp)
+    return function
+
+
+def outputs(function: FuncOp, inputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """The interpreted output."""
+    module = function.parent_op()
+    assert module is not None
+    module.verify()
+    with np.errstate(all="ignore"):
+        return execute(module, inputs, WeightStore({}))["y"]  # pyright: ignore[reportArgumentType]
+
+
+def is_zero(function: FuncOp) -> bool:
+    """Whether the output is 0 at masked positions."""
+    attributes = function.res_attrs
+    assert attributes is not None
+    (given,) = attributes.data
+    assert isinstance(given, DictionaryAttr)
+    return given.data.get("heatc.padding") == StringAttr("zero")
+
+
+@pytest.mark.parametrize("padding", ["skip", "compute"])
+@pytest.mark.parametrize("tail", TAILS)
+def test_values_are_the_models(tail: str, padding: str):
+    function, packed = function_of(TAILS[tail]), function_of(TAILS[tail])
+    pack_function(packed, padding)
+    rng = np.random.default_rng(1)
+    shapes = {"x": (N, N, N), "t": (N, N, N), "s": (N, N), "v": (N,)}
+    inputs: dict[str, NDArray[Any]] = {
+        name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()
+    }
+    inputs["i"] = rng.integers(0, N, (N, N))
+    for mask in MASKS:
+        inputs["m"] = np.array(mask)
+        wanted, found = outputs(function, inputs), outputs(packed, inputs)
+        if not is_zero(packed):
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
+            continue
+        kept = found != 0
+        np.testing.assert_allclose(found[kept], wanted[kept], atol=1e-5)
+        # Positions of real tokens are kept: at least these, of at most one token each.
+        share = np.array(mask).mean()
+        assert kept.mean() >= share**2 - 1e-9, kept.mean()
+        assert padding == "skip"
+        assert share == 1.0 or not kept.all()
