@@ -26,17 +26,22 @@ T = f"tensor<{N}x{N}x{N}xf32>"
 M = f"tensor<{N}x{N}xf32>"
 V = f"tensor<{N}xf32>"
 IDS = f"tensor<{N}x{N}xi64>"
-HEAD = f"""
-func.func @main(%x: {T} {{heatc.name = "x"}}, %m: {IDS} {{heatc.name = "m"}}, %t: {T} {{heatc.name = "t"}},
-                %s: {M} {{heatc.name = "s"}}, %v: {V} {{heatc.name = "v"}}, %i: {IDS} {{heatc.name = "i"}})
-    -> (RESULT {{heatc.name = "y"}}) {{
-  %one = nn.full {{value = 1.0 : f64}} : tensor<i64>
-  %k = nn.compare %m, %one {{predicate = "eq"}} : ({IDS}, tensor<i64>) -> tensor<{N}x{N}xi1>
-  %keys = nn.reshape %k : (tensor<{N}x{N}xi1>) -> tensor<{N}x1x1x{N}xi1>
-  %a = attn.sdpa %x, %x, %x masks %keys : tensor<{N}x1x1x{N}xi1>
-    {{heads = 1 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "zero"}} : {T}, {T}, {T} -> {T}
-"""
 MASKS = ([[1, 1, 1]] * N, [[0, 1, 1], [1, 0, 1], [1, 1, 0]], [[0, 0, 1], [1, 0, 0], [1, 1, 1]])
+
+
+def head(b: int, s: int, result: str) -> str:
+    """Attention of a stream (b, s, N), and other inputs."""
+    t, ids, keys = tensor(b, s, N), f"tensor<{b}x{s}xi64>", f"tensor<{b}x1x1x{s}xi1>"
+    return f"""
+func.func @main(%x: {t} {{heatc.name = "x"}}, %m: {ids} {{heatc.name = "m"}}, %t: {t} {{heatc.name = "t"}},
+                %s: {M} {{heatc.name = "s"}}, %v: {V} {{heatc.name = "v"}}, %i: {ids} {{heatc.name = "i"}})
+    -> ({result} {{heatc.name = "y"}}) {{
+  %one = nn.full {{value = 1.0 : f64}} : tensor<i64>
+  %k = nn.compare %m, %one {{predicate = "eq"}} : ({ids}, tensor<i64>) -> tensor<{b}x{s}xi1>
+  %keys = nn.reshape %k : (tensor<{b}x{s}xi1>) -> {keys}
+  %a = attn.sdpa %x, %x, %x masks %keys : {keys}
+    {{heads = 1 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "zero"}} : {t}, {t}, {t} -> {t}
+"""
 
 
 def tensor(*extents: int) -> str:
@@ -158,11 +163,11 @@ TAILS: dict[str, list[str]] = {
 }  # fmt: skip
 
 
-def function_of(tail: list[str]) -> FuncOp:
-    """The stream and what is done with it."""
+def function_of(tail: list[str], b: int = N, s: int = N) -> FuncOp:
+    """The stream (b, s, N) and what is done with it."""
     lines = [f"  %{number} = {line}" for number, line in enumerate(tail)]
     result = tail[-1].rpartition("-> ")[2]
-    text = HEAD.replace("RESULT", result) + "\n".join(lines)
+    text = head(b, s, result) + "\n".join(lines)
     text += f"\n  func.return %{len(tail) - 1} : {result}\n}}"
     module = Parser(make_context(), text).parse_module()
     module.verify()
@@ -189,27 +194,106 @@ def is_zero(function: FuncOp) -> bool:
     return given.data.get("heatc.padding") == StringAttr("zero")
 
 
-@pytest.mark.parametrize("padding", ["skip", "compute"])
-@pytest.mark.parametrize("tail", TAILS)
-def test_values_are_the_models(tail: str, padding: str):
-    function, packed = function_of(TAILS[tail]), function_of(TAILS[tail])
+ONE = tensor(1, N, N)
+FIRST = tensor(N, 1, N)
+
+
+def transposed(x: str, axes: tuple[int, ...], old: str, new: str) -> str:
+    return f"nn.transpose {x} {{permutation = {ints(*axes)}}} : ({old}) -> {new}"
+
+
+def tanh(x: str, type_: str) -> str:
+    return f"nn.tanh {x} : ({type_}) -> {type_}"
+
+
+ONE_SEQUENCE: dict[str, list[str]] = {
+    "rows": [reshaped("%a", ONE, M), tanh("%0", M)],
+    "rows and back": [reshaped("%a", ONE, M), tanh("%0", M), reshaped("%1", M, ONE)],
+    "tokens first": [transposed("%a", (1, 0, 2), ONE, FIRST), tanh("%0", FIRST)],
+    "tokens first and back": [
+        transposed("%a", (1, 0, 2), ONE, FIRST),
+        tanh("%0", FIRST),
+        transposed("%1", (1, 0, 2), FIRST, ONE),
+    ],
+    "tokens first by a reshape": [reshaped("%a", ONE, FIRST), tanh("%0", FIRST)],
+    "channels first": [transposed("%a", (2, 0, 1), ONE, FIRST), tanh("%0", FIRST)],
+    "channels for tokens": [transposed("%a", (0, 2, 1), ONE, ONE), tanh("%0", ONE)],
+    "rows turned": [
+        reshaped("%a", ONE, M),
+        transposed("%0", (1, 0), M, M),
+        f"nn.add %0, %1 : ({M}, {M}) -> {M}",
+    ],
+    "tokens first plus a stream": [
+        transposed("%a", (1, 0, 2), ONE, FIRST),
+        transposed("%t", (1, 0, 2), ONE, FIRST),
+        f"nn.add %0, %1 : ({FIRST}, {FIRST}) -> {FIRST}",
+    ],
+    "plus a matrix": [f"nn.add %a, %s : ({ONE}, {M}) -> {ONE}"],
+    "over the width": contraction("abc,dc->abd", "%a, %s", f"{ONE}, {M}", ONE),
+    "the last token": [
+        slice_of("%a", ONE, (0, 2, 0), (1, 1, 1), tensor(1, 1, N)),
+        reshaped("%0", tensor(1, 1, N), tensor(1, N)),
+    ],
+    "the last token alone": [
+        slice_of("%a", ONE, (0, 2, 0), (1, 1, 1), tensor(1, 1, N)),
+        reshaped("%0", tensor(1, 1, N), V),
+    ],
+}
+
+ONE_TOKEN: dict[str, list[str]] = {
+    "the token": [reshaped("%a", FIRST, M), tanh("%0", M)],
+    "the token turned": [reshaped("%a", FIRST, M), transposed("%0", (1, 0), M, M), tanh("%1", M)],
+    "the batch for tokens": [transposed("%a", (1, 0, 2), FIRST, ONE), tanh("%0", ONE)],
+    "plus a matrix": [
+        reshaped("%a", FIRST, M),
+        f"nn.add %0, %s : ({M}, {M}) -> {M}",
+        reshaped("%1", M, FIRST),
+    ],
+    "over the width": contraction("abc,dc->abd", "%a, %s", f"{FIRST}, {M}", FIRST),
+    "over the batch": contraction("abc,da->dbc", "%a, %s", f"{FIRST}, {M}", FIRST),
+}
+
+
+def compare(tail: list[str], padding: str, b: int = N, s: int = N) -> None:
+    """Values before and after packing, for several masks."""
+    function, packed = function_of(tail, b, s), function_of(tail, b, s)
     pack_function(packed, padding)
     rng = np.random.default_rng(1)
-    shapes = {"x": (N, N, N), "t": (N, N, N), "s": (N, N), "v": (N,)}
+    shapes = {"x": (b, s, N), "t": (b, s, N), "s": (N, N), "v": (N,)}
     inputs: dict[str, NDArray[Any]] = {
         name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()
     }
-    inputs["i"] = rng.integers(0, N, (N, N))
+    inputs["i"] = rng.integers(0, N, (b, s))
     for mask in MASKS:
-        inputs["m"] = np.array(mask)
+        inputs["m"] = np.array(mask)[:b, -s:]
+        # Every sequence has a token.
+        inputs["m"][~inputs["m"].any(axis=1), -1] = 1
         wanted, found = outputs(function, inputs), outputs(packed, inputs)
         if not is_zero(packed):
             np.testing.assert_allclose(found, wanted, atol=1e-5)
             continue
         kept = found != 0
         np.testing.assert_allclose(found[kept], wanted[kept], atol=1e-5)
-        # Positions of real tokens are kept: at least these, of at most one token each.
-        share = np.array(mask).mean()
-        assert kept.mean() >= share**2 - 1e-9, kept.mean()
+        # Positions of real tokens are kept: these at least, of two tokens at most.
+        share = inputs["m"].mean()
+        assert kept.mean() >= share**2 - 1e-9
         assert padding == "skip"
         assert share == 1.0 or not kept.all()
+
+
+@pytest.mark.parametrize("padding", ["skip", "compute"])
+@pytest.mark.parametrize("tail", TAILS)
+def test_values_are_the_models(tail: str, padding: str):
+    compare(TAILS[tail], padding)
+
+
+@pytest.mark.parametrize("padding", ["skip", "compute"])
+@pytest.mark.parametrize("tail", ONE_SEQUENCE)
+def test_values_of_one_sequence(tail: str, padding: str):
+    compare(ONE_SEQUENCE[tail], padding, b=1)
+
+
+@pytest.mark.parametrize("padding", ["skip", "compute"])
+@pytest.mark.parametrize("tail", ONE_TOKEN)
+def test_values_of_sequences_of_one_token(tail: str, padding: str):
+    compare(ONE_TOKEN[tail], padding, s=1)
