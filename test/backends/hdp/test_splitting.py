@@ -119,18 +119,26 @@ def test_splitting_never_costs_cycles_and_changes_no_value(seed: int, rho: float
     assert mac_counts(parts, priced(kit.hardware)) == mac_counts(whole, priced(whole_kit.hardware))
 
 
-@given(st.integers(0, 1000), st.sampled_from((-0.5, 0.0, 0.5)))
-@settings(max_examples=10, deadline=None)
-def test_macs_by_width_are_the_masks(seed: int, rho: float):
-    result, kit, _ = _hdp(("i8", "i16"), 8, seed, rho)
+@pytest.mark.parametrize("integer", NARROW)
+@pytest.mark.parametrize("fraction", NARROW)
+@pytest.mark.parametrize(("seed", "rho"), [(3, -0.5), (4, 0.0), (5, 0.5)])
+def test_macs_by_width_are_the_masks(integer: str, fraction: str, seed: int, rho: float):
+    result, kit, _ = _hdp((integer, fraction), 8, seed, rho)
     length, e, heads = 13, 7, 2
-    kept = result.macs - heads * length * length * e
-    # Of a kept score both fraction products (i16 by i8), and a probability times i8 values.
-    assert kept % (3 * e) == 0
-    counts = mac_counts(result, priced(kit.hardware))
-    assert counts["8x8"] == heads * length * length * e
-    assert counts["8x16"] == kept
-    assert counts["16x16"] == 0
+    dense = heads * length * length * e
+    kept = (result.macs - dense) // 3
+    # Of a kept score both fraction products, and a probability (i16) times values (integer's dtype).
+    assert result.macs == dense + 3 * kept
+    assert kept % e == 0
+    expected = dict.fromkeys(mac_counts(result, priced(kit.hardware)), 0)
+    for times, one, other in (
+        (dense, integer, integer),
+        (2 * kept, integer, fraction),
+        (kept, "i16", integer),
+    ):
+        low, high = sorted(8 * DTYPES[dtype] for dtype in (one, other))
+        expected[f"{low}x{high}"] += times
+    assert mac_counts(result, priced(kit.hardware)) == expected
 
 
 def test_narrow_products_cost_less_where_a_pe_splits():
