@@ -249,7 +249,15 @@ def in_segment(graph: Graph) -> SSAValue:
     return graph.compare(keys(graph), 1, "eq")
 
 
+def far_from_five(graph: Graph) -> SSAValue:
+    """(x - 5) * (x - 5) * -1e9."""
+    x = graph.cast(keys(graph), f32)
+    less = graph.add(nn.SubOp(x, graph.full(5.0)))
+    return graph.add(nn.MulOp(graph.add(nn.MulOp(less, less)), graph.full(-1e9)))
+
+
 INFINITE = float("inf")
+LEAST = float(np.nextafter(np.float32(0), np.float32(1)))
 
 
 @pytest.mark.parametrize(
@@ -264,6 +272,9 @@ INFINITE = float("inf")
         # Arithmetic says nothing of what was not tried.
         (hugging_face, i64, ((1, 1),), ((-100, -100), (-1, 0))),
         (hugging_face, f32, ((1, 1),), ((0, 0),)),
+        # What is beside a constant is tried.
+        (far_from_five, i32, ((5, 5),), ((-100, -100), (-1, 4), (6, 6))),
+        (positive, f32, ((LEAST, INFINITE),), ((-INFINITE, 0),)),
     ],
 )
 def test_which_values_are_proven(build: object, element: object, real: object, masked: object):
