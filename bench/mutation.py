@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.console import Console
 
 from bench import mutation_lines, report
-from bench.mutation_lines import MODULES, Lines, file_of
+from bench.mutation_lines import MODULES, Lines, file_of, joined
 from bench.report import Json, Row
 
 SAMPLE = 416
 GOAL = 85.0
+UNSEEN = (
+    "core/NoOp",
+    "core/ReplaceComparisonOperator_Eq_Is",
+    "core/ReplaceComparisonOperator_NotEq_IsNot",
+)
+"""Changes that nobody sees: small integers and names that are equal are the same object."""
+
+GROUPS = 8
+"""Of tests whose lines are recorded, one after the other in each copy."""
+
 FAST = 30.0
 """Seconds of the tests that a mutant meets first, as they were recorded."""
 
@@ -56,102 +66,50 @@ ends. Recording the lines of tests made them two to five times slower than they 
 PAGE = report.ROOT / "docs" / "design" / "mutation.md"
 
 
-@dataclass(frozen=True)
-class Part:
-    """What is mutated, by globs, and the tests of it, the fastest first."""
-
-    modules: tuple[str, ...]
-    tests: tuple[str, ...]
-
-
-PARTS = {
-    "numerics": Part(
-        (
-            "heatc/fixed_point.py",
-            "heatc/isa/units.py",
-            "backends/hdp/datapath.py",
-            "heatc/interpreter/*.py",
-        ),
-        (
-            "test/interpreter",
-            "test/passes/test_worked_example.py",
-            "test/passes/test_examples.py",
-            "test/test_fixed_point.py",
-            "test/test_units.py",
-            "test/backends/hdp/test_ties.py",
-            "test/backends/hdp/test_fixed_point_peer.py",
-            "test/backends/hdp/test_machine.py",
-            "test/backends/hdp/test_rule_instructions.py",
-            "test/end_to_end/test_keyless.py",
-            "test/end_to_end/test_padding.py",
-            "test/test_execute_each.py",
-        ),
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "numerics": (
+        "heatc/fixed_point.py",
+        "heatc/isa/units.py",
+        "backends/hdp/datapath.py",
+        "heatc/interpreter/*.py",
     ),
-    "packing": Part(
-        (
-            "passes/pack_tokens.py",
-            "passes/analysis/axes.py",
-            "passes/analysis/padding.py",
-            "passes/analysis/reads.py",
-        ),
-        (
-            "test/passes/pack_tokens.mlir",
-            "test/passes",
-            "test/capture",
-            "test/backends/numpy",
-            "test/backends/hdp/test_padding_reads.py",
-            "test/verify",
-            "test/end_to_end",
-            "test/bench/test_differential.py",
-        ),
+    "packing": (
+        "passes/pack_tokens.py",
+        "passes/analysis/axes.py",
+        "passes/analysis/padding.py",
+        "passes/analysis/reads.py",
     ),
-    "tiling": Part(
-        ("passes/tile_for_hdp.py", "passes/tiling/*.py"),
-        (
-            "test/passes/tile_for_hdp.mlir",
-            "test/passes/tile_for_hdp_cascade.mlir",
-            "test/passes/test_packing.py",
-            "test/passes/test_on_chip.py",
-            "test/passes/test_tiling.py",
-            "test/passes/test_products.py",
-            "test/passes/test_timer.py",
-            "test/backends/hdp/test_encode.py",
-            "test/backends/hdp/test_groups.py",
-            "test/backends/hdp/test_padding_reads.py",
-            "test/backends/hdp/test_cascade_rule.py",
-            "test/backends/hdp/test_rules.py",
-        ),
-    ),
-    "machine": Part(
-        (
-            "backends/hdp/execute_*.py",
-            "backends/hdp/machine.py",
-            "backends/hdp/memory.py",
-            "backends/hdp/state.py",
-            "backends/hdp/timing.py",
-            "heatc/isa/clocks.py",
-            "heatc/isa/words.py",
-        ),
-        (
-            "test/isa",
-            "test/backends/hdp/test_machine.py",
-            "test/backends/hdp/test_machine_timing.py",
-            "test/backends/hdp/test_rule_instructions.py",
-            "test/backends/hdp/test_prediction.py",
-            "test/backends/hdp/test_cascade.py",
-            "test/backends/hdp/test_splitting.py",
-            "test/backends/hdp/test_blocks.py",
-            "test/backends/hdp/test_vector.py",
-            "test/backends/hdp/test_budget.py",
-            "test/backends/hdp/test_invariants.py",
-            "test/backends/hdp/test_encode.py",
-            "test/backends/hdp/test_padding_reads.py",
-            "test/backends/hdp/test_timing_only.py",
-            "test/backends/hdp/test_energy.py",
-            "test/passes/test_timer.py",
-        ),
+    "tiling": ("passes/tile_for_hdp.py", "passes/tiling/*.py"),
+    "machine": (
+        "backends/hdp/execute_*.py",
+        "backends/hdp/machine.py",
+        "backends/hdp/memory.py",
+        "backends/hdp/state.py",
+        "backends/hdp/timing.py",
+        "heatc/isa/clocks.py",
+        "heatc/isa/words.py",
     ),
 }
+"""What is mutated, by globs"""
+
+TESTS = (
+    "test/test_*.py",
+    "test/interpreter/test_*.py",
+    "test/isa/test_*.py",
+    "test/passes/test_*.py",
+    "test/capture/test_*.py",
+    "test/backends/*/test_*.py",
+    "test/verify/test_*.py",
+    "test/end_to_end/test_*.py",
+    "test/bench/test_differential.py",
+)
+"""Tests of what is mutated: those of tools, tuning and readers start from it."""
+
+FILE_CHECKS = {
+    "packing": ("test/passes/pack_tokens.mlir",),
+    "tiling": ("test/passes/tile_for_hdp.mlir", "test/passes/tile_for_hdp_cascade.mlir"),
+}
+"""FileCheck tests of parts"""
 
 
 @dataclass(frozen=True)
@@ -175,21 +133,30 @@ class Mutant:
 # --- Which -------------------------------------------------------------------------------------
 
 
-def modules_of(part: Part) -> list[Path]:
+def modules_of(part: str) -> list[Path]:
     """The modules of a part, from the root of the repository."""
-    found = [p for pattern in part.modules for p in sorted(report.ROOT.glob(pattern))]
-    return [p.relative_to(report.ROOT) for p in found if p.name != "__init__.py"]
+    return [p for p in _files(PARTS[part]) if p.name != "__init__.py"]
+
+
+def tests() -> list[Path]:
+    """The files of tests that pytest runs, from the root of the repository."""
+    return _files(TESTS)
+
+
+def _files(patterns: Iterable[str]) -> list[Path]:
+    found = [p for pattern in patterns for p in sorted(report.ROOT.glob(pattern))]
+    return [p.relative_to(report.ROOT) for p in found]
 
 
 def mutants(name: str) -> Iterator[Mutant]:
     """Every mutant of a part that could be seen."""
     init: Any = importlib.import_module("cosmic_ray.commands.init")
-    for module in modules_of(PARTS[name]):
+    for module in modules_of(name):
         silent = _silent_lines(ast.parse((report.ROOT / module).read_text()))
         for item in init._all_work_items([report.ROOT / module], {}):
             (spec,) = item.mutations
             line, column = spec.start_pos
-            if spec.operator_name != "core/NoOp" and not _is_in(silent, line, column):
+            if spec.operator_name not in UNSEEN and not _is_in(silent, line, column):
                 arguments = json.dumps(spec.operator_args)
                 yield Mutant(
                     name, str(module), spec.operator_name, spec.occurrence, line, arguments
@@ -246,23 +213,23 @@ class Copy:
         )
         subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)
 
-    def lines(self, part: str) -> Lines:
+    def lines(self, files: Sequence[Path]) -> Lines:
         """
-        What the tests of a part run, as long as nothing is mutated.
+        What some tests run, as long as nothing is mutated.
 
         Raises `RuntimeError` where they fail.
         """
         target = self.folder.parent / f"{self.folder.name}.lines"
-        modules = ":".join(str(self.folder / m) for m in modules_of(PARTS[part]))
+        modules = ":".join(str(self.folder / m) for part in PARTS for m in modules_of(part))
         done = subprocess.run(
-            shlex.split(test_command(part, pytest_tests(part))),
+            shlex.split(test_command(map(str, files))),
             cwd=self.folder,
             env=self._environment() | {mutation_lines.LINES_TO: str(target), MODULES: modules},
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            raise RuntimeError(f"tests of {part} fail without a mutant: {done.stdout[-2000:]}")
+            raise RuntimeError(f"tests fail without a mutant: {done.stdout[-2000:]}")
         return Lines(**json.loads(target.read_text()))
 
     def _environment(self) -> dict[str, str]:
@@ -295,7 +262,7 @@ class Copy:
             environment[mutation_lines.ALONE] = str(listed)
         task = {
             "mutant": vars(mutant),
-            "command": test_command(mutant.part, files),
+            "command": test_command(files, FILE_CHECKS.get(mutant.part, ())),
             "seconds": TIMEOUT + seconds,
         }
         done = subprocess.run(
@@ -334,55 +301,45 @@ def one(mutant: Mutant, command: str, seconds: float) -> dict[str, str]:
     )
 
 
-def pytest_tests(part: str) -> list[str]:
-    """The files and folders of a part that pytest runs."""
-    return [test for test in PARTS[part].tests if not test.endswith(".mlir")]
-
-
-def test_command(part: str, files: Sequence[str]) -> str:
-    """Those tests up to the first that fails, then the FileCheck ones of the part."""
+def test_command(files: Iterable[str], checks: Iterable[str] = ()) -> str:
+    """Tests up to the first that fails, then FileCheck ones."""
     python = shlex.quote(sys.executable)
     lit_main = shlex.quote(str(Path(sys.executable).with_name("lit")))
     options = "-x -q -n0 -p no:cacheprovider -p bench.mutation_lines"
-    runs = [f"{python} -m pytest {options} {' '.join(files)}"] if files else []
-    lit = [test for test in PARTS[part].tests if test.endswith(".mlir")]
-    runs += [f"{lit_main} -q {' '.join(lit)}"] if lit else []
+    given, lit = " ".join(files), " ".join(checks)
+    runs = [f"{python} -m pytest {options} {given}"] if given else []
+    runs += [f"{lit_main} -q {lit}"] if lit else []
     return f"sh -c {shlex.quote(' && '.join(runs) or 'true')}"
 
 
 class State:
-    """Outcomes by mutant and lines by part, on disk after each."""
+    """Outcomes by mutant, and what the tests run, on disk after each."""
 
     def __init__(self, path: Path | None, commit: str):
         self.path, self.commit = path, commit
         self.found: dict[str, dict[str, str]] = {}
-        self.lines: dict[str, Lines] = {}
+        self.lines: Lines | None = None
         self._lock = Lock()
         if path is not None and path.exists():
             kept = json.loads(path.read_text())
             if kept["commit"] == commit:
                 self.found = kept["found"]
-                self.lines = {part: Lines(**lines) for part, lines in kept["lines"].items()}
+                self.lines = Lines(**kept["lines"])
 
     def add(self, mutant: Mutant, outcome: dict[str, str]) -> None:
         """Keep an outcome."""
         with self._lock:
             self.found[mutant.key] = {"part": mutant.part, **outcome}
-            self._write()
+            self.write()
 
-    def add_lines(self, part: str, lines: Lines) -> None:
-        """Keep what the tests of a part run."""
-        with self._lock:
-            self.lines[part] = lines
-            self._write()
-
-    def _write(self) -> None:
-        if self.path is None:
+    def write(self) -> None:
+        """The state as it stands."""
+        if self.path is None or self.lines is None:
             return
-        lines = {part: vars(found) for part, found in self.lines.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
-        part.write_text(json.dumps({"commit": self.commit, "lines": lines, "found": self.found}))
+        kept = {"commit": self.commit, "lines": vars(self.lines), "found": self.found}
+        part.write_text(json.dumps(kept))
         part.replace(self.path)
 
 
@@ -395,14 +352,25 @@ def run(
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         copies = [Copy(_made(Path(folder) / str(number))) for number in range(jobs)]
 
+        def record(files: Sequence[Path]) -> Lines:
+            copy = copies.pop()
+            try:
+                return copy.lines(files)
+            finally:
+                copies.append(copy)
+
+        if state.lines is None:
+            files = tests()
+            state.lines = joined(pool.map(record, [files[at::GROUPS] for at in range(GROUPS)]))
+            state.write()
+            console.print(f"{len(state.lines.names)} tests hold without a mutant")
+        lines = state.lines
+
         def attempt(mutant: Mutant) -> None:
             copy = copies.pop()
             try:
                 state.add(
-                    mutant,
-                    copy.outcome(
-                        mutant, state.lines[mutant.part], thorough and mutant.key not in explained
-                    ),
+                    mutant, copy.outcome(mutant, lines, thorough and mutant.key not in explained)
                 )
             finally:
                 copies.append(copy)
@@ -411,16 +379,6 @@ def run(
                 f"{len(state.found)}/{len(chosen)} {outcome} {mutant.key}", soft_wrap=True
             )
 
-        def record(part: str) -> None:
-            copy = copies.pop()
-            try:
-                state.add_lines(part, copy.lines(part))
-            finally:
-                copies.append(copy)
-            console.print(f"tests of {part} hold")
-
-        parts = dict.fromkeys(mutant.part for mutant in left)
-        list(pool.map(record, [part for part in parts if part not in state.lines]))
         list(pool.map(attempt, left))
 
 

@@ -16,7 +16,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ ALONE = "HEATC_TESTS_ALONE"
 @dataclass(frozen=True)
 class Lines:
     """
-    What the tests of a part run.
+    What tests run.
 
     `tests` is, by module and line, what runs the line: numbers into `names`, -1 for the import of the
     module. `seconds` is what each test took.
@@ -63,6 +63,20 @@ class Lines:
         """Seconds of all tests of some files."""
         took = zip(self.names, self.seconds)
         return sum(seconds for name, seconds in took if file_of(name) in files)
+
+
+def joined(parts: Iterable[Lines]) -> Lines:
+    """What the tests of all parts run, no test being in two."""
+    whole = Lines([], [], {})
+    for part in parts:
+        first = len(whole.names)
+        whole.names.extend(part.names)
+        whole.seconds.extend(part.seconds)
+        for module, lines in part.tests.items():
+            known = whole.tests.setdefault(module, {})
+            for line, tests in lines.items():
+                known.setdefault(line, []).extend(t if t < 0 else t + first for t in tests)
+    return whole
 
 
 def file_of(name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import mutation
-from bench.mutation_lines import ALONE, Lines, statement
+from bench.mutation_lines import ALONE, Lines, joined, statement
 from bench.report import ROOT
 
 SOURCE = """
@@ -71,7 +71,16 @@ def test_listed_tests_run_alone(listed: list[str], tmp_path: Path):
     assert done.returncode == 0
 
 
+def test_what_parts_of_the_tests_run():
+    first = Lines(["a"], [1.0], {"m.py": {"1": [-1], "2": [0]}})
+    second = Lines(["b", "c"], [2.0, 3.0], {"m.py": {"1": [-1], "2": [1]}, "n.py": {"5": [0, 1]}})
+    tests = {"m.py": {"1": [-1, -1], "2": [0, 2]}, "n.py": {"5": [1, 2]}}
+    assert joined([first, second]) == Lines(["a", "b", "c"], [1.0, 2.0, 3.0], tests)
+
+
 def test_parts_name_what_there_is():
-    for name, part in mutation.PARTS.items():
-        assert all((ROOT / test).exists() for test in part.tests), name
-        assert all(list(ROOT.glob(pattern)) for pattern in part.modules), name
+    for name, patterns in mutation.PARTS.items():
+        assert mutation.modules_of(name)
+        assert all(list(ROOT.glob(pattern)) for pattern in patterns), name
+    assert all(list(ROOT.glob(pattern)) for pattern in mutation.TESTS)
+    assert all((ROOT / test).exists() for some in mutation.FILE_CHECKS.values() for test in some)
