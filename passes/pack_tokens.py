@@ -35,7 +35,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes
-from heatc.passes.analysis.padding import KeyPadding, MaskTracker, prove_key_padding
+from heatc.passes.analysis.padding import DOUBTED, KeyPadding, MaskTracker, prove_key_padding
 from heatc.passes.analysis.reads import Reads, TokenAxes, is_zero_where_masked
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
@@ -439,7 +439,14 @@ def _common_masks(attentions: list[attn.SdpaOp], tokens: TokenAxes) -> Masks:
     if len(together) > 1:
         remark(attentions[0], "attentions disagree about the mask: every position is computed")
         return Masks(KeyPadding(None), hides_nothing)
-    return Masks(together.pop(), set(attentions))
+    padding = together.pop()
+    if padding.weakest > DOUBTED:
+        remark(
+            attentions[0],
+            f"a key with a score of {padding.weakest:g} is taken to be hidden: scores of thousands "
+            "would need a lower fill",
+        )
+    return Masks(padding, set(attentions))
 
 
 def _proven(op: attn.SdpaOp, tracker: MaskTracker, tokens: TokenAxes) -> set[KeyPadding] | None:

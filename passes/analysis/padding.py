@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -44,6 +44,9 @@ _POINTWISE = (
 )
 BLOCKED = -1e4
 """A score at or below this has no part in a softmax with others: exp(-1e4) is 0 in float64."""
+
+DOUBTED = -1e6
+"""Above this, scores of a few thousand are in doubt: docs/design/padding.md says what is assumed."""
 
 _EXACT = float(1 << 24)
 """Integers below this are numbers of float32."""
@@ -244,12 +247,13 @@ class KeyPadding:
     What a mask was proven to be: key padding of `mask`, an input of B * S elements in order.
 
     A token is real where the input's value is in `real`, masked where it is in `masked`. Without
-    an input the mask hides nothing.
+    an input the mask hides nothing. `weakest` is the greatest score that a hidden key is left.
     """
 
     mask: BlockArgument | None
     real: tuple[Interval, ...] = ()
     masked: tuple[Interval, ...] = ()
+    weakest: float = field(default=-math.inf, compare=False)
 
 
 def prove_key_padding(
@@ -276,19 +280,21 @@ def prove_key_padding(
         return None
     real: list[Interval] = []
     masked: list[Interval] = []
+    weakest = -math.inf
     for low, high, tried in _pieces(traced):
         values = tracker.run(mask, tried)
         if _attends(values):
             real.append((low, high))
         elif _hides(values, fill):
             masked.append((low, high))
+            weakest = max(weakest, fill if values.dtype == np.bool_ else float(values.max()))
         elif traced.cut or tried in (0.0, 1.0):
             # A weak bias, such as (1 - mask) * -1000: values that masks usually have do neither.
             return None
     if not real or not masked:
         return None
     gap = 1.0 if isinstance(nn.element_of(traced.input), IntegerType) else 0.0
-    return KeyPadding(traced.input, _merged(real, gap), _merged(masked, gap))
+    return KeyPadding(traced.input, _merged(real, gap), _merged(masked, gap), weakest)
 
 
 def _pieces(traced: Traced) -> Iterable[tuple[float, float, float]]:

@@ -212,6 +212,19 @@ func.func @inverted(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf
 
 // -----
 
+// A fill of -1e4 is taken to hide a key, and a remark says what that assumes.
+
+// REMARK-NEXT: pack_tokens.mlir:{{[0-9]+}}: remark: a key with a score of -10000 is taken to be hidden: scores of thousands would need a lower fill
+// CHECK-LABEL: func.func @doubted(
+// CHECK-NEXT:    %0 = attn.packing %m {real = #attn.values<1 : 1>, masked = #attn.values<0 : 0>} : (tensor<2x3xi1>) -> !attn.packing<2, 3>
+func.func @doubted(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf32> {
+  %k = nn.reshape %m : (tensor<2x3xi1>) -> tensor<2x1x1x3xi1>
+  %a = attn.sdpa %x, %x, %x masks %k : tensor<2x1x1x3xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [-1.0e4 : f64], keyless = "nan"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %a : tensor<2x3x4xf32>
+}
+
+// -----
+
 // The mean over the tokens reads all of them; what is returned as well is 0 where it is masked.
 
 // CHECK-LABEL: func.func @mean(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> (tensor<2x3x4xf32> {heatc.padding = "zero"}, tensor<2x4xf32>) {
