@@ -222,7 +222,7 @@ class Copy:
         target = self.folder.parent / f"{self.folder.name}.lines"
         modules = ":".join(str(self.folder / m) for part in PARTS for m in modules_of(part))
         done = subprocess.run(
-            shlex.split(test_command(map(str, files))),
+            shlex.split(command_of(map(str, files))),
             cwd=self.folder,
             env=self._environment() | {mutation_lines.LINES_TO: str(target), MODULES: modules},
             capture_output=True,
@@ -262,7 +262,7 @@ class Copy:
             environment[mutation_lines.ALONE] = str(listed)
         task = {
             "mutant": vars(mutant),
-            "command": test_command(files, FILE_CHECKS.get(mutant.part, ())),
+            "command": command_of(files, FILE_CHECKS.get(mutant.part, ())),
             "seconds": TIMEOUT + seconds,
         }
         done = subprocess.run(
@@ -301,7 +301,7 @@ def one(mutant: Mutant, command: str, seconds: float) -> dict[str, str]:
     )
 
 
-def test_command(files: Iterable[str], checks: Iterable[str] = ()) -> str:
+def command_of(files: Iterable[str], checks: Iterable[str] = ()) -> str:
     """Tests up to the first that fails, then FileCheck ones."""
     python = shlex.quote(sys.executable)
     lit_main = shlex.quote(str(Path(sys.executable).with_name("lit")))

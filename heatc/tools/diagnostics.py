@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import itertools
 import os
 import re
 import signal
@@ -231,6 +232,16 @@ class ToolParser(argparse.ArgumentParser):
         )
         self.add_argument("--version", action="version", version=f"{prog} {VERSION}")
         add_debug_argument(self)
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        words = sys.argv[1:] if args is None else list(args)
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            # argparse takes the value away and leaves an empty list in its place.
+            if option := re.fullmatch(r"(--[\w-]+)=--|(-\w)--", word):
+                self.error(f"argument {option[1] or option[2]}: expected a value, got '--'")
+        return super().parse_known_args(words, namespace or argparse.Namespace())
 
     def error(self, message: str) -> NoReturn:
         raise_usage_error(self, message)

@@ -18,7 +18,7 @@ from xdsl.ir import Operation
 from xdsl.parser import Parser, ParserState
 from xdsl.utils.exceptions import ParseError, PyRDLError
 from xdsl.utils.lexer import Input
-from xdsl.utils.mlir_lexer import MLIRLexer
+from xdsl.utils.mlir_lexer import MLIRLexer, MLIRToken
 
 from heatc.errors import HeatcError
 from heatc.ir_errors import explain
@@ -27,6 +27,11 @@ from heatc.readers.source import STDIN, decode, read_bytes, read_stdin
 
 LARGEST_TEXT = 32 << 20
 """Fifty times the lowered program of BERT-Base."""
+
+WIDEST = 99_999
+"""Bits of an integer type."""
+
+_INTEGER = re.compile(r"(?:si|ui|i)(\d+)")
 
 _OTHER_FORMATS = {
     b"PK\x03\x04": "this looks like a zip archive (a torch.export archive or an HDP program)",
@@ -126,9 +131,20 @@ class LocatingParser(Parser):
 
 
 class LinearLexer(MLIRLexer):
-    """xDSL's lexer without the backtracking in strings that never end."""
+    """
+    xDSL's lexer without the backtracking in strings that never end, and with a bound on integers.
+
+    xDSL computes with 2**width of every integer type that it reads.
+    """
 
     _unescaped_characters_regex = re.compile(r'"(?:[^"\\\n\v\f]++|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*+"')
+
+    def _lex_bare_identifier(self, start_pos: int) -> MLIRToken:
+        token = super()._lex_bare_identifier(start_pos)
+        width = _INTEGER.fullmatch(token.text)
+        if width is not None and len(width[1]) > len(str(WIDEST)):
+            raise ParseError(token.span, f"an integer type has {WIDEST} bits at most")
+        return token
 
 
 def _check_text(data: bytes, name: str) -> None:

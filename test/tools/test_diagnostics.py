@@ -104,6 +104,17 @@ def test_parser_suggests():
         parser.parse_args(["m", "--targ", "hdp-edge"])
 
 
+@pytest.mark.parametrize("word", ["--start=--", "-s--"])
+def test_two_dashes_are_no_value(word: str):
+    """argparse made an empty list of them."""
+    parser = ToolParser("tool")
+    parser.add_argument("-s", "--start", type=int)
+    with pytest.raises(UsageError, match=r"argument -+s(tart)?: expected a value"):
+        parser.parse_args([word])
+    parser.add_argument("rest", nargs="*")
+    assert parser.parse_args(["--start=1", "--", "--start=--"]).rest == ["--start=--"]
+
+
 def test_parser_version(capsys: pytest.CaptureFixture[str]):
     assert run_tool(lambda argv: ToolParser("tool").parse_args(argv) and 0, ["--version"]) == 0
     assert capsys.readouterr().out.startswith("tool ")

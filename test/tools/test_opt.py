@@ -78,6 +78,8 @@ def test_usage_is_checked_before_the_input_is_opened(capsys: pytest.CaptureFixtu
         (b"func.func @f(", "error:"),
         # xDSL's own lexer needs 2^60 steps for this.
         (b'"' + b"x" * 60, "end of file reached before closing string literal"),
+        # xDSL computes 2**width.
+        (b'"test.op"() : () -> tensor<2xi4294967296>', "an integer type has 99999 bits at most"),
         (b'"test.op"() : () -> tensor<99999999999999999999999x', "error:"),
         (b'"nn.softmax"() : () -> ()', "error:"),
     ],
