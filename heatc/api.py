@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.utils.exceptions import ArgSpecParseError
 
 from heatc import kinds
 from heatc.commands import COMPILE
@@ -23,7 +22,7 @@ from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
 from heatc.files import safetensors_bytes, together
 from heatc.hardware import load_hardware
-from heatc.heat.options import heat_options, plan_options
+from heatc.heat.options import PassOptions, heat_options, plan_options
 from heatc.ir_errors import translated
 from heatc.names import ir_factors_file
 from heatc.passes.pack_tokens import PADDINGS
@@ -35,6 +34,7 @@ from heatc.pipeline import (
     PrintAfter,
     Timing,
     build,
+    pipeline,
     pipeline_text,
     run_passes,
 )
@@ -64,12 +64,12 @@ def make_context(weights: WeightStore | None = None) -> HeatcContext:
     return context
 
 
-def _checked_build(pipeline: str) -> tuple[ModulePass, ...]:
+def _checked_build(options: Options) -> tuple[ModulePass, ...]:
     """The passes of a pipeline; an option that a pass does not take is wrong usage."""
     try:
-        return build(pipeline)
-    except (ValueError, ArgSpecParseError) as error:
-        raise UsageError(f"wrong pass option: {error}", notes=[f"in {pipeline}"]) from error
+        return build(pipeline(options))
+    except ValueError as error:
+        raise UsageError(f"wrong pass option: {error}") from error
 
 
 class Compilation:
@@ -96,7 +96,7 @@ class Compilation:
         if self.plan is not None and self.plan.hw_sha256 is not None and options.hw is not None:
             self.plan.check_hardware(hardware_sha256(options.hw))
         self.pipeline = pipeline_text(options)
-        self.passes = _checked_build(self.pipeline)
+        self.passes = _checked_build(options)
         unknown = print_ir_after - set(HEATC_UNIVERSE.all_passes) - {p.name for p in self.passes}
         if unknown:
             raise UsageError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
@@ -350,7 +350,7 @@ class Compilation:
 
 def factor_options(
     heat: str | None, calibrate: str | PathLike[str] | None, plan: Plan | None
-) -> str | None:
+) -> PassOptions | None:
     """What `heat-decompose` is told by `--heat` or by a plan, None where nothing asks for it."""
     planned = plan is not None and bool(plan.heat)
     if heat is not None and planned:

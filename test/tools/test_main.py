@@ -56,6 +56,20 @@ def test_what_it_wrote_is_replaced(model: tuple[Path, Path], tmp_path: Path, out
     assert (tmp_path / "r.jsonl").stat().st_size > 0
 
 
+@pytest.mark.parametrize("words", ["ratio=.5", "ratio=5e-1", 'rank=1,layers=*|a{b}="c\\'])
+def test_values_of_factors_need_no_care(model: tuple[Path, Path], tmp_path: Path, words: str):
+    output = str(tmp_path / "x.py")
+    arguments = [str(model[0]), "--weights", str(model[1]), "-o", output]
+    assert main([*arguments, f"--heat=low-rank,init=plain,{words}"]) == 0
+
+
+def test_calibration_inputs_of_any_name(model: tuple[Path, Path], tmp_path: Path):
+    data = tmp_path / 'a\nb\r"c".npz'
+    np.savez(data, x=np.ones((4, 4), np.float32))
+    arguments = [str(model[0]), "--weights", str(model[1]), "-o", str(tmp_path / "x.py")]
+    assert main([*arguments, "--heat=low-rank,rank=1", "--calibrate", str(data)]) == 0
+
+
 def test_a_text_is_read_with_its_factors(model: tuple[Path, Path], tmp_path: Path):
     text = str(tmp_path / "x.mlir")
     arguments = [str(model[0]), "--weights", str(model[1]), "--target", "numpy"]
@@ -107,6 +121,20 @@ def test_ir_goes_to_stdout(model: tuple[Path, Path], capsys: pytest.CaptureFixtu
         (["missing.pt", "-o", "x.hdp", "--plan", "p", "--tau-h", "1"], 2, "both choose"),
         (["missing.pt", "-o", "x.hdp", "--plan", "missing.json"], 1, "missing.json"),
         (["missing.pt", "-o", "x.py", "--plan", "missing.json"], 1, "missing.json"),
+        *(
+            (["missing.pt", "-o", "x.py", f"--heat=low-rank,{words}"], 2, message)
+            for words, message in (
+                ("rank=1e9", "expected whole numbers from 1 on, e.g. 8 or 8x64x64, got '1e9'"),
+                ("rank=8xx", "expected whole numbers"),
+                ("rank=0", "expected whole numbers"),
+                ("rank=1,modes=x", "--heat modes: error: expected a whole number, 1 or more"),
+                ("rank=1,joint=1", "--heat joint: error: expected true or false, got '1'"),
+                ("rank=1,init=none", "expected activation or plain, got 'none'"),
+                ("ratio=-1", "expected a number above 0, at most 1, got '-1'"),
+                ("ratio=nan", "expected a number above 0"),
+                ("rank=1,rank=2", "'rank' is given twice"),
+            )
+        ),
         (["missing.pt", "-o", "x.hdp", "--inputs", "a=1y2"], 2, "malformed"),
         (["missing.pt", "-o", "x.hdp", "--print-ir-after", "rise-einsum"], 2, "unknown pass"),
         (["missing.pt", "-o", "x.hdp", "--hdp-rle", "none"], 2, "unknown option"),
