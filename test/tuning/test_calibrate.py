@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_classifier
 from safetensors.numpy import save_file
-from tiny_classifier import HEADS, LAYERS, VOCABULARY, ir_text, weights
+from tiny_classifier import HEADS, LAYERS, LENGTH, VOCABULARY, ir_text, weights
 
 from heatc.backends.hdp import open_program, simulate
 from heatc.backends.hdp.energy import energy_report
@@ -207,6 +207,22 @@ def test_an_embedding_model_is_calibrated_by_cosine(tiny: Path, tmp_path: Path):
     argv[1] = str(model)
     assert tune.main(argv) == 0
     assert report_of(output)["basis"]["name"] == "cosine"
+
+
+@pytest.mark.parametrize("output", ["embedding", "logits"])
+def test_samples_of_one_token_are_calibrated(tiny: Path, tmp_path: Path, output: str):
+    """Nothing that is probed changes a layer: errors are 0, and cosines 1 up to rounding."""
+    model, plan, data = (tmp_path / name for name in ("model.mlir", "plan.json", "data.npz"))
+    model.write_text(ir_text(8, output=output))
+    mask = np.zeros((16, LENGTH), np.int64)
+    mask[:, 0] = 1
+    ids = np.random.default_rng(1).integers(0, VOCABULARY, mask.shape)
+    np.savez(data, input_ids=ids * mask, attention_mask=mask)
+    argv = arguments(tiny, plan, "sparsity>=0.5", **{"--data": str(data)})
+    argv[1] = str(model)
+    assert tune.main(argv) == 0
+    damage = [layer["sensitivity"] for layer in report_of(plan)["layers"]]
+    assert all(0 <= value < 1e3 for value in damage)
 
 
 def test_a_model_of_one_sample_a_pass_gives_the_same_plan(tiny: Path, tmp_path: Path):
