@@ -175,7 +175,8 @@ def reduced(array: Array, dense: Array, count: int, classes: bool) -> Reals:
     sizes = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     size, inner = sizes[0] * sizes[1], (a * b).sum(axis=1)
     # Two outputs of zeros are the same; rounding may put the cosine of equal ones above 1.
-    cosine = np.where(size > 0, inner / np.where(size > 0, size, 1.0), sizes[0] == sizes[1])
+    same = (sizes[0] == sizes[1]).astype(np.float64)
+    cosine: Reals = np.where(size > 0, inner / np.where(size > 0, size, 1.0), same)
     return np.maximum(1.0 - cosine, 0.0)[:, None]
 
 
