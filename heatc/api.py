@@ -214,8 +214,10 @@ class Compilation:
             self._remarks.running = name
 
     def _comparison(self) -> Instrument:
-        from heatc.execute_each import ExecuteEach
-        from heatc.samples import sample_inputs
+        from heatc.execute_each import ExecuteEach, packed_level
+        from heatc.samples import KINDS
+        from heatc.verify.check import NotVerified, made_up
+        from heatc.verify.stages import Stages
 
         def run_machine(module: ModuleOp, inputs: Mapping[str, Any]) -> dict[str, Any]:
             from heatc.backends.hdp.emit import run_module
@@ -226,8 +228,13 @@ class Compilation:
         def report(line: str) -> None:
             print(line, file=sys.stderr)
 
-        inputs = sample_inputs(self.module)
-        return ExecuteEach(inputs, self.weights, run_machine, report)
+        packed = packed_level(self.module, self.passes, self.weights)
+        levels = Levels(captured=self.module, packed=packed)
+        try:
+            inputs, _ = made_up(Stages(levels, self.module, self.weights), KINDS, 0, far=False)
+        except NotVerified as reason:
+            raise HeatcError(str(reason), place="--execute-each") from reason
+        return ExecuteEach(inputs, self.weights, run_machine, report, packed)
 
     @translated()
     def write(self, output: str | PathLike[str] | None, form: str) -> None:
