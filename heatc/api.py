@@ -28,6 +28,7 @@ from heatc.names import ir_factors_file
 from heatc.passes.pack_tokens import PADDINGS
 from heatc.passes.rewriting import Remark, tell
 from heatc.pipeline import (
+    CountAttentions,
     DumpPhases,
     Instrument,
     Options,
@@ -103,7 +104,8 @@ class Compilation:
         self.execute_each = execute_each
         self._remarks = None if remarks is None else RemarkLog(remarks)
         self._timing = Timing()
-        self._instruments: list[Instrument] = [self._timing]
+        self._counted = CountAttentions()
+        self._instruments: list[Instrument] = [self._timing, self._counted]
         if dump_phases_to is not None:
             self._instruments.append(DumpPhases(Path(dump_phases_to)))
         if print_ir_after or print_ir_after_all:
@@ -132,6 +134,11 @@ class Compilation:
         if self._weights is None:
             raise HeatcError("nothing was captured yet")
         return self._weights
+
+    @property
+    def attentions(self) -> int:
+        """How many attentions an HDP target was told to compute, once `run` is done."""
+        return self._counted.count
 
     @property
     def seconds(self) -> list[tuple[str, float]]:

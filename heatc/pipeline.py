@@ -20,6 +20,7 @@ from xdsl.passes import ModulePass
 from xdsl.transforms import get_all_passes
 from xdsl.utils.arg_spec import ArgSpec, parse_pipeline
 
+from heatc.dialects import attn
 from heatc.files import atomic_write, make_folder
 from heatc.heat.options import PassOptions, Value
 from heatc.kinds import IR
@@ -199,6 +200,18 @@ class PrintAfter(Instrument):
         """Print where asked for."""
         if self.everything or pass_.name in self.names:
             print(f"// IR after {pass_.name}:\n{module!s}", file=sys.stderr)
+
+
+@dataclass
+class CountAttentions(Instrument):
+    """How many attentions a module has where their rules are chosen."""
+
+    count: int = 0
+
+    def before(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Count before they are written in parts."""
+        if pass_.name == "insert-hdp":
+            self.count = sum(isinstance(op, attn.SdpaOp) for op in module.walk())
 
 
 @dataclass

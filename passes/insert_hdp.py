@@ -256,10 +256,22 @@ class InsertHdpPass(ModulePass):
         rules = self.rules(op)
         if self.plan is None and self.rule != "none" and rules:
             remark(op, f"attention rule {self.one_rule()} by option, for all {len(rules)}")
+        named = () if self.plan is None else read_plan(self.plan).rules
         ranking = _Ranking(sum(rule.name == "spatten" for rule in rules.values()))
+        if ranking.layers and not _cascade_prunes(rules):
+            remark(op, "rule spatten ranks heads by layers before: here it leaves out none")
         for attention, rule in rules.items():
             assert isinstance(attention, attn.SdpaOp)
+            if self.plan is not None:
+                by = "by" if module_path(attention) in named else "not named in"
+                remark(attention, f"attention rule {rule}: {by} {self.plan}")
             self._rewrite(attention, rule, ranking)
+
+    def pruning(self, module: ModuleOp) -> tuple[str, ...]:
+        """The names of the rules that leave out something; raises what `rules` raises."""
+        rules = self.rules(module)
+        names = {rule.name for rule in rules.values()} - {"none"}
+        return tuple(sorted(names if _cascade_prunes(rules) else names - {"spatten"}))
 
     def _rewrite(self, op: attn.SdpaOp, rule: Rule, ranking: _Ranking) -> None:
         if op.packing is None or op.masks:
@@ -267,9 +279,6 @@ class InsertHdpPass(ModulePass):
                 f"{describe_location(op)}: hdp attention needs a mask that is provably key "
                 "padding (or none); use --target numpy for this model"
             )
-        if self.plan is not None:
-            named = "not named in" if rule.name == "none" else "by"
-            remark(op, f"attention rule {rule}: {named} {self.plan}")
         chain = _Chain(op, rule)
         if rule.name == "none":
             chain.finish(chain.scores(), None)
@@ -279,6 +288,16 @@ class InsertHdpPass(ModulePass):
             {"energon": chain.energon, "sanger": chain.sanger}[rule.name]()
         else:
             chain.blocks()
+
+
+def _cascade_prunes(rules: Mapping[Operation, Rule]) -> bool:
+    """Whether `spatten` leaves out a head anywhere: never in the first of its layers."""
+    ranked = [(op, rule) for op, rule in rules.items() if rule.name == "spatten"]
+    return any(
+        heads_kept(op.heads.value.data, rule.ratio, layer, len(ranked)) < op.heads.value.data
+        for layer, (op, rule) in enumerate(ranked)
+        if isinstance(op, attn.SdpaOp)
+    )
 
 
 def _planned(plan: Plan, attentions: list[attn.SdpaOp]) -> dict[Operation, Rule]:

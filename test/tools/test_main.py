@@ -174,6 +174,29 @@ def test_an_op_without_a_unit_is_refused(
     assert not output.exists()
 
 
+def test_pruning_is_offered_where_there_is_attention(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A model without any has nothing to prune."""
+    text, weights = tmp_path / "model.mlir", tmp_path / "weights.safetensors"
+    ids, rows, table = "tensor<1x4xi64>", "tensor<1x4x2xf32>", "tensor<9x2xf32>"
+    head = f'func.func @main(%i: {ids} {{heatc.name = "i"}}) -> {rows} {{'
+    lookup = (
+        f'%t = einsum.weight ["t"] : {table}\n%e = nn.embedding %t, %i : ({table}, {ids}) -> {rows}'
+    )
+    attention = (
+        f"%a = attn.sdpa %e, %e, %e {{heads = 1 : i64, scale = 1.0 : f64}} : "
+        f"{rows}, {rows}, {rows} -> {rows}"
+    )
+    save_file({"t": np.ones((9, 2), np.float32)}, weights)
+    for ops, result in ((lookup, "%e"), (f"{lookup}\n{attention}", "%a")):
+        text.write_text(f"{head}\n{ops}\nfunc.return {result} : {rows}\n}}\n")
+        output = str(tmp_path / f"x{result[1]}.hdp")
+        assert main([str(text), "--weights", str(weights), "-o", output]) == 0
+        offered = "--hdp-rule=ours prunes it" in capsys.readouterr().err
+        assert offered == (result == "%a")
+
+
 def test_missing_weights_are_named(
     model: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
