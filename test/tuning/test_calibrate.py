@@ -331,6 +331,28 @@ def test_wrong_options_are_refused(
     assert message in capsys.readouterr().err
 
 
+def test_a_model_without_attention_has_nothing_to_prune(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = tmp_path / "model.mlir"
+    model.write_text(
+        f"""func.func @main(%i: tensor<8x{LENGTH}xi64> {{heatc.name = "input_ids"}}) -> tensor<8x{LENGTH}x4xf32> {{
+  %t = einsum.weight ["t"] : tensor<{VOCABULARY}x4xf32>
+  %y = nn.embedding %t, %i : (tensor<{VOCABULARY}x4xf32>, tensor<8x{LENGTH}xi64>) -> tensor<8x{LENGTH}x4xf32>
+  func.return %y : tensor<8x{LENGTH}x4xf32>
+}}"""
+    )
+    weights_file = tmp_path / "w.safetensors"
+    save_file({"t": np.ones((VOCABULARY, 4), np.float32)}, weights_file)
+    data = tmp_path / "ids.npz"
+    np.savez(data, input_ids=np.zeros((16, LENGTH), np.int64))
+    changes = {"--weights": str(weights_file), "--data": str(data)}
+    argv = arguments(tiny, tmp_path / "plan.json", "sparsity>=0.7", **changes)
+    argv[1] = str(model)
+    assert tune.main(argv) == 1
+    assert "the model has no attention to prune" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
