@@ -434,17 +434,20 @@ def compile(
         raise HeatcError(f"expected true or false for verify, got {type(verify).__name__}")
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
-    hw = None if target == "numpy" else str(target)
+    hw = None if str(target) == "numpy" else str(target)
     if hw is not None:
         load_hardware(hw)
     try:
-        rule = make_rule(hdp_rule or (PRUNING_RULE if rule_options else "none"), rule_options)
+        usual = PRUNING_RULE if rule_options else "none"
+        rule = make_rule(usual if hdp_rule is None else hdp_rule, rule_options)
     except RuleError as error:
         raise UsageError(str(error), place=error.option) from error
     found = None if plan is None else read_plan(plan)
     if hw is None and ((found is not None and found.rules) or rule.name != "none"):
         raise UsageError("the NumPy program computes dense attention", place="target")
     factors = factor_options(heat, calibrate, found)
+    if calibrate is not None and factors is None:
+        raise UsageError("nothing asks for calibration inputs", place="calibrate")
     if padding not in PADDINGS:
         raise UsageError(f"unknown padding {padding!r}, expected skip or compute", place="padding")
     plan_path = None if plan is None else str(plan)
