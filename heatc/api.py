@@ -446,8 +446,6 @@ def compile(
     if hw is None and ((found is not None and found.rules) or rule.name != "none"):
         raise UsageError("the NumPy program computes dense attention", place="target")
     factors = factor_options(heat, calibrate, found)
-    if calibrate is not None and factors is None:
-        raise UsageError("nothing asks for calibration inputs", place="calibrate")
     if padding not in PADDINGS:
         raise UsageError(f"unknown padding {padding!r}, expected skip or compute", place="padding")
     plan_path = None if plan is None else str(plan)
@@ -458,6 +456,8 @@ def compile(
     values |= {"plan": plan, "calibrate": calibrate, "has_factors": factors is not None}
     values |= {"dump_divergence": dump_divergence}
     COMPILE.check({**values, "form": "numpy" if hw is None else "hdp"})
+    if calibrate is not None and factors is None:
+        raise UsageError("nothing asks for calibration inputs", place="calibrate")
     settings = None
     if verify:
         dump = None if dump_divergence is None else Path(dump_divergence)
