@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.utils.exceptions import ArgSpecParseError
 
 from heatc import kinds
 from heatc.commands import COMPILE
@@ -23,18 +22,20 @@ from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
 from heatc.files import safetensors_bytes, together
 from heatc.hardware import load_hardware
-from heatc.heat.options import heat_options, plan_options
+from heatc.heat.options import PassOptions, heat_options, plan_options
 from heatc.ir_errors import translated
 from heatc.names import ir_factors_file
 from heatc.passes.pack_tokens import PADDINGS
 from heatc.passes.rewriting import Remark, tell
 from heatc.pipeline import (
+    CountAttentions,
     DumpPhases,
     Instrument,
     Options,
     PrintAfter,
     Timing,
     build,
+    pipeline,
     pipeline_text,
     run_passes,
 )
@@ -64,12 +65,12 @@ def make_context(weights: WeightStore | None = None) -> HeatcContext:
     return context
 
 
-def _checked_build(pipeline: str) -> tuple[ModulePass, ...]:
+def _checked_build(options: Options) -> tuple[ModulePass, ...]:
     """The passes of a pipeline; an option that a pass does not take is wrong usage."""
     try:
-        return build(pipeline)
-    except (ValueError, ArgSpecParseError) as error:
-        raise UsageError(f"wrong pass option: {error}", notes=[f"in {pipeline}"]) from error
+        return build(pipeline(options))
+    except ValueError as error:
+        raise UsageError(f"wrong pass option: {error}") from error
 
 
 class Compilation:
@@ -96,14 +97,15 @@ class Compilation:
         if self.plan is not None and self.plan.hw_sha256 is not None and options.hw is not None:
             self.plan.check_hardware(hardware_sha256(options.hw))
         self.pipeline = pipeline_text(options)
-        self.passes = _checked_build(self.pipeline)
+        self.passes = _checked_build(options)
         unknown = print_ir_after - set(HEATC_UNIVERSE.all_passes) - {p.name for p in self.passes}
         if unknown:
             raise UsageError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
         self.execute_each = execute_each
         self._remarks = None if remarks is None else RemarkLog(remarks)
         self._timing = Timing()
-        self._instruments: list[Instrument] = [self._timing]
+        self._counted = CountAttentions()
+        self._instruments: list[Instrument] = [self._timing, self._counted]
         if dump_phases_to is not None:
             self._instruments.append(DumpPhases(Path(dump_phases_to)))
         if print_ir_after or print_ir_after_all:
@@ -132,6 +134,11 @@ class Compilation:
         if self._weights is None:
             raise HeatcError("nothing was captured yet")
         return self._weights
+
+    @property
+    def attentions(self) -> int:
+        """How many attentions an HDP target was told to compute, once `run` is done."""
+        return self._counted.count
 
     @property
     def seconds(self) -> list[tuple[str, float]]:
@@ -214,8 +221,10 @@ class Compilation:
             self._remarks.running = name
 
     def _comparison(self) -> Instrument:
-        from heatc.execute_each import ExecuteEach
-        from heatc.samples import sample_inputs
+        from heatc.execute_each import ExecuteEach, packed_level
+        from heatc.samples import KINDS
+        from heatc.verify.check import NotVerified, made_up
+        from heatc.verify.stages import Stages
 
         def run_machine(module: ModuleOp, inputs: Mapping[str, Any]) -> dict[str, Any]:
             from heatc.backends.hdp.emit import run_module
@@ -226,8 +235,13 @@ class Compilation:
         def report(line: str) -> None:
             print(line, file=sys.stderr)
 
-        inputs = sample_inputs(self.module)
-        return ExecuteEach(inputs, self.weights, run_machine, report)
+        packed = packed_level(self.module, self.passes, self.weights)
+        levels = Levels(captured=self.module, packed=packed)
+        try:
+            inputs, _ = made_up(Stages(levels, self.module, self.weights), KINDS, 0, far=False)
+        except NotVerified as reason:
+            raise HeatcError(str(reason), place="--execute-each") from reason
+        return ExecuteEach(inputs, self.weights, run_machine, report, packed)
 
     @translated()
     def write(self, output: str | PathLike[str] | None, form: str) -> None:
@@ -350,7 +364,7 @@ class Compilation:
 
 def factor_options(
     heat: str | None, calibrate: str | PathLike[str] | None, plan: Plan | None
-) -> str | None:
+) -> PassOptions | None:
     """What `heat-decompose` is told by `--heat` or by a plan, None where nothing asks for it."""
     planned = plan is not None and bool(plan.heat)
     if heat is not None and planned:
@@ -420,11 +434,12 @@ def compile(
         raise HeatcError(f"expected true or false for verify, got {type(verify).__name__}")
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
-    hw = None if target == "numpy" else str(target)
+    hw = None if str(target) == "numpy" else str(target)
     if hw is not None:
         load_hardware(hw)
     try:
-        rule = make_rule(hdp_rule or (PRUNING_RULE if rule_options else "none"), rule_options)
+        usual = PRUNING_RULE if rule_options else "none"
+        rule = make_rule(usual if hdp_rule is None else hdp_rule, rule_options)
     except RuleError as error:
         raise UsageError(str(error), place=error.option) from error
     found = None if plan is None else read_plan(plan)
@@ -441,6 +456,8 @@ def compile(
     values |= {"plan": plan, "calibrate": calibrate, "has_factors": factors is not None}
     values |= {"dump_divergence": dump_divergence}
     COMPILE.check({**values, "form": "numpy" if hw is None else "hdp"})
+    if calibrate is not None and factors is None:
+        raise UsageError("nothing asks for calibration inputs", place="calibrate")
     settings = None
     if verify:
         dump = None if dump_divergence is None else Path(dump_divergence)

@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
+from heatc.context import HeatcContext
 from heatc.dialects import attn
 from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError, VerificationError
@@ -32,13 +33,17 @@ from heatc.passes.factorising.reference import reference_weights
 from heatc.passes.fuse_projections import FuseProjectionsPass
 from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.passes.insert_hdp import InsertHdpPass
-from heatc.passes.rewriting import module_path
-from heatc.pipeline import Instrument
+from heatc.passes.rewriting import module_path, without_remarks
+from heatc.pipeline import Instrument, run_passes
 from heatc.samples import mask_inputs
+from heatc.verify.rows import Rows, Tokens, output_rows, tokens_of
 from heatc.weights import WeightStore
 
 Arrays = Mapping[str, NDArray[Any]]
 RunMachine = Callable[[ModuleOp, Arrays], dict[str, NDArray[Any]]]
+
+PACKING = "pack-tokens"
+"""The pass with which padding disappears."""
 
 MACHINE_LEVEL = ("tile-for-hdp", "lower-to-hdp", "allocate-buffers")
 """Passes after which a module is an instruction stream: it runs on the functional machine."""
@@ -74,6 +79,7 @@ class ExecuteEach(Instrument):
         weights: WeightStore,
         run_machine: RunMachine,
         report: Callable[[str], None],
+        packed: ModuleOp | None = None,
     ):
         self.inputs = inputs
         self.weights = weights
@@ -82,7 +88,9 @@ class ExecuteEach(Instrument):
         self._previous: Snapshot | None = None
         self._expected: Snapshot | None = None
         self._dense: ModuleOp | None = None
-        self._real: NDArray[np.bool_] | None = None
+        tokens = None if packed is None else tokens_of(packed, inputs, mask_inputs(packed))
+        self._tokens = tokens
+        self._rows = output_rows(packed, tokens)
 
     def before(self, pass_: ModulePass, module: ModuleOp) -> None:
         """Run what the pass starts from, under the pass's own semantics if it has one."""
@@ -125,9 +133,7 @@ class ExecuteEach(Instrument):
         override: RuleAttention | None = None,
         weights: WeightStore | None = None,
     ) -> Snapshot:
-        if self._previous is None:
-            self._real = _real_tokens(module, self.inputs)
-        recorder = _Recorder(self._real)
+        recorder = _Recorder(self._tokens)
         store = self.weights if weights is None else weights
         interpreter = make_interpreter(module, store, recorder.observe)
         if override is not None:
@@ -157,9 +163,13 @@ class ExecuteEach(Instrument):
             self._check(pass_, f"layer {layer}", value, other, bound)
         error = 0.0
         for name, value in expected.outputs.items():
-            value, other = _real_rows(self._real, value, actual.outputs[name])
+            value, other = (self._compared(name, x) for x in (value, actual.outputs[name]))
             error = max(error, self._check(pass_, f"output {name}", value, other, bound))
         self.report(f"{pass_.name}: {effect_of(pass_)}, max difference {error:.3g}")
+
+    def _compared(self, name: str, output: NDArray[Any]) -> NDArray[Any]:
+        """The part of an output that has to be the model's."""
+        return self._rows.get(name, Rows()).of(output)
 
     def _check(
         self,
@@ -195,7 +205,7 @@ class ExecuteEach(Instrument):
     def _report_rounding(self, pass_: ModulePass, expected: Snapshot, actual: Snapshot) -> None:
         worst = 0.0
         for name, value in expected.outputs.items():
-            value, other = _real_rows(self._real, value, actual.outputs[name])
+            value, other = (self._compared(name, x) for x in (value, actual.outputs[name]))
             if not np.isfinite(other).all():
                 raise VerificationError(
                     f"pass '{pass_.name}' made output {name} not finite", place="--execute-each"
@@ -217,9 +227,9 @@ class ExecuteEach(Instrument):
 class _Recorder:
     """Keeps the last value of every module path, rows of real tokens only."""
 
-    def __init__(self, real: NDArray[np.bool_] | None) -> None:
+    def __init__(self, tokens: Tokens | None) -> None:
         self.layers: dict[str, NDArray[np.float64]] = {}
-        self._real = real
+        self._tokens = tokens
         self.prunes = False
 
     def observe(self, op: Operation, results: Sequence[Any]) -> None:
@@ -233,23 +243,32 @@ class _Recorder:
         self.prunes |= isinstance(op, PRUNING)
         if path and op.name in ("nn.layer_norm", "nn.gelu", "nn.tanh"):
             value: NDArray[np.float64] = load(result, op.results[0]).astype(np.float64)
-            if self._real is not None and value.shape[:2] == self._real.shape:
-                value = value[self._real]
-            self.layers[path] = value
+            self.layers[path] = value if self._tokens is None else _real(value, self._tokens)
 
 
-def _real_tokens(module: ModuleOp, inputs: Arrays) -> NDArray[np.bool_] | None:
-    """Which positions of a captured module's inputs are real: by what looks like a mask."""
-    for name, values in mask_inputs(module).items():
-        if name in inputs:
-            return values.tells(inputs[name])
-    return None
+def _real(value: NDArray[np.float64], tokens: Tokens) -> NDArray[np.float64]:
+    """The real tokens of a layer's value, whether masked ones are still there or packed away."""
+    samples, length = tokens.real.shape
+    if value.shape[:2] == tokens.real.shape and samples != length:
+        return value[tokens.real]
+    if value.ndim == 2 and len(value) == len(tokens.rows):
+        return value[tokens.real.reshape(-1)[tokens.rows]]
+    return value
 
 
-def _real_rows(
-    real: NDArray[np.bool_] | None, expected: NDArray[Any], actual: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both outputs at real tokens, where the first axes are those of the attention mask."""
-    if real is None or expected.shape[: real.ndim] != real.shape:
-        return expected, actual
-    return expected[real], actual[real]
+def packed_level(
+    module: ModuleOp, passes: Sequence[ModulePass], weights: WeightStore
+) -> ModuleOp | None:
+    """
+    What a captured module becomes where padding disappears, None where it does not.
+
+    It has proven which values of a mask stand for real tokens.
+    """
+    names = [pass_.name for pass_ in passes]
+    if PACKING not in names:
+        return None
+    found, context = module.clone(), HeatcContext()
+    context.weights = weights
+    with without_remarks():
+        run_passes(context, found, passes[: names.index(PACKING) + 1])
+    return found

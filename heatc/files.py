@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -354,6 +355,9 @@ def is_stream(path: AnyPath) -> bool:
 
 
 def _check_writable(target: Path) -> None:
+    # `realpath` follows every other link; the rename would put the file in place of this one.
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link that leads to itself")
     # Replacing a file needs no right to write to it, only to its folder: ask for both.
     if target.is_dir():
         raise IsADirectoryError(None, "it is a folder")

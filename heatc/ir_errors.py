@@ -18,6 +18,7 @@ from xdsl.dialects.builtin import ArrayAttr, CallSiteLoc, FileLineColLoc, FusedL
 from xdsl.ir import Attribute, Operation
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import (
+    ArgSpecParseError,
     DiagnosticException,
     InterpretationError,
     ParseError,
@@ -28,7 +29,7 @@ from xdsl.utils.exceptions import (
 from xdsl.utils.hints import isa
 from xdsl.utils.lexer import Span
 
-from heatc.errors import HeatcError, SourceError
+from heatc.errors import HeatcError, SourceError, UsageError
 from heatc.files import from_os_error
 
 _LONGEST_LINE = 240
@@ -40,7 +41,9 @@ _DRIVERS = (
 """Modules that only call others: an exception that passed through them is not theirs."""
 
 
-def explain(error: Exception, *, place: str = "", notes: tuple[str, ...] = ()) -> HeatcError | None:
+def explain(
+    error: BaseException, *, place: str = "", notes: tuple[str, ...] = ()
+) -> HeatcError | None:
     """
     The user's view of an exception about the IR; None if it is not one.
 
@@ -50,6 +53,8 @@ def explain(error: Exception, *, place: str = "", notes: tuple[str, ...] = ()) -
         return _with_notes(error, place, notes)
     if isinstance(error, ParseError):
         return _explain_parse_error(error, notes)
+    if isinstance(error, ArgSpecParseError):
+        return explain_spec_error("pass pipeline", error)
     if isinstance(error, UnregisteredConstructException | InterpretationError):
         return HeatcError(_sentence(str(error)), place=place, notes=notes)
     if not isinstance(error, DiagnosticException):
@@ -66,6 +71,15 @@ def explain(error: Exception, *, place: str = "", notes: tuple[str, ...] = ()) -
     if module_path:
         notes = (f"in {module_path}", *notes)
     return SourceError(_sentence(message), place=where or place, snippet=print_op(op), notes=notes)
+
+
+def explain_spec_error(what: str, error: ArgSpecParseError) -> UsageError:
+    """The view of a text of passes and options that does not parse."""
+    # Lines: a fixed header, the location, the text, carets, the reason.
+    _, _, text, _, reason, *_ = str(error).splitlines()
+    reason = reason.strip()
+    notes = ["options are separated by blanks, values by commas, other text is quoted"]
+    return UsageError(f"malformed {what} {text!r}: {reason.lower()}", notes=notes)
 
 
 @contextmanager
@@ -87,7 +101,9 @@ def translated() -> Generator[None]:
         raise explained from error
 
 
-def _explain_upstream(error: Exception, place: str, notes: tuple[str, ...]) -> HeatcError | None:
+def _explain_upstream(
+    error: BaseException, place: str, notes: tuple[str, ...]
+) -> HeatcError | None:
     """The view of an exception that xDSL itself failed with, None where heatc's code is involved."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     called = [name for name in modules if not name.startswith(_DRIVERS)]

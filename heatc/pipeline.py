@@ -1,26 +1,28 @@
 """
 The named pass pipelines and how they are run.
 
-`pipeline_text(options)` is what `heatc-opt -p` takes; the driver runs nothing else.
+`pipeline(options)` is what the driver runs, `pipeline_text` the same as `heatc-opt -p` takes it.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 from xdsl.transforms import get_all_passes
-from xdsl.utils.arg_spec import parse_pipeline
+from xdsl.utils.arg_spec import ArgSpec, parse_pipeline
 
+from heatc.dialects import attn
 from heatc.files import atomic_write, make_folder
+from heatc.heat.options import PassOptions, Value
 from heatc.kinds import IR
 from heatc.names import phase_file
 from heatc.rules import Rule, spelling
@@ -28,6 +30,9 @@ from heatc.universe import HEATC_UNIVERSE
 
 RAISE = ("canonicalize", "raise-attention", "raise-einsum", "cse", "dce", "pack-tokens", "dce")
 PATHS = ("order-contractions", "lower-contractions")
+
+_NAME = re.compile(r"(?!(true|false)$)[A-Za-z_][A-Za-z0-9_-]*")
+"""A text that needs no quotes in a pipeline."""
 
 
 @dataclass(frozen=True)
@@ -46,86 +51,105 @@ class Options:
     rule: Rule = field(default_factory=Rule)
     plan: str | None = None
     level: int = 2
-    heat: str | None = None
+    heat: PassOptions | None = None
     padding: str = "skip"
 
 
-def _spelled(value: Any) -> str:
-    """A pass option that reads back as `value`; numbers of pass options have no exponents."""
-    if isinstance(value, tuple):
-        return ",".join(_spelled(v) for v in cast("tuple[Any, ...]", value))
-    if not isinstance(value, float):
+def pipeline(options: Options) -> tuple[ArgSpec, ...]:
+    """The passes with what each is told: values as they are, whatever they hold."""
+    specs = [ArgSpec(name, {}) for name in RAISE]
+    if options.padding != "skip":
+        told: PassOptions = {"padding": (options.padding,)}
+        specs = [ArgSpec(s.name, told) if s.name == "pack-tokens" else s for s in specs]
+    if options.heat is not None:
+        specs.append(ArgSpec("heat-decompose", options.heat))
+    specs += [_order_contractions(options), ArgSpec(PATHS[1], {})]
+    if options.hw is None:
+        if options.level > 0:
+            specs += [ArgSpec("fuse-projections", {}), ArgSpec("dce", {})]
+        return (*specs, _fuse_einsums(options))
+    hw: PassOptions = {"hw": (options.hw,)}
+    return (
+        *specs,
+        _fuse_einsums(options),
+        ArgSpec("shape-products", {}),
+        ArgSpec("fold-weights", {}),
+        _insert_hdp(options),
+        ArgSpec("partition-host", {}),
+        ArgSpec("assign-fixed-point", {}),
+        ArgSpec("tile-for-hdp", hw),
+        ArgSpec("lower-to-hdp", {}),
+        ArgSpec("allocate-buffers", hw),
+    )
+
+
+def _insert_hdp(options: Options) -> ArgSpec:
+    """The pass that chooses how attention is computed, with its options."""
+    if options.plan is not None:
+        return ArgSpec("insert-hdp", {"plan": (options.plan,)})
+    told: PassOptions = {"rule": (options.rule.name,)}
+    for name, value in options.rule.options.items():
+        told[spelling(name)] = value if isinstance(value, tuple) else (value,)
+    return ArgSpec("insert-hdp", told)
+
+
+def _order_contractions(options: Options) -> ArgSpec:
+    """The pass that chooses contraction paths: those of least energy x latency on a machine."""
+    if options.hw is None:
+        return ArgSpec(PATHS[0], {})
+    told: PassOptions = {"objective": ("edp",), "hw": (options.hw,)}
+    return ArgSpec(PATHS[0], {**told, "search": ("long",)} if options.level > 2 else told)
+
+
+def _fuse_einsums(options: Options) -> ArgSpec:
+    """The pass that keeps results between the steps of a layer on the chip, with its options."""
+    told: PassOptions = {} if options.hw is None else {"hw": (options.hw,)}
+    return ArgSpec(
+        "fuse-einsums", told if options.plan is None else {**told, "plan": (options.plan,)}
+    )
+
+
+def pipeline_text(options: Options) -> str:
+    """The pipeline as `heatc-opt -p` takes it."""
+    return ",".join(map(_spelled, pipeline(options)))
+
+
+def _spelled(spec: ArgSpec) -> str:
+    words = [f"{k}={','.join(map(_spelled_value, v))}" for k, v in spec.parameters.items()]
+    return f"{spec.name}{{{' '.join(words)}}}" if words else spec.name
+
+
+def _spelled_value(value: Value) -> str:
+    """A value of a pass option as text; numbers of pass options have no exponents."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value if _NAME.fullmatch(value) else _quoted(value)
+    if isinstance(value, int):
         return str(value)
     text = format(Decimal(repr(value)), "f")
     return text if "." in text else f"{text}.0"
 
 
-def _quoted(path: str) -> str:
-    """A path as a string of a pass option."""
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _insert_hdp(options: Options) -> str:
-    """The pass that chooses how attention is computed, with its options."""
-    if options.plan is not None:
-        return f"insert-hdp{{plan={_quoted(options.plan)}}}"
-    words = [f"rule={options.rule.name}"]
-    words += [f"{spelling(k)}={_spelled(v)}" for k, v in options.rule.options.items()]
-    return f"insert-hdp{{{' '.join(words)}}}"
-
-
-def _order_contractions(options: Options) -> str:
-    """The pass that chooses contraction paths: those of least energy x latency on a machine."""
-    if options.hw is None:
-        return PATHS[0]
-    search = " search=long" if options.level > 2 else ""
-    return f'order-contractions{{objective=edp hw="{options.hw}"{search}}}'
-
-
-def _fuse_einsums(options: Options) -> str:
-    """The pass that keeps results between the steps of a layer on the chip, with its options."""
-    words = [] if options.hw is None else [f'hw="{options.hw}"']
-    words += [] if options.plan is None else [f"plan={_quoted(options.plan)}"]
-    return f"fuse-einsums{{{' '.join(words)}}}" if words else "fuse-einsums"
-
-
-def pipeline_text(options: Options) -> str:
-    """The pipeline as `heatc-opt -p` takes it."""
-    pack = (
-        "pack-tokens" if options.padding == "skip" else f"pack-tokens{{padding={options.padding}}}"
-    )
-    passes = [pack if name == "pack-tokens" else name for name in RAISE]
-    if options.heat is not None:
-        passes.append(f"heat-decompose{{{options.heat}}}")
-    passes += [_order_contractions(options), PATHS[1]]
-    if options.hw is None:
-        if options.level > 0:
-            passes += ["fuse-projections", "dce"]
-        return ",".join([*passes, _fuse_einsums(options)])
-    passes += [
-        _fuse_einsums(options),
-        "shape-products",
-        "fold-weights",
-        _insert_hdp(options),
-        "partition-host",
-        "assign-fixed-point",
-        f'tile-for-hdp{{hw="{options.hw}"}}',
-        "lower-to-hdp",
-        f'allocate-buffers{{hw="{options.hw}"}}',
-    ]
-    return ",".join(passes)
+def _quoted(text: str) -> str:
+    for letter, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n")):
+        text = text.replace(letter, escaped)
+    return f'"{text}"'
 
 
 def pass_names(options: Options) -> list[str]:
     """The names of the pipeline's passes, in order."""
-    return [spec.name for spec in parse_pipeline(pipeline_text(options))]
+    return [spec.name for spec in pipeline(options)]
 
 
-def build(text: str) -> tuple[ModulePass, ...]:
-    """The passes of a pipeline text; raises `ValueError` for an unknown pass or option."""
+def build(specs: str | Iterable[ArgSpec]) -> tuple[ModulePass, ...]:
+    """
+    The passes of a pipeline, or of its text.
+
+    Raises `ValueError` for an unknown pass or option, `ArgSpecParseError` for a malformed text.
+    """
     known = {**get_all_passes(), **HEATC_UNIVERSE.all_passes}
-    specs = list(parse_pipeline(text))
+    specs = tuple(parse_pipeline(specs) if isinstance(specs, str) else specs)
     unknown = [spec.name for spec in specs if spec.name not in known]
     if unknown:
         raise ValueError(f"unknown pass {unknown[0]!r}")
@@ -176,6 +200,18 @@ class PrintAfter(Instrument):
         """Print where asked for."""
         if self.everything or pass_.name in self.names:
             print(f"// IR after {pass_.name}:\n{module!s}", file=sys.stderr)
+
+
+@dataclass
+class CountAttentions(Instrument):
+    """How many attentions a module has where their rules are chosen."""
+
+    count: int = 0
+
+    def before(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Count before they are written in parts."""
+        if pass_.name == "insert-hdp":
+            self.count = sum(isinstance(op, attn.SdpaOp) for op in module.walk())
 
 
 @dataclass

@@ -123,7 +123,12 @@ class WeightStore(Mapping[str, Array]):
             raise HeatcError(
                 f"no weight named {name!r}",
                 place=place,
-                notes=[f"the store has {len(self._arrays)} weights"],
+                notes=[
+                    f"the store has {len(self._arrays)} weights",
+                    "give the file that has it by another --weights; what a checkpoint leaves out "
+                    "(position ids and other buffers) is saved from model.state_dict() or "
+                    "model.named_buffers() with safetensors",
+                ],
             ) from None
 
     def __contains__(self, name: object) -> bool:

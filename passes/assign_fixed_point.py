@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType, f32, f64
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
@@ -33,6 +33,7 @@ from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
 from heatc.fixed_point import limits, point_for
+from heatc.interpreter import input_names
 from heatc.isa.units import PROBABILITY_POINT
 from heatc.passes.analysis import bounds
 from heatc.passes.analysis.bounds import Bound
@@ -40,7 +41,7 @@ from heatc.passes.analysis.finite import check_finite
 from heatc.passes.analysis.host_bounds import MUST_BE_FINITE, HostBounds
 from heatc.passes.analysis.normal_form import bias_of, product_of
 from heatc.passes.effect import Effect
-from heatc.passes.rewriting import describe_location, erase_dead, insert_before
+from heatc.passes.rewriting import at, erase_dead, insert_before
 from heatc.weights import WeightStore
 
 ACTIVATION_WIDTH = 16
@@ -63,7 +64,7 @@ def _point(op: Operation, largest: float, width: int, what: str) -> int:
     if largest <= limits(width)[1] * 2.0**MAX_POINT:
         return point_for(largest, width)
     raise PassFailedException(
-        f"{describe_location(op)}: {what} can be as large as {largest:.3g}, which no fixed-point type "
+        f"{at(op)}{what} can be as large as {largest:.3g}, which no fixed-point type "
         f"of {width} bits holds: use --target numpy, or scale the weights that lead there"
     )
 
@@ -71,8 +72,27 @@ def _point(op: Operation, largest: float, width: int, what: str) -> int:
 def _fixed(value: SSAValue) -> QType:
     element = nn.element_of(value)
     if not isinstance(element, QType):
-        raise PassFailedException(f"{value.type} reached a fixed-point op without a binary point")
+        raise PassFailedException(
+            f"{_reader(value)}nothing says how large {_called(value)} can be, so that it has no "
+            "fixed-point type; use --target numpy for this model, or norm it before"
+        )
     return element
+
+
+def _reader(value: SSAValue) -> str:
+    """The place of the first op that reads a value."""
+    return next((at(use.operation) for use in value.uses if at(use.operation)), "")
+
+
+def _called(value: SSAValue) -> str:
+    """How a message calls a value that has no binary point: by the input that it comes from."""
+    while isinstance(value.owner, nn.ReshapeOp):
+        value = value.owner.x
+    if not isinstance(value, BlockArgument):
+        return "the operand"
+    function = value.owner.parent_op()
+    known = input_names(function) if isinstance(function, FuncOp) else ()
+    return f"input {known[value.index]!r}" if value.index < len(known) else "an input"
 
 
 class _Assigner:
@@ -253,7 +273,7 @@ class _Assigner:
         depth = nn.shape_of(op.inputs[1])[-1]
         if depth > 1 << (ACCUMULATOR_WIDTH - ACTIVATION_WIDTH - WEIGHT_WIDTH):
             raise PassFailedException(
-                f"{describe_location(op)}: a sum of depth {depth} can overflow the "
+                f"{at(op)}a sum of depth {depth} can overflow the "
                 f"{ACCUMULATOR_WIDTH}-bit accumulator"
             )
 
@@ -289,9 +309,7 @@ class _Assigner:
 
     def _score_point(self, op: Operation, reach: float, finest: int) -> int:
         if not reach <= limits(SCORE_WIDTH)[1]:
-            raise PassFailedException(
-                f"{describe_location(op)}: scores of magnitude {reach:.3g} do not fit 32 bits"
-            )
+            raise PassFailedException(f"{at(op)}scores of magnitude {reach:.3g} do not fit 32 bits")
         return min(finest, _point(op, reach, SCORE_WIDTH, "its scores"))
 
     def _dense_point(self, op: Operation, q: SSAValue, k: SSAValue, heads: int) -> int:
@@ -316,7 +334,7 @@ class _Assigner:
         reach = self._reach(q, k, heads, dropped=True)
         if self._score_point(op, reach, point) < point:
             raise PassFailedException(
-                f"{describe_location(op)}: integer scores of magnitude {reach:.3g} with {point} "
+                f"{at(op)}integer scores of magnitude {reach:.3g} with {point} "
                 "fraction bits do not fit 32 bits: make the integer part less fine"
             )
         type_ = _typed(nn.shape_of(op.result), SCORE_WIDTH, point)
@@ -333,7 +351,7 @@ class _Assigner:
             largest *= 2 * self.max_length
         if largest > limits(ACCUMULATOR_WIDTH)[1]:
             raise PassFailedException(
-                f"{describe_location(op)}: sums over blocks of {rows} x {columns} scores of "
+                f"{at(op)}sums over blocks of {rows} x {columns} scores of "
                 f"{self.max_length} tokens can overflow {ACCUMULATOR_WIDTH} bits"
             )
         type_ = _typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, _fixed(scores).point.data)
@@ -485,7 +503,7 @@ class _Assigner:
         assert isinstance(op, Operation)
         if bound is None:
             raise PassFailedException(
-                f"{describe_location(op)}: nothing says how large the result of {op.name} can be, so "
+                f"{at(op)}nothing says how large the result of {op.name} can be, so "
                 "that it has no fixed-point type; use --target numpy for this model"
             )
         point, bound = self.rounded(op, bound)

@@ -41,7 +41,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,7 @@ from heatc.heat.formats import (
     uniform,
 )
 from heatc.heat.norm import Matrix, Norm, relative_error, spectrum
+from heatc.heat.options import Init, StatisticsOf
 from heatc.heat.plan import LayerHeat
 from heatc.heat.statistics import Statistics, statistics_key
 from heatc.interpreter.einsum import weight_array
@@ -115,8 +116,8 @@ class HeatDecomposePass(ModulePass):
     rank: tuple[int, ...] | None = None
     ratio: float | None = None
     spread: bool = False
-    init: Literal["activation", "plain"] = "activation"
-    statistics: Literal["sequential", "original"] = "sequential"
+    init: Init = "activation"
+    statistics: StatisticsOf = "sequential"
     aim: float = AIM
     correct_bias: bool = True
     joint: bool = False

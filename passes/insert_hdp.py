@@ -15,7 +15,7 @@ Example: test/passes/insert_hdp.mlir, the worked example of the HDP paper (Q 8x4
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from math import floor
@@ -31,6 +31,7 @@ from heatc.dialects import attn
 from heatc.errors import HeatcError
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import (
+    at,
     describe_location,
     insert_before,
     module_path,
@@ -247,7 +248,7 @@ class InsertHdpPass(ModulePass):
             try:
                 chosen[op].check_heads(op.heads.value.data)
             except RuleError as error:
-                raise PassFailedException(f"{describe_location(op)}: {error}") from error
+                raise PassFailedException(f"{at(op)}{error}") from error
         _check_ranking([op for op in found if chosen[op].name == "spatten"])
         return chosen
 
@@ -256,20 +257,30 @@ class InsertHdpPass(ModulePass):
         rules = self.rules(op)
         if self.plan is None and self.rule != "none" and rules:
             remark(op, f"attention rule {self.one_rule()} by option, for all {len(rules)}")
+        _check_masks(rules)
+        named = () if self.plan is None else read_plan(self.plan).rules
         ranking = _Ranking(sum(rule.name == "spatten" for rule in rules.values()))
+        if ranking.layers and not _cascade_prunes(rules):
+            remark(op, "rule spatten ranks heads by layers before: here it leaves out none")
         for attention, rule in rules.items():
             assert isinstance(attention, attn.SdpaOp)
+            if self.plan is not None:
+                by = "by" if module_path(attention) in named else "not named in"
+                remark(attention, f"attention rule {rule}: {by} {self.plan}")
             self._rewrite(attention, rule, ranking)
+
+    def pruning(self, module: ModuleOp) -> tuple[str, ...]:
+        """The names of the rules that leave out something; raises what `rules` raises."""
+        rules = self.rules(module)
+        names = {rule.name for rule in rules.values()} - {"none"}
+        return tuple(sorted(names if _cascade_prunes(rules) else names - {"spatten"}))
 
     def _rewrite(self, op: attn.SdpaOp, rule: Rule, ranking: _Ranking) -> None:
         if op.packing is None or op.masks:
             raise PassFailedException(
-                f"{describe_location(op)}: hdp attention needs a mask that is provably key "
-                "padding (or none); use --target numpy for this model"
+                f"{at(op)}hdp attention needs a mask that is provably key "
+                "padding (or none), the same for all attentions; use --target numpy for this model"
             )
-        if self.plan is not None:
-            named = "not named in" if rule.name == "none" else "by"
-            remark(op, f"attention rule {rule}: {named} {self.plan}")
         chain = _Chain(op, rule)
         if rule.name == "none":
             chain.finish(chain.scores(), None)
@@ -279,6 +290,16 @@ class InsertHdpPass(ModulePass):
             {"energon": chain.energon, "sanger": chain.sanger}[rule.name]()
         else:
             chain.blocks()
+
+
+def _cascade_prunes(rules: Mapping[Operation, Rule]) -> bool:
+    """Whether `spatten` leaves out a head anywhere: never in the first of its layers."""
+    ranked = [(op, rule) for op, rule in rules.items() if rule.name == "spatten"]
+    return any(
+        heads_kept(op.heads.value.data, rule.ratio, layer, len(ranked)) < op.heads.value.data
+        for layer, (op, rule) in enumerate(ranked)
+        if isinstance(op, attn.SdpaOp)
+    )
 
 
 def _planned(plan: Plan, attentions: list[attn.SdpaOp]) -> dict[Operation, Rule]:
@@ -302,11 +323,23 @@ def _unknown_layer(plan: Plan, path: str, paths: list[str]) -> HeatcError:
     )
 
 
+def _check_masks(ops: Iterable[Operation]) -> None:
+    """Either all attentions have the mask that became a packing, or none has one."""
+    packed = [op for op in ops if isinstance(op, attn.SdpaOp) and op.packing is not None]
+    masked, bare = ([op for op in packed if bool(op.masks) == has] for has in (True, False))
+    if masked and bare:
+        other = describe_location(masked[0])
+        raise PassFailedException(
+            f"{at(bare[0])}this attention has no mask, {f'that of {other}' if other else 'another'} "
+            "has one: hdp attention needs the same mask for all; use --target numpy for this model"
+        )
+
+
 def _check_ranking(ops: list[attn.SdpaOp]) -> None:
     """Heads are ranked over layers: they must be the same heads of the same tokens."""
     for op in ops[1:]:
         if op.heads != ops[0].heads or op.packing is not ops[0].packing:
             raise PassFailedException(
-                f"{describe_location(op)}: spatten ranks heads over layers of as many heads and "
+                f"{at(op)}spatten ranks heads over layers of as many heads and "
                 f"the same tokens, got {op.heads.value.data} heads after {ops[0].heads.value.data}"
             )

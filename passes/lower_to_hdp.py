@@ -28,7 +28,7 @@ from xdsl.utils.exceptions import PassFailedException
 from heatc.dialects import hdp
 from heatc.isa.table import R_EXTRA
 from heatc.passes.effect import Effect
-from heatc.passes.rewriting import describe_location
+from heatc.passes.rewriting import at
 
 FIRST, LAST = 1, R_EXTRA - 1
 """The registers that a program may use: the others are 0 or set by instructions."""
@@ -45,7 +45,7 @@ def _constant(value: SSAValue) -> int | None:
 def _expect_constant(op: Operation, value: SSAValue, what: str) -> int:
     constant = _constant(value)
     if constant is None:
-        raise PassFailedException(f"{describe_location(op)}: {what} of {op.name} is no constant")
+        raise PassFailedException(f"{at(op)}{what} of {op.name} is no constant")
     return constant
 
 
@@ -62,9 +62,7 @@ def _carried(loop: scf.ForOp) -> arith.AddiOp | None:
     move = yielded.arguments[0].owner
     carried = loop.body.block.args[1]
     if len(loop.iter_args) != 1 or not isinstance(move, arith.AddiOp) or move.lhs is not carried:
-        raise PassFailedException(
-            f"{describe_location(loop)}: expected one carried value that moves by a constant"
-        )
+        raise PassFailedException(f"{at(loop)}expected one carried value that moves by a constant")
     return move
 
 
@@ -256,7 +254,7 @@ class _Lowering:
     def loop(self, op: scf.ForOp) -> None:
         """`hdp.loop`; a carried value is a register that is set before and moved in the body."""
         if _constant(op.lb) != 0:
-            raise PassFailedException(f"{describe_location(op)}: a loop that does not begin at 0")
+            raise PassFailedException(f"{at(op)}a loop that does not begin at 0")
         step = _expect_constant(op, op.step, "the step")
         old = op.body.block
         arguments = list(old.args)

@@ -437,7 +437,10 @@ def _common_masks(attentions: list[attn.SdpaOp], tokens: TokenAxes) -> Masks:
         return Masks(KeyPadding(None), hides_nothing)
     together = {proof for found in proofs.values() if found is not None for proof in found}
     if len(together) > 1:
-        remark(attentions[0], "attentions disagree about the mask: every position is computed")
+        # One without a mask is more likely to be a mistake than those with one.
+        bare = (op for op in attentions if not op.masks)
+        odd = next(bare, attentions[0])
+        remark(odd, "attentions disagree about the mask: every position is computed")
         return Masks(KeyPadding(None), hides_nothing)
     padding = together.pop()
     if padding.weakest > DOUBTED:

@@ -101,10 +101,16 @@ def describe_location(op: Operation) -> str:
         name, location = location.desc.data, location.location
     else:
         name = ""
-    if isinstance(location, FileLineColLoc):
+    if isinstance(location, FileLineColLoc) and location.line.data > 0:
         line = f"{location.filename.data}:{location.line.data}"
         return f"{name} ({line})" if name else line
     return name
+
+
+def at(op: Operation) -> str:
+    """What a message about an op begins with: `place: `, or nothing where no place is known."""
+    place = describe_location(op)
+    return f"{place}: " if place else ""
 
 
 def name_hint(text: str) -> str | None:

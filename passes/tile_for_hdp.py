@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ArrayAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import ArrayAttr, IntegerType, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
@@ -36,7 +36,7 @@ from heatc.isa.table import BLOCK
 from heatc.isa.units import probability_code
 from heatc.passes.analysis.ports import output_paddings
 from heatc.passes.effect import Effect
-from heatc.passes.rewriting import describe_location
+from heatc.passes.rewriting import at, describe_location
 from heatc.passes.tiling.attention import Attention, Prediction, Pruning, emit_attention
 from heatc.passes.tiling.cascade import Cascade, importance_of, ranking_of, sum_point, sum_shift
 from heatc.passes.tiling.claims import PARTS, check_claimed, check_written
@@ -58,6 +58,8 @@ class _Tiler(Products):
         check_claimed(self.function)
         for op in self._ops(ReturnOp):
             for value, name in zip(op.operands, self.output_names):
+                if isinstance(nn.element_of(value), IntegerType):
+                    raise _no_output(name, value)
                 self.outputs.setdefault(value, []).append(name)
         for op in self.function.body.block.ops:
             self.e.source = op
@@ -77,7 +79,7 @@ class _Tiler(Products):
             self.tile_pack(op)
         elif not isinstance(op, (WeightOp, *PARTS, ReturnOp)) and not is_integer(op):
             raise PassFailedException(
-                f"{describe_location(op)}: {op.name} is not part of the fixed level; run "
+                f"{at(op)}{op.name} is not part of the fixed level; run "
                 "partition-host and assign-fixed-point first"
             )
 
@@ -146,9 +148,7 @@ class _Tiler(Products):
         points["o"] = fixed_type(op.result).point.data
         for name, value in values.items():
             if value not in self.tensors and isinstance(value.owner, attn.SplitOp):
-                raise PassFailedException(
-                    f"{describe_location(op)}: attn.split of a value that no linear computes"
-                )
+                raise PassFailedException(f"{at(op)}attn.split of a value that no linear computes")
             planes[name] = self.tensor(value)
         heads = op.heads.value.data
         _, length = attn.packing_of(op.packing).shape
@@ -203,11 +203,11 @@ class _Tiler(Products):
         before = sums[-1]
         if before is not sums[0]:
             raise PassFailedException(
-                f"{describe_location(op)}: heads are ranked by other sums than these they add to"
+                f"{at(op)}heads are ranked by other sums than these they add to"
             )
         if before is not None and before not in self.tensors:
             raise PassFailedException(
-                f"{describe_location(op)}: importance of heads of what no dense attention puts out"
+                f"{at(op)}importance of heads of what no dense attention puts out"
             )
         after, shift = None, 0
         if importance is not None:
@@ -301,7 +301,7 @@ def _block_of(op: attn.MergeScoresOp | attn.BlockMaskOp) -> tuple[int, int]:
 def _expect(op: Operation, holds: bool, what: str) -> None:
     """Refuse what the machine has no unit for."""
     if not holds:
-        raise PassFailedException(f"{describe_location(op)}: the machine has no unit for {what}")
+        raise PassFailedException(f"{at(op)}the machine has no unit for {what}")
 
 
 def _low_bits(op: Operation, scores: SSAValue, full: attn.ScoresOp) -> int:
@@ -349,7 +349,7 @@ class TileForHdpPass(ModulePass):
 
 def _no_output(name: str, value: SSAValue) -> PassFailedException:
     """What no instruction computes: integers, booleans, a weight as it is."""
-    place = "" if isinstance(value.owner, Block) else f"{describe_location(value.owner)}: "
+    place = "" if isinstance(value.owner, Block) else at(value.owner)
     element = nn.element_of(value)
     return PassFailedException(
         f"{place}output {name!r} of {element} is not computed by any instruction of the "

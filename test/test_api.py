@@ -121,6 +121,12 @@ LINEAR = torch.nn.Linear(4, 4)
         ({"model": "x", "plan": 3}, "expected a path for plan, got int"),
         ({"model": "x", "plan": "none.json"}, "none.json: cannot open"),
         ({"model": "x", "calibrate": 3}, "expected a path for calibrate, got int"),
+        ({"model": "x", "calibrate": "c.npz"}, "nothing asks for calibration inputs"),
+        ({"model": "x", "hdp_rule": ""}, "unknown rule ''"),
+        (
+            {"model": "none.pt2", "target": Path("numpy"), "output": "x.py"},
+            "none.pt2: no such file",
+        ),
         ({"model": "x", "remarks": 3}, "expected a path for remarks, got int"),
         ({"model": "x", "hdp_rule": 3}, "expected a text for hdp_rule, got int"),
         ({"model": "x", "heat": 3}, "expected a text for heat, got int"),

@@ -16,16 +16,16 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from heatc.api import make_context
+from heatc.api import Compilation, make_context
 from heatc.capture import Captured, capture_module
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import RequantizeOp
 from heatc.errors import VerificationError
-from heatc.execute_each import ExecuteEach
+from heatc.execute_each import ExecuteEach, packed_level
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import module_path, replace_value
-from heatc.pipeline import RAISE, build, run_passes
+from heatc.pipeline import RAISE, Options, build, run_passes
 from heatc.samples import sample_inputs
 
 pytestmark = pytest.mark.torch
@@ -92,7 +92,8 @@ def run(text: str, change: Callable[[ModuleOp], None] | None = None, then: str =
         raise AssertionError("no pass of the middle gives an instruction stream")
 
     inputs = sample_inputs(one.module)
-    watcher = ExecuteEach(inputs, one.weights, machine, lines.append)
+    packed = packed_level(one.module, passes, one.weights)
+    watcher = ExecuteEach(inputs, one.weights, machine, lines.append, packed)
     run_passes(make_context(one.weights), one.module, passes, [watcher])
     return lines
 
@@ -252,3 +253,38 @@ def test_nan_is_a_difference():
 
     with np.errstate(invalid="ignore"), pytest.raises(VerificationError, match="pooler_output"):
         run(MIDDLE, divide)
+
+
+MASKS: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
+    "float > 0.5": (torch.float32, lambda mask, ids: mask > 0.5),
+    "~bool": (torch.bool, lambda mask, ids: ~mask),
+    "ids != 0": (torch.int64, lambda mask, ids: ids != 0),
+    "m > 1": (torch.int64, lambda mask, ids: mask > 1),
+    "m < 0": (torch.int64, lambda mask, ids: mask < 0),
+}
+
+
+class Masked(torch.nn.Module):
+    """One attention, and the output of its first token where it is pooled."""
+
+    def __init__(self, keep: Callable[[Any, Any], Any], *, pooled: bool):
+        super().__init__()
+        self.table, self.layer = torch.nn.Embedding(20, 8), torch.nn.Linear(8, 8)
+        self.keep, self.pooled = keep, pooled
+
+    def forward(self, ids: Any, mask: Any) -> Any:
+        x = self.layer(self.table(ids))[:, None]
+        keep = self.keep(mask, ids)[:, None, None, :]
+        y = torch.nn.functional.scaled_dot_product_attention(x, x, x, keep)[:, 0].tanh()
+        return y[:, 0] if self.pooled else y
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_of_any_values_are_right(name: str, pooled: bool, capsys: pytest.CaptureFixture[str]):
+    dtype, keep = MASKS[name]
+    inputs = {"ids": torch.ones((3, 6), dtype=torch.int64), "mask": torch.ones((3, 6)).to(dtype)}
+    compilation = Compilation(Options(), execute_each=True)
+    compilation.capture_module(Masked(keep, pooled=pooled).eval(), inputs)
+    compilation.run()
+    assert "pack-tokens: exact, max difference" in capsys.readouterr().err

@@ -67,6 +67,19 @@ def test_atomic_write_keeps_mode_and_link(tmp_path: Path):
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path):
+    loop, second = tmp_path / "loop", tmp_path / "second"
+    loop.symlink_to(second)
+    second.symlink_to(loop)
+    with (
+        pytest.raises(HeatcError, match="a link that leads to itself"),
+        atomic_write(loop) as stream,
+    ):
+        stream.write(b"new")
+    assert loop.is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["loop", "second"]
+
+
 def test_atomic_write_to_a_device():
     with atomic_write(os.devnull) as stream:
         stream.write(b"gone")

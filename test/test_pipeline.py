@@ -24,6 +24,7 @@ from heatc.pipeline import (
     PrintAfter,
     Timing,
     build,
+    pipeline,
     pipeline_text,
     run_passes,
 )
@@ -75,13 +76,23 @@ def test_options_reach_the_passes(options: Options):
     assert passes["tile-for-hdp"].hw == options.hw  # pyright: ignore
 
 
-@pytest.mark.parametrize("path", ["plan.json", 'a "b" c.json', "back\\slash, {x}.json"])
+@pytest.mark.parametrize(
+    "path", ["plan.json", 'a "b" c.json', "back\\slash, {x}.json", "true", "5", "a\nb"]
+)
 def test_a_plan_reaches_the_pass(path: str):
-    passes = {p.name: p for p in build(pipeline_text(Options("hdp-edge", plan=path)))}
-    rules, fuse = passes["insert-hdp"], passes["fuse-einsums"]
-    assert isinstance(rules, InsertHdpPass)
-    assert isinstance(fuse, FuseEinsumsPass)
-    assert rules.plan == fuse.plan == path
+    options = Options("hdp-edge", plan=path)
+    for told in (pipeline_text(options), pipeline(options)):
+        passes = {p.name: p for p in build(told)}
+        rules, fuse = passes["insert-hdp"], passes["fuse-einsums"]
+        assert isinstance(rules, InsertHdpPass)
+        assert isinstance(fuse, FuseEinsumsPass)
+        assert rules.plan == fuse.plan == path
+
+
+@pytest.mark.parametrize("path", ["a\rb.yaml", "\udcff.yaml"])
+def test_values_that_no_text_holds_reach_the_pass(path: str):
+    passes = {p.name: p for p in build(pipeline(Options(path)))}
+    assert passes["tile-for-hdp"].hw == path  # pyright: ignore
 
 
 def test_targets():
@@ -89,20 +100,18 @@ def test_targets():
     raised = ",".join((*RAISE, *PATHS))
     assert numpy == f"{raised},fuse-projections,dce,fuse-einsums"
     assert pipeline_text(Options(level=0)) == f"{raised},fuse-einsums"
-    on_machine = 'order-contractions{objective=edp hw="hdp-edge"},lower-contractions'
-    fused = f'{",".join(RAISE)},{on_machine},fuse-einsums{{hw="hdp-edge"}}'
+    on_machine = "order-contractions{objective=edp hw=hdp-edge},lower-contractions"
+    fused = f"{','.join(RAISE)},{on_machine},fuse-einsums{{hw=hdp-edge}}"
     rest = "insert-hdp{rule=none},partition-host,assign-fixed-point,"
     assert hdp.startswith(f"{fused},shape-products,fold-weights,{rest}")
 
 
 def test_a_longer_search_at_level_three():
-    assert 'objective=edp hw="hdp-edge" search=long' in pipeline_text(
-        Options(hw="hdp-edge", level=3)
-    )
+    assert "objective=edp hw=hdp-edge search=long" in pipeline_text(Options(hw="hdp-edge", level=3))
 
 
 def test_factors_come_before_their_paths():
-    text = pipeline_text(Options(heat="ratio=0.5 init=plain"))
+    text = pipeline_text(Options(heat={"ratio": (0.5,), "init": ("plain",)}))
     heat, rest = "heat-decompose{ratio=0.5 init=plain}", ("fuse-projections", "dce", "fuse-einsums")
     assert text == ",".join((*RAISE, heat, *PATHS, *rest))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from xdsl.dialects.builtin import Float32Type, Float64Type, IntegerType
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 
 from heatc.backends.numpy.weight_file import dtype_of
 from heatc.dialects import attn, nn
@@ -148,11 +148,21 @@ def _slices(op: nn.SliceOp) -> str:
     return ", ".join(parts)
 
 
+def _id_names(ids: SSAValue, read: Read) -> str:
+    """What an error about ids needs: the input they are, and the packing whose rows they are."""
+    packing = ids.owner.packing if isinstance(ids.owner, attn.PackOp) else None
+    source = ids.owner.x if isinstance(ids.owner, attn.PackOp) else ids
+    if not isinstance(source, BlockArgument):
+        return ""
+    name = f', "{read(source)}"'
+    return name if packing is None else f"{name}, {read(packing)}"
+
+
 def _layers(op: Operation, read: Read, used: set[str]) -> str | None:
     match op:
         case nn.EmbeddingOp():
             used.add("embedding")
-            return f"embedding({read(op.table)}, {read(op.ids)})"
+            return f"embedding({read(op.table)}, {read(op.ids)}{_id_names(op.ids, read)})"
         case nn.LinearOp():
             bias = f" + {read(op.bias)}" if op.bias is not None else ""
             return f"{read(op.x)} @ {read(op.weight)}.T{bias}"

@@ -275,10 +275,15 @@ def token(x, packing, position):
 '''
 
 _EMBEDDING = '''\
-def embedding(table, ids):
-    """Rows of `table` by `ids`."""
+def embedding(table, ids, name="", packing=None):
+    """Rows of `table` by `ids`, those of input `name` at the rows of a packing; or ValueError."""
     if ids.size and not 0 <= ids.min() <= ids.max() < len(table):
-        raise ValueError(f"an id is outside 0..{len(table) - 1}")
+        at = tuple(np.argwhere((ids < 0) | (ids >= len(table)))[0].tolist())
+        place = at
+        if packing is not None:
+            place = np.unravel_index(packing.positions[at[0]], packing.mask.shape)
+        where = f"{name}{[int(i) for i in place]} is {ids[at]}: " if name else ""
+        raise ValueError(f"{where}an id is outside 0..{len(table) - 1}")
     return table[ids]
 '''
 

@@ -66,15 +66,18 @@ def _check_dtypes(graph: AtenGraph) -> None:
     ends = [(named.value, f"input {named.name!r}") for named in graph.inputs]
     ends += [(named.value, f"output {named.name!r}") for named in graph.outputs]
     weights = [(bound.value, f"weight {bound.weight!r}") for bound in graph.weights]
+    remedies = {
+        "weight": "convert the model with model.float() before exporting it",
+        "input": "export it with float32 example inputs, and give it such inputs",
+        "output": "end the model with a cast, such as .float(), before exporting it",
+    }
     for value, what in (*weights, *ends):
         tensor = graph.tensor(value)
         if tensor.dtype not in SUPPORTED_DTYPES:
+            remedy = remedies[what.partition(" ")[0]]
             raise HeatcError(
                 f"{what} has element type {tensor.dtype}",
-                notes=[
-                    f"supported are {', '.join(SUPPORTED_DTYPES)}: convert the model with "
-                    "model.float() before exporting it"
-                ],
+                notes=[f"supported are {', '.join(SUPPORTED_DTYPES)}: {remedy}"],
             )
 
 

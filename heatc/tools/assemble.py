@@ -37,15 +37,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> ToolParser:
     parser = ToolParser(PROG, "turns the text of a program into a program.bin")
     parser.add_argument("input", metavar="FILE", help="the text, - for standard input")
-    parser.add_argument("-o", dest="output", metavar="FILE", required=True, help="the program.bin")
+    parser.add_argument(
+        "-o",
+        dest="output",
+        metavar="FILE",
+        required=True,
+        help="the program.bin, - for standard output",
+    )
     return parser
 
 
 def _run(argv: Sequence[str]) -> None:
     args = _parser().parse_args(argv)
     HDP_AS.check(vars(args))
+    program = program_bytes(assemble(*_read(args.input)))
+    if args.output == "-":
+        sys.stdout.buffer.write(program)
+        return
     with atomic_write(args.output) as stream:
-        stream.write(program_bytes(assemble(*_read(args.input))))
+        stream.write(program)
 
 
 def _read(path: str) -> tuple[str, str]:

@@ -88,7 +88,10 @@ def _run(
     except BrokenPipeError:
         _discard_stdout()
         return BROKEN_PIPE
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # Not `Exception`: xDSL's parser of pipelines and panics of Rust libraries are outside it.
         if number := stopping.stopped_by():
             # A library made an error of its own of the signal's exception.
             raise stopping.Stopped(number) from error
@@ -107,7 +110,7 @@ def _call(main_function: Callable[[Sequence[str]], int | None], arguments: Seque
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
-def _report_error(error: Exception, prog: str, debug: bool) -> int:
+def _report_error(error: BaseException, prog: str, debug: bool) -> int:
     known = as_heatc_error(error)
     if known is not None:
         _emit("error", known.message, known.place or prog, known.notes, known.snippet)
@@ -122,7 +125,7 @@ def _report_error(error: Exception, prog: str, debug: bool) -> int:
     return INTERNAL_ERROR
 
 
-def as_heatc_error(error: Exception) -> HeatcError | None:
+def as_heatc_error(error: BaseException) -> HeatcError | None:
     """What the user did wrong, if `error` says so; None for an internal error."""
     if isinstance(error, HeatcError):
         return error

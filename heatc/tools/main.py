@@ -285,13 +285,13 @@ def _compile(arguments: argparse.Namespace) -> int:
         _read_ir(arguments, compilation)
     else:
         compilation.capture(arguments.model, inputs, trust_pickle=arguments.trust_pickle)
-    if options.hw is not None and options.plan is None and not _asks_for_a_rule(arguments):
+    compilation.run()
+    if compilation.attentions and options.plan is None and not _asks_for_a_rule(arguments):
         remark(
             f"all attention is computed; --hdp-rule={PRUNING_RULE} prunes it, heatc-tune calibrate "
             "chooses pruning on your data (--plan)",
             place=PROG,
         )
-    compilation.run()
     compilation.write(arguments.output, form)
     if arguments.timing:
         for name, seconds in compilation.seconds:

@@ -30,7 +30,7 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 from heatc import kinds
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write
-from heatc.ir_errors import explain, failing_op, print_op
+from heatc.ir_errors import explain, explain_spec_error, failing_op, print_op
 from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, suggest, warn
 from heatc.tools.parsing import input_name, parse_module, read_text
 from heatc.universe import HEATC_UNIVERSE
@@ -74,7 +74,7 @@ def _run(argv: Sequence[str]) -> None:
         tool = HeatcOptMain("runs passes on IR in text form", argv)
     except ArgSpecParseError as error:
         # The target, which xDSL reads before the hook that sets up the passes.
-        raise _spec_error("target", error) from error
+        raise explain_spec_error("target", error) from error
     tool.run()
 
 
@@ -157,7 +157,7 @@ class HeatcOptMain(xDSLOptMain):
         try:
             specs = tuple(parse_pipeline(self.args.passes))
         except ArgSpecParseError as error:
-            raise _spec_error("pass pipeline", error) from error
+            raise explain_spec_error("pass pipeline", error) from error
         for spec in specs:
             if spec.name not in self.available_passes:
                 raise _unknown_pass(spec.name, self.available_passes)
@@ -274,14 +274,6 @@ def _shorten(error: DiagnosticException) -> DiagnosticException:
     if op is not None:
         error.__notes__ = [print_op(op)]
     return error
-
-
-def _spec_error(what: str, error: ArgSpecParseError) -> UsageError:
-    # Lines: a fixed header, the location, the text, carets, the reason.
-    _, _, text, _, reason, *_ = str(error).splitlines()
-    reason = reason.strip()
-    notes = ["options are separated by blanks, values by commas, other text is quoted"]
-    return UsageError(f"malformed {what} {text!r}: {reason.lower()}", notes=notes)
 
 
 def _unknown_pass(name: str, known: Iterable[str]) -> UsageError:

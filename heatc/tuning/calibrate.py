@@ -249,7 +249,12 @@ class Calibrator:
         return order[self.measured_samples[order]]
 
     def _weights(self, judge: Judge) -> dict[str, float]:
-        """Divergence at the outputs by error at a layer, from pruning that layer alone."""
+        """
+        Divergence at the outputs by error at a layer, from pruning that layer alone.
+
+        A layer that this leaves as it is (samples of one token have one key) counts as the others
+        do in the mean.
+        """
         probed = self._probed()
         reached = self._probe(judge, probed)
         place = np.isin(self._measured_order(), np.flatnonzero(probed))
@@ -258,8 +263,11 @@ class Calibrator:
         for path in self.paths:
             index = [a.index for a in self.model.attentions if a.path == path]
             errors = [self.measured[k].error[f, i, p, PROBE, place].sum() for k in index]
-            weights[path] = reached[path] / max(float(np.sum(errors, dtype=np.float64)), 1e-30)
-        return weights
+            error = float(np.sum(errors, dtype=np.float64))
+            if error > 0:
+                weights[path] = reached[path] / error
+        usual = float(np.mean(list(weights.values()))) if weights else 1.0
+        return {path: weights.get(path, usual) for path in self.paths}
 
     def _probed(self) -> NDArray[np.bool_]:
         """(N,): some of the measured samples, of all lengths."""

@@ -142,7 +142,8 @@ def best_kind(table: LayerTable, price: float) -> Kind:
         choice = at_price(options.error, options.kept, price)
         costs[kind] = float(choice.error.sum() + price * choice.kept.sum())
     best = min(costs, key=lambda kind: costs[kind])
-    near = [k for k, cost in costs.items() if cost <= (1.0 + TOLERANCE) * costs[best]]
+    # By the distance from the best: costs may be 0, where nothing is damaged and blocks are free.
+    near = [k for k, cost in costs.items() if cost - costs[best] <= TOLERANCE * abs(costs[best])]
     if table.menu.default in near:
         return table.menu.default
     # Coarser integer parts are narrower products on the machine.

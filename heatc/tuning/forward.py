@@ -135,8 +135,6 @@ class PackedModel:
                 self._constants.update(zip(op.results, self._interpreter.run_op(op, arguments)))
             else:
                 self._segments[-1].append(op)
-        if not self._sdpa:
-            raise HeatcError("the model has no attention to prune")
 
     def _live_values(self) -> list[set[SSAValue]]:
         """For each attention: the values computed before it that are read after it."""

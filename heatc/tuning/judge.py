@@ -172,9 +172,13 @@ def reduced(array: Array, dense: Array, count: int, classes: bool) -> Reals:
     if classes:
         return array[:count].astype(np.float64)
     a, b = (x[:count].reshape(count, -1).astype(np.float64) for x in (array, dense))
-    size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    inner = (a * b).sum(axis=1)
-    return np.where(size > 0, 1.0 - inner / np.where(size > 0, size, 1.0), 0.0)[:, None]
+    first, second = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    size: Reals = first * second
+    inner: Reals = (a * b).sum(axis=1)
+    # Two outputs of zeros are the same; rounding may put the cosine of equal ones above 1.
+    different: Reals = (first != second).astype(np.float64)
+    far = np.where(size > 0, 1.0 - inner / np.where(size > 0, size, 1.0), different)
+    return np.maximum(far, 0.0)[:, None]
 
 
 def _log_softmax(scores: Reals) -> Reals:

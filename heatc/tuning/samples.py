@@ -198,6 +198,10 @@ class _Checker:
             found = "x".join(map(str, form.shape)) or "scalar"
             self.fail(LABELS, f"expected {count} labels, found {found}")
         labels = arrays[LABELS]
-        if labels.dtype.kind not in "biu" or (labels.size and int(labels.min()) < 0):
+        if labels.dtype.kind not in "biu":
             self.fail(LABELS, f"expected classes 0, 1, ..., found {labels.dtype}")
+        if labels.size and int(labels.min()) < 0:
+            sample = int(labels.argmin())
+            found = f"found {labels[sample]} of sample {sample}"
+            self.fail(LABELS, f"expected classes 0, 1, ..., {found}", "leave such samples out")
         return labels.astype(np.int64)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.api import Compilation
-from heatc.errors import InfeasibleError
+from heatc.errors import HeatcError, InfeasibleError
 from heatc.files import together
 from heatc.kinds import PLAN, REPORT
 from heatc.names import report_file
@@ -105,6 +105,8 @@ def calibrate(request: Request, step: Step) -> Result:
         plan.check_hardware(hardware_sha256(request.hw))
     request.compilation.run()
     model = PackedModel(request.compilation.module, request.compilation.weights)
+    if not model.attentions:
+        raise HeatcError("the model has no attention to prune")
     samples = check_samples(request.arrays, model.shapes, model.limits, request.seed, request.data)
     store = Store(_folder(request, digest, model))
     layers = None

@@ -100,7 +100,7 @@ def _on_inputs(
                 break
             before = time.perf_counter()
             kinds = rounds[number % len(rounds)]
-            inputs, model = _model(stages, kinds, number, far=number % 2 == 1)
+            inputs, model = made_up(stages, kinds, number, far=number % 2 == 1)
             name = ", ".join(kinds)
             judge = Judge(stages, program, settings, place, inputs, name, {"model": model})
             if judge.has_reference:
@@ -151,10 +151,14 @@ def _rounds(stages: Stages) -> Sequence[Sequence[str]]:
     return found if len(found) > 1 else found * 2
 
 
-def _model(
+def made_up(
     stages: Stages, kinds: Sequence[str], seed: int, *, far: bool
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs that the model takes, and its outputs; they are tamer where it does not take others."""
+    """
+    Inputs that the model takes, and its outputs; they are tamer where it does not take others.
+
+    Raises `NotVerified` where it takes none.
+    """
     reason = ""
     for most, is_far in ((MOST_INTEGER, far), (MOST_INTEGER, False), (0, False)):
         try:

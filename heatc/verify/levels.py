@@ -41,7 +41,7 @@ class Levels(Instrument):
         unchanged: the last level that still has to compute the same, where a pass changes values.
         fixed: the level whose codes the machine must have, on HDP targets.
         factorised: whether weights were replaced by factors.
-        pruned: the rules that prune attention, by name.
+        pruned: the rules that prune attention, by name, none that leaves out nothing.
     """
 
     captured: ModuleOp | None = None
@@ -58,8 +58,7 @@ class Levels(Instrument):
         if isinstance(pass_, HeatDecomposePass):
             self.factorised = True
         if isinstance(pass_, InsertHdpPass):
-            names = {rule.name for rule in pass_.rules(module).values()}
-            self.pruned = tuple(sorted(names - {"none"}))
+            self.pruned = pass_.pruning(module)
         if self.unchanged is None and self.changes_values:
             self.unchanged = module.clone()
 

@@ -17,7 +17,7 @@ from heatc.interpreter.einsum import weight_array
 from heatc.passes.analysis import bounds
 from heatc.passes.analysis.bounds import Bound
 from heatc.passes.analysis.finite import check_finite, possible_rows
-from heatc.passes.rewriting import describe_location
+from heatc.passes.rewriting import at
 from heatc.weights import WeightStore
 
 MUST_BE_FINITE = (
@@ -117,7 +117,7 @@ class HostBounds:
         self, op: Operation, weights: Mapping[SSAValue, NDArray[np.generic]], value: SSAValue
     ) -> NDArray[np.generic]:
         if value not in weights:
-            raise PassFailedException(f"{describe_location(op)}: {op.name} of a computed weight")
+            raise PassFailedException(f"{at(op)}{op.name} of a computed weight")
         return weights[value]
 
 

@@ -18,7 +18,7 @@ from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, hdp, nn
 from heatc.dialects.fixed import QType
-from heatc.passes.rewriting import describe_location
+from heatc.passes.rewriting import at
 from heatc.passes.tiling.emitter import Emitter, Tiles
 
 ACCUMULATOR_BITS = 47
@@ -43,15 +43,13 @@ def ranking_of(op: attn.WeightedValuesOp) -> attn.HeadRankingOp | None:
     ranking = op.gate.owner
     if not isinstance(ranking, attn.HeadRankingOp):
         raise PassFailedException(
-            f"{describe_location(op)}: the machine gates dense attention by attn.head_ranking only"
+            f"{at(op)}the machine gates dense attention by attn.head_ranking only"
         )
     if op.gated is not None and op.gated.data != "zero":
-        raise PassFailedException(
-            f"{describe_location(op)}: heads that are ranked out give 0, not {op.gated.data}"
-        )
+        raise PassFailedException(f"{at(op)}heads that are ranked out give 0, not {op.gated.data}")
     if not _cascades(ranking):
         raise PassFailedException(
-            f"{describe_location(ranking)}: the machine ranks heads by the sums of all layers so "
+            f"{at(ranking)}the machine ranks heads by the sums of all layers so "
             f"far only, and keeps no more of them than before, got keep {ranking.keep.value.data}"
         )
     return ranking
@@ -123,7 +121,7 @@ def sum_shift(op: attn.HeadImportanceOp) -> int:
         most += (length * dim) << (CODE_BITS + point - _point(one))
     if most >= 1 << ACCUMULATOR_BITS:
         raise PassFailedException(
-            f"{describe_location(op)}: the importance of a head may reach 2^{most.bit_length()} at "
+            f"{at(op)}the importance of a head may reach 2^{most.bit_length()} at "
             f"binary point {point}, accumulators end at 2^{ACCUMULATOR_BITS}"
         )
     return point - _point(op)

@@ -14,7 +14,7 @@ from heatc.dialects import attn, nn
 from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
 from heatc.isa.table import HOST_REGISTERS
-from heatc.passes.rewriting import describe_location
+from heatc.passes.rewriting import at, describe_location
 from heatc.passes.tiling.emitter import Emitter
 
 TensorOf = Callable[[SSAValue], SSAValue]
@@ -88,7 +88,7 @@ class HostTask:
             self._refuse(op, "has no host instruction")
 
     def _refuse(self, op: Operation, why: str) -> None:
-        raise PassFailedException(f"{describe_location(op)}: {op.name} {why}")
+        raise PassFailedException(f"{at(op)}{op.name} {why}")
 
     def _outside(self, value: SSAValue) -> SSAValue:
         """The task's operand that a block argument stands for."""

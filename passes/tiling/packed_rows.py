@@ -12,7 +12,7 @@ from xdsl.utils.exceptions import PassFailedException
 from heatc.dialects import attn, hdp, nn
 from heatc.dialects.host import TaskOp
 from heatc.intervals import Interval, described
-from heatc.passes.rewriting import describe_location
+from heatc.passes.rewriting import at
 from heatc.passes.tiling.tensors import Packing, Tensors
 
 _TESTS: dict[str, Callable[[float, float], bool]] = {
@@ -103,10 +103,12 @@ class PackedRows(Tensors):
         owner.real, owner.masked = op.real, op.masked
         test = separating_test(op.real.intervals, op.masked.intervals)
         if test is None:
+            name = owner.ports.data[0].data if owner.ports else "mask"
             raise PassFailedException(
-                f"{describe_location(op)}: the machine compares a mask with one number, which does "
+                f"{at(op)}the machine compares input {name!r} with one number, which does "
                 f"not tell real values ({described(op.real.intervals)}) from padding "
-                f"({described(op.masked.intervals)})"
+                f"({described(op.masked.intervals)}): use --target numpy for this model, or a mask "
+                "that one comparison tells, such as mask > 0"
             )
         if test == ("ne", 0.0) and owner.dtype.data != "f32":
             return tensor
@@ -118,9 +120,7 @@ class PackedRows(Tensors):
     def tile_pack(self, op: attn.PackOp) -> None:
         """The rows of an integer input, or of constants."""
         if not isinstance(nn.element_of(op.x), IntegerType):
-            raise PassFailedException(
-                f"{describe_location(op)}: attn.pack of {op.x.type}: only integers are packed"
-            )
+            raise PassFailedException(f"{at(op)}attn.pack of {op.x.type}: only integers are packed")
         behind = input_behind(op.x)
         source = behind if isinstance(behind, BlockArgument) else op.x
         packing, tensor = self.packings[op.packing], self.tensor(source)

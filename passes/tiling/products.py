@@ -19,7 +19,7 @@ from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware
 from heatc.isa.table import DTYPES, split_dtypes
 from heatc.passes.analysis.normal_form import Product, product_of
-from heatc.passes.rewriting import describe_location, remark
+from heatc.passes.rewriting import at, remark
 from heatc.passes.tiling.emitter import Tiles
 from heatc.passes.tiling.left import Left, LeftPlan, LeftShape, emit_left, hold_left, plan_left
 from heatc.passes.tiling.linear import Linear, emit_linear, hold_weights
@@ -110,7 +110,7 @@ class Products(PackedRows):
         product = product_of(contract)
         if product is None:
             raise PassFailedException(
-                f"{describe_location(op)}: the machine has no product for the contraction "
+                f"{at(op)}the machine has no product for the contraction "
                 f"{contract.equation.data!r}; choose a path for the machine (order-contractions hw=...)"
             )
         return _Step(op, contract, bias, product)
@@ -316,9 +316,7 @@ class Products(PackedRows):
         if isinstance(total, nn.ReshapeOp):
             total = total.x.owner
         if not isinstance(total, ContractOp):
-            raise PassFailedException(
-                f"{describe_location(op)}: expected {ContractOp.name} before {op.name}"
-            )
+            raise PassFailedException(f"{at(op)}expected {ContractOp.name} before {op.name}")
         return total, bias
 
     def _shifts(self, contract: ContractOp, bias: SSAValue | None, point: int) -> tuple[int, int]:
@@ -436,12 +434,12 @@ class Products(PackedRows):
         integers = {fixed_type(cast("attn.SplitOp", split).integer).point.data for split in splits}
         if len(integers) != 1:
             raise PassFailedException(
-                f"{describe_location(op)}: integer parts at points {sorted(integers)} of one value"
+                f"{at(op)}integer parts at points {sorted(integers)} of one value"
             )
         (integer,) = integers
         if point < 0:
             raise PassFailedException(
-                f"{describe_location(op)}: a binary point of {point} leaves no room for the "
+                f"{at(op)}a binary point of {point} leaves no room for the "
                 "integer part that hdp decides on"
             )
         symbol = self.e.symbol_of(op, op.result)

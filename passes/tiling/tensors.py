@@ -236,7 +236,10 @@ class Tensors:
     def _input(self, value: BlockArgument) -> SSAValue:
         name, element = self.input_names[value.index], nn.element_of(value)
         if value in self.outputs:
-            raise PassFailedException(f"input {name!r} is returned as it is")
+            raise PassFailedException(
+                f"input {name!r} is returned as it is, which no instruction of the co-processor "
+                "does: leave that output out, or use --target numpy for this model"
+            )
         properties: dict[str, Attribute] = {
             "ports": ArrayAttr([StringAttr(name)]),
             "shape": DenseArrayBase.from_list(i64, list(self._port_shape(value))),

@@ -385,6 +385,14 @@ def test_other_precisions_are_refused(dtype: Any) -> None:
     assert "model.float()" in error.notes[0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_inputs_of_other_precisions_are_refused(dtype: Any) -> None:
+    """Converting the model would not change its inputs."""
+    error = refusal(lambda x: x.float() + 1, X.to(dtype))
+    assert error.message.startswith("input ")
+    assert "export it with float32 example inputs" in error.notes[0]
+
+
 def test_half_precision_inside_is_refused() -> None:
     error = refusal(lambda x: (x.half() + 1).float(), X)
     assert "element type f16" in error.notes[0]

@@ -23,6 +23,17 @@ func.func @bias(%q: tensor<?x4xf32>, %p: !attn.packing<1, 8>, %b: tensor<8x8xf32
 
 // -----
 
+// The one without a mask is named, not the first.
+
+// CHECK: second (m.py:2): this attention has no mask, that of first (m.py:1) has one: hdp attention needs the same mask for all
+func.func @one_without(%q: tensor<?x4xf32>, %p: !attn.packing<1, 8>, %b: tensor<8x8xf32>) -> tensor<?x4xf32> {
+  %a = attn.sdpa %q, %q, %q packed %p : !attn.packing<1, 8> masks %b : tensor<8x8xf32> {heads = 1 : i64, scale = 0.5 : f64, keyless = "zero"} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32> loc("first"("m.py":1:0))
+  %o = attn.sdpa %a, %a, %a packed %p : !attn.packing<1, 8> {heads = 1 : i64, scale = 0.5 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32> loc("second"("m.py":2:0))
+  func.return %o : tensor<?x4xf32>
+}
+
+// -----
+
 // CHECK: insert_hdp_refused.mlir:{{[0-9]+}}: hdp attention needs a mask that is provably key padding (or none)
 func.func @not_packed(%q: tensor<1x8x4xf32>) -> tensor<1x8x4xf32> {
   %o = attn.sdpa %q, %q, %q {heads = 1 : i64, scale = 0.5 : f64} : tensor<1x8x4xf32>, tensor<1x8x4xf32>, tensor<1x8x4xf32> -> tensor<1x8x4xf32>

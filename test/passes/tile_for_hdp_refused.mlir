@@ -193,6 +193,31 @@ func.func @main(%mask: tensor<2x8xi64>, %x: tensor<?x16x!fixed.q<16, 11>>) -> te
 
 // -----
 
+// CHECK: output 'kept' of i64 is not computed by any instruction of the co-processor, which gives float32; use --target numpy
+func.func @main(%m: tensor<1x4xi64>) -> (tensor<1x4xi64> {heatc.name = "kept"}) {
+  %p = attn.packing %m : (tensor<1x4xi64>) -> !attn.packing<1, 4>
+  %real = attn.real %p : (!attn.packing<1, 4>) -> tensor<1x4xi1>
+  %y = nn.where %real, %m, %m : (tensor<1x4xi1>, tensor<1x4xi64>, tensor<1x4xi64>) -> tensor<1x4xi64>
+  func.return %y : tensor<1x4xi64>
+}
+
+// -----
+
+// CHECK: the machine compares input 'mask' with one number, which does not tell real values (1 to 2) from padding (at most 0, or at least 3): use --target numpy
+func.func @main(%m: tensor<1x4xi64> {heatc.name = "mask"}) -> tensor<?x4x!fixed.q<16, 12>> {
+  %p = attn.packing %m {real = #attn.values<1 : 2>, masked = #attn.values<min : 0, 3 : max>} : (tensor<1x4xi64>) -> !attn.packing<1, 4>
+  %rows = attn.pack %m, %p : (tensor<1x4xi64>, !attn.packing<1, 4>) -> tensor<?xi64>
+  %table = einsum.weight ["word.weight"] : tensor<30x4xf32>
+  %x = host.task (%t = %table : tensor<30x4xf32>, %i = %rows : tensor<?xi64>) -> (tensor<?x4x!fixed.q<16, 12>>) {
+    %e = nn.embedding %t, %i : (tensor<30x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+    %q = fixed.quantize %e : tensor<?x4xf32> to tensor<?x4x!fixed.q<16, 12>>
+    host.yield %q : tensor<?x4x!fixed.q<16, 12>>
+  }
+  func.return %x : tensor<?x4x!fixed.q<16, 12>>
+}
+
+// -----
+
 // CHECK: output 'sum' of i64 is not computed by any instruction of the co-processor, which gives float32; use --target numpy
 func.func @main(%x: tensor<4xi64>) -> (tensor<4xi64> {heatc.name = "sum"}) {
   %y = nn.add %x, %x : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>

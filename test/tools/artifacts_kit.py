@@ -114,7 +114,7 @@ CASES = {
         {
             "form": "numpy",
             "has_factors": True,
-            "phases": phase_files(pass_names(Options(heat="rank=1")))[:2],
+            "phases": phase_files(pass_names(Options(heat={"rank": (1,)})))[:2],
         },
     ),
     "heatc to IR": Case(

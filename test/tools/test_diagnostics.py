@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import pytest
+from xdsl.utils.arg_spec import parse_pipeline
 
 from heatc.errors import HeatcError, UsageError, VerificationError
 from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest, warn
@@ -37,6 +38,7 @@ def run(error: BaseException | None, *argv: str) -> int:
         (MemoryError(), 70),
         (RecursionError(), 70),
         (KeyboardInterrupt(), 130),
+        (type("PanicException", (BaseException,), {})("x"), 70),
     ],
 )
 def test_exit_codes(error: BaseException | None, code: int, capsys: pytest.CaptureFixture[str]):
@@ -44,6 +46,16 @@ def test_exit_codes(error: BaseException | None, code: int, capsys: pytest.Captu
     text = capsys.readouterr().err
     assert "Traceback" not in text
     assert text.count("error: ") - text.count("internal error: ") == int(code != 0)
+
+
+def test_a_malformed_pipeline_is_wrong_usage(capsys: pytest.CaptureFixture[str]):
+    """xDSL's error of it is no `Exception`."""
+
+    def tool(argv: Sequence[str]) -> None:
+        list(parse_pipeline("cse{"))
+
+    assert run_tool(tool, [], "tool") == 2
+    assert "malformed pass pipeline 'cse{'" in capsys.readouterr().err
 
 
 def test_message(capsys: pytest.CaptureFixture[str]):

@@ -56,6 +56,20 @@ def test_what_it_wrote_is_replaced(model: tuple[Path, Path], tmp_path: Path, out
     assert (tmp_path / "r.jsonl").stat().st_size > 0
 
 
+@pytest.mark.parametrize("words", ["ratio=.5", "ratio=5e-1", 'rank=1,layers=*|a{b}="c\\'])
+def test_values_of_factors_need_no_care(model: tuple[Path, Path], tmp_path: Path, words: str):
+    output = str(tmp_path / "x.py")
+    arguments = [str(model[0]), "--weights", str(model[1]), "-o", output]
+    assert main([*arguments, f"--heat=low-rank,init=plain,{words}"]) == 0
+
+
+def test_calibration_inputs_of_any_name(model: tuple[Path, Path], tmp_path: Path):
+    data = tmp_path / 'a\nb\r"c".npz'
+    np.savez(data, x=np.ones((4, 4), np.float32))
+    arguments = [str(model[0]), "--weights", str(model[1]), "-o", str(tmp_path / "x.py")]
+    assert main([*arguments, "--heat=low-rank,rank=1", "--calibrate", str(data)]) == 0
+
+
 def test_a_text_is_read_with_its_factors(model: tuple[Path, Path], tmp_path: Path):
     text = str(tmp_path / "x.mlir")
     arguments = [str(model[0]), "--weights", str(model[1]), "--target", "numpy"]
@@ -107,6 +121,20 @@ def test_ir_goes_to_stdout(model: tuple[Path, Path], capsys: pytest.CaptureFixtu
         (["missing.pt", "-o", "x.hdp", "--plan", "p", "--tau-h", "1"], 2, "both choose"),
         (["missing.pt", "-o", "x.hdp", "--plan", "missing.json"], 1, "missing.json"),
         (["missing.pt", "-o", "x.py", "--plan", "missing.json"], 1, "missing.json"),
+        *(
+            (["missing.pt", "-o", "x.py", f"--heat=low-rank,{words}"], 2, message)
+            for words, message in (
+                ("rank=1e9", "expected whole numbers from 1 on, e.g. 8 or 8x64x64, got '1e9'"),
+                ("rank=8xx", "expected whole numbers"),
+                ("rank=0", "expected whole numbers"),
+                ("rank=1,modes=x", "--heat modes: error: expected a whole number, 1 or more"),
+                ("rank=1,joint=1", "--heat joint: error: expected true or false, got '1'"),
+                ("rank=1,init=none", "expected activation or plain, got 'none'"),
+                ("ratio=-1", "expected a number above 0, at most 1, got '-1'"),
+                ("ratio=nan", "expected a number above 0"),
+                ("rank=1,rank=2", "'rank' is given twice"),
+            )
+        ),
         (["missing.pt", "-o", "x.hdp", "--inputs", "a=1y2"], 2, "malformed"),
         (["missing.pt", "-o", "x.hdp", "--print-ir-after", "rise-einsum"], 2, "unknown pass"),
         (["missing.pt", "-o", "x.hdp", "--hdp-rle", "none"], 2, "unknown option"),
@@ -144,6 +172,29 @@ def test_an_op_without_a_unit_is_refused(
     assert code == 1
     assert "nn.mul at model.mlir:5" in capsys.readouterr().err.replace(f"{tmp_path}/", "")
     assert not output.exists()
+
+
+def test_pruning_is_offered_where_there_is_attention(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A model without any has nothing to prune."""
+    text, weights = tmp_path / "model.mlir", tmp_path / "weights.safetensors"
+    ids, rows, table = "tensor<1x4xi64>", "tensor<1x4x2xf32>", "tensor<9x2xf32>"
+    head = f'func.func @main(%i: {ids} {{heatc.name = "i"}}) -> {rows} {{'
+    lookup = (
+        f'%t = einsum.weight ["t"] : {table}\n%e = nn.embedding %t, %i : ({table}, {ids}) -> {rows}'
+    )
+    attention = (
+        f"%a = attn.sdpa %e, %e, %e {{heads = 1 : i64, scale = 1.0 : f64}} : "
+        f"{rows}, {rows}, {rows} -> {rows}"
+    )
+    save_file({"t": np.ones((9, 2), np.float32)}, weights)
+    for ops, result in ((lookup, "%e"), (f"{lookup}\n{attention}", "%a")):
+        text.write_text(f"{head}\n{ops}\nfunc.return {result} : {rows}\n}}\n")
+        output = str(tmp_path / f"x{result[1]}.hdp")
+        assert main([str(text), "--weights", str(weights), "-o", output]) == 0
+        offered = "--hdp-rule=ours prunes it" in capsys.readouterr().err
+        assert offered == (result == "%a")
 
 
 def test_missing_weights_are_named(

@@ -147,6 +147,17 @@ def test_help_lists_h_as_sections(capsys: pytest.CaptureFixture[str]):
     assert "-h, --section-headers" in capsys.readouterr().out
 
 
+def test_a_program_goes_to_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+):
+    monkeypatch.chdir(tmp_path)
+    Path("x.s").write_text("halt\n")
+    assert assemble.main(["x.s", "-o", "-"]) == 0
+    assert assemble.main(["x.s", "-o", "x.bin"]) == 0
+    assert capfdbinary.readouterr().out == Path("x.bin").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.bin", "x.s"]
+
+
 def test_hand_written_text():
     program = assemble.assemble(
         "# a comment\n\n  li r1, 0x10   # sixteen\n; path (file.py:1)\n12: halt\n"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_classifier
 from safetensors.numpy import save_file
-from tiny_classifier import HEADS, LAYERS, VOCABULARY, ir_text, weights
+from tiny_classifier import HEADS, LAYERS, LENGTH, VOCABULARY, ir_text, weights
 
 from heatc.backends.hdp import open_program, simulate
 from heatc.backends.hdp.energy import energy_report
@@ -209,6 +209,22 @@ def test_an_embedding_model_is_calibrated_by_cosine(tiny: Path, tmp_path: Path):
     assert report_of(output)["basis"]["name"] == "cosine"
 
 
+@pytest.mark.parametrize("output", ["embedding", "logits"])
+def test_samples_of_one_token_are_calibrated(tiny: Path, tmp_path: Path, output: str):
+    """Nothing that is probed changes a layer: errors are 0, and cosines 1 up to rounding."""
+    model, plan, data = (tmp_path / name for name in ("model.mlir", "plan.json", "data.npz"))
+    model.write_text(ir_text(8, output=output))
+    mask = np.zeros((16, LENGTH), np.int64)
+    mask[:, 0] = 1
+    ids = np.random.default_rng(1).integers(0, VOCABULARY, mask.shape)
+    np.savez(data, input_ids=ids * mask, attention_mask=mask)
+    argv = arguments(tiny, plan, "sparsity>=0.5", **{"--data": str(data)})
+    argv[1] = str(model)
+    assert tune.main(argv) == 0
+    damage = [layer["sensitivity"] for layer in report_of(plan)["layers"]]
+    assert all(0 <= value < 1e3 for value in damage)
+
+
 def test_a_model_of_one_sample_a_pass_gives_the_same_plan(tiny: Path, tmp_path: Path):
     plans = [tmp_path / "eight.json", tmp_path / "one.json"]
     (tmp_path / "model.mlir").write_text(ir_text(1))
@@ -313,6 +329,28 @@ def test_wrong_options_are_refused(
     argv = arguments(tiny, tmp_path / "plan.json", "sparsity>=0.7", **changes)
     assert tune.main(argv) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_model_without_attention_has_nothing_to_prune(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = tmp_path / "model.mlir"
+    model.write_text(
+        f"""func.func @main(%i: tensor<8x{LENGTH}xi64> {{heatc.name = "input_ids"}}) -> tensor<8x{LENGTH}x4xf32> {{
+  %t = einsum.weight ["t"] : tensor<{VOCABULARY}x4xf32>
+  %y = nn.embedding %t, %i : (tensor<{VOCABULARY}x4xf32>, tensor<8x{LENGTH}xi64>) -> tensor<8x{LENGTH}x4xf32>
+  func.return %y : tensor<8x{LENGTH}x4xf32>
+}}"""
+    )
+    weights_file = tmp_path / "w.safetensors"
+    save_file({"t": np.ones((VOCABULARY, 4), np.float32)}, weights_file)
+    data = tmp_path / "ids.npz"
+    np.savez(data, input_ids=np.zeros((16, LENGTH), np.int64))
+    changes = {"--weights": str(weights_file), "--data": str(data)}
+    argv = arguments(tiny, tmp_path / "plan.json", "sparsity>=0.7", **changes)
+    argv[1] = str(model)
+    assert tune.main(argv) == 1
+    assert "the model has no attention to prune" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

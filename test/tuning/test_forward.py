@@ -56,10 +56,11 @@ def test_a_nameless_attention_is_refused():
         PackedModel(module, WeightStore(weights(0)))
 
 
-def test_a_model_without_attention_is_refused():
+def test_a_model_without_attention_has_shapes():
     text = """func.func @main(%x: tensor<1x4xf32>) -> tensor<1x4xf32> {
   %y = nn.tanh %x : (tensor<1x4xf32>) -> tensor<1x4xf32>
   func.return %y : tensor<1x4xf32>
 }"""
-    with pytest.raises(HeatcError, match="no attention to prune"):
-        PackedModel(parse_module(make_context(), text.encode(), "t.mlir"), WeightStore({}))
+    model = PackedModel(parse_module(make_context(), text.encode(), "t.mlir"), WeightStore({}))
+    assert model.attentions == ()
+    assert model.shapes == {"input_0": (1, 4)}

@@ -67,3 +67,13 @@ def test_labels_that_are_no_classes_are_refused():
         Judge.of("logits", DENSE, np.array([0, 1, 3, 0]))
     with pytest.raises(HeatcError, match="no output"):
         Judge.of("x", np.zeros((4, 1)), np.array([0, 1, 1, 0]))
+
+
+def test_a_loss_by_cosine_is_never_negative():
+    """Rounding puts cosines of equal outputs above 1; an output of zeros is like no other."""
+    rows = np.random.default_rng(0).standard_normal((64, 5)).astype(np.float32)
+    rows[0] = 0
+    assert reduced(rows * np.float32(1 + 1e-7), rows, 64, classes=False).min() >= 0
+    assert reduced(
+        np.zeros((2, 3)), np.array([[0, 0, 0], [1, 0, 0]]), 2, classes=False
+    ).tolist() == [[0.0], [1.0]]

@@ -63,6 +63,7 @@ def test_shorter_sequences_are_padded():
         ({"attention_mask": np.zeros((18, 6), int)}, "attention_mask", "sample 0 is fully masked"),
         ({"labels": np.zeros(3, int)}, "labels", "expected 18 labels, found 3"),
         ({"labels": np.zeros(18)}, "labels", "expected classes"),
+        ({"labels": np.arange(18) - 17}, "labels", "found -17 of sample 0"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(changes: dict[str, Any], place: str, message: str):

@@ -26,7 +26,7 @@ def program_figures(timed: Compilation, plan: Path | None, hw: str) -> dict[str,
     `timed` ran without target; factors are those of the weights alone, on which no figure depends.
     Raises `HeatcError` for what does not compile.
     """
-    heat = None if plan is None else f"{plan_options(plan, None)} refinements=0"
+    heat = None if plan is None else {**plan_options(plan, None), "refinements": (0,)}
     name = None if plan is None else str(plan)
     compilation = Compilation(Options(hw=hw, rule=make_rule("none", {}), plan=name, heat=heat))
     weights = WeightStore(dict(timed.weights))

@@ -413,8 +413,10 @@ def test_wrong_inputs_are_value_errors(tmp_path: Path) -> None:
         program.main(ids[:, :8], mask)
     with pytest.raises(ValueError, match="attention_mask has dtype float64, expected int64"):
         program.main(ids, mask * 1.0)
-    with pytest.raises(ValueError, match=r"an id is outside 0\.\.49"):
-        program.main(ids + 50, mask)
+    wrong, late = ids.copy(), mask.copy()
+    wrong[0, 4], late[0, :2] = 50, 0
+    with pytest.raises(ValueError, match=r"input_ids\[0, 4\] is 50: an id is outside 0\.\.49"):
+        program.main(wrong, late)
     with pytest.raises(ValueError, match=r"an id is outside 0\.\.49"):
         program.main(ids - 1, mask)
     # The program still works, also on narrower types.
