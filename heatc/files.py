@@ -354,9 +354,17 @@ def is_stream(path: AnyPath) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def _leads_to_itself(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
+
+
 def _check_writable(target: Path) -> None:
-    # `realpath` follows every other link; the rename would put the file in place of this one.
-    if target.is_symlink():
+    if _leads_to_itself(target):
+        # The rename would put the file in the place of the link.
         raise OSError(errno.ELOOP, "it is a link that leads to itself")
     # Replacing a file needs no right to write to it, only to its folder: ask for both.
     if target.is_dir():
