@@ -31,7 +31,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -40,6 +39,7 @@ from rich.console import Console
 
 from bench import mutation_lines, report
 from bench.mutation_lines import MODULES, Lines, file_of, joined
+from bench.mutation_state import State
 from bench.report import Json, Row
 
 SAMPLE = 416
@@ -312,40 +312,7 @@ def command_of(files: Iterable[str], checks: Iterable[str] = ()) -> str:
     return f"sh -c {shlex.quote(' && '.join(runs) or 'true')}"
 
 
-class State:
-    """Outcomes by mutant, and what the tests run, on disk after each."""
-
-    def __init__(self, path: Path | None, commit: str):
-        self.path, self.commit = path, commit
-        self.found: dict[str, dict[str, str]] = {}
-        self.lines: Lines | None = None
-        self._lock = Lock()
-        if path is not None and path.exists():
-            kept = json.loads(path.read_text())
-            if kept["commit"] == commit:
-                self.found = kept["found"]
-                self.lines = Lines(**kept["lines"])
-
-    def add(self, mutant: Mutant, outcome: dict[str, str]) -> None:
-        """Keep an outcome."""
-        with self._lock:
-            self.found[mutant.key] = {"part": mutant.part, **outcome}
-            self.write()
-
-    def write(self) -> None:
-        """The state as it stands."""
-        if self.path is None or self.lines is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        kept = {"commit": self.commit, "lines": vars(self.lines), "found": self.found}
-        part.write_text(json.dumps(kept))
-        part.replace(self.path)
-
-
-def run(
-    chosen: Sequence[Mutant], state: State, jobs: int, thorough: bool, console: Console
-) -> None:
+def run(chosen: Sequence[Mutant], state: State, jobs: int, console: Console) -> None:
     """Try all that the state does not have; one that is explained is known to survive."""
     explained = set(re.findall(r"`([^`]+)`", PAGE.read_text()))
     left = [mutant for mutant in chosen if mutant.key not in state.found]
@@ -359,24 +326,23 @@ def run(
             finally:
                 copies.append(copy)
 
-        if state.lines is None:
-            files = tests()
-            state.lines = joined(pool.map(record, [files[at::GROUPS] for at in range(GROUPS)]))
+        if files := state.unrecorded():
+            groups = [files[at::GROUPS] for at in range(min(GROUPS, len(files)))]
+            state.lines = joined([state.lines, *pool.map(record, groups)])
             state.write()
             console.print(f"{len(state.lines.names)} tests hold without a mutant")
-        lines = state.lines
 
         def attempt(mutant: Mutant) -> None:
             copy = copies.pop()
             try:
-                state.add(
-                    mutant, copy.outcome(mutant, lines, thorough and mutant.key not in explained)
-                )
+                thorough = state.thorough and mutant.key not in explained
+                outcome = copy.outcome(mutant, state.lines, thorough)
+                state.add(mutant.key, {"part": mutant.part, "module": mutant.module, **outcome})
             finally:
                 copies.append(copy)
-            outcome = state.found[mutant.key]["outcome"]
             console.print(
-                f"{len(state.found)}/{len(chosen)} {outcome} {mutant.key}", soft_wrap=True
+                f"{len(state.found)}/{len(chosen)} {outcome['outcome']} {mutant.key}",
+                soft_wrap=True,
             )
 
         list(pool.map(attempt, left))
@@ -443,8 +409,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     parts = arguments.parts.split(",")
     chosen = drawn(parts, arguments.sample, arguments.seed)
-    state = State(arguments.state, report.commit())
-    run(chosen, state, arguments.jobs, not arguments.fast, console)
+    modules = [module for part in PARTS for module in modules_of(part)]
+    state = State(arguments.state, modules, tests(), not arguments.fast)
+    run(chosen, state, arguments.jobs, console)
     found = {m.key: state.found[m.key] for m in chosen}
     report.show(rows(found), console)
     if not arguments.fast and arguments.sample >= SAMPLE and parts == list(PARTS):

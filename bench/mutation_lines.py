@@ -49,6 +49,16 @@ class Lines:
             found = set(range(len(self.names)))
         return [self.names[t] for t in sorted(found, key=lambda t: self.seconds[t])]
 
+    def only(self, files: Collection[str]) -> Lines:
+        """What the tests of some files run, and the import."""
+        kept = [t for t, name in enumerate(self.names) if file_of(name) in files]
+        places = {-1: -1} | {test: place for place, test in enumerate(kept)}
+        tests = {
+            module: {line: [places[t] for t in some if t in places] for line, some in lines.items()}
+            for module, lines in self.tests.items()
+        }
+        return Lines([self.names[t] for t in kept], [self.seconds[t] for t in kept], tests)
+
     def within(self, names: Sequence[str], seconds: float) -> list[str]:
         """The first of some tests, as many as took no longer together; one at least."""
         took = dict(zip(self.names, self.seconds))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import mutation
+from bench import mutation, report
 from bench.mutation_lines import ALONE, Lines, joined, statement
+from bench.mutation_state import State
 from bench.report import ROOT
 
 SOURCE = """
@@ -76,6 +77,60 @@ def test_what_parts_of_the_tests_run():
     second = Lines(["b", "c"], [2.0, 3.0], {"m.py": {"1": [-1], "2": [1]}, "n.py": {"5": [0, 1]}})
     tests = {"m.py": {"1": [-1, -1], "2": [0, 2]}, "n.py": {"5": [1, 2]}}
     assert joined([first, second]) == Lines(["a", "b", "c"], [1.0, 2.0, 3.0], tests)
+
+
+def test_what_some_files_run():
+    tests = {"m.py": {"1": [-1], "2": [0, 1, 2], "3": [1]}}
+    lines = Lines(["a::x", "b::y", "a::z"], [1.0, 2.0, 3.0], tests)
+    expected = {"m.py": {"1": [-1], "2": [0, 1], "3": []}}
+    assert lines.only({"a"}) == Lines(["a::x", "a::z"], [1.0, 3.0], expected)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path], list[Path]]:
+    """Two modules and two files of tests."""
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    names = [Path(name) for name in ("m.py", "n.py", "test_a.py", "test_b.py")]
+    for name in names:
+        (tmp_path / name).write_text(str(name))
+    return names[:2], names[2:]
+
+
+def kept(files: tuple[list[Path], list[Path]], *, thorough: bool = True) -> State:
+    """A state that goes on where the last one ended."""
+    return State(report.ROOT / "state.json", *files, thorough)
+
+
+def test_what_a_changed_repository_leaves_of_a_state(files: tuple[list[Path], list[Path]]):
+    state = kept(files)
+    assert state.unrecorded() == files[1]
+    state.lines = Lines(["test_a.py::x", "test_b.py::y"], [1.0, 1.0], {"m.py": {"1": [0, 1]}})
+    for module in ("m.py", "n.py"):
+        for outcome in ("killed", "survived", "timeout"):
+            state.add(f"{module} {outcome}", {"module": module, "outcome": outcome})
+    assert kept(files).found == state.found
+    assert kept(files).unrecorded() == []
+
+    # Another test: survivors are tried again, and its lines are recorded.
+    (report.ROOT / "test_b.py").write_text("more")
+    again = kept(files)
+    assert {key.split()[1] for key in again.found} == {"killed", "timeout"}
+    assert again.lines.tests == {"m.py": {"1": [0]}}
+    assert again.unrecorded() == [Path("test_b.py")]
+
+    # Another module: nothing of it is known, and no line.
+    (report.ROOT / "m.py").write_text("more")
+    again = kept(files)
+    assert set(again.found) == {"n.py killed", "n.py timeout"}
+    assert again.unrecorded() == files[1]
+
+
+def test_survivors_of_the_fastest_tests_meet_all(files: tuple[list[Path], list[Path]]):
+    state = kept(files, thorough=False)
+    for outcome in ("killed", "survived"):
+        state.add(outcome, {"module": "m.py", "outcome": outcome})
+    assert set(kept(files, thorough=False).found) == {"killed", "survived"}
+    assert set(kept(files).found) == {"killed"}
 
 
 def test_parts_name_what_there_is():
