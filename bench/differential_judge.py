@@ -177,15 +177,18 @@ def may_refuse(program: Program, case: Case, error: Exception) -> bool:
     """
     Whether a program may refuse these inputs when it runs.
 
-    It may where a sequence has no real token (an attention that is not recognised reads masked
-    positions), and where a mask holds values that key padding does not; it must name the row or the
-    input. These refusals are counted by their reason.
+    It may where a sequence has no real token that an output beside its own rows depends on (pairs of
+    tokens are no rows), or that an attention reads which is not recognised: tokens first, of several
+    sequences. It may where a mask holds values that key padding does not. It must name the row or
+    the input.
     """
     if not isinstance(error, HeatcError | ValueError):
         return False
     text = error.render() if isinstance(error, HeatcError) else str(error)
     if case.empty and re.search(rf"\b(?:row|sequence) {case.empty[0]}\b", text):
-        return True
+        own_rows = all(output.axes.count("s") == 1 for output in program.outputs)
+        tokens_first = program.extents.batch > 1 and ".transpose(0, 1)" in program.text
+        return program.positions == "compute" or not own_rows or tokens_first
     return case.name == "odd" and any(padding.port in text for padding in program.padding)
 
 

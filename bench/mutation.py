@@ -96,7 +96,7 @@ TESTS = (
     "test/test_api.py",
     "test/test_execute_each.py",
     "test/test_fixed_point.py",
-    "test/test_softmax_by_the_page.py",
+    "test/test_softmax_unit.py",
     "test/test_units.py",
     "test/interpreter/test_*.py",
     "test/isa/test_*.py",
