@@ -74,23 +74,36 @@ def encode(
     values: NDArray[Any], point: int, width: int, dtype: type[np.signedinteger] = np.int64
 ) -> Rounded:
     """
-    Round real numbers half to even into codes of some dtype, in float64.
+    Round real numbers half to even into codes of some dtype.
 
     Infinities saturate; a NaN raises `FloatingPointError`, because it has no code.
     """
     array = np.asarray(values)
+    real = _rounding_dtype(array, point, width)
     codes: Codes = np.empty(array.size, dtype)
     flat, outside = array.reshape(-1), 0
     # Some at a time: they stay in the cache from step to step.
     for start in range(0, array.size, _CHUNK):
-        part = np.multiply(flat[start : start + _CHUNK], 2.0**point, dtype=np.float64)
+        with np.errstate(over="ignore"):  # what overflows saturates
+            part = np.multiply(flat[start : start + _CHUNK], 2.0**point, dtype=real)
         np.rint(part, out=part)
         outside += _clip(part, *limits(width))
         codes[start : start + _CHUNK] = part
     return Rounded(codes.reshape(array.shape), outside)
 
 
-def _clip(values: Reals, low: int, high: int) -> int:
+def _rounding_dtype(array: NDArray[Any], point: int, width: int) -> type[np.float32 | np.float64]:
+    """
+    The dtype in which an array is rounded exactly.
+
+    float32 suffices for float32 values and narrow codes: a power of two changes no digit, what
+    becomes too small to be exact rounds to 0, and the limits of the codes are float32 values.
+    """
+    exact = array.dtype == np.float32 and width <= 16 and abs(point) <= 126
+    return np.float32 if exact else np.float64
+
+
+def _clip(values: NDArray[np.floating], low: int, high: int) -> int:
     """Clip in place; how many were outside."""
     if low <= values.min() and values.max() <= high:
         return 0

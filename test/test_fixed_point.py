@@ -79,10 +79,29 @@ def test_encode(value: float, point: int, width: int):
     assert result.saturated == int(exact != clip(exact, width))
 
 
+@seeded
+@given(st.floats(width=32, allow_nan=False), st.integers(-200, 200), st.sampled_from([8, 16, 32]))
+@example(1e-45, 126, 16)
+@example(1e-45, 127, 16)
+@example(3e38, -126, 16)
+@example(3e38, 126, 8)
+@example(2.0**31, 0, 32)
+@example(0.5, 0, 16)
+@example(1.5, 0, 16)
+@example(float("inf"), 0, 16)
+@example(float("-inf"), 150, 8)
+def test_encode_rounds_float32_as_it_does_float64(value: float, point: int, width: int):
+    narrow = encode(np.array([value, 0.0], np.float32), point, width)
+    wide = encode(np.array([value, 0.0], np.float64), point, width)
+    assert (narrow.codes == wide.codes).all()
+    assert narrow.saturated == wide.saturated
+
+
 def test_encode_of_what_is_no_number():
     assert encode(np.array([np.inf, -np.inf]), 3, 16).codes.tolist() == list(limits(16))[::-1]
-    with pytest.raises(FloatingPointError, match="NaN"):
-        encode(np.array([1.0, np.nan]), 3, 16)
+    for dtype in (np.float32, np.float64):
+        with pytest.raises(FloatingPointError, match="NaN"):
+            encode(np.array([1.0, np.nan], dtype), 3, 16)
 
 
 @seeded

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from types import CodeType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
@@ -141,11 +143,15 @@ def cycle_constants(hardware: HardwareModel) -> dict[str, Any]:
 
 def compile_cycles(expression: str, constants: Mapping[str, Any]) -> Callable[..., Any]:
     """A `cycles` expression of the table as a function of its own variables, by keyword."""
+    return cast(Callable[..., Any], eval(_code(expression, frozenset(constants)), {**constants}))
+
+
+@cache
+def _code(expression: str, constants: frozenset[str]) -> CodeType:
+    """The code of the function, which every machine has from its own constants."""
     names = compile(expression, "<cycles>", "eval").co_names
-    variables = sorted(set(names) - constants.keys())
-    return cast(
-        Callable[..., Any], eval(f"lambda {', '.join(variables)}: {expression}", {**constants})
-    )
+    variables = sorted(set(names) - constants)
+    return compile(f"lambda {', '.join(variables)}: {expression}", "<cycles>", "eval")
 
 
 def _widths(hardware: HardwareModel) -> dict[str, float]:
