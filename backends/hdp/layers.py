@@ -33,6 +33,10 @@ Array = NDArray[np.generic]
 Layers = dict[str, Array]
 
 
+PACKS = ("hpack", "hrows")
+"""The instructions that number the rows of a batch."""
+
+
 class LayerRecorder:
     """
     Collects the layers of one run of `batch` sequences of at most `length` tokens.
@@ -90,7 +94,7 @@ class LayerRecorder:
         """Takes what the instruction at `pc` has completed."""
         if inst.mnemonic in ("seq", "heads"):
             self._rounds.on_retire(inst, state)
-        elif inst.mnemonic in ("hpack", "hrows"):
+        elif inst.mnemonic in PACKS:
             self._take_lengths(inst, state)
         elif pc in self._mask_pcs:
             key, name = self._mask_pcs[pc]
@@ -103,11 +107,20 @@ class LayerRecorder:
             self._codes[name] = self._take_tensor(name, tensor, state)
 
     def _take_lengths(self, inst: Inst, state: MachineState) -> None:
-        """The tokens of each sequence, and which they are where padding is read."""
-        self._lengths[:] = [length for _, length, _ in state.sequences][: self._batch]
+        """
+        The tokens of each sequence, and which they are where padding is read.
+
+        Raises `HeatcError` where the program packs tokens of another shape too.
+        """
+        packed = (int(inst["batch"]), int(inst["length"]))
+        if packed != self._real.shape:
+            shapes = " and ".join(f"{b} x {s}" for b, s in (self._real.shape, packed))
+            note = "run the program without --layers and --masks"
+            raise HeatcError(f"the program packs {shapes} tokens", notes=[note])
+        self._lengths[:] = [length for _, length, _ in state.sequences]
         if inst.mnemonic == "hrows":
             rows: Any = state.tensor(int(inst["dreal"])).data.reshape(-1)[: self._real.size]
-            self._real[:] = (rows >= 0).reshape(self._real.shape)
+            self._real[:] = (rows >= 0).reshape(packed)
 
     def _take_tensor(self, name: str, tensor: TensorInfo, state: MachineState) -> Array:
         """A copy of a tensor; of a token tensor (as many rows as tokens fit) the real tokens."""

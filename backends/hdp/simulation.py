@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from heatc.backends.hdp.budget import MAX_SECONDS
 from heatc.backends.hdp.container import Manifest, Port, Program
 from heatc.backends.hdp.debug import Locations
-from heatc.backends.hdp.layers import LayerRecorder, Layers, concatenate
+from heatc.backends.hdp.layers import PACKS, LayerRecorder, Layers, concatenate
 from heatc.backends.hdp.masks import LENGTHS, REAL, split_masks
 from heatc.backends.hdp.memory import Memory
 from heatc.errors import HeatcError, InfeasibleError
@@ -45,6 +45,8 @@ _ISA_DTYPES = {
 }
 
 _PC = re.compile(r"pc (\d+):")
+_MOST_TOKENS = 1 << 24
+"""Of a program whose layers or masks are kept."""
 
 _MASK_NAME = "attention_mask"
 
@@ -153,7 +155,7 @@ def simulate_timing(
 
 def split_stored(program: Program, stored: Arrays) -> list[dict[str, Array]]:
     """The checked masks of each pass, see `heatc.backends.hdp.masks`."""
-    batch, length = (*_batch_shape(program.manifest), 1)[:2]
+    batch, length = _packed_shape(program)
     return split_masks(stored, program.debug, batch, length, reads=_reads(program.manifest))
 
 
@@ -220,14 +222,26 @@ def _run(
 
 
 def _recorder(program: Program, memory: Memory, codes: bool) -> LayerRecorder:
-    batch, length = (*_batch_shape(program.manifest), 1)[:2]
+    batch, length = _packed_shape(program)
     reads = _reads(program.manifest)
     return LayerRecorder(program.debug, memory, batch, length, codes=codes, reads=reads)
 
 
-def _batch_shape(manifest: Manifest) -> tuple[int, ...]:
-    """The shape of the input with the most axes: (batch, length) of a text encoder."""
-    return max((port.shape for port in manifest.inputs), key=len, default=(1, 1)) or (1, 1)
+def _packed_shape(program: Program) -> tuple[int, int]:
+    """Sequences and tokens of what the program packs; of its largest input where it packs nothing."""
+    for inst in program.instructions:
+        if inst.mnemonic in PACKS:
+            batch, length = int(inst["batch"]), int(inst["length"])
+            if batch * length > _MOST_TOKENS:
+                raise HeatcError(
+                    f"the program packs {batch} x {length} tokens, more than {_MOST_TOKENS}",
+                    place=str(program.path),
+                    notes=["run it without --layers and --masks"],
+                )
+            return batch, length
+    shapes = (port.shape for port in program.manifest.inputs)
+    batch, length = (*max(shapes, key=len, default=()), 1, 1)[:2]
+    return batch, length
 
 
 def _read(memory: Memory, port: Port) -> Array:

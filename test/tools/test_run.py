@@ -40,8 +40,12 @@ IDS, MASK, POS, INV, IDX, X, Y, OUT, DRAM = (W_END + 512 * i for i in range(9))
 EDGE = load_hardware("hdp-edge")
 
 
-def words(rho: float = 0.25, tau: float = 0.0) -> list[Inst]:
-    """y = x w for the embedding x of every real token; masks of 2 heads of x x^T."""
+def words(rho: float = 0.25, tau: float = 0.0, also_packed: tuple[int, ...] = ()) -> list[Inst]:
+    """
+    y = x w for the embedding x of every real token; masks of 2 heads of x x^T.
+
+    `also_packed` are sizes of batches without a mask that are packed after the one that counts.
+    """
     flat = {"rows_imm": BATCH * LENGTH, "cols": 1}
     tokens = {"rows_reg": 63, "cols": WIDTH, "dtype": "i16"}
     body = [
@@ -50,6 +54,10 @@ def words(rho: float = 0.25, tau: float = 0.0) -> list[Inst]:
         inst("tensor", d=2, dtype="i64", base=POS, **flat),
         inst("tensor", d=3, dtype="i64", base=INV, **flat),
         inst("hpack", dpos=2, dinv=3, dmask=1, batch=BATCH, length=LENGTH, has_mask=1),
+        *(
+            inst("hpack", dpos=2, dinv=3, dmask=1, batch=batch, length=LENGTH, has_mask=0)
+            for batch in also_packed
+        ),
         inst("window", d=2, src=2, start_reg=0, rows_reg=63),
         inst("tensor", d=4, dtype="i64", base=IDX, rows_reg=63, cols=1),
         inst("hidx", dst=4, src=0, idx=2),
@@ -101,8 +109,12 @@ def pcs(program: list[Inst], mnemonic: str) -> list[int]:
     return [pc for pc, i in enumerate(program) if i.mnemonic == mnemonic]
 
 
-def write(path: Path, **changes: Any) -> Path:
+def write(
+    path: Path, inputs: tuple[Port, ...] = (), first: Inst | None = None, **changes: Any
+) -> Path:
     program = words(**changes)
+    if first is not None:
+        program.insert(0, first)
     debug = {
         "locations": [
             {"pc": 0, "path": "embeddings", "source": "toy.py:1"},
@@ -140,6 +152,7 @@ def write(path: Path, **changes: Any) -> Path:
         (
             Port("input_ids", "int64", (BATCH, LENGTH), IDS, limit=ROWS),
             Port("attention_mask", "int64", (BATCH, LENGTH), MASK),
+            *inputs,
         ),
         (Port("last_hidden_state", "float32", (BATCH, LENGTH, WIDTH), OUT),),
         DRAM,
@@ -293,6 +306,35 @@ def test_layers(capsys: pytest.CaptureFixture[str]):
             kept = block_mask(block_importance(q @ q.T, (2, 2)), 0.25)
             assert np.array_equal(mask[sequence, head], kept)
     assert layers["gate/layer.0.attention"].all()
+
+
+@pytest.mark.parametrize("also", [0, 1])
+def test_layers_of_a_program_that_packs_two_shapes(capsys: pytest.CaptureFixture[str], also: int):
+    write(Path("p.hdp"), also_packed=(also, BATCH))
+    code, _, err = call(capsys, *RUN, "--layers", "layers.npz", "--quiet")
+    assert code == 1
+    assert f"the program packs {BATCH} x {LENGTH} and {also} x {LENGTH} tokens" in err
+    assert not Path("layers.npz").exists()
+
+
+def test_layers_are_of_what_is_packed_not_of_the_largest_input(capsys: pytest.CaptureFixture[str]):
+    """An input with more axes and other extents does not say how many sequences there are."""
+    write(Path("p.hdp"), inputs=(Port("bias", "float32", (1, 3, WIDTH), OUT),))
+    bias = np.zeros((1, 3, WIDTH), np.float32)
+    np.savez("in.npz", input_ids=IDS_IN, attention_mask=MASK_IN, bias=bias)
+    assert call(capsys, *RUN, "--layers", "layers.npz", "--quiet")[0] == 0
+    assert read_npz("layers.npz")["mask/layer.0.attention"].shape == (BATCH, 2, 2, 2)
+
+
+def test_layers_of_a_pack_that_no_memory_holds(capsys: pytest.CaptureFixture[str]):
+    write(Path("p.hdp"), first=inst("hpack", dpos=2, dinv=3, batch=65535, length=65535))
+    tracemalloc.start()
+    code, _, err = call(capsys, *RUN, "--layers", "layers.npz", "--quiet")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert code == 1
+    assert "65535 x 65535 tokens" in err
+    assert peak < 64 << 20
 
 
 def test_layers_of_short_sequences(capsys: pytest.CaptureFixture[str]):
