@@ -89,6 +89,7 @@ SCALED = "scale = 0.5 : f64, is_causal = false"
         (named("nn.matmul"), "hij bhjk bhik"),
         (named("nn.matmul"), "bhij jk bhik"),
         (named("nn.matmul"), "1hij b1jk bhik"),
+        (named("nn.matmul"), "cbhij bhjk cbhik"),
         (named('einsum.contract "abc,dc->abd"'), "abc dc abd"),
         (named('einsum.contract "ab,ab,b->ba"'), "ab ab b ba"),
         (named('einsum.contract "ab,cd->adbc"'), "ab cd adbc"),

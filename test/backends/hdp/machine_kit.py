@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from heatc import fixed_point
 from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
+from heatc.backends.hdp.state import Extent
 from heatc.isa import units
 from heatc.isa.table import DTYPES
+from heatc.isa.units import Mask
 from heatc.isa.words import Inst, decode_program, encode_program, inst
 
 Array = NDArray[Any]
@@ -193,3 +195,23 @@ class Kit:
         assert self.memory is not None
         _, _, _, shape, dtype = self._tensors[index]
         return self.memory.view(self._base(index), dtype, *shape).copy()
+
+
+class Given:
+    """Masks of a seed, where each further number prunes more blocks and heads of the same runs."""
+
+    def __init__(self, seed: int, kept: float, heads: float):
+        self._blocks = np.random.default_rng(seed)
+        self._heads = np.random.default_rng(seed + 1)
+        self._kept, self._kept_heads = kept, heads
+
+    def mask(self, pc: int, state: MachineState, first: Extent, rows: int, columns: int) -> Mask:
+        """Random blocks of all cores, so that both runs draw the same."""
+        chances = self._blocks.random((state.cores, rows, columns))
+        return (chances < self._kept)[: state.active]
+
+    def gate(self, pc: int, state: MachineState) -> Mask:
+        return (self._heads.random(state.cores) < self._kept_heads)[: state.active]
+
+    def cascade(self, pc: int, heads: int, keep: int) -> Mask:
+        return self._heads.permutation(heads) < keep

@@ -21,17 +21,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine_kit import Kit, Tiny, codes
+from machine_kit import Given, Kit, Tiny, codes
 
 import heatc
 from heatc.backends.hdp.container import Program, open_program
 from heatc.backends.hdp.machine import Machine, Memory, RunResult
 from heatc.backends.hdp.simulation import simulate
-from heatc.backends.hdp.state import Extent, MachineState
 from heatc.backends.hdp.values import Shapes
 from heatc.errors import HeatcError
 from heatc.hardware import Hardware, load_hardware, render
-from heatc.isa.units import Mask
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -112,27 +110,7 @@ def _run(program: Program, hardware: Hardware | None = None) -> tuple[RunResult,
     return simulation.result, simulation.outputs["last_hidden_state"]
 
 
-class _Given:
-    """Masks of a seed, where each further number prunes more blocks and heads of the same runs."""
-
-    def __init__(self, seed: int, kept: float, heads: float):
-        self._blocks = np.random.default_rng(seed)
-        self._heads = np.random.default_rng(seed + 1)
-        self._kept, self._kept_heads = kept, heads
-
-    def mask(self, pc: int, state: MachineState, first: Extent, rows: int, columns: int) -> Mask:
-        """Random blocks of all cores, so that both runs draw the same."""
-        chances = self._blocks.random((state.cores, rows, columns))
-        return (chances < self._kept)[: state.active]
-
-    def gate(self, pc: int, state: MachineState) -> Mask:
-        return (self._heads.random(state.cores) < self._kept_heads)[: state.active]
-
-    def cascade(self, pc: int, heads: int, keep: int) -> Mask:
-        return self._heads.permutation(heads) < keep
-
-
-def _cost(program: Program, decisions: _Given, hardware: Hardware) -> RunResult:
+def _cost(program: Program, decisions: Given, hardware: Hardware) -> RunResult:
     memory = Memory(program.weights, program.manifest.dram_bytes)
     for port in program.manifest.inputs:
         values = _inputs()[port.name]
@@ -189,8 +167,8 @@ def test_stages_of_independent_tiles_overlap():
 def test_no_mechanism_costs_anything(seed: int, kept: float, heads: float, switch: str):
     hardware = _small()
     program = _program("paper", hardware)
-    on = _cost(program, _Given(seed, kept, heads), hardware)
-    off = _cost(program, _Given(seed, kept, heads), replace(hardware, **{switch: False}))
+    on = _cost(program, Given(seed, kept, heads), hardware)
+    off = _cost(program, Given(seed, kept, heads), replace(hardware, **{switch: False}))
     assert off.cycles >= on.cycles
     assert off.dram_bytes_read >= on.dram_bytes_read
     assert off.macs >= on.macs
@@ -218,8 +196,8 @@ def test_pruning_more_blocks_never_costs_more(
     assert set(constant) == {int(rule == "ours")}
     if off:
         hardware = replace(hardware, **{off: False})
-    many = _cost(program, _Given(seed, kept, 1.0), hardware)
-    few = _cost(program, _Given(seed, kept * less, 1.0), hardware)
+    many = _cost(program, Given(seed, kept, 1.0), hardware)
+    few = _cost(program, Given(seed, kept * less, 1.0), hardware)
     assert few.blocks_kept <= many.blocks_kept
     assert few.cycles <= many.cycles
     assert few.macs <= many.macs

@@ -83,8 +83,13 @@ def test_better_hardware_is_never_slower(bandwidth: int, buffers: int, key: str)
 
 def _masked(rho: float, seed: int) -> RunResult:
     """Fractions, merge and PV under the mask that `rho` gives."""
+    return _masked_kit(rho, seed, Tiny(cores=2)).run()
+
+
+def _masked_kit(rho: float, seed: int, hardware: Tiny) -> Kit:
+    """The program of `_masked`."""
     length, e = 14, 8
-    kit = Kit(Tiny(cores=2))
+    kit = Kit(hardware)
     q, k = (codes((length, 2 * e), seed + i, bound=30) for i in (0, 1))
     dq, dk = kit.put(q, "i16"), kit.put(k, "i16")
     size = length * e * 2
@@ -104,7 +109,7 @@ def _masked(rho: float, seed: int) -> RunResult:
     kit.emit("softmax", p=p, s=s, multiplier=scale.multiplier, shift=scale.shift, point=0)
     kit.emit("ldm", t=v, d=dk, rows=length, cols=e, core_cols=e, mask=mask, axis="key")
     kit.emit("pv", acc=acc, p=p, v=v, mask=mask, first=1, sparse=1)
-    return kit.run()
+    return kit
 
 
 @given(st.integers(0, 1000))
@@ -135,6 +140,34 @@ def test_removing_an_instruction_changes_cost():
             continue
         busy = {name: cost.busy[name].tolist() for name in cost.busy}
         assert busy != {name: whole.busy[name].tolist() for name in whole.busy}, removed
+
+
+def _read_again(kit: Kit) -> dict[str, tuple[int, int]]:
+    """By mnemonic what core instructions read from DRAM: bytes, and cycles of the DMA engine."""
+    result = kit.run()
+    found = zip(result.pc_bytes_read[kit.head :], result.pc_busy["dma"][kit.head :])
+    named = zip([inst.mnemonic for inst in kit.code], found)
+    return {name: read for name, read in named if any(read) and not name.startswith("ld")}
+
+
+def test_rows_that_do_not_stay_are_fetched_again_for_each_fold():
+    kits = [Kit(Tiny(cores=1, local_a_stationary=stays)) for stays in (True, False)]
+    for kit in kits:
+        x, w = kit.put(codes((6, 10), 1), "i16"), kit.put(codes((10, 9), 2), "i16")
+        a, b, acc = (kit.tile("local", dtype, 512) for dtype in ("i16", "i16", "acc"))
+        kit.emit("ld", t=a, d=x, rows=6, cols=10)
+        kit.emit("ld", t=b, d=w, rows=10, cols=9)
+        kit.emit("mm", acc=acc, a=a, b=b, first=1)
+    nbytes = (3 - 1) * 6 * 10 * 2
+    assert [_read_again(kit) for kit in kits] == [{}, {"mm": (nbytes, nbytes // 8)}]
+
+
+def test_masked_products_fetch_rows_again_for_each_fold_of_their_group():
+    """Nothing is pruned: 4 groups of 4 query rows, and as many folds of 4 keys for each."""
+    kits = [_masked_kit(-1.0, 3, Tiny(cores=2, local_a_stationary=s)) for s in (True, False)]
+    scores, fractions = 2 * 3 * 14 * 8 * 2, 2 * (4 * 4 - 4) * 4 * 8 * (2 + 2)
+    again = {name: (n, n // 8) for name, n in (("scores", scores), ("frac", fractions))}
+    assert [_read_again(kit) for kit in kits] == [{}, again]
 
 
 def test_counts_by_pc_add_up():

@@ -1,0 +1,154 @@
+"""
+The tiles that are chosen, what they are estimated to cost, and the bytes that they take.
+
+None of it is right or wrong by itself. A choice that changes shows here as a difference of
+plans.json, so that nobody changes one without knowing. To accept new ones:
+
+    python test/passes/test_pinned_plans.py
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heatc.errors import InfeasibleError
+from heatc.hardware import Hardware, load_hardware
+from heatc.passes.tiling.left import LeftPlan, LeftShape, _plans, plan_left
+from heatc.passes.tiling.linear_plan import (
+    LinearPlan,
+    LinearShape,
+    _linear_plans,
+    panel_count,
+    plan_linear,
+)
+from heatc.passes.tiling.plan import (
+    AttentionPlan,
+    AttentionShape,
+    _attention_plans,
+    plan_attention,
+)
+
+PINS = Path(__file__).with_name("plans.json")
+PRESETS = ("hdp-edge", "hdp-server", "hdp-edge-vector", "hdp-server-vector")
+
+LINEARS = {
+    "128x384x384": LinearShape(128, 384, 384),
+    "30x768x3072": LinearShape(30, 768, 3072),
+    "512x3072x768": LinearShape(512, 3072, 768),
+    "64x96x40, two planes": LinearShape(64, 96, 40, ("i16", "i8")),
+    "1x100x7, no bias": LinearShape(1, 100, 7, bias=False),
+    "128x384x1536, panels": LinearShape(128, 384, 1536, panel=384),
+    "96x64x64, three rows a token": LinearShape(96, 64, 64, pre=3),
+}
+LEFTS = {
+    "16 items 24x32x64": LeftShape(16, 24, 32, 64),
+    "5 items 100x7x33, bias": LeftShape(5, 100, 7, 33, bias=True),
+    "128 items 16x16x48, two planes": LeftShape(128, 16, 16, 48, ("i16", "i8"), bias=True),
+}
+NARROW = (("q", "i8"), ("k", "i8"))
+PLANES = (*NARROW, ("q.fraction", "i8"), ("k.fraction", "i8"))
+ATTENTIONS = {
+    "dense 128": AttentionShape(128, 12, 32, False, False),
+    "dense 200": AttentionShape(200, 12, 64, False, False),
+    "dense 37, odd heads": AttentionShape(37, 5, 24, False, False),
+    "pruned 128": AttentionShape(128, 12, 32, True, False),
+    "pruned 64, gated": AttentionShape(64, 4, 64, True, True),
+    "pruned 160, narrow": AttentionShape(160, 12, 32, True, False, PLANES, "neginf"),
+    "pruned 128, mean": AttentionShape(128, 4, 32, True, False, score="mean", row_sums=True),
+    "pruned 96, tail": AttentionShape(96, 4, 32, True, True, gated="attention"),
+    "pruned 96, tail of means": AttentionShape(96, 4, 32, True, True, gated="mean"),
+    "pruned 128, ranked": AttentionShape(128, 3, 32, True, False, ranked=4, counted=True),
+    "pruned 128, density": AttentionShape(128, 4, 32, True, False, block=(1, 1), density=0.25),
+    "pruned 200, large blocks": AttentionShape(200, 4, 32, True, False, NARROW, block=(4, 2)),
+    "two rounds": AttentionShape(128, 4, 32, False, False, block=(1, 1), bits=(2, 4)),
+    "one round, likely": AttentionShape(
+        128, 4, 32, False, False, NARROW, block=(1, 1), bits=(4,), likely=True
+    ),
+}
+TASKS = {
+    "128x384x1536x384": (LinearShape(128, 384, 1536), LinearShape(128, 1536, 384)),
+    "512x768x3072x768": (LinearShape(512, 768, 3072), LinearShape(512, 3072, 768)),
+    "64x256x96x256": (LinearShape(64, 256, 96), LinearShape(64, 96, 256)),
+}
+SOME = 12
+"""Of the plans that are weighed, about so many are pinned too."""
+
+Plan = LinearPlan | LeftPlan | AttentionPlan
+
+
+def pinned(choose: Callable[[], Plan], plans: Callable[[], Iterator[Plan]], hw: Hardware) -> Any:
+    """What is chosen, and what a part of all plans costs and takes."""
+    try:
+        chosen = shown(choose(), hw)
+    except InfeasibleError as error:
+        chosen = {"infeasible": error.message}
+    weighed = list(plans())
+    some = weighed[:: max(1, len(weighed) // SOME)]
+    return {
+        "chosen": chosen,
+        "plans": len(weighed),
+        "mean cost": mean([plan.cost(hw) for plan in some]),
+        "mean local bytes": mean([plan.local_bytes for plan in some]),
+        "mean shared bytes": mean([plan.shared_bytes for plan in some]),
+    }
+
+
+def shown(plan: Plan, hw: Hardware) -> dict[str, Any]:
+    """A plan as JSON has it."""
+    own = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "shape"}
+    sizes = {"local bytes": plan.local_bytes, "shared bytes": plan.shared_bytes}
+    return {**own, **sizes, "cost": plan.cost(hw)}
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def pins(preset: str) -> dict[str, Any]:
+    """Everything of one machine."""
+    hw = load_hardware(preset)
+    found: dict[str, Any] = {}
+    for name, shape in LINEARS.items():
+        found[f"linear {name}"] = pinned(
+            lambda s=shape: plan_linear(s, hw), lambda s=shape: _linear_plans(s, hw), hw
+        )
+    for name, shape in LEFTS.items():
+        found[f"left {name}"] = pinned(
+            lambda s=shape: plan_left(s, hw), lambda s=shape: _plans(s), hw
+        )
+    for name, shape in ATTENTIONS.items():
+        found[f"attention {name}"] = pinned(
+            lambda s=shape: plan_attention(s, hw), lambda s=shape: _attention_plans(s, hw), hw
+        )
+    for name, (first, second) in TASKS.items():
+        found[f"panels {name}"] = panel_count(first, second, hw)
+    return found
+
+
+def differences(known: Any, found: Any, path: str = "") -> Iterator[str]:
+    """Where two pins differ; sums of floats may differ in their last digits."""
+    if isinstance(known, dict) and isinstance(found, dict):
+        for key in {**known, **found}:
+            yield from differences(known.get(key), found.get(key), f"{path}/{key}")
+    elif isinstance(known, float) and isinstance(found, float):
+        if not math.isclose(known, found, rel_tol=1e-9):
+            yield f"{path}: {known} became {found}"
+    elif known != found:
+        yield f"{path}: {known} became {found}"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_choice_changes_unnoticed(preset: str):
+    found = json.loads(json.dumps(pins(preset)))
+    assert not list(differences(json.loads(PINS.read_text())[preset], found))
+
+
+if __name__ == "__main__":
+    PINS.write_text(json.dumps({p: pins(p) for p in PRESETS}, indent=1) + "\n")
