@@ -234,9 +234,10 @@ class _Packer:
         )
 
     def _columns(self, op: nn.SliceOp) -> Operation | None:
-        starts, steps = ([int(i) for i in a.get_values()] for a in (op.starts, op.steps))
-        if op.x not in self.packed or any(starts[:-1]) or set(steps[:-1]) != {1}:
+        """A slice of a stream that is a stream itself: it has all sequences and tokens."""
+        if op.x not in self.packed:
             return None
+        starts, steps = ([int(i) for i in a.get_values()] for a in (op.starts, op.steps))
         width = nn.shape_of(op.result)[-1]
         return nn.SliceOp(self.packed[op.x], (0, starts[-1]), (nn.TOKENS, width), (1, steps[-1]))
 
@@ -391,10 +392,10 @@ class _Packer:
 
 
 def _moves_no_row(op: nn.TransposeOp) -> bool:
-    """Whether a transpose leaves the rows of the last axis where they are: only ones change places."""
+    """Whether a transpose leaves the rows of a stream where they are: only ones change places."""
     extents = nn.shape_of(op.x)
     order = [axis for axis in op.permutation.get_values() if extents[axis] > 1]
-    return order == sorted(order) and op.permutation.get_values()[-1] == len(extents) - 1
+    return order == sorted(order)
 
 
 def _declare(function: FuncOp, zero: set[int]) -> None:

@@ -104,6 +104,21 @@ def test_encode_of_what_is_no_number():
             encode(np.array([1.0, np.nan], dtype), 3, 16)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "result"),
+    [
+        ((2, 0), (0, 3), (2, 3)),
+        ((0, 3), (5, 2, 3, 4), (5, 2, 0, 4)),
+        ((5, 1, 0, 3), (2, 3, 4), (5, 2, 0, 4)),
+        ((2, 3), (5, 3, 0), (5, 2, 0)),
+    ],
+)
+def test_products_of_nothing(a: tuple[int, ...], b: tuple[int, ...], result: tuple[int, ...]):
+    found = matmul(np.ones(a, np.int16), np.ones(b, np.int64))
+    assert found.shape == result
+    assert not found.any()
+
+
 @seeded
 @given(codes48, st.integers(-20, 40))
 def test_decode_is_exact_and_encode_its_inverse(code: int, point: int):

@@ -1094,7 +1094,7 @@ _ISA = (
         Engine.HOST,
         (desc("d"), host("h"), reg("row_reg"), sint("point", 8)),
         "Write rows of codes.",
-        "d[row ..] := sat(RHE(h * 2^point)) in d's dtype, f32 the value; rows beyond d's are clipped",
+        "d[row ..] := sat(RHE(h * 2^point)) in d's dtype, i64 in 53 bits, f32 the value; rows beyond d's are clipped",
         "h has d's width, row is inside d, d does not lie among the weights, no value is a NaN.",
         _HOST.format(ops=4),
         _PASS,

@@ -229,6 +229,23 @@ def test_fused_attention_is_torchs(mask: str):
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
 
 
+@pytest.mark.torch
+def test_fused_attention_without_heads_hides_keys_behind_each_query():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 6)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3)
+    types = [f"tensor<{a}xf32>" for a in ("2x3x4", "2x5x4", "2x5x6", "2x3x6")]
+    found = run(
+        "%r = nn.sdpa %q, %k, %v {scale = 0.3 : f64, is_causal = true} "
+        f": ({', '.join(types[:3])}) -> {types[3]}",
+        *(a.numpy() for a in (q, k, v)),
+        arguments=f"%q: {types[0]}, %k: {types[1]}, %v: {types[2]}",
+        result=types[3],
+    )
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+
+
 def weights() -> WeightStore:
     arrays: dict[str, NDArray[Any]] = {
         "a": np.arange(6.0, dtype=np.float32).reshape(2, 3),

@@ -84,6 +84,10 @@ def picked(starts: tuple[int, int, int], to: tuple[int, ...], flat: tuple[int, .
     ]
 
 
+def transposed(x: str, axes: tuple[int, ...], old: str, new: str) -> str:
+    return f"nn.transpose {x} {{permutation = {ints(*axes)}}} : ({old}) -> {new}"
+
+
 def turned(axes: tuple[int, int, int]) -> list[str]:
     """A transpose, and the sum with what it was."""
     return [
@@ -112,6 +116,15 @@ TAILS: dict[str, list[str]] = {
     "batch and tokens turned": turned((1, 0, 2)),
     "tokens and width turned": turned((0, 2, 1)),
     "all turned": turned((1, 2, 0)),
+    "a column turned to a row": [
+        reshaped("%a", T, tensor(N, N, N, 1)),
+        transposed("%0", (0, 1, 3, 2), tensor(N, N, N, 1), tensor(N, N, 1, N)),
+        reshaped("%1", tensor(N, N, 1, N), T),
+    ],
+    "a column turned to a row, for good": [
+        reshaped("%a", T, tensor(N, N, N, 1)),
+        transposed("%0", (0, 1, 3, 2), tensor(N, N, N, 1), tensor(N, N, 1, N)),
+    ],
     "the first token": picked((0, 0, 0), (N, 1, N), (N, N)),
     "the last token": picked((0, 2, 0), (N, 1, N), (N, N)),
     "the first token, flat": picked((0, 0, 0), (N, 1, N), (N * N,)),
@@ -198,10 +211,6 @@ ONE = tensor(1, N, N)
 FIRST = tensor(N, 1, N)
 
 
-def transposed(x: str, axes: tuple[int, ...], old: str, new: str) -> str:
-    return f"nn.transpose {x} {{permutation = {ints(*axes)}}} : ({old}) -> {new}"
-
-
 def tanh(x: str, type_: str) -> str:
     return f"nn.tanh {x} : ({type_}) -> {type_}"
 
@@ -256,8 +265,15 @@ ONE_TOKEN: dict[str, list[str]] = {
 
 def compare(tail: list[str], padding: str, b: int = N, s: int = N) -> None:
     """Values before and after packing, for several masks."""
-    function, packed = function_of(tail, b, s), function_of(tail, b, s)
+    packed = function_of(tail, b, s)
     pack_function(packed, padding)
+    compare_functions(function_of(tail, b, s), packed, padding, b, s)
+
+
+def compare_functions(
+    function: FuncOp, packed: FuncOp, padding: str, b: int, s: int, axes: tuple[int, ...] = ()
+) -> None:
+    """Values of two functions, for several masks, whose shape is `axes` or (b, s)."""
     rng = np.random.default_rng(1)
     shapes = {"x": (b, s, N), "t": (b, s, N), "s": (N, N), "v": (N,)}
     inputs: dict[str, NDArray[Any]] = {
@@ -268,6 +284,8 @@ def compare(tail: list[str], padding: str, b: int = N, s: int = N) -> None:
         inputs["m"] = np.array(mask)[:b, -s:]
         # Every sequence has a token.
         inputs["m"][~inputs["m"].any(axis=1), -1] = 1
+        real = inputs["m"]
+        inputs["m"] = real.reshape(axes or real.shape)
         wanted, found = outputs(function, inputs), outputs(packed, inputs)
         if not is_zero(packed):
             np.testing.assert_allclose(found, wanted, atol=1e-5)
@@ -275,7 +293,7 @@ def compare(tail: list[str], padding: str, b: int = N, s: int = N) -> None:
         kept = found != 0
         np.testing.assert_allclose(found[kept], wanted[kept], atol=1e-5)
         # Positions of real tokens are kept: these at least, of two tokens at most.
-        share = inputs["m"].mean()
+        share = real.mean()
         assert kept.mean() >= share**2 - 1e-9
         assert padding == "skip"
         assert share == 1.0 or not kept.all()
@@ -297,3 +315,28 @@ def test_values_of_one_sequence(tail: str, padding: str):
 @pytest.mark.parametrize("tail", ONE_TOKEN)
 def test_values_of_sequences_of_one_token(tail: str, padding: str):
     compare(ONE_TOKEN[tail], padding, s=1)
+
+
+@pytest.mark.parametrize("padding", ["skip", "compute"])
+@pytest.mark.parametrize("tail", ["the mean", "tokens after tokens", "times a stream"])
+def test_values_where_the_mask_has_four_axes(tail: str, padding: str):
+    """What is packed is the input, reshaped; also where masked positions get rows of their own."""
+    flat, four = f"%m: {IDS}", f"%m: tensor<{N}x1x1x{N}xi64>"
+    keys = [
+        f"{IDS}, tensor<i64>) -> tensor<{N}x{N}xi1>",
+        f"tensor<{N}x{N}xi1>) -> tensor<{N}x1x1x{N}xi1>",
+    ]
+    direct = [
+        keys[0].replace(f"{N}x{N}", f"{N}x1x1x{N}"),
+        keys[1].replace(f"<{N}x{N}", f"<{N}x1x1x{N}"),
+    ]
+    functions: list[FuncOp] = []
+    for _ in range(2):
+        text = str(function_of(TAILS[tail]).parent_op())
+        for old, new in zip((flat, *keys), (four, *direct)):
+            assert old in text
+            text = text.replace(old, new)
+        module = Parser(make_context(), text).parse_module()
+        functions += [op for op in module.ops if isinstance(op, FuncOp)]
+    pack_function(functions[1], padding)
+    compare_functions(*functions, padding, N, N, (N, 1, 1, N))

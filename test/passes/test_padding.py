@@ -245,6 +245,13 @@ def labelled(graph: Graph) -> SSAValue:
     return graph.compare(keys(graph), -100, "ne")
 
 
+def constant_first(graph: Graph) -> SSAValue:
+    """2 > x"""
+    x = keys(graph)
+    constant = graph.full(2, nn.element_of(x))
+    return graph.add(nn.CompareOp(constant, x, "gt", TensorType(i1, nn.shape_of(x))))
+
+
 def in_segment(graph: Graph) -> SSAValue:
     return graph.compare(keys(graph), 1, "eq")
 
@@ -266,6 +273,7 @@ LEAST = float(np.nextafter(np.float32(0), np.float32(1)))
         (positive, i64, ((1, INFINITE),), ((-INFINITE, 0),)),
         (positive, U8, ((1, INFINITE),), ((0, 0),)),
         (labelled, i64, ((-INFINITE, -101), (-99, INFINITE)), ((-100, -100),)),
+        (constant_first, i64, ((-INFINITE, 1),), ((2, INFINITE),)),
         (in_segment, i32, ((1, 1),), ((-INFINITE, 0), (2, INFINITE))),
         (inverted, i1, ((0, 0),), ((1, 1),)),
         (inverted, i64, ((0, 0),), ((-INFINITE, -1), (1, INFINITE))),
@@ -305,6 +313,15 @@ def test_a_bias_that_is_too_weak(bias: float, proven: bool, element: object):
     less = graph.add(nn.SubOp(graph.full(1.0), x))
     proof = graph.prove(graph.add(nn.MulOp(less, graph.full(bias))))
     assert (proof is not None) == proven
+    assert proof is None or proof.weakest == bias
+
+
+@pytest.mark.parametrize("fill", [-1e4, -1e9])
+def test_the_weakest_of_truth_values_is_the_fill(fill: float):
+    graph = Graph()
+    proof = prove_key_padding(MaskTracker(), positive(graph), fill, BATCH, HEADS, LENGTH)
+    assert proof is not None
+    assert proof.weakest == fill
 
 
 def test_a_value_that_does_neither():

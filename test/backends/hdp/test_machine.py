@@ -434,6 +434,20 @@ def test_adder_beyond_float64_agrees_with_the_unit():
 # --- The host ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("dtype", "bits"), [("i8", 8), ("i16", 16), ("i32", 32), ("i64", 53)])
+def test_what_the_host_writes_saturates(dtype: str, bits: int):
+    """64-bit integers are written from float64, which holds 53 bits."""
+    values = np.array([[-3e18, -2.5, 1.0, 1.5, 2.5, 3e18]], np.float32)
+    kit = Kit(Tiny(cores=1))
+    dx, dy = kit.put(values, "f32"), kit.tensor((1, 6), dtype)
+    kit.emit("hget", h=0, d=dx, rows=1)
+    pc = kit.emit("hput", d=dy, h=0)
+    result = kit.run()
+    least, most = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    assert kit.get(dy).tolist() == [[least, -2, 1, 2, 2, most]]
+    assert result.saturations == {pc: 2}
+
+
 def test_packing_and_host_operators():
     mask = np.array([[0, 1, 1, 0], [1, 0, 1, 1], [0, 0, 0, 0]], np.int64)
     ids = np.arange(12, dtype=np.int64).reshape(12, 1) * 3 % 7
