@@ -17,6 +17,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.parser import Parser
 
 from heatc.api import make_context
+from heatc.dialects import nn
 from heatc.interpreter import execute
 from heatc.passes.pack_tokens import pack_function
 from heatc.weights import WeightStore
@@ -338,5 +339,14 @@ def test_values_where_the_mask_has_four_axes(tail: str, padding: str):
             text = text.replace(old, new)
         module = Parser(make_context(), text).parse_module()
         functions += [op for op in module.ops if isinstance(op, FuncOp)]
-    pack_function(functions[1], padding)
-    compare_functions(*functions, padding, N, N, (N, 1, 1, N))
+    function, packed = functions
+    pack_function(packed, padding)
+    compare_functions(function, packed, padding, N, N, (N, 1, 1, N))
+
+
+@pytest.mark.parametrize("tail", ["softmax over the width", "softmax over the last axis", "a norm"])
+def test_what_works_on_rows_works_on_packed_ones(tail: str):
+    function = function_of(TAILS[tail])
+    pack_function(function)
+    ops = [op for op in function.walk() if isinstance(op, nn.SoftmaxOp | nn.LayerNormOp)]
+    assert (nn.TOKENS, N) in [nn.shape_of(op.results[0]) for op in ops]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from machine_kit import Kit, Tiny, codes
 
+from heatc.backends.hdp.state import MachineState
 from heatc.errors import HeatcError
-from heatc.isa.words import inst
+from heatc.isa.words import Inst, inst
 
 SUMS = np.array([[5, 9, 9, 2, 9, 0]], np.int64)
 
@@ -237,6 +238,24 @@ def test_magnitudes_of_rows_that_a_core_has(dtype: str):
     np.testing.assert_array_equal(kit.get(out)[:, 0], expected)
     # Nine elements, then six and none, four a cycle.
     assert run.busy["adder"].tolist() == [3 + 2, 3]
+
+
+def test_the_bound_of_magnitudes_holds_for_the_greatest():
+    kit = Kit(Tiny(cores=1))
+    x = np.full((4, 6), -(1 << 15), np.int16)
+    dx, tile, total = kit.put(x, "i16"), kit.tile("local", "i16", 48), kit.tile("local", "acc", 6)
+    kit.emit("ld", t=tile, d=dx, rows=4, cols=6)
+    kit.emit("magnitude", t=total, x=tile)
+    seen: list[tuple[float, float]] = []
+
+    def retire(pc: int, instruction: Inst, state: MachineState) -> None:
+        if instruction.mnemonic == "magnitude":
+            contents = state.tile(total).read()
+            seen.append((float(contents.array.max()), contents.peak))
+
+    kit.run(retire)
+    ((sum_, bound),) = seen
+    assert sum_ == 4 * 6 * (1 << 15) <= bound
 
 
 def test_magnitudes_begin_at_row_0():

@@ -334,6 +334,39 @@ def test_head_gate_skips_pruned_heads(masked_fetch: bool):
     assert np.all(some.busy["pe"][[0, 3]] == everything.busy["pe"][[0, 3]])
 
 
+@pytest.mark.parametrize(
+    ("space", "again"), [("local", True), ("local", False), ("shared", True), ("shared", False)]
+)
+def test_what_a_head_that_left_did_not_load_is_not_read(space: str, again: bool):
+    """The head of core 0 has no scores and leaves; a tile of its own has nothing of what comes."""
+    kit = Kit(Tiny(cores=2))
+    q = codes((4, 4), 1, bound=50)
+    q[:, :2] = 0
+    dq = kit.put(q, "i16")
+    x, a, theta = (
+        kit.tile("local", "i16", 16),
+        kit.tile("local", "i32", 64),
+        kit.tile("local", "acc", 24),
+    )
+    late, acc = kit.tile(space, "i16", 16), kit.tile("local", "acc", 96)
+    mask = kit.tile("local", "i8", 2)
+    kit.emit("li", rd=60, imm=4)
+    kit.emit("heads", rc=0, stride=1, limit=2)
+    kit.emit("ld", t=x, d=dq, rows=4, cols=2, core_cols=2)
+    kit.emit("scores", a=a, q=x, k=x, theta=theta)
+    kit.emit("mask", m=mask, theta=theta, rho=0.0)
+    kit.emit("gate", tau=1.0)
+    kit.emit("ld", t=late, d=dq, rows=4, cols=2)
+    if again:
+        kit.emit("all")
+    kit.emit("mm", acc=acc, a=x, b=late, first=1, b_transposed=1)
+    if again and space == "local":
+        with pytest.raises(HeatcError, match=f"t{late} is not written on every active core"):
+            kit.run()
+    else:
+        assert kit.run().heads_kept == 1
+
+
 @given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 5), st.floats(0, 30))
 @settings(max_examples=40, deadline=None)
 def test_rounds_of_heads(seed: int, heads: int, cores: int, tau: float):
@@ -542,6 +575,12 @@ def _wrong_dtype(kit: Kit) -> None:
     kit.emit(
         "ld", t=kit.tile("local", "i32", 64), d=kit.put(codes((4, 4), 1), "i16"), rows=4, cols=4
     )
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 3), (3, 0), (0, 0)])
+def test_nothing_is_inside_of_any_memory(rows: int, columns: int):
+    memory = Memory(np.zeros(4, np.uint8), 8)
+    assert memory.view(8, "i64", rows, columns).shape == (rows, columns)
 
 
 def _outside(kit: Kit) -> None:
