@@ -470,21 +470,20 @@ class AliasOp(IRDLOperation):
 
     @property
     def tensor(self) -> TensorOp:
-        """The tensor whose bytes these are."""
-        owner = self.src.owner
-        while isinstance(owner, AliasOp):
+        """The tensor whose bytes these are; `VerifyException` where there is none."""
+        owner, met = self.src.owner, {self}
+        while isinstance(owner, AliasOp) and owner not in met:
+            met.add(owner)
             owner = owner.src.owner
-        assert isinstance(owner, TensorOp)
+        if not isinstance(owner, TensorOp):
+            raise VerifyException("expected a tensor or an alias of one, which has a place")
         return owner
 
     def verify_(self) -> None:
-        owner = self.src.owner
-        if not isinstance(owner, TensorOp | AliasOp):
-            raise VerifyException("expected a tensor or an alias of one, which has a place")
+        whole = self.tensor
         for what, extent in (("rows", self.rows), ("cols", self.cols)):
             _within(what, extent, 1, (1 << 20) - 1)
         _within("number", self.number, 0, DESCRIPTORS - 1)
-        whole = self.tensor
         size = self.rows.value.data * self.cols.value.data
         if size > whole.rows.value.data * whole.cols.value.data:
             raise VerifyException(

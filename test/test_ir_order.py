@@ -38,6 +38,10 @@ func.func @f(%a: i1, %b: i64) -> i64 {
   func.return %0 : i64
 }
 """
+ALONE = """
+%0 = hdp.tensor "x" activation dram i16 [4, 4]
+%1 = hdp.alias %1 [8, 4]
+"""
 GOOD = """
 func.func @f(%a: i1, %b: i64) -> i64 {
   %0 = scf.if %a -> (i64) {
@@ -62,7 +66,7 @@ func.func @g(%a: i1, %b: i64) -> i64 {
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [(LATER, "x.mlir:3:"), (OWN, "x.mlir:3:"), (INSIDE, "x.mlir:4:")],
+    [(LATER, "x.mlir:3:"), (OWN, "x.mlir:3:"), (INSIDE, "x.mlir:4:"), (ALONE, "x.mlir:3:")],
 )
 def test_what_is_refused(text: str, place: str):
     with pytest.raises(HeatcError, match="is not defined before this use") as caught:

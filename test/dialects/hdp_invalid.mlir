@@ -131,6 +131,16 @@ scf.for %i = %r to %r step %c {
 // -----
 
 // CHECK: expected a tensor or an alias of one, which has a place
+func.func @f() {
+  "cf.br"()[^bb1] : () -> ()
+^bb1:
+  %1 = hdp.alias %1 [8, 4]
+  func.return
+}
+
+// -----
+
+// CHECK: expected a tensor or an alias of one, which has a place
 %0 = hdp.tensor "x" activation dram i16 [4, 4]
 %1 = hdp.special tokens : index
 %2 = hdp.window %0, %1, %1 : index, index
