@@ -471,7 +471,7 @@ class AliasOp(IRDLOperation):
     @property
     def tensor(self) -> TensorOp:
         """The tensor whose bytes these are; `VerifyException` where there is none."""
-        owner, met = self.src.owner, {self}
+        owner, met = self.src.owner, set[AliasOp]([self])
         while isinstance(owner, AliasOp) and owner not in met:
             met.add(owner)
             owner = owner.src.owner

@@ -33,7 +33,7 @@ class TokenAxes:
     def is_stream(self, value: SSAValue) -> bool:
         """Whether a value is (B, S, width) or (B * S, width) of this stream, or (S, 1, width)."""
         shape = nn.shape_of(value)
-        if len(shape) == 2 and shape[0] == self.batch * self.length:
+        if len(shape) == 2:
             return self._is_flat(value)
         if self.is_turned_stream(value):
             return True

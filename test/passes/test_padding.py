@@ -18,7 +18,12 @@ from heatc.dialects import nn
 from heatc.interpreter.nn import NnFunctions
 from heatc.interpreter.values import dtype_of
 from heatc.intervals import contained
-from heatc.passes.analysis.padding import KeyPadding, MaskTracker, prove_key_padding
+from heatc.passes.analysis.padding import (
+    KeyPadding,
+    MaskTracker,
+    _keeps_order,
+    prove_key_padding,
+)
 
 BATCH, HEADS, LENGTH = 2, 3, 2
 FULL = (BATCH, HEADS, LENGTH, LENGTH)
@@ -426,3 +431,28 @@ def test_no_mask():
     graph = Graph()
     assert graph.prove(graph.full(0.0)) == KeyPadding(None)
     assert graph.prove(graph.full(-1e9)) is None
+
+
+INTEGERS = [
+    *(IntegerType(bits) for bits in (1, 8, 16, 32, 64)),
+    *(IntegerType(bits, Signedness.UNSIGNED) for bits in (8, 16)),
+]
+
+
+def numbers(type_: IntegerType) -> tuple[int, int]:
+    """The least and the greatest number of a type."""
+    if type_ == i1:
+        return 0, 1
+    if type_.signedness.data == Signedness.UNSIGNED:
+        return 0, (1 << type_.width.data) - 1
+    return -(1 << (type_.width.data - 1)), (1 << (type_.width.data - 1)) - 1
+
+
+@pytest.mark.parametrize("target", INTEGERS)
+@pytest.mark.parametrize("source", INTEGERS)
+def test_a_cast_keeps_the_order_of_what_fits(source: IntegerType, target: IntegerType):
+    graph = Graph(element=source)
+    op = nn.CastOp(graph.inputs[0], TensorType(target, (BATCH, LENGTH)))
+    (low, high), (least, most) = numbers(source), numbers(target)
+    fits = source == target if target == i1 else least <= low and high <= most
+    assert _keeps_order(op) == fits

@@ -240,22 +240,39 @@ def test_magnitudes_of_rows_that_a_core_has(dtype: str):
     assert run.busy["adder"].tolist() == [3 + 2, 3]
 
 
+def _greatest(kit: Kit, mnemonic: str, tile: int) -> tuple[float, float]:
+    """What an instruction leaves in a tile, the greatest of it, and the bound that is kept."""
+    seen: list[tuple[float, float]] = []
+
+    def retire(pc: int, instruction: Inst, state: MachineState) -> None:
+        if instruction.mnemonic == mnemonic:
+            contents = state.tile(tile).read()
+            seen.append((float(contents.array.max()), contents.peak))
+
+    kit.run(retire)
+    return seen[0]
+
+
 def test_the_bound_of_magnitudes_holds_for_the_greatest():
     kit = Kit(Tiny(cores=1))
     x = np.full((4, 6), -(1 << 15), np.int16)
     dx, tile, total = kit.put(x, "i16"), kit.tile("local", "i16", 48), kit.tile("local", "acc", 6)
     kit.emit("ld", t=tile, d=dx, rows=4, cols=6)
     kit.emit("magnitude", t=total, x=tile)
-    seen: list[tuple[float, float]] = []
-
-    def retire(pc: int, instruction: Inst, state: MachineState) -> None:
-        if instruction.mnemonic == "magnitude":
-            contents = state.tile(total).read()
-            seen.append((float(contents.array.max()), contents.peak))
-
-    kit.run(retire)
-    ((sum_, bound),) = seen
+    sum_, bound = _greatest(kit, "magnitude", total)
     assert sum_ == 4 * 6 * (1 << 15) <= bound
+
+
+def test_the_bound_of_block_sums_holds_for_the_greatest():
+    kit = Kit(Tiny(cores=1))
+    x = np.full((4, 6), -(1 << 15), np.int16)
+    dx, tile = kit.put(x, "i16"), kit.tile("local", "i16", 48)
+    a, theta = kit.tile("local", "acc", 96), kit.tile("local", "acc", 24)
+    kit.emit("li", rd=60, imm=4)
+    kit.emit("ld", t=tile, d=dx, rows=4, cols=6)
+    kit.emit("scores", a=a, q=tile, k=tile, theta=theta)
+    sum_, bound = _greatest(kit, "scores", theta)
+    assert sum_ == 2 * 2 * 6 * (1 << 30) <= bound
 
 
 def test_magnitudes_begin_at_row_0():
@@ -288,14 +305,14 @@ def test_magnitudes_are_refused(space: str, dtype: str, row: int, message: str):
         kit.run()
 
 
-def _magnitudes(kit: Heads, parts: int) -> tuple[int, int]:
-    """The sums of magnitudes of each core's rows of head 2 (and 3), and a tile for a sum."""
+def _magnitudes(kit: Heads, parts: int, first: int = 2) -> tuple[int, int]:
+    """The sums of magnitudes of each core's rows of the heads from `first` to 3, and a tile for a sum."""
     tile, total = kit.tile("local", "i16", 20), kit.tile("local", "acc", 6)
     if parts > 1:
         kit.emit("group", parts=parts, rows=2)
-    kit.emit("li", rd=2, imm=2)
+    kit.emit("li", rd=2, imm=first)
     kit.emit("heads", rc=2, stride=1, limit=4)
-    kit.emit("li", rd=1, imm=4)
+    kit.emit("li", rd=1, imm=2 * first)
     rows = {"rows": 2, "core_rows": 2} if parts > 1 else {"rows": 5}
     kit.emit("ld", t=tile, d=kit.dx, col_reg=1, cols=2, core_cols=2, **rows)
     kit.emit("magnitude", t=total, x=tile)
@@ -322,6 +339,18 @@ def test_sums_of_a_head_come_from_all_of_its_cores(parts: int, first: int):
     # A head's sum is stored once, whoever has it.
     assert run.pc_bytes_written[pc + kit.head] == 8 * len(heads)
     assert run.pc_busy["adder"][pc + kit.head - 1] == len(heads) * parts * -(-(parts + 1) // 4)
+
+
+def test_sums_of_heads_that_begin_at_an_odd_one():
+    kit = Heads()
+    total, result = _magnitudes(kit, 1, first=1)
+    kit.emit("tally", t=result, acc=total, s=kit.sums, head_reg=2, shift=3)
+    new = kit.tensor((1, 6), "i64")
+    kit.emit("strow", d=new, t=result, col_reg=2, core_cols=1)
+    kit.run()
+    sums = np.abs(_int64(kit.x)).sum(axis=0).reshape(6, 2).sum(axis=1)
+    expected = [0, *(SUMS[0, 1:4] + 8 * sums[1:4]), 0, 0]
+    np.testing.assert_array_equal(kit.get(new)[0], expected)
 
 
 def test_a_group_waits_for_its_last_core():

@@ -583,6 +583,41 @@ def test_nothing_is_inside_of_any_memory(rows: int, columns: int):
     assert memory.view(8, "i64", rows, columns).shape == (rows, columns)
 
 
+@pytest.mark.parametrize(
+    ("positions", "rows"),
+    [
+        ([0], [2, 0, 4]),
+        ([0, 3], [2, 0, 3, 4, 7]),
+        ([0, 1, 2, 3], [2, 0, 1, 3, 4, 5, 6, 7]),
+        ([0, 0], None),
+        ([1, 1], None),
+        ([2, 1], None),
+        ([-1], None),
+        ([4], None),
+        ([0, 4], None),
+    ],
+)
+def test_rows_of_masked_positions(positions: list[int], rows: list[int] | None):
+    """Two sequences of four tokens, of which token 2 and token 0 are real."""
+    kit = Kit(Tiny(cores=1))
+    dmask = kit.put(np.array([[0, 0, 1, 0], [1, 0, 0, 0]], np.int64), "i64")
+    dread = kit.put(np.array([positions], np.int64), "i64")
+    dpos, dinv, dreal = (kit.tensor((8, 1), "i64") for _ in range(3))
+    places = {"dpos": dpos, "dinv": dinv, "dreal": dreal, "dmask": dmask, "dread": dread}
+    kit.emit("hrows", **places, batch=2, length=4)
+    if rows is None:
+        with pytest.raises(HeatcError, match="holds no ascending positions"):
+            kit.run()
+        return
+    kit.run()
+    assert kit.get(dpos)[: len(rows), 0].tolist() == rows
+    of_place = [rows.index(place) if place in rows else -1 for place in range(8)]
+    assert kit.get(dinv)[:, 0].tolist() == of_place
+    assert kit.get(dreal)[:, 0].tolist() == [
+        n if i in (2, 4) else -1 for i, n in enumerate(of_place)
+    ]
+
+
 def _outside(kit: Kit) -> None:
     kit.emit("tensor", d=9, space="dram", dtype="i16", base=1 << 30, rows_imm=4, cols=4)
 
