@@ -125,6 +125,7 @@ class Mutant:
     operator: str
     occurrence: int
     line: int
+    column: int = 0
     arguments: str = "{}"
 
     @property
@@ -162,9 +163,8 @@ def mutants(name: str) -> Iterator[Mutant]:
             line, column = spec.start_pos
             if spec.operator_name not in UNSEEN and not _is_in(silent, line, column):
                 arguments = json.dumps(spec.operator_args)
-                yield Mutant(
-                    name, str(module), spec.operator_name, spec.occurrence, line, arguments
-                )
+                names = (name, str(module), spec.operator_name)
+                yield Mutant(*names, spec.occurrence, line, column, arguments)
 
 
 Span = tuple[tuple[int, int], tuple[int, int]]
@@ -196,12 +196,39 @@ def _is_in(spans: Sequence[Span], line: int, column: int) -> bool:
 
 
 def drawn(parts: Sequence[str], count: int, seed: int) -> list[Mutant]:
-    """As many mutants of each part, in an order that a stopped run has some of each of."""
+    """
+    As many mutants of each part, in an order that a stopped run has some of each of.
+
+    A few that are drawn are none, and left out: `_is_no_change`.
+    """
     columns: list[list[Mutant]] = []
     for name in parts:
         chosen = random.Random(f"{seed} {name}")
         columns.append(chosen.sample(list(mutants(name)), -(-count // len(parts))))
-    return [mutant for row in zip(*columns) for mutant in row]
+    return [mutant for row in zip(*columns) for mutant in row if not _is_no_change(mutant)]
+
+
+def _is_no_change(mutant: Mutant) -> bool:
+    """Whether a mutant changes the `*` or `/` between arguments, or what a refusal says."""
+    spans = _idle_spans(ast.parse((report.ROOT / mutant.module).read_text()))
+    return _is_in(spans, mutant.line, mutant.column)
+
+
+def _idle_spans(tree: ast.Module) -> list[Span]:
+    """The signatures of functions without their defaults, and the messages of `expect` functions."""
+    found: list[Span] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            given = [x for x in (*node.args.defaults, *node.args.kw_defaults) if x is not None]
+            defaults = sorted(_span(default) for default in given)
+            starts = [(node.lineno, node.col_offset), *(end for _, end in defaults)]
+            ends = [*(start for start, _ in defaults), _span(node.body[0])[0]]
+            found += zip(starts, ends)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("expect"):
+            found += [
+                _span(argument) for argument in node.args if isinstance(argument, ast.JoinedStr)
+            ]
+    return found
 
 
 # --- Running -----------------------------------------------------------------------------------

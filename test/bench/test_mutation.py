@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -70,6 +71,25 @@ def test_listed_tests_run_alone(listed: list[str], tmp_path: Path):
     assert said == [name for name in listed if name in names], done.stdout + done.stderr
     # A failure would count as a mutant that is noticed.
     assert done.returncode == 0
+
+
+SIGNATURE = "def f(a=1 - 2, /, *, b=3 * 4, c): return a + b"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_idle"),
+    [("- 2", False), ("/,", True), ("*, b", True), ("* 4", False), ("c)", True), ("+ b", False)],
+)
+def test_signatures_are_no_mutants(text: str, is_idle: bool):
+    spans = mutation._idle_spans(ast.parse(SIGNATURE))
+    assert mutation._is_in(spans, 1, SIGNATURE.index(text)) == is_idle
+
+
+@pytest.mark.parametrize(("text", "is_idle"), [("> 1", False), ("+ 2", True)])
+def test_messages_of_refusals_are_no_mutants(text: str, is_idle: bool):
+    source = "expect(a > 1, f'{a + 2} is too small')"
+    spans = mutation._idle_spans(ast.parse(source))
+    assert mutation._is_in(spans, 1, source.index(text)) == is_idle
 
 
 def test_what_parts_of_the_tests_run():

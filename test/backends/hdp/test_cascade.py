@@ -263,16 +263,21 @@ def test_the_bound_of_magnitudes_holds_for_the_greatest():
     assert sum_ == 4 * 6 * (1 << 15) <= bound
 
 
-def test_the_bound_of_block_sums_holds_for_the_greatest():
-    kit = Kit(Tiny(cores=1))
-    x = np.full((4, 6), -(1 << 15), np.int16)
-    dx, tile = kit.put(x, "i16"), kit.tile("local", "i16", 48)
-    a, theta = kit.tile("local", "acc", 96), kit.tile("local", "acc", 24)
-    kit.emit("li", rd=60, imm=4)
-    kit.emit("ld", t=tile, d=dx, rows=4, cols=6)
+@pytest.mark.parametrize(("depth", "fits"), [((1 << 15) - 1, True), (1 << 15, False)])
+def test_block_sums_beyond_48_bits_trap(depth: int, fits: bool):
+    """Blocks of 2 x 2 products of the greatest magnitude, 2^30 each."""
+    kit = Kit(Tiny(cores=1, local_buffer_bytes=1 << 18))
+    dx = kit.put(np.full((2, depth), -(1 << 15), np.int16), "i16")
+    tile = kit.tile("local", "i16", 4 * depth)
+    a, theta = kit.tile("local", "acc", 24), kit.tile("local", "acc", 6)
+    kit.emit("li", rd=60, imm=2)
+    kit.emit("ld", t=tile, d=dx, rows=2, cols=depth)
     kit.emit("scores", a=a, q=tile, k=tile, theta=theta)
-    sum_, bound = _greatest(kit, "scores", theta)
-    assert sum_ == 2 * 2 * 6 * (1 << 30) <= bound
+    if fits:
+        assert _greatest(kit, "scores", theta)[0] == 4 * depth * (1 << 30)
+        return
+    with pytest.raises(HeatcError, match=r"an accumulator reaches 1\.40737e\+14, beyond 48 bits"):
+        kit.run()
 
 
 def test_magnitudes_begin_at_row_0():
@@ -351,6 +356,15 @@ def test_sums_of_heads_that_begin_at_an_odd_one():
     sums = np.abs(_int64(kit.x)).sum(axis=0).reshape(6, 2).sum(axis=1)
     expected = [0, *(SUMS[0, 1:4] + 8 * sums[1:4]), 0, 0]
     np.testing.assert_array_equal(kit.get(new)[0], expected)
+
+
+@pytest.mark.parametrize("head", [-1, 5])
+def test_sums_of_heads_that_are_not_there(head: int):
+    kit = Heads()
+    total, result = _magnitudes(kit, 1)
+    kit.emit("li", rd=3, imm=head)
+    kit.emit("tally", t=result, acc=total, s=kit.sums, head_reg=3)
+    kit.fails("has no head")
 
 
 def test_a_group_waits_for_its_last_core():
