@@ -279,7 +279,7 @@ class MachineState:
         self.live = np.zeros(self.cores, np.bool_)
         self.live[: self.active] = kept
 
-    def turn(self, *, leave: bool = True) -> None:
+    def turn(self, *, leave: bool) -> None:
         """
         The pruned of the active cores work, and the kept ones do not.
 

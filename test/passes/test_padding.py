@@ -250,6 +250,10 @@ def labelled(graph: Graph) -> SSAValue:
     return graph.compare(keys(graph), -100, "ne")
 
 
+def full_byte(graph: Graph) -> SSAValue:
+    return graph.compare(keys(graph), 255, "eq")
+
+
 def constant_first(graph: Graph) -> SSAValue:
     """2 > x"""
     x = keys(graph)
@@ -278,6 +282,7 @@ LEAST = float(np.nextafter(np.float32(0), np.float32(1)))
         (positive, i64, ((1, INFINITE),), ((-INFINITE, 0),)),
         (positive, U8, ((1, INFINITE),), ((0, 0),)),
         (labelled, i64, ((-INFINITE, -101), (-99, INFINITE)), ((-100, -100),)),
+        (full_byte, U8, ((255, INFINITE),), ((0, 254),)),
         (constant_first, i64, ((-INFINITE, 1),), ((2, INFINITE),)),
         (in_segment, i32, ((1, 1),), ((-INFINITE, 0), (2, INFINITE))),
         (inverted, i1, ((0, 0),), ((1, 1),)),

@@ -14,12 +14,15 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware, load_hardware
+from heatc.heat.formats import Format, default_modes
+from heatc.passes.analysis.costs import weigh
+from heatc.passes.analysis.ranks import largest_within, layer_network
 from heatc.passes.tiling.left import LeftPlan, LeftShape, _plans, plan_left
 from heatc.passes.tiling.linear_plan import (
     LinearPlan,
@@ -132,6 +135,20 @@ def pins(preset: str) -> dict[str, Any]:
     return found
 
 
+def layer_pins(format_: Format) -> dict[str, list[float]]:
+    """The cycles of every way through a factorised layer, on the smallest machine."""
+    spec = largest_within(format_, *default_modes(format_, 96, 64), 0.5, 24)
+    assert spec is not None
+    return {
+        "fused" if fused else "one by one": sorted(
+            way.cost.cycles
+            for way in weigh(layer_network(spec, 24), "hdp-edge", fused=fused)
+            if way.cost.is_possible
+        )
+        for fused in (False, True)
+    }
+
+
 def differences(known: Any, found: Any, path: str = "") -> Iterator[str]:
     """Where two pins differ; sums of floats may differ in their last digits."""
     if isinstance(known, dict) and isinstance(found, dict):
@@ -150,5 +167,12 @@ def test_no_choice_changes_unnoticed(preset: str):
     assert not list(differences(json.loads(PINS.read_text())[preset], found))
 
 
+@pytest.mark.parametrize("format_", get_args(Format))
+def test_no_layer_changes_unnoticed(format_: Format):
+    assert layer_pins(format_) == json.loads(PINS.read_text())["layers"][format_]
+
+
 if __name__ == "__main__":
-    PINS.write_text(json.dumps({p: pins(p) for p in PRESETS}, indent=1) + "\n")
+    every = {p: pins(p) for p in PRESETS}
+    every["layers"] = {f: layer_pins(f) for f in get_args(Format)}
+    PINS.write_text(json.dumps(every, indent=1) + "\n")

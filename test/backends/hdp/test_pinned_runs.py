@@ -58,17 +58,18 @@ MACHINES: dict[str, Hardware] = {
         fetch_upon_mask=False,
         stage_overlap=False,
     ),
+    "splitting": replace(EDGE, name="splitting", split_bits=8),
     "server-vector": hardware("hdp-server-vector"),
 }
 RULES = {
     "none": tuple(MACHINES),
     "paper rho-b=0.25": ("edge", "small"),
     "paper rho-b=0.1 tau-h=6.2,6.0,0.0 pruned-score=neginf": ("edge", "refetching"),
-    "ours tau-h=3.2,0.0,2.0": ("edge", "small", "odd", "server-vector"),
+    "ours tau-h=3.2,0.0,2.0": ("edge", "small", "odd", "splitting", "server-vector"),
     "ours tau-h=3.2 gated=mean": ("edge", "refetching"),
     "ours pruned-score=neginf block=1,2": ("edge",),
     "topk density=0.3": ("edge", "odd"),
-    "energon alpha=0.2,-0.1": ("edge", "refetching"),
+    "energon alpha=0.2,-0.1": ("edge", "refetching", "splitting"),
     "sanger threshold=0.05": ("edge",),
     "spatten ratio=0.4": ("edge", "small"),
 }
