@@ -350,3 +350,10 @@ def test_what_works_on_rows_works_on_packed_ones(tail: str):
     pack_function(function)
     ops = [op for op in function.walk() if isinstance(op, nn.SoftmaxOp | nn.LayerNormOp)]
     assert (nn.TOKENS, N) in [nn.shape_of(op.results[0]) for op in ops]
+
+
+def test_a_sum_with_a_turned_input_works_on_packed_rows():
+    function = function_of(ONE_SEQUENCE["tokens first plus a stream"], 1)
+    pack_function(function)
+    sums = [op for op in function.walk() if isinstance(op, nn.AddOp)]
+    assert (nn.TOKENS, N) in [nn.shape_of(op.result) for op in sums]

@@ -282,7 +282,7 @@ LEAST = float(np.nextafter(np.float32(0), np.float32(1)))
         (positive, i64, ((1, INFINITE),), ((-INFINITE, 0),)),
         (positive, U8, ((1, INFINITE),), ((0, 0),)),
         (labelled, i64, ((-INFINITE, -101), (-99, INFINITE)), ((-100, -100),)),
-        (full_byte, U8, ((255, INFINITE),), ((0, 254),)),
+        (full_byte, U8, ((255, 255),), ((0, 254),)),
         (constant_first, i64, ((-INFINITE, 1),), ((2, INFINITE),)),
         (in_segment, i32, ((1, 1),), ((-INFINITE, 0), (2, INFINITE))),
         (inverted, i1, ((0, 0),), ((1, 1),)),
@@ -302,6 +302,18 @@ def test_which_values_are_proven(build: object, element: object, real: object, m
     assert proof is not None
     assert (proof.real, proof.masked) == (real, masked)
     assert holds(graph, mask, proof)
+
+
+def test_the_greatest_number_of_a_type():
+    """No 8-bit integer is greater than 127: nothing would be real."""
+    proofs: list[KeyPadding | None] = []
+    for predicate in ("eq", "gt"):
+        graph = Graph(element=IntegerType(8))
+        proofs.append(graph.prove(graph.compare(keys(graph), 127, predicate)))
+    greatest, greater = proofs
+    assert greatest is not None
+    assert (greatest.real, greatest.masked) == (((127, 127),), ((-INFINITE, 126),))
+    assert greater is None
 
 
 def test_a_fill_that_is_too_weak():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -165,6 +165,24 @@ def differences(known: Any, found: Any, path: str = "") -> Iterator[str]:
 def test_no_choice_changes_unnoticed(preset: str):
     found = json.loads(json.dumps(pins(preset)))
     assert not list(differences(json.loads(PINS.read_text())[preset], found))
+
+
+@pytest.mark.parametrize(
+    ("choose", "shape"),
+    [
+        (plan_linear, LINEARS["64x96x40, two planes"]),
+        (plan_left, LEFTS["5 items 100x7x33, bias"]),
+        (plan_attention, ATTENTIONS["pruned 96, tail"]),
+        (plan_attention, ATTENTIONS["dense 128"]),
+    ],
+)
+def test_what_fits_to_the_byte_is_chosen(choose: Callable[[Any, Hardware], Plan], shape: Any):
+    hw = load_hardware("hdp-edge")
+    chosen = choose(shape, hw)
+    exact = replace(
+        hw, local_buffer_bytes=chosen.local_bytes, shared_buffer_bytes=chosen.shared_bytes
+    )
+    assert choose(shape, exact) == chosen
 
 
 @pytest.mark.parametrize("format_", get_args(Format))

@@ -577,6 +577,51 @@ def _wrong_dtype(kit: Kit) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("start", "step", "fits"),
+    [
+        (-(1 << 63), 0, True),
+        (-(1 << 63) + 1, -1, True),
+        (-(1 << 63), -1, False),
+        ((1 << 63) - 1, 0, True),
+        ((1 << 63) - 2, 1, True),
+        ((1 << 63) - 1, 1, False),
+    ],
+)
+def test_a_register_has_64_bits(start: int, step: int, fits: bool):
+    kit = Kit(Tiny(cores=1))
+    kit.emit("li", rd=1, imm=start)
+    kit.emit("addi", rd=2, ra=1, imm=step)
+    if fits:
+        kit.run()
+        return
+    with pytest.raises(HeatcError, match=f"{start + step} does not fit a register"):
+        kit.run()
+
+
+@pytest.mark.parametrize("weights", [np.zeros(4, np.int16), np.zeros((2, 2), np.uint8)])
+def test_weights_are_a_row_of_bytes(weights: Any):
+    with pytest.raises(HeatcError, match="weights must be a row of bytes"):
+        Memory(weights, 8)
+
+
+@pytest.mark.parametrize("at", [-1, 1, 3, 4, 8])
+def test_values_of_columns_that_a_tile_does_not_have(at: int):
+    """Four values for probabilities of six keys, from key `at` on."""
+    kit = Kit(Tiny(cores=1))
+    dp, dv = kit.put(codes((2, 6), 1), "i16"), kit.put(codes((4, 3), 2), "i16")
+    p, v, acc = (kit.tile("local", dtype, 64) for dtype in ("i16", "i16", "acc"))
+    kit.emit("ld", t=p, d=dp, rows=2, cols=6)
+    kit.emit("ld", t=v, d=dv, rows=4, cols=3)
+    kit.emit("li", rd=1, imm=at)
+    kit.emit("pv", acc=acc, p=p, v=v, col_reg=1, first=1)
+    if 0 <= at <= 2:
+        assert kit.run().macs == 2 * 4 * 3
+        return
+    with pytest.raises(HeatcError, match=f"columns {at}..{at + 4} are outside of t0 with 6"):
+        kit.run()
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(0, 3), (3, 0), (0, 0)])
 def test_nothing_is_inside_of_any_memory(rows: int, columns: int):
     memory = Memory(np.zeros(4, np.uint8), 8)
