@@ -158,4 +158,4 @@ def test_parts_name_what_there_is():
         assert mutation.modules_of(name)
         assert all(list(ROOT.glob(pattern)) for pattern in patterns), name
     assert all(list(ROOT.glob(pattern)) for pattern in mutation.TESTS)
-    assert all((ROOT / test).exists() for some in mutation.FILE_CHECKS.values() for test in some)
+    assert all(mutation._files(patterns) for patterns in mutation.FILE_CHECKS.values())

@@ -357,3 +357,17 @@ def test_a_sum_with_a_turned_input_works_on_packed_rows():
     pack_function(function)
     sums = [op for op in function.walk() if isinstance(op, nn.AddOp)]
     assert (nn.TOKENS, N) in [nn.shape_of(op.result) for op in sums]
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_sequences_and_tokens_that_are_one_axis(n: int):
+    """A sum with its own transpose: nobody can tell which is which, so nothing is packed."""
+    stream = tensor(n, n, N)
+    tail = [
+        transposed("%a", (1, 0, 2), stream, stream),
+        f"nn.add %0, %a : ({stream}, {stream}) -> {stream}",
+    ]
+    compare(tail, "skip", n, n)
+    function = function_of(tail, n, n)
+    pack_function(function)
+    assert not is_zero(function)
