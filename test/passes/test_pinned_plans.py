@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from timing_kit import Sizes, encoder_layer, machine_run, tiled
 
 from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware, load_hardware
@@ -149,6 +150,29 @@ def layer_pins(format_: Format) -> dict[str, list[float]]:
     }
 
 
+ENCODERS = {
+    "MiniLM 1x128": (Sizes(384, 12, 1536), [128], 128),
+    "odd 2x30, one padded": (Sizes(120, 5, 200), [30, 17], 30),
+}
+
+
+def encoder_pins(preset: str) -> dict[str, dict[str, int]]:
+    """What an encoder layer with dense attention counts on the machine; panels are in it."""
+    found: dict[str, dict[str, int]] = {}
+    for name, (sizes, lengths, length) in ENCODERS.items():
+        module = tiled(encoder_layer(sizes, len(lengths), length), preset)
+        result, _ = machine_run(module, load_hardware(preset), lengths)
+        found[name] = {
+            "panels": str(module).count(".panel"),
+            "steps": result.steps,
+            "cycles": result.cycles,
+            "read": result.dram_bytes_read,
+            "written": result.dram_bytes_written,
+            "macs": result.macs,
+        }
+    return found
+
+
 def differences(known: Any, found: Any, path: str = "") -> Iterator[str]:
     """Where two pins differ; sums of floats may differ in their last digits."""
     if isinstance(known, dict) and isinstance(found, dict):
@@ -190,7 +214,13 @@ def test_no_layer_changes_unnoticed(format_: Format):
     assert layer_pins(format_) == json.loads(PINS.read_text())["layers"][format_]
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_encoder_changes_unnoticed(preset: str):
+    assert encoder_pins(preset) == json.loads(PINS.read_text())["encoders"][preset]
+
+
 if __name__ == "__main__":
     every = {p: pins(p) for p in PRESETS}
     every["layers"] = {f: layer_pins(f) for f in get_args(Format)}
+    every["encoders"] = {p: encoder_pins(p) for p in PRESETS}
     PINS.write_text(json.dumps(every, indent=1) + "\n")
