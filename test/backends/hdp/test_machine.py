@@ -367,6 +367,29 @@ def test_what_a_head_that_left_did_not_load_is_not_read(space: str, again: bool)
         assert kit.run().heads_kept == 1
 
 
+@pytest.mark.parametrize(("space", "nbytes"), [("local", 0), ("shared", 16)])
+def test_what_is_loaded_when_every_head_has_left(space: str, nbytes: int):
+    """The shared buffer is everybody's: it is loaded for whoever comes next."""
+    kit = Kit(Tiny(cores=2))
+    dq = kit.put(np.zeros((4, 4), np.int16), "i16")
+    x, a, theta = (
+        kit.tile("local", "i16", 16),
+        kit.tile("local", "i32", 64),
+        kit.tile("local", "acc", 24),
+    )
+    late, mask = kit.tile(space, "i16", 16), kit.tile("local", "i8", 2)
+    kit.emit("li", rd=60, imm=4)
+    kit.emit("heads", rc=0, stride=1, limit=2)
+    kit.emit("ld", t=x, d=dq, rows=4, cols=2, core_cols=2)
+    kit.emit("scores", a=a, q=x, k=x, theta=theta)
+    kit.emit("mask", m=mask, theta=theta, rho=0.0)
+    kit.emit("gate", tau=1.0)
+    pc = kit.emit("ld", t=late, d=dq, rows=4, cols=2)
+    result = kit.run()
+    assert result.heads_kept == 0
+    assert result.pc_bytes_read[kit.head + pc] == nbytes
+
+
 @given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 5), st.floats(0, 30))
 @settings(max_examples=40, deadline=None)
 def test_rounds_of_heads(seed: int, heads: int, cores: int, tau: float):
