@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_kit import Kit, Tiny, codes, expected_attention
+from numpy.typing import NDArray
 
 from heatc import fixed_point
 from heatc.backends.hdp import datapath
@@ -365,6 +366,32 @@ def test_what_a_head_that_left_did_not_load_is_not_read(space: str, again: bool)
             kit.run()
     else:
         assert kit.run().heads_kept == 1
+
+
+def test_masks_of_more_heads_than_go_on():
+    """Four heads have masks; rows are fetched for the two that are worked on then."""
+    kit = Kit(Tiny(cores=4))
+    dq, dv = kit.put(codes((6, 8), 1, bound=50), "i16"), kit.put(codes((6, 8), 2), "i16")
+    x, v, a = (kit.tile("local", d, n) for d, n in (("i16", 24), ("i16", 24), ("i32", 144)))
+    theta, mask = kit.tile("local", "acc", 54), kit.tile("local", "i8", 3)
+    kit.emit("li", rd=60, imm=6)
+    kit.emit("heads", rc=0, stride=1, limit=4)
+    kit.emit("ld", t=x, d=dq, rows=6, cols=2, core_cols=2)
+    kit.emit("scores", a=a, q=x, k=x, theta=theta)
+    kit.emit("mask", m=mask, theta=theta, rho=0.9)
+    kit.emit("heads", rc=0, stride=1, limit=2)
+    pc = kit.emit("ldm", t=v, d=dv, rows=6, cols=2, core_cols=2, mask=mask, axis="key")
+    kept: list[NDArray[Any]] = []
+
+    def retire(at: int, instruction: Any, state: Any) -> None:
+        if instruction.mnemonic == "mask":
+            kept.append(state.tile(mask).read().array.astype(bool).any(axis=1))
+
+    result = kit.run(retire)
+    rows = np.repeat(kept[0], 2, axis=1).sum(axis=1)
+    assert len(rows) == 4
+    assert rows[:2].sum() < 12
+    assert result.pc_bytes_read[kit.head + pc] == rows[:2].sum() * 2 * 2
 
 
 @pytest.mark.parametrize(("space", "nbytes"), [("local", 0), ("shared", 16)])
