@@ -471,7 +471,8 @@ class AliasOp(IRDLOperation):
     @property
     def tensor(self) -> TensorOp:
         """The tensor whose bytes these are; `VerifyException` where there is none."""
-        owner, met = self.src.owner, set[AliasOp]([self])
+        met: set[AliasOp] = {self}
+        owner = self.src.owner
         while isinstance(owner, AliasOp) and owner not in met:
             met.add(owner)
             owner = owner.src.owner

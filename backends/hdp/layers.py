@@ -115,7 +115,7 @@ class LayerRecorder:
         packed = (int(inst["batch"]), int(inst["length"]))
         if packed != self._real.shape:
             shapes = " and ".join(f"{b} x {s}" for b, s in (self._real.shape, packed))
-            note = "run the program without --layers and --masks"
+            note = "run the program without --layers and --save-masks"
             raise HeatcError(f"the program packs {shapes} tokens", notes=[note])
         self._lengths[:] = [length for _, length, _ in state.sequences]
         if inst.mnemonic == "hrows":

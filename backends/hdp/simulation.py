@@ -45,10 +45,11 @@ _ISA_DTYPES = {
 }
 
 _PC = re.compile(r"pc (\d+):")
-_MOST_TOKENS = 1 << 24
-"""Of a program whose layers or masks are kept."""
 
 _MASK_NAME = "attention_mask"
+
+_MOST_TOKENS = 1 << 24
+"""Of a program whose layers or masks are kept."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _packed_shape(program: Program) -> tuple[int, int]:
                 raise HeatcError(
                     f"the program packs {batch} x {length} tokens, more than {_MOST_TOKENS}",
                     place=str(program.path),
-                    notes=["run it without --layers and --masks"],
+                    notes=["run it without --layers, --save-masks and --masks"],
                 )
             return batch, length
     shapes = (port.shape for port in program.manifest.inputs)

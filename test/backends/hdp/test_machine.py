@@ -335,6 +335,22 @@ def test_head_gate_skips_pruned_heads(masked_fetch: bool):
     assert np.all(some.busy["pe"][[0, 3]] == everything.busy["pe"][[0, 3]])
 
 
+def _gated_heads(kit: Kit, q: Any) -> tuple[int, int]:
+    """Two heads of (4, 2), which leave if they have no scores; the tensor and a tile of the heads."""
+    dq = kit.put(q, "i16")
+    x, a, theta, mask = (
+        kit.tile("local", dtype, nbytes)
+        for dtype, nbytes in (("i16", 16), ("i32", 64), ("acc", 24), ("i8", 2))
+    )
+    kit.emit("li", rd=60, imm=4)
+    kit.emit("heads", rc=0, stride=1, limit=2)
+    kit.emit("ld", t=x, d=dq, rows=4, cols=2, core_cols=2)
+    kit.emit("scores", a=a, q=x, k=x, theta=theta)
+    kit.emit("mask", m=mask, theta=theta, rho=0.0)
+    kit.emit("gate", tau=1.0)
+    return dq, x
+
+
 @pytest.mark.parametrize(
     ("space", "again"), [("local", True), ("local", False), ("shared", True), ("shared", False)]
 )
@@ -343,20 +359,8 @@ def test_what_a_head_that_left_did_not_load_is_not_read(space: str, again: bool)
     kit = Kit(Tiny(cores=2))
     q = codes((4, 4), 1, bound=50)
     q[:, :2] = 0
-    dq = kit.put(q, "i16")
-    x, a, theta = (
-        kit.tile("local", "i16", 16),
-        kit.tile("local", "i32", 64),
-        kit.tile("local", "acc", 24),
-    )
+    dq, x = _gated_heads(kit, q)
     late, acc = kit.tile(space, "i16", 16), kit.tile("local", "acc", 96)
-    mask = kit.tile("local", "i8", 2)
-    kit.emit("li", rd=60, imm=4)
-    kit.emit("heads", rc=0, stride=1, limit=2)
-    kit.emit("ld", t=x, d=dq, rows=4, cols=2, core_cols=2)
-    kit.emit("scores", a=a, q=x, k=x, theta=theta)
-    kit.emit("mask", m=mask, theta=theta, rho=0.0)
-    kit.emit("gate", tau=1.0)
     kit.emit("ld", t=late, d=dq, rows=4, cols=2)
     if again:
         kit.emit("all")
@@ -398,20 +402,8 @@ def test_masks_of_more_heads_than_go_on():
 def test_what_is_loaded_when_every_head_has_left(space: str, nbytes: int):
     """The shared buffer is everybody's: it is loaded for whoever comes next."""
     kit = Kit(Tiny(cores=2))
-    dq = kit.put(np.zeros((4, 4), np.int16), "i16")
-    x, a, theta = (
-        kit.tile("local", "i16", 16),
-        kit.tile("local", "i32", 64),
-        kit.tile("local", "acc", 24),
-    )
-    late, mask = kit.tile(space, "i16", 16), kit.tile("local", "i8", 2)
-    kit.emit("li", rd=60, imm=4)
-    kit.emit("heads", rc=0, stride=1, limit=2)
-    kit.emit("ld", t=x, d=dq, rows=4, cols=2, core_cols=2)
-    kit.emit("scores", a=a, q=x, k=x, theta=theta)
-    kit.emit("mask", m=mask, theta=theta, rho=0.0)
-    kit.emit("gate", tau=1.0)
-    pc = kit.emit("ld", t=late, d=dq, rows=4, cols=2)
+    dq, _ = _gated_heads(kit, np.zeros((4, 4), np.int16))
+    pc = kit.emit("ld", t=kit.tile(space, "i16", 16), d=dq, rows=4, cols=2)
     result = kit.run()
     assert result.heads_kept == 0
     assert result.pc_bytes_read[kit.head + pc] == nbytes
