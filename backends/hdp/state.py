@@ -138,7 +138,7 @@ class Contents:
 
 @dataclass(eq=False)
 class Tile:
-    """A place in a buffer; `ready` and `busy` are when it is written and no longer read."""
+    """A place in a buffer; for its times see `heatc.isa.clocks.Placed`."""
 
     name: str
     space: str
@@ -150,6 +150,7 @@ class Tile:
     lost: str = ""
     ready: Times = 0
     busy: Times = 0
+    taken: Times = 0
 
     @property
     def end(self) -> int:

@@ -236,10 +236,15 @@ class Described(Protocol):
 
 
 class Placed(Protocol):
-    """A tile: bytes of a buffer that are written at `ready` and no longer read at `busy`."""
+    """
+    A tile: bytes of a buffer that are written at `ready` and no longer read at `busy`.
+
+    `taken` is when former tiles of these bytes are no longer written or read.
+    """
 
     ready: Times
     busy: Times
+    taken: Times
 
     @property
     def space(self) -> str: ...
@@ -367,7 +372,7 @@ class Clocks(Generic[T]):
 
     def overwritable(self, tile: T) -> Times:
         """When nothing reads or writes a tile's bytes any more."""
-        time = later(tile.ready, tile.busy)
+        time = later(tile.taken, later(tile.ready, tile.busy))
         for other in tile.overlaps:
             time = later(time, later(other.ready, other.busy))
         return time
@@ -490,20 +495,27 @@ class Clocks(Generic[T]):
             self.load_free = max(self.load_free, self.clock) + moved
 
     def declare(self, tile: T, old: T | None) -> None:
-        """A tile takes its place: it waits for whoever still uses these bytes."""
+        """
+        A tile takes its place: it waits for whoever still uses these bytes.
+
+        `old` is the tile that had its number. Tiles that share bytes with `old` wait for it too: they
+        may be written before anything else is, and no longer know it.
+        """
         retired = self._retired
         if old is not None:
-            key = (old.space, old.address, old.end)
+            key, time = (old.space, old.address, old.end), later(old.ready, old.busy)
             if key not in retired:
                 self._meeting.clear()
-            retired[key] = later(retired.get(key, 0), later(old.ready, old.busy))
+            retired[key] = later(retired.get(key, 0), time)
+            for other in old.overlaps:
+                other.taken = later(other.taken, time)
         place = (tile.space, tile.address, tile.end)
         meeting = self._meeting.get(place)
         if meeting is None:
             meeting = [key for key in retired if key[0] == tile.space and tile.meets(*key[1:])]
             self._meeting[place] = meeting
         for key in meeting:
-            tile.busy = later(tile.busy, retired[key])
+            tile.taken = later(tile.taken, retired[key])
 
     def total(self) -> int:
         """The last clock, and at least the time to move all bytes one after the other."""

@@ -178,6 +178,7 @@ class _Tile:
         "overlaps",
         "ready",
         "space",
+        "taken",
     )
 
     def __init__(self, name: str, space: str, dtype: str, address: int, nbytes: int):
@@ -191,6 +192,7 @@ class _Tile:
         self.held: _Held | None = None
         self.ready: Times = 0
         self.busy: Times = 0
+        self.taken: Times = 0
 
     def meets(self, low: int, high: int) -> bool:
         """Whether the tile shares a byte with [low, high)."""

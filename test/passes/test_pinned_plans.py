@@ -4,7 +4,7 @@ The tiles that are chosen, what they are estimated to cost, and the bytes that t
 None of it is right or wrong by itself. A choice that changes shows here as a difference of
 plans.json, so that nobody changes one without knowing. To accept new ones:
 
-    python test/passes/test_pinned_plans.py
+    PYTHONPATH=test python test/passes/test_pinned_plans.py
 """
 
 from __future__ import annotations

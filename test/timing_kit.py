@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
 from heatc.api import make_context
-from heatc.backends.hdp.encode import NUMPY_DTYPES, encode_module
+from heatc.backends.hdp.encode import NUMPY_DTYPES, Encoded, encode_module
 from heatc.backends.hdp.energy import EnergyReport, energy_report
 from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
 from heatc.backends.hdp.state import Extent
@@ -142,23 +142,41 @@ class _NoMasks:
         raise AssertionError("a dense program lists no heads")
 
 
+def encoded(module: ModuleOp, hw: Hardware) -> Encoded:
+    """A tiled module as a program."""
+    module, context = module.clone(), make_context()
+    LowerToHdpPass().apply(context, module)
+    AllocateBuffersPass(hw=hw.name).apply(context, module)
+    return encode_module(module)
+
+
+def empty_memory(program: Encoded) -> Memory:
+    """DRAM in which weights are 0, and constants what they are."""
+    parts: list[bytes] = []
+    for weight in program.weights:
+        dtype = np.dtype(NUMPY_DTYPES[weight.dtype])
+        zeros = np.zeros(weight.shape, dtype)
+        parts.append((zeros if weight.values is None else weight.values.astype(dtype)).tobytes())
+    return Memory(np.frombuffer(b"".join(parts), np.uint8), program.dram_bytes)
+
+
+def weight_bytes(program: Encoded) -> int:
+    """Bytes of the weights, which lie first in DRAM."""
+    dtypes = {w.key: np.dtype(NUMPY_DTYPES[w.dtype]) for w in program.weights}
+    return sum(int(np.prod(w.shape)) * dtypes[w.key].itemsize for w in program.weights)
+
+
 def machine_run(
     module: ModuleOp, hw: Hardware, lengths: Sequence[int]
 ) -> tuple[RunResult, EnergyReport]:
     """What the machine counts for a tiled module of these sequences, without arithmetic."""
-    module, context = module.clone(), make_context()
-    LowerToHdpPass().apply(context, module)
-    AllocateBuffersPass(hw=hw.name).apply(context, module)
-    encoded = encode_module(module)
-    weights = sum(
-        int(np.prod(w.shape)) * np.dtype(NUMPY_DTYPES[w.dtype]).itemsize for w in encoded.weights
-    )
-    memory = Memory(np.zeros(weights, np.uint8), encoded.dram_bytes)
-    for port in encoded.inputs:
+    program = encoded(module, hw)
+    memory = empty_memory(program)
+    for port in program.inputs:
         if port.role == "mask":
             real = np.zeros(port.shape, np.int64)
             for row, length in zip(real, lengths):
                 row[:length] = 1
             memory.write(port.address, real, "i64")
-    result = Machine(hw, memory).run(encoded.program, values=Shapes(_NoMasks()))
-    return result, energy_report(result, hw, encoded.debug)
+    result = Machine(hw, memory).run(program.program, values=Shapes(_NoMasks()))
+    return result, energy_report(result, hw, program.debug)
