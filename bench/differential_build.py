@@ -49,13 +49,14 @@ class Compiled(NamedTuple):
     """
     A program as a function of inputs by name, and how it rounds.
 
-    `paddings` is what it says of each output: "zero" or "computed" at masked positions. `command`
-    is the command line of a NumPy program.
+    `paddings` is what it says of each output: "zero" or "computed" at masked positions, `masks` the
+    inputs that it says mask them. `command` is the command line of a NumPy program.
     """
 
     run: Run
     rounding: Rounding
     paddings: Mapping[str, str]
+    masks: Sequence[str] = ()
     command: Callable[[Sequence[str]], None] = lambda words: None
 
 
@@ -231,6 +232,7 @@ def _hdp(path: Path) -> Compiled:
         lambda inputs: dict(simulate(loaded, inputs).outputs),
         Rounding(2.0**-11, step),
         {port.name: port.padding for port in loaded.manifest.outputs},
+        [port.name for port in loaded.manifest.inputs if port.role == "mask"],
     )
 
 
@@ -251,5 +253,6 @@ def _numpy(path: Path) -> Compiled:
         lambda inputs: {k: np.array(v) for k, v in module.main(**inputs).items()},
         Rounding(2.0**-20),
         {name: padding for name, (_, _, padding) in module.OUTPUTS.items()},
+        module.MASKS,
         command,
     )

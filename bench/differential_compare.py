@@ -7,7 +7,7 @@ values are PyTorch's, those at masked positions of outputs that are computed too
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -75,10 +75,10 @@ def difference(
     return _message("rounding is too coarse", want, got, coarse) if coarse.any() else ""
 
 
-def masked_positions(output: Output, case: Case) -> Mask:
-    """Where an output that has tokens is 0 for padding's sake."""
+def masked_positions(output: Output, case: Case, masks: Sequence[str]) -> Mask:
+    """Where an output that has tokens is 0, since one of some inputs masks the position."""
     masked = np.zeros(output.shape, np.bool_)
-    padded = case.padded
+    padded = case.padded(masks)
     if output.axes[:1] == "m":
         return masked | padded.reshape(-1, *[1] * (len(output.shape) - 1))
     if "b" not in output.axes:

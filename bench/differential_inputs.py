@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,18 +21,21 @@ class Case:
     """
     Inputs by name, and what is real in them.
 
-    `real` is True where every mask of the program says so, `padding` where one of them says no.
-    `masks_odd_values`: the mask holds values that a program may refuse when it runs.
+    `reals` are the positions that each mask lets through, by input, `real` those that every mask
+    does. Masks of the case `odd` hold values that a program may refuse when it runs.
     """
 
     name: str
     inputs: Arrays
     real: Keep
+    reals: Mapping[str, Keep] = field(default_factory=dict[str, Keep])
 
-    @property
-    def padded(self) -> Keep:
-        """Positions that some mask of the program masks."""
-        return ~self.real
+    def padded(self, masks: Sequence[str]) -> Keep:
+        """Positions that one of some masks masks."""
+        hidden = np.zeros(self.real.shape, np.bool_)
+        for name in masks:
+            hidden |= ~self.reals[name]
+        return hidden
 
     @property
     def empty(self) -> list[int]:
@@ -70,9 +73,10 @@ def _case(program: Program, name: str, pattern: str) -> Case:
         encode = padding.odd if name == "odd" and padding.odd is not None else padding.encode
         inputs[port.name] = _encoded(port, encode(keep, random), inputs[port.name])
     real = np.ones((e.batch, e.length), np.bool_)
-    for padding in program.padding:
-        real &= _evaluated(padding, inputs[padding.port])
-    return Case(name, inputs, real)
+    reals = {p.port: _evaluated(p, inputs[p.port]) for p in program.padding}
+    for keep in reals.values():
+        real &= keep
+    return Case(name, inputs, real, reals)
 
 
 def _encoded(port: Port, mask: Array, ids: Array) -> Array:

@@ -155,7 +155,7 @@ def compare(
             return conditioning(module, case.inputs, built.rounding)[index]
 
         zero = built.paddings[output.name] == "zero"
-        zeros = masked_positions(output, case) if zero else None
+        zeros = masked_positions(output, case, built.masks) if zero else None
         if zero and program.positions == "compute":
             return "0 at masked positions", f"{output.name}: asked was to compute them"
         if bound.same_dtype and got[output.name].dtype != expected.dtype:

@@ -483,16 +483,36 @@ class ShapeOp(NnOp):
 
 @irdl_op_definition
 class ReshapeOp(ShapeOp):
-    """`nn.reshape %x : (tensor<1x16x384xf32>) -> tensor<1x16x12x32xf32>`: row-major reshape."""
+    """
+    `nn.reshape %x : (tensor<1x16x384xf32>) -> tensor<1x16x12x32xf32>`: row-major reshape.
+
+    `dropped` is the axis of extent 1 that the result does not have, where the extents leave open
+    which one it is: `x[:, 0]` and `x[..., 0]` of a 2x1x1 tensor.
+    """
 
     name = "nn.reshape"
+    dropped = opt_prop_def(IntegerAttr)
 
-    def __init__(self, x: Value, shape: Sequence[int]):
+    def __init__(self, x: Value, shape: Sequence[int], dropped: int | None = None):
         x = SSAValue.get(x)
-        super().__init__(operands=[x], result_types=[TensorType(element_of(x), shape)])
+        super().__init__(
+            operands=[x],
+            result_types=[TensorType(element_of(x), shape)],
+            properties={"dropped": None if dropped is None else IntegerAttr(dropped, i64)},
+        )
+
+    @property
+    def dropped_axis(self) -> int | None:
+        """The axis that the result does not have, None where nobody says."""
+        return None if self.dropped is None else self.dropped.value.data
 
     def verify_(self) -> None:
         a, b = shape_of(self.x), shape_of(self.result)
+        axis = self.dropped_axis
+        if axis is not None and (not 0 <= axis < len(a) or a[axis] != 1):
+            raise VerifyException(f"dropped axis {axis} is none of extent 1 of {a}")
+        if axis is not None:
+            _expect("result shape", (*a[:axis], *a[axis + 1 :]), b)
         _expect("number of unknown extents", a.count(TOKENS), b.count(TOKENS))
         known_a, known_b = (math.prod(n for n in s if n != TOKENS) for s in (a, b))
         _expect("number of elements", known_a, known_b)

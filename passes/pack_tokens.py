@@ -344,6 +344,9 @@ class _Packer:
     def _take(self, reshape: nn.ReshapeOp, packed: SSAValue, position: int) -> None:
         if nn.shape_of(reshape.result) != (self.batch, nn.shape_of(packed)[-1]):
             return
+        if reshape.dropped_axis not in (None, 1):
+            # Another axis of extent 1: the tokens are still there.
+            return
         token = attn.TokenOp(packed, self.packing.result, position)
         insert_before(reshape, token)
         replace_value(reshape.result, token.result)

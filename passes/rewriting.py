@@ -159,5 +159,6 @@ def fold_reshapes(root: Operation) -> None:
         inner = op.x.owner
         if isinstance(inner, ReshapeOp):
             op.operands[0] = inner.x
+            op.dropped = None
         if op.x.type == op.result.type:
             op.result.replace_all_uses_with(op.x)

@@ -130,4 +130,9 @@ def run_numpy(module: ModuleOp, weights: WeightStore, folder: Path) -> Any:
     assert spec.loader is not None
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
-    return lambda given: program.main(**given)
+
+    def run(given: dict[str, Array]) -> Any:
+        return program.main(**given)
+
+    run.program = program  # pyright: ignore[reportFunctionMemberAccess]
+    return run

@@ -38,7 +38,7 @@ from heatc.errors import HeatcError
 from heatc.files import together
 from heatc.kinds import WEIGHTS
 from heatc.names import weights_file
-from heatc.passes.analysis.ports import output_paddings
+from heatc.passes.analysis.ports import masking_inputs, output_paddings
 from heatc.version import VERSION
 from heatc.weights import WeightStore
 
@@ -113,6 +113,7 @@ class _Program:
         self.outputs = self._outputs()
         self.input_names, self.output_names = port_names(function)
         self.paddings = output_paddings(function)
+        self.masks = [self.input_names[i] for i in masking_inputs(function)]
         self.arguments = argument_names(self.input_names)
         self.used: set[str] = {"array"}
         self.loop = find_loop(self.nodes, self.outputs, table)
@@ -283,7 +284,9 @@ class _Program:
             dtype, extents = self._port(value)
             shape = tuple(None if e == TOKENS else e for e in extents)
             lines.append(f'    {quoted(name)}: ("{dtype}", {shape}, "{padding}"),')
-        return "\n".join([*lines, "}\n"])
+        masks = ", ".join(quoted(name) for name in self.masks)
+        lines += ["}", "# The inputs that mask positions.", f"MASKS = [{masks}]\n"]
+        return "\n".join(lines)
 
     def _port(self, value: SSAValue) -> tuple[str, tuple[int, ...]]:
         """The dtype and shape of an input or output."""
@@ -301,7 +304,8 @@ class _Program:
 
         inputs = zip(self.input_names, self.function.body.block.args)
         outputs = zip(self.output_names, self.outputs)
-        notes = {"zero": ", 0 at masked positions", "computed": ""}
+        masks = ", ".join(readable(name) for name in self.masks)
+        notes = {"zero": f", 0 where {masks} masks a position", "computed": ""}
         return [
             "Run the model.",
             "",

@@ -226,6 +226,12 @@ class Call:
             return value
         return self.add(nn.ReshapeOp(value, shape))
 
+    def drop(self, value: SSAValue, axis: int) -> SSAValue:
+        """`value` without an axis of extent 1; which one it was is said where extents do not tell."""
+        shape = nn.shape_of(value)
+        rest = (*shape[:axis], *shape[axis + 1 :])
+        return self.add(nn.ReshapeOp(value, rest, axis if shape.count(1) > 1 else None))
+
     def permute(self, value: SSAValue, permutation: Sequence[int]) -> SSAValue:
         """`value` with its axes permuted."""
         if list(permutation) == list(range(len(permutation))):

@@ -27,11 +27,18 @@ _MASKS = (i1, ELEMENTS["u8"])
     "unflatten.int",
     "unsqueeze.default",
     "squeeze.default",
-    "squeeze.dim",
     "squeeze.dims",
 )
 def convert_reshape(call: Call) -> SSAValue:
     return call.reshape(call.value("self"), call.out_type.get_shape())
+
+
+@converter("squeeze.dim")
+def convert_squeeze(call: Call) -> SSAValue:
+    value = call.value("self")
+    shape = nn.shape_of(value)
+    axis = call.axis("dim", len(shape))
+    return call.drop(value, axis) if shape and shape[axis] == 1 else value
 
 
 @converter("transpose.int", "swapaxes.default", "swapdims.default")
@@ -111,7 +118,7 @@ def convert_select(call: Call) -> SSAValue:
     axis = call.axis("dim", len(shape))
     index = call.integer("index")
     start = index + shape[axis] if index < 0 else index
-    return call.reshape(call.cut(value, axis, start, 1), call.out.shape)
+    return call.drop(call.cut(value, axis, start, 1), axis)
 
 
 @converter("slice.Tensor")
@@ -164,9 +171,7 @@ def convert_split(call: Call) -> list[SSAValue]:
 def convert_unbind(call: Call) -> list[SSAValue]:
     value = call.value("self")
     axis = call.axis("dim", len(nn.shape_of(value)), 0)
-    return [
-        call.reshape(call.cut(value, axis, i, 1), part.shape) for i, part in enumerate(call.outs)
-    ]
+    return [call.drop(call.cut(value, axis, i, 1), axis) for i in range(len(call.outs))]
 
 
 @converter("cat.default", "concat.default", "concatenate.default")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from xdsl.dialects.builtin import StringAttr
 from xdsl.dialects.func import FuncOp
+from xdsl.ir import BlockArgument, Operation, SSAValue
+
+from heatc.dialects import attn
 
 
 def output_paddings(function: FuncOp) -> list[str]:
@@ -12,3 +15,16 @@ def output_paddings(function: FuncOp) -> list[str]:
     found = [a.data.get("heatc.padding") for a in attributes]
     words = [f.data if isinstance(f, StringAttr) else "computed" for f in found]
     return words or ["computed"] * len(function.function_type.outputs)
+
+
+def masking_inputs(function: FuncOp) -> list[int]:
+    """The inputs, by number, that say which positions are masked."""
+    masks = [op.mask for op in function.walk() if isinstance(op, attn.PackingOp)]
+    pending: list[SSAValue] = [mask for mask in masks if mask is not None]
+    seen: set[SSAValue] = set()
+    while pending:
+        value = pending.pop()
+        if value not in seen and isinstance(value.owner, Operation):
+            pending += value.owner.operands
+        seen.add(value)
+    return sorted(value.index for value in seen if isinstance(value, BlockArgument))

@@ -82,11 +82,16 @@ class TokenAxes:
     def has_tokens(self, value: SSAValue) -> bool:
         """Whether a value says something of each token: it has the token axis, and its batch."""
         if self.length == 1:
-            return isinstance(value.owner, attn.UnpackOp) or self._is_single(value)
+            return self._has_token(value)
         return bool(self.token_axes(value)) and (self.batch == 1 or bool(self._axes(value, 0)))
 
-    def _is_single(self, value: SSAValue) -> bool:
-        """Whether a value is (B, 1, width): the one token of each sequence."""
+    def _has_token(self, value: SSAValue) -> bool:
+        """Whether a value is (B, 1, width), the one token of each sequence, or a column of it."""
+        owner = value.owner
+        if isinstance(owner, nn.ReshapeOp) and owner.dropped_axis == 2:
+            value = owner.x
+        if isinstance(value.owner, attn.UnpackOp):
+            return True
         return isinstance(value.type, TensorType) and self.is_stream(value)
 
     def spreads(self, value: SSAValue) -> list[tuple[tuple[int, ...], bool]]:

@@ -214,7 +214,8 @@ def test_rounding_explains_a_little_but_not_everything():
 )
 def test_where_an_output_is_masked(axes: str, shape: tuple[int, ...], masked: list[int]):
     real = np.array([[1, 1, 0], [1, 1, 1]], np.bool_)
-    found = masked_positions(Output("y", axes, shape), Case("right", {}, real))
+    case = Case("right", {}, real, {"mask": real, "other": ~real})
+    found = masked_positions(Output("y", axes, shape), case, ["mask"])
     assert np.flatnonzero(found).tolist() == masked
 
 

@@ -80,6 +80,13 @@ func.func @rows(%table: tensor<10x4xf32>, %ids: tensor<2x3xi64>, %g: tensor<4xf3
   func.return
 }
 
+// CHECK-LABEL: func.func @dropped
+func.func @dropped(%x: tensor<2x1x1xf32>) {
+  // CHECK: %0 = nn.reshape %x {dropped = 2 : i64} : (tensor<2x1x1xf32>) -> tensor<2x1xf32>
+  %0 = nn.reshape %x {dropped = 2 : i64} : (tensor<2x1x1xf32>) -> tensor<2x1xf32>
+  func.return
+}
+
 // CHECK-LABEL: func.func @shapes
 func.func @shapes(%x: tensor<1x6x4xf32>, %i: tensor<3x1xi64>, %j: tensor<2xi64>) {
   // CHECK: %0 = nn.reshape %x : (tensor<1x6x4xf32>) -> tensor<1x6x2x2xf32>

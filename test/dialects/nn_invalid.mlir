@@ -152,6 +152,22 @@ func.func @f(%a: tensor<2x4xf32>, %b: tensor<4xf32>, %c: tensor<3xf32>) {
 
 // -----
 
+// CHECK: dropped axis 0 is none of extent 1 of (2, 1)
+func.func @f(%a: tensor<2x1xf32>) {
+  %0 = nn.reshape %a {dropped = 0 : i64} : (tensor<2x1xf32>) -> tensor<2xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: expected result shape (1, 2), got (2, 1)
+func.func @f(%a: tensor<1x1x2xf32>) {
+  %0 = nn.reshape %a {dropped = 0 : i64} : (tensor<1x1x2xf32>) -> tensor<2x1xf32>
+  func.return
+}
+
+// -----
+
 // CHECK: expected number of elements 8, got 6
 func.func @f(%a: tensor<2x4xf32>) {
   %0 = nn.reshape %a : (tensor<2x4xf32>) -> tensor<6xf32>

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from padded_models import READINGS, Reader, batch, run_numpy
+from padded_models import (
+    READINGS,
+    VOCABULARY,
+    WIDTH,
+    Attention,
+    Reader,
+    batch,
+    masks,
+    run_numpy,
+)
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.api import make_context
@@ -103,3 +112,71 @@ def test_a_row_without_a_token(target: str, tmp_path: Path):
         error = HeatcError if target != "numpy" else ValueError
         with pytest.raises(error, match="row 1"):
             run(empty)
+
+
+class OneToken(torch.nn.Module):
+    """Sequences of one token: a column of it, or its first token, of the same shape either way."""
+
+    def __init__(self, reading: str):
+        super().__init__()
+        torch.manual_seed(0)
+        self.reading = reading
+        self.words = torch.nn.Embedding(VOCABULARY, WIDTH)
+        self.layer = Attention()
+        self.head = torch.nn.Linear(WIDTH, 1)
+
+    def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+        """(batch, 1) by name."""
+        y = self.head(self.layer(self.words(input_ids), attention_mask > 0))
+        ways = {"column": y[..., 0], "squeezed": y.squeeze(-1), "first": y[:, 0]}
+        return {self.reading: ways[self.reading]}
+
+
+@pytest.mark.parametrize("target", TOLERANCE)
+@pytest.mark.parametrize("reading", ["column", "squeezed", "first"])
+def test_one_token_a_sequence(reading: str, target: str, tmp_path: Path):
+    """Which axis of extent 1 is dropped decides whether an output has the tokens."""
+    inputs = {"input_ids": np.array([[3], [5]]), "attention_mask": np.ones((2, 1), np.int64)}
+    model = OneToken(reading).eval()
+    run = compiled(model, inputs, target, "skip", tmp_path)
+    wanted = expected(model, inputs)[reading]
+    np.testing.assert_allclose(run(inputs)[reading], wanted, atol=TOLERANCE[target])
+    empty = {**inputs, "attention_mask": np.array([[1], [0]])}
+    if reading == "first":
+        with pytest.raises(HeatcError if target != "numpy" else ValueError, match="row 1"):
+            run(empty)
+        return
+    found = run(empty)[reading]
+    np.testing.assert_allclose(found[0], wanted[0], atol=TOLERANCE[target])
+    np.testing.assert_array_equal(found[1], 0)
+
+
+class TwoMasks(torch.nn.Module):
+    """An attention, and weights that are none of an attention, with a mask each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = torch.nn.Embedding(VOCABULARY, WIDTH)
+        self.layer = Attention()
+
+    def forward(self, input_ids: Any, first_mask: Any, second_mask: Any) -> Any:
+        """Tokens after both."""
+        x = self.layer(self.words(input_ids), first_mask > 0)
+        weights = (x @ x.transpose(1, 2)).tanh() * second_mask[:, None].float()
+        return {"tokens": x + weights @ x}
+
+
+def test_a_program_says_which_mask(tmp_path: Path):
+    """Where two masks differ, outputs are 0 where the one that it names masks a position."""
+    inputs = {"input_ids": batch(TOKENS)["input_ids"][:2]}
+    inputs |= {"first_mask": masks(TOKENS)[[1, 2]], "second_mask": masks(TOKENS)[[3, 5]]}
+    model = TwoMasks().eval()
+    run = compiled(model, inputs, "numpy", "skip", tmp_path)
+    (mask,) = run.program.MASKS
+    assert mask == "first_mask"
+    assert f"0 where {mask} masks a position" in run.program.__doc__
+    hidden, wanted = inputs[mask] == 0, expected(model, inputs)["tokens"]
+    found = run(inputs)["tokens"]
+    np.testing.assert_array_equal(found[hidden], 0)
+    np.testing.assert_allclose(found[~hidden], wanted[~hidden], atol=TOLERANCE["numpy"])
