@@ -40,10 +40,10 @@ from bench.report import Json
 from bench.rules import Attention
 from heatc.backends.hdp import open_program, simulate
 from heatc.backends.hdp.container import Program
-from heatc.backends.hdp.energy import action_counts, unit_of
 from heatc.hardware import load_hardware
 from heatc.hardware.costs import ACTIONS, leakage_watts
 from heatc.isa.table import ISA
+from heatc.machine.energy import action_counts, unit_of
 from heatc.plan import read_plan
 from heatc.rules import make_rule
 from heatc.tuning.plan_data import plan_data

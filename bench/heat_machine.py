@@ -25,16 +25,16 @@ from bench.parts import Part
 from bench.report import Json, Row
 from heatc.api import make_context
 from heatc.backends.hdp.encode import NUMPY_DTYPES, encode_module
-from heatc.backends.hdp.energy import EnergyReport, energy_report
-from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
-from heatc.backends.hdp.state import Extent
-from heatc.backends.hdp.values import Shapes
 from heatc.capture import capture_path
 from heatc.capture.inputs import parse_inputs
 from heatc.dialects.einsum import ContractOp, PathAttr
 from heatc.hardware import load_hardware
 from heatc.heat.formats import Format, Spec
 from heatc.isa.units import Mask
+from heatc.machine.energy import EnergyReport, energy_report
+from heatc.machine.machine import Machine, MachineState, Memory, RunResult
+from heatc.machine.state import Extent
+from heatc.machine.values import Shapes
 from heatc.passes.allocate_buffers import allocate
 from heatc.passes.analysis.costs import (
     NOTHING,
@@ -52,7 +52,7 @@ from heatc.passes.lower_to_hdp import LowerToHdpPass
 from heatc.passes.order_contractions import network_of, rest_of
 from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.passes.tiling.scratch import scratch_layer, time_packing
-from heatc.passes.tiling.timer import Timed, time_module
+from heatc.passes.tiling.timing import Timed, time_module
 from heatc.pipeline import Options, build, pipeline_text, run_passes
 from heatc.weights import WeightStore
 
@@ -93,7 +93,7 @@ def simulated(module: ModuleOp, hw: str) -> tuple[RunResult, EnergyReport]:
         if port.role == "mask":
             memory.write(port.address, np.ones(port.shape, np.int64), "i64")
     result = Machine(hardware, memory).run(encoded.program, values=Shapes(_NoMasks()))
-    return result, energy_report(result, hardware, encoded.debug)
+    return result, energy_report(result, hardware)
 
 
 def simulated_layer(network: Network, path: Steps, hw: str, *, fused: bool) -> Cost:

@@ -34,10 +34,10 @@ from bench.programs import NumpyProgram
 from heatc.backends.hdp import open_program, simulate
 from heatc.backends.hdp.container import Program
 from heatc.backends.hdp.debug import attentions
-from heatc.backends.hdp.energy import energy_report
 from heatc.backends.hdp.masks import LENGTHS
 from heatc.backends.hdp.simulation import Simulation, simulate_timing
 from heatc.hardware import Hardware
+from heatc.machine.energy import energy_report
 
 LENGTH = 64
 BATCH = 50
@@ -522,7 +522,7 @@ def cost(
         row = by_length.get(tokens) or joined(rows, tokens)[0]
         run = _run(opened, row, room, hardware)
         target = hardware or opened.manifest.hardware
-        energy = energy_report(run.results, target, {})
+        energy = energy_report(run.results, target)
         cores = target.cores
         busy = {
             engine: float(values.sum()) / (cores if engine in programs.CORE_ENGINES else 1)

@@ -17,7 +17,7 @@ from bench.programs import Arrays, NumpyProgram
 from bench.report import Row
 from heatc.backends.hdp import simulate
 from heatc.backends.hdp.container import Program
-from heatc.backends.hdp.energy import energy_report
+from heatc.machine.energy import energy_report
 
 
 def speed_part(bench: Bench) -> Part:
@@ -74,7 +74,7 @@ def timing_alone(bench: Bench, program: Program, inputs: Arrays) -> float:
 def charged(program: Program, inputs: Arrays) -> float:
     """One simulation with its energy, as `hdp-run` does it."""
     results = simulate(program, inputs).results
-    return energy_report(results, program.manifest.hardware, program.debug).joules
+    return energy_report(results, program.manifest.hardware).joules
 
 
 def alternately(repeats: int, *calls: Callable[[], object]) -> tuple[float, ...]:

@@ -15,13 +15,13 @@ from bench.programs import Array
 from bench.report import Json
 from heatc.backends.hdp.container import Program
 from heatc.backends.hdp.debug import Locations, attentions
-from heatc.backends.hdp.energy import EnergyReport, energy_report, leakage_watts
-from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
-from heatc.backends.hdp.values import Shapes, Values
 from heatc.hardware import Hardware
 from heatc.isa import units
 from heatc.isa.table import Engine
 from heatc.isa.words import Inst
+from heatc.machine.energy import EnergyReport, energy_report, leakage_watts
+from heatc.machine.machine import Machine, MachineState, Memory, RunResult
+from heatc.machine.values import Shapes, Values
 
 
 class Watch:
@@ -133,7 +133,7 @@ class Measured:
     @property
     def energy(self) -> EnergyReport:
         """The energy of the whole run."""
-        return energy_report([self.result], self.hardware, self.debug)
+        return energy_report([self.result], self.hardware)
 
     def attention(self) -> dict[str, Json]:
         """The figures of the attention alone, a layer."""

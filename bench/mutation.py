@@ -70,7 +70,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "numerics": (
         "heatc/fixed_point.py",
         "heatc/isa/units.py",
-        "backends/hdp/datapath.py",
+        "heatc/machine/datapath.py",
         "heatc/interpreter/*.py",
     ),
     "packing": (
@@ -81,12 +81,12 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     ),
     "tiling": ("passes/tile_for_hdp.py", "passes/tiling/*.py"),
     "machine": (
-        "backends/hdp/execute_*.py",
-        "backends/hdp/machine.py",
-        "backends/hdp/memory.py",
-        "backends/hdp/state.py",
-        "backends/hdp/timing.py",
-        "heatc/isa/clocks.py",
+        "heatc/machine/execute_*.py",
+        "heatc/machine/machine.py",
+        "heatc/machine/memory.py",
+        "heatc/machine/state.py",
+        "heatc/machine/scoreboard.py",
+        "heatc/machine/clocks.py",
         "heatc/isa/words.py",
     ),
 }

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from bench.scalesim_peer import Case
-from heatc.backends.hdp.machine import Machine, Memory, RunResult
-from heatc.backends.hdp.values import Shapes
 from heatc.hardware import Hardware
 from heatc.isa.table import DTYPES
 from heatc.isa.words import Inst, decode_program, encode_program, inst
+from heatc.machine.machine import Machine, Memory, RunResult
+from heatc.machine.values import Shapes
 
 SHIFT = 12
 """The result is requantised by this."""

@@ -11,12 +11,11 @@ from xdsl.parser import Parser
 
 from heatc.api import make_context
 from heatc.backends.hdp.encode import NUMPY_DTYPES, Encoded, encode_module
-from heatc.backends.hdp.energy import EnergyReport, energy_report
-from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
-from heatc.backends.hdp.state import Extent
-from heatc.backends.hdp.values import Shapes
 from heatc.hardware import Hardware
-from heatc.isa.units import Mask
+from heatc.machine.assumed import NoMasks
+from heatc.machine.energy import EnergyReport, energy_report
+from heatc.machine.machine import Machine, Memory, RunResult
+from heatc.machine.values import Shapes
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
@@ -129,19 +128,6 @@ def tiled(text: str, hw: str) -> ModuleOp:
     return module
 
 
-class _NoMasks:
-    """Decisions of a program that makes none."""
-
-    def mask(self, pc: int, state: MachineState, first: Extent, rows: int, columns: int) -> Mask:
-        raise AssertionError("a dense program ranks no blocks")
-
-    def gate(self, pc: int, state: MachineState) -> Mask:
-        raise AssertionError("a dense program gates no heads")
-
-    def cascade(self, pc: int, heads: int, keep: int) -> Mask:
-        raise AssertionError("a dense program lists no heads")
-
-
 def encoded(module: ModuleOp, hw: Hardware) -> Encoded:
     """A tiled module as a program."""
     module, context = module.clone(), make_context()
@@ -178,5 +164,5 @@ def machine_run(
             for row, length in zip(real, lengths):
                 row[:length] = 1
             memory.write(port.address, real, "i64")
-    result = Machine(hw, memory).run(program.program, values=Shapes(_NoMasks()))
-    return result, energy_report(result, hw, program.debug)
+    result = Machine(hw, memory).run(program.program, values=Shapes(NoMasks()))
+    return result, energy_report(result, hw)

@@ -21,17 +21,18 @@ from xdsl.dialects.builtin import (
     NameLoc,
     StringAttr,
 )
-from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Operation, SSAValue
 
 from heatc.backends.hdp.container import Port, Weight
 from heatc.backends.hdp.debug import DECISIONS
 from heatc.backends.hdp.mask_values import MaskValues
 from heatc.dialects import hdp
+from heatc.dialects.hdp_words import Words, base_of, operand_of
 from heatc.errors import HeatcError
 from heatc.fixed_point import encode as encode_codes
-from heatc.isa.table import BLOCK, DTYPES, ISA, TILE_DTYPES, Field, FieldKind
-from heatc.isa.words import Inst, Operand, inst
+from heatc.isa.table import BLOCK, DTYPES, TILE_DTYPES, Field
+from heatc.isa.words import Inst
 from heatc.passes.allocate_buffers import ON_CHIP, weight_shape, weight_tensors
 from heatc.passes.tiling.packing import PAGE, align
 from heatc.weights import WeightStore
@@ -131,132 +132,19 @@ def encode_module(module: ModuleOp) -> Encoded:
     function = next((op for op in module.ops if isinstance(op, FuncOp)), None)
     if function is None:
         raise HeatcError("the module has no function to encode")
-    encoder = _Encoder()
-    encoder.block(function.body.block)
+    words = Words(function)
     tensors = [op for op in function.walk() if isinstance(op, hdp.TensorOp)]
     weights = weight_tensors(module)
     end = align(sum(op.nbytes for op in weights), PAGE)
     return Encoded(
-        tuple(encoder.program),
-        _debug(encoder, tensors),
+        tuple(words.program),
+        _debug(words, tensors),
         _ports(function, tensors, "input"),
         _ports(function, tensors, "output"),
-        _points(encoder, tensors),
+        _points(words, tensors),
         tuple(_weight_item(op) for op in weights),
-        max([end, *(_base(op) + op.nbytes for op in tensors if op.space.data == "dram")]),
+        max([end, *(base_of(op) + op.nbytes for op in tensors if op.space.data == "dram")]),
     )
-
-
-# --- Instructions -------------------------------------------------------------------------------
-
-
-_NUMBERED = hdp.TensorOp | hdp.WindowOp | hdp.AliasOp | hdp.TileOp
-
-
-def _number(value: SSAValue) -> int:
-    """The number of a register, tensor or tile."""
-    if isinstance(value.type, hdp.RegType):
-        return hdp.register_of(value)
-    owner = value.owner
-    number = getattr(owner, "number", None)
-    if not isinstance(owner, _NUMBERED) or number is None:
-        raise HeatcError(f"{value.type} has no number yet", notes=["run allocate-buffers first"])
-    return owner.number.value.data if owner.number is not None else 0
-
-
-def _assigned(op: Operation, attribute: IntegerAttr | None) -> int:
-    if attribute is None:
-        raise HeatcError(f"{op.name} has no address yet", notes=["run allocate-buffers first"])
-    return attribute.value.data
-
-
-def _base(op: hdp.TensorOp) -> int:
-    return _assigned(op, op.base)
-
-
-class _Encoder:
-    """Walks the ops in order; `pcs` tells where each op's word is."""
-
-    def __init__(self):
-        self.program: list[Inst] = []
-        self.ops: list[Operation] = []
-        self.pcs: dict[Operation, int] = {}
-
-    def block(self, block: Block) -> None:
-        """Encode the ops of a block."""
-        for op in block.ops:
-            if isinstance(op, hdp.LoopOp):
-                self._loop(op)
-            elif isinstance(op, hdp.SpecialOp | ReturnOp):
-                continue
-            else:
-                self._append(op, _word(op))
-
-    def _append(self, op: Operation, word: Inst) -> None:
-        self.pcs.setdefault(op, len(self.program))
-        self.program.append(word)
-        self.ops.append(op)
-
-    def _loop(self, op: hdp.LoopOp) -> None:
-        begin = len(self.program)
-        self._append(op, inst("halt"))
-        self.block(op.body.block)
-        length = len(self.program) - begin
-        self._append(op, inst("end", back=length))
-        self.program[begin] = inst(
-            "loop", r=op.register, bound=_number(op.bound), step=op.step.value.data, skip=length + 1
-        )
-
-
-def _word(op: Operation) -> Inst:
-    if isinstance(op, hdp.TensorOp):
-        return _tensor(op, op)
-    if isinstance(op, hdp.AliasOp):
-        return _tensor(op, op.tensor)
-    if isinstance(op, hdp.WindowOp):
-        return inst(
-            "window",
-            d=_number(op.result),
-            src=_number(op.src),
-            start_reg=_number(op.start_reg),
-            rows_reg=_number(op.rows_reg),
-        )
-    if isinstance(op, hdp.TileOp):
-        return inst(
-            "tile",
-            t=_number(op.result),
-            space=op.space.data,
-            dtype=op.dtype.data,
-            address=_assigned(op, op.address),
-            bytes=op.bytes.value.data,
-        )
-    if isinstance(op, hdp.InstructionOp):
-        return Inst(op.mnemonic, tuple(_operand(op, f) for f in ISA[op.mnemonic].fields))
-    raise HeatcError(f"{op.name} has no instruction", notes=["run lower-to-hdp first"])
-
-
-def _tensor(op: hdp.TensorOp | hdp.AliasOp, tensor: hdp.TensorOp) -> Inst:
-    """The extents of an op on the bytes of a tensor."""
-    rows = op.rows_value
-    return inst(
-        "tensor",
-        d=_number(op.result),
-        space=tensor.space.data,
-        dtype=tensor.dtype.data,
-        base=_base(tensor),
-        rows_imm=op.rows.value.data if rows is None else 0,
-        rows_reg=0 if rows is None else _number(rows),
-        cols=op.cols.value.data,
-    )
-
-
-def _operand(op: hdp.InstructionOp, entry: Field) -> Operand:
-    if entry.name == hdp.RESULT_FIELD.get(op.mnemonic):
-        return _number(op.results[0])
-    if entry.kind in (FieldKind.REG, FieldKind.TILE, FieldKind.DESC):
-        return _number(op.operand_of(entry.name))
-    value = op.immediate(entry)
-    return entry.choices.index(value) if isinstance(value, str) else value
 
 
 # --- Debug information --------------------------------------------------------------------------
@@ -272,47 +160,47 @@ def _location(op: Operation) -> tuple[str, str]:
     return path, ""
 
 
-def _debug(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, Any]:
+def _debug(words: Words, tensors: Sequence[hdp.TensorOp]) -> dict[str, Any]:
     locations: list[dict[str, Any]] = []
     last: tuple[str, str] | None = None
-    for pc, op in enumerate(encoder.ops):
+    for pc, op in enumerate(words.ops):
         place = _location(op)
         if place != last:
             locations.append({"pc": pc, "path": place[0], "source": place[1]})
         last = place
     return {
         "locations": locations,
-        "tensors": _named_tensors(encoder, tensors),
-        "attentions": _attentions(encoder),
+        "tensors": _named_tensors(words, tensors),
+        "attentions": _attentions(words),
     }
 
 
-def _writers(encoder: _Encoder, value: SSAValue) -> list[int]:
+def _writers(words: Words, value: SSAValue) -> list[int]:
     """The pcs of the instructions that write a tensor, through windows too."""
     pcs: list[int] = []
     for use in value.uses:
         op = use.operation
         if isinstance(op, hdp.WindowOp | hdp.AliasOp):
             if use.index == 0:
-                pcs += _writers(encoder, op.result)
+                pcs += _writers(words, op.result)
         elif isinstance(op, hdp.InstructionOp):
             written = hdp.TENSOR_WRITES.get(op.mnemonic, ())
             if op.value_fields[use.index].name in written:
-                pcs.append(encoder.pcs[op])
+                pcs.append(words.pcs[op])
     return sorted(pcs)
 
 
-def _named_tensors(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, dict[str, Any]]:
+def _named_tensors(words: Words, tensors: Sequence[hdp.TensorOp]) -> dict[str, dict[str, Any]]:
     """What the program writes, by symbol; a split tensor as its two planes."""
     named: dict[str, dict[str, Any]] = {}
     for op in tensors:
-        writers = _writers(encoder, op.result)
+        writers = _writers(words, op.result)
         on_chip = ON_CHIP in op.attributes
         lasts = on_chip or op.space.data == "dram"
         if op.role.data not in ("activation", "output") or not writers or not lasts:
             continue
         named[op.symbol.data] = {
-            "address": _base(op),
+            "address": base_of(op),
             "dtype": op.dtype.data,
             "rows": op.rows.value.data,
             "cols": op.cols.value.data,
@@ -323,17 +211,17 @@ def _named_tensors(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[s
     return named
 
 
-def _reporting(encoder: _Encoder) -> Iterator[tuple[str, hdp.InstructionOp]]:
+def _reporting(words: Words) -> Iterator[tuple[str, hdp.InstructionOp]]:
     """The instructions that name the attention they belong to."""
-    for op in encoder.pcs:
+    for op in words.pcs:
         name = op.attributes.get("attention")
         if isinstance(op, hdp.InstructionOp) and isinstance(name, StringAttr):
             yield name.data, op
 
 
-def _attentions(encoder: _Encoder) -> dict[str, dict[str, Any]]:
+def _attentions(words: Words) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for name, op in _reporting(encoder):
+    for name, op in _reporting(words):
         entry = found.setdefault(
             name,
             {
@@ -343,14 +231,14 @@ def _attentions(encoder: _Encoder) -> dict[str, dict[str, Any]]:
         )
         kind = "round_pcs" if "first_round" in op.attributes else _DECISIONS.get(op.mnemonic)
         if kind is not None:
-            entry[kind].append(encoder.pcs[op])
+            entry[kind].append(words.pcs[op])
         elif op.mnemonic == "blocks":
-            entry["block"] = [_operand(op, f) for f in op.instruction.fields]
+            entry["block"] = [operand_of(op, f) for f in op.instruction.fields]
         elif op.mnemonic == "heads":
             dim = op.attributes["dim"]
             assert isinstance(dim, IntegerAttr)
             # Rounds of listed heads may end before the last head.
-            entry["heads"] = max(entry["heads"], int(_operand(op, _field(op, "limit"))))
+            entry["heads"] = max(entry["heads"], int(operand_of(op, _field(op, "limit"))))
             entry["dim"] = dim.value.data
     return found
 
@@ -359,7 +247,7 @@ def _field(op: hdp.InstructionOp, name: str) -> Field:
     return next(f for f in op.instruction.fields if f.name == name)
 
 
-def _points(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, int]:
+def _points(words: Words, tensors: Sequence[hdp.TensorOp]) -> dict[str, int]:
     """Binary points by symbol; of scores as `<attention>.scores`."""
     points: dict[str, int] = {}
     for op in tensors:
@@ -368,9 +256,9 @@ def _points(encoder: _Encoder, tensors: Sequence[hdp.TensorOp]) -> dict[str, int
         points[op.symbol.data] = op.point.value.data
         if op.plane_of is not None and not op.symbol.data.endswith(".integer"):
             points[op.plane_of.data] = op.point.value.data
-    for name, op in _reporting(encoder):
+    for name, op in _reporting(words):
         if op.mnemonic == "softmax":
-            points[f"{name}.scores"] = int(_operand(op, _field(op, "point")))
+            points[f"{name}.scores"] = int(operand_of(op, _field(op, "point")))
     return points
 
 
@@ -392,7 +280,7 @@ def _ports(function: FuncOp, tensors: Sequence[hdp.TensorOp], role: str) -> tupl
                 name.data,
                 "bool" if op.truth is not None else NUMPY_DTYPES[op.dtype.data],
                 hdp.integers(op.shape),
-                _base(op),
+                base_of(op),
                 0 if op.limit is None else op.limit.value.data,
                 "" if op.port_role is None else op.port_role.data,
                 _mask_values(op, reads),

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from heatc.backends.hdp.debug import TOKENS, AttentionInfo, TensorInfo, attentions, named_tensors
 from heatc.backends.hdp.masks import EXTRA, LENGTHS, REAL, Rounds
-from heatc.backends.hdp.memory import Memory
-from heatc.backends.hdp.state import MachineState
 from heatc.errors import HeatcError
 from heatc.isa.table import R_TOKENS
 from heatc.isa.units import Mask
 from heatc.isa.words import Inst
+from heatc.machine.memory import Memory
+from heatc.machine.state import MachineState
 
 _LARGEST_MASKS = 1 << 30
 """Elements of the masks of all attentions."""

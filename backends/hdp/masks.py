@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.backends.hdp.debug import AttentionInfo, attentions
-from heatc.backends.hdp.state import Extent, MachineState
 from heatc.errors import HeatcError
 from heatc.isa.units import Mask
 from heatc.isa.words import Inst
+from heatc.machine.state import Extent, MachineState
 from heatc.readers.npz import forms_of
 
 LENGTHS = "lengths"

@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp.budget import MAX_SECONDS
 from heatc.backends.hdp.container import Manifest, Port, Program
 from heatc.backends.hdp.debug import Locations
 from heatc.backends.hdp.layers import PACKS, LayerRecorder, Layers, concatenate
 from heatc.backends.hdp.masks import LENGTHS, REAL, split_masks
-from heatc.backends.hdp.memory import Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import Hardware
+from heatc.machine.budget import MAX_SECONDS
+from heatc.machine.memory import Memory
 from heatc.readers.npz import LABELS, Form, forms_of
 
 if TYPE_CHECKING:
-    from heatc.backends.hdp.machine import Machine, OnRetire, RunResult
     from heatc.backends.hdp.trace import TraceRecorder
-    from heatc.backends.hdp.values import Values
+    from heatc.machine.machine import Machine, OnRetire, RunResult
+    from heatc.machine.values import Values
 
 Array = NDArray[np.generic]
 Arrays = Mapping[str, Array]
@@ -91,7 +91,7 @@ def simulate(
     and `masks` ask for these parts of the result. A pass of more than `max_seconds` is stopped.
     """
     # Whoever only checks inputs needs no machine.
-    from heatc.backends.hdp.machine import Machine
+    from heatc.machine.machine import Machine
 
     if hardware is not None:
         check_hardware(program, hardware)
@@ -137,9 +137,9 @@ def simulate_timing(
 
     `stored` is `Simulation.masks`. Cycles, bytes and counts are those of that run.
     """
-    from heatc.backends.hdp.machine import Machine
     from heatc.backends.hdp.masks import StoredDecisions
-    from heatc.backends.hdp.values import Shapes
+    from heatc.machine.machine import Machine
+    from heatc.machine.values import Shapes
 
     if hardware is not None:
         check_hardware(program, hardware)

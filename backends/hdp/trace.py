@@ -16,12 +16,12 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from heatc.backends.hdp.debug import Locations
-from heatc.backends.hdp.state import Tile, Times, content_bytes
 from heatc.errors import HeatcError
 from heatc.isa.table import CORE_ENGINES, Engine
 from heatc.isa.units import Mask
 from heatc.isa.words import Inst
 from heatc.kinds import TRACE
+from heatc.machine.state import Tile, Times, content_bytes
 
 _PENDING = 1 << 16
 """Changes of buffers that are sorted at a time."""
@@ -233,14 +233,14 @@ class TraceRecorder:
     # -- what the scoreboard reports ---------------------------------------------------------
 
     def core(self, pc: int, engine: Engine, start: Times, end: Times, live: Mask | None) -> None:
-        """See `heatc.backends.hdp.timing.Recorder`."""
+        """See `heatc.machine.scoreboard.Recorder`."""
         starts, ends = (np.broadcast_to(time, self._cores).tolist() for time in (start, end))
         for core in range(self._cores):
             if live is None or live[core]:
                 self._slice(f"core {core} {engine.value}", pc, starts[core], ends[core])
 
     def transfer(self, pc: int, space: str, loads: bool, start: int, end: int, nbytes: int) -> None:
-        """See `heatc.backends.hdp.timing.Recorder`."""
+        """See `heatc.machine.scoreboard.Recorder`."""
         self._slice(LOADS if loads else STORES, pc, start, end)
         if space != "dram" or end <= start:
             return
@@ -252,11 +252,11 @@ class TraceRecorder:
         self._rate_end[track] = end
 
     def host(self, pc: int, engine: Engine, start: int, end: int) -> None:
-        """See `heatc.backends.hdp.timing.Recorder`."""
+        """See `heatc.machine.scoreboard.Recorder`."""
         self._slice(engine.value, pc, start, end)
 
     def written(self, tile: Tile, start: int) -> None:
-        """See `heatc.backends.hdp.timing.Recorder`; what shares its bytes is lost then."""
+        """See `heatc.machine.scoreboard.Recorder`; what shares its bytes is lost then."""
         held = self._held[tile.space]
         lost = [other for other in held if other.meets(tile.address, tile.end)]
         before = sum(held.pop(other) for other in lost)

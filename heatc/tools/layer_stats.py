@@ -16,7 +16,7 @@ from heatc.isa.table import Engine
 from heatc.tools.quantities import Kind, Quantity, Value, percent
 
 if TYPE_CHECKING:
-    from heatc.backends.hdp.machine import RunResult
+    from heatc.machine.machine import RunResult
 
 PATH = "module_path"
 NO_PATH = "(no module)"

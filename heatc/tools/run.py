@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc import kinds
-from heatc.backends.hdp.budget import MAX_SECONDS
 from heatc.backends.hdp.container import Program, open_program
 from heatc.backends.hdp.simulation import (
     Simulation,
@@ -40,6 +39,7 @@ from heatc.commands import HDP_RUN
 from heatc.errors import HeatcError
 from heatc.files import Batch, make_folder, together
 from heatc.hardware import Hardware, load_hardware, preset_names, render
+from heatc.machine.budget import MAX_SECONDS
 from heatc.names import STATS
 from heatc.readers.npz import open_npz, write_npz
 from heatc.tools.comparison import Bounds, Difference, check_reference, compare, require

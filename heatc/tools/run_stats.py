@@ -24,8 +24,8 @@ from heatc.tools.layer_stats import ENGINES
 from heatc.tools.quantities import FUNCTIONAL, MODELLED, Kind, Quantity, Value, percent
 
 if TYPE_CHECKING:
-    from heatc.backends.hdp.energy import EnergyReport
-    from heatc.backends.hdp.machine import RunResult
+    from heatc.machine.energy import EnergyReport
+    from heatc.machine.machine import RunResult
 
 SCHEMA = 1
 """The version of stats.json."""
@@ -54,7 +54,7 @@ class Run:
     @cached_property
     def macs_by_width(self) -> dict[str, int]:
         """Multiply-accumulates of all passes by the widths of their operands."""
-        from heatc.backends.hdp.energy import mac_counts
+        from heatc.machine.energy import mac_counts
 
         total: dict[str, int] = {}
         for result in self.results:
@@ -65,9 +65,9 @@ class Run:
     @cached_property
     def energies(self) -> list[EnergyReport]:
         """The energy of each pass."""
-        from heatc.backends.hdp.energy import energy_report
+        from heatc.machine.energy import energy_report
 
-        return [energy_report(result, self.hardware, {}) for result in self.results]
+        return [energy_report(result, self.hardware) for result in self.results]
 
     def energy(self, value: Callable[[EnergyReport], float]) -> float:
         """A sum over passes."""
@@ -178,7 +178,7 @@ ENERGY_UNITS = {
     "host": "the host",
     "sequencer": "the sequencer",
 }
-"""The units of `heatc.backends.hdp.energy`."""
+"""The units of `heatc.machine.energy`."""
 
 
 Each = Callable[[Run, int], float]

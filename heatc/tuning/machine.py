@@ -66,7 +66,7 @@ class Machine:
         """What every pass costs."""
         # Imported late: most calibrations count no costs.
         from heatc.backends.hdp import open_program, simulate
-        from heatc.backends.hdp.energy import energy_report
+        from heatc.machine.energy import energy_report
 
         with scratch_folder() as folder, without_remarks():
             plan, program = folder / "plan.json", folder / "timed.hdp"
@@ -86,7 +86,7 @@ class Machine:
             costs: list[Cost] = []
             for batch in self.samples.batches(self.batch, self._timed()):
                 run = simulate(loaded, batch.inputs)
-                energy = energy_report(run.results, hardware, {})
+                energy = energy_report(run.results, hardware)
                 costs.append(Cost(run.result.cycles, energy.joules, energy.delay_product))
         columns = zip(Cost._fields, zip(*costs))
         return {name: np.asarray(values, np.float64) for name, values in columns}

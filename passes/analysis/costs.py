@@ -45,7 +45,7 @@ from heatc.passes.analysis.paths import (
 from heatc.passes.tiling.packing import up
 
 if TYPE_CHECKING:
-    from heatc.passes.tiling.timer import Timed
+    from heatc.passes.tiling.timing import Timed
 
 _CODE, _ACC = DTYPES["i16"], DTYPES["acc"]
 _ATTO = 1e-18

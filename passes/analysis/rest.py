@@ -20,9 +20,9 @@ from xdsl.ir import Operation, SSAValue
 from heatc.dialects import attn, nn
 from heatc.hardware import Hardware, load_hardware
 from heatc.hardware.costs import ACTIONS, action_joules, leakage_watts
-from heatc.isa.clocks import HostWork
 from heatc.isa.table import DTYPES
-from heatc.isa.work import Work, charged
+from heatc.machine.clocks import HostWork
+from heatc.machine.work import Work, charged
 from heatc.passes.analysis.costs import Cost
 
 _CODE = DTYPES["i16"]

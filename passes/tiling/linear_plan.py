@@ -16,8 +16,8 @@ from functools import lru_cache
 
 from heatc.errors import InfeasibleError
 from heatc.hardware import Hardware
-from heatc.isa.clocks import HostWork
 from heatc.isa.table import DTYPES
+from heatc.machine.clocks import HostWork
 from heatc.passes.tiling.packing import PLANNED_TOKENS, TILE_ALIGNMENT, TileSpec, align, up
 
 ISSUE = 16

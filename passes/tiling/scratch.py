@@ -39,7 +39,7 @@ from heatc.passes.lower_contractions import LowerContractionsPass
 from heatc.passes.rewriting import erase_dead, insert_before, without_remarks
 from heatc.passes.shape_products import ShapeProductsPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
-from heatc.passes.tiling.timer import Timed, time_module
+from heatc.passes.tiling.timing import Timed, time_module
 
 _CODES, _WEIGHTS = QType(16, 10), QType(16, 18)
 _SUMS, _BIAS = QType(48, 28), QType(32, 28)

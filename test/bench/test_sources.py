@@ -42,7 +42,7 @@ def test_a_change_of_what_is_imported_changes_the_digest(root: Path, name: str):
 
 def test_what_is_loaded_is_among_the_files():
     """Python's own list of what was imported, against ours."""
-    module = "heatc.backends.hdp.machine"
+    module = "heatc.machine.machine"
     code = f"import {module}, sys; print(*(m.__file__ for n, m in sys.modules.items() if n[:5] == 'heatc'))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=report.ROOT, check=True, capture_output=True, text=True

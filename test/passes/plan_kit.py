@@ -12,14 +12,14 @@ from xdsl.dialects.test import TestOp
 from xdsl.ir import Operation
 
 from heatc.backends.hdp.encode import encode_module
-from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
-from heatc.backends.hdp.state import Extent
-from heatc.backends.hdp.values import Shapes
 from heatc.context import HeatcContext
 from heatc.dialects.hdp import TensorOp
 from heatc.hardware import Hardware
 from heatc.isa.table import BLOCK
 from heatc.isa.units import Mask
+from heatc.machine.machine import Machine, MachineState, Memory, RunResult
+from heatc.machine.state import Extent
+from heatc.machine.values import Shapes
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
 from heatc.passes.tiling import attention as tiling

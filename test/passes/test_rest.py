@@ -12,7 +12,7 @@ from heatc.passes.analysis.costs import Cost, layer_cost
 from heatc.passes.analysis.paths import Network
 from heatc.passes.analysis.rest import rest_of_model
 from heatc.passes.tiling.scratch import time_attention
-from heatc.passes.tiling.timer import time_module
+from heatc.passes.tiling.timing import time_module
 
 PRESETS = ("hdp-edge", "hdp-server")
 WIDTH, HEADS, INNER, TOKENS = 384, 12, 1536, 128

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from heatc import files
 from heatc.backends.hdp import open_program, simulate
 from heatc.backends.hdp.container import Manifest, Port, Weight, write_program
-from heatc.backends.hdp.energy import UNITS
 from heatc.fixed_point import encode, requantize
 from heatc.hardware import load_hardware, render
 from heatc.isa.units import block_importance, block_mask
 from heatc.isa.words import Inst, inst
+from heatc.machine.energy import UNITS
 from heatc.readers.npz import read_npz
 from heatc.tools import data_dictionary, run
 

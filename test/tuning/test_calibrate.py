@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from tiny_classifier import HEADS, LAYERS, LENGTH, VOCABULARY, ir_text, weights
 
 from heatc.backends.hdp import open_program, simulate
-from heatc.backends.hdp.energy import energy_report
+from heatc.machine.energy import energy_report
 from heatc.plan import read_plan
 from heatc.tools import main as heatc
 from heatc.tools import tune
@@ -156,7 +156,7 @@ def test_a_goal_of_energy_and_latency_is_reached_by_the_program(long: Path, tmp_
         assert heatc.main(words) == 0
         opened = open_program(program)
         run = simulate(opened, dict(np.load(long / "data.npz")))
-        products.append(energy_report(run.results, opened.manifest.hardware, {}).delay_product)
+        products.append(energy_report(run.results, opened.manifest.hardware).delay_product)
     report = report_of(output)
     assert products[0] / products[1] == pytest.approx(report["figure"], rel=1e-9)
     assert report["figure"] >= 1.2

@@ -13,7 +13,7 @@ from heatc.api import Compilation
 from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
 from heatc.passes.rewriting import without_remarks
-from heatc.passes.tiling.timer import time_module
+from heatc.passes.tiling.timing import time_module
 from heatc.pipeline import Options
 from heatc.rules import make_rule
 from heatc.weights import WeightStore

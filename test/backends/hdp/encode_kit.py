@@ -17,10 +17,10 @@ from xdsl.parser import Parser
 
 from heatc import fixed_point
 from heatc.backends.hdp.encode import Encoded, encode_module
-from heatc.backends.hdp.machine import Machine, Memory, RunResult
 from heatc.context import HeatcContext
 from heatc.hardware import Hardware, load_hardware, render
 from heatc.isa import units
+from heatc.machine.machine import Machine, Memory, RunResult
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
 from heatc.passes.tile_for_hdp import TileForHdpPass

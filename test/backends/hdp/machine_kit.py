@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc import fixed_point
-from heatc.backends.hdp.machine import Machine, MachineState, Memory, RunResult
-from heatc.backends.hdp.state import Extent
 from heatc.isa import units
 from heatc.isa.table import DTYPES
 from heatc.isa.units import Mask
 from heatc.isa.words import Inst, decode_program, encode_program, inst
+from heatc.machine.machine import Machine, MachineState, Memory, RunResult
+from heatc.machine.state import Extent
 
 Array = NDArray[Any]
 BOUNDS = {"i8": 127, "i16": 32767, "i32": 1 << 20}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from machine_kit import Kit, Tiny, codes
 
-from heatc.backends.hdp.energy import energy_report
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import load_hardware
 from heatc.isa import units
+from heatc.machine.energy import energy_report
 
 LENGTH = 9
 
@@ -176,7 +176,7 @@ def test_a_single_block_is_sorted_without_a_comparison(monkeypatch: pytest.Monke
     _topk(kit, (8, 8), 0.5)
     result = kit.run()
     assert (result.blocks_total, result.blocks_kept) == (1, 1)
-    actions = energy_report(result, load_hardware("hdp-edge"), {}).actions
+    actions = energy_report(result, load_hardware("hdp-edge")).actions
     assert actions["block"] == 1
 
 

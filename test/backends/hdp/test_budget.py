@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from machine_kit import Tiny
 
-from heatc.backends.hdp.budget import MOST_IDLE, MOST_IDLE_EACH, STEPS_A_SECOND, Budget
-from heatc.backends.hdp.machine import Machine, Memory
 from heatc.errors import HeatcError
 from heatc.isa.words import Inst, inst
+from heatc.machine.budget import MOST_IDLE, MOST_IDLE_EACH, STEPS_A_SECOND, Budget
+from heatc.machine.machine import Machine, Memory
 
 WORK = [
     inst("tensor", d=0, dtype="i8", base=0, rows_imm=1, cols=8),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from machine_kit import Kit, Tiny, codes
 
-from heatc.backends.hdp.state import MachineState
 from heatc.errors import HeatcError
 from heatc.isa.words import Inst, inst
+from heatc.machine.state import MachineState
 
 SUMS = np.array([[5, 9, 9, 2, 9, 0]], np.int64)
 

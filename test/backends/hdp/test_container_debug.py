@@ -9,10 +9,10 @@ import pytest
 
 from heatc.backends.hdp.debug import Location, Locations, attentions, named_tensors
 from heatc.backends.hdp.layers import LayerRecorder
-from heatc.backends.hdp.memory import Memory
-from heatc.backends.hdp.state import MachineState
 from heatc.errors import HeatcError
 from heatc.isa.words import inst
+from heatc.machine.memory import Memory
+from heatc.machine.state import MachineState
 
 TENSOR = {"address": 0, "dtype": "i16", "rows": 2, "cols": 2, "point": 3, "pc": 4}
 ATTENTION = {"mask_pcs": [1], "gate_pcs": [], "heads": 2, "dim": 4}

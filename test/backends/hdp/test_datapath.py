@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from heatc.backends.hdp import datapath
 from heatc.fixed_point import encode
+from heatc.machine import datapath
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from heatc import fixed_point
 from heatc.backends.hdp.encode import CHUNK, WeightItem
-from heatc.backends.hdp.machine import RunResult
 from heatc.errors import InfeasibleError
 from heatc.isa.words import encode_program
+from heatc.machine.machine import RunResult
 from heatc.weights import WeightStore
 
 PRESETS = ("hdp-edge", "hdp-server")

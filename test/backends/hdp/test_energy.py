@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_kit import Kit, Tiny, codes
 
-from heatc.backends.hdp.energy import UNITS, action_counts, energy_report, unit_of
-from heatc.backends.hdp.machine import RunResult
 from heatc.hardware import Hardware, load_hardware
 from heatc.hardware.costs import ACTIONS, area_mm2, leakage_watts
 from heatc.isa import units
 from heatc.isa.table import ISA, Engine
-from heatc.isa.work import mac_row
+from heatc.machine.energy import UNITS, action_counts, energy_report, unit_of
+from heatc.machine.machine import RunResult
+from heatc.machine.work import mac_row
 
 EDGE = load_hardware("hdp-edge")
 
@@ -74,7 +74,7 @@ def test_every_instruction_has_an_energy():
 
 def test_every_executed_instruction_is_charged():
     result, hardware = attention(0.0, 1)
-    report = energy_report(result, hardware, {})
+    report = energy_report(result, hardware)
     assert np.all(report.pc_joules > 0)
     for pc, count in enumerate(result.pc_counts):
         mnemonic = result.work.mnemonics[pc]
@@ -85,18 +85,13 @@ def test_every_executed_instruction_is_charged():
 
 def test_energy_is_a_sum():
     result, hardware = attention(0.3, 2)
-    debug = {
-        "locations": [{"pc": 0, "path": "a"}, {"pc": 20, "path": "b"}, {"pc": 25, "path": "a"}]
-    }
-    report = energy_report(result, hardware, debug)
+    report = energy_report(result, hardware)
     dynamic = sum(report.dynamic_joules.values())
     assert dynamic == pytest.approx(float(report.pc_joules.sum()))
-    assert dynamic == pytest.approx(sum(report.path_joules.values()))
-    assert set(report.path_joules) == {"a", "b"}
     assert report.seconds == result.cycles / hardware.clock_hz
     assert report.joules == pytest.approx(dynamic + sum(report.leakage_joules.values()))
     assert report.delay_product == pytest.approx(report.joules * report.seconds)
-    twice = energy_report([result, result], hardware, debug)
+    twice = energy_report([result, result], hardware)
     assert twice.joules == pytest.approx(2 * report.joules)
     assert twice.delay_product == pytest.approx(2 * report.delay_product)
 
@@ -115,7 +110,7 @@ def test_macs_and_bytes_are_those_of_the_run():
 @settings(max_examples=20, deadline=None)
 def test_more_pruned_blocks_never_cost_more(seed: int):
     runs = [attention(rho, seed) for rho in (-1.0, -0.5, 0.0, 0.3, 0.7, 1.0)]
-    reports = [energy_report(result, hardware, {}) for result, hardware in runs]
+    reports = [energy_report(result, hardware) for result, hardware in runs]
     for dense, sparse in pairwise(reports):
         assert sparse.joules <= dense.joules
         assert np.all(sparse.pc_joules <= dense.pc_joules)
@@ -133,7 +128,7 @@ def test_more_pruned_blocks_never_cost_more(seed: int):
 def test_a_mechanism_that_is_off_costs_energy(switch: str, tau: float):
     on, off = Tiny(cores=2), replace(Tiny(cores=2), **{switch: False})
     results = [attention(0.7, 6, tau, tiny) for tiny in (on, off)]
-    with_it, without = (energy_report(*result, {}) for result in results)
+    with_it, without = (energy_report(*result) for result in results)
     assert with_it.joules < without.joules
     for result, hardware in results:
         counts = dict(zip(ACTIONS, action_counts(result, hardware).sum(axis=0)))
@@ -141,7 +136,7 @@ def test_a_mechanism_that_is_off_costs_energy(switch: str, tau: float):
 
 
 def test_a_pruned_head_costs_less():
-    kept, gone = (energy_report(*attention(0.0, 4, tau), {}) for tau in (0.0, 1e9))
+    kept, gone = (energy_report(*attention(0.0, 4, tau)) for tau in (0.0, 1e9))
     assert gone.dynamic_joules["softmax"] == 0
     assert gone.joules < kept.joules
 
@@ -153,7 +148,7 @@ def test_twice_an_action_is_twice_its_share(action: str):
     result, hardware = attention(0.3, 5)
     key = f"energy_{action}_aj"
     more = replace(hardware, **{key: 2 * getattr(hardware, key)})
-    before, after = (energy_report(result, h, {}) for h in (hardware, more))
+    before, after = (energy_report(result, h) for h in (hardware, more))
     share = before.actions[action] * getattr(hardware, key) * 1e-18
     assert share > 0
     assert after.joules - before.joules == pytest.approx(share, rel=1e-6)
@@ -162,12 +157,12 @@ def test_twice_an_action_is_twice_its_share(action: str):
 def test_nothing_run_costs_its_sequencer_and_leakage():
     tiny = Tiny()
     result, hardware = Kit(tiny).run(), priced(tiny)
-    report = energy_report(result, hardware, {})
+    report = energy_report(result, hardware)
     assert report.joules == pytest.approx(
         hardware.energy_instruction_aj * 1e-18 * result.steps
         + sum(leakage_watts(hardware).values()) * report.seconds
     )
-    assert energy_report([], hardware, {}).joules == 0
+    assert energy_report([], hardware).joules == 0
 
 
 def _linear(cores: int, columns: int, space: str) -> dict[str, float]:

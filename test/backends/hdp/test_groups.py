@@ -10,10 +10,10 @@ import pytest
 from machine_kit import Kit, Tiny, codes, expected_attention
 
 from heatc import fixed_point
-from heatc.backends.hdp.machine import RunResult
 from heatc.errors import HeatcError
 from heatc.isa import units
 from heatc.isa.words import Inst, inst
+from heatc.machine.machine import RunResult
 
 POINTS = (9, 10, 8)
 SCALE = units.SoftmaxScale.of(0.3)

@@ -25,11 +25,11 @@ from machine_kit import Given, Kit, Tiny, codes
 
 import heatc
 from heatc.backends.hdp.container import Program, open_program
-from heatc.backends.hdp.machine import Machine, Memory, RunResult
 from heatc.backends.hdp.simulation import simulate
-from heatc.backends.hdp.values import Shapes
 from heatc.errors import HeatcError
 from heatc.hardware import Hardware, load_hardware, render
+from heatc.machine.machine import Machine, Memory, RunResult
+from heatc.machine.values import Shapes
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

@@ -14,11 +14,11 @@ from machine_kit import Kit, Tiny, codes, expected_attention
 from numpy.typing import NDArray
 
 from heatc import fixed_point
-from heatc.backends.hdp import datapath
-from heatc.backends.hdp.machine import Machine, Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.isa import units
 from heatc.isa.table import PRUNED_SCORES, split_dtypes
+from heatc.machine import datapath
+from heatc.machine.machine import Machine, Memory
 
 
 def _int64(array: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -103,7 +103,7 @@ def test_drain_rounds_half_to_even_and_saturates():
 @given(st.integers(-32768, 32767), st.integers(0, 20))
 @settings(max_examples=30, deadline=None)
 def test_drains_splits_toward_zero(code: int, point: int):
-    from heatc.backends.hdp import datapath
+    from heatc.machine import datapath
 
     integer, fraction = datapath.split(np.array([[[code]]], np.int16), point)
     expected = fixed_point.split(np.array([code]), point)
@@ -491,7 +491,7 @@ def test_published_example_shape():
 
 
 def test_adder_beyond_float64_agrees_with_the_unit():
-    from heatc.backends.hdp import datapath
+    from heatc.machine import datapath
 
     rng = np.random.default_rng(0)
     shape = (2, 4, 6)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_kit import Kit, Tiny, codes
 
-from heatc.backends.hdp.machine import Machine, Memory, RunResult
 from heatc.errors import HeatcError
 from heatc.isa import units
-from heatc.isa.clocks import compile_cycles, cycle_constants
 from heatc.isa.table import CYCLE_CONSTANTS, ISA
 from heatc.isa.words import Inst
+from heatc.machine.clocks import compile_cycles, cycle_constants
+from heatc.machine.machine import Machine, Memory, RunResult
 
 
 def _linear(hardware: Tiny, buffers: int, steps: int = 12) -> Kit:

@@ -30,12 +30,12 @@ from machine_kit import Given
 
 from heatc.api import make_context
 from heatc.backends.hdp.encode import Encoded, encode_module
-from heatc.backends.hdp.energy import ACTIONS, action_counts
-from heatc.backends.hdp.machine import Machine, Memory
-from heatc.backends.hdp.values import Shapes
 from heatc.capture import Captured, capture_module
 from heatc.hardware import Hardware
 from heatc.isa.words import encode_program
+from heatc.machine.energy import ACTIONS, action_counts
+from heatc.machine.machine import Machine, Memory
+from heatc.machine.values import Shapes
 from heatc.pipeline import RAISE, build, run_passes
 
 pytestmark = pytest.mark.torch

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from machine_kit import Kit, Tiny, codes
 from test_energy import priced
 
-from heatc.backends.hdp.energy import action_counts, energy_report, mac_counts
-from heatc.backends.hdp.machine import RunResult
 from heatc.hardware import load_hardware
 from heatc.hardware.costs import ACTIONS, SPLITS, area_mm2, leakage_watts, macs_per_pe
 from heatc.isa.table import DTYPES, Engine
+from heatc.machine.energy import action_counts, energy_report, mac_counts
+from heatc.machine.machine import RunResult
 
 NARROW = ("i8", "i16")
 
@@ -168,7 +168,7 @@ def test_narrow_products_cost_less_where_a_pe_splits():
 
 def test_wide_products_cost_more_where_a_pe_splits():
     reports = {
-        split: energy_report(result[0], priced(kit.hardware), {})
+        split: energy_report(result[0], priced(kit.hardware))
         for split in (16, 8)
         for result, kit in [_product((8, 16, 8), ("i16", "i16"), split)]
     }

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heatc.backends.hdp import datapath
-from heatc.backends.hdp.datapath import MergePoints
 from heatc.fixed_point import requantize, round_shift
 from heatc.isa import units
+from heatc.machine import datapath
+from heatc.machine.datapath import MergePoints
 
 ODD = np.array([[1, 3, 5, 7, -1, -3, -5, -7]], np.int64)
 EVEN = np.array([[round(Fraction(int(code), 2)) for code in ODD[0]]])

@@ -14,10 +14,10 @@ import pytest
 from machine_kit import Kit, Tiny, codes
 
 from heatc.backends.hdp import trace
-from heatc.backends.hdp.machine import Machine, Memory, RunResult
 from heatc.backends.hdp.trace import ChromeSink, PerfettoSink, Sink, TraceRecorder
 from heatc.errors import HeatcError
 from heatc.isa.words import Inst
+from heatc.machine.machine import Machine, Memory, RunResult
 
 CORES = 3
 DEBUG = {"locations": [{"pc": 0, "path": "layer.0", "source": "toy.py:1"}]}

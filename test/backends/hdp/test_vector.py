@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_kit import Kit, Tiny, codes
 
-from heatc.backends.hdp.energy import energy_report
-from heatc.backends.hdp.machine import RunResult
 from heatc.hardware import load_hardware
+from heatc.machine.energy import energy_report
+from heatc.machine.machine import RunResult
 
 VECTOR = Tiny(cores=2, vector_lanes=4)
 """8 elements a cycle; DRAM gives 8 bytes a cycle, 10 cycles late."""
@@ -78,7 +78,7 @@ def test_energy_is_counted_by_hand():
     """Of a machine with vector units nothing is charged to the host."""
     hardware = load_hardware("hdp-edge-vector")
     kit, _ = _norm(VECTOR)
-    actions = energy_report(kit.run(), hardware, {}).actions
+    actions = energy_report(kit.run(), hardware).actions
     elements = 6 * 32
     assert actions["vector_element"] == elements * (2 + 1 + 1)
     assert actions["vector_function"] == elements
@@ -92,7 +92,7 @@ def test_energy_is_counted_by_hand():
 
 def test_energy_of_the_host_is_none_of_it():
     kit, _ = _norm(Tiny(cores=2))
-    actions = energy_report(kit.run(), load_hardware("hdp-edge"), {}).actions
+    actions = energy_report(kit.run(), load_hardware("hdp-edge")).actions
     assert sum(count for name, count in actions.items() if name.startswith("vector")) == 0
     assert actions["host_operation"] == 6 * 32 * (2 + 1 + 8 + 20 + 4)
 
@@ -102,7 +102,7 @@ def test_twice_an_action_is_twice_its_share(action: str):
     result, _ = _run(VECTOR)
     hardware, key = load_hardware("hdp-edge-vector"), f"energy_{action}_aj"
     more = replace(hardware, **{key: 2 * getattr(hardware, key)})
-    before, after = (energy_report(result, h, {}) for h in (hardware, more))
+    before, after = (energy_report(result, h) for h in (hardware, more))
     share = before.actions[action] * getattr(hardware, key) * 1e-18
     assert share > 0
     assert after.joules - before.joules == pytest.approx(share, rel=1e-6)

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp.debug import Locations
-from heatc.backends.hdp.machine import RunResult
 from heatc.hardware import Hardware
 from heatc.hardware.costs import ACTIONS, MAC_WIDTHS, SPLITS, action_joules, leakage_watts
-from heatc.isa.work import charged
+from heatc.machine.machine import RunResult
+from heatc.machine.work import charged
 
 Joules = NDArray[np.float64]
 
@@ -66,7 +64,6 @@ class EnergyReport:
     leakage_joules: Mapping[str, float]
     actions: Mapping[str, float] = field(repr=False)
     pc_joules: Joules = field(repr=False)
-    path_joules: Mapping[str, float] = field(repr=False)
 
     @property
     def joules(self) -> float:
@@ -100,11 +97,9 @@ def action_counts(result: RunResult, hardware: Hardware) -> NDArray[np.float64]:
 # --- Costs ------------------------------------------------------------------------------------
 
 
-def energy_report(
-    results: RunResult | Sequence[RunResult], hardware: Hardware, debug: Mapping[str, Any]
-) -> EnergyReport:
+def energy_report(results: RunResult | Sequence[RunResult], hardware: Hardware) -> EnergyReport:
     """
-    The energy of runs of one program; `debug` is its debug.json, `hardware` what it ran on.
+    The energy of runs of one program; `hardware` is what it ran on.
 
     Runs are one after the other: energy and time are sums over them.
     """
@@ -127,7 +122,6 @@ def energy_report(
         leakage_joules={unit: power * seconds for unit, power in watts.items()},
         actions=dict(zip(ACTIONS, counts.sum(axis=0).tolist())),
         pc_joules=pc_joules,
-        path_joules=_by_path(pc_joules, debug),
     )
 
 
@@ -135,12 +129,4 @@ def _by_unit(joules: Joules) -> dict[str, float]:
     result = dict.fromkeys(UNITS, 0.0)
     for action, value in zip(ACTIONS, joules.tolist()):
         result[unit_of(action)] += value
-    return result
-
-
-def _by_path(pc_joules: Joules, debug: Mapping[str, Any]) -> dict[str, float]:
-    locations, result = Locations(debug), dict[str, float]()
-    for pc, joules in enumerate(pc_joules.tolist()):
-        path = locations.at(pc).path
-        result[path] = result.get(path, 0.0) + joules
     return result

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc import fixed_point
-from heatc.backends.hdp import datapath
-from heatc.backends.hdp.datapath import WIDTHS
-from heatc.backends.hdp.execution import Execution, executes
-from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
-from heatc.backends.hdp.state import Tensor, Trap, expect
-from heatc.backends.hdp.timing import Rows
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Reals
 from heatc.isa.table import COMPARISONS, DTYPES, R_BATCH, R_TOKENS
+from heatc.machine import datapath
+from heatc.machine.datapath import WIDTHS
+from heatc.machine.execution import Execution, executes
+from heatc.machine.memory import NUMPY_DTYPES, Array
+from heatc.machine.scoreboard import Rows
+from heatc.machine.state import Tensor, Trap, expect
 
 _COMPARE: Mapping[str, Callable[[Array, float], NDArray[np.bool_]]] = {
     "eq": np.equal,
@@ -58,12 +58,9 @@ def pack(
 ) -> None:
     # First: they bound what is made for batch and length, which the instruction may say as it likes.
     targets = [(d, _places(run, d, batch * length)) for d in (dpos, dinv)]
-    reads: tuple[Rows, ...] = ()
-    real = np.ones((batch, length), np.bool_)
-    if has_mask:
-        mask = _mask(run, dmask, batch, length)
-        real = mask.data.reshape(batch, length) != 0
-        reads = (Rows(mask),)
+    mask = _mask(run, dmask, batch, length) if has_mask else None
+    real = run.values.real((batch, length), None if mask is None else mask.data)
+    reads = () if mask is None else (Rows(mask),)
     _list_rows(run, "hpack", real, np.zeros(0, np.int64), targets, reads)
 
 
@@ -83,7 +80,7 @@ def pack_with_reads(
     ascends = positions.size > 0 and positions[0] >= 0 and bool((np.diff(positions) > 0).all())
     expect(ascends and bool(positions[-1] < length), f"d{dread} holds no ascending positions")
     targets = [(d, _places(run, d, batch * length)) for d in (dpos, dinv, dreal)]
-    real = mask.data.reshape(batch, length) != 0
+    real = run.values.real((batch, length), mask.data)
     _list_rows(run, "hrows", real, positions, targets, (Rows(mask), Rows(read)))
 
 

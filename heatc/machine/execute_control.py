@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 
-from heatc.backends.hdp.core_tiles import expect_engine_blocks
-from heatc.backends.hdp.execution import Execution, executes
-from heatc.backends.hdp.state import Tensor, Tile, Trap, expect
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.isa.table import (
     BLOCK,
@@ -19,6 +16,9 @@ from heatc.isa.table import (
     SPACES,
     TILE_DTYPES,
 )
+from heatc.machine.core_tiles import expect_engine_blocks
+from heatc.machine.execution import Execution, executes
+from heatc.machine.state import Tensor, Tile, Trap, expect
 
 _DTYPES = tuple(DTYPES)
 _LIMIT = 1 << 63

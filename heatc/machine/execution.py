@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from heatc.backends.hdp.budget import Budget
-from heatc.backends.hdp.memory import Array, Memory
-from heatc.backends.hdp.state import MachineState
-from heatc.backends.hdp.timing import HardwareModel, Recorder, Scoreboard
-from heatc.backends.hdp.values import Values
 from heatc.isa.table import ISA
-from heatc.isa.work import Work
+from heatc.machine.budget import Budget
+from heatc.machine.memory import Array, Memory
+from heatc.machine.scoreboard import HardwareModel, Recorder, Scoreboard
+from heatc.machine.state import MachineState
+from heatc.machine.values import Values
+from heatc.machine.work import Work
 
 Function = Callable[..., "int | None"]
 F = TypeVar("F", bound=Callable[..., Any])

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from heatc.hardware.costs import ACTIONS, SPLITS, macs_per_pe, multiplier_bits
 from heatc.isa.actions import ENERGY, MAC_ACTION, VECTOR_ENERGY
-from heatc.isa.clocks import up
+from heatc.machine.clocks import up
 
 Key = tuple[int, ...]
 

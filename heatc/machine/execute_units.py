@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp import datapath
-from heatc.backends.hdp.core_tiles import (
+from heatc.fixed_point import Reals
+from heatc.isa import units
+from heatc.isa.table import DTYPES, PRUNED_SCORES, Engine, sorting_compares
+from heatc.machine import datapath
+from heatc.machine.core_tiles import (
     NARROW,
     WIDE,
     accumulate,
@@ -28,9 +31,10 @@ from heatc.backends.hdp.core_tiles import (
     size_of,
     sum_cores,
 )
-from heatc.backends.hdp.execution import Execution, executes
-from heatc.backends.hdp.mask_tiles import place_rows, write_rows
-from heatc.backends.hdp.state import (
+from heatc.machine.execution import Execution, executes
+from heatc.machine.mask_tiles import place_rows, write_rows
+from heatc.machine.scoreboard import latest, nonempty
+from heatc.machine.state import (
     ACC_LIMIT,
     Contents,
     Extent,
@@ -39,10 +43,6 @@ from heatc.backends.hdp.state import (
     Times,
     expect,
 )
-from heatc.backends.hdp.timing import latest, nonempty
-from heatc.fixed_point import Reals
-from heatc.isa import units
-from heatc.isa.table import DTYPES, PRUNED_SCORES, Engine, sorting_compares
 
 
 @executes("mask")

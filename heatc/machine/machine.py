@@ -15,24 +15,25 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-# The functions of the instructions register themselves.
-from heatc.backends.hdp import execute_array as _array
-from heatc.backends.hdp import execute_cascade as _cascade
-from heatc.backends.hdp import execute_control as _control
-from heatc.backends.hdp import execute_dma as _dma
-from heatc.backends.hdp import execute_host as _host
-from heatc.backends.hdp import execute_prediction as _prediction
-from heatc.backends.hdp import execute_units as _units
-from heatc.backends.hdp.budget import MAX_SECONDS, Budget
-from heatc.backends.hdp.execution import EXECUTES, Execution
-from heatc.backends.hdp.memory import Memory
-from heatc.backends.hdp.state import MachineState, Trap
-from heatc.backends.hdp.timing import HardwareModel, Recorder
-from heatc.backends.hdp.values import Values
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.isa.table import ISA, Engine
 from heatc.isa.words import Inst, encode, to_text
-from heatc.isa.work import Work
+
+# The functions of the instructions register themselves.
+from heatc.machine import execute_array as _array
+from heatc.machine import execute_cascade as _cascade
+from heatc.machine import execute_control as _control
+from heatc.machine import execute_dma as _dma
+from heatc.machine import execute_host as _host
+from heatc.machine import execute_prediction as _prediction
+from heatc.machine import execute_units as _units
+from heatc.machine.budget import MAX_SECONDS, Budget
+from heatc.machine.execution import EXECUTES, Execution
+from heatc.machine.memory import Memory
+from heatc.machine.scoreboard import HardwareModel, Recorder
+from heatc.machine.state import MachineState, Trap
+from heatc.machine.values import Values
+from heatc.machine.work import Work
 
 __all__ = ["Machine", "MachineState", "Memory", "RunResult", "check_program"]
 
@@ -50,7 +51,7 @@ class RunResult:
     `busy` gives the busy cycles of an engine, (cores,) for core engines and (1,) else. Lists with
     `pc` in their name have an entry for each instruction of the program; `pc_cycles` sums over
     cores and engines, `pc_busy` over the cores of each engine. `heads_*` and `blocks_*` count heads that entered a round, and blocks that were ranked.
-    `work` is what `heatc.backends.hdp.energy` charges.
+    `work` is what `heatc.machine.energy` charges.
     """
 
     cycles: int
@@ -157,6 +158,7 @@ class Machine:
         check_program(program)
         budget = Budget(program, max_seconds)
         run = self._execution(len(program), values, recorder, budget)
+        run.values.begin(run.state)
         try:
             with np.errstate(all="ignore"):
                 steps = self._loop(run, program, on_retire, budget)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from heatc.backends.hdp.core_tiles import (
+from heatc.isa import units
+from heatc.isa.table import DTYPES, Engine
+from heatc.isa.units import Mask
+from heatc.machine.core_tiles import (
     NARROW,
     accumulate,
     by_size,
@@ -16,13 +19,10 @@ from heatc.backends.hdp.core_tiles import (
     peak_of,
     size_of,
 )
-from heatc.backends.hdp.execution import Execution, executes
-from heatc.backends.hdp.mask_tiles import place_rows, write_rows
-from heatc.backends.hdp.state import Contents, MachineState, Tile, expect
-from heatc.backends.hdp.timing import nonempty
-from heatc.isa import units
-from heatc.isa.table import DTYPES, Engine
-from heatc.isa.units import Mask
+from heatc.machine.execution import Execution, executes
+from heatc.machine.mask_tiles import place_rows, write_rows
+from heatc.machine.scoreboard import nonempty
+from heatc.machine.state import Contents, MachineState, Tile, expect
 
 
 @executes("peak")

@@ -7,8 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp import datapath
-from heatc.backends.hdp.core_tiles import (
+from heatc.fixed_point import Reals
+from heatc.hardware.costs import macs_per_pe
+from heatc.isa import units
+from heatc.isa.table import BITS, DTYPES, Engine, split_dtypes
+from heatc.isa.units import Mask
+from heatc.machine import datapath
+from heatc.machine.core_tiles import (
     FACTORS,
     NARROW,
     WIDE,
@@ -32,14 +37,9 @@ from heatc.backends.hdp.core_tiles import (
     size_of,
     sum_cores,
 )
-from heatc.backends.hdp.execution import Execution, executes
-from heatc.backends.hdp.state import Contents, MachineState, Tile, Times, Trap, expect
-from heatc.backends.hdp.timing import nonempty
-from heatc.fixed_point import Reals
-from heatc.hardware.costs import macs_per_pe
-from heatc.isa import units
-from heatc.isa.table import BITS, DTYPES, Engine, split_dtypes
-from heatc.isa.units import Mask
+from heatc.machine.execution import Execution, executes
+from heatc.machine.scoreboard import nonempty
+from heatc.machine.state import Contents, MachineState, Tile, Times, Trap, expect
 
 _HALVES = 2
 """Products of 16 bits that a factor of 32 bits takes."""

@@ -8,8 +8,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp.execution import Execution
-from heatc.backends.hdp.state import (
+from heatc.errors import InfeasibleError
+from heatc.fixed_point import Reals
+from heatc.isa.table import DTYPES, R_LENGTH
+from heatc.isa.units import Mask
+from heatc.machine.execution import Execution
+from heatc.machine.state import (
     ACC_LIMIT,
     Contents,
     Extent,
@@ -19,10 +23,6 @@ from heatc.backends.hdp.state import (
     Trap,
     expect,
 )
-from heatc.errors import InfeasibleError
-from heatc.fixed_point import Reals
-from heatc.isa.table import DTYPES, R_LENGTH
-from heatc.isa.units import Mask
 
 NARROW = {"i8": 128.0, "i16": 32768.0}
 """Greatest magnitudes of the PE array's operands."""

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from heatc.backends.hdp.core_tiles import expect_blocks
-from heatc.backends.hdp.execution import Execution, executes
-from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
-from heatc.backends.hdp.state import Contents, Extent, Tensor, Tile, Trap, content_bytes, expect
-from heatc.backends.hdp.timing import Rows
 from heatc.fixed_point import Codes
 from heatc.isa.table import DTYPES, MASK_AXES
 from heatc.isa.units import Mask
+from heatc.machine.core_tiles import expect_blocks
+from heatc.machine.execution import Execution, executes
+from heatc.machine.memory import NUMPY_DTYPES, Array
+from heatc.machine.scoreboard import Rows
+from heatc.machine.state import Contents, Extent, Tensor, Tile, Trap, content_bytes, expect
 
 
 class Part(NamedTuple):

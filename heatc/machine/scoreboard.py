@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from heatc.backends.hdp.state import MachineState, Tile, Trap
-from heatc.isa.clocks import Clocks, HardwareModel, Rows, Times, later, latest, nonempty
 from heatc.isa.table import Engine
 from heatc.isa.units import Mask
+from heatc.machine.clocks import Clocks, HardwareModel, Rows, Times, later, latest, nonempty
+from heatc.machine.state import MachineState, Tile, Trap
 
 __all__ = ["HardwareModel", "Recorder", "Rows", "Scoreboard", "later", "latest", "nonempty"]
 

@@ -4,7 +4,7 @@ When each instruction starts and ends: the clocks of the machine's engines.
 Each engine works on its instructions in program order; an instruction starts when its engine is
 free, what it reads is written, and what it overwrites is no longer read. Times are integers where
 all cores agree, else (cores,) vectors. The cycles come from the instruction table. The simulator
-and the compiler's timer (`heatc.passes.tiling.timer`) keep time with these clocks and no others.
+and the compiler's timer (`heatc.passes.tiling.timing`) keep time with these clocks and no others.
 """
 
 from __future__ import annotations

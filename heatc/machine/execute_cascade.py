@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp.core_tiles import (
+from heatc.isa.table import DTYPES, Engine
+from heatc.machine.core_tiles import (
     NARROW,
     accumulate,
     accumulators,
@@ -17,10 +18,9 @@ from heatc.backends.hdp.core_tiles import (
     real_rows,
     size_of,
 )
-from heatc.backends.hdp.execution import Execution, executes
-from heatc.backends.hdp.state import Contents, MachineState, Tile, Trap, expect
-from heatc.backends.hdp.timing import latest
-from heatc.isa.table import DTYPES, Engine
+from heatc.machine.execution import Execution, executes
+from heatc.machine.scoreboard import latest
+from heatc.machine.state import Contents, MachineState, Tile, Trap, expect
 
 
 @executes("magnitude")

@@ -7,7 +7,10 @@ from typing import cast
 
 import numpy as np
 
-from heatc.backends.hdp.core_tiles import (
+from heatc.isa import units
+from heatc.isa.table import R_EXTRA
+from heatc.isa.units import Mask
+from heatc.machine.core_tiles import (
     by_size,
     expect_begins,
     expect_blocks,
@@ -21,11 +24,8 @@ from heatc.backends.hdp.core_tiles import (
     size_of,
     sum_cores,
 )
-from heatc.backends.hdp.execution import Execution
-from heatc.backends.hdp.state import Contents, Extent, MachineState, Tile, Times, Trap, expect
-from heatc.isa import units
-from heatc.isa.table import R_EXTRA
-from heatc.isa.units import Mask
+from heatc.machine.execution import Execution
+from heatc.machine.state import Contents, Extent, MachineState, Tile, Times, Trap, expect
 
 
 def place_rows(run: Execution, target: Tile, source: Tile, contents: Contents, row: int) -> Extent:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from heatc.backends.hdp.state import Trap
 from heatc.errors import HeatcError
 from heatc.isa.table import ISA, Engine
 from heatc.isa.words import Inst
+from heatc.machine.state import Trap
 
 MAX_SECONDS = 300.0
 """Of one pass; BERT-Base on 128 tokens takes two."""

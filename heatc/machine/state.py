@@ -15,10 +15,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp.memory import NUMPY_DTYPES, Array, Memory
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Codes, Reals
-from heatc.isa.clocks import Times
 from heatc.isa.table import (
     BLOCK,
     DESCRIPTORS,
@@ -30,6 +28,8 @@ from heatc.isa.table import (
     TILES,
 )
 from heatc.isa.units import Mask
+from heatc.machine.clocks import Times
+from heatc.machine.memory import NUMPY_DTYPES, Array, Memory
 
 A = TypeVar("A", bound=NDArray[Any])
 

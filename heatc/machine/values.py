@@ -3,24 +3,25 @@ What instructions do to data: exactly (`Values`), or not at all (`Shapes`).
 
 The functions of the instructions check, charge and count; what they compute goes through the
 object here, so that both modes run the same program, cost the same and differ in values only.
-Arrays are those of `heatc.backends.hdp.datapath`: (P, m, n) of the cores at work.
+Arrays are those of `heatc.machine.datapath`: (P, m, n) of the cores at work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp import datapath
-from heatc.backends.hdp.memory import NUMPY_DTYPES, Array
-from heatc.backends.hdp.state import ACC_LIMIT, Extent, MachineState, Trap
 from heatc.fixed_point import Codes, Reals
 from heatc.isa import units
-from heatc.isa.table import R_LENGTH
+from heatc.isa.table import R_BATCH, R_LENGTH, R_TOKENS
 from heatc.isa.units import Mask
+from heatc.machine import datapath
+from heatc.machine.memory import NUMPY_DTYPES, Array
+from heatc.machine.state import ACC_LIMIT, Extent, MachineState, Trap
 
 Extents = tuple[int, ...]
 
@@ -246,16 +247,25 @@ class Values:
         """What the host computes, float64 of a shape."""
         return compute()
 
+    def begin(self, state: MachineState) -> None:
+        """Before the first instruction of a run."""
+
+    def real(self, shape: Extents, mask: Array | None) -> Mask:
+        """The real tokens (B, S) of a batch: those that the mask does not hide, or all."""
+        return np.ones(shape, np.bool_) if mask is None else mask.reshape(shape) != 0
+
 
 class Shapes(Values):
     """
     No arithmetic: arrays have their shapes and zeros that take no memory; masks are given.
 
-    What depends on values cannot happen: nothing saturates, no accumulator overflows.
+    `lengths` are the tokens of each sequence, None where the program's own mask says them. What
+    depends on values cannot happen: nothing saturates, no accumulator overflows.
     """
 
-    def __init__(self, decisions: Decisions):
+    def __init__(self, decisions: Decisions, lengths: Sequence[int] | None = None):
         self._decisions = decisions
+        self._lengths = None if lengths is None else tuple(lengths)
 
     def product(self, a: Reals, b: Reals, transposed: bool) -> Reals:
         return blank(max(len(a), len(b)), a.shape[1], b.shape[1 if transposed else 2])
@@ -378,6 +388,22 @@ class Shapes(Values):
 
     def host(self, shape: Extents, compute: Callable[[], Reals]) -> Reals:
         return blank(*shape)
+
+    def begin(self, state: MachineState) -> None:
+        lengths = self._lengths or ()
+        starts = [0, *accumulate(lengths)]
+        state.sequences = [(start, length, 0) for start, length in zip(starts, lengths)]
+        state.registers[R_TOKENS], state.registers[R_BATCH] = starts[-1], len(lengths)
+
+    def real(self, shape: Extents, mask: Array | None) -> Mask:
+        if self._lengths is None:
+            return super().real(shape, mask)
+        batch, length = shape
+        lengths = (*self._lengths, *(0,) * (batch - len(self._lengths)))
+        least = length if mask is None else 0
+        if len(lengths) > batch or not all(least <= n <= length for n in lengths):
+            raise Trap(f"sequences of {lengths} tokens are none of {batch} x {length}")
+        return np.arange(length) < np.array(lengths)[:, None]
 
 
 _ZERO = np.zeros((), np.float64)

@@ -13,11 +13,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.backends.hdp.state import Trap
 from heatc.fixed_point import Codes, Reals, limits
 from heatc.isa import units
 from heatc.isa.table import BLOCK
 from heatc.isa.units import Mask
+from heatc.machine.state import Trap
 
 WIDTHS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "acc": 48}
 """Bits of integer elements."""
