@@ -102,6 +102,7 @@ TESTS = (
     "test/isa/test_*.py",
     "test/passes/test_*.py",
     "test/capture/test_*.py",
+    "test/machine/test_*.py",
     "test/backends/*/test_*.py",
     "test/verify/test_*.py",
     "test/end_to_end/test_*.py",
