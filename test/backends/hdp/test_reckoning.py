@@ -20,13 +20,13 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import make_context
 from heatc.backends.hdp.encode import Encoded, encode_module
-from heatc.backends.hdp.machine import Machine, MachineState, RunResult
-from heatc.backends.hdp.state import Extent
-from heatc.backends.hdp.values import Shapes
 from heatc.capture import capture_module
 from heatc.hardware import Hardware, load_hardware
 from heatc.isa.units import Mask
 from heatc.isa.words import Inst
+from heatc.machine.machine import Machine, MachineState, RunResult
+from heatc.machine.state import Extent
+from heatc.machine.values import Shapes
 from heatc.pipeline import Options, build, pipeline_text, run_passes
 from heatc.rules import make_rule
 
