@@ -95,29 +95,6 @@ SPECIAL = {
 }
 """Registers with a meaning of their own, by name."""
 
-RESULT_FIELD = {
-    "tensor": "d",
-    "window": "d",
-    "tile": "t",
-    "li": "rd",
-    "addi": "rd",
-    "span": "rd",
-    "loop": "r",
-}
-"""The field of an instruction that its op defines."""
-
-TENSOR_WRITES = {
-    "st": ("d",),
-    "strow": ("d",),
-    "stzero": ("d",),
-    "hpack": ("dpos", "dinv"),
-    "hrows": ("dpos", "dinv", "dreal"),
-    "htest": ("dst",),
-    "hidx": ("dst",),
-    "hput": ("d",),
-}
-"""The tensors that instructions write, by field."""
-
 
 # --- Types --------------------------------------------------------------------------------------
 
@@ -639,8 +616,8 @@ class InstructionOp(IRDLOperation):
     @property
     def value_fields(self) -> list[Field]:
         """The fields that are operands, in order."""
-        result = RESULT_FIELD.get(self.mnemonic)
-        return [f for f in self.instruction.fields if _is_value(f) and f.name != result]
+        entry = self.instruction
+        return [f for f in entry.fields if _is_value(f) and f.name != entry.defines]
 
     @property
     def immediate_fields(self) -> list[Field]:
@@ -671,7 +648,7 @@ class InstructionOp(IRDLOperation):
     def parse(cls, parser: Parser) -> InstructionOp:
         """Parse the form of the class docstring."""
         entry = ISA[cls.name.removeprefix("hdp.")]
-        defined = RESULT_FIELD.get(entry.mnemonic)
+        defined = entry.defines
         names: dict[str, Any] = {}
         fields: dict[str, Operand] = {}
         first = True
@@ -736,23 +713,23 @@ def _resolve(
     entry: Instruction,
     names: dict[str, Any],
     fields: dict[str, Operand],
-    defined: str | None,
+    defined: str,
 ) -> Attribute | None:
     """Resolve operands into `fields`; returns the result's type if there is a result."""
     kinds = {f.name: f.kind for f in entry.fields}
     scalars = [n for n in names if kinds[n] is FieldKind.REG]
     types: list[Attribute] = []
-    if scalars or defined is not None:
+    if scalars or defined:
         parser.parse_punctuation(":")
         types = list(parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_type))
-    if len(types) != len(scalars) + (defined is not None):
-        parser.raise_error(f"expected {len(scalars) + (defined is not None)} register types")
+    if len(types) != len(scalars) + bool(defined):
+        parser.raise_error(f"expected {len(scalars) + bool(defined)} register types")
     known = dict(zip(scalars, types))
     for name, operand in names.items():
         kind = kinds[name]
         type_ = TileType() if kind is FieldKind.TILE else TensorType()
         fields[name] = parser.resolve_operand(operand, known.get(name, type_))
-    return types[-1] if defined is not None else None
+    return types[-1] if defined else None
 
 
 def _operand_constraint(field: Field) -> Any:
@@ -777,7 +754,7 @@ def _make(entry: Instruction) -> type[InstructionOp]:
         "name": f"hdp.{entry.mnemonic}",
     }
     for field in entry.fields:
-        if field.name == RESULT_FIELD.get(entry.mnemonic):
+        if field.name == entry.defines:
             body["result"] = result_def(_SCALAR)
         else:
             body[field.name] = _operand_constraint(field) if _is_value(field) else _property(field)
@@ -802,7 +779,7 @@ def instruction(
     `li`, `addi` and `span` define a value of `result_type`, an index if none is given.
     """
     entry = ISA[mnemonic]
-    defined = RESULT_FIELD.get(mnemonic)
+    defined = entry.defines
     operands: list[SSAValue | Operation] = []
     properties: dict[str, Attribute] = {}
     for field in entry.fields:
@@ -814,7 +791,7 @@ def instruction(
             properties[field.name] = _immediate_attribute(field, fields.pop(field.name, 0))
     if fields:
         raise ValueError(f"{mnemonic} has no field {sorted(fields)[0]!r}")
-    results: list[Attribute] = [] if defined is None else [result_type or IndexType()]
+    results: list[Attribute] = [result_type or IndexType()] if defined else []
     return INSTRUCTION_OPS[mnemonic].build(
         operands=operands, result_types=results, properties=properties
     )

@@ -61,7 +61,7 @@ class Words:
 
 def operand_of(op: hdp.InstructionOp, entry: Field) -> Operand:
     """What the word of an op has in a field."""
-    if entry.name == hdp.RESULT_FIELD.get(op.mnemonic):
+    if entry.name == op.instruction.defines:
         return _number(op.results[0])
     if entry.kind in (FieldKind.REG, FieldKind.TILE, FieldKind.DESC):
         return _number(op.operand_of(entry.name))

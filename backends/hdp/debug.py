@@ -21,16 +21,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, cast
 
 from heatc.errors import HeatcError
-from heatc.isa.table import BLOCK, DTYPES, HEADS, TILE_DTYPES
+from heatc.isa.table import BLOCK, DTYPES, HEADS, ISA, TILE_DTYPES
 from heatc.isa.units import block_count
 from heatc.isa.words import Inst
 from heatc.rules import MOST_BLOCK
 
 TOKENS = -1
 
-_MASKS = ("mask", "topk", "filter", "likely")
-DECISIONS = {"mask_pcs": _MASKS, "round_pcs": _MASKS, "gate_pcs": ("gate", "cascade")}
-"""The instructions that a list of pcs of an attention may name."""
+_DECIDES = {"mask_pcs": "mask", "round_pcs": "mask", "gate_pcs": "heads"}
+"""What the instructions decide that a list of pcs of an attention may name."""
 
 
 class Location(NamedTuple):
@@ -170,13 +169,13 @@ def _check_tensor(
 
 
 def _check_attention(key: str, attention: AttentionInfo, program: Sequence[Inst]) -> None:
-    for field, writers in DECISIONS.items():
+    for field, decision in _DECIDES.items():
         pcs: tuple[int, ...] = getattr(attention, field)
         for pc in pcs:
             _expect_pc(pc, program, f"{key}.{field}")
-            found = program[pc].mnemonic
-            if found not in writers:
-                _fail(f"{key}.{field}", f"{' or '.join(writers)} at pc {pc}, not {found}")
+            if program[pc].instruction.decides != decision:
+                expected = " or ".join(m for m, row in ISA.items() if row.decides == decision)
+                _fail(f"{key}.{field}", f"{expected} at pc {pc}, not {program[pc].mnemonic}")
 
 
 def _expect_pc(pc: int, program: Sequence[Inst], key: str) -> None:

@@ -25,7 +25,6 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
 from heatc.backends.hdp.container import Port, Weight
-from heatc.backends.hdp.debug import DECISIONS
 from heatc.backends.hdp.mask_values import MaskValues
 from heatc.dialects import hdp
 from heatc.dialects.hdp_words import Words, base_of, operand_of
@@ -49,7 +48,7 @@ NUMPY_DTYPES = {
 }
 """numpy's names of ISA dtypes."""
 
-_DECISIONS = {mnemonic: key for key in ("mask_pcs", "gate_pcs") for mnemonic in DECISIONS[key]}
+_LISTED = {"mask": "mask_pcs", "heads": "gate_pcs"}
 """Where debug.json lists the instructions that decide what is kept; a first round is told apart."""
 
 Array = NDArray[np.generic]
@@ -183,11 +182,13 @@ def _writers(words: Words, value: SSAValue) -> list[int]:
         if isinstance(op, hdp.WindowOp | hdp.AliasOp):
             if use.index == 0:
                 pcs += _writers(words, op.result)
-        elif isinstance(op, hdp.InstructionOp):
-            written = hdp.TENSOR_WRITES.get(op.mnemonic, ())
-            if op.value_fields[use.index].name in written:
-                pcs.append(words.pcs[op])
+        elif isinstance(op, hdp.InstructionOp) and _writes(op, use.index):
+            pcs.append(words.pcs[op])
     return sorted(pcs)
+
+
+def _writes(op: hdp.InstructionOp, index: int) -> bool:
+    return op.value_fields[index].name in op.instruction.tensors_written
 
 
 def _named_tensors(words: Words, tensors: Sequence[hdp.TensorOp]) -> dict[str, dict[str, Any]]:
@@ -229,7 +230,9 @@ def _attentions(words: Words) -> dict[str, dict[str, Any]]:
                 **{"heads": 1, "dim": 1, "block": list(BLOCK)},
             },
         )
-        kind = "round_pcs" if "first_round" in op.attributes else _DECISIONS.get(op.mnemonic)
+        kind = (
+            "round_pcs" if "first_round" in op.attributes else _LISTED.get(op.instruction.decides)
+        )
         if kind is not None:
             entry[kind].append(words.pcs[op])
         elif op.mnemonic == "blocks":

@@ -68,11 +68,10 @@ def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: i
     cycles = nonempty(cycles, *sizes, k)
     _work_product(run, (left, right), first, (*sizes, k))
     run.pc_macs[run.pc] += sum_cores(state, sizes[0] * sizes[1] * k)
-    reads = (left, right) if first else (left, right, target)
     after = 0
     if left.space == "local":
         after = _refetched(run, (left,), n, sum_cores(state, sizes[0]) * x.columns)
-    run.board.core(run.pc, Engine.PE, cycles, reads, (target,), after)
+    run.core(cycles, after)
 
 
 def _macs(run: Execution, left: Tile, right: Tile) -> int:
@@ -103,14 +102,14 @@ def _work_product(run: Execution, tiles: tuple[Tile, Tile], first: int, sizes: S
 
 def _biased(
     run: Execution, tile: Tile, bias: int, has_bias: int, bias_shift: int
-) -> tuple[Reals, Contents, tuple[Tile, ...]]:
-    """Accumulators plus bias of the live cores, and the tiles that were read."""
+) -> tuple[Reals, Contents, int]:
+    """Accumulators plus bias of the live cores, what the accumulators hold, and rows of the bias."""
     state = run.state
     contents = accumulators(state, tile)
     expect(contents.complete, f"{tile.name} is not complete")
     values = state.take(contents.reals())
     if not has_bias:
-        return values, contents, (tile,)
+        return values, contents, 0
     other = state.tile(bias)
     expect(other.dtype == "i32", f"{other.name} is {other.dtype}, expected i32")
     rows = state.read(other)
@@ -122,25 +121,16 @@ def _biased(
         addend = addend[:, np.arange(contents.rows) % rows.rows]
     values = run.values.biased(values, addend, bias_shift)
     run.values.bounded(values, contents.peak + 2.0 ** (31 + bias_shift))
-    return values, contents, (tile, other)
+    return values, contents, rows.rows
 
 
-def _charge_drain(
-    run: Execution,
-    contents: Contents,
-    reads: tuple[Tile, ...],
-    *writes: Tile,
-    also: Sequence[Tile] = (),
-) -> None:
-    """`reads` are the accumulators and a bias, `also` what else is waited for."""
+def _charge_drain(run: Execution, contents: Contents, *targets: Tile, bias_rows: int = 0) -> None:
     m = size_of(run.state, contents.rows, contents.rows_of)
     n = size_of(run.state, contents.columns, contents.columns_of)
-    size = sum(DTYPES[tile.dtype] for tile in writes)
-    bias_rows = reads[1].read().rows if len(reads) > 1 else 0
+    size = sum(DTYPES[tile.dtype] for tile in targets)
     for cores, _, rows, columns in by_size(run.state, m, n):
         run.work(cores=cores, m=rows, n=columns, bias_rows=bias_rows, size_t=size)
-    cycles = nonempty(run.board.cycles["drain"](m=m, n=n), m, n)
-    run.board.core(run.pc, Engine.PE, cycles, (*reads, *also), writes)
+    run.core(nonempty(run.board.cycles["drain"](m=m, n=n), m, n))
 
 
 def _like(state: MachineState, array: NDArray[np.generic], contents: Contents) -> Contents:
@@ -154,12 +144,12 @@ def drain(
 ) -> None:
     state = run.state
     target, source = local_tile(state.tile(t), "i8", "i16", "i32"), state.tile(acc)
-    values, contents, reads = _biased(run, source, bias, has_bias, bias_shift)
+    values, contents, bias_rows = _biased(run, source, bias, has_bias, bias_shift)
     expect_room(target, contents.rows, contents.columns)
     codes, saturated = run.values.requantise(values, shift, target.dtype, owned=bool(has_bias))
     run.saturated(live_copies(state, codes, saturated))
     state.put(target, _like(state, codes, contents))
-    _charge_drain(run, contents, reads, target)
+    _charge_drain(run, contents, target, bias_rows=bias_rows)
 
 
 @executes("drainc")
@@ -175,7 +165,7 @@ def drain_columns(run: Execution, t: int, acc: int, col_reg: int, shift: int) ->
     codes, saturated = run.values.requantise(values, shift, target.dtype)
     run.saturated(live_copies(state, codes, saturated))
     put_columns(state, target, codes, length, at, contents.rows_of)
-    _charge_drain(run, contents, (source,), target)
+    _charge_drain(run, contents, target)
 
 
 @executes("drains")
@@ -197,7 +187,7 @@ def drain_split(
     for tile, narrowest in zip((whole, rest), split_dtypes(point)):
         if DTYPES[tile.dtype] < DTYPES[narrowest]:
             raise Trap(f"{tile.name} is {tile.dtype}, at point {point} a part needs {narrowest}")
-    values, contents, reads = _biased(run, state.tile(acc), bias, has_bias, bias_shift)
+    values, contents, bias_rows = _biased(run, state.tile(acc), bias, has_bias, bias_shift)
     for tile in (whole, rest):
         expect_room(tile, contents.rows, contents.columns)
     codes, saturated = run.values.requantise(values, shift, "i16", owned=bool(has_bias))
@@ -205,7 +195,7 @@ def drain_split(
     integer, fraction = run.values.split(codes, point, (whole.dtype, rest.dtype))
     state.put(whole, _like(state, integer, contents))
     state.put(rest, _like(state, fraction, contents))
-    _charge_drain(run, contents, reads, whole, rest)
+    _charge_drain(run, contents, whole, rest, bias_rows=bias_rows)
 
 
 @executes("scores")
@@ -270,8 +260,7 @@ def _charge_scores(
     cycles = board.cycles["scores"](m=m, n=n, k=k, macs=_macs(run, operands[0], operands[1]))
     cycles = nonempty(cycles, m)
     rows = sum_cores(run.state, m)
-    after = _refetched(run, operands[:1], n, rows * k)
-    board.core(run.pc, Engine.PE, cycles, operands, results, after)
+    run.core(cycles, _refetched(run, operands[:1], n, rows * k))
     if not hardware.block_importance_in_array and results[0].dtype != "acc":
         run.works.act(run.pc, "local_read", rows * n * DTYPES["i32"])
         reads = (results[0], *operands[2:])
@@ -354,7 +343,7 @@ def wide_product(run: Execution, r: int, x: int, t: int, as_row: int) -> None:
     run.pc_macs[run.pc] += 2 * sum_cores(state, rows) * k
     steps = macs_per_pe(8 * size, 16, run.hardware.split_bits)
     cycles = nonempty(run.board.cycles["wide"](m=rows, k=k, macs=steps), rows)
-    run.board.core(run.pc, Engine.PE, cycles, (left, right), (target,))
+    run.core(cycles)
 
 
 @executes("frac")
@@ -400,7 +389,7 @@ def fractions(
         _work_masked(run, (tiles[i], tiles[j]), (m, n, k), live_sum(state, scores_kept), folds)
     run.pc_macs[run.pc] += 2 * k * live_sum(state, scores_kept)
     after = _refetched_folds(run, tiles[:2], folds, m, k)
-    run.board.core(run.pc, Engine.PE, cycles, (*tiles, selected), (by_q, by_k), after)
+    run.core(cycles, after)
 
 
 def _refetched_folds(
@@ -468,8 +457,7 @@ def picked_scores(
     _work_masked(run, (left, right), (m, n, depth), kept_scores, folds)
     run.pc_macs[run.pc] += depth * kept_scores
     after = _refetched_folds(run, (left,), folds, m, depth)
-    reads = (left, right, selected)
-    run.board.core(run.pc, Engine.PE, nonempty(cycles, folds), reads, (target,), after)
+    run.core(nonempty(cycles, folds), after)
 
 
 @executes("drainm")
@@ -494,7 +482,7 @@ def drain_masked(
     counts = {"kept": live_sum(state, taken.sum(axis=1)), "size_t": DTYPES[target.dtype]}
     run.work(cores=state.live_count, m=m, n=n, **counts, **block_work(state))
     cycles = run.board.cycles["drainm"](folds=_folds(run, blocks))
-    run.board.core(run.pc, Engine.PE, cycles, (source, selected), (target,))
+    run.core(cycles)
 
 
 @executes("drainp")
@@ -514,7 +502,7 @@ def drain_predicted(
     codes, saturated = run.values.requantise(scaled, shift, target.dtype, owned=True)
     run.saturated(live_copies(state, codes, saturated))
     put_columns(state, target, codes, length, at, contents.rows_of)
-    _charge_drain(run, contents, (source,), target, also=peaks)
+    _charge_drain(run, contents, target)
 
 
 @executes("pv")
@@ -543,7 +531,6 @@ def values(
         raise Trap(f"columns {at}..{at + n} are outside of {left.name} with {x.columns}")
     expect_room(target, m, e)
     part = state.take(x.reals())[:, :, at : at + n]
-    reads: tuple[Tile, ...] = (left, right) if first else (left, right, target)
     rows = size_of(state, m, x.rows_of)
     steps = _macs(run, left, right)
     depth: Times = -(-n // steps) * -(-rows // run.hardware.pe_rows)
@@ -564,7 +551,6 @@ def values(
         keys = datapath.kept_keys(blocks, n, wide)
         depth = by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows, high, steps))
         kept_scores = live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
-        reads = (*reads, selected)
     macs = kept_scores * e
     result = run.values.product(part, state.take(y.reals()), False)
     if rest is not None and first:
@@ -573,7 +559,6 @@ def values(
         sums = accumulators(state, source)
         expect_equal(f"shape of {source.name}", sums.array.shape[1:], (1, e))
         expect(sums.peak < WIDE, f"{source.name} may exceed 32 bits")
-        reads = (*reads, source)
         result = run.values.plus_outer(result, rest, state.take(sums.reals()))
         bound += NARROW[left.dtype] * sums.peak
         depth = depth + _HALVES * -(-rows // run.hardware.pe_rows)
@@ -582,7 +567,7 @@ def values(
     cycles = nonempty(run.board.cycles["pv"](depth=depth, m=rows, n=e), depth)
     _work_values(run, (left, right), (rows, e, n), kept_scores, (first, sparse, constant))
     run.pc_macs[run.pc] += macs
-    run.board.core(run.pc, Engine.PE, cycles, reads, (target,))
+    run.core(cycles)
 
 
 def _work_values(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.isa.table import DTYPES, Engine
+from heatc.isa.table import DTYPES
 from heatc.machine.core_tiles import (
     NARROW,
     accumulate,
@@ -39,8 +39,7 @@ def magnitude(run: Execution, t: int, x: int, row_reg: int) -> None:
     for cores, _, own in by_size(state, rows):
         run.work(cores=cores, m=own, n=n, first=first, size_a=DTYPES[source.dtype])
     cycles = run.board.cycles["magnitude"](m=rows, n=n)
-    reads = (source,) if first else (source, target)
-    run.board.core(run.pc, Engine.ADDER, cycles, reads, (target,))
+    run.core(cycles)
 
 
 @executes("tally")
@@ -50,11 +49,10 @@ def tally(run: Execution, t: int, acc: int, s: int, first: int, head_reg: int, s
     contents = accumulators(state, source)
     expect_equal(f"shape of {source.name}", contents.array.shape[1:], (1, 1))
     expect_room(target, 1, 1)
-    sums: tuple[Tile, ...] = ()
     before = None
     if not first:
-        sums = (local_tile(state.tile(s), "i64"),)
-        before = _of_heads(state, sums[0], state.registers[head_reg])
+        sums = local_tile(state.tile(s), "i64")
+        before = _of_heads(state, sums, state.registers[head_reg])
     values = contents.reals()
     each = np.broadcast_to(values, (max(len(values), state.active), 1, 1))[: state.active]
     total = np.repeat(state.of_group(each).sum(axis=1), state.parts, axis=0)
@@ -64,7 +62,7 @@ def tally(run: Execution, t: int, acc: int, s: int, first: int, head_reg: int, s
     cycles = run.board.cycles["tally"](k=state.parts)
     # A group knows its head's sum when its last core has summed its rows.
     after = latest(source.ready) if state.parts > 1 else 0
-    run.board.core(run.pc, Engine.ADDER, cycles, (source, *sums), (target,), after)
+    run.core(cycles, after)
 
 
 def _of_heads(state: MachineState, tile: Tile, head: int) -> NDArray[np.generic]:
@@ -99,5 +97,5 @@ def cascade(run: Execution, s: int, keep: int) -> None:
     run.pc_heads_pruned[run.pc] += heads - keep
     run.work(cores=state.live_count, n=heads)
     cycles = run.board.cycles["cascade"](n=heads)
-    known = run.board.core(run.pc, Engine.SE, cycles, (source,), ())
+    known = run.core(cycles)
     run.board.kept_at = run.board.listed_at = latest(known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from heatc.isa import units
-from heatc.isa.table import DTYPES, Engine
+from heatc.isa.table import DTYPES
 from heatc.isa.units import Mask
 from heatc.machine.core_tiles import (
     NARROW,
@@ -39,9 +39,7 @@ def peak(run: Execution, t: int, x: int, first: int) -> None:
     live, size = state.live_count, DTYPES[source.dtype]
     b_local = int(source.space == "local")
     run.work(cores=live, once=min(1, live), n=n, k=k, first=first, b_local=b_local, size_b=size)
-    reads = (source,) if first else (source, target)
-    cycles = run.board.cycles["peak"](n=n, k=k)
-    run.board.core(run.pc, Engine.ADDER, cycles, reads, (target,))
+    run.core(run.board.cycles["peak"](n=n, k=k))
 
 
 @executes("low")
@@ -66,7 +64,7 @@ def low_bits(run: Execution, t: int, x: int, peak: int, bits: int) -> None:
     for cores, once, own in by_size(state, rows):
         run.work(cores=cores, once=once, m=own, n=n, b_local=b_local, **sizes)
     cycles = nonempty(run.board.cycles["low"](m=rows, n=n), rows)
-    run.board.core(run.pc, Engine.ADDER, cycles, (source, greatest), (target,))
+    run.core(cycles)
 
 
 def _single(state: MachineState, tile: Tile, dtype: str) -> Contents:
@@ -84,16 +82,14 @@ def mean_filter(
 ) -> None:
     state, row = run.state, run.state.registers[row_reg]
     target, source = local_tile(state.tile(m), "i8"), state.tile(s)
-    reads: tuple[Tile, ...] = (source,)
     scores = _single(state, source, "i32")
     expect(-1.0 < rho < 1.0, f"rho {rho} is outside of (-1, 1)")
     expect(bool(has_among) or scores.taken is None, f"{source.name} has excluded scores")
     first = place_rows(run, target, source, scores, row)
     seen: Mask | None = None
     if has_among:
-        reads = (source, state.tile(among))
         size = (scores.rows, scores.columns)
-        _, seen = masked_blocks(state, reads[1], row, 0, *size, scores.rows_of)
+        _, seen = masked_blocks(state, state.tile(among), row, 0, *size, scores.rows_of)
     codes = state.take(scores.array)
 
     def decide() -> Mask:
@@ -104,7 +100,7 @@ def mean_filter(
     kept = run.values.decided(run.pc, state, first, codes.shape[1:], decide)
     ranks = write_rows(run, target, kept, row, scores.rows_of, {"sparse": has_among})
     cycles = run.board.cycles["filter"](blocks=ranks)
-    run.board.core(run.pc, Engine.SE, cycles, reads, (target,))
+    run.core(cycles)
 
 
 @executes("likely")
@@ -121,4 +117,4 @@ def likely(run: Execution, m: int, p: int, row_reg: int, code: int) -> None:
     kept = run.values.decided(run.pc, state, first, codes.shape[1:], decide)
     ranks = write_rows(run, target, kept, row, probabilities.rows_of)
     cycles = run.board.cycles["likely"](blocks=ranks)
-    run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
+    run.core(cycles)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from heatc.fixed_point import Reals
 from heatc.isa import units
-from heatc.isa.table import DTYPES, PRUNED_SCORES, Engine, sorting_compares
+from heatc.isa.table import DTYPES, PRUNED_SCORES, sorting_compares
 from heatc.machine import datapath
 from heatc.machine.core_tiles import (
     NARROW,
@@ -59,7 +59,7 @@ def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float, own: int)
     if not state.extra:
         state.theta_head[state.select] += totals
     cycles = run.board.cycles["mask"](blocks=ranks)
-    run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
+    run.core(cycles)
 
 
 def _importance(state: MachineState, tile: Tile) -> Contents:
@@ -89,7 +89,7 @@ def greatest(run: Execution, m: int, theta: int, row_reg: int, density: float) -
     ranks = write_rows(run, target, kept, row, importance.rows_of, compares=each)
     compares = size_of(state, importance.rows, importance.rows_of) * each
     cycles = run.board.cycles["topk"](blocks=ranks, compares=compares)
-    run.board.core(run.pc, Engine.SE, cycles, (source,), (target,))
+    run.core(cycles)
 
 
 @executes("gate")
@@ -111,7 +111,7 @@ def gate(run: Execution, tau: float, own: int, positive: int) -> None:
     elif state.zeroed is not None:
         kept = kept & state.zeroed
     before = state.live_count if state.zeroed is None else int(state.zeroed.sum())
-    known = run.board.core(run.pc, Engine.SE, run.board.cycles["gate"](), (), ())
+    known = run.core(run.board.cycles["gate"]())
     # A group knows its head's importance when its last core has ranked its rows.
     run.board.kept_at = known if state.parts == 1 else latest(known)
     state.keep(kept, leave=run.hardware.early_head_exit)
@@ -195,7 +195,7 @@ def add(
     if packed:
         target.read().taken = taken if before is None else before + taken
     cycles = run.board.cycles["add"](merged=merged)
-    run.board.core(run.pc, Engine.ADDER, cycles, (source, *tiles, *sums, selected), (target,))
+    run.core(cycles)
 
 
 def _constants(state: MachineState, rows: int, rows_of: Extent | None) -> NDArray[np.int64]:
@@ -260,7 +260,7 @@ def divide(run: Execution, t: int, acc: int, col_reg: int, wide: int, shift: int
         state.put(target, Contents(state.spread(codes)))
     run.work(cores=state.live_count, m=m, n=n, size_t=DTYPES[target.dtype])
     cycles = run.board.cycles["divide"](m=m, n=n)
-    run.board.core(run.pc, Engine.ADDER, cycles, (source,), (target,))
+    run.core(cycles)
 
 
 @executes("colsum")
@@ -277,8 +277,7 @@ def column_sums(run: Execution, t: int, x: int, first: int) -> None:
     live, b_local = state.live_count, int(source.space == "local")
     run.work(cores=live, once=min(1, live), n=n, k=k, first=first, b_local=b_local, size_b=size)
     cycles = run.board.cycles["colsum"](n=n, k=k)
-    reads = (source,) if first else (source, target)
-    run.board.core(run.pc, Engine.ADDER, cycles, reads, (target,))
+    run.core(cycles)
 
 
 @executes("softmax")
@@ -305,4 +304,4 @@ def softmax(run: Execution, p: int, s: int, multiplier: int, shift: int, point: 
     result = run.values.softmax(state.take(contents.array), point, multiplier, shift)
     state.put(target, Contents(state.spread(result), rows_of=contents.rows_of))
     cycles = nonempty(run.board.cycles["softmax"](taken=taken, longest=longest), rows)
-    run.board.core(run.pc, Engine.SOFTMAX, cycles, (source,), (target,), in_place=True)
+    run.core(cycles)

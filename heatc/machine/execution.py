@@ -8,16 +8,18 @@ the following one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from heatc.isa.table import ISA
+from heatc.isa.words import Inst
+from heatc.machine.accesses import accesses
 from heatc.machine.budget import Budget
 from heatc.machine.memory import Array, Memory
 from heatc.machine.scoreboard import HardwareModel, Recorder, Scoreboard
-from heatc.machine.state import MachineState
+from heatc.machine.state import MachineState, Times
 from heatc.machine.values import Values
 from heatc.machine.work import Work
 
@@ -47,7 +49,7 @@ class Execution:
         self,
         hardware: HardwareModel,
         memory: Memory,
-        program: int,
+        program: Sequence[Inst],
         values: Values | None = None,
         recorder: Recorder | None = None,
         budget: Budget | None = None,
@@ -57,24 +59,40 @@ class Execution:
         self.memory = memory
         shared = Memory(np.zeros(0, np.uint8), hardware.shared_buffer_bytes)
         self.state = MachineState(hardware.cores, shared)
-        self.board = Scoreboard(hardware, self.state, memory.size, program)
+        self.program = program
+        count = len(program)
+        self.board = Scoreboard(hardware, self.state, memory.size, count)
         self.board.recorder = recorder
         self.pc = 0
         self.budget = budget
         self.works = Work()
         self.loops: list[tuple[int, int, int]] = []
-        self.counts = [0] * program
+        self.counts = [0] * count
         self.saturations: dict[int, int] = {}
         self.host_codes: dict[int, tuple[Array, int]] = {}
         """The int16 codes and point that a host register holds unchanged, for tables."""
-        self.pc_macs = [0] * program
-        self.pc_blocks = [0] * program
-        self.pc_blocks_kept = [0] * program
-        self.pc_heads = [0] * program
-        self.pc_heads_pruned = [0] * program
+        self.pc_macs = [0] * count
+        self.pc_blocks = [0] * count
+        self.pc_blocks_kept = [0] * count
+        self.pc_heads = [0] * count
+        self.pc_heads_pruned = [0] * count
+
+    def core(self, cycles: Times, after: int = 0) -> Times:
+        """
+        Occupy the engine of the current instruction, not before `after`; returns when it ends.
+
+        It waits for the tiles that its row of the table reads and writes.
+        """
+        inst = self.program[self.pc]
+        entry, found = inst.instruction, accesses(inst)
+        reads = [self.state.tile(number) for number in found.read(self.state.registers)]
+        writes = [self.state.tile(number) for number in found.writes]
+        return self.board.core(
+            self.pc, entry.engine, cycles, reads, writes, after, in_place=entry.in_place
+        )
 
     def work(self, **variables: int) -> None:
-        """Count a piece of work of the current instruction, see `heatc.isa.actions`."""
+        """Count a piece of work of the current instruction, see `WORK_VARIABLES`."""
         self.works.add(self.pc, variables)
 
     def saturated(self, count: int) -> None:

@@ -157,7 +157,7 @@ class Machine:
         """
         check_program(program)
         budget = Budget(program, max_seconds)
-        run = self._execution(len(program), values, recorder, budget)
+        run = self._execution(program, values, recorder, budget)
         run.values.begin(run.state)
         try:
             with np.errstate(all="ignore"):
@@ -171,10 +171,14 @@ class Machine:
         return _result(run, program, steps)
 
     def _execution(
-        self, size: int, values: Values | None, recorder: Recorder | None, budget: Budget
+        self,
+        program: Sequence[Inst],
+        values: Values | None,
+        recorder: Recorder | None,
+        budget: Budget,
     ) -> Execution:
         try:
-            return Execution(self.hardware, self.memory, size, values, recorder, budget)
+            return Execution(self.hardware, self.memory, program, values, recorder, budget)
         except MemoryError:
             raise InfeasibleError(
                 "this computer has not enough memory for the machine's buffers",

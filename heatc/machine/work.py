@@ -3,8 +3,7 @@ What the instructions of a run did, and the actions that cost energy.
 
 Work is counted by its variables: instructions repeat in loops, so that a run of many steps has few
 different pieces of work, and counting one is an addition in a dictionary. `charged` evaluates the
-expressions of `heatc.isa.actions` once for each of them. The simulator and the compiler's timer
-count with the same `Work`.
+expressions of the instruction table once for each of them.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, cast
 
 from heatc.hardware.costs import ACTIONS, SPLITS, macs_per_pe, multiplier_bits
-from heatc.isa.actions import ENERGY, MAC_ACTION, VECTOR_ENERGY
+from heatc.isa.table import ISA, MAC_ACTION
 from heatc.machine.clocks import up
 
 Key = tuple[int, ...]
@@ -24,7 +23,7 @@ class Work:
     Pieces of work of a run.
 
     `counts` has how often a pc did work of some variables, the pc first; `names` are the names of a
-    pc's variables (`heatc.isa.actions.WORK_VARIABLES`) in that order, `mnemonics` those of the
+    pc's variables (`heatc.isa.table.WORK_VARIABLES`) in that order, `mnemonics` those of the
     program. `extra` are actions beside those, by pc and action.
     """
 
@@ -99,9 +98,9 @@ class _Function:
     """The action expressions of an instruction as one function of its work's variables."""
 
     def __init__(self, mnemonic: str, names: tuple[str, ...], hardware: Arrays):
-        on_vector = hardware.vector_lanes and mnemonic in VECTOR_ENERGY
-        actions = VECTOR_ENERGY[mnemonic] if on_vector else ENERGY[mnemonic]
-        expressions = {a: e for a, e in actions.items() if a != "instruction"}
+        entry = ISA[mnemonic]
+        on_vector = hardware.vector_lanes and entry.vector
+        expressions = entry.vector_energy if on_vector else entry.energy
         body = ", ".join(f"({e})" for e in expressions.values())
         constants = {"up": up, "rows": hardware.pe_rows, "columns": hardware.pe_columns}
         source = f"lambda {', '.join(names)}: ({body},)"

@@ -99,7 +99,7 @@ def check_written(function: FuncOp) -> None:
     for op in function.walk():
         if not isinstance(op, hdp.InstructionOp):
             continue
-        writes = hdp.TENSOR_WRITES.get(op.mnemonic, ())
+        writes = op.instruction.tensors_written
         for field, value in zip(op.value_fields, op.operands):
             tensor = _tensor_behind(value)
             if tensor is None or tensor.role.data not in ("activation", "output"):
