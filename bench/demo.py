@@ -27,9 +27,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench import data, programs
 from bench.main_job import HIDDEN, cosine, embeddings, pytorch, quiet, run_hdp
-from bench.programs import Array, Arrays, NumpyProgram, Run
+from bench.support import programs
+from bench.support.data import texts as data
+from bench.support.programs import Array, Arrays, NumpyProgram, Run
 
 LENGTH = 32
 RHO_B, TAU_H = 0.0, 1.3

@@ -37,15 +37,16 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from bench import differential_equations, report
-from bench.differential_build import NotExported
-from bench.differential_inputs import cases
-from bench.differential_judge import TARGETS, Verdict, judge, normalised
-from bench.differential_keep import keep
-from bench.differential_models import generate
-from bench.differential_program import Program
-from bench.differential_tally import State, Tally
-from bench.report import Json, Row
+from bench.support import report
+from bench.support.differential import equations as differential_equations
+from bench.support.differential.build import NotExported
+from bench.support.differential.inputs import cases
+from bench.support.differential.judge import TARGETS, Verdict, judge, normalised
+from bench.support.differential.keep import keep
+from bench.support.differential.models import generate
+from bench.support.differential.program import Program
+from bench.support.differential.tally import State, Tally
+from bench.support.report import Json, Row
 
 RESULT = report.RESULTS / "differential.json"
 CHUNK = 50
@@ -98,14 +99,14 @@ def _verdicts(program: Program) -> list[Verdict]:
 
 
 def _op_tasks(options: argparse.Namespace) -> list[str]:
-    from bench.differential_ops import names
+    from bench.support.differential.ops import names
 
     return [f"ops {name}" for name in names()]
 
 
 def judge_ops(task: str, folder: Path | None) -> Tally:
     """All samples of one op of op_db."""
-    from bench.differential_ops import judge_op
+    from bench.support.differential.ops import judge_op
 
     return judge_op(task.partition(" ")[2])
 

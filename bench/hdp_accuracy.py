@@ -1,8 +1,8 @@
 """
 Accuracy of pruned attention on real labelled text: `python bench/hdp_accuracy.py`.
 
-The dense teacher is MiniLM fine-tuned on movie-review snippets (bench/teacher.py). Every figure
-comes from the bit-exact fixed-point form of the whole model (bench/encoder.py, bench/rules.py) at
+The dense teacher is MiniLM fine-tuned on movie-review snippets (bench/support/data/teacher.py). Every figure
+comes from the bit-exact fixed-point form of the whole model (oracle/encoder.py, oracle/rules.py) at
 the binary points that heatc chose; without retraining. Sparsity counts blocks of real tokens,
 pooled over sentences, layers and heads; all blocks of a pruned head count as pruned. Accuracy
 differences are paired, with a 95 % interval. Thresholds are calibrated on 256 training sentences
@@ -10,7 +10,7 @@ without their labels.
 
     python bench/hdp_accuracy.py [--parts plans,headline,heads,...]
 
-Parts `machine`, `predictions`, `calibration`, `tuned` and `cost` use bench/hdp_machine.py: whether
+Parts `machine`, `predictions`, `calibration`, `tuned` and `cost` use bench/support/machine/hdp_machine.py: whether
 compiled programs compute what was measured, how long `heatc-tune` takes and how good its plan is, and
 what a plan costs in modelled cycles, bytes and joules.
 
@@ -37,14 +37,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from bench import accuracy_machine as machine
-from bench import accuracy_page, report
-from bench.accuracy_curves import part_approximation, part_combined, part_curves, part_head_curves
-from bench.accuracy_dynamic import part_dynamic
-from bench.accuracy_points import part_headline, part_heads, part_plans, part_second
-from bench.accuracy_runs import SEED, review_set, test_set
-from bench.parts import Part
-from bench.report import Json, Row
+from bench.support import report
+from bench.support.accuracy import machine as machine
+from bench.support.accuracy import page as accuracy_page
+from bench.support.accuracy.curves import (
+    part_approximation,
+    part_combined,
+    part_curves,
+    part_head_curves,
+)
+from bench.support.accuracy.dynamic import part_dynamic
+from bench.support.accuracy.points import part_headline, part_heads, part_plans, part_second
+from bench.support.accuracy.runs import SEED, review_set, test_set
+from bench.support.parts import Part
+from bench.support.report import Json, Row
 
 NAME = "hdp_accuracy"
 

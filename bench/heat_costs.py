@@ -6,7 +6,7 @@ What factorised layers cost, and how near they stay: every figure of HEAT.
     python bench/heat_costs.py --only minilm        one part (see --help); writes nothing
     python bench/heat_costs.py --quick              small sizes; writes nothing
 
-What runs on the HDP machine is in bench/heat_machine.py. Multiply-accumulates are counted, cosines are of NumPy programs on held-out sentences, seconds are
+What runs on the HDP machine is in bench/support/heat/machine.py. Multiply-accumulates are counted, cosines are of NumPy programs on held-out sentences, seconds are
 those of this computer.
 """
 
@@ -33,10 +33,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from bench import data, heat_machine, heat_page, main_job, parts, programs, report
-from bench.parts import Part
-from bench.programs import Array, NumpyProgram
-from bench.report import Json, Row
+from bench import main_job
+from bench.support import parts, programs, report
+from bench.support.data import texts as data
+from bench.support.heat import machine as heat_machine
+from bench.support.heat import page as heat_page
+from bench.support.parts import Part
+from bench.support.programs import Array, NumpyProgram
+from bench.support.report import Json, Row
 from heatc.errors import HeatcError
 from heatc.heat.formats import FORMATS, Format, Modes, Spec, default_modes
 from heatc.passes.analysis.paths import (

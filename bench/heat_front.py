@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from bench import heat_dominance as dominance
-from bench import heat_front_page as page
-from bench import heat_runs as runs
-from bench import parts, report
-from bench.heat_ablations import ablations_part, stages_part
-from bench.heat_measures import PADDED, gains, measured, sizes
-from bench.heat_points import (
+from bench.support import parts, report
+from bench.support.heat import dominance as dominance
+from bench.support.heat import front_page as page
+from bench.support.heat import runs as runs
+from bench.support.heat.ablations import ablations_part, stages_part
+from bench.support.heat.measures import PADDED, gains, measured, sizes
+from bench.support.heat.points import (
     FINAL,
     FROZEN,
     SEARCHED,
@@ -43,10 +43,10 @@ from bench.heat_points import (
     family_points,
     searched,
 )
-from bench.heat_runs import ALL, FRONT, Form
-from bench.heat_together import ALLOWED, JUDGED_ON, calibrated_part, together_part
-from bench.parts import Part
-from bench.report import Json, Row
+from bench.support.heat.runs import ALL, FRONT, Form
+from bench.support.heat.together import ALLOWED, JUDGED_ON, calibrated_part, together_part
+from bench.support.parts import Part
+from bench.support.report import Json, Row
 
 RESULT = report.RESULTS / "heat_front.json"
 SEED = 0

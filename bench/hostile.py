@@ -5,7 +5,7 @@ Hostile inputs: mutated files and command lines at every entry point, and what m
     python bench/hostile.py --seconds 60 --only "hdp-run"
     python bench/hostile.py --case "hdp-run: container:17"
 
-Stopped runs go on with the same --state. A run of a tool is judged by `bench.fuzz.judge`: no
+Stopped runs go on with the same --state. A run of a tool is judged by `bench.support.fuzz.judge`: no
 traceback, no exit 70, nothing over the limits of time and memory, nothing accepted that a reference
 reader refuses. A case is known by its kind and its number; the same seed gives the same input
 anywhere.
@@ -32,15 +32,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.console import Console
 from rich.table import Table
 
-from bench import parts, report
-from bench.fuzz import faults, judge
-from bench.fuzz.corpus import ROOT, Corpus
-from bench.fuzz.kinds import KINDS
-from bench.fuzz.pool import Pool
-from bench.fuzz.state import State, StateError, read
-from bench.fuzz.worker import Setting
-from bench.parts import Part
-from bench.report import Json, Row
+from bench.support import parts, report
+from bench.support.fuzz import faults, judge
+from bench.support.fuzz.corpus import ROOT, Corpus
+from bench.support.fuzz.kinds import KINDS
+from bench.support.fuzz.pool import Pool
+from bench.support.fuzz.state import State, StateError, read
+from bench.support.fuzz.worker import Setting
+from bench.support.parts import Part
+from bench.support.report import Json, Row
 
 SEED = 20
 LIMIT = 10.0
@@ -168,7 +168,7 @@ def made_corpus(folder: Path, *old: str) -> Corpus:
     if not folder.exists():
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        command = [sys.executable, "-m", "bench.fuzz.corpus", str(part.resolve()), *old]
+        command = [sys.executable, "-m", "bench.support.fuzz.corpus", str(part.resolve()), *old]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         part.rename(folder)
     return Corpus(folder)

@@ -32,8 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from rich.console import Console
 
-from bench import data, programs, report
-from bench.programs import Arrays, NumpyProgram
+from bench.support import programs, report
+from bench.support.data import texts as data
+from bench.support.programs import Arrays, NumpyProgram
 
 PRESETS = ("hdp-edge", "hdp-server", "hdp-edge-vector", "hdp-server-vector")
 RULES = {

@@ -28,12 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rich.console import Console
 
-from bench import parts, report
-from bench.parts import Part
-from bench.report import Json, Row
-from bench.signals import process
-from bench.signals.process import ROOT
-from bench.signals.trial import DAMAGED, LEFT, RUDE, STUCK, Bench, Job
+from bench.support import parts, report
+from bench.support.parts import Part
+from bench.support.report import Json, Row
+from bench.support.signals import process
+from bench.support.signals.process import ROOT
+from bench.support.signals.trial import DAMAGED, LEFT, RUDE, STUCK, Bench, Job
 
 SEED = 21
 MOMENTS = 200
@@ -101,7 +101,7 @@ def make_inputs(folder: Path) -> None:
     """Two models of one layer, data, and a program; torch is imported by another process."""
     folder.mkdir(parents=True)
     code = (
-        "import sys; from pathlib import Path; from bench.fuzz.models import save_archive;"
+        "import sys; from pathlib import Path; from bench.support.fuzz.models import save_archive;"
         "[save_archive(Path(sys.argv[1]) / f'm{s or str()}.pt2', 16, 32, s) for s in (0, 2)]"
     )
     command = [sys.executable, "-c", code, str(folder)]

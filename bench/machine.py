@@ -27,14 +27,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import data, machine_page, parts, programs, report
-from bench.machine_attention import attention_part
-from bench.machine_models import mechanisms_part, models_part
-from bench.machine_scalesim import scalesim_part
-from bench.machine_setup import FULL, QUICK, SEED, Bench, Sizes
-from bench.machine_softmax import softmax_part
-from bench.machine_speed import speed_part
-from bench.parts import Part
+from bench.support import parts, programs, report
+from bench.support.data import texts as data
+from bench.support.machine import page as machine_page
+from bench.support.machine.attention import attention_part
+from bench.support.machine.models import mechanisms_part, models_part
+from bench.support.machine.scalesim import scalesim_part
+from bench.support.machine.setup import FULL, QUICK, SEED, Bench, Sizes
+from bench.support.machine.softmax import softmax_part
+from bench.support.machine.speed import speed_part
+from bench.support.parts import Part
 from heatc.errors import HeatcError
 
 RESULT = report.RESULTS / "machine.json"

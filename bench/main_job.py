@@ -6,7 +6,7 @@ The main job on the real model: every figure of it, by one command.
     python bench/main_job.py --quick         few sentences; writes nothing
 
 all-MiniLM-L6-v2 is compiled to NumPy and to HDP programs by `heatc` and run on real sentences;
-PyTorch and `bench/oracle.py`, an independent model of the equations, are the references.
+PyTorch and `oracle/bert.py`, an independent model of the equations, are the references.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ import torch
 import transformers
 from rich.console import Console
 
-from bench import data, oracle, programs, report
-from bench.parts import Part
-from bench.programs import Array, Arrays, NumpyProgram, Run
-from bench.report import Json, Row
+from bench.support import programs, report
+from bench.support.data import texts as data
+from bench.support.parts import Part
+from bench.support.programs import Array, Arrays, NumpyProgram, Run
+from bench.support.report import Json, Row
+from oracle import bert as oracle
 
 LENGTH = 64
 """Tokens of the padded programs; longer sentences are cut."""

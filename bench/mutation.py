@@ -37,10 +37,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rich.console import Console
 
-from bench import mutation_lines, report
-from bench.mutation_lines import MODULES, Lines, file_of, joined
-from bench.mutation_state import State
-from bench.report import Json, Row
+from bench.support import report
+from bench.support.mutation import lines as mutation_lines
+from bench.support.mutation.lines import MODULES, Lines, file_of, joined
+from bench.support.mutation.state import State
+from bench.support.report import Json, Row
 
 SAMPLE = 416
 GOAL = 85.0
@@ -337,7 +338,7 @@ def command_of(files: Iterable[str], checks: Iterable[str] = ()) -> str:
     """Tests up to the first that fails, then FileCheck ones."""
     python = shlex.quote(sys.executable)
     lit_main = shlex.quote(str(Path(sys.executable).with_name("lit")))
-    options = "-x -q -n0 -p no:cacheprovider -p bench.mutation_lines"
+    options = "-x -q -n0 -p no:cacheprovider -p bench.support.mutation.lines"
     given, lit = " ".join(files), " ".join(checks)
     runs = [f"{python} -m pytest {options} {given}"] if given else []
     runs += [f"{lit_main} -q {lit}"] if lit else []

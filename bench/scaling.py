@@ -31,10 +31,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from bench import report
 from bench.main_job import quiet
-from bench.parts import Part
-from bench.report import Json, Row
+from bench.support import report
+from bench.support.parts import Part
+from bench.support.report import Json, Row
 from heatc.api import Compilation, make_context
 from heatc.pipeline import Options
 

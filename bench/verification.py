@@ -6,7 +6,7 @@ The check after compiling: what it costs, and what it finds.
     python bench/verification.py --quick          few faults, one repeat; writes nothing
 
 `heatc` compiles all-MiniLM-L6-v2 and a folder of BERT-Base's shape as its command does. Faults are
-those of `bench/miscompilations.py`, one at a time, on the real model.
+those of `bench/support/miscompilations.py`, one at a time, on the real model.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rich.console import Console
 
-from bench import data, main_job, parts, programs, report
-from bench.miscompilations import MISCOMPILATIONS, Miscompilation
-from bench.parts import Part
-from bench.report import Json, Row
+from bench import main_job
+from bench.support import parts, programs, report
+from bench.support.data import texts as data
+from bench.support.miscompilations import MISCOMPILATIONS, Miscompilation
+from bench.support.parts import Part
+from bench.support.report import Json, Row
 from heatc.tools.main import main as heatc
 
 SHAPES = "input_ids=1x128:i64,attention_mask=1x128:i64"

@@ -14,20 +14,18 @@ pytest.importorskip("transformers")
 
 import torch
 
-from bench import (
-    machine,
-    machine_attention,
-    machine_models,
-    machine_page,
-    machine_softmax,
-    machine_watch,
-    oracle,
-    programs,
-    scalesim_gemm,
-)
-from bench.machine_setup import QUICK, Bench, random_inputs
-from bench.scalesim_peer import Case
+from bench import machine
+from bench.support import programs
+from bench.support.machine import attention as machine_attention
+from bench.support.machine import models as machine_models
+from bench.support.machine import page as machine_page
+from bench.support.machine import scalesim_gemm
+from bench.support.machine import softmax as machine_softmax
+from bench.support.machine import watch as machine_watch
+from bench.support.machine.scalesim_peer import Case
+from bench.support.machine.setup import QUICK, Bench, random_inputs
 from heatc.hardware import load_hardware
+from oracle import bert as oracle
 
 pytestmark = pytest.mark.torch
 

@@ -11,8 +11,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from bench import oracle
 from heatc.isa import units
+from oracle import bert as oracle
 
 pytestmark = pytest.mark.torch
 

@@ -7,9 +7,9 @@ from random import Random
 
 from planted_tool import DEEDS
 
-from bench.fuzz import entry
-from bench.fuzz.case import Case, kind
-from bench.fuzz.corpus import Corpus
+from bench.support.fuzz import entry
+from bench.support.fuzz.case import Case, kind
+from bench.support.fuzz.corpus import Corpus
 
 entry.MODULES["planted"] = "planted_tool"
 

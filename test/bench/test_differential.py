@@ -16,21 +16,19 @@ pytest.importorskip("torch")
 
 import torch
 
-from bench import (
-    differential,
-    differential_equations,
-    differential_judge,
-    differential_keep,
-    report,
-)
-from bench.differential_build import Compiled, NotExported, Rounding
-from bench.differential_compare import HDP, NUMPY, Bound, Mask, difference, masked_positions
-from bench.differential_inputs import Case, cases
-from bench.differential_judge import TARGETS, Verdict, judge
-from bench.differential_masks import SOURCES, Source
-from bench.differential_models import generate
-from bench.differential_program import Array, Arrays, Output, Program
-from bench.differential_tally import State, Tally, read_entry
+from bench import differential
+from bench.support import report
+from bench.support.differential import equations as differential_equations
+from bench.support.differential import judge as differential_judge
+from bench.support.differential import keep as differential_keep
+from bench.support.differential.build import Compiled, NotExported, Rounding
+from bench.support.differential.compare import HDP, NUMPY, Bound, Mask, difference, masked_positions
+from bench.support.differential.inputs import Case, cases
+from bench.support.differential.judge import TARGETS, Verdict, judge
+from bench.support.differential.masks import SOURCES, Source
+from bench.support.differential.models import generate
+from bench.support.differential.program import Array, Arrays, Output, Program
+from bench.support.differential.tally import State, Tally, read_entry
 
 pytestmark = pytest.mark.torch
 
@@ -84,7 +82,7 @@ def test_equations(number: int):
 @pytest.mark.parametrize("name", ["mT", "index_select"])
 def test_samples_of_ops(name: str):
     pytest.importorskip("expecttest", reason="torch's op_db needs it")
-    from bench.differential_ops import judge_op
+    from bench.support.differential.ops import judge_op
 
     tally = judge_op(name)
     assert tally.count("numpy", "right")
@@ -95,7 +93,7 @@ def test_samples_of_ops(name: str):
 
 def test_sparse_samples_are_left_out():
     pytest.importorskip("expecttest", reason="torch's op_db needs it")
-    from bench.differential_ops import samples
+    from bench.support.differential.ops import samples
 
     assert not list(samples("sparse.mm.reduce", torch.float32))
 
@@ -105,8 +103,8 @@ def test_sparse_samples_are_left_out():
 
 def test_a_seed_is_the_same_program_in_every_process():
     code = (
-        "from bench.differential_models import generate\n"
-        "from bench.differential_inputs import cases\n"
+        "from bench.support.differential.models import generate\n"
+        "from bench.support.differential.inputs import cases\n"
         "for seed in range(40):\n"
         "    program = generate(seed)\n"
         "    print(program.text, [{k: v.tolist() for k, v in c.inputs.items()} for c in cases(program)])"

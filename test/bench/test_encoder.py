@@ -1,4 +1,4 @@
-"""bench/encoder.py: many sentences at once against the oracle's one; the calibration's promises."""
+"""oracle/encoder.py: many sentences at once against the oracle's one; the calibration's promises."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import safetensors.torch
 import torch
 import transformers
 
-from bench import calibration, oracle, rules
-from bench.encoder import Encoder, equal_lengths
-from bench.rules import Rule
+from bench.support.accuracy import calibration
+from oracle import bert as oracle
+from oracle import rules
+from oracle.encoder import Encoder, equal_lengths
+from oracle.rules import Rule
 
 pytestmark = pytest.mark.torch
 

@@ -15,22 +15,20 @@ pytest.importorskip("transformers")
 
 import torch
 
-from bench import (
-    accuracy_dynamic,
-    accuracy_page,
-    accuracy_plans,
-    accuracy_statistics,
-    data,
-    hdp_accuracy,
-    report,
-    rules,
-    teacher,
-)
-from bench.accuracy_runs import Set
-from bench.encoder import Outcome
-from bench.parts import Part
-from bench.report import Row
+from bench import hdp_accuracy
+from bench.support import report
+from bench.support.accuracy import dynamic as accuracy_dynamic
+from bench.support.accuracy import page as accuracy_page
+from bench.support.accuracy import plans as accuracy_plans
+from bench.support.accuracy import statistics as accuracy_statistics
+from bench.support.accuracy.runs import Set
+from bench.support.data import teacher
+from bench.support.data import texts as data
+from bench.support.parts import Part
+from bench.support.report import Row
 from heatc.plan import read_plan
+from oracle import rules
+from oracle.encoder import Outcome
 
 pytestmark = pytest.mark.torch
 

@@ -1,4 +1,4 @@
-"""bench/hdp_machine.py: comparison with the PyTorch form, and where cycles and energy go."""
+"""bench/support/machine/hdp_machine.py: comparison with the PyTorch form, and where cycles and energy go."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ import safetensors.torch
 import torch
 import transformers
 
-from bench import data, hdp_machine, programs, rules
-from bench.encoder import Encoder
-from bench.hdp_machine import Cost
-from bench.machine_setup import PRESETS
-from bench.machine_watch import attention_joules, measure
+from bench.support import programs
+from bench.support.data import texts as data
+from bench.support.machine import hdp_machine
+from bench.support.machine.hdp_machine import Cost
+from bench.support.machine.setup import PRESETS
+from bench.support.machine.watch import attention_joules, measure
 from heatc.backends.hdp import open_program
 from heatc.isa.table import Engine
 from heatc.rules import DEFAULTS, make_rule
 from heatc.tuning.plan_data import plan_data
+from oracle import rules
+from oracle.encoder import Encoder
 
 pytestmark = pytest.mark.torch
 

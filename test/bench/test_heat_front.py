@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from bench import heat_families as families
 from bench import heat_front as front
-from bench import heat_front_page, heat_runs, heat_together
-from bench.heat_ablations import left_to_right
-from bench.heat_dominance import Curve, Judged, doubt, hypervolume, quotients
-from bench.heat_dominance import curve as dominance_curve
+from bench.support.heat import families as families
+from bench.support.heat import front_page as heat_front_page
+from bench.support.heat import runs as heat_runs
+from bench.support.heat import together as heat_together
+from bench.support.heat.ablations import left_to_right
+from bench.support.heat.dominance import Curve, Judged, doubt, hypervolume, quotients
+from bench.support.heat.dominance import curve as dominance_curve
 
 GAIN = f"{front.SEARCHED}: EDP, times less"
 

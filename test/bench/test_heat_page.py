@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from bench import heat_page, report
+from bench.support import report
+from bench.support.heat import page as heat_page
 
 
 def test_the_page_is_that_of_the_results():

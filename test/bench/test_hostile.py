@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import planted_tool
 
 from bench import hostile
-from bench.fuzz import archives, containers, faults, ir, judge, references, trees, words
-from bench.fuzz.case import Case, Kind
-from bench.fuzz.corpus import OLD, Corpus
-from bench.fuzz.kinds import KINDS
-from bench.fuzz.pool import Pool
-from bench.fuzz.state import State, StateError, read
-from bench.fuzz.worker import Setting
+from bench.support.fuzz import archives, containers, faults, ir, judge, references, trees, words
+from bench.support.fuzz.case import Case, Kind
+from bench.support.fuzz.corpus import OLD, Corpus
+from bench.support.fuzz.kinds import KINDS
+from bench.support.fuzz.pool import Pool
+from bench.support.fuzz.state import State, StateError, read
+from bench.support.fuzz.worker import Setting
 from heatc.backends.hdp.container import open_program
 from heatc.errors import HeatcError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.signals import files, process
-from bench.signals.trial import DAMAGED, LEFT, RUDE, STUCK, Bench, Job
+from bench.support.signals import files, process
+from bench.support.signals.trial import DAMAGED, LEFT, RUDE, STUCK, Bench, Job
 
 PLANTED = Path(__file__).resolve().with_name("planted_job.py")
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import mutation, report
-from bench.mutation_lines import ALONE, Lines, joined, statement
-from bench.mutation_state import State
-from bench.report import ROOT
+from bench import mutation
+from bench.support import report
+from bench.support.mutation.lines import ALONE, Lines, joined, statement
+from bench.support.mutation.state import State
+from bench.support.report import ROOT
 
 SOURCE = """
 LIMIT = 3
@@ -59,7 +60,7 @@ def test_listed_tests_run_alone(listed: list[str], tmp_path: Path):
     )
     ids = [f"test_order.py::test_{name}" for name in listed]
     (tmp_path / "listed.json").write_text(json.dumps(ids))
-    options = "-s -q -n0 -p no:cacheprovider -p bench.mutation_lines"
+    options = "-s -q -n0 -p no:cacheprovider -p bench.support.mutation.lines"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options.split(), "test_order.py"],
         cwd=tmp_path,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench import parts
-from bench.parts import Part
-from bench.report import Row
+from bench.support import parts
+from bench.support.parts import Part
+from bench.support.report import Row
 
 ORDER = ("first", "second")
 

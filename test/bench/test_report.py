@@ -1,4 +1,4 @@
-"""bench/report.py: which commit a result names."""
+"""bench/support/report.py: which commit a result names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import report
+from bench.support import report
 
 
 def git(folder: Path, *words: str) -> str:

@@ -1,4 +1,4 @@
-"""bench/rules.py: every rule against the oracle, brute force, or what must follow from it."""
+"""oracle/rules.py: every rule against the oracle, brute force, or what must follow from it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor
 
-from bench import oracle, rules
-from bench.oracle import AttentionPoints
-from bench.rules import Ranking, Rule
+from oracle import bert as oracle
+from oracle import rules
+from oracle.bert import AttentionPoints
+from oracle.rules import Ranking, Rule
 
 Pruned = Literal["zero", "neginf", "int", "mean"]
 

@@ -1,4 +1,4 @@
-"""bench/sources.py: a cache key holds whatever decides a result."""
+"""bench/support/sources.py: a cache key holds whatever decides a result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import report, sources
+from bench.support import report, sources
 
 MODULES = {
     "heatc/__init__.py": "def __getattr__(name):\n    import heatc.late\n",

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # bench is no part of the installed package
 sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers of all tests
 
-from bench import data  # noqa: E402
+from bench.support.data import texts as data  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="sentences are cut into tokens by tokenizers")
 
-from bench import data
+from bench.support.data import texts as data
 
 
 @pytest.mark.model

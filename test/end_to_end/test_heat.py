@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("torch", reason="capture needs torch")
 pytest.importorskip("transformers", reason="capture needs transformers")
 
-from bench import programs
 from bench.main_job import HIDDEN, cosine, embeddings
-from bench.programs import Arrays, NumpyProgram
+from bench.support import programs
+from bench.support.programs import Arrays, NumpyProgram
 
 pytestmark = pytest.mark.torch
 

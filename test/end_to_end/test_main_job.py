@@ -18,9 +18,12 @@ import pytest
 pytest.importorskip("torch", reason="capture needs torch")
 pytest.importorskip("transformers", reason="capture needs transformers")
 
-from bench import data, main_job, oracle, programs
+from bench import main_job
 from bench.main_job import HIDDEN
-from bench.programs import Array, Arrays, NumpyProgram
+from bench.support import programs
+from bench.support.data import texts as data
+from bench.support.programs import Array, Arrays, NumpyProgram
+from oracle import bert as oracle
 
 pytestmark = pytest.mark.torch
 

@@ -18,7 +18,8 @@ pytest.importorskip("torch", reason="the oracle is written in torch")
 
 import torch
 
-from bench import data, oracle
+from bench.support.data import texts as data
+from oracle import bert as oracle
 
 pytestmark = pytest.mark.torch
 

@@ -1,7 +1,7 @@
 """
 Rule `spatten` end to end: programs of `heatc --hdp-rule=spatten` and the oracle, bit for bit.
 
-The oracle's encoder takes the attention of `bench/rules.py`, a ranking for each sentence.
+The oracle's encoder takes the attention of `oracle/rules.py`, a ranking for each sentence.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ pytest.importorskip("transformers", reason="capture needs transformers")
 
 import torch
 
-from bench import data, main_job, oracle, programs, rules
-from bench.programs import Arrays, Run
+from bench import main_job
+from bench.support import programs
+from bench.support.data import texts as data
+from bench.support.programs import Arrays, Run
 from heatc.backends.hdp import open_program, simulate
 from heatc.backends.hdp.simulation import simulate_timing
+from oracle import bert as oracle
+from oracle import rules
 
 pytestmark = pytest.mark.torch
 

@@ -13,7 +13,7 @@ from heatc.verify import Settings
 pytestmark = pytest.mark.torch
 
 # conftest.py puts the root on the path.
-from bench.miscompilations import MISCOMPILATIONS, Miscompilation  # noqa: E402
+from bench.support.miscompilations import MISCOMPILATIONS, Miscompilation  # noqa: E402
 
 CASES = [(fault, target) for fault in MISCOMPILATIONS for target in fault.targets]
 

@@ -106,7 +106,8 @@ def compare(rule: str, hw: str) -> None:
 )
 def test_the_fixed_level_is_the_oracle(rule: str):
     """Output codes of every attention, by the PyTorch model that was written from the pages alone."""
-    from bench import oracle, rules
+    from oracle import bert as oracle
+    from oracle import rules
 
     module, weights = captured().module.clone(), captured().weights
     passes = ",".join((*RAISE, f"insert-hdp{{rule={rule}}}", "partition-host"))
