@@ -36,14 +36,11 @@ from bench.support import report
 from bench.support.parts import Part
 from bench.support.report import Json, Row
 from heatc.api import Compilation, make_context
-from heatc.pipeline import Options
+from heatc.targets import Hdp, Numpy, Options, Target
 
 SIZES = (500, 1000, 2000, 4000, 8000)
 QUICK = (125, 250, 500)
-TARGETS: dict[str, tuple[str | None, str]] = {
-    "numpy": (None, "py"),
-    "hdp-edge": ("hdp-edge", "hdp"),
-}
+TARGETS: dict[str, tuple[Target, str]] = {"numpy": (Numpy(), "py"), "hdp-edge": (Hdp(), "hdp")}
 WIDTH, HEADS, LENGTH, VOCABULARY = 8, 2, 8, 16
 SEED = 0
 
@@ -167,8 +164,8 @@ def archive(family: str, ops: int, folder: Path) -> Path:
 
 def measure(model: Path, target: str) -> Measured:
     """Compile an archive step by step."""
-    hardware, suffix = TARGETS[target]
-    compilation = Compilation(Options(hardware))
+    chosen, suffix = TARGETS[target]
+    compilation = Compilation(Options(chosen))
     seconds: defaultdict[str, float] = defaultdict(float)
     number: Counter[str] = Counter()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from os import PathLike
@@ -15,34 +15,33 @@ from typing import TYPE_CHECKING, Any, cast
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
+from xdsl.utils.arg_spec import ArgSpec
 
-from heatc import kinds
 from heatc.commands import COMPILE
 from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
-from heatc.files import safetensors_bytes, together
 from heatc.hardware import load_hardware
 from heatc.heat.options import PassOptions, heat_options, plan_options
 from heatc.ir_errors import translated
-from heatc.names import ir_factors_file
 from heatc.passes.pack_tokens import PADDINGS
 from heatc.passes.rewriting import Remark, tell
 from heatc.pipeline import (
     CountAttentions,
     DumpPhases,
     Instrument,
-    Options,
     PrintAfter,
     Timing,
     build,
-    pipeline,
-    pipeline_text,
     run_passes,
+    spelled,
 )
 from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
 from heatc.readers.source import as_path
 from heatc.remarks import RemarkLog
 from heatc.rules import PRUNING_RULE, RuleError, make_rule
+from heatc.targets import Hdp, Numpy, Options, find_target, pipeline
+from heatc.targets.base import Result
+from heatc.targets.text import IR, write_ir
 from heatc.universe import HEATC_UNIVERSE
 from heatc.verify import Levels, Settings, Verification
 from heatc.weights import WeightStore
@@ -65,10 +64,10 @@ def make_context(weights: WeightStore | None = None) -> HeatcContext:
     return context
 
 
-def _checked_build(options: Options) -> tuple[ModulePass, ...]:
+def _checked_build(specs: Sequence[ArgSpec]) -> tuple[ModulePass, ...]:
     """The passes of a pipeline; an option that a pass does not take is wrong usage."""
     try:
-        return build(pipeline(options))
+        return build(specs)
     except ValueError as error:
         raise UsageError(f"wrong pass option: {error}") from error
 
@@ -94,10 +93,12 @@ class Compilation:
     ):
         self.options = options
         self.plan = None if options.plan is None else read_plan(options.plan)
-        if self.plan is not None and self.plan.hw_sha256 is not None and options.hw is not None:
-            self.plan.check_hardware(hardware_sha256(options.hw))
-        self.pipeline = pipeline_text(options)
-        self.passes = _checked_build(options)
+        hw = options.target.hw
+        if self.plan is not None and self.plan.hw_sha256 is not None and hw is not None:
+            self.plan.check_hardware(hardware_sha256(hw))
+        specs = pipeline(options)
+        self.pipeline = spelled(specs)
+        self.passes = _checked_build(specs)
         unknown = print_ir_after - set(HEATC_UNIVERSE.all_passes) - {p.name for p in self.passes}
         if unknown:
             raise UsageError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
@@ -229,8 +230,8 @@ class Compilation:
         def run_machine(module: ModuleOp, inputs: Mapping[str, Any]) -> dict[str, Any]:
             from heatc.backends.hdp.emit import run_module
 
-            assert self.options.hw is not None
-            return run_module(module, inputs, self.weights, self.options.hw)
+            assert self.options.target.hw is not None
+            return run_module(module, inputs, self.weights, self.options.target.hw)
 
         def report(line: str) -> None:
             print(line, file=sys.stderr)
@@ -246,24 +247,36 @@ class Compilation:
     @translated()
     def write(self, output: str | PathLike[str] | None, form: str) -> None:
         """
-        Write the result in one of the forms `ir`, `asm`, `hdp`, `numpy`, atomically.
+        Write the result as `ir`, or in a form of the target, atomically.
 
         Text forms go to standard output where `output` is None or `-`.
         """
         start = time.perf_counter()
-        if form == "hdp":
-            assert output is not None
-            self._write_hdp(Path(output), start)
-        elif form == "numpy":
-            assert output is not None
-            self._write_numpy(Path(output), start)
+        path = None if output is None or str(output) == "-" else Path(output)
+        result = Result(
+            self.module,
+            self.weights,
+            self.options,
+            self.source,
+            {"pipeline": self.pipeline, **self._rules()},
+        )
+        check = partial(self._check, "-" if path is None else str(path), start)
+        if form == IR.name:
+            write_ir(result, path, check, runs=self._levels.fixed is None)
         else:
-            self._check_text(form, "-" if output is None else str(output), start)
-            self._write_text(output, form)
+            self.options.target.write(result, form, path, check)
         checking = 0.0 if self.verification is None else self.verification.seconds
         self._steps.append((f"write {form}", time.perf_counter() - start - checking))
         if self.verification is not None:
             self._steps.append(("verify", checking))
+
+    def _rules(self) -> dict[str, Any]:
+        """How attention is pruned, as a program echoes it."""
+        rule = self.options.rule
+        if self.plan is None:
+            return {"hdp_rule": rule.name, **rule.options}
+        rules = self.plan.rules.items()
+        return {"plan": {k: {"hdp_rule": r.name, **r.options} for k, r in rules}}
 
     def _check(
         self, place: str, since: float, program: Callable[[], CheckedProgram] | None
@@ -287,79 +300,6 @@ class Compilation:
         with self._remarks or nullcontext():
             self._pass_begins("verify")
             tell(Remark("", place, str(self.verification), {}, (), True))
-
-    def _check_text(self, form: str, place: str, since: float) -> None:
-        """IR above the machine level is run as it is."""
-        if self._verify is None:
-            return
-        from heatc.verify.programs import Module
-
-        runs = form == "ir" and self._levels.fixed is None
-        self._check(place, since, (lambda: Module(self.module, self.weights)) if runs else None)
-
-    def _text(self, form: str) -> str:
-        if form == "ir":
-            return f"{self.module!s}\n"
-        from heatc.backends.hdp.emit import assembly
-
-        return assembly(self.module)
-
-    def _write_text(self, output: str | PathLike[str] | None, form: str) -> None:
-        """A text, and the factors, which have no place in it, in a file beside it."""
-        text, added = self._text(form), self.weights.added
-        if output is None or str(output) == "-":
-            if added:
-                raise UsageError(
-                    f"{len(added)} factors need a file", place="-o", notes=["give -o x.mlir"]
-                )
-            print(text, end="")
-            return
-        with together() as files:
-            if added:
-                factors = {name: self.weights[name] for name in added}
-                stream = files.open(ir_factors_file(Path(output)))
-                stream.write(safetensors_bytes(factors, kinds.IR_FACTORS))
-            kind = kinds.IR if form == "ir" else kinds.ASSEMBLY
-            files.open(output, "w").write(kind.line() + text)
-
-    def _write_numpy(self, output: Path, since: float) -> None:
-        from heatc.backends.numpy.emit import emit_program
-
-        def check(program: Path | None, weights: Path | None) -> None:
-            from heatc.verify.programs import NumpyFile
-
-            runs = None
-            if program is not None and weights is not None:
-                runs = partial(NumpyFile, program, weights)
-            self._check(str(output), since, runs)
-
-        emit_program(self.module, self.weights, output, check=check)
-
-    def _write_hdp(self, output: Path, since: float) -> None:
-        from heatc.backends.hdp.emit import write_module
-        from heatc.verify.programs import HdpFile
-
-        rule = self.options.rule
-        options: dict[str, Any] = {"pipeline": self.pipeline}
-        if self.plan is None:
-            options |= {"hdp_rule": rule.name, **rule.options}
-        else:
-            rules = self.plan.rules.items()
-            options["plan"] = {k: {"hdp_rule": r.name, **r.options} for k, r in rules}
-        assert self.options.hw is not None
-        with together() as files:
-            stream = files.open(output)
-            write_module(
-                stream,
-                self.module,
-                self.weights,
-                self.options.hw,
-                options=options,
-                source={"model": self.source},
-            )
-            written = files.draft(stream)
-            program = None if written is None else partial(HdpFile, written)
-            self._check(str(output), since, program)
 
 
 def factor_options(
@@ -434,28 +374,29 @@ def compile(
         raise HeatcError(f"expected true or false for verify, got {type(verify).__name__}")
     if plan is not None and (hdp_rule is not None or rule_options):
         raise UsageError("a plan says the rule of every attention: give it alone", place="plan")
-    hw = None if str(target) == "numpy" else str(target)
-    if hw is not None:
-        load_hardware(hw)
+    chosen = find_target(str(target)) or Hdp(str(target))
+    if isinstance(chosen, Hdp):
+        load_hardware(chosen.hw)
     try:
         usual = PRUNING_RULE if rule_options else "none"
         rule = make_rule(usual if hdp_rule is None else hdp_rule, rule_options)
     except RuleError as error:
         raise UsageError(str(error), place=error.option) from error
     found = None if plan is None else read_plan(plan)
-    if hw is None and ((found is not None and found.rules) or rule.name != "none"):
-        raise UsageError("the NumPy program computes dense attention", place="target")
+    if not chosen.prunes and ((found is not None and found.rules) or rule.name != "none"):
+        raise UsageError(f"target {chosen.name} computes dense attention", place="target")
     factors = factor_options(heat, calibrate, found)
     if padding not in PADDINGS:
         raise UsageError(f"unknown padding {padding!r}, expected skip or compute", place="padding")
     plan_path = None if plan is None else str(plan)
-    options = Options(hw, rule, plan_path, heat=factors, padding=padding)
-    if hw is None and Path(output).suffix != ".py":
+    options = Options(chosen, rule, plan_path, heat=factors, padding=padding)
+    form = chosen.forms[0]
+    if isinstance(chosen, Numpy) and Path(output).suffix != form.suffix:
         raise UsageError("the name of a NumPy program ends in .py", place="output")
     values = {"model": model, "output": output, "remarks": remarks, "target": target}
     values |= {"plan": plan, "calibrate": calibrate, "has_factors": factors is not None}
     values |= {"dump_divergence": dump_divergence}
-    COMPILE.check({**values, "form": "numpy" if hw is None else "hdp"})
+    COMPILE.check({**values, "form": form})
     if calibrate is not None and factors is None:
         raise UsageError("nothing asks for calibration inputs", place="calibrate")
     settings = None
@@ -465,7 +406,7 @@ def compile(
     compilation = Compilation(options, remarks=remarks, verify=settings)
     _capture(compilation, model, inputs)
     compilation.run()
-    compilation.write(output, "numpy" if hw is None else "hdp")
+    compilation.write(output, form.name)
     return Path(output)
 
 

@@ -25,7 +25,6 @@ from heatc.names import (
     machine_file,
     point_file,
     report_file,
-    weights_file,
 )
 
 Files = Iterable[tuple[Path, Kind]]
@@ -67,10 +66,10 @@ def plan_files(path: Path) -> list[Path]:
 
 
 def hardware_files(path: Path) -> list[Path]:
-    """A hardware description; a preset's name names no file."""
-    from heatc.hardware import preset_names
+    """A hardware description; the name of a target names no file."""
+    from heatc.targets import target_names
 
-    return [] if str(path) in (*preset_names(), "numpy") else [path]
+    return [] if str(path) in target_names() else [path]
 
 
 def _one(kind: Kind) -> Callable[[Path, Values], Files]:
@@ -78,15 +77,12 @@ def _one(kind: Kind) -> Callable[[Path, Values], Files]:
 
 
 def _compiled(path: Path, values: Values) -> Files:
-    """The output of a compilation, in the form that was asked for."""
+    """The output of a compilation, in the form (`heatc.targets.base.Form`) that was asked for."""
     form = values["form"]
-    if form == "numpy":
-        return [(path, kinds.PROGRAM), (weights_file(path), kinds.WEIGHTS)]
-    if form == "hdp":
-        return [(path, kinds.HDP)]
-    text = kinds.IR if form == "ir" else kinds.ASSEMBLY
-    factors = [(ir_factors_file(path), kinds.IR_FACTORS)] if values["has_factors"] else []
-    return [(path, text), *factors]
+    found = [(path, form.kind), *form.beside(path)]
+    if form.has_factors and values["has_factors"]:
+        found.append((ir_factors_file(path), kinds.IR_FACTORS))
+    return found
 
 
 def _phases(path: Path, values: Values) -> Files:

@@ -1,8 +1,4 @@
-"""
-The named pass pipelines and how they are run.
-
-`pipeline(options)` is what the driver runs, `pipeline_text` the same as `heatc-opt -p` takes it.
-"""
+"""How passes are spelled, built, run and watched; which ones are run is a target's to say."""
 
 from __future__ import annotations
 
@@ -22,96 +18,18 @@ from xdsl.utils.arg_spec import ArgSpec, parse_pipeline
 
 from heatc.dialects import attn
 from heatc.files import atomic_write, make_folder
-from heatc.heat.options import PassOptions, Value
+from heatc.heat.options import Value
 from heatc.kinds import IR
 from heatc.names import phase_file
-from heatc.rules import Rule, spelling
 from heatc.universe import HEATC_UNIVERSE
-
-RAISE = ("canonicalize", "raise-attention", "raise-einsum", "cse", "dce", "pack-tokens", "dce")
-PATHS = ("order-contractions", "lower-contractions")
 
 _NAME = re.compile(r"(?!(true|false)$)[A-Za-z_][A-Za-z0-9_-]*")
 """A text that needs no quotes in a pipeline."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """
-    What the user asked for, as far as it decides the pipeline.
-
-    `hw` is the name of a preset or the path of a YAML file, None for the NumPy target. `rule` is
-    the pruning rule of every attention; `plan` the path of a plan that says it for each instead.
-    `heat` is what `heat-decompose` is told, None where weights stay as they are. `level` is
-    -O0..-O3; no level changes what is computed, -O3 searches longer for contraction paths. `padding`
-    is what becomes of masked positions, see `heatc.passes.pack_tokens`.
-    """
-
-    hw: str | None = None
-    rule: Rule = field(default_factory=Rule)
-    plan: str | None = None
-    level: int = 2
-    heat: PassOptions | None = None
-    padding: str = "skip"
-
-
-def pipeline(options: Options) -> tuple[ArgSpec, ...]:
-    """The passes with what each is told: values as they are, whatever they hold."""
-    specs = [ArgSpec(name, {}) for name in RAISE]
-    if options.padding != "skip":
-        told: PassOptions = {"padding": (options.padding,)}
-        specs = [ArgSpec(s.name, told) if s.name == "pack-tokens" else s for s in specs]
-    if options.heat is not None:
-        specs.append(ArgSpec("heat-decompose", options.heat))
-    specs += [_order_contractions(options), ArgSpec(PATHS[1], {})]
-    if options.hw is None:
-        if options.level > 0:
-            specs += [ArgSpec("fuse-projections", {}), ArgSpec("dce", {})]
-        return (*specs, _fuse_einsums(options))
-    hw: PassOptions = {"hw": (options.hw,)}
-    return (
-        *specs,
-        _fuse_einsums(options),
-        ArgSpec("shape-products", {}),
-        ArgSpec("fold-weights", {}),
-        _insert_hdp(options),
-        ArgSpec("partition-host", {}),
-        ArgSpec("assign-fixed-point", {}),
-        ArgSpec("tile-for-hdp", hw),
-        ArgSpec("lower-to-hdp", {}),
-        ArgSpec("allocate-buffers", hw),
-    )
-
-
-def _insert_hdp(options: Options) -> ArgSpec:
-    """The pass that chooses how attention is computed, with its options."""
-    if options.plan is not None:
-        return ArgSpec("insert-hdp", {"plan": (options.plan,)})
-    told: PassOptions = {"rule": (options.rule.name,)}
-    for name, value in options.rule.options.items():
-        told[spelling(name)] = value if isinstance(value, tuple) else (value,)
-    return ArgSpec("insert-hdp", told)
-
-
-def _order_contractions(options: Options) -> ArgSpec:
-    """The pass that chooses contraction paths: those of least energy x latency on a machine."""
-    if options.hw is None:
-        return ArgSpec(PATHS[0], {})
-    told: PassOptions = {"objective": ("edp",), "hw": (options.hw,)}
-    return ArgSpec(PATHS[0], {**told, "search": ("long",)} if options.level > 2 else told)
-
-
-def _fuse_einsums(options: Options) -> ArgSpec:
-    """The pass that keeps results between the steps of a layer on the chip, with its options."""
-    told: PassOptions = {} if options.hw is None else {"hw": (options.hw,)}
-    return ArgSpec(
-        "fuse-einsums", told if options.plan is None else {**told, "plan": (options.plan,)}
-    )
-
-
-def pipeline_text(options: Options) -> str:
-    """The pipeline as `heatc-opt -p` takes it."""
-    return ",".join(map(_spelled, pipeline(options)))
+def spelled(specs: Iterable[ArgSpec]) -> str:
+    """A pipeline as `heatc-opt -p` takes it."""
+    return ",".join(map(_spelled, specs))
 
 
 def _spelled(spec: ArgSpec) -> str:
@@ -135,11 +53,6 @@ def _quoted(text: str) -> str:
     for letter, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n")):
         text = text.replace(letter, escaped)
     return f'"{text}"'
-
-
-def pass_names(options: Options) -> list[str]:
-    """The names of the pipeline's passes, in order."""
-    return [spec.name for spec in pipeline(options)]
 
 
 def build(specs: str | Iterable[ArgSpec]) -> tuple[ModulePass, ...]:

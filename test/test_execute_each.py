@@ -25,8 +25,9 @@ from heatc.errors import VerificationError
 from heatc.execute_each import ExecuteEach, packed_level
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import module_path, replace_value
-from heatc.pipeline import RAISE, Options, build, run_passes
+from heatc.pipeline import build, run_passes
 from heatc.samples import sample_inputs
+from heatc.targets import RAISE, Numpy, Options
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -284,7 +285,7 @@ class Masked(torch.nn.Module):
 def test_masks_of_any_values_are_right(name: str, pooled: bool, capsys: pytest.CaptureFixture[str]):
     dtype, keep = MASKS[name]
     inputs = {"ids": torch.ones((3, 6), dtype=torch.int64), "mask": torch.ones((3, 6)).to(dtype)}
-    compilation = Compilation(Options(), execute_each=True)
+    compilation = Compilation(Options(Numpy()), execute_each=True)
     compilation.capture_module(Masked(keep, pooled=pooled).eval(), inputs)
     compilation.run()
     assert "pack-tokens: exact, max difference" in capsys.readouterr().err

@@ -16,19 +16,9 @@ from heatc.kinds import IR
 from heatc.passes.effect import Effect, effect_of
 from heatc.passes.fuse_einsums import FuseEinsumsPass
 from heatc.passes.insert_hdp import InsertHdpPass
-from heatc.pipeline import (
-    PATHS,
-    RAISE,
-    DumpPhases,
-    Options,
-    PrintAfter,
-    Timing,
-    build,
-    pipeline,
-    pipeline_text,
-    run_passes,
-)
+from heatc.pipeline import DumpPhases, PrintAfter, Timing, build, run_passes
 from heatc.rules import RULE_NAMES, make_rule
+from heatc.targets import PATHS, RAISE, Hdp, Numpy, Options, pipeline, pipeline_text
 from heatc.universe import HEATC_UNIVERSE
 
 TEXT = """
@@ -39,20 +29,20 @@ func.func @main(%x: tensor<3x4xf32>, %w: tensor<5x4xf32>) -> tensor<3x5xf32> {
 }
 """
 OPTIONS = [
-    Options(),
-    Options(level=0),
-    Options("hdp-edge"),
+    Options(Numpy()),
+    Options(Numpy(), level=0),
+    Options(Hdp("hdp-edge")),
     Options(
-        "my machines/m.yaml",
+        Hdp("my machines/m.yaml"),
         make_rule("paper", {"rho_b": -0.5, "tau_h": 1e-7, "pruned_score": "mean"}),
     ),
     Options(
-        "hdp-server",
+        Hdp("hdp-server"),
         make_rule("paper", {"rho_b": 0.25, "tau_h": 123456.75, "pruned_score": "neginf"}),
         level=3,
     ),
-    *(Options("hdp-edge", make_rule(name, {})) for name in RULE_NAMES),
-    Options("hdp-edge", make_rule("ours", {"rho_b": (0.125, -0.5, 0), "tau_h": (1, 2.5)})),
+    *(Options(Hdp("hdp-edge"), make_rule(name, {})) for name in RULE_NAMES),
+    Options(Hdp("hdp-edge"), make_rule("ours", {"rho_b": (0.125, -0.5, 0), "tau_h": (1, 2.5)})),
 ]
 
 
@@ -73,14 +63,14 @@ def test_options_reach_the_passes(options: Options):
     rule = passes["insert-hdp"]
     assert isinstance(rule, InsertHdpPass)
     assert rule.one_rule() == options.rule
-    assert passes["tile-for-hdp"].hw == options.hw  # pyright: ignore
+    assert passes["tile-for-hdp"].hw == options.target.hw  # pyright: ignore
 
 
 @pytest.mark.parametrize(
     "path", ["plan.json", 'a "b" c.json', "back\\slash, {x}.json", "true", "5", "a\nb"]
 )
 def test_a_plan_reaches_the_pass(path: str):
-    options = Options("hdp-edge", plan=path)
+    options = Options(Hdp("hdp-edge"), plan=path)
     for told in (pipeline_text(options), pipeline(options)):
         passes = {p.name: p for p in build(told)}
         rules, fuse = passes["insert-hdp"], passes["fuse-einsums"]
@@ -91,15 +81,15 @@ def test_a_plan_reaches_the_pass(path: str):
 
 @pytest.mark.parametrize("path", ["a\rb.yaml", "\udcff.yaml"])
 def test_values_that_no_text_holds_reach_the_pass(path: str):
-    passes = {p.name: p for p in build(pipeline(Options(path)))}
+    passes = {p.name: p for p in build(pipeline(Options(Hdp(path))))}
     assert passes["tile-for-hdp"].hw == path  # pyright: ignore
 
 
 def test_targets():
-    numpy, hdp = pipeline_text(Options()), pipeline_text(Options("hdp-edge"))
+    numpy, hdp = pipeline_text(Options(Numpy())), pipeline_text(Options(Hdp("hdp-edge")))
     raised = ",".join((*RAISE, *PATHS))
     assert numpy == f"{raised},fuse-projections,dce,fuse-einsums"
-    assert pipeline_text(Options(level=0)) == f"{raised},fuse-einsums"
+    assert pipeline_text(Options(Numpy(), level=0)) == f"{raised},fuse-einsums"
     on_machine = "order-contractions{objective=edp hw=hdp-edge},lower-contractions"
     fused = f"{','.join(RAISE)},{on_machine},fuse-einsums{{hw=hdp-edge}}"
     rest = "insert-hdp{rule=none},partition-host,assign-fixed-point,"
@@ -107,11 +97,13 @@ def test_targets():
 
 
 def test_a_longer_search_at_level_three():
-    assert "objective=edp hw=hdp-edge search=long" in pipeline_text(Options(hw="hdp-edge", level=3))
+    assert "objective=edp hw=hdp-edge search=long" in pipeline_text(
+        Options(Hdp("hdp-edge"), level=3)
+    )
 
 
 def test_factors_come_before_their_paths():
-    text = pipeline_text(Options(heat={"ratio": (0.5,), "init": ("plain",)}))
+    text = pipeline_text(Options(Numpy(), heat={"ratio": (0.5,), "init": ("plain",)}))
     heat, rest = "heat-decompose{ratio=0.5 init=plain}", ("fuse-projections", "dce", "fuse-einsums")
     assert text == ",".join((*RAISE, heat, *PATHS, *rest))
 
@@ -171,7 +163,7 @@ def test_timing_and_progress():
 
 def test_the_same_result_as_xdsls_own_driver():
     ours, theirs = parse(), parse()
-    passes = build(pipeline_text(Options()))
+    passes = build(pipeline_text(Options(Numpy())))
     run_passes(make_context(), ours, passes)
     PassPipeline(passes).apply(make_context(), theirs)
     assert str(ours) == str(theirs)

@@ -24,12 +24,11 @@ from heatc.tools.rule_options import add_rule_options, given_options
 
 if TYPE_CHECKING:
     from heatc.api import Compilation
-    from heatc.pipeline import Options
+    from heatc.targets import Options, Target
+    from heatc.targets.base import Form
     from heatc.verify import Settings
 
 PROG = "heatc"
-SUFFIXES = {".hdp": "hdp", ".py": "numpy", ".mlir": "ir", ".s": "asm"}
-FORMS = ("ir", "asm", "hdp", "numpy")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,9 +41,9 @@ def _parser() -> ToolParser:
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", help="torch.export archive, Hugging Face folder, ...")
     add("-o", dest="output", metavar="FILE", help="the suffix says the form: .hdp .py .mlir .s")
-    add("--target", metavar="NAME", help="hdp-edge (default), hdp-server or numpy")
+    add("--target", metavar="NAME", help="hdp-edge (default), numpy, ...: see --list-targets")
     add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
-    add("--emit", choices=FORMS, help="the form of the output, whatever its suffix")
+    add("--emit", metavar="FORM", help="ir, asm, hdp, numpy, ...: the form, whatever the suffix")
     add("--inputs", metavar="SPEC", help='e.g. "input_ids=1x128:i64,attention_mask=1x128:i64"')
     add(
         "--weights",
@@ -152,89 +151,114 @@ def _answer(arguments: argparse.Namespace) -> bool:
 
         print(render(load_hardware(arguments.print_hw)), end="")
     elif arguments.list_targets:
-        from heatc.hardware import preset_names
+        from heatc.targets import target_names
 
-        print("\n".join((*preset_names(), "numpy")))
+        print("\n".join(target_names()))
     elif arguments.list_passes:
         from heatc.universe import HEATC_UNIVERSE
 
         print("\n".join(HEATC_UNIVERSE.all_passes))
     elif arguments.dump_pass_pipeline:
-        from heatc.pipeline import pipeline_text
+        from heatc.targets import pipeline_text
 
-        print(pipeline_text(_options(arguments, _form(arguments))))
+        print(pipeline_text(_options(arguments, _target(arguments)[0])))
     else:
         return False
     return True
 
 
-def _form(arguments: argparse.Namespace) -> str:
-    """The form of the output, from --emit, the suffix of -o, and the target."""
-    if arguments.emit:
-        _check_suffix(arguments)
-        return arguments.emit
-    if arguments.output is None or arguments.output == "-":
-        return "numpy" if arguments.target == "numpy" else "hdp"
-    suffix = Path(arguments.output).suffix
-    if suffix not in SUFFIXES:
-        raise UsageError(
-            f"cannot tell the form of {arguments.output!r} by its suffix {suffix!r}",
-            place="-o",
-            notes=[f"use one of {', '.join(SUFFIXES)}, or --emit={'|'.join(FORMS)}"],
-        )
-    return SUFFIXES[suffix]
+def _target(arguments: argparse.Namespace) -> tuple[Target, Form]:
+    """The target and the form of the output; checked before any model is read."""
+    from heatc.targets import form_of
+
+    asked = _asked_target(arguments)
+    form = _asked_form(arguments, asked)
+    target = asked or _usual_target(form)
+    if form_of(target, form.name) is None:
+        raise UsageError(f"target {target.name!r} has no form {form.name!r}")
+    _check_suffix(arguments, form)
+    return target, form
 
 
-def _check_suffix(arguments: argparse.Namespace) -> None:
-    """A NumPy program is found by its suffix, and its weights by its name."""
-    output = arguments.output or ""
-    if arguments.emit == "numpy" and output not in ("", "-") and Path(output).suffix != ".py":
-        raise UsageError("the name of a NumPy program ends in .py", place="-o")
-
-
-def _hardware_name(arguments: argparse.Namespace, form: str) -> str | None:
-    """The preset or file of an HDP target, None for NumPy; checked before any model is read."""
-    from heatc.hardware import load_hardware, preset_names
+def _asked_target(arguments: argparse.Namespace) -> Target | None:
+    """The target that --target or --hw names, None where neither is given."""
+    from heatc.hardware import load_hardware
+    from heatc.targets import Hdp, find_target, target_names
 
     if arguments.hw is not None and arguments.target is not None:
         raise UsageError("--hw and --target both name the machine", notes=["give one of them"])
-    targets = (*preset_names(), "numpy")
-    if arguments.target is not None and arguments.target not in targets:
+    if arguments.hw is not None:
+        load_hardware(arguments.hw)
+        return Hdp(arguments.hw)
+    if arguments.target is None:
+        return None
+    found = find_target(arguments.target)
+    if found is None:
+        names = target_names()
         raise UsageError(
             f"unknown target {arguments.target!r}",
             place="--target",
-            notes=[*suggest(arguments.target, targets), f"targets: {', '.join(targets)}"],
+            notes=[*suggest(arguments.target, names), f"targets: {', '.join(names)}"],
         )
-    is_numpy = arguments.target == "numpy" or (
-        form == "numpy" and arguments.target is None and arguments.hw is None
-    )
-    if is_numpy != (form == "numpy") and form != "ir":
-        raise UsageError(f"target {arguments.target or arguments.hw!r} has no form {form!r}")
-    if is_numpy:
-        return None
-    name = arguments.hw or arguments.target or "hdp-edge"
-    load_hardware(name)
-    return name
+    return found
 
 
-def _options(arguments: argparse.Namespace, form: str) -> Options:
+def _usual_target(form: Form) -> Target:
+    """The target of a form where none is named."""
+    from heatc.targets import Hdp, Numpy
+
+    return Numpy() if form in Numpy().forms else Hdp()
+
+
+def _asked_form(arguments: argparse.Namespace, target: Target | None) -> Form:
+    """The form that --emit names, or the suffix of -o, or the usual one."""
+    from heatc.targets import Hdp, all_forms
+
+    forms = all_forms() if target is None else all_forms((target,))
+    every = {form.name: form for form in (*all_forms(), *forms)}
+    names = "|".join(every)
+    if arguments.emit is not None:
+        if arguments.emit not in every:
+            raise UsageError(f"unknown form {arguments.emit!r}", place="--emit", notes=[names])
+        return every[arguments.emit]
+    if arguments.output is None or arguments.output == "-":
+        return (target or Hdp()).forms[0]
+    suffix = Path(arguments.output).suffix
+    found = next((f for f in (*forms, *every.values()) if f.suffix == suffix), None)
+    if found is None:
+        suffixes = ", ".join(f.suffix for f in forms)
+        raise UsageError(
+            f"cannot tell the form of {arguments.output!r} by its suffix {suffix!r}",
+            place="-o",
+            notes=[f"use one of {suffixes}, or --emit={names}"],
+        )
+    return found
+
+
+def _check_suffix(arguments: argparse.Namespace, form: Form) -> None:
+    """A NumPy program is found by its suffix, and its weights by its name."""
+    output = arguments.output or ""
+    if form.name == "numpy" and output not in ("", "-") and Path(output).suffix != form.suffix:
+        raise UsageError("the name of a NumPy program ends in .py", place="-o")
+
+
+def _options(arguments: argparse.Namespace, target: Target) -> Options:
     from heatc.api import factor_options
-    from heatc.pipeline import Options
     from heatc.plan import read_plan
+    from heatc.targets import Options
 
-    hardware = _hardware_name(arguments, form)
     rule = _rule(arguments)
     plan = None if arguments.plan is None else read_plan(arguments.plan)
-    if hardware is None and ((plan is not None and plan.rules) or rule.name != "none"):
+    if not target.prunes and ((plan is not None and plan.rules) or rule.name != "none"):
         what = "--plan" if arguments.plan is not None else f"--hdp-rule={rule.name}"
         raise UsageError(
-            f"{what} is for HDP targets, the target is numpy",
-            notes=["the NumPy program computes dense attention"],
+            f"{what} is for HDP targets, the target is {target.name}",
+            notes=[f"a program for {target.name} computes dense attention"],
         )
     factors = factor_options(arguments.heat, arguments.calibrate, plan)
     if arguments.calibrate is not None and factors is None:
         raise UsageError("nothing asks for calibration inputs", place="--calibrate")
-    return Options(hardware, rule, arguments.plan, arguments.level, factors, arguments.padding)
+    return Options(target, rule, arguments.plan, arguments.level, factors, arguments.padding)
 
 
 def _rule(arguments: argparse.Namespace) -> Rule:
@@ -258,8 +282,8 @@ def _asks_for_a_rule(arguments: argparse.Namespace) -> bool:
 
 
 def _compile(arguments: argparse.Namespace) -> int:
-    form = _form(arguments)
-    options = _options(arguments, form)
+    target, form = _target(arguments)
+    options = _options(arguments, target)
     _check_output(arguments, form, options)
     settings = _settings(arguments)
     # Imports of the compiler proper: only once the options are known to be good.
@@ -292,7 +316,7 @@ def _compile(arguments: argparse.Namespace) -> int:
             "chooses pruning on your data (--plan)",
             place=PROG,
         )
-    compilation.write(arguments.output, form)
+    compilation.write(arguments.output, form.name)
     if arguments.timing:
         for name, seconds in compilation.seconds:
             print(f"{seconds * 1e3:10.1f} ms  {name}", file=sys.stderr)
@@ -319,18 +343,18 @@ def _read_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
     compilation.adopt(module, weights, name)
 
 
-def _check_output(arguments: argparse.Namespace, form: str, options: Options) -> None:
+def _check_output(arguments: argparse.Namespace, form: Form, options: Options) -> None:
     """Refuse an output that cannot be, or that would destroy something, before the work."""
     from heatc.commands import HEATC
     from heatc.names import phase_files
-    from heatc.pipeline import pass_names
+    from heatc.targets import pipeline
 
-    if arguments.output in (None, "-") and form in ("hdp", "numpy"):
-        raise UsageError(f"the form {form!r} needs a file", place="-o")
+    if arguments.output in (None, "-") and not form.is_text:
+        raise UsageError(f"the form {form.name!r} needs a file", place="-o")
     more = {
         "form": form,
         "has_factors": options.heat is not None,
-        "phases": phase_files(pass_names(options)),
+        "phases": phase_files([spec.name for spec in pipeline(options)]),
     }
     HEATC.check({**vars(arguments), **more})
 

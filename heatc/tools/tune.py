@@ -38,7 +38,7 @@ from heatc.tools.tune_search import search_command
 from heatc.tuning.menu import PRUNED_SCORES, Menu
 
 if TYPE_CHECKING:
-    from heatc.pipeline import Options
+    from heatc.targets import Options
     from heatc.tuning.session import Request
 
 PROG = "heatc-tune"
@@ -188,16 +188,16 @@ def _check_block(menu: Menu, hardware: str) -> None:
 def _options(arguments: argparse.Namespace) -> Options:
     """Those of the model to prune: as it is, or with the factors of the plan."""
     from heatc.api import factor_options
-    from heatc.pipeline import Options
     from heatc.plan import read_plan
+    from heatc.targets import Numpy, Options
 
     if arguments.plan is None:
-        return Options(level=0)
+        return Options(Numpy(), level=0)
     plan = read_plan(arguments.plan)
     if not plan.heat:
         raise UsageError("the plan factorises no layer", place=plan.path)
     data = None if plan.factors is not None else arguments.data
-    return Options(plan=arguments.plan, level=0, heat=factor_options(None, data, plan))
+    return Options(Numpy(), plan=arguments.plan, level=0, heat=factor_options(None, data, plan))
 
 
 def _hardware(arguments: argparse.Namespace) -> str | None:

@@ -144,8 +144,8 @@ def _compilations(
 ) -> tuple[Compilation, Compilation]:
     """The model as it is, and with its factors."""
     from heatc.api import Compilation, factor_options
-    from heatc.pipeline import Options
     from heatc.plan import read_plan
+    from heatc.targets import Numpy, Options
     from heatc.weights import WeightStore
 
     plan = None if arguments.plan is None else read_plan(arguments.plan)
@@ -159,7 +159,7 @@ def _compilations(
     brings = plan is not None and plan.factors is not None
     heat = factor_options(arguments.heat, None if brings else arguments.data, plan)
     teacher = captured(arguments, data, BATCH)
-    student = Compilation(Options(plan=arguments.plan, level=0, heat=heat))
+    student = Compilation(Options(Numpy(), plan=arguments.plan, level=0, heat=heat))
     student.check_model(arguments.model)
     student.adopt(teacher.module.clone(), WeightStore(dict(teacher.weights)), teacher.source)
     return teacher, student

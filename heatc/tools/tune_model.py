@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from heatc.api import Compilation
-    from heatc.pipeline import Options
+    from heatc.targets import Options
     from heatc.tools.diagnostics import ToolParser
     from heatc.tuning.calibrate import Step
 
@@ -53,9 +53,9 @@ def captured(
     """The model, captured; a folder is exported for the shapes of the data and this batch."""
     from heatc.api import Compilation
     from heatc.capture import InputSpec, parse_inputs
-    from heatc.pipeline import Options
+    from heatc.targets import Numpy, Options
 
-    compilation = Compilation(options or Options(level=0))
+    compilation = Compilation(options or Options(Numpy(), level=0))
     path = Path(arguments.model)
     if path.suffix == ".mlir":
         _adopt_ir(arguments, compilation)

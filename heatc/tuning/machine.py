@@ -15,9 +15,9 @@ from heatc.files import together
 from heatc.heat.options import plan_options
 from heatc.kinds import PLAN
 from heatc.passes.rewriting import without_remarks
-from heatc.pipeline import Options
 from heatc.plan import hardware_sha256
 from heatc.rules import Rule
+from heatc.targets import Hdp, Options
 from heatc.temporary import scratch_folder
 from heatc.tuning.factorised import Factorised
 from heatc.tuning.plan_data import plan_data
@@ -75,7 +75,7 @@ class Machine:
                 factorised = None if factorised is None else factorised.beside(plan, files)
                 files.open(plan, "w").write(PLAN.json_text(plan_data(rules, factorised=factorised)))
             heat = None if factorised is None else plan_options(plan, None)
-            compilation = Compilation(Options(hw=self.hw, plan=str(plan), heat=heat))
+            compilation = Compilation(Options(Hdp(self.hw), plan=str(plan), heat=heat))
             # Factors are added to the store: each compilation has its own.
             weights = self.weights if heat is None else WeightStore(dict(self.weights))
             compilation.adopt(self.module.clone(), weights, "timed")

@@ -53,7 +53,7 @@ class Request:
     Attributes:
         model: path of the model, for its digest.
         weights: the weights file of an .mlir model, None for others.
-        compilation: a compilation without target (`Options(level=0)`) that captured the model;
+        compilation: a compilation without target (`Options(Numpy(), level=0)`) that captured the model;
             with a plan whose layers are factorised, it is the factorised model that is pruned.
         timed: a compilation without a plan that captured the model for the batch that costs are
             counted for; needed with `hw`.

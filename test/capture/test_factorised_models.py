@@ -12,7 +12,8 @@ from heatc.api import make_context
 from heatc.capture import capture_module
 from heatc.dialects.einsum import ContractOp
 from heatc.interpreter import execute
-from heatc.pipeline import PATHS, RAISE, build, run_passes
+from heatc.pipeline import build, run_passes
+from heatc.targets import PATHS, RAISE
 
 torch: Any = pytest.importorskip("torch")
 tensorly: Any = pytest.importorskip("tensorly")

@@ -13,7 +13,8 @@ from padded_models import run_numpy
 from heatc.api import make_context
 from heatc.capture import capture_module
 from heatc.interpreter import execute
-from heatc.pipeline import Options, build, pipeline_text, run_passes
+from heatc.pipeline import build, run_passes
+from heatc.targets import Numpy, Options, pipeline_text
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -90,8 +91,8 @@ def test_every_spelling_at_every_level(spelling: str, tmp_path: Path):
     run_passes(make_context(weights), module, build("canonicalize,raise-attention,dce"))
     assert any(op.name == "attn.sdpa" for op in module.walk())
     found["raised"] = execute(module, given, weights)
-    above, _, _ = pipeline_text(Options()).partition("pack-tokens")
-    rest = pipeline_text(Options()).removeprefix(above)
+    above, _, _ = pipeline_text(Options(Numpy())).partition("pack-tokens")
+    rest = pipeline_text(Options(Numpy())).removeprefix(above)
     run_passes(make_context(weights), module, build(rest))
     found["program"] = run_numpy(module, weights, tmp_path)(given)
     for level, outputs in found.items():

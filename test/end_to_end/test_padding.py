@@ -23,7 +23,8 @@ from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
 from heatc.capture import capture_module
 from heatc.errors import HeatcError
-from heatc.pipeline import Options, build, pipeline_text, run_passes
+from heatc.pipeline import build, run_passes
+from heatc.targets import Hdp, Numpy, Options, pipeline_text
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -50,7 +51,7 @@ def compiled(model: Any, inputs: dict[str, Any], target: str, padding: str, fold
     """A function from inputs to outputs."""
     example = {name: torch.tensor(value) for name, value in inputs.items()}
     captured = capture_module(model, example)
-    options = Options(None if target == "numpy" else target, padding=padding)
+    options = Options(Numpy() if target == "numpy" else Hdp(target), padding=padding)
     run_passes(make_context(captured.weights), captured.module, build(pipeline_text(options)))
     if target != "numpy":
         return lambda given: run_module(captured.module, given, captured.weights, target)

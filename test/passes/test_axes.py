@@ -24,7 +24,8 @@ from heatc.backends.hdp.emit import run_module
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
 from heatc.interpreter import execute
-from heatc.pipeline import RAISE, Options, build, pipeline_text, run_passes
+from heatc.pipeline import build, run_passes
+from heatc.targets import RAISE, Hdp, Options, pipeline_text
 from heatc.weights import WeightStore
 
 BATCH, LENGTH, WIDTH = 2, 4, 8
@@ -140,7 +141,7 @@ def compare(seed: int) -> None:
     mask[1, : rng.integers(0, LENGTH)] = 0
     inputs = {"x": rng.integers(0, 20, (BATCH, LENGTH)), "m": mask}
     want = execute(module, inputs, weights)["y"]
-    passes = pipeline_text(Options("hdp-edge")).split(",")[len(RAISE) :]
+    passes = pipeline_text(Options(Hdp("hdp-edge"))).split(",")[len(RAISE) :]
     cut = passes.index(FIXED) + 1
     run_passes(make_context(weights), module, build(",".join(passes[:cut])))
     coarsest = [0.0]

@@ -18,7 +18,8 @@ from heatc.backends.hdp.emit import run_module
 from heatc.backends.numpy.emit import emit_program
 from heatc.errors import HeatcError
 from heatc.interpreter import execute
-from heatc.pipeline import RAISE, Options, build, pipeline_text, run_passes
+from heatc.pipeline import build, run_passes
+from heatc.targets import RAISE, Hdp, Options, pipeline_text
 from heatc.weights import WeightStore
 
 Array = NDArray[Any]
@@ -80,7 +81,7 @@ def on_hdp(change: Change) -> Array:
     weights = arrays()
     change(weights)
     module, store = Parser(make_context(), MODEL).parse_module(), WeightStore(weights)
-    passes = pipeline_text(Options("hdp-edge")).split(",")[len(RAISE) :]
+    passes = pipeline_text(Options(Hdp("hdp-edge"))).split(",")[len(RAISE) :]
     run_passes(make_context(store), module, build(",".join(passes)))
     return run_module(module, INPUTS, store, "hdp-edge")["y"]
 

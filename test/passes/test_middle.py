@@ -17,7 +17,8 @@ from heatc.api import make_context
 from heatc.capture import Captured, capture_module
 from heatc.errors import HeatcError
 from heatc.interpreter import execute
-from heatc.pipeline import RAISE, Instrument, build, run_passes
+from heatc.pipeline import Instrument, build, run_passes
+from heatc.targets import RAISE
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

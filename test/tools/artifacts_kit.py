@@ -21,8 +21,11 @@ from heatc.errors import HeatcError
 from heatc.files import safetensors_bytes
 from heatc.kinds import Kind
 from heatc.names import phase_files
-from heatc.pipeline import Options, pass_names
 from heatc.readers.npz import write_npz
+from heatc.targets import Numpy, Options, pipeline
+from heatc.targets.hdp import FORMS
+from heatc.targets.numpy import FORM as NUMPY
+from heatc.targets.text import IR
 from heatc.tools import assemble, main, opt, run, tune
 
 MODULE = """
@@ -97,6 +100,8 @@ def _tune(command: str, argv: list[str]) -> int:
     return tune.main([command, *argv])
 
 
+HDP, ASSEMBLY = FORMS
+
 CASES = {
     "heatc to NumPy": Case(
         commands.HEATC,
@@ -112,9 +117,11 @@ CASES = {
         },
         ("--heat", "low-rank,rank=1"),
         {
-            "form": "numpy",
+            "form": NUMPY,
             "has_factors": True,
-            "phases": phase_files(pass_names(Options(heat={"rank": (1,)})))[:2],
+            "phases": phase_files(
+                [s.name for s in pipeline(Options(Numpy(), heat={"rank": (1,)}))]
+            )[:2],
         },
     ),
     "heatc to IR": Case(
@@ -122,19 +129,19 @@ CASES = {
         main.main,
         {"model": "m.mlir", "weights": ["w.safetensors"], "output": "x.mlir"},
         ("--heat", HEAT, "--target", "numpy"),
-        {"form": "ir", "has_factors": True},
+        {"form": IR, "has_factors": True},
     ),
     "heatc to HDP": Case(
         commands.HEATC,
         main.main,
         {"model": "folder", "plan": "plan.json", "hw": "hw.yaml", "output": "x.hdp"},
-        more={"form": "hdp", "has_factors": False},
+        more={"form": HDP, "has_factors": False},
     ),
     "heatc to assembly": Case(
         commands.HEATC,
         main.main,
         {"model": "m.pt", "output": "x.s"},
-        more={"form": "asm", "has_factors": False},
+        more={"form": ASSEMBLY, "has_factors": False},
     ),
     "heatc.compile": Case(
         commands.COMPILE,
@@ -148,7 +155,7 @@ CASES = {
             "remarks": "r.jsonl",
             "dump_divergence": "divergence",
         },
-        more={"form": "hdp", "has_factors": False},
+        more={"form": HDP, "has_factors": False},
     ),
     "heatc-opt": Case(
         commands.HEATC_OPT,

@@ -23,9 +23,9 @@ from heatc.heat.options import plan_options
 from heatc.interpreter import input_names, main_function, make_interpreter, reference
 from heatc.names import factors_file
 from heatc.passes.insert_hdp import InsertHdpPass
-from heatc.pipeline import Options
 from heatc.plan import hardware_sha256, read_plan
 from heatc.rules import Rule, make_rule
+from heatc.targets import Numpy, Options
 from heatc.tools import main as heatc
 from heatc.tools import tune
 from heatc.tuning.distill.pruned import attend
@@ -72,7 +72,9 @@ def batches(folder: Path) -> list[dict[str, Any]]:
 
 def factorised(plan: Path) -> tuple[ModuleOp, WeightStore]:
     """The tiny model with a plan's factors, at the packed level."""
-    compilation = Compilation(Options(plan=str(plan), level=0, heat=plan_options(plan, None)))
+    compilation = Compilation(
+        Options(Numpy(), plan=str(plan), level=0, heat=plan_options(plan, None))
+    )
     compilation.adopt(module_of(8), WeightStore(weights(seed=0)), "tiny")
     compilation.run()
     return compilation.module, compilation.weights

@@ -14,8 +14,8 @@ import pytest
 from heatc.api import Compilation
 from heatc.capture import Captured, capture_module
 from heatc.heat.options import heat_options
-from heatc.pipeline import Options
 from heatc.rules import Rule
+from heatc.targets import Hdp, Numpy, Options
 from heatc.verify import Settings, Verification
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -42,9 +42,8 @@ class Model:
         form: str | None = None,
     ) -> Verification:
         """Raises `VerificationError` where the program is wrong."""
-        hw = None if target == "numpy" else "hdp-edge"
         factors = None if heat is None else heat_options(heat, None)
-        options = Options(hw, rule or Rule(), heat=factors)
+        options = Options(Numpy() if target == "numpy" else Hdp(), rule or Rule(), heat=factors)
         compilation = Compilation(options, verify=settings)
         compilation.adopt(self.captured.module.clone(), self.captured.weights, "tiny")
         compilation.run()

@@ -25,8 +25,8 @@ from heatc.backends.hdp import simulate
 from heatc.backends.hdp.container import open_program
 from heatc.capture import Captured, capture_exported
 from heatc.errors import HeatcError, VerificationError
-from heatc.pipeline import Options
 from heatc.rules import make_rule
+from heatc.targets import Hdp, Numpy, Options
 from heatc.tools import main as heatc_tool
 from heatc.tools import run as run_tool
 from heatc.verify.settings import Settings
@@ -172,8 +172,8 @@ def captured(exported: ExportedProgram) -> Captured:
 
 def compiled(model: Captured, target: str, program: Program, folder: Path) -> Compiled:
     """Compile for a target with the check that users get, and load the program."""
-    hardware = None if target == "numpy" else program.hardware
-    options = Options(hardware, make_rule("none", {}), padding=program.positions)
+    chosen = Numpy() if target == "numpy" else Hdp(program.hardware)
+    options = Options(chosen, make_rule("none", {}), padding=program.positions)
     compilation = Compilation(options, verify=Settings())
     compilation.adopt(model.module.clone(), model.weights, "model")
     compilation.run()

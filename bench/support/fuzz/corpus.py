@@ -165,9 +165,9 @@ def _write_weights(folder: Path) -> None:
 
     from bench.support.fuzz import ir
     from heatc.api import Compilation
-    from heatc.pipeline import Options
+    from heatc.targets import Numpy, Options
 
-    compilation = Compilation(Options(level=0))
+    compilation = Compilation(Options(Numpy(), level=0))
     compilation.capture(folder / "tiny.pt2")
     weights = {name: compilation.weights[name].copy() for name in compilation.weights}
     (folder / "tiny.safetensors").write_bytes(save(weights))

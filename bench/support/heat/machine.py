@@ -53,7 +53,8 @@ from heatc.passes.order_contractions import network_of, rest_of
 from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.passes.tiling.scratch import scratch_layer, time_packing
 from heatc.passes.tiling.timing import Timed, time_module
-from heatc.pipeline import Options, build, pipeline_text, run_passes
+from heatc.pipeline import build, run_passes
+from heatc.targets import Hdp, Options, pipeline_text
 from heatc.weights import WeightStore
 
 PRESETS = ("hdp-edge", "hdp-server")
@@ -241,7 +242,7 @@ class Column:
 def factorised(folder: Path, format_: Format, ratio: float) -> Model:
     """A model folder captured and factorised, plainly: no cycle depends on the values."""
     captured = capture_path(folder, parse_inputs("input_ids=1x128:i64,attention_mask=1x128:i64"))
-    head = pipeline_text(Options(hw=PRESETS[0])).partition(",order-contractions")[0]
+    head = pipeline_text(Options(Hdp(PRESETS[0]))).partition(",order-contractions")[0]
     words = f'format={format_} ratio={ratio} init=plain refinements=0 layers="encoder.*"'
     passes = build(f"{head},heat-decompose{{{words}}}")
     run_passes(make_context(captured.weights), captured.module, passes)
@@ -277,7 +278,9 @@ def compiled(model: Model, paths: Sequence[Steps], hw: str, *, fused: bool) -> M
     module = model.module.clone()
     for op, path in zip(Model(module, model.weights).factorised, paths):
         op.path = PathAttr(path)
-    later = "lower-contractions" + pipeline_text(Options(hw=hw)).partition("lower-contractions")[2]
+    later = (
+        "lower-contractions" + pipeline_text(Options(Hdp(hw))).partition("lower-contractions")[2]
+    )
     passes = [p for p in build(later) if fused or p.name != "fuse-einsums"]
     run_passes(make_context(model.weights), module, passes)
     return module

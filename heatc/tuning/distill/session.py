@@ -59,7 +59,7 @@ class Request:
     Attributes:
         model: path of the model, for its digest.
         teacher, student: compilations of the same captured model, without and with its factors
-            (`Options(level=0)`), not run yet.
+            (`Options(Numpy(), level=0)`), not run yet.
         data: the task's inputs by file and name, `extra` unlabelled text of other domains, and
             `dev` what judges; without it a quarter of `data` is held back.
         plan: the plan.json whose layers are factorised, None where options said it.

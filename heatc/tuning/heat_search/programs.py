@@ -14,8 +14,8 @@ from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
 from heatc.passes.rewriting import without_remarks
 from heatc.passes.tiling.timing import time_module
-from heatc.pipeline import Options
 from heatc.rules import make_rule
+from heatc.targets import Hdp, Options
 from heatc.weights import WeightStore
 
 
@@ -28,7 +28,7 @@ def program_figures(timed: Compilation, plan: Path | None, hw: str) -> dict[str,
     """
     heat = None if plan is None else {**plan_options(plan, None), "refinements": (0,)}
     name = None if plan is None else str(plan)
-    compilation = Compilation(Options(hw=hw, rule=make_rule("none", {}), plan=name, heat=heat))
+    compilation = Compilation(Options(Hdp(hw), rule=make_rule("none", {}), plan=name, heat=heat))
     weights = WeightStore(dict(timed.weights))
     with without_remarks():
         compilation.adopt(timed.module.clone(), weights, timed.source)

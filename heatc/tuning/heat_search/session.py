@@ -64,7 +64,7 @@ class Request:
 
     Attributes:
         model: path of the model, `weights` the weights file of an .mlir model.
-        compilation: a compilation (`Options(level=0)`) that captured the model; runs on the data.
+        compilation: a compilation (`Options(Numpy(), level=0)`) that captured the model; runs on the data.
         timed: the same of the batch that costs are counted for.
         data: inputs by file and name; `dev` what validates, None for a quarter of `data`.
         hardware: the machine, or the space of machines.

@@ -29,8 +29,9 @@ from heatc.dialects import attn
 from heatc.errors import HeatcError
 from heatc.interpreter import execute
 from heatc.passes.tiling import plan
-from heatc.pipeline import RAISE, build, run_passes
+from heatc.pipeline import build, run_passes
 from heatc.rules import make_rule
+from heatc.targets import RAISE
 from heatc.tuning.plan_data import plan_data
 
 pytestmark = pytest.mark.torch

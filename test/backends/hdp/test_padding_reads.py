@@ -17,8 +17,9 @@ from heatc.backends.hdp.simulation import simulate, simulate_timing
 from heatc.capture import capture_module
 from heatc.dialects import attn
 from heatc.interpreter import execute
-from heatc.pipeline import Options, build, pipeline_text, run_passes
+from heatc.pipeline import build, run_passes
 from heatc.rules import make_rule
+from heatc.targets import Hdp, Options, pipeline_text
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -61,7 +62,7 @@ def outputs(
     model = Reader(reading, tokens, layers=2, sharpness=6.0).eval()
     example = {name: torch.tensor(value) for name, value in inputs.items()}
     captured = capture_module(model, example)
-    text = pipeline_text(Options(HW, make_rule(*RULES[rule])))
+    text = pipeline_text(Options(Hdp(HW), make_rule(*RULES[rule])))
     above, tiling, below = text.partition("tile-for-hdp")
     context = make_context(captured.weights)
     run_passes(context, captured.module, build(above.rstrip(",")))

@@ -36,7 +36,8 @@ from heatc.isa.words import encode_program
 from heatc.machine.energy import ACTIONS, action_counts
 from heatc.machine.machine import Machine, Memory
 from heatc.machine.values import Shapes
-from heatc.pipeline import RAISE, build, run_passes
+from heatc.pipeline import build, run_passes
+from heatc.targets import RAISE
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

@@ -16,7 +16,8 @@ from heatc.backends.hdp.emit import write_module
 from heatc.backends.hdp.simulation import simulate_timing
 from heatc.dialects import attn
 from heatc.interpreter import execute
-from heatc.pipeline import RAISE, build, run_passes
+from heatc.pipeline import build, run_passes
+from heatc.targets import RAISE
 
 pytestmark = pytest.mark.torch
 pytest.importorskip("transformers")

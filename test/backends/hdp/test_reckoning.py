@@ -27,8 +27,9 @@ from heatc.isa.words import Inst
 from heatc.machine.machine import Machine, MachineState, RunResult
 from heatc.machine.state import Extent
 from heatc.machine.values import Shapes
-from heatc.pipeline import Options, build, pipeline_text, run_passes
+from heatc.pipeline import build, run_passes
 from heatc.rules import make_rule
+from heatc.targets import Hdp, Options, pipeline_text
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -150,7 +151,7 @@ def test_they_agree_where_padding_is_read(reading: str, rule: str):
     arrays = batch(12)
     model = Reader(reading, 12, layers=2, sharpness=6.0).eval()
     captured = capture_module(model, {name: torch.tensor(value) for name, value in arrays.items()})
-    passes = build(pipeline_text(Options("hdp-edge", make_rule(*PADDED[rule]))))
+    passes = build(pipeline_text(Options(Hdp("hdp-edge"), make_rule(*PADDED[rule]))))
     run_passes(make_context(captured.weights), captured.module, passes)
     program, hw = encode_module(captured.module), load_hardware("hdp-edge")
     decisions = Recorded(5, 0.5, 0.5)

@@ -21,7 +21,8 @@ from heatc.interpreter import execute
 from heatc.interpreter.values import fixed_type
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.passes.tiling import plan
-from heatc.pipeline import RAISE, build, run_passes
+from heatc.pipeline import build, run_passes
+from heatc.targets import RAISE
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
