@@ -93,7 +93,7 @@ def show(rows: Sequence[Row], console: Console | None = None) -> None:
 
 
 def number(value: float) -> str:
-    """A figure for people: integers whole, the rest with four digits."""
+    """A figure for people: integers whole, the rest with six digits."""
     return f"{value:.6g}" if value != int(value) else str(int(value))
 
 

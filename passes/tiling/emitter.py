@@ -16,7 +16,7 @@ from heatc.passes.tiling.packing import TileSpec
 Tiles = dict[str, SSAValue]
 
 MOST_TOKENS = (1 << 20) - 1
-"""More rows no tensor has."""
+"""The most rows that a tensor can have: a word has 20 bits for them."""
 
 
 class Emitter:

@@ -38,16 +38,24 @@ _ACC, _CODE, _WIDE = DTYPES["acc"], DTYPES["i16"], DTYPES["i32"]
 @dataclass(frozen=True)
 class AttentionShape:
     """
-    One attention: sequences of at most `length` tokens, `heads` of `dim`.
+    One attention, as far as its tiles depend on it.
 
-    `pruned`: HDP on integer and fraction planes; `gate`: heads are gated in a first pass. `planes`
-    are names and dtypes of the planes that are narrower than i16. `score`: what becomes of pruned
-    scores (`PRUNED_SCORES`). `row_sums`: the sum of a row of integer scores is needed before its
-    first block. `gated`: what pruned heads put out (`heatc.rules.GATED`). `ranked`: of how many
-    heads it takes the importance so far (`heads` are those that go on). `counted`: it adds to that. `block`: query rows and
-    key columns of a block. `density`: the share of blocks that are kept, 0 where a threshold decides.
-    `bits`: the rounds of low-bit codes that predict which scores are computed at all, with `likely` by
-    their softmax.
+    Attributes:
+        length: the most tokens of a sequence.
+        heads: heads that are computed.
+        dim: columns of a head.
+        pruned: scores come in an integer and a fraction part, and blocks of them are pruned.
+        gate: heads are gated, after a first pass over all integer scores.
+        planes: names and dtypes of the planes that are narrower than i16.
+        score: what becomes of pruned scores (`PRUNED_SCORES`).
+        row_sums: a row's sum of integer scores is needed before its first block.
+        gated: what pruned heads put out (`heatc.rules.GATED`).
+        ranked: heads whose importance so far is read to choose `heads` of them; 0 if none is.
+        counted: the attention adds to the importance of heads.
+        block: query rows and key columns of a block.
+        density: share of blocks that are kept, 0 where a threshold decides.
+        bits: widths of the rounds of low-bit codes that predict which scores are computed at all.
+        likely: the prediction is by the softmax of low-bit scores.
     """
 
     length: int
