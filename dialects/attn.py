@@ -816,7 +816,8 @@ class WeightedValuesOp(AttnOp):
     """
     `attn.weighted_values %probs, %v, %p[, %gate] {heads[, gated = "zero"]}`: P V per head.
 
-    Heads that the gate prunes give 0 (`zero`) or the mean of their values (`mean`).
+    Heads that the gate prunes give 0 (`zero`) or the mean of their values (`mean`). `plan` says the
+    tiles of the attention that ends here, once they are chosen.
     """
 
     name = "attn.weighted_values"
@@ -827,6 +828,7 @@ class WeightedValuesOp(AttnOp):
     result = result_def(AnyTensor)
     heads = prop_def(IntegerAttr)
     gated = opt_prop_def(StringAttr)
+    plan = opt_prop_def(Attribute)
 
     def __init__(
         self,

@@ -15,9 +15,11 @@ from xdsl.dialects.builtin import IntAttr, TensorType, f32, f64
 from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAValue, TypeAttribute
 from xdsl.irdl import (
     IRDLOperation,
+    ParsePropInAttrDict,
     irdl_attr_definition,
     irdl_op_definition,
     operand_def,
+    opt_prop_def,
     result_def,
     traits_def,
 )
@@ -89,12 +91,15 @@ class RequantizeOp(IRDLOperation):
     """
     `fixed.requantize %x : tensor<?x4x!fixed.q<48, 25>> to tensor<?x4x!fixed.q<16, 9>>`.
 
-    Moves the binary point, rounding half to even, and saturates to the result's width.
+    Moves the binary point, rounding half to even, and saturates to the result's width. `plan` says
+    the tiles of the product that it rounds, once they are chosen.
     """
 
     name = "fixed.requantize"
     x = operand_def(TensorType[Attribute])
     result = result_def(TensorType[Attribute])
+    plan = opt_prop_def(Attribute)
+    irdl_options = (ParsePropInAttrDict(),)
     traits = traits_def(Pure())
     assembly_format = "$x attr-dict `:` type($x) `to` type($result)"
 

@@ -58,6 +58,7 @@ from xdsl.traits import NoTerminator, Pure
 from xdsl.utils.exceptions import VerifyException
 
 from heatc.dialects.attn_packing import ValuesAttr
+from heatc.dialects.hdp_plans import PLANS
 from heatc.isa.table import (
     DESCRIPTORS,
     DTYPES,
@@ -810,5 +811,5 @@ assert set(SPACES) == {"dram", "shared", "local"}
 HDP = Dialect(
     "hdp",
     [TensorOp, WindowOp, AliasOp, TileOp, SpecialOp, LoopOp, *INSTRUCTION_OPS.values()],
-    [TensorType, TileType, RegType],
+    [TensorType, TileType, RegType, *PLANS],
 )

@@ -64,6 +64,7 @@ PASSES: dict[str, Callable[[], type[ModulePass]]] = {
         "insert-hdp",
         "partition-host",
         "assign-fixed-point",
+        "plan-tiles",
         "tile-for-hdp",
         "lower-to-hdp",
         "allocate-buffers",

@@ -4,9 +4,8 @@ From values to instructions on tiles.
 Assumes the fixed level: products as `einsum.contract`, bias and `fixed.requantize`, HDP attention,
 `host.task`, packed tokens. `main` becomes a function without arguments whose body is `hdp`
 instructions in `scf.for` loops: tensors and tiles are symbolic values, inputs, weights and
-outputs are `hdp.tensor` ops that say what they are. Tile sizes come from
-`heatc.passes.tiling.plan`, for the largest run; loops run to registers, so that shorter inputs
-take fewer iterations. Integer constants (position ids) are evaluated here. Every op is part of something
+outputs are `hdp.tensor` ops that say what they are. Tile sizes are those of the plans that
+`plan-tiles` attached; loops run to registers, so that shorter inputs take fewer iterations. Integer constants (position ids) are evaluated here. Every op is part of something
 that instructions are emitted for, and every tensor that is read is written, or the pass fails
 (`heatc.passes.tiling.claims`). Leaves registers to lower-to-hdp, addresses to allocate-buffers.
 
@@ -29,21 +28,20 @@ from heatc.context import weights_of
 from heatc.dialects import attn, hdp, nn
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import RequantizeOp
+from heatc.dialects.hdp_plans import AttentionPlanAttr
 from heatc.dialects.host import TaskOp
-from heatc.errors import InfeasibleError
-from heatc.hardware import load_hardware
-from heatc.isa.table import BLOCK
-from heatc.isa.units import probability_code
 from heatc.passes.analysis.ports import output_paddings
 from heatc.passes.effect import Effect
-from heatc.passes.rewriting import at, describe_location
-from heatc.passes.tiling.attention import Attention, Prediction, Pruning, emit_attention
-from heatc.passes.tiling.cascade import Cascade, importance_of, ranking_of, sum_point, sum_shift
+from heatc.passes.rewriting import at
+from heatc.passes.tiling.attention import Attention, emit_attention
+from heatc.passes.tiling.attention_parts import AttentionParts, read_attention
+from heatc.passes.tiling.cascade import Cascade, sum_point, sum_shift
 from heatc.passes.tiling.claims import PARTS, check_claimed, check_written
 from heatc.passes.tiling.host import HostTask
-from heatc.passes.tiling.plan import AttentionShape
+from heatc.passes.tiling.plan import AttentionPlan
 from heatc.passes.tiling.products import Products
-from heatc.passes.tiling.tensors import dtype_of, fixed_type, is_integer, owner_of
+from heatc.passes.tiling.shapes import plan_of
+from heatc.passes.tiling.values import is_integer
 from heatc.weights import WeightStore
 
 SINGLE = (1, 1)
@@ -115,66 +113,22 @@ class _Tiler(Products):
             HostTask(self.e, panel, self.index_of, self.extents).emit(task)
 
     def _attention(self, op: attn.WeightedValuesOp) -> None:
-        softmax: attn.SoftmaxOp = owner_of(op.probabilities, attn.SoftmaxOp)
-        kinds = (attn.ScoresOp, attn.MergeScoresOp, attn.MeanQueryOp, attn.ExcludeScoresOp)
-        scores, prediction = owner_of(softmax.scores, *kinds), None
-        gate, gated = op.gate, "zero" if op.gated is None else op.gated.data
-        if isinstance(scores, attn.MeanQueryOp):
-            gate, gated = scores.gate, "col"
-            scores = owner_of(scores.scores, attn.MergeScoresOp)
-        if isinstance(scores, attn.ExcludeScoresOp):
-            prediction = self._prediction(op, scores, softmax)
-            scores = owner_of(scores.scores, attn.ScoresOp)
-        pruning, planes, points = None, dict[str, SSAValue](), dict[str, int]()
-        cascade = None
-        if isinstance(scores, attn.MergeScoresOp):
-            pruning = self._pruning(op, scores, gate)
-            values = {
-                "q": scores.q_integer,
-                "q.fraction": scores.q_fraction,
-                "k": scores.k_integer,
-                "k.fraction": scores.k_fraction,
-            }
-            integer = {k: fixed_type(values[k]).point.data for k in ("q", "k")}
-            points = {
-                k: fixed_type(values[f"{k}.fraction"]).point.data - integer[k] for k in integer
-            }
-        else:
-            values = {"q": scores.q, "k": scores.k}
-            points = {k: fixed_type(v).point.data for k, v in values.items()}
-            cascade = self._cascade(op)
-        values["v"] = op.v
-        points |= {"v": fixed_type(op.v).point.data, "s": fixed_type(softmax.scores).point.data}
-        points["o"] = fixed_type(op.result).point.data
-        for name, value in values.items():
+        parts = read_attention(op)
+        planes: dict[str, SSAValue] = {}
+        for name, value in parts.planes.items():
             if value not in self.tensors and isinstance(value.owner, attn.SplitOp):
                 raise PassFailedException(f"{at(op)}attn.split of a value that no linear computes")
             planes[name] = self.tensor(value)
-        heads = op.heads.value.data
-        _, length = attn.packing_of(op.packing).shape
-        dim = nn.shape_of(op.v)[1] // heads
+        cascade = self._cascade(parts) if parts.cascades else None
         output = self.tensor(op.result)
         owner = output.owner
         assert isinstance(owner, hdp.TensorOp)
-        shape = AttentionShape(
-            length,
-            heads if cascade is None else cascade.keep,
-            dim,
-            pruning is not None,
-            pruning is not None and pruning.gate is not None,
-            tuple((name, dtype) for name, t in planes.items() if (dtype := dtype_of(t)) != "i16"),
-            "zero" if pruning is None else pruning.pruned,
-            pruning is not None and pruning.positive,
-            gated,
-            0 if cascade is None or cascade.before is None else cascade.heads,
-            cascade is not None and cascade.after is not None,
-            BLOCK if pruning is None else pruning.block,
-            0.0 if pruning is None else pruning.density,
+        tiles = plan_of(op, AttentionPlanAttr)
+        shape = parts.shape()
+        planned = replace(shape, length=tiles.length)
+        plan = AttentionPlan(
+            planned, tiles.parts, tiles.rows, tiles.keys, tiles.shared, tiles.slots, tiles.summed
         )
-        if prediction is not None:
-            likely = not prediction.ratios
-            shape = replace(shape, block=SINGLE, bits=prediction.bits, likely=likely)
-        scale = softmax.scale.value.data
         emit_attention(
             self.e,
             Attention(
@@ -182,39 +136,30 @@ class _Tiler(Products):
                 shape,
                 planes,
                 output,
-                scale,
-                points,
-                pruning,
+                parts.scale,
+                parts.points,
+                parts.pruning,
                 cascade,
-                prediction,
+                parts.prediction,
                 bool(attn.packing_of(op.packing).reads),
             ),
-            self.hardware,
+            plan,
+            tiles.cores,
         )
 
-    def _cascade(self, op: attn.WeightedValuesOp) -> Cascade | None:
-        """What dense attention has to do with the importance of heads, None if nothing."""
-        ranking, importance = ranking_of(op), importance_of(op)
-        if ranking is None and importance is None:
-            return None
-        heads = op.heads.value.data
-        sums = [op.before for op in (importance,) if op is not None]
-        sums += [op.importance for op in (ranking,) if op is not None]
-        before = sums[-1]
-        if before is not sums[0]:
-            raise PassFailedException(
-                f"{at(op)}heads are ranked by other sums than these they add to"
-            )
+    def _cascade(self, parts: AttentionParts) -> Cascade:
+        """What dense attention has to do with the importance of heads."""
+        ranking, importance, before = parts.ranking, parts.importance, parts.sums
         if before is not None and before not in self.tensors:
             raise PassFailedException(
-                f"{at(op)}importance of heads of what no dense attention puts out"
+                f"{at(parts.op)}importance of heads of what no dense attention puts out"
             )
         after, shift = None, 0
         if importance is not None:
             after, shift = self._sums(importance), sum_shift(importance)
         return Cascade(
-            heads,
-            heads if ranking is None else ranking.keep.value.data,
+            parts.heads,
+            parts.heads if ranking is None else ranking.keep.value.data,
             None if before is None else self.tensors[before],
             after,
             shift,
@@ -234,113 +179,29 @@ class _Tiler(Products):
         )
         return self.tensors[op.result]
 
-    def _pruning(
-        self, op: attn.WeightedValuesOp, scores: attn.MergeScoresOp, gated: SSAValue | None
-    ) -> Pruning:
-        mask = owner_of(scores.mask, attn.BlockMaskOp, attn.TopkMaskOp)
-        topk = isinstance(mask, attn.TopkMaskOp)
-        gate: attn.HeadGateOp | None = None
-        if gated is not None:
-            gate = owner_of(gated, attn.HeadGateOp)
-        block = self._block(op, _block_of(scores))
-        theta: attn.BlockImportanceOp = owner_of(mask.theta, attn.BlockImportanceOp)
-        return Pruning(
-            () if topk else mask.ratios,
-            () if gate is None else gate.thresholds,
-            scores.pruned.data,
-            mask,
-            gate,
-            theta.importance.data,
-            fixed_type(scores.integer).point.data,
-            block,
-            mask.density.value.data if topk else 0.0,
-        )
-
-    def _prediction(
-        self, op: attn.WeightedValuesOp, excluded: attn.ExcludeScoresOp, softmax: attn.SoftmaxOp
-    ) -> Prediction:
-        """What low-bit scores decide on, of the operands of the scores that are left."""
-        scores: attn.ScoresOp = owner_of(excluded.scores, attn.ScoresOp)
-        mask = owner_of(excluded.mask, attn.BlockMaskOp, attn.ProbabilityMaskOp)
-        self._block(op, SINGLE)
-        if isinstance(mask, attn.ProbabilityMaskOp):
-            predicted: attn.SoftmaxOp = owner_of(mask.probabilities, attn.SoftmaxOp)
-            scaled: attn.ScaleScoresOp = owner_of(predicted.scores, attn.ScaleScoresOp)
-            _expect(op, predicted.scale == softmax.scale, "a prediction at another scale")
-            bits = _low_bits(op, scaled.scores, scores)
-            code = probability_code(mask.threshold.value.data)
-            return Prediction((bits,), (), (mask,), fixed_type(scaled.result).point.data, code)
-        first = mask if mask.among is None else owner_of(mask.among, attn.BlockMaskOp)
-        _expect(op, first.among is None, "more than two rounds of low-bit scores")
-        rounds = (mask,) if mask is first else (first, mask)
-        for one in rounds:
-            _expect(op, _block_of(one) == SINGLE, "low-bit scores in blocks")
-            _expect(op, len(one.ratios) == 1, "ratios of low-bit scores that differ by head")
-        bits = tuple(_low_bits(op, one.theta, scores) for one in rounds)
-        return Prediction(bits, tuple(one.ratios[0] for one in rounds), rounds)
-
-    def _block(self, op: attn.WeightedValuesOp, block: tuple[int, int]) -> tuple[int, int]:
-        """The size of a block, which the sparsity engine must have."""
-        rows, columns = block
-        known = self.hardware.blocks
-        if (rows, columns) not in known:
-            sizes = ", ".join(f"{r}x{c}" for r, c in known)
-            raise InfeasibleError(
-                f"the sparsity engine of {self.hardware.name} has no blocks of {rows}x{columns}",
-                place=describe_location(op),
-                notes=[f"it has {sizes}: sparsity_engine.blocks in the hardware file says so"],
-            )
-        return rows, columns
-
-
-def _block_of(op: attn.MergeScoresOp | attn.BlockMaskOp) -> tuple[int, int]:
-    rows, columns = (int(b) for b in op.block.get_values())
-    return rows, columns
-
-
-def _expect(op: Operation, holds: bool, what: str) -> None:
-    """Refuse what the machine has no unit for."""
-    if not holds:
-        raise PassFailedException(f"{at(op)}the machine has no unit for {what}")
-
-
-def _low_bits(op: Operation, scores: SSAValue, full: attn.ScoresOp) -> int:
-    """The bits of low-bit scores, whose codes must be those of the operands of all scores."""
-    low: attn.IntegerScoresOp = owner_of(scores, attn.IntegerScoresOp)
-    q, k = (owner_of(value, attn.LowBitsOp) for value in (low.q, low.k))
-    alike = (q.x, k.x, q.bits) == (full.q, full.k, k.bits)
-    _expect(op, alike, "low-bit scores of other operands than the scores")
-    return q.bits.value.data
-
 
 @dataclass(frozen=True)
 class TileForHdpPass(ModulePass):
-    """
-    Instructions on tiles; exact.
-
-    `hw` is a preset or a YAML file, `weights` a safetensors file for integer constants.
-    """
+    """Instructions on tiles; `weights` is a safetensors file for integer constants; exact."""
 
     name = "tile-for-hdp"
     effect: ClassVar[Effect] = Effect.EXACT
 
-    hw: str = "hdp-edge"
     weights: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
-        Replace every function; `InfeasibleError` where tiles do not fit the hardware.
+        Replace every function.
 
-        Raises `PassFailedException` for what is not of the fixed level.
+        Raises `PassFailedException` for what is not of the fixed level, or has no plan.
         """
-        hardware = load_hardware(self.hw)
 
         def store() -> WeightStore:
             return weights_of(ctx, self.weights)
 
         for function in list(op.ops):
             if isinstance(function, FuncOp) and function.body.blocks:
-                new = _Tiler(function, hardware, store).run()
+                new = _Tiler(function, store).run()
                 check_written(new)
                 op.body.block.insert_op_before(new, function)
                 function.detach()

@@ -63,7 +63,7 @@ def test_options_reach_the_passes(options: Options):
     rule = passes["insert-hdp"]
     assert isinstance(rule, InsertHdpPass)
     assert rule.one_rule() == options.rule
-    assert passes["tile-for-hdp"].hw == options.target.hw  # pyright: ignore
+    assert passes["plan-tiles"].hw == options.target.hw  # pyright: ignore
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_plan_reaches_the_pass(path: str):
 @pytest.mark.parametrize("path", ["a\rb.yaml", "\udcff.yaml"])
 def test_values_that_no_text_holds_reach_the_pass(path: str):
     passes = {p.name: p for p in build(pipeline(Options(Hdp(path))))}
-    assert passes["tile-for-hdp"].hw == path  # pyright: ignore
+    assert passes["plan-tiles"].hw == path  # pyright: ignore
 
 
 def test_targets():

@@ -18,6 +18,7 @@ from heatc.machine.machine import Machine, Memory, RunResult
 from heatc.machine.values import Shapes
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
+from heatc.passes.plan_tiles import PlanTilesPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
 
 
@@ -123,7 +124,8 @@ def tiled(text: str, hw: str) -> ModuleOp:
     context = make_context()
     module = Parser(context, text).parse_module()
     module.verify()
-    TileForHdpPass(hw=hw).apply(context, module)
+    PlanTilesPass(hw=hw).apply(context, module)
+    TileForHdpPass().apply(context, module)
     module.verify()
     return module
 

@@ -44,7 +44,8 @@ class Hdp:
             insert_hdp(options),
             ArgSpec("partition-host", {}),
             ArgSpec("assign-fixed-point", {}),
-            ArgSpec("tile-for-hdp", hw),
+            ArgSpec("plan-tiles", hw),
+            ArgSpec("tile-for-hdp", {}),
             ArgSpec("lower-to-hdp", {}),
             ArgSpec("allocate-buffers", hw),
         )

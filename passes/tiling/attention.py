@@ -18,56 +18,13 @@ from xdsl.dialects.builtin import IntegerAttr, StringAttr, UnitAttr, i64
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import hdp
-from heatc.hardware import Hardware
 from heatc.isa.table import BLOCK
 from heatc.isa.units import PROBABILITY_POINT, SoftmaxScale
+from heatc.passes.tiling.attention_parts import Prediction, Pruning
 from heatc.passes.tiling.cascade import Cascade, HeadSums
 from heatc.passes.tiling.emitter import Emitter, Tiles
 from heatc.passes.tiling.packing import TileSpec
-from heatc.passes.tiling.plan import AttentionPlan, AttentionShape, plan_token_attention
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """
-    What mean filtering or `topk` decides on, and the ops that decide (for locations).
-
-    Thresholds are one for all heads, or one a head; `importance` is that of attn.block_importance,
-    `point` the binary point of integer scores, `block` the size of a block. With a `density` there is
-    no threshold: that share of each row's blocks is kept.
-    """
-
-    rho_b: tuple[float, ...]
-    tau_h: tuple[float, ...]
-    pruned: str
-    mask: Operation
-    gate: Operation | None
-    importance: str = "abs"
-    point: int = 0
-    block: tuple[int, int] = BLOCK
-    density: float = 0.0
-
-    @property
-    def positive(self) -> bool:
-        """Whether importance is what lies above the mean of a row."""
-        return self.importance == "positive"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """
-    What low-bit scores decide on: single scores that have no part in the softmax.
-
-    A round of mean filtering for each of `bits` with its ratio in `ratios`, the second among what the
-    first one keeps; or, without ratios, the scores at `point` whose probability, at the attention's
-    own scale, has a code above `code`. `masks` are the ops that decide, a round each.
-    """
-
-    bits: tuple[int, ...]
-    ratios: tuple[float, ...]
-    masks: tuple[Operation, ...]
-    point: int = 0
-    code: int = 0
+from heatc.passes.tiling.plan import AttentionPlan, AttentionShape
 
 
 @dataclass(frozen=True)
@@ -93,9 +50,9 @@ class Attention:
     """Whether sequences may have rows that are no keys."""
 
 
-def emit_attention(emitter: Emitter, attention: Attention, hardware: Hardware) -> None:
+def emit_attention(emitter: Emitter, attention: Attention, plan: AttentionPlan, cores: int) -> None:
     """Loops over sequences, heads, and tiles of queries."""
-    _Kernel(emitter, attention, hardware).run()
+    _Kernel(emitter, attention, plan, cores).run()
 
 
 _OF_QUERIES = ("q", "q.fraction", "o")
@@ -111,12 +68,12 @@ class _Row(NamedTuple):
 
 
 class _Kernel:
-    def __init__(self, emitter: Emitter, attention: Attention, hardware: Hardware):
+    def __init__(self, emitter: Emitter, attention: Attention, plan: AttentionPlan, cores: int):
         self.e = emitter
         self.attention = attention
-        self.hardware = hardware
+        self.cores = cores
         self.shape = attention.shape
-        self.plan: AttentionPlan = plan_token_attention(attention.shape, hardware)
+        self.plan = plan
         self.windows: dict[str, SSAValue] = {}
         self.extra_windows: dict[str, SSAValue] = {}
         """Those of rows that are no keys, where there may be any."""
@@ -206,7 +163,7 @@ class _Kernel:
         listing = self.sums.begin(sequence, self.head)
         if listing is not None:
             self._report(listing)
-            items = self.hardware.cores // self.plan.parts
+            items = self.cores // self.plan.parts
             for windows in (self.windows, self.extra_windows):
                 if "o" in windows:
                     self.sums.clear(windows["o"], items, self.shape.dim)
@@ -253,7 +210,7 @@ class _Kernel:
     def _rounds(self) -> None:
         """As many heads at a time as there are groups of cores."""
         e, shape = self.e, self.shape
-        items = self.hardware.cores // self.plan.parts
+        items = self.cores // self.plan.parts
         if not self.plan.shared:
             with e.strided_loop(e.constant(shape.heads), items, items * shape.dim) as at:
                 self._round(*at, 0)

@@ -19,7 +19,7 @@ from heatc.dialects.einsum import ContractOp
 from heatc.dialects.fixed import RequantizeOp
 from heatc.dialects.host import TaskOp
 from heatc.passes.rewriting import describe_location
-from heatc.passes.tiling.tensors import is_integer
+from heatc.passes.tiling.values import is_integer
 
 _ROOTS = (RequantizeOp, attn.WeightedValuesOp, TaskOp, attn.PackingOp, attn.PackOp)
 _OF_PRODUCTS = (nn.AddOp, nn.ReshapeOp, ContractOp)

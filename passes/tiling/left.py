@@ -147,10 +147,11 @@ def hold_left(emitter: Emitter, weight: SSAValue, plan: LeftPlan) -> Tiles:
     return tiles
 
 
-def emit_left(emitter: Emitter, left: Left, hardware: Hardware, held: Tiles | None = None) -> None:
+def emit_left(
+    emitter: Emitter, left: Left, plan: LeftPlan, cores: int, held: Tiles | None = None
+) -> None:
     """A loop over items; core c works on item i + c. The weight may be `held` already."""
     e, shape = emitter, left.shape
-    plan = plan_left(shape, hardware)
     weights = hold_left(e, left.weight, plan) if held is None else held
     local = e.tiles(plan.local_tiles())
     if left.bias is not None:
@@ -159,10 +160,10 @@ def emit_left(emitter: Emitter, left: Left, hardware: Hardware, held: Tiles | No
             size = {"rows": plan.rows, "cols": shape.post}
             e.do("ld", t=local[f"bias.{i}"], d=left.bias, **place, **size)
     kernel = _Item(e, left, plan, list(weights.values()), local)
-    with e.loop(left.items, plan.slots * hardware.cores) as item:
+    with e.loop(left.items, plan.slots * cores) as item:
         kernel.emit(0, item)
         for slot in range(1, plan.slots):
-            other = e.add(item, slot * hardware.cores)
+            other = e.add(item, slot * cores)
             # Runs once where items are left, else not at all.
             with e.loop(e.span(left.items, other, 1), 1):
                 kernel.emit(slot, other)

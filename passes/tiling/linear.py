@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from xdsl.ir import SSAValue
 
-from heatc.hardware import Hardware
 from heatc.passes.tiling.emitter import Emitter, Tiles
-from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape, plan_linear, plan_token_linear
+from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape
 from heatc.passes.tiling.packing import align
 
 _WHOLE_BLOCKS = 64
@@ -48,12 +47,6 @@ class Linear:
         return self.shape.columns // self.panels
 
 
-def plan_of(linear: Linear, hardware: Hardware) -> LinearPlan:
-    """The tiles of a linear; `InfeasibleError` if none fit."""
-    planned = plan_linear if linear.rows is None else plan_token_linear
-    return planned(replace(linear.shape, columns=linear.panel_columns), hardware)
-
-
 def hold_weights(emitter: Emitter, weight: Callable[[bool], SSAValue], plan: LinearPlan) -> Tiles:
     """Load all weights into the tiles of a plan that has room for them, for all rows to come."""
     grouped = plan.parts > 1
@@ -77,7 +70,7 @@ def _held(emitter: Emitter, weight: SSAValue, plan: LinearPlan) -> Tiles:
 
 
 def emit_linear(
-    emitter: Emitter, linear: Linear, hardware: Hardware, held: Tiles | None = None
+    emitter: Emitter, linear: Linear, plan: LinearPlan, held: Tiles | None = None
 ) -> None:
     """
     Loops over row tiles and column tiles.
@@ -85,7 +78,7 @@ def emit_linear(
     A row tile's activations stay in their buffers while all weights pass by, unless there is room for
     all of these or they are `held` already; core c computes the columns of item c / parts of the rows of part c mod parts.
     """
-    e, plan = emitter, plan_of(linear, hardware)
+    e = emitter
     if plan.parts > 1:
         _begin_group(e, plan)
     weight = linear.weight(_is_transposed(plan))

@@ -9,7 +9,7 @@ cycles. Everything is decided for the largest run; shorter sequences run fewer i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -437,7 +437,8 @@ MOST_KEY_TILES = 8
 """Keys of dense scores lie in at most this many tiles of the shared buffer."""
 
 
-def _attention_plans(shape: AttentionShape, hw: Hardware) -> Iterator[AttentionPlan]:
+def attention_plans(shape: AttentionShape, hw: Hardware) -> Iterator[AttentionPlan]:
+    """The sensible plans of an attention, whether or not their tiles fit."""
     most_rows, most_keys = (align(shape.length, extent) for extent in shape.block)
     row_sizes = {hw.pe_rows * k for k in (1, 2, 3, 4, 6, 8)}
     row_sizes |= {up(hw.pe_rows, k) for k in (2, 4, 8, 16)}
@@ -469,10 +470,8 @@ def _fits(plan: AttentionPlan, hw: Hardware) -> bool:
     return plan.local_bytes <= hw.local_buffer_bytes and plan.shared_bytes <= hw.shared_buffer_bytes
 
 
-@lru_cache(maxsize=512)
-def plan_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
-    """The cheapest tiles of an attention; `InfeasibleError` if none fit."""
-    plans = list(_attention_plans(shape, hw))
+def cheapest(plans: Sequence[AttentionPlan], hw: Hardware) -> AttentionPlan | None:
+    """The plan of the fewest estimated cycles whose tiles fit, None if none fit."""
     bounded = [(p.least_cost(hw), p) for p in plans]
     best: tuple[tuple[float, int, int, int], AttentionPlan] | None = None
     for least, plan in sorted(bounded, key=lambda item: item[0]):
@@ -483,8 +482,16 @@ def plan_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
         rank = (plan.cost(hw, best[0][0] if best else math.inf), plan.slots, plan.rows, plan.keys)
         if best is None or rank < best[0]:
             best = rank, plan
+    return None if best is None else best[1]
+
+
+@lru_cache(maxsize=512)
+def plan_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
+    """The cheapest tiles of an attention; `InfeasibleError` if none fit."""
+    plans = list(attention_plans(shape, hw))
+    best = cheapest(plans, hw)
     if best is not None:
-        return best[1]
+        return best
     least = min((p.local_bytes, p.shared_bytes) for p in plans if not p.shared)[0]
     raise InfeasibleError(
         f"an attention of {shape.length} tokens with heads of {shape.dim} does not fit",
@@ -500,7 +507,7 @@ def _shorter(shape: AttentionShape, hw: Hardware) -> str:
     low, high = 0, shape.length
     while high - low > 1:
         middle = (low + high) // 2
-        least = min(p.local_bytes for p in _attention_plans(replace(shape, length=middle), hw))
+        least = min(p.local_bytes for p in attention_plans(replace(shape, length=middle), hw))
         low, high = (middle, high) if least <= hw.local_buffer_bytes else (low, middle)
     return f" or compile for at most {low} tokens" if low else ""
 

@@ -4,92 +4,53 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
 
 from xdsl.dialects.builtin import StringAttr
-from xdsl.ir import Operation, SSAValue
-from xdsl.utils.exceptions import PassFailedException
+from xdsl.ir import SSAValue
 
 from heatc.dialects import attn, hdp, nn
-from heatc.dialects.einsum import ContractOp, WeightOp, only_reader
-from heatc.dialects.fixed import DequantizeOp, QuantizeOp, RequantizeOp
-from heatc.dialects.host import TaskOp, YieldOp
-from heatc.errors import InfeasibleError
-from heatc.hardware import Hardware
-from heatc.isa.table import DTYPES, split_dtypes
-from heatc.passes.analysis.normal_form import Product, product_of
-from heatc.passes.rewriting import at, remark
+from heatc.dialects.einsum import ContractOp, WeightOp
+from heatc.dialects.fixed import RequantizeOp
+from heatc.dialects.hdp_plans import LeftPlanAttr, LeftTiles, LinearPlanAttr, LinearTiles
+from heatc.dialects.host import TaskOp
+from heatc.isa.table import split_dtypes
 from heatc.passes.tiling.emitter import Tiles
-from heatc.passes.tiling.left import Left, LeftPlan, LeftShape, emit_left, hold_left, plan_left
+from heatc.passes.tiling.left import Left, LeftPlan, LeftShape, emit_left, hold_left
 from heatc.passes.tiling.linear import Linear, emit_linear, hold_weights
-from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape, panel_count, plan_token_linear
+from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape
 from heatc.passes.tiling.packed_rows import PackedRows
-from heatc.passes.tiling.packing import PAGE, TILE_ALIGNMENT, Range, align, first_fit
-from heatc.passes.tiling.tensors import (
-    Frame,
-    dtype_of,
-    fixed_type,
-    isa_dtype,
-    only_user,
-    owner_of,
+from heatc.passes.tiling.shapes import (
+    Step,
+    group_of,
+    integer_point,
+    panels_of,
+    plan_of,
+    planes_of,
 )
-
-_ELEMENTWISE = (DequantizeOp, nn.GeluOp, nn.ReluOp, nn.TanhOp, QuantizeOp, YieldOp)
-"""What a task may consist of whose operand is cut into columns."""
-
-
-def _is_linear(op: Operation) -> bool:
-    product = product_of(op)
-    return product is not None and product.is_linear
+from heatc.passes.tiling.tensors import Frame, dtype_of
+from heatc.passes.tiling.values import fixed_type, isa_dtype, only_user
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A product and what rounds it."""
-
-    op: RequantizeOp
-    contract: ContractOp
-    bias: SSAValue | None
-    product: Product
+def _tiles(step: Step) -> LinearTiles | LeftTiles:
+    """What the plan of a step says."""
+    return plan_of(step.op, LeftPlanAttr if step.product.post > 1 else LinearPlanAttr)
 
 
-def _held_steps(
-    plans: Sequence[LinearPlan | LeftPlan], taken: Sequence[int], hardware: Hardware
-) -> list[int]:
-    """
-    The steps of a group whose weights stay on the chip, so that they are loaded once.
-
-    All that have room for their weights, but for the largest that do not fit beside the rest.
-    """
-    found = [i for i, p in enumerate(plans) if isinstance(p, LeftPlan) or p.resident]
-    found.sort(key=lambda i: sum(t.nbytes for t in plans[i].weight_tiles()))
-    while found and not _holds(plans, taken, found, hardware):
-        found.pop()
-    return sorted(found)
+def _left_plan(step: Step, shape: LeftShape) -> LeftPlan:
+    tiles: LeftTiles = plan_of(step.op, LeftPlanAttr)
+    return LeftPlan(shape, tiles.rows, tiles.slots)
 
 
-def _holds(
-    plans: Sequence[LinearPlan | LeftPlan],
-    taken: Sequence[int],
-    held: Sequence[int],
-    hardware: Hardware,
-) -> bool:
-    """Whether held weights fit beside what each step takes."""
-    limits = {"local": hardware.local_buffer_bytes, "shared": hardware.shared_buffer_bytes}
-    for space, limit in limits.items():
-        ranges: list[Range] = []
-        for i, plan in enumerate(plans):
-            own = plan.local_bytes if space == "local" else plan.shared_bytes + taken[i]
-            shared = isinstance(plan, LeftPlan) or plan.weights_shared
-            kept = i in held and shared == (space == "shared")
-            weights = sum(align(t.nbytes, TILE_ALIGNMENT) for t in plan.weight_tiles())
-            if kept:
-                ranges.append(Range(weights, 0, len(plans)))
-            ranges.append(Range(own - weights * kept, i, i))
-        if first_fit(ranges, TILE_ALIGNMENT).peak > limit:
-            return False
-    return True
+def _linear_plan(step: Step, linear: Linear) -> LinearPlan:
+    """The tiles of a linear, or of one panel of its result."""
+    return _plan_of_tiles(step, replace(linear.shape, columns=linear.panel_columns))
+
+
+def _plan_of_tiles(step: Step, shape: LinearShape) -> LinearPlan:
+    tiles: LinearTiles = plan_of(step.op, LinearPlanAttr)
+    grid = tiles.parts, tiles.cores
+    return LinearPlan(shape, tiles.rows, tiles.columns, tiles.slab, tiles.slots, *grid)
 
 
 class Products(PackedRows):
@@ -98,49 +59,28 @@ class Products(PackedRows):
     def _product(self, op: RequantizeOp) -> None:
         if op in self.fused:
             return
-        steps = self._group(op)
-        if len(steps) > 1 and self._fits_together(steps):
-            self._emit_group(steps)
-        else:
-            for step in steps:
-                self._emit_product(step)
-
-    def _step(self, op: RequantizeOp) -> _Step:
-        contract, bias = self._contraction(op)
-        product = product_of(contract)
-        if product is None:
-            raise PassFailedException(
-                f"{at(op)}the machine has no product for the contraction "
-                f"{contract.equation.data!r}; choose a path for the machine (order-contractions hw=...)"
-            )
-        return _Step(op, contract, bias, product)
-
-    def _group(self, op: RequantizeOp) -> list[_Step]:
-        """The steps from this one to the first whose result leaves the chip."""
-        steps = [self._step(op)]
-        while steps[-1].contract.fuse is not None:
-            reader = only_reader(steps[-1].op.result)
-            if reader is None:
-                break
-            user: Any = reader.result.get_user_of_unique_use()
-            while not isinstance(user, RequantizeOp):
-                user = user.results[0].get_user_of_unique_use()
-            steps.append(self._step(user))
+        steps = group_of(op)
         self.fused |= {step.op for step in steps}
-        return steps
+        tokens = _tiles(steps[0]).tokens
+        if tokens:
+            self._emit_group(steps, tokens)
+            return
+        for step in steps:
+            self._emit_product(step)
 
-    def _emit_product(self, step: _Step) -> None:
+    def _emit_product(self, step: Step) -> None:
         held = None if self.frame is None else self.frame.held.get(step.op)
         if step.product.post > 1:
-            emit_left(self.e, self._left(step), self._hardware(step), held)
+            left = self._left(step)
+            emit_left(self.e, left, _left_plan(step, left.shape), _tiles(step).cores, held)
         else:
-            emit_linear(self.e, self._linear(step), self._hardware(step), held)
+            linear = self._linear(step)
+            emit_linear(self.e, linear, _linear_plan(step, linear), held)
 
-    def _linear(self, step: _Step) -> Linear:
+    def _linear(self, step: Step) -> Linear:
         op, product, bias = step.op, step.product, step.bias
-        shape = self._linear_shape(op)
-        in_tiles = self.frame is not None and self.frame.first is not None
-        outputs, point, fraction = self._results(op, None if in_tiles else shape)
+        shape = self.shapes.linear(step, self._tokens)
+        outputs, point, fraction = self._results(op)
         x = step.contract.inputs[0]
         panels = self.panels.get(x)
         activations = panels or (self._cut(self.tensor(x), x, product.pre, product.gone),)
@@ -161,7 +101,7 @@ class Products(PackedRows):
             fraction,
         )
 
-    def _weight_of(self, step: _Step) -> Callable[[bool], SSAValue]:
+    def _weight_of(self, step: Step) -> Callable[[bool], SSAValue]:
         """The weight's tensor, or that of its transpose."""
         op = step.contract.inputs[1].owner
         assert isinstance(op, WeightOp)
@@ -171,15 +111,15 @@ class Products(PackedRows):
 
         return tensor
 
-    def _left(self, step: _Step) -> Left:
+    def _left(self, step: Step) -> Left:
         """A product with the weight on the left, one item a core."""
         op, product, bias = step.op, step.product, step.bias
-        outputs, point, fraction = self._results(op, None)
-        rows, _ = self._token_rows(op.result)
+        outputs, point, fraction = self._results(op)
+        rows, _ = self.shapes.rows(op.result, self._tokens)
         count = self._row_count(op.result) or self.e.constant(rows)
         x = step.contract.inputs[0]
         return Left(
-            self._left_shape(step, tuple(map(dtype_of, outputs))),
+            self.shapes.left(step, tuple(map(dtype_of, outputs)), self._tokens),
             self.e.scaled(count, product.pre),
             self._cut(self.tensor(x), x, product.pre * product.gone, product.post),
             self.tensor(step.contract.inputs[1]),
@@ -191,98 +131,50 @@ class Products(PackedRows):
             fraction,
         )
 
-    def _left_shape(self, step: _Step, planes: tuple[str, ...]) -> LeftShape:
-        rows, _ = self._token_rows(step.op.result)
-        product = step.product
-        axes = product.gone, product.new, product.post
-        return LeftShape(rows * product.pre, *axes, planes, step.bias is not None)
+    @property
+    def _tokens(self) -> int:
+        """Tokens of a tile of the group that is emitted, 0 outside of one."""
+        return 0 if self.frame is None else self.frame.tile
 
-    def _tile_of(self, steps: Sequence[_Step]) -> int:
-        """Tokens of a tile of a group."""
-        fuse = steps[0].contract.fuse
-        assert fuse is not None
-        return min(fuse.data, self.capacity)
-
-    def _hardware(self, step: _Step) -> Hardware:
-        """The machine without the room that results of the step's group take in the shared buffer."""
-        if self.frame is None:
-            return self.hardware
-        room = self.hardware.shared_buffer_bytes - self.frame.taken(step.op)
-        return replace(self.hardware, shared_buffer_bytes=max(room, 1))
-
-    def _fits_together(self, steps: Sequence[_Step]) -> bool:
-        """Whether all steps of a group have tiles beside its results; says so where not."""
-        self.frame = self._frame(steps)
-        try:
-            for step in steps:
-                # Planes of a split result take no more than one of 16 bits.
-                if step.product.post > 1:
-                    plan_left(self._left_shape(step, ("i16",)), self._hardware(step))
-                else:
-                    plan_token_linear(self._linear_shape(step.op), self._hardware(step))
-        except InfeasibleError as error:
-            remark(steps[-1].op, f"results between steps go through DRAM: {error.message}")
-            return False
-        finally:
-            self.frame = None
-        return True
-
-    def _frame(self, steps: Sequence[_Step]) -> Frame:
-        tile = self._tile_of(steps)
-        sizes: dict[Operation, int] = {}
-        for before, step in zip([None, *steps], steps):
-            ends = [s for s in (before, step) if s is not None and s is not steps[-1]]
-            sizes[step.op] = sum(
-                align(tile * math.prod(nn.shape_of(s.op.result)[1:]) * DTYPES["i16"], PAGE)
-                for s in ends
-            )
-        return Frame(tile, sizes)
-
-    def _emit_group(self, steps: Sequence[_Step]) -> None:
+    def _emit_group(self, steps: Sequence[Step], tokens: int) -> None:
         """A loop over tiles of tokens, its results but the last in the shared buffer."""
-        frame = self._frame(steps)
-        tokens = self._token_count()
-        if frame.tile >= self.capacity:
-            frame.count = tokens
+        frame, count = Frame(tokens), self._token_count()
+        if tokens >= self.capacity:
+            frame.count = count
             self.frame = frame
             self._emit_steps(steps)
         else:
-            self._in_tiles(steps, frame, tokens)
+            self._in_tiles(steps, frame, count)
         self.frame = None
 
-    def _in_tiles(self, steps: Sequence[_Step], frame: Frame, tokens: SSAValue) -> None:
+    def _in_tiles(self, steps: Sequence[Step], frame: Frame, tokens: SSAValue) -> None:
         # What is seen outside of the loop is described there.
-        self._results(steps[-1].op, None)
+        self._results(steps[-1].op)
         self.tensor(steps[0].contract.inputs[0])
         for step in steps:
             self.tensor(step.contract.inputs[1])
             if step.bias is not None:
                 self.tensor(step.bias)
         self.frame = frame
-        plans = [self._plan(step) for step in steps]
-        for i in _held_steps(plans, [frame.taken(s.op) for s in steps], self.hardware):
-            self.e.source = steps[i].op
-            frame.held[steps[i].op] = self._hold(steps[i], plans[i])
+        for step in steps:
+            if _tiles(step).held:
+                self.e.source = step.op
+                frame.held[step.op] = self._hold(step, last=step is steps[-1])
         with self.e.loop(tokens, frame.tile) as first:
             frame.first = first
             frame.count = self.e.span(tokens, first, frame.tile)
             self._emit_steps(steps)
 
-    def _plan(self, step: _Step) -> LinearPlan | LeftPlan:
-        """The tiles of a step of a group that goes tile by tile."""
-        last = step.contract.fuse is None
-        planes = tuple(map(dtype_of, self._results(step.op, None)[0])) if last else ("i16",)
+    def _hold(self, step: Step, *, last: bool) -> Tiles:
+        """Load the weights of a step, for all tiles of tokens."""
+        planes = planes_of(step.op) if last else ("i16",)
         if step.product.post > 1:
-            return plan_left(self._left_shape(step, planes), self._hardware(step))
-        shape = replace(self._linear_shape(step.op), planes=planes)
-        return plan_token_linear(shape, self._hardware(step))
+            shape = self.shapes.left(step, planes, self._tokens)
+            return hold_left(self.e, self.tensor(step.contract.inputs[1]), _left_plan(step, shape))
+        shape = replace(self.shapes.linear(step, self._tokens), planes=planes)
+        return hold_weights(self.e, self._weight_of(step), _plan_of_tiles(step, shape))
 
-    def _hold(self, step: _Step, plan: LinearPlan | LeftPlan) -> Tiles:
-        if isinstance(plan, LeftPlan):
-            return hold_left(self.e, self.tensor(step.contract.inputs[1]), plan)
-        return hold_weights(self.e, self._weight_of(step), plan)
-
-    def _emit_steps(self, steps: Sequence[_Step]) -> None:
+    def _emit_steps(self, steps: Sequence[Step]) -> None:
         frame = self.frame
         assert frame is not None
         for step in steps:
@@ -306,29 +198,10 @@ class Products(PackedRows):
         self.tensors[op.result] = tensor
         frame.inner.add(tensor)
 
-    def _contraction(self, op: RequantizeOp) -> tuple[ContractOp, SSAValue | None]:
-        """The contraction that is rounded, and its bias."""
-        total, bias = op.x.owner, None
-        if isinstance(total, nn.AddOp):
-            bias = total.rhs
-            owner_of(bias, WeightOp)
-            total = total.lhs.owner
-        if isinstance(total, nn.ReshapeOp):
-            total = total.x.owner
-        if not isinstance(total, ContractOp):
-            raise PassFailedException(f"{at(op)}expected {ContractOp.name} before {op.name}")
-        return total, bias
-
     def _shifts(self, contract: ContractOp, bias: SSAValue | None, point: int) -> tuple[int, int]:
         """The shifts of the bias and of the sum."""
         accumulator = fixed_type(contract.result).point.data
         return 0 if bias is None else accumulator - fixed_type(bias).point.data, accumulator - point
-
-    def _token_rows(self, value: SSAValue) -> tuple[int, int]:
-        """Rows of a value at most (of a tile, in a group), a token or a sequence one; their width."""
-        most = self.capacity if self.frame is None else self.frame.tile
-        rows, *rest = (most if n == nn.TOKENS else n for n in nn.shape_of(value))
-        return rows, math.prod(rest)
 
     def _row_count(self, value: SSAValue) -> SSAValue | None:
         """The rows of a packed value, or of the tile of a group, at run time."""
@@ -345,7 +218,7 @@ class Products(PackedRows):
                 tensor, frame.tile * factor, columns, self.e.scaled(frame.count, factor)
             )
         rows = self._rows(value)
-        most = self.capacity if rows is not None else self._token_rows(value)[0]
+        most = self.capacity if rows is not None else self.shapes.rows(value, self._tokens)[0]
         if rows is not None:
             rows = self.e.scaled(rows, factor)
         whole = self._as(tensor, most * factor, columns, rows)
@@ -354,45 +227,14 @@ class Products(PackedRows):
         start, count = (self.e.scaled(v, factor) for v in (frame.first, frame.count))
         return self.e.emit(hdp.WindowOp(whole, start, count))
 
-    def _linear_shape(self, op: RequantizeOp) -> LinearShape:
-        """The shape of a linear with one plane."""
-        contract, bias = self._contraction(op)
-        product = product_of(contract)
-        assert product is not None
-        rows, _ = self._token_rows(op.result)
-        panels = self.panels.get(contract.inputs[0])
-        return LinearShape(
-            rows * product.pre,
-            product.gone,
-            product.new,
-            bias=bias is not None,
-            panel=product.gone // len(panels) if panels else 0,
-            pre=product.pre if bias is None else product.bias_rows(nn.shape_of(bias)[0]),
-        )
-
-    def _task_between(self, op: RequantizeOp) -> tuple[TaskOp, RequantizeOp] | None:
-        """The element-wise task and the linear behind it, if a linear's result has no other use."""
-        task = only_user(op.result, TaskOp)
-        if task is None or len(task.inputs) != 1 or len(task.outputs) != 1:
-            return None
-        if not all(isinstance(inner, _ELEMENTWISE) for inner in task.body.block.ops):
-            return None
-        contract = only_user(task.outputs[0], ContractOp)
-        if contract is None or not _is_linear(contract) or task.outputs[0] in self.outputs:
-            return None
-        user: Any = only_user(contract.result, nn.AddOp) or contract
-        second = only_user(user.results[0], RequantizeOp)
-        return None if second is None or self._rows(op.result) is None else (task, second)
-
-    def _panels(self, op: RequantizeOp, shape: LinearShape) -> tuple[SSAValue, ...]:
-        """The tensors of a linear's result and of the task behind it, if cut into panels."""
-        behind = self._task_between(op) if _is_linear(self._contraction(op)[0]) else None
-        if behind is None:
-            return ()
-        task, second = behind
-        count = panel_count(shape, self._linear_shape(second), self.hardware)
+    def _panels(self, op: RequantizeOp) -> tuple[SSAValue, ...]:
+        """The tensors of a linear's result and of the task behind it, if they lie in panels."""
+        count = panels_of(op.result)
         if count == 1:
             return ()
+        task = only_user(op.result, TaskOp)
+        assert task is not None
+        rows, columns = self.extents(op.result)
         for value, owner in ((op.result, op), (task.outputs[0], task)):
             symbol, element = self.e.symbol_of(owner, value), fixed_type(value)
             self.panels[value] = tuple(
@@ -400,7 +242,7 @@ class Products(PackedRows):
                     f"{symbol}.panel{i}",
                     "activation",
                     isa_dtype(element),
-                    (shape.rows, shape.columns // count),
+                    (rows, columns // count),
                     rows_value=self._rows(value),
                     point=element.point.data,
                     properties={"plane_of": StringAttr(symbol)},
@@ -409,39 +251,24 @@ class Products(PackedRows):
             )
         return self.panels[op.result]
 
-    def _results(
-        self, op: RequantizeOp, shape: LinearShape | None
-    ) -> tuple[tuple[SSAValue, ...], int, int]:
+    def _results(self, op: RequantizeOp) -> tuple[tuple[SSAValue, ...], int, int]:
         """
         The tensors that a product writes, its point, and the bits of a fraction plane.
 
-        They are one, or two planes if it is only split, or panels of a linear (with a `shape`).
+        They are one, or two planes if it is only split, or the panels of its plan.
         """
-        if op in self.results:
-            return self.results[op]
-        self.results[op] = self._make_results(op, shape)
+        if op not in self.results:
+            self.results[op] = self._make_results(op)
         return self.results[op]
 
-    def _make_results(
-        self, op: RequantizeOp, shape: LinearShape | None
-    ) -> tuple[tuple[SSAValue, ...], int, int]:
+    def _make_results(self, op: RequantizeOp) -> tuple[tuple[SSAValue, ...], int, int]:
         point = fixed_type(op.result).point.data
-        if shape is not None and (panels := self._panels(op, shape)):
+        if panels := self._panels(op):
             return panels, point, 0
         splits = [use.operation for use in op.result.uses]
         if not splits or not all(isinstance(s, attn.SplitOp) for s in splits):
             return (self.tensor(op.result),), point, 0
-        integers = {fixed_type(cast("attn.SplitOp", split).integer).point.data for split in splits}
-        if len(integers) != 1:
-            raise PassFailedException(
-                f"{at(op)}integer parts at points {sorted(integers)} of one value"
-            )
-        (integer,) = integers
-        if point < 0:
-            raise PassFailedException(
-                f"{at(op)}a binary point of {point} leaves no room for the "
-                "integer part that hdp decides on"
-            )
+        integer = integer_point(op, point)
         symbol = self.e.symbol_of(op, op.result)
         planes = [
             self.e.tensor(

@@ -36,6 +36,7 @@ from heatc.passes.analysis.normal_form import bias_of
 from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.fuse_einsums import FuseEinsumsPass
 from heatc.passes.lower_contractions import LowerContractionsPass
+from heatc.passes.plan_tiles import PlanTilesPass
 from heatc.passes.rewriting import erase_dead, insert_before, without_remarks
 from heatc.passes.shape_products import ShapeProductsPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
@@ -82,7 +83,7 @@ def time_scratch(module: ModuleOp, hw: str) -> Timed:
     its tiles do not fit.
     """
     with without_remarks():
-        TileForHdpPass(hw=hw).apply(Context(), module)
+        _tile(module, hw)
     return time_module(module, load_hardware(hw))
 
 
@@ -92,7 +93,7 @@ def time_packing(tokens: int, hw: str) -> Timed:
     block = Block()
     block.add_ops([PackingOp(None, 1, tokens), ReturnOp()])
     module = ModuleOp([FuncOp("main", ((), ()), Region(block))])
-    TileForHdpPass(hw=hw).apply(Context(), module)
+    _tile(module, hw)
     return time_module(module, load_hardware(hw))
 
 
@@ -111,6 +112,11 @@ def time_attention(batch: int, length: int, heads: int, dim: int, hw: str) -> Ti
     function.arg_attrs = _names("q", "k", "v")
     function.res_attrs = _names("y")
     return time_scratch(ModuleOp([function]), hw)
+
+
+def _tile(module: ModuleOp, hw: str) -> None:
+    PlanTilesPass(hw=hw).apply(Context(), module)
+    TileForHdpPass().apply(Context(), module)
 
 
 # --- The layer --------------------------------------------------------------------------------

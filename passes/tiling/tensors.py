@@ -11,7 +11,6 @@ import numpy as np
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseArrayBase,
-    Float32Type,
     IntegerType,
     StringAttr,
     UnitAttr,
@@ -22,12 +21,13 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
-from heatc.dialects import attn, hdp, nn
+from heatc.dialects import hdp, nn
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
-from heatc.hardware import Hardware
 from heatc.passes.analysis.constants import evaluate, ops_behind
 from heatc.passes.tiling.emitter import Emitter, Tiles
+from heatc.passes.tiling.shapes import Shapes
+from heatc.passes.tiling.values import fixed_type, is_integer, isa_dtype
 from heatc.weights import WeightStore
 
 T = TypeVar("T", bound=Operation)
@@ -55,71 +55,21 @@ class Frame:
     """
     A fused group being emitted: `tile` tokens at most, `count` of them from `first` on.
 
-    `sizes` are the bytes in the shared buffer that a step's operand and result take; `inner` are the
-    tensors there; `held` are the weights of steps that stay on the chip for all tiles.
+    `inner` are the tensors in the shared buffer; `held` are the weights of steps that stay on the
+    chip for all tiles.
     """
 
     tile: int
-    sizes: dict[Operation, int]
     first: SSAValue | None = None
     count: SSAValue | None = None
     inner: set[SSAValue] = field(default_factory=set[SSAValue])
     held: dict[Operation, Tiles] = field(default_factory=dict[Operation, Tiles])
-
-    def taken(self, op: Operation) -> int:
-        """Bytes of the shared buffer that are not there for a step's tiles."""
-        return self.sizes[op]
-
-
-def only_user(value: SSAValue, kind: type[T]) -> T | None:
-    """The op that uses a value, if it is the only one and of a kind."""
-    users = {use.operation for use in value.uses}
-    user = users.pop() if len(users) == 1 else None
-    return user if isinstance(user, kind) else None
-
-
-def is_integer(op: Operation) -> bool:
-    """Whether an op computes integers (or truth values), at compile time if at all."""
-    if not isinstance(op, nn.NnOp):
-        return False
-    return all(isinstance(nn.element_of(r), IntegerType) for r in op.results)
-
-
-def fixed_type(value: SSAValue) -> QType:
-    element = nn.element_of(value)
-    if not isinstance(element, QType):
-        raise PassFailedException(f"{value.type} has no binary point: run assign-fixed-point first")
-    return element
-
-
-def isa_dtype(element: Attribute) -> str:
-    if isinstance(element, QType):
-        return f"i{element.width.data}"
-    if isinstance(element, Float32Type):
-        return "f32"
-    unsigned = nn.is_unsigned(element)
-    if isinstance(element, IntegerType):
-        if unsigned:
-            # Memory has integers with a sign.
-            return {8: "i16", 16: "i32"}.get(element.bitwidth, "i64")
-        return {1: "i8", 8: "i8", 16: "i16", 32: "i32"}.get(element.bitwidth, "i64")
-    raise PassFailedException(f"a tensor of {element} cannot lie in the machine's memory")
 
 
 def dtype_of(tensor: SSAValue) -> str:
     owner = tensor.owner
     assert isinstance(owner, hdp.TensorOp | hdp.AliasOp)
     return (owner.tensor if isinstance(owner, hdp.AliasOp) else owner).dtype.data
-
-
-def owner_of(value: SSAValue, *kinds: type[Operation]) -> Any:
-    """The op that computes a value, which must be of one of some kinds."""
-    owner = value.owner
-    if not isinstance(owner, kinds):
-        what = owner.name if isinstance(owner, Operation) else "an argument"
-        names = ", ".join(k.name for k in kinds)
-        raise PassFailedException(f"expected {names} as operand of an hdp op, got {what}")
-    return owner
 
 
 class Tensors:
@@ -129,11 +79,10 @@ class Tensors:
     `frame` is the fused group that is being emitted, if one is.
     """
 
-    def __init__(self, function: FuncOp, hardware: Hardware, store: Callable[[], WeightStore]):
+    def __init__(self, function: FuncOp, store: Callable[[], WeightStore]):
         from heatc.interpreter import input_names, output_names
 
         self.function = function
-        self.hardware = hardware
         self.store = store
         self.input_names = input_names(function)
         self.output_names = output_names(function)
@@ -148,10 +97,8 @@ class Tensors:
         self.fused: set[Operation] = set()
         self.results: dict[Operation, tuple[tuple[SSAValue, ...], int, int]] = {}
         self.frame: Frame | None = None
-        self.capacity = max(
-            (math.prod(attn.packing_of(op.result).shape) for op in self._ops(attn.PackingOp)),
-            default=0,
-        )
+        self.shapes = Shapes(function)
+        self.capacity = self.shapes.capacity
 
     def _ops(self, kind: type[Operation]) -> list[Any]:
         return [op for op in self.function.body.block.ops if isinstance(op, kind)]

@@ -22,7 +22,6 @@ from heatc.machine.state import Extent
 from heatc.machine.values import Shapes
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
-from heatc.passes.tiling import attention as tiling
 from heatc.passes.tiling.attention import Attention, Prediction, Pruning, emit_attention
 from heatc.passes.tiling.cascade import Cascade
 from heatc.passes.tiling.emitter import Emitter
@@ -106,8 +105,7 @@ def _module(shape: AttentionShape, plan: AttentionPlan, hw: Hardware) -> ModuleO
     points = {"q": 11, "k": 11, "v": 11, "s": 8, "o": 11}
     decisions = (_pruning(shape, source), _cascade(e, shape, source), _prediction(shape, source))
     attention = Attention("attention", shape, planes, output, 0.2, points, *decisions)
-    with patch.object(tiling, "plan_token_attention", lambda *_: plan):
-        emit_attention(e, attention, hw)
+    emit_attention(e, attention, plan, hw.cores)
     e.do("halt")
     e.emit(ReturnOp())
     return ModuleOp([function])

@@ -31,6 +31,7 @@ from heatc.passes.analysis.costs import (
 )
 from heatc.passes.analysis.paths import Network, Path, count, left_to_right
 from heatc.passes.analysis.ranks import largest_within, layer_network
+from heatc.passes.plan_tiles import PlanTilesPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.passes.tiling.scratch import scratch_layer, time_packing
 
@@ -82,7 +83,8 @@ def test_every_way_costs_what_the_machine_counts(
         possible += 1
         module = scratch_layer(network, way.path, hw, fused=fused)
         module.verify()
-        TileForHdpPass(hw=hw).apply(Context(), module)
+        PlanTilesPass(hw=hw).apply(Context(), module)
+        TileForHdpPass().apply(Context(), module)
         result, report = machine_run(module, hardware, [tokens])
         assert cost.cycles == result.cycles - packing.cycles > 0
         assert cost.joules == pytest.approx(report.joules - packing.joules, rel=1e-9)

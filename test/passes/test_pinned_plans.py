@@ -34,7 +34,7 @@ from heatc.passes.tiling.linear_plan import (
 from heatc.passes.tiling.plan import (
     AttentionPlan,
     AttentionShape,
-    _attention_plans,
+    attention_plans,
     plan_attention,
 )
 
@@ -124,7 +124,7 @@ def pins(preset: str) -> dict[str, Any]:
         )
     for name, shape in ATTENTIONS.items():
         found[f"attention {name}"] = pinned(
-            lambda s=shape: plan_attention(s, hw), lambda s=shape: _attention_plans(s, hw), hw
+            lambda s=shape: plan_attention(s, hw), lambda s=shape: attention_plans(s, hw), hw
         )
     for name, (first, second) in TASKS.items():
         found[f"panels {name}"] = panel_count(first, second, hw)

@@ -115,7 +115,7 @@ def on_machine(module: ModuleOp, weights: WeightStore, hw: str) -> tuple[Array, 
     """What the fixed level and the machine compute."""
     run_passes(make_context(weights), module, build("partition-host,assign-fixed-point"))
     expected = execute(module, INPUTS, weights)["y"]
-    run_passes(make_context(weights), module, build(f'tile-for-hdp{{hw="{hw}"}}'))
+    run_passes(make_context(weights), module, build(f'plan-tiles{{hw="{hw}"}},tile-for-hdp'))
     return expected, run_module(module, INPUTS, weights, hw)["y"]
 
 
@@ -217,6 +217,6 @@ def test_a_group_reads_panels(tile: int) -> None:
     run_passes(make_context(weights), module, build("partition-host,assign-fixed-point"))
     expected = execute(module, INPUTS, weights)["y"]
     hw = "hdp-edge"
-    run_passes(make_context(weights), module, build(f'tile-for-hdp{{hw="{hw}"}}'))
+    run_passes(make_context(weights), module, build(f'plan-tiles{{hw="{hw}"}},tile-for-hdp'))
     assert "panel2" in str(module)
     np.testing.assert_array_equal(run_module(module, INPUTS, weights, hw)["y"], expected)

@@ -1,4 +1,4 @@
-// RUN: heatc-opt %s --split-input-file -p 'tile-for-hdp{hw=hdp-edge}' | filecheck %s
+// RUN: heatc-opt %s --split-input-file -p tile-for-hdp | filecheck %s
 
 // A linear of packed tokens: its activations stay in the shared buffer, weight slabs take turns.
 
@@ -6,7 +6,7 @@ func.func @main(%mask: tensor<2x64xi64>, %x: tensor<?x384x!fixed.q<16, 11>>) -> 
   %p = attn.packing %mask : (tensor<2x64xi64>) -> !attn.packing<2, 64>
   %w = einsum.weight ["up.weight"] : tensor<1536x384x!fixed.q<16, 15>>
   %0 = einsum.contract "ti,oi->to" %x, %w : (tensor<?x384x!fixed.q<16, 11>>, tensor<1536x384x!fixed.q<16, 15>>) -> tensor<?x1536x!fixed.q<48, 26>>
-  %y = fixed.requantize %0 : tensor<?x1536x!fixed.q<48, 26>> to tensor<?x1536x!fixed.q<16, 9>>
+  %y = fixed.requantize %0 {plan = #hdp.linear_plan<rows = 128, columns = 32, slab = 192, slots = 2, cores = 8>} : tensor<?x1536x!fixed.q<48, 26>> to tensor<?x1536x!fixed.q<16, 9>>
   func.return %y : tensor<?x1536x!fixed.q<16, 9>>
 }
 
@@ -127,20 +127,20 @@ func.func @main(%mask: tensor<2x16xi64>, %x: tensor<?x32x!fixed.q<16, 11>>) -> t
 %bq = einsum.weight ["q.bias"] : tensor<32x!fixed.q<32, 24>>
 %qa = einsum.contract "ti,oi->to" %x, %wq : (tensor<?x32x!fixed.q<16, 11>>, tensor<32x32x!fixed.q<16, 15>>) -> tensor<?x32x!fixed.q<48, 26>>
 %qb = nn.add %qa, %bq : (tensor<?x32x!fixed.q<48, 26>>, tensor<32x!fixed.q<32, 24>>) -> tensor<?x32x!fixed.q<48, 26>>
-%q = fixed.requantize %qb : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 12>>
+%q = fixed.requantize %qb {plan = #hdp.linear_plan<rows = 128, columns = 4, slab = 16, slots = 2, cores = 8>} : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 12>>
 %wk = einsum.weight ["k.weight"] : tensor<32x32x!fixed.q<16, 15>>
 %bk = einsum.weight ["k.bias"] : tensor<32x!fixed.q<32, 24>>
 %ka = einsum.contract "ti,oi->to" %x, %wk : (tensor<?x32x!fixed.q<16, 11>>, tensor<32x32x!fixed.q<16, 15>>) -> tensor<?x32x!fixed.q<48, 26>>
 %kb = nn.add %ka, %bk : (tensor<?x32x!fixed.q<48, 26>>, tensor<32x!fixed.q<32, 24>>) -> tensor<?x32x!fixed.q<48, 26>>
-%k = fixed.requantize %kb : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 11>>
+%k = fixed.requantize %kb {plan = #hdp.linear_plan<rows = 128, columns = 4, slab = 16, slots = 2, cores = 8>} : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 11>>
 %wv = einsum.weight ["v.weight"] : tensor<32x32x!fixed.q<16, 15>>
 %bv = einsum.weight ["v.bias"] : tensor<32x!fixed.q<32, 24>>
 %va = einsum.contract "ti,oi->to" %x, %wv : (tensor<?x32x!fixed.q<16, 11>>, tensor<32x32x!fixed.q<16, 15>>) -> tensor<?x32x!fixed.q<48, 26>>
 %vb = nn.add %va, %bv : (tensor<?x32x!fixed.q<48, 26>>, tensor<32x!fixed.q<32, 24>>) -> tensor<?x32x!fixed.q<48, 26>>
-%v = fixed.requantize %vb : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 12>>
+%v = fixed.requantize %vb {plan = #hdp.linear_plan<rows = 128, columns = 4, slab = 16, slots = 2, cores = 8>} : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 12>>
 %s = attn.scores %q, %k, %p {heads = 2 : i64} : (tensor<?x32x!fixed.q<16, 12>>, tensor<?x32x!fixed.q<16, 11>>, !attn.packing<2, 16>) -> tensor<2x2x16x16x!fixed.q<32, 14>>
 %pr = attn.softmax %s, %p {scale = 0.25 : f64} : (tensor<2x2x16x16x!fixed.q<32, 14>>, !attn.packing<2, 16>) -> tensor<2x2x16x16x!fixed.q<16, 14>>
-%o = attn.weighted_values %pr, %v, %p {heads = 2 : i64} : (tensor<2x2x16x16x!fixed.q<16, 14>>, tensor<?x32x!fixed.q<16, 12>>, !attn.packing<2, 16>) -> tensor<?x32x!fixed.q<16, 12>>
+%o = attn.weighted_values %pr, %v, %p {heads = 2 : i64, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 2, shared>} : (tensor<2x2x16x16x!fixed.q<16, 14>>, tensor<?x32x!fixed.q<16, 12>>, !attn.packing<2, 16>) -> tensor<?x32x!fixed.q<16, 12>>
 func.return %o : tensor<?x32x!fixed.q<16, 12>>
 }
 
@@ -214,17 +214,17 @@ func.func @main(%mask: tensor<1x256xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) ->
 %bq = einsum.weight ["q.bias"] : tensor<768x!fixed.q<32, 24>>
 %qa = einsum.contract "ti,oi->to" %x, %wq : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
 %qb = nn.add %qa, %bq : (tensor<?x768x!fixed.q<48, 26>>, tensor<768x!fixed.q<32, 24>>) -> tensor<?x768x!fixed.q<48, 26>>
-%q = fixed.requantize %qb : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 12>>
+%q = fixed.requantize %qb {plan = #hdp.linear_plan<rows = 256, columns = 16, slab = 384, slots = 2, cores = 8>} : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 12>>
 %wk = einsum.weight ["k.weight"] : tensor<768x768x!fixed.q<16, 15>>
 %bk = einsum.weight ["k.bias"] : tensor<768x!fixed.q<32, 24>>
 %ka = einsum.contract "ti,oi->to" %x, %wk : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
 %kb = nn.add %ka, %bk : (tensor<?x768x!fixed.q<48, 26>>, tensor<768x!fixed.q<32, 24>>) -> tensor<?x768x!fixed.q<48, 26>>
-%k = fixed.requantize %kb : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 11>>
+%k = fixed.requantize %kb {plan = #hdp.linear_plan<rows = 256, columns = 16, slab = 384, slots = 2, cores = 8>} : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 11>>
 %wv = einsum.weight ["v.weight"] : tensor<768x768x!fixed.q<16, 15>>
 %bv = einsum.weight ["v.bias"] : tensor<768x!fixed.q<32, 24>>
 %va = einsum.contract "ti,oi->to" %x, %wv : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
 %vb = nn.add %va, %bv : (tensor<?x768x!fixed.q<48, 26>>, tensor<768x!fixed.q<32, 24>>) -> tensor<?x768x!fixed.q<48, 26>>
-%v = fixed.requantize %vb : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 12>>
+%v = fixed.requantize %vb {plan = #hdp.linear_plan<rows = 256, columns = 16, slab = 384, slots = 2, cores = 8>} : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 12>>
 %qi, %qf = attn.split %q : (tensor<?x768x!fixed.q<16, 12>>) -> (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>)
 %ki, %kf = attn.split %k : (tensor<?x768x!fixed.q<16, 11>>) -> (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>)
 %a = attn.integer_scores %qi, %ki, %p {heads = 12 : i64} : (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 0>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 0>>
@@ -233,7 +233,7 @@ func.func @main(%mask: tensor<1x256xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) ->
 %g = attn.head_gate %th, %p {tau_h = 0.5 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12xi1>
 %s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %p {heads = 12 : i64, block = array<i64: 2, 2>, pruned = "neginf"} : (tensor<1x12x256x256x!fixed.q<32, 0>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>, tensor<1x12x128x128xi1>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 12>>
 %pr = attn.softmax %s, %p {scale = 0.125 : f64} : (tensor<1x12x256x256x!fixed.q<32, 12>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<16, 14>>
-%o = attn.weighted_values %pr, %v, %p, %g {heads = 12 : i64, gated = "zero"} : (tensor<1x12x256x256x!fixed.q<16, 14>>, tensor<?x768x!fixed.q<16, 12>>, !attn.packing<1, 256>, tensor<1x12xi1>) -> tensor<?x768x!fixed.q<16, 12>>
+%o = attn.weighted_values %pr, %v, %p, %g {heads = 12 : i64, gated = "zero", plan = #hdp.attention_plan<length = 256, cores = 8, parts = 8, rows = 16, keys = 48, slots = 1, shared>} : (tensor<1x12x256x256x!fixed.q<16, 14>>, tensor<?x768x!fixed.q<16, 12>>, !attn.packing<1, 256>, tensor<1x12xi1>) -> tensor<?x768x!fixed.q<16, 12>>
 func.return %o : tensor<?x768x!fixed.q<16, 12>>
 }
 
@@ -407,10 +407,10 @@ func.func @main(%mask: tensor<1x64xi64>, %x: tensor<?x24x32x!fixed.q<16, 11>>) -
   %v = einsum.weight ["a"] : tensor<192x24x!fixed.q<16, 15>>
   %w = einsum.weight ["b"] : tensor<32x256x!fixed.q<16, 15>>
   %0 = einsum.contract "taq,oa->toq" %x, %v {fuse = #einsum.fuse<tokens = 16>} : (tensor<?x24x32x!fixed.q<16, 11>>, tensor<192x24x!fixed.q<16, 15>>) -> tensor<?x192x32x!fixed.q<48, 26>>
-  %1 = fixed.requantize %0 : tensor<?x192x32x!fixed.q<48, 26>> to tensor<?x192x32x!fixed.q<16, 10>>
+  %1 = fixed.requantize %0 {plan = #hdp.left_plan<rows = 192, slots = 2, cores = 8, tokens = 16, held>} : tensor<?x192x32x!fixed.q<48, 26>> to tensor<?x192x32x!fixed.q<16, 10>>
   %2 = nn.reshape %1 : (tensor<?x192x32x!fixed.q<16, 10>>) -> tensor<?x24x256x!fixed.q<16, 10>>
   %3 = einsum.contract "tpa,oa->tpo" %2, %w : (tensor<?x24x256x!fixed.q<16, 10>>, tensor<32x256x!fixed.q<16, 15>>) -> tensor<?x24x32x!fixed.q<48, 25>>
-  %y = fixed.requantize %3 : tensor<?x24x32x!fixed.q<48, 25>> to tensor<?x24x32x!fixed.q<16, 9>>
+  %y = fixed.requantize %3 {plan = #hdp.linear_plan<rows = 48, columns = 32, slab = 128, slots = 2, cores = 8, parts = 8, tokens = 16, held>} : tensor<?x24x32x!fixed.q<48, 25>> to tensor<?x24x32x!fixed.q<16, 9>>
   func.return %y : tensor<?x24x32x!fixed.q<16, 9>>
 }
 

@@ -1,4 +1,4 @@
-// RUN: heatc-opt %s -p 'tile-for-hdp{hw=hdp-edge}' | filecheck %s
+// RUN: heatc-opt %s -p tile-for-hdp | filecheck %s
 
 // Cascaded head pruning: the first layer leaves the sums of its heads, the second one takes three
 // of the four and adds to theirs, the third takes one. Sums are at the point of the finest output.
@@ -7,13 +7,13 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
   %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
   %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 2, rows = 16, keys = 128, slots = 2>} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
   %i = attn.head_importance %o, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
   %g = attn.head_ranking %i {keep = 3 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero", plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 2, shared>} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
   %i1 = attn.head_importance %o1, %p, %i {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
   %g1 = attn.head_ranking %i1, %g {keep = 1 : i64} : (tensor<2x4xf64>, tensor<2x4xi1>) -> tensor<2x4xi1>
-  %o2 = attn.weighted_values %q, %y, %p, %g1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o2 = attn.weighted_values %q, %y, %p, %g1 {heads = 4 : i64, gated = "zero", plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 1>} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
   func.return %o2 : tensor<?x8x!fixed.q<16, 12>>
 }
 

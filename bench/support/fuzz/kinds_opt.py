@@ -34,7 +34,7 @@ PASSES = (
     "insert-hdp{rule=topk density=0.5}",
     "partition-host",
     f"assign-fixed-point{{{WEIGHTS}}}",
-    f"tile-for-hdp{{{HW}}}",
+    f"plan-tiles{{{HW}}},tile-for-hdp",
     "lower-to-hdp",
     f"allocate-buffers{{{HW}}}",
 )

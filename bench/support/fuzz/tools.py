@@ -260,7 +260,7 @@ TOOLS: Mapping[str, Tool] = {
                 "raise-attention,raise-einsum,pack-tokens",
                 'insert-hdp{rule="ours"}',
                 "insert-hdp{rho-b=0.1,0.2 block=4,4}",
-                'tile-for-hdp{hw="hdp-edge"},lower-to-hdp',
+                'plan-tiles{hw="hdp-edge"},tile-for-hdp,lower-to-hdp',
                 'heat-decompose{format="low-rank" rank=2 init="plain"}',
                 'builtin.module(func.func(cse))',
             ),

@@ -50,6 +50,7 @@ from heatc.passes.analysis.paths import Path as Steps
 from heatc.passes.analysis.ranks import layer_network
 from heatc.passes.lower_to_hdp import LowerToHdpPass
 from heatc.passes.order_contractions import network_of, rest_of
+from heatc.passes.plan_tiles import PlanTilesPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.passes.tiling.scratch import scratch_layer, time_packing
 from heatc.passes.tiling.timing import Timed, time_module
@@ -100,7 +101,8 @@ def simulated(module: ModuleOp, hw: str) -> tuple[RunResult, EnergyReport]:
 def simulated_layer(network: Network, path: Steps, hw: str, *, fused: bool) -> Cost:
     """A layer alone, by the simulator, without `hpack`."""
     module = scratch_layer(network, path, hw, fused=fused)
-    TileForHdpPass(hw=hw).apply(Context(), module)
+    PlanTilesPass(hw=hw).apply(Context(), module)
+    TileForHdpPass().apply(Context(), module)
     result, report = simulated(module, hw)
     packing = time_packing(network.sizes[network.result[0]], hw)
     return Cost(

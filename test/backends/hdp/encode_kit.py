@@ -23,6 +23,7 @@ from heatc.isa import units
 from heatc.machine.machine import Machine, Memory, RunResult
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
+from heatc.passes.plan_tiles import PlanTilesPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.weights import WeightStore
 
@@ -49,7 +50,7 @@ def compile_text(text: str, store: WeightStore, hw: str) -> Encoded:
     ctx = context(store)
     module = Parser(ctx, text).parse_module()
     module.verify()
-    for pass_ in (TileForHdpPass(hw), LowerToHdpPass(), AllocateBuffersPass(hw)):
+    for pass_ in (PlanTilesPass(hw), TileForHdpPass(), LowerToHdpPass(), AllocateBuffersPass(hw)):
         pass_.apply(ctx, module)
         module.verify()
     return encode_module(module)

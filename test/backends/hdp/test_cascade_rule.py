@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import pytest
 from encode_kit import hardware, write_hardware
+from replan_kit import replan
 from test_timing_only import expect_same
 
 from heatc.api import make_context
@@ -28,7 +29,7 @@ from heatc.capture import Captured, capture_module
 from heatc.dialects import attn
 from heatc.errors import HeatcError
 from heatc.interpreter import execute
-from heatc.passes.tiling import plan
+from heatc.passes.tiling.plan import AttentionPlan
 from heatc.pipeline import build, run_passes
 from heatc.rules import make_rule
 from heatc.targets import RAISE
@@ -91,7 +92,12 @@ class Layers:
             self.sums.append(results[0])
 
 
-def compiled(options: str, hw: str, folder: Path) -> tuple[Program, Layers, dict[str, Any]]:
+Wanted = Callable[[AttentionPlan], bool]
+
+
+def compiled(
+    options: str, hw: str, folder: Path, wanted: Wanted | None = None
+) -> tuple[Program, Layers, dict[str, Any]]:
     """The program of a rule or plan, and what the fixed level computes: attentions and outputs."""
     module, weights = captured().module.clone(), captured().weights
     context = make_context(weights)
@@ -99,7 +105,10 @@ def compiled(options: str, hw: str, folder: Path) -> tuple[Program, Layers, dict
     run_passes(context, module, build(f"{passes},assign-fixed-point"))
     layers = Layers()
     outputs = execute(module, inputs(), weights, layers.observe)
-    lowered = f'tile-for-hdp{{hw="{hw}"}},lower-to-hdp,allocate-buffers{{hw="{hw}"}}'
+    run_passes(context, module, build(f'plan-tiles{{hw="{hw}"}}'))
+    if wanted is not None:
+        replan(module, hw, wanted)
+    lowered = f'tile-for-hdp,lower-to-hdp,allocate-buffers{{hw="{hw}"}}'
     run_passes(context, module, build(lowered))
     # Programs are mapped from their files: each has its own.
     path = folder / f"{len(list(folder.iterdir()))}.hdp"
@@ -108,9 +117,9 @@ def compiled(options: str, hw: str, folder: Path) -> tuple[Program, Layers, dict
     return open_program(path), layers, outputs
 
 
-def compare(ratio: float, hw: str, folder: Path) -> Program:
+def compare(ratio: float, hw: str, folder: Path, wanted: Wanted | None = None) -> Program:
     """Every bit is that of the fixed level, and a run on the gates alone costs the same."""
-    program, layers, outputs = compiled(f"rule=spatten ratio={ratio}", hw, folder)
+    program, layers, outputs = compiled(f"rule=spatten ratio={ratio}", hw, folder, wanted)
     found = simulate(program, inputs(), layers=True, masks=True)
     for key, value in outputs.items():
         np.testing.assert_array_equal(found.outputs[key], value, err_msg=key)
@@ -143,33 +152,11 @@ def test_the_bits_of_the_fixed_level(ratio: float, hw: str, tmp_path: Path):
     compare(ratio, hw, tmp_path)
 
 
-@pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], list[Any]]]:
-    """Lets the planner choose among some plans only; returns those that it was offered."""
-    every = plan._attention_plans
-
-    def among(wanted: Callable[[plan.AttentionPlan], bool]) -> list[plan.AttentionPlan]:
-        offered: list[plan.AttentionPlan] = []
-
-        def some(*arguments: Any) -> Iterator[plan.AttentionPlan]:
-            for found in every(*arguments):
-                if wanted(found):
-                    offered.append(found)
-                    yield found
-
-        monkeypatch.setattr(plan, "_attention_plans", some)
-        plan.plan_attention.cache_clear()
-        return offered
-
-    yield among
-    plan.plan_attention.cache_clear()
-
-
 @pytest.mark.parametrize(
     "kind",
     ["chained", "shared, one slot", "a head a core", "streamed keys", "pairs of cores", "rows"],
 )
-def test_every_way_of_dealing_out_heads(kind: str, tmp_path: Path, chosen: Any):
+def test_every_way_of_dealing_out_heads(kind: str, tmp_path: Path):
     """One head after the other or several at a time, whose places in memory are no neighbours."""
     wanted: dict[str, Callable[[Any], bool]] = {
         "chained": lambda p: p.chained,
@@ -179,10 +166,8 @@ def test_every_way_of_dealing_out_heads(kind: str, tmp_path: Path, chosen: Any):
         "pairs of cores": lambda p: p.parts == 2,
         "rows": lambda p: p.parts == 2 and p.slots == 2 and p.steps > 1,
     }
-    offered = chosen(wanted[kind])
     four = replace(hardware("hdp-edge"), name="four", cores=4)
-    compare(0.4, write_hardware(four, tmp_path), tmp_path)
-    assert offered
+    compare(0.4, write_hardware(four, tmp_path), tmp_path, wanted[kind])
 
 
 @pytest.mark.parametrize("cores", [1, 3])

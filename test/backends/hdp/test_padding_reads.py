@@ -63,7 +63,7 @@ def outputs(
     example = {name: torch.tensor(value) for name, value in inputs.items()}
     captured = capture_module(model, example)
     text = pipeline_text(Options(Hdp(HW), make_rule(*RULES[rule])))
-    above, tiling, below = text.partition("tile-for-hdp")
+    above, tiling, below = text.partition("plan-tiles")
     context = make_context(captured.weights)
     run_passes(context, captured.module, build(above.rstrip(",")))
     seen = Seen()

@@ -99,7 +99,7 @@ def program_of(rule: str, hw: Hardware) -> Encoded:
             f"insert-hdp{{rule={rule}}}",
             "partition-host",
             "assign-fixed-point",
-            f'tile-for-hdp{{hw="{path}"}}',
+            f'plan-tiles{{hw="{path}"}},tile-for-hdp',
             "lower-to-hdp",
             f'allocate-buffers{{hw="{path}"}}',
         )

@@ -50,7 +50,7 @@ def test_masks_and_codes_of_every_layer(rule: str, hw: str, tmp_path: Path):
     run_passes(context, module, build(f"{passes},assign-fixed-point"))
     seen = rules_kit.Attentions()
     execute(module, inputs, weights, seen.observe)
-    finish = f'tile-for-hdp{{hw="{path}"}},lower-to-hdp,allocate-buffers{{hw="{path}"}}'
+    finish = f'plan-tiles{{hw="{path}"}},tile-for-hdp,lower-to-hdp,allocate-buffers{{hw="{path}"}}'
     run_passes(context, module, build(finish))
     with (tmp_path / "m.hdp").open("wb") as stream:
         write_module(stream, module, weights, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from heatc.errors import InfeasibleError
 from heatc.interpreter import execute
 from heatc.interpreter.values import fixed_type
 from heatc.passes.insert_hdp import InsertHdpPass
-from heatc.passes.tiling import plan
+from heatc.passes.tiling.plan import AttentionPlan
 from heatc.pipeline import build, run_passes
 from heatc.targets import RAISE
 
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from replan_kit import replan  # noqa: E402
 from rules_kit import LENGTHS, Attentions, captured, inputs  # noqa: E402
 
 BLOCKS = (
@@ -72,8 +74,15 @@ class Gates:
             self.all_heads += results[0].size
 
 
-def compare(rule: str, hw: str) -> None:
-    """The machine's outputs are those of the fixed level, and not those of dense attention."""
+def compare(
+    rule: str, hw: str, wanted: Callable[[AttentionPlan], bool] | None = None
+) -> list[AttentionPlan]:
+    """
+    The machine's outputs are those of the fixed level, and not those of dense attention.
+
+    Returns the plans that are `wanted`, if any are.
+    """
+    plans: list[AttentionPlan] = []
     found: list[dict[str, Any]] = []
     for name in (rule, "none"):
         module, weights = captured().module.clone(), captured().weights
@@ -85,12 +94,16 @@ def compare(rule: str, hw: str) -> None:
         if name == rule:
             kept = counted.heads / max(counted.all_heads, 1)
             assert not counted.all_heads or 0 < kept < 1 or "1000" in rule
-            run_passes(context, module, build(f'tile-for-hdp{{hw="{hw}"}}'))
+            run_passes(context, module, build(f'plan-tiles{{hw="{hw}"}}'))
+            if wanted is not None:
+                plans = replan(module, hw, wanted)
+            run_passes(context, module, build("tile-for-hdp"))
             found.append(run_module(module, inputs(), weights, hw))
     expected, actual, dense = found
     for key, value in expected.items():
         np.testing.assert_array_equal(actual[key], value, err_msg=key)
         assert np.abs(value - dense[key]).max() > 1e-3
+    return plans
 
 
 @pytest.mark.parametrize(
@@ -155,28 +168,16 @@ def test_with_streamed_keys(rule: str, tmp_path: Path):
 @pytest.mark.parametrize(
     "rule", ["paper rho-b=0.1,-0.2,0.3 pruned-score=mean", "ours", "ours tau-h=3.2,0.0,2.0"]
 )
-def test_all_values_or_kept_ones_and_their_sum(
-    rule: str, cores: int, summed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_all_values_or_kept_ones_and_their_sum(rule: str, cores: int, summed: bool, tmp_path: Path):
     """Streamed values, whichever of the two the planner would choose."""
-    every = plan._attention_plans
-    taken: list[plan.AttentionPlan] = []
 
-    def chosen(*arguments: Any) -> Any:
-        for found in every(*arguments):
-            streamed = not found.resident and found.key_parts > 1
-            if streamed and found.summed == (summed and found.shape.even):
-                taken.append(found)
-                yield found
+    def wanted(plan: AttentionPlan) -> bool:
+        streamed = not plan.resident and plan.key_parts > 1
+        return streamed and plan.summed == (summed and plan.shape.even)
 
-    monkeypatch.setattr(plan, "_attention_plans", chosen)
-    plan.plan_attention.cache_clear()
     small = replace(hardware("hdp-edge"), name="small", cores=cores, local_buffer_bytes=8192)
-    try:
-        compare(rule, write_hardware(small, tmp_path))
-    finally:
-        plan.plan_attention.cache_clear()
-    assert {found.summed for found in taken} == {summed}
+    plans = compare(rule, write_hardware(small, tmp_path), wanted)
+    assert {plan.summed for plan in plans} == {summed}
 
 
 @pytest.mark.parametrize("rule", [r for r in BLOCKS if "tau" in r])

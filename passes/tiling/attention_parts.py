@@ -1,0 +1,270 @@
+"""
+What the ops of an attention say, read before anything is tiled.
+
+An attention of the fixed level ends with `attn.weighted_values`. What leads to it is a chain of ops of
+its rule: scores, the decisions on blocks, scores or heads, and the softmax.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from xdsl.ir import Operation, SSAValue
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.dialects import attn, nn
+from heatc.isa.table import BLOCK, split_dtypes
+from heatc.isa.units import probability_code
+from heatc.passes.rewriting import at
+from heatc.passes.tiling.cascade import importance_of, ranking_of
+from heatc.passes.tiling.plan import AttentionShape
+from heatc.passes.tiling.values import fixed_type, isa_dtype, owner_of
+
+SINGLE = (1, 1)
+"""The block of rules that decide on single scores."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """
+    What mean filtering or `topk` decides on, and the ops that decide (for locations).
+
+    Thresholds are one for all heads, or one a head; `importance` is that of attn.block_importance,
+    `point` the binary point of integer scores, `block` the size of a block. With a `density` there is
+    no threshold: that share of each row's blocks is kept.
+    """
+
+    rho_b: tuple[float, ...]
+    tau_h: tuple[float, ...]
+    pruned: str
+    mask: Operation
+    gate: Operation | None
+    importance: str = "abs"
+    point: int = 0
+    block: tuple[int, int] = BLOCK
+    density: float = 0.0
+
+    @property
+    def positive(self) -> bool:
+        """Whether importance is what lies above the mean of a row."""
+        return self.importance == "positive"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """
+    What low-bit scores decide on: single scores that have no part in the softmax.
+
+    A round of mean filtering for each of `bits` with its ratio in `ratios`, the second among what the
+    first one keeps; or, without ratios, the scores at `point` whose probability, at the attention's
+    own scale, has a code above `code`. `masks` are the ops that decide, a round each.
+    """
+
+    bits: tuple[int, ...]
+    ratios: tuple[float, ...]
+    masks: tuple[Operation, ...]
+    point: int = 0
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class AttentionParts:
+    """
+    The parts of an attention.
+
+    Attributes:
+        op: the op that it ends with.
+        scale: of the softmax.
+        planes: q, k and v, or the integer and fraction parts of q and k, and v.
+        points: binary points of q, k, v, the scores `s` and the output `o`; those of split q and k,
+            and of scores with integer parts, above their integer parts.
+        pruning: blocks that integer scores decide on, if any.
+        prediction: single scores that low-bit codes decide on, if any.
+        ranking: what lists the heads of dense attention, if anything does.
+        importance: what adds the output to the importance of heads, if anything does.
+        sums: the importance of heads so far, if it is read.
+        gated: what pruned heads put out.
+    """
+
+    op: attn.WeightedValuesOp
+    scale: float
+    planes: dict[str, SSAValue]
+    points: dict[str, int]
+    pruning: Pruning | None
+    prediction: Prediction | None
+    ranking: attn.HeadRankingOp | None
+    importance: attn.HeadImportanceOp | None
+    sums: SSAValue | None
+    gated: str
+
+    @property
+    def cascades(self) -> bool:
+        """Whether it has to do with the importance of heads."""
+        return self.ranking is not None or self.importance is not None
+
+    @property
+    def heads(self) -> int:
+        """Heads that it has; `ranking` may leave out some."""
+        return self.op.heads.value.data
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Query rows and key columns of what is decided on."""
+        if self.prediction is not None:
+            return SINGLE
+        return BLOCK if self.pruning is None else self.pruning.block
+
+    def shape(self) -> AttentionShape:
+        """What its tiles depend on."""
+        _, length = attn.packing_of(self.op.packing).shape
+        pruning, prediction, ranking = self.pruning, self.prediction, self.ranking
+        planes = ((name, _dtype(value)) for name, value in self.planes.items())
+        shape = AttentionShape(
+            length,
+            self.heads if ranking is None else ranking.keep.value.data,
+            nn.shape_of(self.op.v)[1] // self.heads,
+            pruning is not None,
+            pruning is not None and pruning.gate is not None,
+            tuple((name, dtype) for name, dtype in planes if dtype != "i16"),
+            "zero" if pruning is None else pruning.pruned,
+            pruning is not None and pruning.positive,
+            self.gated,
+            0 if self.sums is None else self.heads,
+            self.importance is not None,
+            self.block,
+            0.0 if pruning is None else pruning.density,
+        )
+        if prediction is None:
+            return shape
+        return replace(shape, bits=prediction.bits, likely=not prediction.ratios)
+
+
+def _dtype(value: SSAValue) -> str:
+    """The dtype of the tensor of a value; a split one lies in two planes of their own."""
+    split = value.owner
+    if not isinstance(split, attn.SplitOp):
+        return isa_dtype(nn.element_of(value))
+    fraction = fixed_type(split.fraction).point.data - fixed_type(split.integer).point.data
+    return split_dtypes(fraction)[0 if value is split.integer else 1]
+
+
+def read_attention(op: attn.WeightedValuesOp) -> AttentionParts:
+    """The parts of an attention; raises `PassFailedException` for what the machine has no unit for."""
+    softmax: attn.SoftmaxOp = owner_of(op.probabilities, attn.SoftmaxOp)
+    kinds = (attn.ScoresOp, attn.MergeScoresOp, attn.MeanQueryOp, attn.ExcludeScoresOp)
+    scores, prediction = owner_of(softmax.scores, *kinds), None
+    gate, gated = op.gate, "zero" if op.gated is None else op.gated.data
+    if isinstance(scores, attn.MeanQueryOp):
+        gate, gated = scores.gate, "col"
+        scores = owner_of(scores.scores, attn.MergeScoresOp)
+    if isinstance(scores, attn.ExcludeScoresOp):
+        prediction = _prediction(op, scores, softmax)
+        scores = owner_of(scores.scores, attn.ScoresOp)
+    pruning, ranking, importance = None, None, None
+    if isinstance(scores, attn.MergeScoresOp):
+        pruning = _pruning(scores, gate)
+        planes = {
+            "q": scores.q_integer,
+            "q.fraction": scores.q_fraction,
+            "k": scores.k_integer,
+            "k.fraction": scores.k_fraction,
+        }
+        points = {k: _point(planes[f"{k}.fraction"]) - _point(planes[k]) for k in ("q", "k")}
+    else:
+        planes = {"q": scores.q, "k": scores.k}
+        points = {k: _point(v) for k, v in planes.items()}
+        ranking, importance = ranking_of(op), importance_of(op)
+    planes["v"] = op.v
+    points |= {"v": _point(op.v), "s": _point(softmax.scores), "o": _point(op.result)}
+    return AttentionParts(
+        op,
+        softmax.scale.value.data,
+        planes,
+        points,
+        pruning,
+        prediction,
+        ranking,
+        importance,
+        _sums(op, ranking, importance),
+        gated,
+    )
+
+
+def _point(value: SSAValue) -> int:
+    return fixed_type(value).point.data
+
+
+def _sums(
+    op: attn.WeightedValuesOp,
+    ranking: attn.HeadRankingOp | None,
+    importance: attn.HeadImportanceOp | None,
+) -> SSAValue | None:
+    """The importance of heads so far, one for all who read it."""
+    sums = [] if importance is None else [importance.before]
+    sums += [] if ranking is None else [ranking.importance]
+    if sums and sums[-1] is not sums[0]:
+        raise PassFailedException(f"{at(op)}heads are ranked by other sums than these they add to")
+    return sums[-1] if sums else None
+
+
+def _pruning(scores: attn.MergeScoresOp, gated: SSAValue | None) -> Pruning:
+    mask = owner_of(scores.mask, attn.BlockMaskOp, attn.TopkMaskOp)
+    topk = isinstance(mask, attn.TopkMaskOp)
+    gate: attn.HeadGateOp | None = None
+    if gated is not None:
+        gate = owner_of(gated, attn.HeadGateOp)
+    theta: attn.BlockImportanceOp = owner_of(mask.theta, attn.BlockImportanceOp)
+    return Pruning(
+        () if topk else mask.ratios,
+        () if gate is None else gate.thresholds,
+        scores.pruned.data,
+        mask,
+        gate,
+        theta.importance.data,
+        _point(scores.integer),
+        _block_of(scores),
+        mask.density.value.data if topk else 0.0,
+    )
+
+
+def _prediction(
+    op: attn.WeightedValuesOp, excluded: attn.ExcludeScoresOp, softmax: attn.SoftmaxOp
+) -> Prediction:
+    """What low-bit scores decide on, of the operands of the scores that are left."""
+    scores: attn.ScoresOp = owner_of(excluded.scores, attn.ScoresOp)
+    mask = owner_of(excluded.mask, attn.BlockMaskOp, attn.ProbabilityMaskOp)
+    if isinstance(mask, attn.ProbabilityMaskOp):
+        predicted: attn.SoftmaxOp = owner_of(mask.probabilities, attn.SoftmaxOp)
+        scaled: attn.ScaleScoresOp = owner_of(predicted.scores, attn.ScaleScoresOp)
+        _expect(op, predicted.scale == softmax.scale, "a prediction at another scale")
+        bits = _low_bits(op, scaled.scores, scores)
+        code = probability_code(mask.threshold.value.data)
+        return Prediction((bits,), (), (mask,), _point(scaled.result), code)
+    first = mask if mask.among is None else owner_of(mask.among, attn.BlockMaskOp)
+    _expect(op, first.among is None, "more than two rounds of low-bit scores")
+    rounds = (mask,) if mask is first else (first, mask)
+    for one in rounds:
+        _expect(op, _block_of(one) == SINGLE, "low-bit scores in blocks")
+        _expect(op, len(one.ratios) == 1, "ratios of low-bit scores that differ by head")
+    bits = tuple(_low_bits(op, one.theta, scores) for one in rounds)
+    return Prediction(bits, tuple(one.ratios[0] for one in rounds), rounds)
+
+
+def _block_of(op: attn.MergeScoresOp | attn.BlockMaskOp) -> tuple[int, int]:
+    rows, columns = (int(b) for b in op.block.get_values())
+    return rows, columns
+
+
+def _expect(op: Operation, holds: bool, what: str) -> None:
+    """Refuse what the machine has no unit for."""
+    if not holds:
+        raise PassFailedException(f"{at(op)}the machine has no unit for {what}")
+
+
+def _low_bits(op: Operation, scores: SSAValue, full: attn.ScoresOp) -> int:
+    """The bits of low-bit scores, whose codes must be those of the operands of all scores."""
+    low: attn.IntegerScoresOp = owner_of(scores, attn.IntegerScoresOp)
+    q, k = (owner_of(value, attn.LowBitsOp) for value in (low.q, low.k))
+    alike = (q.x, k.x, q.bits) == (full.q, full.k, k.bits)
+    _expect(op, alike, "low-bit scores of other operands than the scores")
+    return q.bits.value.data
