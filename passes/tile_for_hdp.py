@@ -14,6 +14,7 @@ Example: test/passes/tile_for_hdp.mlir.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -38,27 +39,33 @@ from heatc.passes.tiling.attention_parts import AttentionParts, read_attention
 from heatc.passes.tiling.cascade import Cascade, sum_point, sum_shift
 from heatc.passes.tiling.claims import PARTS, check_claimed, check_written
 from heatc.passes.tiling.host import HostTask
+from heatc.passes.tiling.packed_rows import PackedRows
 from heatc.passes.tiling.plan import AttentionPlan
 from heatc.passes.tiling.products import Products
 from heatc.passes.tiling.shapes import plan_of
+from heatc.passes.tiling.tensors import Tensors
 from heatc.passes.tiling.values import is_integer
 from heatc.weights import WeightStore
 
-SINGLE = (1, 1)
-"""The block of rules that decide on single scores."""
 
-
-class _Tiler(Products):
+class _Tiler:
     """Tiles one function."""
+
+    def __init__(self, function: FuncOp, store: Callable[[], WeightStore]):
+        self.function = function
+        self.tensors = Tensors(function, store)
+        self.e = self.tensors.e
+        self.rows = PackedRows(self.tensors)
+        self.products = Products(self.tensors)
 
     def run(self) -> FuncOp:
         """The tiled function."""
         check_claimed(self.function)
-        for op in self._ops(ReturnOp):
-            for value, name in zip(op.operands, self.output_names):
+        for op in self.tensors.ops(ReturnOp):
+            for value, name in zip(op.operands, self.tensors.output_names):
                 if isinstance(nn.element_of(value), IntegerType):
                     raise _no_output(name, value)
-                self.outputs.setdefault(value, []).append(name)
+                self.tensors.outputs.setdefault(value, []).append(name)
         for op in self.function.body.block.ops:
             self.e.source = op
             self._tile(op)
@@ -66,15 +73,15 @@ class _Tiler(Products):
 
     def _tile(self, op: Operation) -> None:
         if isinstance(op, RequantizeOp):
-            self._product(op)
+            self.products.emit(op)
         elif isinstance(op, attn.WeightedValuesOp):
             self._attention(op)
         elif isinstance(op, TaskOp):
             self._task(op)
         elif isinstance(op, attn.PackingOp):
-            self.tile_packing(op)
+            self.rows.tile_packing(op)
         elif isinstance(op, attn.PackOp):
-            self.tile_pack(op)
+            self.rows.tile_pack(op)
         elif not isinstance(op, (WeightOp, *PARTS, ReturnOp)) and not is_integer(op):
             raise PassFailedException(
                 f"{at(op)}{op.name} is not part of the fixed level; run "
@@ -83,17 +90,17 @@ class _Tiler(Products):
 
     def _finish(self) -> FuncOp:
         for argument in self.function.body.block.args:
-            self.tensor(argument)
-        for value, names in self.outputs.items():
-            if value not in self.tensors:
+            self.tensors.tensor(argument)
+        for value, names in self.tensors.outputs.items():
+            if value not in self.tensors.known:
                 raise _no_output(names[0], value)
         self.e.do("halt")
         self.e.emit(ReturnOp())
-        new = FuncOp(self.function.sym_name.data, ((), ()), Region(self.body))
+        new = FuncOp(self.function.sym_name.data, ((), ()), Region(self.tensors.body))
         new.location = self.function.location
         words = {
-            "inputs": self.input_names,
-            "outputs": self.output_names,
+            "inputs": self.tensors.input_names,
+            "outputs": self.tensors.output_names,
             "paddings": output_paddings(self.function),
         }
         for key, names in words.items():
@@ -102,25 +109,26 @@ class _Tiler(Products):
 
     def _task(self, task: TaskOp) -> None:
         """A task of the host, once a panel where what it works on lies in panels."""
-        count = max((len(self.panels.get(v, ())) for v in task.inputs), default=0)
+        tensors = self.tensors
+        count = max((len(self.products.panels.get(v, ())) for v in task.inputs), default=0)
         if not count:
-            HostTask(self.e, self.tensor, self.index_of, self.extents).emit(task)
+            HostTask(self.e, tensors.tensor, self.rows.index_of, tensors.extents).emit(task)
         for i in range(count):
 
             def panel(value: SSAValue, i: int = i) -> SSAValue:
-                return self.panels[value][i]
+                return self.products.panels[value][i]
 
-            HostTask(self.e, panel, self.index_of, self.extents).emit(task)
+            HostTask(self.e, panel, self.rows.index_of, tensors.extents).emit(task)
 
     def _attention(self, op: attn.WeightedValuesOp) -> None:
         parts = read_attention(op)
         planes: dict[str, SSAValue] = {}
         for name, value in parts.planes.items():
-            if value not in self.tensors and isinstance(value.owner, attn.SplitOp):
+            if value not in self.tensors.known and isinstance(value.owner, attn.SplitOp):
                 raise PassFailedException(f"{at(op)}attn.split of a value that no linear computes")
-            planes[name] = self.tensor(value)
+            planes[name] = self.tensors.tensor(value)
         cascade = self._cascade(parts) if parts.cascades else None
-        output = self.tensor(op.result)
+        output = self.tensors.tensor(op.result)
         owner = output.owner
         assert isinstance(owner, hdp.TensorOp)
         tiles = plan_of(op, AttentionPlanAttr)
@@ -150,7 +158,7 @@ class _Tiler(Products):
     def _cascade(self, parts: AttentionParts) -> Cascade:
         """What dense attention has to do with the importance of heads."""
         ranking, importance, before = parts.ranking, parts.importance, parts.sums
-        if before is not None and before not in self.tensors:
+        if before is not None and before not in self.tensors.known:
             raise PassFailedException(
                 f"{at(parts.op)}importance of heads of what no dense attention puts out"
             )
@@ -160,7 +168,7 @@ class _Tiler(Products):
         return Cascade(
             parts.heads,
             parts.heads if ranking is None else ranking.keep.value.data,
-            None if before is None else self.tensors[before],
+            None if before is None else self.tensors.known[before],
             after,
             shift,
             ranking,
@@ -168,16 +176,16 @@ class _Tiler(Products):
 
     def _sums(self, op: attn.HeadImportanceOp) -> SSAValue:
         """The tensor of sums of heads that an attention leaves, a row a sequence."""
-        owner = self.tensor(op.x).owner
+        owner = self.tensors.tensor(op.x).owner
         assert isinstance(owner, hdp.TensorOp)
-        self.tensors[op.result] = self.e.tensor(
+        self.tensors.known[op.result] = self.e.tensor(
             self.e.symbol(f"{owner.symbol.data}.importance"),
             "activation",
             "i64",
             (attn.packing_of(op.packing).shape[0], op.heads.value.data),
             point=sum_point(op),
         )
-        return self.tensors[op.result]
+        return self.tensors.known[op.result]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from xdsl.dialects.builtin import IntegerAttr, IntegerType, StringAttr, i64
 from xdsl.ir import BlockArgument, Operation, SSAValue
@@ -13,7 +14,7 @@ from heatc.dialects import attn, hdp, nn
 from heatc.dialects.host import TaskOp
 from heatc.intervals import Interval, described
 from heatc.passes.rewriting import at
-from heatc.passes.tiling.tensors import Packing, Tensors
+from heatc.passes.tiling.tensors import Tensors
 
 _TESTS: dict[str, Callable[[float, float], bool]] = {
     "ne": operator.ne,
@@ -65,8 +66,30 @@ def _widens(op: nn.CastOp) -> bool:
     return isinstance(source, IntegerType) and target == i64
 
 
-class PackedRows(Tensors):
+@dataclass
+class Packing:
+    """
+    The tensors of an `attn.packing`, and its extent.
+
+    `positions` of rows, their `inverse`, and that of real tokens alone.
+    """
+
+    positions: SSAValue
+    inverse: SSAValue
+    real: SSAValue
+    batch: int
+    length: int
+    token_positions: SSAValue | None = None
+    tokens: dict[int, SSAValue] = field(default_factory=dict[int, SSAValue])
+
+
+class PackedRows:
     """Tiles the ops that list rows, take rows of inputs, and say where rows are."""
+
+    def __init__(self, tensors: Tensors):
+        self.tensors = tensors
+        self.e = tensors.e
+        self._packings: dict[SSAValue, Packing] = {}
 
     def tile_packing(self, op: attn.PackingOp) -> None:
         """List the rows of a batch."""
@@ -79,11 +102,11 @@ class PackedRows(Tensors):
         if op.mask is not None:
             fields["dmask"] = self._tested_mask(op, op.mask)
         if type_.reads:
-            read = self._integers(self.e.symbol("packing.read"), list(type_.reads))
+            read = self.tensors.integers(self.e.symbol("packing.read"), list(type_.reads))
             self.e.do("hrows", **fields, dreal=tensors[2], dread=read)
         else:
             self.e.do("hpack", **fields, has_mask=op.mask is not None)
-        self.packings[op.result] = Packing(
+        self._packings[op.result] = Packing(
             tensors[0], tensors[1], tensors[-1] if type_.reads else tensors[1], batch, length
         )
 
@@ -92,7 +115,7 @@ class PackedRows(Tensors):
 
     def _tested_mask(self, op: attn.PackingOp, mask: SSAValue) -> SSAValue:
         """A tensor that is not 0 where a token is real: the input, or what a comparison gives."""
-        tensor = self.tensor(input_behind(mask))
+        tensor = self.tensors.tensor(input_behind(mask))
         owner = tensor.owner
         assert isinstance(owner, hdp.TensorOp)
         if owner.role.data != "input":
@@ -123,10 +146,10 @@ class PackedRows(Tensors):
             raise PassFailedException(f"{at(op)}attn.pack of {op.x.type}: only integers are packed")
         behind = input_behind(op.x)
         source = behind if isinstance(behind, BlockArgument) else op.x
-        packing, tensor = self.packings[op.packing], self.tensor(source)
-        result = self.tensor(op.result)
+        packing, tensor = self._packings[op.packing], self.tensors.tensor(source)
+        result = self.tensors.tensor(op.result)
         if packing.token_positions is None:
-            window = hdp.WindowOp(packing.positions, self.e.constant(0), self._token_count())
+            window = hdp.WindowOp(packing.positions, self.e.constant(0), self.tensors.token_count())
             packing.token_positions = self.e.emit(window)
         self.e.do("hidx", dst=result, src=tensor, idx=packing.token_positions)
         self._limit(op, tensor)
@@ -159,14 +182,14 @@ class PackedRows(Tensors):
         assert isinstance(task, TaskOp)
         arguments: list[SSAValue] = list(task.body.block.args)
         outer = dict(zip(arguments, task.inputs))
-        packing = self.packings[outer[op.packing]]
+        packing = self._packings[outer[op.packing]]
         if isinstance(op, attn.UnpackOp):
             return packing.real if op.read is None else packing.inverse
         position = op.position.value.data
         if position not in packing.tokens:
             places = [b * packing.length + position for b in range(packing.batch)]
             symbol = f"packing.position{position}"
-            source = self._integers(self.e.symbol(f"{symbol}.places"), places)
+            source = self.tensors.integers(self.e.symbol(f"{symbol}.places"), places)
             index = self.e.tensor(self.e.symbol(symbol), "activation", "i64", (packing.batch, 1))
             self.e.do("hidx", dst=index, src=packing.inverse, idx=source)
             packing.tokens[position] = index

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from xdsl.dialects.builtin import StringAttr
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import attn, hdp, nn
 from heatc.dialects.einsum import ContractOp, WeightOp
@@ -19,7 +19,6 @@ from heatc.passes.tiling.emitter import Tiles
 from heatc.passes.tiling.left import Left, LeftPlan, LeftShape, emit_left, hold_left
 from heatc.passes.tiling.linear import Linear, emit_linear, hold_weights
 from heatc.passes.tiling.linear_plan import LinearPlan, LinearShape
-from heatc.passes.tiling.packed_rows import PackedRows
 from heatc.passes.tiling.shapes import (
     Step,
     group_of,
@@ -28,7 +27,7 @@ from heatc.passes.tiling.shapes import (
     plan_of,
     planes_of,
 )
-from heatc.passes.tiling.tensors import Frame, dtype_of
+from heatc.passes.tiling.tensors import Tensors, dtype_of
 from heatc.passes.tiling.values import fixed_type, isa_dtype, only_user
 
 
@@ -53,49 +52,87 @@ def _plan_of_tiles(step: Step, shape: LinearShape) -> LinearPlan:
     return LinearPlan(shape, tiles.rows, tiles.columns, tiles.slab, tiles.slots, *grid)
 
 
-class Products(PackedRows):
-    """Tiles products and fused groups of them."""
+def _tokens(frame: _Frame | None) -> int:
+    """Tokens of a tile of the group that is emitted, 0 outside of one."""
+    return 0 if frame is None else frame.tile
 
-    def _product(self, op: RequantizeOp) -> None:
-        if op in self.fused:
+
+@dataclass(eq=False)
+class _Frame:
+    """
+    A fused group being emitted: `tile` tokens at most, `count` of them from `first` on.
+
+    `held` are the weights of steps that stay on the chip for all tiles.
+    """
+
+    tile: int
+    first: SSAValue | None = None
+    count: SSAValue | None = None
+    held: dict[Operation, Tiles] = field(default_factory=dict[Operation, Tiles])
+
+
+class Products:
+    """
+    Emits products and fused groups of them.
+
+    `panels` are the tensors of values that lie in several of them, side by side.
+    """
+
+    def __init__(self, tensors: Tensors):
+        self.tensors = tensors
+        self.e = tensors.e
+        self.shapes = tensors.shapes
+        self.panels: dict[SSAValue, tuple[SSAValue, ...]] = {}
+        self._emitted: set[Operation] = set()
+        self._written: dict[Operation, tuple[tuple[SSAValue, ...], int, int]] = {}
+
+    def emit(self, op: RequantizeOp) -> None:
+        """A product, or the group that begins with it."""
+        if op in self._emitted:
             return
         steps = group_of(op)
-        self.fused |= {step.op for step in steps}
+        self._emitted |= {step.op for step in steps}
         tokens = _tiles(steps[0]).tokens
         if tokens:
             self._emit_group(steps, tokens)
             return
         for step in steps:
-            self._emit_product(step)
+            self._emit_product(step, None)
 
-    def _emit_product(self, step: Step) -> None:
-        held = None if self.frame is None else self.frame.held.get(step.op)
+    def _emit_product(self, step: Step, frame: _Frame | None) -> None:
+        held = None if frame is None else frame.held.get(step.op)
         if step.product.post > 1:
-            left = self._left(step)
+            left = self._left(step, frame)
             emit_left(self.e, left, _left_plan(step, left.shape), _tiles(step).cores, held)
         else:
-            linear = self._linear(step)
+            linear = self._linear(step, frame)
             emit_linear(self.e, linear, _linear_plan(step, linear), held)
 
-    def _linear(self, step: Step) -> Linear:
+    def _linear(self, step: Step, frame: _Frame | None) -> Linear:
         op, product, bias = step.op, step.product, step.bias
-        shape = self.shapes.linear(step, self._tokens)
+        shape = self.shapes.linear(step, _tokens(frame))
         outputs, point, fraction = self._results(op)
         x = step.contract.inputs[0]
         panels = self.panels.get(x)
-        activations = panels or (self._cut(self.tensor(x), x, product.pre, product.gone),)
+        activations = panels or (
+            self._cut(self.tensors.tensor(x), x, product.pre, product.gone, frame),
+        )
         if panels:
-            activations = tuple(self._cut(t, x, 1, shape.panel) for t in panels)
+            activations = tuple(self._cut(t, x, 1, shape.panel, frame) for t in panels)
         if op.result not in self.panels:
             shape = replace(shape, planes=tuple(map(dtype_of, outputs)))
-            outputs = tuple(self._cut(t, op.result, product.pre, product.new) for t in outputs)
-        rows = self._row_count(op.result)
+            outputs = tuple(
+                self._cut(t, op.result, product.pre, product.new, frame) for t in outputs
+            )
+        rows = self._row_count(op.result, frame)
         return Linear(
             shape,
             None if rows is None else self.e.scaled(rows, product.pre),
             activations,
             self._weight_of(step),
-            None if bias is None else self._as(self.tensor(bias), shape.pre, product.new, None),
+            None
+            if bias is None
+            else self.tensors.view(self.tensors.tensor(bias), shape.pre, product.new, None),
             outputs,
             *self._shifts(step.contract, bias, point),
             fraction,
@@ -107,83 +144,78 @@ class Products(PackedRows):
         assert isinstance(op, WeightOp)
 
         def tensor(transposed: bool) -> SSAValue:
-            return self._transposed(op) if transposed else self.tensor(op.result)
+            return self.tensors.transposed(op) if transposed else self.tensors.tensor(op.result)
 
         return tensor
 
-    def _left(self, step: Step) -> Left:
+    def _left(self, step: Step, frame: _Frame | None) -> Left:
         """A product with the weight on the left, one item a core."""
         op, product, bias = step.op, step.product, step.bias
         outputs, point, fraction = self._results(op)
-        rows, _ = self.shapes.rows(op.result, self._tokens)
-        count = self._row_count(op.result) or self.e.constant(rows)
+        rows, _ = self.shapes.rows(op.result, _tokens(frame))
+        count = self._row_count(op.result, frame) or self.e.constant(rows)
         x = step.contract.inputs[0]
         return Left(
-            self.shapes.left(step, tuple(map(dtype_of, outputs)), self._tokens),
+            self.shapes.left(step, tuple(map(dtype_of, outputs)), _tokens(frame)),
             self.e.scaled(count, product.pre),
-            self._cut(self.tensor(x), x, product.pre * product.gone, product.post),
-            self.tensor(step.contract.inputs[1]),
-            None if bias is None else self._as(self.tensor(bias), product.new, product.post, None),
+            self._cut(self.tensors.tensor(x), x, product.pre * product.gone, product.post, frame),
+            self.tensors.tensor(step.contract.inputs[1]),
+            None
+            if bias is None
+            else self.tensors.view(self.tensors.tensor(bias), product.new, product.post, None),
             tuple(
-                self._cut(t, op.result, product.pre * product.new, product.post) for t in outputs
+                self._cut(t, op.result, product.pre * product.new, product.post, frame)
+                for t in outputs
             ),
             *self._shifts(step.contract, bias, point),
             fraction,
         )
 
-    @property
-    def _tokens(self) -> int:
-        """Tokens of a tile of the group that is emitted, 0 outside of one."""
-        return 0 if self.frame is None else self.frame.tile
-
     def _emit_group(self, steps: Sequence[Step], tokens: int) -> None:
         """A loop over tiles of tokens, its results but the last in the shared buffer."""
-        frame, count = Frame(tokens), self._token_count()
-        if tokens >= self.capacity:
+        frame, count = _Frame(tokens), self.tensors.token_count()
+        if tokens >= self.tensors.capacity:
             frame.count = count
-            self.frame = frame
-            self._emit_steps(steps)
+            self._emit_steps(steps, frame)
         else:
             self._in_tiles(steps, frame, count)
-        self.frame = None
 
-    def _in_tiles(self, steps: Sequence[Step], frame: Frame, tokens: SSAValue) -> None:
+    def _in_tiles(self, steps: Sequence[Step], frame: _Frame, tokens: SSAValue) -> None:
         # What is seen outside of the loop is described there.
         self._results(steps[-1].op)
-        self.tensor(steps[0].contract.inputs[0])
+        self.tensors.tensor(steps[0].contract.inputs[0])
         for step in steps:
-            self.tensor(step.contract.inputs[1])
+            self.tensors.tensor(step.contract.inputs[1])
             if step.bias is not None:
-                self.tensor(step.bias)
-        self.frame = frame
+                self.tensors.tensor(step.bias)
         for step in steps:
             if _tiles(step).held:
                 self.e.source = step.op
-                frame.held[step.op] = self._hold(step, last=step is steps[-1])
+                frame.held[step.op] = self._hold(step, frame.tile, last=step is steps[-1])
         with self.e.loop(tokens, frame.tile) as first:
             frame.first = first
             frame.count = self.e.span(tokens, first, frame.tile)
-            self._emit_steps(steps)
+            self._emit_steps(steps, frame)
 
-    def _hold(self, step: Step, *, last: bool) -> Tiles:
+    def _hold(self, step: Step, tokens: int, *, last: bool) -> Tiles:
         """Load the weights of a step, for all tiles of tokens."""
         planes = planes_of(step.op) if last else ("i16",)
         if step.product.post > 1:
-            shape = self.shapes.left(step, planes, self._tokens)
-            return hold_left(self.e, self.tensor(step.contract.inputs[1]), _left_plan(step, shape))
-        shape = replace(self.shapes.linear(step, self._tokens), planes=planes)
+            shape = self.shapes.left(step, planes, tokens)
+            return hold_left(
+                self.e, self.tensors.tensor(step.contract.inputs[1]), _left_plan(step, shape)
+            )
+        shape = replace(self.shapes.linear(step, tokens), planes=planes)
         return hold_weights(self.e, self._weight_of(step), _plan_of_tiles(step, shape))
 
-    def _emit_steps(self, steps: Sequence[Step]) -> None:
-        frame = self.frame
-        assert frame is not None
+    def _emit_steps(self, steps: Sequence[Step], frame: _Frame) -> None:
         for step in steps:
             self.e.source = step.op
             if step is not steps[-1]:
                 self._intermediate(step.op, frame)
-            self._emit_product(step)
+            self._emit_product(step, frame)
 
-    def _intermediate(self, op: RequantizeOp, frame: Frame) -> None:
+    def _intermediate(self, op: RequantizeOp, frame: _Frame) -> None:
         """The tensor of a result that stays on the chip."""
         element = fixed_type(op.result)
         tensor = self.e.tensor(
@@ -195,33 +227,41 @@ class Products(PackedRows):
             point=element.point.data,
             properties={"space": StringAttr("shared")},
         )
-        self.tensors[op.result] = tensor
-        frame.inner.add(tensor)
+        self.tensors.known[op.result] = tensor
+        self.tensors.on_chip.add(tensor)
 
     def _shifts(self, contract: ContractOp, bias: SSAValue | None, point: int) -> tuple[int, int]:
         """The shifts of the bias and of the sum."""
         accumulator = fixed_type(contract.result).point.data
         return 0 if bias is None else accumulator - fixed_type(bias).point.data, accumulator - point
 
-    def _row_count(self, value: SSAValue) -> SSAValue | None:
+    def _row_count(self, value: SSAValue, frame: _Frame | None) -> SSAValue | None:
         """The rows of a packed value, or of the tile of a group, at run time."""
-        if self.frame is not None:
-            return self.frame.count
-        return self._rows(value)
+        if frame is not None:
+            return frame.count
+        return self.tensors.rows(value)
 
-    def _cut(self, tensor: SSAValue, value: SSAValue, factor: int, columns: int) -> SSAValue:
+    def _cut(
+        self,
+        tensor: SSAValue,
+        value: SSAValue,
+        factor: int,
+        columns: int,
+        frame: _Frame | None,
+    ) -> SSAValue:
         """A tensor of the rows of `value`, or the tile's, each cut into `factor` rows."""
-        frame = self.frame
-        if frame is not None and self._whole(tensor) in frame.inner:
+        tensors = self.tensors
+        if frame is not None and tensors.whole(tensor) in tensors.on_chip:
             assert frame.count is not None
-            return self._as(
-                tensor, frame.tile * factor, columns, self.e.scaled(frame.count, factor)
-            )
-        rows = self._rows(value)
-        most = self.capacity if rows is not None else self.shapes.rows(value, self._tokens)[0]
-        if rows is not None:
+            count = self.e.scaled(frame.count, factor)
+            return tensors.view(tensor, frame.tile * factor, columns, count)
+        rows = tensors.rows(value)
+        most = tensors.capacity
+        if rows is None:
+            most, _ = self.shapes.rows(value, _tokens(frame))
+        else:
             rows = self.e.scaled(rows, factor)
-        whole = self._as(tensor, most * factor, columns, rows)
+        whole = tensors.view(tensor, most * factor, columns, rows)
         if frame is None or frame.first is None or frame.count is None:
             return whole
         start, count = (self.e.scaled(v, factor) for v in (frame.first, frame.count))
@@ -234,7 +274,7 @@ class Products(PackedRows):
             return ()
         task = only_user(op.result, TaskOp)
         assert task is not None
-        rows, columns = self.extents(op.result)
+        rows, columns = self.tensors.extents(op.result)
         for value, owner in ((op.result, op), (task.outputs[0], task)):
             symbol, element = self.e.symbol_of(owner, value), fixed_type(value)
             self.panels[value] = tuple(
@@ -243,7 +283,7 @@ class Products(PackedRows):
                     "activation",
                     isa_dtype(element),
                     (rows, columns // count),
-                    rows_value=self._rows(value),
+                    rows_value=self.tensors.rows(value),
                     point=element.point.data,
                     properties={"plane_of": StringAttr(symbol)},
                 )
@@ -257,9 +297,9 @@ class Products(PackedRows):
 
         They are one, or two planes if it is only split, or the panels of its plan.
         """
-        if op not in self.results:
-            self.results[op] = self._make_results(op)
-        return self.results[op]
+        if op not in self._written:
+            self._written[op] = self._make_results(op)
+        return self._written[op]
 
     def _make_results(self, op: RequantizeOp) -> tuple[tuple[SSAValue, ...], int, int]:
         point = fixed_type(op.result).point.data
@@ -267,7 +307,7 @@ class Products(PackedRows):
             return panels, point, 0
         splits = [use.operation for use in op.result.uses]
         if not splits or not all(isinstance(s, attn.SplitOp) for s in splits):
-            return (self.tensor(op.result),), point, 0
+            return (self.tensors.tensor(op.result),), point, 0
         integer = integer_point(op, point)
         symbol = self.e.symbol_of(op, op.result)
         planes = [
@@ -275,8 +315,8 @@ class Products(PackedRows):
                 f"{symbol}.{name}",
                 "activation",
                 dtype,
-                self.extents(op.result),
-                rows_value=self._rows(op.result),
+                self.tensors.extents(op.result),
+                rows_value=self.tensors.rows(op.result),
                 point=plane_point,
                 properties={"plane_of": StringAttr(symbol)},
             )
@@ -286,5 +326,5 @@ class Products(PackedRows):
         ]
         for split in splits:
             assert isinstance(split, attn.SplitOp)
-            self.tensors[split.integer], self.tensors[split.fraction] = planes
+            self.tensors.known[split.integer], self.tensors.known[split.fraction] = planes
         return tuple(planes), point, point - integer

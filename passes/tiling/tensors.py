@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,45 +24,12 @@ from heatc.dialects import hdp, nn
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
 from heatc.passes.analysis.constants import evaluate, ops_behind
-from heatc.passes.tiling.emitter import Emitter, Tiles
+from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.shapes import Shapes
 from heatc.passes.tiling.values import fixed_type, is_integer, isa_dtype
 from heatc.weights import WeightStore
 
 T = TypeVar("T", bound=Operation)
-
-
-@dataclass
-class Packing:
-    """
-    The tensors of an `attn.packing`, and its extent.
-
-    `positions` of rows, their `inverse`, and that of real tokens alone.
-    """
-
-    positions: SSAValue
-    inverse: SSAValue
-    real: SSAValue
-    batch: int
-    length: int
-    token_positions: SSAValue | None = None
-    tokens: dict[int, SSAValue] = field(default_factory=dict[int, SSAValue])
-
-
-@dataclass(eq=False)
-class Frame:
-    """
-    A fused group being emitted: `tile` tokens at most, `count` of them from `first` on.
-
-    `inner` are the tensors in the shared buffer; `held` are the weights of steps that stay on the
-    chip for all tiles.
-    """
-
-    tile: int
-    first: SSAValue | None = None
-    count: SSAValue | None = None
-    inner: set[SSAValue] = field(default_factory=set[SSAValue])
-    held: dict[Operation, Tiles] = field(default_factory=dict[Operation, Tiles])
 
 
 def dtype_of(tensor: SSAValue) -> str:
@@ -74,9 +40,10 @@ def dtype_of(tensor: SSAValue) -> str:
 
 class Tensors:
     """
-    The tensors of a function that is tiled: `tensors` maps values of the fixed level to `hdp.tensor` values.
+    The tensors of a function that is tiled, described where they are first asked for.
 
-    `frame` is the fused group that is being emitted, if one is.
+    `known` maps values of the fixed level to `hdp.tensor` values, `on_chip` are the tensors that are
+    never whole: results between the steps of a fused group.
     """
 
     def __init__(self, function: FuncOp, store: Callable[[], WeightStore]):
@@ -88,19 +55,16 @@ class Tensors:
         self.output_names = output_names(function)
         self.body = Block()
         self.e = Emitter(self.body)
-        self.tensors: dict[SSAValue, SSAValue] = {}
-        self.panels: dict[SSAValue, tuple[SSAValue, ...]] = {}
+        self.known: dict[SSAValue, SSAValue] = {}
+        self.on_chip: set[SSAValue] = set()
         self.weights: dict[tuple[Attribute | Block | None, ...], SSAValue] = {}
-        self.packings: dict[SSAValue, Packing] = {}
         self.outputs: dict[SSAValue, list[str]] = {}
         self.tokens: SSAValue | None = None
-        self.fused: set[Operation] = set()
-        self.results: dict[Operation, tuple[tuple[SSAValue, ...], int, int]] = {}
-        self.frame: Frame | None = None
         self.shapes = Shapes(function)
         self.capacity = self.shapes.capacity
 
-    def _ops(self, kind: type[Operation]) -> list[Any]:
+    def ops(self, kind: type[Operation]) -> list[Any]:
+        """The ops of a kind, in order."""
         return [op for op in self.function.body.block.ops if isinstance(op, kind)]
 
     def extents(self, value: SSAValue) -> tuple[int, int]:
@@ -114,20 +78,21 @@ class Tensors:
             return math.prod(shape), 1
         return (1, math.prod(shape)) if len(shape) < 2 else (math.prod(shape[:-1]), shape[-1])
 
-    def _rows(self, value: SSAValue) -> SSAValue | None:
+    def rows(self, value: SSAValue) -> SSAValue | None:
         """The run-time rows of a packed value."""
-        return self._token_count() if nn.TOKENS in nn.shape_of(value) else None
+        return self.token_count() if nn.TOKENS in nn.shape_of(value) else None
 
-    def _token_count(self) -> SSAValue:
+    def token_count(self) -> SSAValue:
+        """The packed tokens at run time."""
         if self.tokens is None:
             self.tokens = self.e.special("tokens")
         return self.tokens
 
     def tensor(self, value: SSAValue) -> SSAValue:
         """The tensor of a value, described where it is first asked for."""
-        if value not in self.tensors:
-            self.tensors[value] = self._describe(value)
-        return self.tensors[value]
+        if value not in self.known:
+            self.known[value] = self._describe(value)
+        return self.known[value]
 
     def _describe(self, value: SSAValue) -> SSAValue:
         owner = value.owner
@@ -137,10 +102,10 @@ class Tensors:
             return self._weight(owner)
         if isinstance(owner, nn.ReshapeOp) and isinstance(nn.element_of(value), QType):
             base = self.tensor(owner.x)
-            if self.frame is not None and self._whole(base) in self.frame.inner:
+            if self.whole(base) in self.on_chip:
                 return base
             rows, columns = self.extents(value)
-            return self._as(base, rows, columns, self._rows(value))
+            return self.view(base, rows, columns, self.rows(value))
         assert isinstance(owner, Operation)
         if is_integer(owner):
             return self._constant(owner, value)
@@ -158,12 +123,12 @@ class Tensors:
             "output" if value in self.outputs else "activation",
             isa_dtype(element),
             self.extents(value),
-            rows_value=self._rows(value),
+            rows_value=self.rows(value),
             point=element.point.data if isinstance(element, QType) else None,
             properties=properties,
         )
 
-    def _as(
+    def view(
         self, tensor: SSAValue, rows: int, columns: int, rows_value: SSAValue | None
     ) -> SSAValue:
         """A tensor with other extents, itself where they are its own."""
@@ -173,7 +138,8 @@ class Tensors:
             return tensor
         return self.e.emit(hdp.AliasOp(tensor, (rows, columns), rows_value))
 
-    def _whole(self, tensor: SSAValue) -> SSAValue:
+    def whole(self, tensor: SSAValue) -> SSAValue:
+        """What a tensor is a view of, or itself."""
         owner = tensor.owner
         return owner.tensor.result if isinstance(owner, hdp.AliasOp) else tensor
 
@@ -198,7 +164,7 @@ class Tensors:
             "input",
             isa_dtype(element),
             self.extents(value),
-            rows_value=self._rows(value),
+            rows_value=self.rows(value),
             point=element.point.data if isinstance(element, QType) else None,
             properties=properties,
         )
@@ -223,7 +189,7 @@ class Tensors:
             )
         return self.weights[key]
 
-    def _transposed(self, op: WeightOp) -> SSAValue:
+    def transposed(self, op: WeightOp) -> SSAValue:
         """The transpose of a weight matrix."""
         keep = (0, 1) if op.permutation is None else tuple(op.permutation.get_values())
         rows, columns = nn.shape_of(op.result)
@@ -251,9 +217,10 @@ class Tensors:
     def _constant(self, op: Operation, value: SSAValue) -> SSAValue:
         """Integers that depend on no input."""
         array = np.asarray(self._evaluate(value)).reshape(-1)
-        return self._integers(self.e.symbol_of(op, value), [int(x) for x in array])
+        return self.integers(self.e.symbol_of(op, value), [int(x) for x in array])
 
-    def _integers(self, symbol: str, values: list[int]) -> SSAValue:
+    def integers(self, symbol: str, values: list[int]) -> SSAValue:
+        """A constant column of integers."""
         array = DenseArrayBase.from_list(i64, values)
         extents = (len(values), 1)
         return self.e.tensor(symbol, "constant", "i64", extents, properties={"values": array})
