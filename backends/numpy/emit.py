@@ -29,7 +29,7 @@ from heatc.backends.numpy.names import (
     readable,
 )
 from heatc.backends.numpy.nodes import collect_nodes, constants, refuse, used_after
-from heatc.backends.numpy.runtime import COMMAND_LINE, PRELUDE, UNNAMED, imports, select
+from heatc.backends.numpy.runtime import UNNAMED, command_line, imports, needed, prelude, select
 from heatc.backends.numpy.scope import Scope, wrapped
 from heatc.backends.numpy.weight_file import WeightTable, dtype_of, tensor_type
 from heatc.dialects.attn import PackingOp
@@ -82,7 +82,7 @@ def program_text(module: ModuleOp, table: WeightTable, model_name: str) -> str:
     program = _Program(_main(module), table)
     body = program.run()
     helpers = select(program.used)
-    code = "\n\n".join([PRELUDE, *helpers, program.ports(), *body, COMMAND_LINE])
+    code = "\n\n".join([prelude(), *helpers, program.ports(), *body, command_line()])
     head = f"{program.docstring(model_name)}\n{imports(code)}\n\n"
     text = _tidy(head + code)
     ast.parse(text)
@@ -241,7 +241,7 @@ class _Program:
         if scope.uses_tokens and not self._binds_tokens():
             statements.append(f"tokens = {self._tokens()}")
         statements += scope.lines
-        if "workers" in self._all_helpers():
+        if "workers" in needed(self.used):
             lines.append("    with workers:")
             lines += [f"        {line}" if line else "" for line in statements]
         else:
@@ -250,11 +250,6 @@ class _Program:
         lines += [f"        {quoted(n)}: {r}," for n, r in zip(self.output_names, results)]
         lines.append("    }")
         return "\n".join(lines) + "\n"
-
-    def _all_helpers(self) -> set[str]:
-        return {
-            t for t in ("workers",) if any("workers = Workers()" in s for s in select(self.used))
-        }
 
     def _binds_tokens(self) -> bool:
         return any(isinstance(node.op, PackingOp) for node in self.nodes)
