@@ -22,7 +22,7 @@ Named = TypeVar("Named")
 @dataclass(frozen=True)
 class AttentionTiles:
     """
-    Tiles of an attention, see `heatc.passes.tiling.plan.AttentionPlan`.
+    Tiles of an attention, see `heatc.passes.tiling.attention_plan.AttentionPlan`.
 
     Attributes:
         length: tokens of a sequence that they are planned for.

@@ -43,8 +43,7 @@ from heatc.passes.analysis.tokens import most_tokens
 from heatc.passes.effect import Effect
 from heatc.passes.factorising.targets import layer_path
 from heatc.passes.rewriting import remark
-from heatc.passes.tiling.packing import TILE_ALIGNMENT
-from heatc.passes.tiling.plan import align
+from heatc.passes.tiling.packing import TILE_ALIGNMENT, align
 from heatc.plan import read_plan
 
 CACHE_BYTES = 1 << 20

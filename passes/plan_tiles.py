@@ -39,6 +39,8 @@ from heatc.isa.table import DTYPES
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location, remark
 from heatc.passes.tiling.attention_parts import AttentionParts, read_attention
+from heatc.passes.tiling.attention_plan import AttentionPlan
+from heatc.passes.tiling.attention_planner import plan_token_attention
 from heatc.passes.tiling.claims import check_claimed
 from heatc.passes.tiling.left import LeftPlan, plan_left
 from heatc.passes.tiling.linear_plan import (
@@ -48,7 +50,6 @@ from heatc.passes.tiling.linear_plan import (
     plan_token_linear,
 )
 from heatc.passes.tiling.packing import PAGE, TILE_ALIGNMENT, Range, align, first_fit
-from heatc.passes.tiling.plan import AttentionPlan, plan_token_attention
 from heatc.passes.tiling.shapes import Shapes, Step, group_of, planes_of
 
 Plan = LinearPlan | LeftPlan

@@ -34,13 +34,15 @@ from heatc.dialects.host import TaskOp
 from heatc.passes.analysis.ports import output_paddings
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import at
-from heatc.passes.tiling.attention import Attention, emit_attention
+from heatc.passes.tiling.attention import emit_attention
 from heatc.passes.tiling.attention_parts import AttentionParts, read_attention
-from heatc.passes.tiling.cascade import Cascade, sum_point, sum_shift
+from heatc.passes.tiling.attention_plan import AttentionPlan
+from heatc.passes.tiling.attention_stages import Attention
+from heatc.passes.tiling.cascade import sum_point, sum_shift
 from heatc.passes.tiling.claims import PARTS, check_claimed, check_written
+from heatc.passes.tiling.head_sums import Cascade
 from heatc.passes.tiling.host import HostTask
 from heatc.passes.tiling.packed_rows import PackedRows
-from heatc.passes.tiling.plan import AttentionPlan
 from heatc.passes.tiling.products import Products
 from heatc.passes.tiling.shapes import plan_of
 from heatc.passes.tiling.tensors import Tensors
@@ -137,23 +139,16 @@ class _Tiler:
         plan = AttentionPlan(
             planned, tiles.parts, tiles.rows, tiles.keys, tiles.shared, tiles.slots, tiles.summed
         )
-        emit_attention(
-            self.e,
-            Attention(
-                owner.symbol.data,
-                shape,
-                planes,
-                output,
-                parts.scale,
-                parts.points,
-                parts.pruning,
-                cascade,
-                parts.prediction,
-                bool(attn.packing_of(op.packing).reads),
-            ),
-            plan,
-            tiles.cores,
+        attention = Attention(
+            shape,
+            parts.scale,
+            parts.points,
+            parts.pruning,
+            parts.prediction,
+            bool(attn.packing_of(op.packing).reads),
         )
+        tensors = {**planes, "o": output}
+        emit_attention(self.e, owner.symbol.data, attention, tensors, plan, tiles.cores, cascade)
 
     def _cascade(self, parts: AttentionParts) -> Cascade:
         """What dense attention has to do with the importance of heads."""

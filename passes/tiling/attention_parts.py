@@ -16,8 +16,8 @@ from heatc.dialects import attn, nn
 from heatc.isa.table import BLOCK, split_dtypes
 from heatc.isa.units import probability_code
 from heatc.passes.rewriting import at
+from heatc.passes.tiling.attention_plan import AttentionShape
 from heatc.passes.tiling.cascade import importance_of, ranking_of
-from heatc.passes.tiling.plan import AttentionShape
 from heatc.passes.tiling.values import fixed_type, isa_dtype, owner_of
 
 SINGLE = (1, 1)
@@ -37,7 +37,7 @@ class Pruning:
     rho_b: tuple[float, ...]
     tau_h: tuple[float, ...]
     pruned: str
-    mask: Operation
+    mask: Operation | None
     gate: Operation | None
     importance: str = "abs"
     point: int = 0
@@ -62,7 +62,7 @@ class Prediction:
 
     bits: tuple[int, ...]
     ratios: tuple[float, ...]
-    masks: tuple[Operation, ...]
+    masks: tuple[Operation | None, ...]
     point: int = 0
     code: int = 0
 

@@ -10,25 +10,20 @@ that the list keeps are always among those kept so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from xdsl.ir import Operation, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
-from heatc.dialects import attn, hdp, nn
+from heatc.dialects import attn, nn
 from heatc.dialects.fixed import QType
 from heatc.passes.rewriting import at
-from heatc.passes.tiling.emitter import Emitter, Tiles
 
 ACCUMULATOR_BITS = 47
 """Bits of the magnitude of an accumulator, and of the sum of a head."""
 
 CODE_BITS = 15
 """Bits of the greatest magnitude of an output code."""
-
-
-# --- What the fixed level says ------------------------------------------------------------------
 
 
 def ranking_of(op: attn.WeightedValuesOp) -> attn.HeadRankingOp | None:
@@ -132,90 +127,3 @@ def _point(op: attn.HeadImportanceOp) -> int:
     if not isinstance(element, QType):
         raise PassFailedException(f"{op.x.type} has no binary point: run assign-fixed-point first")
     return element.point.data
-
-
-# --- Instructions -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cascade:
-    """
-    What one layer of `heads` heads has to do with their importance.
-
-    `before` and `after` are the tensors of sums that it takes and leaves, if any; `shift`: see
-    `sum_shift`. `ranking` is the op that lists the heads (for its location), None if all go on.
-    """
-
-    heads: int
-    keep: int
-    before: SSAValue | None = None
-    after: SSAValue | None = None
-    shift: int = 0
-    ranking: Operation | None = None
-
-
-class HeadSums:
-    """Emits a layer's part in the cascade; `begin_heads` begins a round up to a limit of heads."""
-
-    def __init__(
-        self,
-        emitter: Emitter,
-        cascade: Cascade,
-        begin_heads: Callable[[SSAValue, int], hdp.InstructionOp],
-    ):
-        self.e = emitter
-        self.cascade = cascade
-        self.begin_heads = begin_heads
-        self.tiles: Tiles = {}
-        self.after: SSAValue | None = None
-
-    def _row(self, tensor: SSAValue, sequence: SSAValue) -> SSAValue:
-        """The sums of a sequence."""
-        return self.e.emit(hdp.WindowOp(tensor, sequence, self.e.constant(1)))
-
-    def begin(self, sequence: SSAValue, tiles: Tiles) -> hdp.InstructionOp | None:
-        """The sums so far, and the list of heads, if there is one; on all cores."""
-        e, cascade, zero = self.e, self.cascade, self.e.constant(0)
-        self.tiles = tiles
-        self.after = None if cascade.after is None else self._row(cascade.after, sequence)
-        if cascade.before is None:
-            return None
-        place = {"row_reg": zero, "col_reg": zero}
-        before = self._row(cascade.before, sequence)
-        e.do("ld", t=tiles["heads.sums"], d=before, **place, rows=1, cols=cascade.heads)
-        if cascade.ranking is None:
-            return None
-        op = e.do("cascade", s=tiles["heads.sums"], keep=cascade.keep)
-        op.location = cascade.ranking.location
-        if self.after is not None:
-            # The sums of pruned heads stay; kept heads overwrite theirs.
-            e.do("st", d=self.after, t=tiles["heads.sums"], **place)
-        return op
-
-    def clear(self, output: SSAValue, items: int, dim: int) -> None:
-        """Pruned heads put out 0, `items` of them at a time."""
-        if self.cascade.ranking is None:
-            return
-        e, keep = self.e, self.cascade.keep
-        left = e.constant(self.cascade.heads - keep)
-        start = e.constant(keep * dim)
-        with e.strided_loop(left, items, items * dim, start) as (offset, column):
-            self.begin_heads(e.add(offset, keep), self.cascade.heads)
-            place = {"row_reg": e.constant(0), "col_reg": column}
-            e.do("stzero", d=output, **place, cols=dim, core_cols=dim)
-
-    def add(self, output: SSAValue, row: SSAValue) -> None:
-        """Count what a row tile puts out; the first one of a head begins at row 0."""
-        if self.after is not None:
-            self.e.do("magnitude", t=self.tiles["head.sum"], x=output, row_reg=row)
-
-    def end(self, head: SSAValue) -> None:
-        """Leave the sums of the heads that the cores have worked on."""
-        if self.after is None:
-            return
-        e, total, first = self.e, self.tiles["head.total"], self.cascade.before is None
-        fields = {"t": total, "acc": self.tiles["head.sum"], "head_reg": head}
-        sums = total if first else self.tiles["heads.sums"]
-        e.do("tally", **fields, s=sums, first=first, shift=self.cascade.shift)
-        place = {"row_reg": e.constant(0), "col_reg": head}
-        e.do("strow", d=self.after, t=total, **place, core_cols=1)

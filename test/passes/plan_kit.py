@@ -22,10 +22,12 @@ from heatc.machine.state import Extent
 from heatc.machine.values import Shapes
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
-from heatc.passes.tiling.attention import Attention, Prediction, Pruning, emit_attention
-from heatc.passes.tiling.cascade import Cascade
+from heatc.passes.tiling.attention import emit_attention
+from heatc.passes.tiling.attention_parts import Prediction, Pruning
+from heatc.passes.tiling.attention_plan import AttentionPlan, AttentionShape
+from heatc.passes.tiling.attention_stages import Attention
 from heatc.passes.tiling.emitter import Emitter
-from heatc.passes.tiling.plan import AttentionPlan, AttentionShape
+from heatc.passes.tiling.head_sums import Cascade
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,10 @@ def _module(shape: AttentionShape, plan: AttentionPlan, hw: Hardware) -> ModuleO
     }
     output = e.tensor("o", "activation", "i16", extents, rows_value=rows)
     points = {"q": 11, "k": 11, "v": 11, "s": 8, "o": 11}
-    decisions = (_pruning(shape, source), _cascade(e, shape, source), _prediction(shape, source))
-    attention = Attention("attention", shape, planes, output, 0.2, points, *decisions)
-    emit_attention(e, attention, plan, hw.cores)
+    decisions = (_pruning(shape, source), _prediction(shape, source))
+    attention = Attention(shape, 0.2, points, *decisions)
+    tensors, cascade = {**planes, "o": output}, _cascade(e, shape, source)
+    emit_attention(e, "attention", attention, tensors, plan, hw.cores, cascade)
     e.do("halt")
     e.emit(ReturnOp())
     return ModuleOp([function])

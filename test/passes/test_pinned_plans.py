@@ -23,6 +23,9 @@ from heatc.hardware import Hardware, load_hardware
 from heatc.heat.formats import Format, default_modes
 from heatc.passes.analysis.costs import weigh
 from heatc.passes.analysis.ranks import largest_within, layer_network
+from heatc.passes.tiling.attention_cost import expected_cycles
+from heatc.passes.tiling.attention_plan import AttentionPlan, AttentionShape
+from heatc.passes.tiling.attention_planner import attention_plans, plan_attention
 from heatc.passes.tiling.left import LeftPlan, LeftShape, _plans, plan_left
 from heatc.passes.tiling.linear_plan import (
     LinearPlan,
@@ -30,12 +33,6 @@ from heatc.passes.tiling.linear_plan import (
     _linear_plans,
     panel_count,
     plan_linear,
-)
-from heatc.passes.tiling.plan import (
-    AttentionPlan,
-    AttentionShape,
-    attention_plans,
-    plan_attention,
 )
 
 PINS = Path(__file__).with_name("plans.json")
@@ -93,7 +90,7 @@ def pinned(choose: Callable[[], Plan], plans: Callable[[], Iterator[Plan]], hw: 
     return {
         "chosen": shown(choose(), hw),
         "plans": len(weighed),
-        "mean cost": mean([plan.cost(hw) for plan in some]),
+        "mean cost": mean([cost(plan, hw) for plan in some]),
         "mean local bytes": mean([plan.local_bytes for plan in some]),
         "mean shared bytes": mean([plan.shared_bytes for plan in some]),
     }
@@ -103,7 +100,12 @@ def shown(plan: Plan, hw: Hardware) -> dict[str, Any]:
     """A plan as JSON has it."""
     own = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "shape"}
     sizes = {"local bytes": plan.local_bytes, "shared bytes": plan.shared_bytes}
-    return {**own, **sizes, "cost": plan.cost(hw)}
+    return {**own, **sizes, "cost": cost(plan, hw)}
+
+
+def cost(plan: Plan, hw: Hardware) -> float:
+    """Estimated cycles."""
+    return expected_cycles(plan, hw) if isinstance(plan, AttentionPlan) else plan.cost(hw)
 
 
 def mean(values: Sequence[float]) -> float:

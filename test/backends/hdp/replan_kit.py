@@ -11,8 +11,9 @@ from heatc.dialects import attn
 from heatc.hardware import Hardware, load_hardware
 from heatc.passes.plan_tiles import attach_attention
 from heatc.passes.tiling.attention_parts import read_attention
+from heatc.passes.tiling.attention_plan import AttentionPlan
+from heatc.passes.tiling.attention_planner import attention_plans, cheapest
 from heatc.passes.tiling.packing import PLANNED_TOKENS, align
-from heatc.passes.tiling.plan import AttentionPlan, attention_plans, cheapest
 
 
 def replan(

@@ -29,7 +29,7 @@ from heatc.capture import Captured, capture_module
 from heatc.dialects import attn
 from heatc.errors import HeatcError
 from heatc.interpreter import execute
-from heatc.passes.tiling.plan import AttentionPlan
+from heatc.passes.tiling.attention_plan import AttentionPlan
 from heatc.pipeline import build, run_passes
 from heatc.rules import make_rule
 from heatc.targets import RAISE

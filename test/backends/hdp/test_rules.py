@@ -21,7 +21,7 @@ from heatc.errors import InfeasibleError
 from heatc.interpreter import execute
 from heatc.interpreter.values import fixed_type
 from heatc.passes.insert_hdp import InsertHdpPass
-from heatc.passes.tiling.plan import AttentionPlan
+from heatc.passes.tiling.attention_plan import AttentionPlan
 from heatc.pipeline import build, run_passes
 from heatc.targets import RAISE
 

@@ -1,36 +1,19 @@
 """
-How large the tiles of an attention are.
+An attention as far as its tiles depend on it, and the tiles of an attention.
 
-`plan_attention` tries the sensible tile sizes, drops those whose tiles do not fit the buffers, and
-takes the one whose instructions, scheduled (`heatc.passes.tiling.schedule`), take the fewest
-cycles. Everything is decided for the largest run; shorter sequences run fewer iterations.
+Both are data. `heatc.passes.tiling.attention_planner` chooses a plan, the kernel in
+`heatc.passes.tiling.attention` follows it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import product
 
-from heatc.errors import InfeasibleError
-from heatc.hardware import Hardware
-from heatc.hardware.costs import macs_per_pe
 from heatc.isa.table import BITS, BLOCK, DTYPES
-from heatc.passes.tiling.packing import (
-    PLANNED_TOKENS,
-    TILE_ALIGNMENT,
-    Range,
-    TileSpec,
-    align,
-    first_fit,
-    up,
-)
-from heatc.passes.tiling.schedule import KEPT, scheduled_cycles
+from heatc.passes.tiling.packing import TILE_ALIGNMENT, Range, TileSpec, align, first_fit, up
 
-_TIE = 1e-9
-"""Estimates this close count as equal, relative; then fewer slots and rows decide."""
+KEPT = 0.5
+"""The share of blocks that a pruning rule is taken to keep: a threshold near the mean."""
 
 _ACC, _CODE, _WIDE = DTYPES["acc"], DTYPES["i16"], DTYPES["i32"]
 
@@ -93,6 +76,11 @@ class AttentionShape:
     def even(self) -> bool:
         """Whether all pruned scores of a row have one probability, which is not 0."""
         return self.pruned and self.score in ("zero", "mean")
+
+    @property
+    def plane_names(self) -> tuple[str, ...]:
+        """Its operands: split in integer and fraction parts where blocks are pruned."""
+        return ("q", "q.fraction", "k", "k.fraction", "v") if self.pruned else ("q", "k", "v")
 
     def dtype(self, plane: str) -> str:
         """The dtype of a plane (`q`, `q.fraction`, `k`, `k.fraction`, `v`)."""
@@ -338,183 +326,7 @@ class AttentionPlan:
         """Bytes of the shared buffer: keys and values of two heads."""
         return 2 * sum(align(t.nbytes, TILE_ALIGNMENT) for t in self.shared_tiles)
 
-    def cost(self, hw: Hardware, limit: float = math.inf) -> float:
-        """
-        Estimated cycles of a sequence, the mean of `_lengths`; infinity once beyond `limit`.
-
-        What is not scheduled yet counts with its bound, so that a plan that cannot win is dropped
-        after the longest sequence.
-        """
-        lengths = self._lengths()
-        most = limit * sum(lengths.values()) * (1 + _TIE)
-        done, rest = 0.0, self.least_cost(hw) * sum(lengths.values())
-        for length, n in lengths.items():
-            rest -= n * self._bound(hw, length)
-            done += n * scheduled_cycles(self, hw, length)
-            if done + rest > most:
-                return math.inf
-        return done / sum(lengths.values())
-
-    def least_cost(self, hw: Hardware) -> float:
-        """What `cost` cannot go below: the PE array alone, or the bytes alone."""
-        lengths = self._lengths()
-        total = sum(n * self._bound(hw, length) for length, n in lengths.items())
-        return total / sum(lengths.values())
-
-    def _lengths(self) -> dict[int, int]:
-        """
-        Four lengths and their weights, the longest first and most.
-
-        Tiles are made for the longest sequence and have to do for shorter ones, where large row
-        tiles leave cores without work.
-        """
-        return {max(1, self.shape.length * i // 4): 1 + 3 * (i == 4) for i in (4, 3, 2, 1)}
-
-    def _bound(self, hw: Hardware, length: int) -> float:
-        """Cycles that either the PE array or the DMA engine certainly takes."""
-        rounds, steps = up(self.shape.heads, hw.cores // self.parts), up(length, self.step)
-        last = min(self.rows, length - (steps - 1) * self.step)
-        sizes = [(self.rows, steps - 1), (last, 1)]
-        products = sum(n * self._products(hw, rows, length) for rows, n in sizes)
-        dma = self._loaded(length, steps) / hw.dram_bytes_per_cycle
-        return max(rounds * products, dma)
-
-    def _products(self, hw: Hardware, rows: int, length: int) -> float:
-        """The least cycles of the PE array for a row tile."""
-        shape, fill = self.shape, hw.pe_rows + hw.pe_columns - 2
-        high, dim, parts = up(rows, hw.pe_rows), shape.dim, up(length, self.part)
-        local = "v" in self.local_planes
-        read = shape.share if self.picked else 1.0
-        work = high * dim * hw.fold_overlap + read * high * length * up(dim, hw.pe_columns)
-        work += fill * (parts if local and not self.resident else 1)
-        folds = high * up(length, hw.pe_columns)
-        steps = up(dim, self._macs(hw, "q", "k"))
-        if shape.bits:
-            low = up(dim, macs_per_pe(max(shape.bits), max(shape.bits), hw.split_bits))
-            picked = steps + (len(shape.bits) - 1) * low
-            work += shape.share * high * length / hw.pe_columns * picked
-            return work + folds * (low + hw.fold_overlap) + fill * parts
-        if not shape.pruned:
-            return work + folds * (steps + hw.fold_overlap) + fill * parts
-        passes = 1 + (shape.gate and up(shape.length, self.step) > 1)
-        fractions = up(dim, self._macs(hw, "q.fraction", "k"))
-        fractions += up(dim, self._macs(hw, "q", "k.fraction"))
-        work += passes * (folds * steps + fill)
-        return work + shape.share * high * length / hw.pe_columns * fractions
-
-    def _macs(self, hw: Hardware, a: str, b: str) -> int:
-        """Multiply-accumulates a PE and cycle of two planes."""
-        return macs_per_pe(*(8 * DTYPES[self.shape.dtype(n)] for n in (a, b)), hw.split_bits)
-
-    def _loaded(self, length: int, steps: int) -> int:
-        """Bytes of DRAM traffic of a sequence."""
-        shape, names = self.shape, self.local_planes
-        again = 1 if self.resident and not self.chained else steps
-        first = 1 + int(shape.gate and self.steps > 1)
-        times = dict.fromkeys(names, again) | {"q": first}
-        if shape.pruned:
-            times["q.fraction"] = 1
-        if shape.bits:
-            times["q"] += 1
-        loaded = [(name, n) for name, n in times.items()] + [("v", 1)]
-        if self.shared:
-            loaded += [("k", 1)] + ([] if "v" in names else [("v", 1)])
-        elif shape.pruned and not self.resident:
-            loaded.append(("k", again * first))
-        return shape.heads * sum(n * shape.plane_bytes(plane, length) for plane, n in loaded)
-
 
 def low_dtype(bits: int) -> str:
     """The narrowest dtype that holds codes of some bits."""
     return "i4" if bits <= BITS["i4"] else "i8"
-
-
-def _divisors(value: int) -> list[int]:
-    return [d for d in range(1, value + 1) if value % d == 0]
-
-
-MOST_KEY_TILES = 8
-"""Keys of dense scores lie in at most this many tiles of the shared buffer."""
-
-
-def attention_plans(shape: AttentionShape, hw: Hardware) -> Iterator[AttentionPlan]:
-    """The sensible plans of an attention, whether or not their tiles fit."""
-    most_rows, most_keys = (align(shape.length, extent) for extent in shape.block)
-    row_sizes = {hw.pe_rows * k for k in (1, 2, 3, 4, 6, 8)}
-    row_sizes |= {up(hw.pe_rows, k) for k in (2, 4, 8, 16)}
-    row_sizes = {min(align(n, shape.block[0]), most_rows) for n in row_sizes}
-    key_sizes = {hw.pe_columns * k for k in (1, 2, 3, 4, 6, 8, 12, 16)}
-    key_sizes |= {up(hw.pe_columns, k) for k in (2, 4, 8)} | {most_keys}
-    key_sizes = {min(align(n, shape.block[1]), most_keys) for n in key_sizes}
-    for parts in _divisors(hw.cores):
-        for rows in sorted(row_sizes):
-            if (parts - 1) * rows >= most_rows:
-                continue
-            for keys in sorted(key_sizes):
-                for shared in (False, True) if parts == hw.cores and not shape.bits else (False,):
-                    for slots, summed in product((1, 2), (False, True)[: 1 + shape.even]):
-                        plan = AttentionPlan(shape, parts, rows, keys, shared, slots, summed)
-                        if not _is_useful(plan):
-                            continue
-                        yield plan
-
-
-def _is_useful(plan: AttentionPlan) -> bool:
-    shape = plan.shape
-    if plan.slots > 1 and plan.steps == 1 and (not plan.shared or shape.gate):
-        return False
-    return not plan.shared or shape.pruned or plan.key_parts <= MOST_KEY_TILES
-
-
-def _fits(plan: AttentionPlan, hw: Hardware) -> bool:
-    return plan.local_bytes <= hw.local_buffer_bytes and plan.shared_bytes <= hw.shared_buffer_bytes
-
-
-def cheapest(plans: Sequence[AttentionPlan], hw: Hardware) -> AttentionPlan | None:
-    """The plan of the fewest estimated cycles whose tiles fit, None if none fit."""
-    bounded = [(p.least_cost(hw), p) for p in plans]
-    best: tuple[tuple[float, int, int, int], AttentionPlan] | None = None
-    for least, plan in sorted(bounded, key=lambda item: item[0]):
-        if best is not None and least >= best[0][0]:
-            break
-        if not _fits(plan, hw):
-            continue
-        rank = (plan.cost(hw, best[0][0] if best else math.inf), plan.slots, plan.rows, plan.keys)
-        if best is None or rank < best[0]:
-            best = rank, plan
-    return None if best is None else best[1]
-
-
-@lru_cache(maxsize=512)
-def plan_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
-    """The cheapest tiles of an attention; `InfeasibleError` if none fit."""
-    plans = list(attention_plans(shape, hw))
-    best = cheapest(plans, hw)
-    if best is not None:
-        return best
-    least = min((p.local_bytes, p.shared_bytes) for p in plans if not p.shared)[0]
-    raise InfeasibleError(
-        f"an attention of {shape.length} tokens with heads of {shape.dim} does not fit",
-        notes=[
-            f"its smallest tiles need {least:,} bytes, a local buffer has {hw.local_buffer_bytes:,}",
-            f"raise buffers.local to {up(least, 1024)} KiB" + _shorter(shape, hw),
-        ],
-    )
-
-
-def _shorter(shape: AttentionShape, hw: Hardware) -> str:
-    """The most tokens that fit, as an alternative."""
-    low, high = 0, shape.length
-    while high - low > 1:
-        middle = (low + high) // 2
-        least = min(p.local_bytes for p in attention_plans(replace(shape, length=middle), hw))
-        low, high = (middle, high) if least <= hw.local_buffer_bytes else (low, middle)
-    return f" or compile for at most {low} tokens" if low else ""
-
-
-def plan_token_attention(shape: AttentionShape, hw: Hardware) -> AttentionPlan:
-    """Tiles of an attention, planned for a multiple of `PLANNED_TOKENS` where that fits."""
-    try:
-        return plan_attention(replace(shape, length=align(shape.length, PLANNED_TOKENS)), hw)
-    except InfeasibleError:
-        return plan_attention(shape, hw)
