@@ -35,11 +35,11 @@ from heatc.tools.tune_model import (
     progress_bars,
 )
 from heatc.tools.tune_search import search_command
-from heatc.tuning.menu import PRUNED_SCORES, Menu
+from heatc.tuning.calibrate.candidates import PRUNED_SCORES, Menu
 
 if TYPE_CHECKING:
     from heatc.targets import Options
-    from heatc.tuning.session import Request
+    from heatc.tuning.calibrate.session import Request
 
 PROG = "heatc-tune"
 COMMANDS = ("calibrate", "search", "distill")
@@ -98,10 +98,10 @@ def _calibrate_parser() -> ToolParser:
 def _calibrate(argv: Sequence[str]) -> int:
     arguments = _calibrate_parser().parse_args(argv)
     request = _request(arguments)
-    from heatc.tuning.session import calibrate
+    from heatc.tuning.calibrate.session import calibrate
 
-    with progress_bars(arguments.quiet) as step:
-        result = calibrate(request, step)
+    with progress_bars(arguments.quiet) as progress:
+        result = calibrate(request, progress)
     for text in result.remarks:
         remark(text, place=PROG)
     if not arguments.quiet:
@@ -111,7 +111,7 @@ def _calibrate(argv: Sequence[str]) -> int:
 
 def _request(arguments: argparse.Namespace) -> Request:
     from heatc.readers.npz import open_npz
-    from heatc.tuning.goal import parse_goal
+    from heatc.tuning.common.goal import parse_goal
 
     goal, menu = parse_goal(arguments.goal), _menu(arguments)
     if arguments.seed < 0:
@@ -125,7 +125,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     options = _options(arguments)
     arrays = open_npz(arguments.data)
     # The compiler proper: only once the options are known to be good.
-    from heatc.tuning.session import Request
+    from heatc.tuning.calibrate.session import Request
 
     return Request(
         model=arguments.model,

@@ -1,6 +1,6 @@
 """
 Tuning: what a plan should say, chosen on the user's own data.
 
-`heatc.tuning.calibrate` chooses the parameters of rule `ours` (docs/design/rules.md) per layer
+`heatc.tuning.calibrate.calibrator` chooses the parameters of rule `ours` (docs/design/rules.md) per layer
 and head. Nothing here needs torch: models are run in NumPy at the packed level of the IR.
 """

@@ -1,1 +1,1 @@
-"""Two-stage distillation of factors; the only part of `heatc.tuning` that knows PyTorch."""
+"""Two-stage distillation of factors, by PyTorch."""

@@ -32,17 +32,17 @@ from heatc.passes.rewriting import describe_location, module_path
 from heatc.pipeline import Instrument, run_passes
 from heatc.plan import SCHEMA, model_sha256, plan_layers, read_plan
 from heatc.rules import Rule
-from heatc.tuning.calibrate import Step
-from heatc.tuning.distill.products import fast_products
+from heatc.tuning.common.content_key import content_key
+from heatc.tuning.common.packed_model import PackedModel
+from heatc.tuning.common.plan_data import rule_data
+from heatc.tuning.common.progress import ProgressCallback
+from heatc.tuning.common.samples import Samples, check_samples
+from heatc.tuning.common.torch_model import TorchModel
+from heatc.tuning.distill.fast_matmul import fast_matmul
 from heatc.tuning.distill.recipe import RULES, Recipe
 from heatc.tuning.distill.teacher import KeptTeacher, LiveTeacher
 from heatc.tuning.distill.texts import Texts
-from heatc.tuning.distill.torch_model import TorchModel
 from heatc.tuning.distill.train import STAGES, Training
-from heatc.tuning.forward import PackedModel
-from heatc.tuning.plan_data import rule_data
-from heatc.tuning.samples import Samples, check_samples
-from heatc.tuning.store import content_key
 from heatc.version import VERSION
 from heatc.weights import WeightStore
 
@@ -105,7 +105,7 @@ class Result:
         ]
 
 
-def distill(request: Request, progress: Step) -> Result:
+def distill(request: Request, progress: ProgressCallback) -> Result:
     """
     Train the factors and write `output`, `<stem>.factors.safetensors` and `<stem>.report.json`.
 
@@ -114,11 +114,11 @@ def distill(request: Request, progress: Step) -> Result:
     loss that is not finite.
     """
     _check_rules(request)
-    with fast_products(request.device):
+    with fast_matmul(request.device):
         return _distill(request, progress)
 
 
-def _distill(request: Request, progress: Step) -> Result:
+def _distill(request: Request, progress: ProgressCallback) -> Result:
     digest = model_sha256(request.model)
     request.teacher.run()
     module, weights = request.teacher.module, request.teacher.weights

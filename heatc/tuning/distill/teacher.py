@@ -24,10 +24,10 @@ from torch import Tensor
 from heatc.errors import HeatcError
 from heatc.files import atomic_write, make_folder, new_file
 from heatc.temporary import sweep
-from heatc.tuning.calibrate import Step
+from heatc.tuning.common.content_key import content_key
+from heatc.tuning.common.progress import ProgressCallback
+from heatc.tuning.common.torch_model import Run, TorchModel
 from heatc.tuning.distill.texts import Texts, in_order
-from heatc.tuning.distill.torch_model import Run, TorchModel
-from heatc.tuning.store import content_key
 
 Array = NDArray[Any]
 KEEP_EVERY = 50  # batches between notes of how far the teacher is
@@ -60,7 +60,7 @@ class KeptTeacher:
         sets: Sequence[Texts],
         size: int,
         folder: Path,
-        progress: Step,
+        progress: ProgressCallback,
     ):
         self._device = model.device
         self._sets: dict[Texts, _Lesson] = {}
@@ -122,7 +122,7 @@ class _Lesson:
 
     # --- Writing ------------------------------------------------------------------------------
 
-    def fill(self, teacher: LiveTeacher, size: int, progress: Step) -> None:
+    def fill(self, teacher: LiveTeacher, size: int, progress: ProgressCallback) -> None:
         """Run what an earlier run has not."""
         batches = list(in_order(self.texts.lengths.tolist(), size))
         first = teacher(self.texts, batches[0])

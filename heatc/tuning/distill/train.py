@@ -23,11 +23,11 @@ from torch import Tensor
 
 from heatc.errors import HeatcError
 from heatc.files import atomic_write
-from heatc.tuning.calibrate import Step
+from heatc.tuning.common.progress import ProgressCallback
+from heatc.tuning.common.torch_model import Run, TorchModel
 from heatc.tuning.distill.losses import feature_loss, output_loss
 from heatc.tuning.distill.recipe import Recipe
 from heatc.tuning.distill.texts import Texts, in_order, shuffled
-from heatc.tuning.distill.torch_model import Run, TorchModel
 
 Teacher = Callable[[Texts, Sequence[int]], Run]
 """What the model itself makes of some samples of a set."""
@@ -73,7 +73,7 @@ class Training:
         held: Mapping[str, Texts],
         recipe: Recipe,
         folder: Path,
-        progress: Step,
+        progress: ProgressCallback,
     ):
         self.teacher, self.student = teacher, student
         self.train, self.held = train, held

@@ -1,0 +1,1 @@
+"""Calibration: the parameters of rule `ours` per layer and head, chosen on data for a goal."""

@@ -1,0 +1,134 @@
+"""The share of blocks to prune, searched with runs of the whole model against the goal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from heatc.errors import InfeasibleError
+from heatc.tuning.calibrate.assign import Chosen
+from heatc.tuning.calibrate.calibrator import Trial
+from heatc.tuning.common.goal import Goal
+
+RESOLUTION = 0.004
+"""Shares nearer to each other than this are not told apart."""
+
+ROUNDS = 10
+
+Try = Callable[[Chosen], Trial]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A choice that reaches the goal: the share asked for, the rules, the run, the goal's figure."""
+
+    share: float
+    chosen: Chosen
+    trial: Trial
+    value: float
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A choice on the way; no run was made for a figure that needs none."""
+
+    share: float
+    chosen: Chosen
+    trial: Trial | None
+    value: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """
+    Looks for the least pruning that reaches a sparsity or a cost, or for the most pruning that
+    stays within a loss.
+
+    `choose` gives rules for a share in [`least`, `most`], of the blocks or of what can be spared
+    on a machine; `attempt` runs them, `value` is the figure that the goal bounds, which for a cost
+    needs no run. `notes` go with the error of a goal out of reach.
+    """
+
+    goal: Goal
+    choose: Callable[[float], Chosen]
+    attempt: Try
+    value: Callable[[Chosen, Trial | None], float]
+    least: float
+    most: float
+    notes: tuple[str, ...] = ()
+
+    def run(self) -> Found:
+        """Raises `InfeasibleError` where no share reaches the goal."""
+        best = self._best()
+        trial = self.attempt(best.chosen) if best.trial is None else best.trial
+        return Found(best.share, best.chosen, trial, best.value)
+
+    def _best(self) -> _Tried:
+        if self.goal.metric == "sparsity":
+            return self._sparsity()
+        wanted_most = self.goal.metric == "accuracy-drop"
+        safe = self._at(self.least if wanted_most else self.most)
+        if not self.goal.holds(safe.value):
+            raise self._infeasible(safe)
+        other = self._at(self.most if wanted_most else self.least)
+        if self.goal.holds(other.value):
+            return other
+        return self._bisect(safe, other.share)
+
+    def _at(self, share: float) -> _Tried:
+        chosen = self.choose(share)
+        trial = None if self.goal.is_cost else self.attempt(chosen)
+        return _Tried(share, chosen, trial, self.value(chosen, trial))
+
+    def _bisect(self, good: _Tried, bad: float) -> _Tried:
+        for _ in range(ROUNDS):
+            if abs(good.share - bad) <= RESOLUTION:
+                break
+            found = self._at((good.share + bad) / 2)
+            if self.goal.holds(found.value):
+                good = found
+            else:
+                bad = found.share
+        return good
+
+    def _sparsity(self) -> _Tried:
+        """Measured sparsity follows the share asked for closely: correct it a few times."""
+        share = min(max(self.goal.bound, self.least), self.most)
+        best: _Tried | None = None
+        for _ in range(ROUNDS):
+            found = self._at(share)
+            if self.goal.holds(found.value) and (best is None or found.value < best.value):
+                best = found
+            missing = self.goal.bound - found.value
+            if -RESOLUTION < missing <= 0 or (missing < 0 and share <= self.least):
+                break
+            if missing > 0 and share >= self.most:
+                break
+            share = min(max(share + missing + RESOLUTION / 4, self.least), self.most)
+        if best is None:
+            raise self._infeasible(self._at(self.most))
+        return best
+
+    def _infeasible(self, reached: _Tried) -> InfeasibleError:
+        goal = self.goal
+        share = 100.0 * reached.chosen.predicted
+        return InfeasibleError(
+            f"the goal {goal} cannot be reached on these samples",
+            place="--goal",
+            notes=[
+                f"reached: {goal.metric} {reached.value:.4g} with about {share:.1f} % of the "
+                "blocks pruned, the farthest that calibration goes",
+                f'a goal that holds: "{Goal(goal.metric, _outward(goal, reached.value))}"',
+                *self.notes,
+            ],
+        )
+
+
+def _outward(goal: Goal, value: float) -> float:
+    """The value with three digits, on the side on which it still holds."""
+    rounded = float(f"{value:.3g}")
+    if goal.wants_more:
+        return rounded if rounded <= value else math.floor(1000 * value) / 1000
+    digit = 10.0 ** (len(str(int(abs(value)))) - 3) if value >= 1 else 0.001
+    return rounded if rounded >= value else float(f"{rounded + digit:.6g}")

@@ -1,0 +1,1 @@
+"""What the rooms of tuning share: samples, the packed model, goals, plans as data."""
