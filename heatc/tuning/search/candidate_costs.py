@@ -29,7 +29,7 @@ from heatc.tuning.search.workers import Json, Kept, Workers, code_digest
 _CHUNK = 4
 """Specs that one task times."""
 
-_MODEL = ("dialects", "passes", "isa", "hardware", "heat")
+_MODEL = ("dialects", "passes", "isa", "hardware", "heat", "machine")
 """The folders that costs depend on."""
 
 
