@@ -113,7 +113,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     from heatc.readers.npz import open_npz
     from heatc.tuning.common.goal import parse_goal
 
-    goal, menu = parse_goal(arguments.goal), _menu(arguments)
+    goal, menu = parse_goal(arguments.goal, "calibrate"), _menu(arguments)
     if arguments.seed < 0:
         raise UsageError(f"{arguments.seed} is below 0", place="--seed")
     hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.is_cost else None)

@@ -75,12 +75,12 @@ def search_command(argv: Sequence[str]) -> int:
 
 def _request(arguments: argparse.Namespace) -> Request:
     from heatc.readers.npz import open_npz
+    from heatc.tuning.common.goal import parse_goal
     from heatc.tuning.search.hardware_space import MOST
-    from heatc.tuning.search.select import parse_wish
 
     _check_numbers(arguments)
     formats = _formats(arguments.formats)
-    wish = None if arguments.goal is None else parse_wish(arguments.goal)
+    goal = None if arguments.goal is None else parse_goal(arguments.goal, "search")
     hardware = _hardware(arguments)
     machines = 0 if arguments.hw_space is None else MOST
     SEARCH.check({**vars(arguments), "machines": machines})
@@ -105,7 +105,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         validate=arguments.validate,
         points=arguments.points,
         programs=arguments.programs,
-        wish=wish,
+        goal=goal,
         seed=arguments.seed,
         workers=Workers(arguments.jobs, arguments.dask),
         folder=work,

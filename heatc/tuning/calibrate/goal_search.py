@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -111,24 +110,8 @@ class Search:
         return best
 
     def _infeasible(self, reached: _Tried) -> InfeasibleError:
-        goal = self.goal
         share = 100.0 * reached.chosen.predicted
-        return InfeasibleError(
-            f"the goal {goal} cannot be reached on these samples",
-            place="--goal",
-            notes=[
-                f"reached: {goal.metric} {reached.value:.4g} with about {share:.1f} % of the "
-                "blocks pruned, the farthest that calibration goes",
-                f'a goal that holds: "{Goal(goal.metric, _outward(goal, reached.value))}"',
-                *self.notes,
-            ],
+        farthest = (
+            f"with about {share:.1f} % of the blocks pruned, the farthest that calibration goes"
         )
-
-
-def _outward(goal: Goal, value: float) -> float:
-    """The value with three digits, on the side on which it still holds."""
-    rounded = float(f"{value:.3g}")
-    if goal.wants_more:
-        return rounded if rounded <= value else math.floor(1000 * value) / 1000
-    digit = 10.0 ** (len(str(int(abs(value)))) - 3) if value >= 1 else 0.001
-    return rounded if rounded >= value else float(f"{rounded + digit:.6g}")
+        return self.goal.out_of_reach(reached.value, "on these samples", farthest, *self.notes)

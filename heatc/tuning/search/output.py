@@ -17,12 +17,13 @@ from heatc.kinds import FRONT, HARDWARE, PLAN, REPORT, Kind
 from heatc.names import FRONT_FILE, FRONT_PLAN, FRONT_REPORT, machine_file, point_file
 from heatc.plan import SCHEMA as PLAN_SCHEMA
 from heatc.temporary import scratch_folder
+from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.search.candidate_costs import Machine, Way
 from heatc.tuning.search.front import Plans, nondominated, numbers, spread_points
 from heatc.tuning.search.hardware_space import area
 from heatc.tuning.search.program_cost import program_figures
-from heatc.tuning.search.select import Wish
+from heatc.tuning.search.select import select_point
 from heatc.tuning.search.session import Found, MachineFront, Request
 
 SCHEMA = 1
@@ -42,10 +43,10 @@ def write_front(
     request: Request, found: Found, folder: Path, progress: ProgressCallback
 ) -> dict[str, Any]:
     """
-    Write front.json, NN.json for each of its points, plan.json of the wish, and hardware files.
+    Write front.json, NN.json for each of its points, plan.json of the goal, and hardware files.
 
     Returns what front.json says. Raises `InfeasibleError` where every layer stays dense, and where
-    no point fulfils the wish; the front is written then all the same.
+    no point reaches the goal; the front is written then all the same.
     """
     points = [_point(found, place) for place in found.points]
     real = [point for point in points if any(point.plan)]
@@ -66,22 +67,23 @@ def write_front(
     data = _front_data(request, found, listed, files)
     _write(folder / FRONT_FILE, FRONT, data)
     _write(folder / FRONT_REPORT, REPORT, {"seconds": dict(found.seconds)})
-    if request.wish is not None:
-        chosen = _chosen(request, request.wish, found, real)
+    if request.goal is not None:
+        chosen = _chosen(request, request.goal, found, real)
         _write(folder / FRONT_PLAN, PLAN, _plan(request, found, real[chosen]))
-        told = {"goal": str(request.wish), **_listed(real[chosen], FRONT_PLAN, files)}
+        told = {"goal": str(request.goal), **_listed(real[chosen], FRONT_PLAN, files)}
         told |= _program(request, real[chosen], folder / FRONT_PLAN)
         data |= {"chosen": told}
         _write(folder / FRONT_FILE, FRONT, data)
     return data
 
 
-def _chosen(request: Request, wish: Wish, found: Found, points: Sequence[Point]) -> int:
-    """The number of the point that fulfils a wish; with programs, by what they take."""
+def _chosen(request: Request, goal: Goal, found: Found, points: Sequence[Point]) -> int:
+    """The number of the point that a goal chooses; with programs, by what they take."""
     proxies = [point.figures["proxy"] for point in points]
     dense = _product(found.base_dense.joules, found.base_dense.seconds)
-    if wish.figure != "edp" or not request.programs:
-        return wish.choose(proxies, [point.figures["edp"] for point in points], dense)
+    if goal.metric != "edp" or not request.programs:
+        products = [point.figures["edp"] for point in points]
+        return select_point(goal, proxies, products, dense)
     dense = program_figures(request.timed, None, found.base.file)["edp"]
 
     def product(number: int) -> float:
@@ -93,10 +95,10 @@ def _chosen(request: Request, wish: Wish, found: Found, points: Sequence[Point])
 
     # Programs grow with the sums, by which points are in order: the last one that is small enough.
     low, high = 0, len(points) - 1
-    wish.choose(proxies[:1], [product(0)], dense)
+    select_point(goal, proxies[:1], [product(0)], dense)
     while low < high:
         middle = (low + high + 1) // 2
-        if dense / product(middle) >= wish.bound:
+        if goal.holds(dense / product(middle)):
             low = middle
         else:
             high = middle - 1

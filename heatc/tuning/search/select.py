@@ -1,59 +1,30 @@
-"""The wish of `--goal`, for which one point of the front is chosen: `edp>=5.7x`, `proxy<=0.05`."""
+"""Which point of the front a goal chooses."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
 
-from heatc.errors import InfeasibleError, UsageError
-
-Figure = Literal["edp", "proxy"]
-
-EXAMPLES = '"edp>=5.7x" (times less energy x latency than the dense model), "proxy<=0.05"'
-_WISH = re.compile(r"\s*(?:(edp)\s*>=\s*(\S+?)x|(proxy)\s*<=\s*(\S+?))\s*")
+from heatc.tuning.common.goal import Goal
 
 
-@dataclass(frozen=True)
-class Wish:
-    """`edp`: at least so many times less than dense, nearest then; `proxy`: at most, cheapest."""
+def select_point(
+    goal: Goal, proxies: Sequence[float], products: Sequence[float], dense: float
+) -> int:
+    """
+    The number of the point that a goal chooses, of points by ascending energy x latency.
 
-    figure: Figure
-    bound: float
+    `edp` chooses the least proxy among the points of small enough energy x latency, `proxy` the
+    least energy x latency among those of small enough proxy. `products` and `dense`, that of the
+    dense model, are in J s.
 
-    def __str__(self) -> str:
-        return f"edp>={self.bound:g}x" if self.figure == "edp" else f"proxy<={self.bound:g}"
-
-    def choose(self, proxies: Sequence[float], products: Sequence[float], dense: float) -> int:
-        """
-        The number of the point that fulfils it, of points by ascending energy x latency.
-
-        Raises `InfeasibleError` where none does.
-        """
-        if self.figure == "edp":
-            good = [k for k, product in enumerate(products) if dense / product >= self.bound]
-            best = f"edp>={math.floor(1000 * dense / min(products)) / 1000:g}x"
-            key = proxies
-        else:
-            good = [k for k, proxy in enumerate(proxies) if proxy <= self.bound]
-            best, key = f"proxy<={min(proxies):g}", products
-        if not good:
-            raise InfeasibleError(f"no plan reaches {self}", notes=[f"the farthest is {best}"])
-        return min(good, key=lambda k: key[k])
-
-
-def parse_wish(text: str) -> Wish:
-    """The wish of `--goal`; raises `UsageError` for anything that is none."""
-    match = _WISH.fullmatch(text)
-    figure, number = (match[1] or match[3], match[2] or match[4]) if match else ("", "")
-    try:
-        bound = float(number)
-    except ValueError:
-        bound = math.nan
-    if not math.isfinite(bound) or bound <= 0:
-        raise UsageError(
-            f"malformed goal {text[:80]!r}", place="--goal", notes=[f"goals: {EXAMPLES}"]
-        )
-    return Wish(cast(Figure, figure), bound)
+    Raises:
+        InfeasibleError: where no point reaches the goal.
+    """
+    is_edp = goal.metric == "edp"
+    reached = [dense / product for product in products] if is_edp else proxies
+    good = [number for number, value in enumerate(reached) if goal.holds(value)]
+    if not good:
+        best = max(reached) if goal.wants_more else min(reached)
+        raise goal.out_of_reach(best, "by any plan", "at the end of the front")
+    ranked = proxies if is_edp else products
+    return min(good, key=ranked.__getitem__)

@@ -23,6 +23,7 @@ from heatc.passes.analysis.tokens import most_tokens
 from heatc.passes.order_contractions import rest_of
 from heatc.plan import model_sha256
 from heatc.tuning.common.content_key import content_key
+from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.packed_model import PackedModel
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.common.samples import Samples, check_samples
@@ -42,7 +43,6 @@ from heatc.tuning.search.hardware_space import HardwareSpace
 from heatc.tuning.search.layers import Inputs, Layer, inputs_of, layers_of
 from heatc.tuning.search.patched_model import Probe
 from heatc.tuning.search.replacements import Replacements
-from heatc.tuning.search.select import Wish
 from heatc.tuning.search.sensitivity import PROBES, Curve, Reference, sensitivities
 from heatc.tuning.search.space_reduction import Option, cheaper, options, probed, promising
 from heatc.tuning.search.uniform_plans import uniform_plans
@@ -72,7 +72,7 @@ class Request:
         samples: for sensitivities.
         validate: plans that are measured; 0 for none.
         points: plans to write; programs: whether they are compiled and timed as a whole too.
-        wish: what one more plan is chosen for.
+        goal: what one more plan is chosen for.
         folder: where an interrupted search goes on, None for the user's cache.
     """
 
@@ -89,7 +89,7 @@ class Request:
     validate: int
     points: int
     programs: bool
-    wish: Wish | None
+    goal: Goal | None
     seed: int
     workers: Workers
     folder: Path | None

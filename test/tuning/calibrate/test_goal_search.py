@@ -106,7 +106,7 @@ def test_out_of_reach_names_a_goal_that_holds(
     with pytest.raises(InfeasibleError, match="cannot be reached") as caught:
         search(metric, bound, slope, offset)[0].run()
     text = caught.value.notes[1].split('"')[1]
-    goal = parse_goal(text)
+    goal = parse_goal(text, "calibrate")
     assert goal.metric == metric
     reached = offset + slope * (0.4 if metric == "accuracy-drop" else 0.95)
     assert goal.holds(reached)

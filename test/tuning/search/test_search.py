@@ -528,8 +528,9 @@ def test_wrong_spaces(
     ("changes", "code", "message"),
     [
         ({"formats": "low-rang"}, 2, "did you mean 'low-rank'?"),
-        ({"goal": "edp<=2x"}, 2, "malformed goal"),
-        ({"goal": "proxy<=-1"}, 2, "malformed goal"),
+        ({"goal": "edp<=2x"}, 2, "edp is bounded by >=, not by <="),
+        ({"goal": "proxy<=-1"}, 2, "a proxy of -1 is no bound"),
+        ({"goal": "sparsity>=0.5"}, 2, "sparsity is no goal of heatc-tune search"),
         ({"target": "hdp-edgy"}, 2, "did you mean 'hdp-edge'"),
         ({"target": "hdp-edge", "hw": "x.yaml"}, 2, "--target and --hw name the machine"),
         ({"points": "0"}, 2, "0 is below 1"),
@@ -566,8 +567,8 @@ def test_a_goal_out_of_reach_names_one_that_holds(
     words = arguments(tiny, output, "--goal", "edp>=1000x", hw=str(machine), validate="0")
     assert tune.main(words) == 4
     told = capsys.readouterr().err
-    assert "no plan reaches edp>=1000x" in told
-    reached = told.split("the farthest is ")[1].split()[0]
+    assert "the goal edp>=1000x cannot be reached by any plan" in told
+    reached = told.split('a goal that holds: "')[1].split('"')[0]
     assert tune.main([*words[:-2], "--validate", "0", "--goal", reached]) == 0
 
 
