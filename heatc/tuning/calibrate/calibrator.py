@@ -28,9 +28,8 @@ from heatc.tuning.calibrate.attention import attend, block_total
 from heatc.tuning.calibrate.candidates import EVERYTHING, RHO_B, Menu
 from heatc.tuning.calibrate.measure import MOST_ROWS, Measured, measure
 from heatc.tuning.calibrate.store import Arrays, Store
-from heatc.tuning.common import evaluation as judging
 from heatc.tuning.common.content_key import content_key
-from heatc.tuning.common.evaluation import Judge, Judged
+from heatc.tuning.common.evaluation import ComparedOutput, Evaluator, compared_output, reduce_output
 from heatc.tuning.common.packed_model import PackedModel, Paused
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.common.samples import Batch, Samples
@@ -56,7 +55,7 @@ class Trial:
     A run of the whole model under rules, on all samples.
 
     Attributes:
-        reduced: outputs as `judge.reduced` keeps them.
+        reduced: outputs as `reduce_output` leaves them.
         kept: (N, heads of all layers) kept blocks; blocks of pruned heads are not kept.
         heads: (N, heads of all layers) kept heads.
         blocks: (N,) blocks of one head.
@@ -112,7 +111,7 @@ class Calibrator:
         batches = list(self.samples.batches(self.model.batch))
         self.batches = batches
         self.measured_samples = self._affordable()
-        self.judged = Judged("", False)
+        self.compared = ComparedOutput("", False)
         self.measured: list[Measured] = []
         self.paths = list(dict.fromkeys(a.path for a in self.model.attentions))
 
@@ -135,8 +134,8 @@ class Calibrator:
 
     # --- 1: the dense run ---------------------------------------------------------------------
 
-    def measure(self) -> Judge:
-        """The dense run with its measurements; returns what judges later runs."""
+    def measure(self) -> Evaluator:
+        """The dense run with its measurements; returns what compares later runs with it."""
         parts: list[list[Measured]] = [[] for _ in self.model.attentions]
         dense: list[Array] = []
         for number, batch in enumerate(self.batches):
@@ -146,7 +145,7 @@ class Calibrator:
                 return self._measure_batch(inputs, samples)
 
             stored = self.store.get(f"measured-{number}", compute)
-            self.judged = Judged(str(stored["output"]), bool(stored["classes"]))
+            self.compared = ComparedOutput(str(stored["output"]), bool(stored["classes"]))
             dense.append(stored["dense"])
             for layer, found in enumerate(parts):
                 prefix = f"{layer}."
@@ -156,7 +155,7 @@ class Calibrator:
                 found.append(Measured(**fields))
         self.progress("measuring heads", len(self.batches), len(self.batches))
         self.measured = [Measured.joined(found) for found in parts]
-        return Judge.of(self.judged.name, self._in_order(dense), self.samples.labels)
+        return Evaluator.of(self.compared.name, self._in_order(dense), self.samples.labels)
 
     def _measure_batch(self, inputs: dict[str, Array], samples: Array) -> Arrays:
         wanted = np.zeros(self.model.batch, np.bool_)
@@ -168,17 +167,17 @@ class Calibrator:
             kept = measured.part(wanted)
             found |= {f"{layer}.{name}": array for name, array in kept.arrays().items()}
             state = self.model.resume(state, out)
-        name, classes = self._judged(state)
-        dense = judging.reduced(state[name], state[name], len(samples), classes)
+        name, classes = self._compared(state)
+        dense = reduce_output(state[name], state[name], len(samples), classes)
         about = {"output": np.asarray(name), "classes": np.asarray(classes)}
         return {**found, **about, "dense": dense, "exact": state[name]}
 
-    def _judged(self, outputs: dict[str, Array]) -> Judged:
+    def _compared(self, outputs: dict[str, Array]) -> ComparedOutput:
         labelled = self.samples.labels is not None
-        return judging.judged_output(outputs, self.model.batch, labelled)
+        return compared_output(outputs, self.model.batch, labelled)
 
     def _reduced(self, outputs: dict[str, Array], exact: Array, count: int) -> Array:
-        return judging.reduced(outputs[self.judged.name], exact, count, self.judged.classes)
+        return reduce_output(outputs[self.compared.name], exact, count, self.compared.classes)
 
     def _in_order(self, parts: Sequence[Array]) -> Array:
         """Values by batch as values by sample."""
@@ -232,9 +231,9 @@ class Calibrator:
 
     # --- 2: the weight of a layer -------------------------------------------------------------
 
-    def tables(self, judge: Judge) -> list[LayerTable]:
+    def tables(self, evaluator: Evaluator) -> list[LayerTable]:
         """What can be chosen, layer by layer, with errors weighed by what reaches the outputs."""
-        weights = self._weights(judge)
+        weights = self._weights(evaluator)
         tables: list[LayerTable] = []
         blocks = block_total(self.samples.lengths[self._measured_order()], self.menu.block)
         for path in self.paths:
@@ -249,7 +248,7 @@ class Calibrator:
         order = np.concatenate([b.samples for b in self.batches])
         return order[self.measured_samples[order]]
 
-    def _weights(self, judge: Judge) -> dict[str, float]:
+    def _weights(self, evaluator: Evaluator) -> dict[str, float]:
         """
         Divergence at the outputs by error at a layer, from pruning that layer alone.
 
@@ -257,7 +256,7 @@ class Calibrator:
         do in the mean.
         """
         probed = self._probed()
-        reached = self._probe(judge, probed)
+        reached = self._probe(evaluator, probed)
         place = np.isin(self._measured_order(), np.flatnonzero(probed))
         f, i, p, _ = self.menu.default
         weights: dict[str, float] = {}
@@ -278,7 +277,7 @@ class Calibrator:
         probed[order[places]] = True
         return probed
 
-    def _probe(self, judge: Judge, probed: NDArray[np.bool_]) -> dict[str, float]:
+    def _probe(self, evaluator: Evaluator, probed: NDArray[np.bool_]) -> dict[str, float]:
         """The sum of divergences over the probed samples with one layer pruned, by its path."""
         batches = list(self.samples.batches(self.model.batch, probed))
         sums = dict.fromkeys(self.paths, 0.0)
@@ -286,7 +285,7 @@ class Calibrator:
             self.progress("weighing layers", number, len(batches))
 
             def compute(batch: Batch = batch) -> Arrays:
-                return self._probe_batch(judge, batch)
+                return self._probe_batch(evaluator, batch)
 
             found = self.store.get(f"probe-{number}", compute)
             for path, value in zip(self.paths, found["divergence"]):
@@ -294,7 +293,7 @@ class Calibrator:
         self.progress("weighing layers", len(batches), len(batches))
         return sums
 
-    def _probe_batch(self, judge: Judge, batch: Batch) -> Arrays:
+    def _probe_batch(self, evaluator: Evaluator, batch: Batch) -> Arrays:
         rule = self.menu.rule(self.menu.default, rho_b=RHO_B[PROBE])
         count = len(batch.samples)
         states: list[tuple[Paused, Array]] = []
@@ -303,13 +302,13 @@ class Calibrator:
             out = attend(state, None)[0]
             states.append((state, out))
             state = self.model.resume(state, out)
-        exact = state[self.judged.name]
+        exact = state[self.compared.name]
         found: list[float] = []
         for path in self.paths:
             own = [s for s in states if s[0].attention.path == path]
             outputs = self._pruned_from(own[0][0], path, rule)
             reduced = self._reduced(outputs, exact, count)
-            found.append(float(judge.of_samples(batch.samples).divergence(reduced).sum()))
+            found.append(float(evaluator.of_samples(batch.samples).divergence(reduced).sum()))
         return {"divergence": np.asarray(found)}
 
     def _pruned_from(self, state: Paused, path: str, rule: Rule) -> dict[str, Array]:

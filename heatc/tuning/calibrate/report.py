@@ -15,7 +15,7 @@ from heatc.tuning.calibrate.calibrator import PROBE, Trial
 from heatc.tuning.calibrate.candidates import DEFAULT, RHO_B, Kind, Menu
 from heatc.tuning.calibrate.cost_model import Cost
 from heatc.tuning.calibrate.goal_search import Found
-from heatc.tuning.common.evaluation import Drop, Judge
+from heatc.tuning.common.evaluation import Evaluator
 from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.samples import Samples
 
@@ -78,7 +78,7 @@ class Report:
 
     goal: Goal
     samples: Samples
-    judge: Judge
+    evaluator: Evaluator
     tables: Sequence[LayerTable]
     found: Found
     comparison: Comparison | None
@@ -112,8 +112,8 @@ class Report:
         return {
             "goal": str(self.goal),
             "figure": self.found.value,
-            "basis": {"name": self.judge.basis, "meaning": _MEANING[self.judge.basis]},
-            "output": self.judge.output,
+            "basis": {"name": self.evaluator.basis, "meaning": _MEANING[self.evaluator.basis]},
+            "output": self.evaluator.output,
             "samples": {name: int(part.sum()) for name, part in self._parts.items()},
             "values": self._values,
             "result": {name: self._measured(part) for name, part in self._parts.items()},
@@ -127,14 +127,14 @@ class Report:
 
     def _measured(self, part: NDArray[np.bool_]) -> dict[str, Any]:
         trial = self.found.trial
-        changed = self.judge.changed(trial.reduced)
+        changed = self.evaluator.changed(trial.reduced)
         return {
             "net_sparsity": trial.sparsity(part),
             "heads_pruned": trial.heads_pruned(part),
-            "loss": _drop_data(self.judge.drop(trial.reduced, part)),
-            "goal_loss": self.judge.loss(trial.reduced, part),
+            "loss": vars(self.evaluator.counted_loss(trial.reduced, part)),
+            "goal_loss": self.evaluator.loss(trial.reduced, part),
             "changed_predictions": None if changed is None else float(changed[part].mean()),
-            "divergence": float(self.judge.divergence(trial.reduced)[part].mean()),
+            "divergence": float(self.evaluator.divergence(trial.reduced)[part].mean()),
         }
 
     def _one_value(self) -> dict[str, Any] | None:
@@ -148,7 +148,7 @@ class Report:
         return {
             "rho_b": rule.rho_b[0],
             "net_sparsity": trial.sparsity(np.ones(len(held), np.bool_)),
-            "divergence_held_back": float(self.judge.divergence(trial.reduced)[held].mean()),
+            "divergence_held_back": float(self.evaluator.divergence(trial.reduced)[held].mean()),
             "gain_of_values_by_head": float(gain.mean()),
         }
 
@@ -204,7 +204,7 @@ class Report:
                 ]
             ),
         ]
-        meaning = _MEANING[self.judge.basis]
+        meaning = _MEANING[self.evaluator.basis]
         lines += [
             "",
             f"sensitivity: divergence of the outputs with this layer alone at rho_B {RHO_B[PROBE]:g}",
@@ -310,7 +310,7 @@ class Report:
         if one is None or trial is None or gain is None:
             return "values differ between heads: one rho_B for all cannot prune so much"
         held = self.samples.held
-        alone = float(self.judge.divergence(trial.reduced)[held].mean())
+        alone = float(self.evaluator.divergence(trial.reduced)[held].mean())
         own = alone - float(gain.mean())
         rho = next(iter(one.rules.values())).rho_b[0]
         figures = (
@@ -344,8 +344,8 @@ class Report:
         )
 
     def _what_a_point_is(self) -> str:
-        text = f"a point of the goal is a point of: {_MEANING[self.judge.basis]}"
-        if self.judge.basis != "labels":
+        text = f"a point of the goal is a point of: {_MEANING[self.evaluator.basis]}"
+        if self.evaluator.basis != "labels":
             return text
         return (
             f"{text}, expected from the dense model's probabilities, which the labels calibrate: "
@@ -355,11 +355,14 @@ class Report:
     def _confirmed(self) -> str:
         """What the samples held back say about an accuracy goal."""
         reduced, held = self.found.trial.reduced, self.samples.held
-        value, drop = self.judge.loss(reduced, held), self.judge.drop(reduced, held)
+        value, counted = (
+            self.evaluator.loss(reduced, held),
+            self.evaluator.counted_loss(reduced, held),
+        )
         verdict = "confirm" if value <= self.goal.bound else "do not confirm"
         return (
-            f"{drop.samples} samples held back {verdict} the goal: {value:.2f} points "
-            f"(counted {drop.points:.2f}, {drop.low:.2f} .. {drop.high:.2f} at 95 %)"
+            f"{counted.samples} samples held back {verdict} the goal: {value:.2f} points "
+            f"(counted {counted.points:.2f}, {counted.low:.2f} .. {counted.high:.2f} at 95 %)"
         )
 
     def _cautions(self) -> list[str]:
@@ -391,10 +394,6 @@ def _differences(kind: Kind, usual: Kind) -> str:
 
 def _of(value: float, unpruned: float) -> str:
     return f"{value:,.5g} ({100 * value / unpruned:.1f} %)"
-
-
-def _drop_data(drop: Drop) -> dict[str, Any]:
-    return {"points": drop.points, "low": drop.low, "high": drop.high, "samples": drop.samples}
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

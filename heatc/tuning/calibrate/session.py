@@ -37,7 +37,7 @@ from heatc.tuning.calibrate.layer_costs import layer_prices
 from heatc.tuning.calibrate.report import Comparison, Report, Timing
 from heatc.tuning.calibrate.store import Store, cache_folder
 from heatc.tuning.common.content_key import content_key
-from heatc.tuning.common.evaluation import Judge
+from heatc.tuning.common.evaluation import Evaluator
 from heatc.tuning.common.factorised import Factorised, heat_entries
 from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.packed_model import PackedModel, input_shapes
@@ -123,15 +123,15 @@ def calibrate(request: Request, progress: ProgressCallback) -> Result:
     if plan is not None:
         layers = Factorised.of(plan, request.compilation.weights, store.folder)
     calibrator = Calibrator(model, samples, store, progress, request.menu)
-    judge = calibrator.measure()
+    evaluator = calibrator.measure()
     machine = _machine(request, calibrator, layers)
-    work = _Work(request.goal, calibrator, judge, calibrator.tables(judge), machine)
+    work = _Work(request.goal, calibrator, evaluator, calibrator.tables(evaluator), machine)
     found, comparison = work.best()
     timing = work.timing(found.chosen)
     report = Report(
         request.goal,
         samples,
-        judge,
+        evaluator,
         work.tables,
         found,
         comparison,
@@ -178,7 +178,7 @@ class _Work:
 
     goal: Goal
     calibrator: Calibrator
-    judge: Judge
+    evaluator: Evaluator
     tables: Sequence[LayerTable]
     machine: Machine | None
 
@@ -302,7 +302,7 @@ class _Work:
             return trial.assured_sparsity()
         held = self.calibrator.samples.held
         everything = np.ones(len(held), np.bool_)
-        return max(self.judge.loss(trial.reduced, part) for part in (~held, everything))
+        return max(self.evaluator.loss(trial.reduced, part) for part in (~held, everything))
 
     def timing(self, chosen: Chosen) -> Timing | None:
         """What the plan costs and what no pruning does, where a machine was named."""
@@ -331,7 +331,7 @@ class _Work:
             share += missing
         if one is None:
             return Comparison(None, None, None)
-        alone, own = (self.judge.divergence(t.reduced)[held] for t in (one[1], found.trial))
+        alone, own = (self.evaluator.divergence(t.reduced)[held] for t in (one[1], found.trial))
         return Comparison(one[0], one[1], alone - own)
 
 

@@ -27,7 +27,7 @@ _Z95 = 1.959964
 
 
 @dataclass(frozen=True)
-class Drop:
+class LossInterval:
     """A loss in points with its 95 % interval, over `samples` samples."""
 
     points: float
@@ -37,7 +37,7 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """
     Compares what was computed with what the dense model computed.
 
@@ -50,7 +50,7 @@ class Judge:
     basis: Basis
 
     @classmethod
-    def of(cls, output: str, dense: Reals, labels: NDArray[np.int64] | None) -> Judge:
+    def of(cls, output: str, dense: Reals, labels: NDArray[np.int64] | None) -> Evaluator:
         """Raises `HeatcError` for labels that are no classes of the output."""
         classes = dense.shape[1]
         if labels is None:
@@ -68,10 +68,10 @@ class Judge:
             )
         return cls(output, dense, labels, "labels")
 
-    def of_samples(self, samples: NDArray[np.int64]) -> Judge:
+    def of_samples(self, samples: NDArray[np.int64]) -> Evaluator:
         """The same for some of the samples, by number."""
         labels = None if self.labels is None else self.labels[samples]
-        return Judge(self.output, self.dense[samples], labels, self.basis)
+        return Evaluator(self.output, self.dense[samples], labels, self.basis)
 
     def divergence(self, reduced: Reals) -> Reals:
         """(N,), 0 where nothing changed."""
@@ -88,17 +88,17 @@ class Judge:
 
     def loss(self, reduced: Reals, chosen: NDArray[np.bool_]) -> float:
         """
-        What an accuracy goal bounds on the chosen samples (N,): `drop`, and with labels `expected`.
+        What an accuracy goal bounds on the chosen samples (N,): `counted_loss`, and with labels `expected_loss`.
 
         A few hundred labels cannot tell a point from none by counting. They still have a say: the
         lower end of the interval that they give, where it is above the expected loss.
         """
-        drop = self.drop(reduced, chosen)
+        counted = self.counted_loss(reduced, chosen)
         if self.labels is None:
-            return drop.points
-        return max(self.expected(reduced, chosen), drop.low)
+            return counted.points
+        return max(self.expected_loss(reduced, chosen), counted.low)
 
-    def expected(self, reduced: Reals, chosen: NDArray[np.bool_]) -> float:
+    def expected_loss(self, reduced: Reals, chosen: NDArray[np.bool_]) -> float:
         """
         Points that the changed predictions cost by the dense model's own probabilities.
 
@@ -112,7 +112,7 @@ class Judge:
         lost = p[rows, self.dense.argmax(axis=1)] - p[rows, reduced.argmax(axis=1)]
         return float(100.0 * lost[chosen].mean())
 
-    def drop(self, reduced: Reals, chosen: NDArray[np.bool_]) -> Drop:
+    def counted_loss(self, reduced: Reals, chosen: NDArray[np.bool_]) -> LossInterval:
         """
         Points lost on the chosen samples (N,).
 
@@ -137,20 +137,20 @@ def _temperature(scores: Reals, labels: NDArray[np.int64]) -> float:
     return float(candidates[int(np.argmax(likelihood))])
 
 
-def _interval(points: Reals) -> Drop:
+def _interval(points: Reals) -> LossInterval:
     mean = float(points.mean())
     half = _Z95 * float(points.std()) / math.sqrt(len(points))
-    return Drop(mean, mean - half, mean + half, len(points))
+    return LossInterval(mean, mean - half, mean + half, len(points))
 
 
-class Judged(NamedTuple):
+class ComparedOutput(NamedTuple):
     """The output that is compared, and whether it holds a score for each class."""
 
     name: str
     classes: bool
 
 
-def judged_output(outputs: Mapping[str, Array], batch: int, labelled: bool) -> Judged:
+def compared_output(outputs: Mapping[str, Array], batch: int, labelled: bool) -> ComparedOutput:
     """
     The first output (batch, classes), else the first of all.
 
@@ -159,11 +159,11 @@ def judged_output(outputs: Mapping[str, Array], batch: int, labelled: bool) -> J
     for name, array in outputs.items():
         named = any(word in name for word in ("logit", "score", "prob"))
         if array.ndim == 2 and len(array) == batch and array.shape[1] > 1 and (named or labelled):
-            return Judged(name, True)
-    return Judged(next(iter(outputs)), False)
+            return ComparedOutput(name, True)
+    return ComparedOutput(next(iter(outputs)), False)
 
 
-def reduced(array: Array, dense: Array, count: int, classes: bool) -> Reals:
+def reduce_output(array: Array, dense: Array, count: int, classes: bool) -> Reals:
     """
     The first `count` samples of an output as they are kept: the classes' scores, or (count, 1).
 

@@ -61,7 +61,7 @@ class Request:
         teacher, student: compilations of the same captured model, without and with its factors
             (`Options(Numpy(), level=0)`), not run yet.
         data: the task's inputs by file and name, `extra` unlabelled text of other domains, and
-            `dev` what judges; without it a quarter of `data` is held back.
+            `dev` what evaluates; without it a quarter of `data` is held back.
         plan: the plan.json whose layers are factorised, None where options said it.
         output: the plan.json to write; factors and report come beside it.
         rule: the pruning rule of all attentions of the student, None where it is the plan that
@@ -154,7 +154,7 @@ def _distill(request: Request, progress: ProgressCallback) -> Result:
         "threads": torch.get_num_threads(),
         "seconds": round(training.state.seconds, 1),
         "before": before,
-        "after": training.judge(),
+        "after": training.evaluate(),
         "epochs": training.state.history,
     }
     _write(request, digest, layers, student.arrays(), report)
@@ -165,7 +165,7 @@ def _distill(request: Request, progress: ProgressCallback) -> Result:
 
 
 def _samples(request: Request, model: PackedModel) -> tuple[Texts, dict[str, Texts]]:
-    """What is trained on, and the sets that judge."""
+    """What is trained on, and the sets that it is evaluated on."""
     seed = request.recipe.seed
 
     def checked(name: str, arrays: Mapping[str, Array]) -> Samples:

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.tuning.common.evaluation import Judge, judged_output, reduced
+from heatc.tuning.common.evaluation import Evaluator, compared_output, reduce_output
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.common.samples import Batch
 from heatc.tuning.search.layers import Layer
@@ -71,7 +71,7 @@ class Reference:
     outputs: tuple[dict[str, NDArray[np.float32]], ...]
     output: str
     classes: bool
-    judge: Judge
+    evaluator: Evaluator
 
     @classmethod
     def of(
@@ -88,20 +88,20 @@ class Reference:
         for number, one in enumerate(listed):
             outputs.append(model.outputs_of(one.inputs, {}))
             progress("the model as it is", number + 1, len(listed))
-        name, classes = judged_output(outputs[0], batch, labels is not None)
+        name, classes = compared_output(outputs[0], batch, labels is not None)
         dense = [
-            reduced(found[name], found[name], len(one.samples), classes)
+            reduce_output(found[name], found[name], len(one.samples), classes)
             for found, one in zip(outputs, listed)
         ]
         samples = np.concatenate([one.samples for one in listed])
         own = None if labels is None else labels[samples]
-        judge = Judge.of(name, np.concatenate(dense), own)
-        return cls(listed, tuple(outputs), name, classes, judge)
+        evaluator = Evaluator.of(name, np.concatenate(dense), own)
+        return cls(listed, tuple(outputs), name, classes, evaluator)
 
     def part(self, number: int, outputs: Mapping[str, NDArray[np.float32]]) -> Reals:
-        """The outputs of batch `number`, as the judge takes them."""
+        """The outputs of batch `number`, as the evaluator takes them."""
         own, count = self.outputs[number][self.output], len(self.batches[number].samples)
-        return reduced(outputs[self.output], own, count, self.classes)
+        return reduce_output(outputs[self.output], own, count, self.classes)
 
 
 def sensitivities(
@@ -142,9 +142,9 @@ def _measure(
         part = np.asarray(kept.read(f"probed-{number}") or np.full(shape, np.nan))
         if np.isnan(part).all():
             part = np.zeros(shape)
-            judge = reference.judge.of_samples(np.arange(count, count + len(batch.samples)))
+            evaluator = reference.evaluator.of_samples(np.arange(count, count + len(batch.samples)))
             for layer, way, outputs in model.one_by_one(batch.inputs, ways):
-                value = judge.divergence(reference.part(number, outputs)).sum()
+                value = evaluator.divergence(reference.part(number, outputs)).sum()
                 part[layer, way] = float(value)
             kept.write(f"probed-{number}", part.tolist())
         sums += part

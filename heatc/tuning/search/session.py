@@ -53,7 +53,7 @@ Array = NDArray[Any]
 Reals = NDArray[np.float64]
 
 
-JUDGED = 512
+VALIDATED = 512
 """Samples that the validation takes at most."""
 
 
@@ -192,7 +192,7 @@ class _Search:
     def run(self) -> Found:
         """Phase after phase."""
         request, clock, progress = self.request, self.clock, self.progress
-        samples, judges = self._samples()
+        samples, validating = self._samples()
         kept = Kept(self.root / self._key())
         machines = self._machines()
         specs = {e: candidates(e.inputs, e.outputs, request.formats) for e in self._extents()}
@@ -221,7 +221,7 @@ class _Search:
             )
             points = self._joined(fronts)
         with clock("validation"):
-            checked = self._validated(fronts, points, model, near, judges, curves, kept)
+            checked = self._validated(fronts, points, model, near, validating, curves, kept)
         base, dense = self._base(fronts)
         sizes = self._sizes(specs, ways, reduction, fronts)
         return Found(
@@ -435,7 +435,7 @@ class _Search:
         points: Sequence[tuple[int, int]],
         model: Probe,
         near: Replacements,
-        judges: Samples,
+        validating: Samples,
         curves: Mapping[str, Curve],
         kept: Kept,
     ) -> Mapping[str, Any] | None:
@@ -445,8 +445,8 @@ class _Search:
             return None
         numbers = [m for m, _ in points]
         front = fronts[max(range(len(fronts)), key=numbers.count)]
-        allowed = judges.held if request.dev is None else np.ones(len(judges), np.bool_)
-        reference = self._reference(model, judges, allowed, JUDGED, 1)
+        allowed = validating.held if request.dev is None else np.ones(len(validating), np.bool_)
+        reference = self._reference(model, validating, allowed, VALIDATED, 1)
         trial = Trial(model, reference, self.layers, near, front.options, curves, kept)
         plans = sampled(front.space, front.plans, request.validate, request.seed)
         return validation(trial, plans, self.progress)

@@ -81,18 +81,18 @@ class Trial:
             for other in [self.near.of(layer.path, option.way.spec)]
             for op in layer.ops
         }
-        judge = self.reference.judge
+        evaluator = self.reference.evaluator
         parts = [
             self.reference.part(k, self.model.outputs_of(batch.inputs, replaced))
             for k, batch in enumerate(self.reference.batches)
         ]
         outputs = np.concatenate(parts)
-        found = {"divergence": float(judge.divergence(outputs).mean())}
-        changed = judge.changed(outputs)
+        found = {"divergence": float(evaluator.divergence(outputs).mean())}
+        changed = evaluator.changed(outputs)
         if changed is not None:
             found["agreement"] = float(1 - changed.mean())
-        if judge.labels is not None:
-            found["accuracy"] = float((outputs.argmax(axis=1) == judge.labels).mean())
+        if evaluator.labels is not None:
+            found["accuracy"] = float((outputs.argmax(axis=1) == evaluator.labels).mean())
         return found
 
     def _sums(self, chosen: Sequence[Option]) -> dict[str, float]:
@@ -129,12 +129,12 @@ def validation(trial: Trial, plans: Plans, progress: ProgressCallback) -> dict[s
         figure: {p: _spearman([r[p] for r in rows], [r[figure] for r in rows]) for p in PREDICTORS}
         for figure in figures
     }
-    judge = trial.reference.judge
+    evaluator = trial.reference.evaluator
     return {
-        "samples": len(judge.dense),
+        "samples": len(evaluator.dense),
         "dense_accuracy": None
-        if judge.labels is None
-        else float((judge.dense.argmax(axis=1) == judge.labels).mean()),
+        if evaluator.labels is None
+        else float((evaluator.dense.argmax(axis=1) == evaluator.labels).mean()),
         "spearman": spearman,
         "plans": rows,
     }
