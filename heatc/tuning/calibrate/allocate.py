@@ -18,11 +18,11 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Options:
+class HeadOptions:
     """
-    What H heads can be told.
+    Thresholds that H heads may get, with what they do.
 
-    `error` and `kept` are (H, options); `rho_b` and `tau_h` are the settings that they stand for.
+    `error` and `kept` are (H, options); `rho_b` and `tau_h` are the thresholds that they stand for.
     """
 
     error: Array
@@ -32,7 +32,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Choice:
+class HeadChoice:
     """The option of each head, and what it comes to."""
 
     index: NDArray[np.intp]
@@ -40,17 +40,17 @@ class Choice:
     kept: Array
 
 
-def at_price(error: Array, kept: Array, price: float) -> Choice:
+def choose_at_price(error: Array, kept: Array, price: float) -> HeadChoice:
     """Each head's option of least `error + price * kept`; of equal ones the one that keeps less."""
     cost = error + price * kept
     least = cost.min(axis=1, keepdims=True)
     tied = cost <= least + 1e-12 * np.abs(least)
     index = np.where(tied, kept, np.inf).argmin(axis=1)
     rows = np.arange(len(error))
-    return Choice(index, error[rows, index], kept[rows, index])
+    return HeadChoice(index, error[rows, index], kept[rows, index])
 
 
-def within_budget(error: Array, kept: Array, budget: float) -> tuple[Choice, float]:
+def choose_within_budget(error: Array, kept: Array, budget: float) -> tuple[HeadChoice, float]:
     """
     The choice of the least price that keeps at most `budget` blocks, and that price.
 
@@ -61,11 +61,11 @@ def within_budget(error: Array, kept: Array, budget: float) -> tuple[Choice, flo
     low, high = 0.0, _highest(error, kept)
     for _ in range(200):
         middle = (low + high) / 2
-        if at_price(error, kept, middle).kept.sum() <= budget:
+        if choose_at_price(error, kept, middle).kept.sum() <= budget:
             high = middle
         else:
             low = middle
-    return at_price(error, kept, high), high
+    return choose_at_price(error, kept, high), high
 
 
 def _highest(error: Array, kept: Array) -> float:
@@ -89,7 +89,7 @@ def head_options(
     score: Array,
     gated: Array,
     shares: tuple[float, ...] = TAU_SHARES,
-) -> Options:
+) -> HeadOptions:
     """
     All pairs of rho_B and tau_H, from measurements by sequence.
 
@@ -113,7 +113,7 @@ def head_options(
         blocks[:, c] = above_kept[:, cut]
         taus[:, c] = _threshold(ranked, cut)
     rho = np.broadcast_to(np.asarray(rho_b)[:, None, None], shape)
-    return Options(*(x.reshape(-1, heads).T.copy() for x in (errors, blocks, rho, taus)))
+    return HeadOptions(*(x.reshape(-1, heads).T.copy() for x in (errors, blocks, rho, taus)))
 
 
 def _suffix_sums(values: Array) -> Array:

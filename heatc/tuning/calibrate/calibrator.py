@@ -4,9 +4,9 @@ Calibration: the parameters of rule `ours` per layer and head, chosen on data fo
 1. A dense run measures what every setting of every head alone does (`measure`).
 2. Layers are weighed: each alone is pruned in the same way, and what reaches the outputs is
    divided by what was done (`_sensitivities`).
-3. For a share of blocks to prune, the layer-wide choices and each head's thresholds follow from
-   one price of a block (`choose`); where a machine's cost counts, which layers are pruned at all
-   and how far follows from one weight of cost (`worth`).
+3. For a share of blocks to prune, the settings of layers and the thresholds of heads follow from
+   one price of a block (`assign`). Where a machine's cost counts, which layers are pruned at all
+   and how far follows from one weight of cost (`assign_by_cost`).
 4. That share is searched with runs of the whole pruned model against the goal, on samples that
    were measured; those held back confirm the result, and decide whether values per head are worth
    more than one value for all.
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from heatc.rules import Rule
 from heatc.tuning.calibrate.assign import LayerTable
 from heatc.tuning.calibrate.attention import attend, block_total
-from heatc.tuning.calibrate.candidates import EVERYTHING, RHO_B, Menu
+from heatc.tuning.calibrate.candidates import ALL_CANDIDATES, RHO_B, Candidates
 from heatc.tuning.calibrate.measure import MOST_ROWS, Measured, measure
 from heatc.tuning.calibrate.store import Arrays, Store
 from heatc.tuning.common.content_key import content_key
@@ -97,14 +97,14 @@ class Calibrator:
     """
     Calibrates one model on one data set; every stage is kept in the store.
 
-    `menu` is what may be chosen.
+    `candidates` is what may be chosen.
     """
 
     model: PackedModel
     samples: Samples
     store: Store
     progress: ProgressCallback
-    menu: Menu = EVERYTHING
+    candidates: Candidates = ALL_CANDIDATES
     trials: dict[str, Trial] = field(default_factory=dict[str, Trial])
 
     def __post_init__(self) -> None:
@@ -163,7 +163,10 @@ class Calibrator:
         found: Arrays = {}
         state: Paused | dict[str, Array] = self.model.run_to_first(inputs)
         while isinstance(state, Paused):
-            layer, (measured, out) = state.attention.index, measure(state, wanted, self.menu.block)
+            layer, (measured, out) = (
+                state.attention.index,
+                measure(state, wanted, self.candidates.block),
+            )
             kept = measured.part(wanted)
             found |= {f"{layer}.{name}": array for name, array in kept.arrays().items()}
             state = self.model.resume(state, out)
@@ -208,7 +211,7 @@ class Calibrator:
         reduced, kept, heads = (
             self._in_order([p[name] for p in parts]) for name in ("reduced", "kept", "heads")
         )
-        return Trial(reduced, kept, heads, block_total(self.samples.lengths, self.menu.block))
+        return Trial(reduced, kept, heads, block_total(self.samples.lengths, self.candidates.block))
 
     def _trial_batch(self, rules: Rules, number: int) -> Arrays:
         batch = self.batches[number]
@@ -217,7 +220,7 @@ class Calibrator:
         heads: list[Array] = []
         state: Paused | dict[str, Array] = self.model.run_to_first(batch.inputs)
         while isinstance(state, Paused):
-            out, decisions = attend(state, rules.get(state.attention.path), self.menu.block)
+            out, decisions = attend(state, rules.get(state.attention.path), self.candidates.block)
             kept.append(decisions.kept_blocks[:count])
             heads.append(decisions.kept_heads[:count])
             state = self.model.resume(state, out)
@@ -235,12 +238,12 @@ class Calibrator:
         """What can be chosen, layer by layer, with errors weighed by what reaches the outputs."""
         weights = self._weights(evaluator)
         tables: list[LayerTable] = []
-        blocks = block_total(self.samples.lengths[self._measured_order()], self.menu.block)
+        blocks = block_total(self.samples.lengths[self._measured_order()], self.candidates.block)
         for path in self.paths:
             same = [a for a in self.model.attentions if a.path == path]
             joined = Measured.joined([self.measured[a.index] for a in same])
             count = float(blocks.sum()) * sum(a.heads for a in same)
-            tables.append(LayerTable(path, joined, weights[path], count, self.menu))
+            tables.append(LayerTable(path, joined, weights[path], count, self.candidates))
         return tables
 
     def _measured_order(self) -> NDArray[np.int64]:
@@ -258,7 +261,7 @@ class Calibrator:
         probed = self._probed()
         reached = self._probe(evaluator, probed)
         place = np.isin(self._measured_order(), np.flatnonzero(probed))
-        f, i, p, _ = self.menu.default
+        f, i, p, _ = self.candidates.default
         weights: dict[str, float] = {}
         for path in self.paths:
             index = [a.index for a in self.model.attentions if a.path == path]
@@ -294,7 +297,7 @@ class Calibrator:
         return sums
 
     def _probe_batch(self, evaluator: Evaluator, batch: Batch) -> Arrays:
-        rule = self.menu.rule(self.menu.default, rho_b=RHO_B[PROBE])
+        rule = self.candidates.rule(self.candidates.default, rho_b=RHO_B[PROBE])
         count = len(batch.samples)
         states: list[tuple[Paused, Array]] = []
         state: Paused | dict[str, Array] = self.model.run_to_first(batch.inputs)

@@ -1,4 +1,4 @@
-"""What calibration chooses among: the settings of rule `ours`, and which of them are wanted."""
+"""What calibration chooses among: settings and thresholds of rule `ours`, or some of them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ RHO_B = (-0.5, -0.2, 0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 Block = tuple[int, int]
 
 
-class Kind(NamedTuple):
-    """The layer-wide choices of one attention, by their places in the lists above."""
+class LayerSettings(NamedTuple):
+    """What all heads of one attention share, by its places in the lists above."""
 
     finer: int
     importance: int
@@ -38,14 +38,14 @@ class Kind(NamedTuple):
         }
 
 
-DEFAULT = Kind(
+DEFAULT_SETTINGS = LayerSettings(
     FINER.index(2), IMPORTANCES.index("positive"), PRUNED_SCORES.index("mean"), GATED.index("col")
 )
 """The defaults of rule `ours`."""
 
 
 @dataclass(frozen=True)
-class Menu:
+class Candidates:
     """
     What a plan may say.
 
@@ -60,28 +60,28 @@ class Menu:
     gates: bool = True
 
     @cached_property
-    def kinds(self) -> tuple[Kind, ...]:
-        """The layer-wide choices."""
+    def layer_settings(self) -> tuple[LayerSettings, ...]:
+        """All settings that a layer may have."""
         pruned = [PRUNED_SCORES.index(name) for name in self.pruned_scores]
         places = (range(len(FINER)), range(len(IMPORTANCES)), pruned, range(len(GATED)))
-        gated = DEFAULT.gated
+        gated = DEFAULT_SETTINGS.gated
         return tuple(
-            kind
-            for kind in itertools.starmap(Kind, itertools.product(*places))
-            if self.gates or kind.gated == gated
+            settings
+            for settings in itertools.starmap(LayerSettings, itertools.product(*places))
+            if self.gates or settings.gated == gated
         )
 
     @cached_property
-    def default(self) -> Kind:
+    def default(self) -> LayerSettings:
         """The rule's defaults, or what is nearest to them here."""
-        if DEFAULT in self.kinds:
-            return DEFAULT
-        return DEFAULT._replace(pruned=PRUNED_SCORES.index(self.pruned_scores[0]))
+        if DEFAULT_SETTINGS in self.layer_settings:
+            return DEFAULT_SETTINGS
+        return DEFAULT_SETTINGS._replace(pruned=PRUNED_SCORES.index(self.pruned_scores[0]))
 
-    def rule(self, kind: Kind, **thresholds: object) -> Rule:
-        """Rule `ours` with these choices and thresholds."""
-        return make_rule("ours", {**kind.options(), "block": self.block, **thresholds})
+    def rule(self, settings: LayerSettings, **thresholds: object) -> Rule:
+        """Rule `ours` with these settings and thresholds."""
+        return make_rule("ours", {**settings.options(), "block": self.block, **thresholds})
 
 
-EVERYTHING = Menu()
+ALL_CANDIDATES = Candidates()
 """All that there is, in blocks of 2 x 2."""

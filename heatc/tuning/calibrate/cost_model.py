@@ -30,7 +30,7 @@ TIMED = 16
 """Samples that costs are counted on, of all lengths."""
 
 
-class Cost(NamedTuple):
+class ProgramCost(NamedTuple):
     """Modelled, of one pass in the mean: cycles, joules, energy x latency in joule seconds."""
 
     cycles: float
@@ -39,7 +39,7 @@ class Cost(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Machine:
+class CostModel:
     """
     Counts what one pass of the program costs, in the mean over the timed samples.
 
@@ -55,13 +55,13 @@ class Machine:
     store: Store
     factorised: Factorised | None = None
 
-    def cost(self, rules: Mapping[str, Rule]) -> Cost:
+    def cost(self, rules: Mapping[str, Rule]) -> ProgramCost:
         """Under rules by module path; layers without one are not pruned."""
         pruning = {path: rule for path, rule in rules.items() if rule.name != "none"}
         texts = {"hw": hardware_sha256(self.hw), **{p: repr(r) for p, r in pruning.items()}}
         key = content_key({**texts, "batch": str(self.batch)}, {})
         found = self.store.get(f"cost-{key}", lambda: self._run(pruning))
-        return Cost(*(float(found[name].mean()) for name in Cost._fields))
+        return ProgramCost(*(float(found[name].mean()) for name in ProgramCost._fields))
 
     def _run(self, rules: Mapping[str, Rule]) -> Arrays:
         """What every pass costs."""
@@ -84,12 +84,12 @@ class Machine:
             compilation.write(program, "hdp")
             loaded = open_program(program)
             hardware = loaded.manifest.hardware
-            costs: list[Cost] = []
+            costs: list[ProgramCost] = []
             for batch in self.samples.batches(self.batch, self._timed()):
                 run = simulate(loaded, batch.inputs)
                 energy = energy_report(run.results, hardware)
-                costs.append(Cost(run.result.cycles, energy.joules, energy.delay_product))
-        columns = zip(Cost._fields, zip(*costs))
+                costs.append(ProgramCost(run.result.cycles, energy.joules, energy.delay_product))
+        columns = zip(ProgramCost._fields, zip(*costs))
         return {name: np.asarray(values, np.float64) for name, values in columns}
 
     def _timed(self) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from heatc.errors import InfeasibleError
-from heatc.tuning.calibrate.assign import Chosen
+from heatc.tuning.calibrate.assign import RuleAssignment
 from heatc.tuning.calibrate.calibrator import Trial
 from heatc.tuning.common.goal import Goal
 
@@ -15,15 +15,15 @@ RESOLUTION = 0.004
 
 ROUNDS = 10
 
-Try = Callable[[Chosen], Trial]
+RunTrial = Callable[[RuleAssignment], Trial]
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """A choice that reaches the goal: the share asked for, the rules, the run, the goal's figure."""
 
     share: float
-    chosen: Chosen
+    assignment: RuleAssignment
     trial: Trial
     value: float
 
@@ -33,35 +33,35 @@ class _Tried:
     """A choice on the way; no run was made for a figure that needs none."""
 
     share: float
-    chosen: Chosen
+    assignment: RuleAssignment
     trial: Trial | None
     value: float
 
 
 @dataclass(frozen=True)
-class Search:
+class GoalSearch:
     """
     Looks for the least pruning that reaches a sparsity or a cost, or for the most pruning that
     stays within a loss.
 
-    `choose` gives rules for a share in [`least`, `most`], of the blocks or of what can be spared
+    `choose` gives rules for a share in [`least`, `most`], of the blocks or of what can be saved
     on a machine; `attempt` runs them, `value` is the figure that the goal bounds, which for a cost
     needs no run. `notes` go with the error of a goal out of reach.
     """
 
     goal: Goal
-    choose: Callable[[float], Chosen]
-    attempt: Try
-    value: Callable[[Chosen, Trial | None], float]
+    choose: Callable[[float], RuleAssignment]
+    attempt: RunTrial
+    value: Callable[[RuleAssignment, Trial | None], float]
     least: float
     most: float
     notes: tuple[str, ...] = ()
 
-    def run(self) -> Found:
+    def run(self) -> SearchResult:
         """Raises `InfeasibleError` where no share reaches the goal."""
         best = self._best()
-        trial = self.attempt(best.chosen) if best.trial is None else best.trial
-        return Found(best.share, best.chosen, trial, best.value)
+        trial = self.attempt(best.assignment) if best.trial is None else best.trial
+        return SearchResult(best.share, best.assignment, trial, best.value)
 
     def _best(self) -> _Tried:
         if self.goal.metric == "sparsity":
@@ -76,9 +76,9 @@ class Search:
         return self._bisect(safe, other.share)
 
     def _at(self, share: float) -> _Tried:
-        chosen = self.choose(share)
-        trial = None if self.goal.is_cost else self.attempt(chosen)
-        return _Tried(share, chosen, trial, self.value(chosen, trial))
+        assignment = self.choose(share)
+        trial = None if self.goal.is_cost else self.attempt(assignment)
+        return _Tried(share, assignment, trial, self.value(assignment, trial))
 
     def _bisect(self, good: _Tried, bad: float) -> _Tried:
         for _ in range(ROUNDS):
@@ -110,7 +110,7 @@ class Search:
         return best
 
     def _infeasible(self, reached: _Tried) -> InfeasibleError:
-        share = 100.0 * reached.chosen.predicted
+        share = 100.0 * reached.assignment.predicted
         farthest = (
             f"with about {share:.1f} % of the blocks pruned, the farthest that calibration goes"
         )

@@ -139,7 +139,7 @@ def _measure_chunk(
     result.size[sequences] = weigh.size
     for f, finer in enumerate(FINER):
         parts = split(sampled, scale, finer)
-        candidates = _Candidates(sampled, parts, scale)
+        alternatives = _CandidateOutputs(sampled, parts, scale)
         mean_query = _mean_query(chunk, finer)
         for g, gated in enumerate(GATED):
             output = gated_output(chunk.v, mean_query, scale, gated)
@@ -151,7 +151,7 @@ def _measure_chunk(
             for r, rho in enumerate(RHO_B):
                 blocks = kept_blocks(theta, np.full(attention.heads, rho))
                 result.kept[f, i, r, sequences] = blocks.sum(axis=(-2, -1)) * rows_of_blocks
-                outputs = candidates.outputs(expand(blocks, parts.scores.shape, block))
+                outputs = alternatives.outputs(expand(blocks, parts.scores.shape, block))
                 for p, output in enumerate(outputs):
                     result.error[f, i, p, r, sequences] = weigh(output)
 
@@ -183,7 +183,7 @@ class _Weight:
         return self.whole * np.square(change).sum(axis=(-2, -1))
 
 
-class _Candidates:
+class _CandidateOutputs:
     """
     Outputs under all of `PRUNED_SCORES` from two products.
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.tuning.calibrate.assign import TOLERANCE, Chosen, LayerTable
-from heatc.tuning.calibrate.assign_by_cost import Prices
+from heatc.tuning.calibrate.assign import TOLERANCE, LayerTable, RuleAssignment
+from heatc.tuning.calibrate.assign_by_cost import LayerCosts
 from heatc.tuning.calibrate.calibrator import PROBE, Trial
-from heatc.tuning.calibrate.candidates import DEFAULT, RHO_B, Kind, Menu
-from heatc.tuning.calibrate.cost_model import Cost
-from heatc.tuning.calibrate.goal_search import Found
+from heatc.tuning.calibrate.candidates import DEFAULT_SETTINGS, RHO_B, Candidates, LayerSettings
+from heatc.tuning.calibrate.cost_model import ProgramCost
+from heatc.tuning.calibrate.goal_search import SearchResult
 from heatc.tuning.common.evaluation import Evaluator
 from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.samples import Samples
@@ -36,7 +36,7 @@ class Comparison:
     so much.
     """
 
-    one: Chosen | None
+    one: RuleAssignment | None
     trial: Trial | None
     gain: NDArray[np.float64] | None
 
@@ -47,29 +47,31 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Timing:
+class PlanCost:
     """
     What a pass of `batch` samples costs on a machine (modelled), with the plan and without pruning.
 
-    `prices` are what layers were left dense or pruned by, None where blocks were what counts.
+    `layer_costs` are what layers were left dense or pruned by, None where blocks were what counts.
     """
 
     hw: str
     batch: int
-    plan: Cost
-    unpruned: Cost
-    prices: Prices | None = None
+    plan: ProgramCost
+    unpruned: ProgramCost
+    layer_costs: LayerCosts | None = None
 
     @property
-    def won(self) -> float:
+    def times_less(self) -> float:
         """How many times less energy x latency the plan takes."""
         return self.unpruned.edp / self.plan.edp
 
     def data(self) -> dict[str, Any]:
-        """As JSON: cycles, joules and joule seconds, and each layer's price as shares of the cost."""
+        """As JSON: cycles, joules and joule seconds, and each layer's cost as shares of it."""
         costs = {"plan": self.plan._asdict(), "unpruned": self.unpruned._asdict()}
-        prices = None if self.prices is None else {k: vars(p) for k, p in self.prices.items()}
-        return {"hw": self.hw, "batch": self.batch, **costs, "prices": prices}
+        layer_costs = (
+            None if self.layer_costs is None else {k: vars(p) for k, p in self.layer_costs.items()}
+        )
+        return {"hw": self.hw, "batch": self.batch, **costs, "prices": layer_costs}
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ class Report:
     samples: Samples
     evaluator: Evaluator
     tables: Sequence[LayerTable]
-    found: Found
+    found: SearchResult
     comparison: Comparison | None
-    timing: Timing | None
+    plan_cost: PlanCost | None
     reused: int
     factorised: int = 0
 
@@ -93,12 +95,12 @@ class Report:
         return "by head" if self.comparison.by_head_wins else "one for all heads"
 
     @property
-    def _menu(self) -> Menu:
-        return self.tables[0].menu
+    def _candidates(self) -> Candidates:
+        return self.tables[0].candidates
 
     @property
     def _usual(self) -> str:
-        if self._menu.default == DEFAULT:
+        if self._candidates.default == DEFAULT_SETTINGS:
             return "the rule's defaults"
         return "what is allowed next to the rule's defaults"
 
@@ -119,7 +121,7 @@ class Report:
             "result": {name: self._measured(part) for name, part in self._parts.items()},
             "one_value": self._one_value(),
             "layers": [self._layer(i, t) for i, t in enumerate(self.tables)],
-            "cost": None if self.timing is None else self.timing.data(),
+            "cost": None if self.plan_cost is None else self.plan_cost.data(),
             "factorised": self.factorised,
             "reused": self.reused,
             "remarks": list(self.remarks()),
@@ -153,19 +155,20 @@ class Report:
         }
 
     def _layer(self, index: int, table: LayerTable) -> dict[str, Any]:
-        rule = self.found.chosen.rules[table.path]
+        rule = self.found.assignment.rules[table.path]
         heads = self._columns(index)
-        trial, kind = self.found.trial, self.found.chosen.kinds[table.path]
+        trial, settings = self.found.trial, self.found.assignment.settings[table.path]
         blocks = float(trial.blocks.sum()) * len(heads)
-        damage = self.found.chosen.damage
+        damage = self.found.assignment.damage
         return {
             "path": table.path,
-            "sensitivity": float(table.error(self._menu.default)[PROBE]) / len(table.measured.size),
+            "sensitivity": float(table.error(self._candidates.default)[PROBE])
+            / len(table.measured.size),
             "sensitivity_at_rho_b": RHO_B[PROBE],
             "damage_share": damage[table.path] / max(sum(damage.values()), 1e-30),
             "net_sparsity": 1.0 - float(trial.kept[:, heads].sum()) / blocks,
             "heads_pruned": 1.0 - float(trial.heads[:, heads].mean()),
-            "default_choices": kind == self._menu.default,
+            "default_choices": settings == self._candidates.default,
             "finer": rule.finer,
             "importance": rule.importance,
             "pruned_score": rule.pruned_score,
@@ -213,13 +216,13 @@ class Report:
         return "\n".join([*lines, *self._cost()])
 
     def _cost(self) -> list[str]:
-        if self.timing is None:
+        if self.plan_cost is None:
             return []
-        t = self.timing
+        t = self.plan_cost
         return [
             f"a pass of {t.batch} on {t.hw} (modelled): {_of(t.plan.cycles, t.unpruned.cycles)} cycles, "
             f"{_of(1e6 * t.plan.joules, 1e6 * t.unpruned.joules)} uJ, "
-            f"{t.won:.3f} times less energy x latency than without pruning"
+            f"{t.times_less:.3f} times less energy x latency than without pruning"
         ]
 
     def _row(self, index: int, table: LayerTable) -> tuple[str, ...]:
@@ -264,28 +267,28 @@ class Report:
         if self.comparison is None:
             texts = [self._why_nothing()]
         else:
-            texts = [self._why_kinds(), self._why_values(self.comparison), self._why_layers()]
+            texts = [self._why_settings(), self._why_values(self.comparison), self._why_layers()]
         texts += [self._why_dense(), *self._cautions()]
         return tuple(text for text in texts if text)
 
     def _why_nothing(self) -> str:
         if self.goal.is_cost:
             return f"the goal {self.goal} holds without pruning, so the plan prunes nothing"
-        assert self.timing is not None
+        assert self.plan_cost is not None
         return (
-            f"no layer's pruning makes the program cheaper on {self.timing.hw} within the goal, so "
+            f"no layer's pruning makes the program cheaper on {self.plan_cost.hw} within the goal, so "
             "the plan prunes nothing"
         )
 
     def _why_dense(self) -> str:
         """Layers that are not pruned for what the machine would take for it."""
-        if self.timing is None or self.timing.prices is None or self.comparison is None:
+        if self.plan_cost is None or self.plan_cost.layer_costs is None or self.comparison is None:
             return ""
-        dense = [p for p, rule in self.found.chosen.rules.items() if rule.name == "none"]
+        dense = [p for p, rule in self.found.assignment.rules.items() if rule.name == "none"]
         each = (
             f"{path} (deciding adds {100 * p.deciding:.2f} %, leaving all of its blocks out spares "
             f"{100 * p.blocks:.2f} %)"
-            for path, p in self.timing.prices.items()
+            for path, p in self.plan_cost.layer_costs.items()
             if path in dense
         )
         found = ", ".join(each)
@@ -293,16 +296,20 @@ class Report:
             f"left dense, as pruning is not worth its cost and its damage: {found}" if found else ""
         )
 
-    def _why_kinds(self) -> str:
-        usual, kinds = self._menu.default, self.found.chosen.kinds
-        other = {path: kind for path, kind in kinds.items() if kind != usual}
+    def _why_settings(self) -> str:
+        usual, settings_by_layer = self._candidates.default, self.found.assignment.settings
+        other = {
+            path: settings for path, settings in settings_by_layer.items() if settings != usual
+        }
         if not other:
             return (
                 f"importance, binary point and pruned scores are {self._usual} in every "
-                f"layer: none of {len(self._menu.kinds) - 1} alternatives costs over "
+                f"layer: none of {len(self._candidates.layer_settings) - 1} alternatives costs over "
                 f"{TOLERANCE:.0%} less"
             )
-        each = ", ".join(f"{path} ({_differences(kind, usual)})" for path, kind in other.items())
+        each = ", ".join(
+            f"{path} ({_differences(settings, usual)})" for path, settings in other.items()
+        )
         return f"departing from {self._usual} costs over {TOLERANCE:.0%} less in {each}"
 
     def _why_values(self, comparison: Comparison) -> str:
@@ -376,9 +383,13 @@ class Report:
             texts.append(self._what_a_share_is())
         if self.goal.metric == "accuracy-drop":
             texts += [self._what_a_point_is(), self._confirmed()]
-        if self.timing is not None and self.timing.won <= 1.0 and self.comparison is not None:
+        if (
+            self.plan_cost is not None
+            and self.plan_cost.times_less <= 1.0
+            and self.comparison is not None
+        ):
             texts.append(
-                f"on {self.timing.hw} the plan takes no less energy x latency than no pruning: "
+                f"on {self.plan_cost.hw} the plan takes no less energy x latency than no pruning: "
                 "deciding costs what it saves on inputs of these lengths"
             )
         if self.reused:
@@ -386,10 +397,10 @@ class Report:
         return texts
 
 
-def _differences(kind: Kind, usual: Kind) -> str:
-    """The layer-wide choices that are not the usual ones."""
+def _differences(settings: LayerSettings, usual: LayerSettings) -> str:
+    """The settings that are not the usual ones."""
     default = usual.options()
-    return ", ".join(f"{k} {v}" for k, v in kind.options().items() if v != default[k])
+    return ", ".join(f"{k} {v}" for k, v in settings.options().items() if v != default[k])
 
 
 def _of(value: float, unpruned: float) -> str:

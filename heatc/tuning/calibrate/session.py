@@ -19,22 +19,28 @@ from heatc.kinds import PLAN, REPORT
 from heatc.names import report_file
 from heatc.plan import hardware_sha256, model_sha256
 from heatc.rules import Rule
-from heatc.tuning.calibrate.assign import Chosen, LayerTable, by_head, by_one_value, unpruned
-from heatc.tuning.calibrate.assign_by_cost import Prices, by_cost, most_spared
+from heatc.tuning.calibrate.assign import (
+    LayerTable,
+    RuleAssignment,
+    assign_by_head,
+    assign_no_pruning,
+    assign_one_value,
+)
+from heatc.tuning.calibrate.assign_by_cost import LayerCosts, assign_by_cost, most_saved
 from heatc.tuning.calibrate.calibrator import Calibrator, Trial
 from heatc.tuning.calibrate.candidates import (
-    EVERYTHING,
+    ALL_CANDIDATES,
     FINER,
     GATED,
     IMPORTANCES,
     PRUNED_SCORES,
     RHO_B,
-    Menu,
+    Candidates,
 )
-from heatc.tuning.calibrate.cost_model import Machine
-from heatc.tuning.calibrate.goal_search import Found, Search
-from heatc.tuning.calibrate.layer_costs import layer_prices
-from heatc.tuning.calibrate.report import Comparison, Report, Timing
+from heatc.tuning.calibrate.cost_model import CostModel
+from heatc.tuning.calibrate.goal_search import GoalSearch, SearchResult
+from heatc.tuning.calibrate.layer_costs import measure_layer_costs
+from heatc.tuning.calibrate.report import Comparison, PlanCost, Report
 from heatc.tuning.calibrate.store import Store, cache_folder
 from heatc.tuning.common.content_key import content_key
 from heatc.tuning.common.evaluation import Evaluator
@@ -51,7 +57,7 @@ __all__ = ["Request", "Result", "calibrate"]
 Array = NDArray[Any]
 
 
-Choose = Callable[[float], Chosen]
+Choose = Callable[[float], RuleAssignment]
 """Rules for a share of blocks to prune; `ValueError` where there are none."""
 
 
@@ -73,7 +79,7 @@ class Request:
         hw: the machine, None where none was named; a goal of cycles or energy x latency needs one.
             Unless the goal is a share of blocks, layers whose pruning it does not make cheaper stay
             dense.
-        menu: what the plan may say.
+        candidates: what the plan may say.
         seed: of the samples that are held back.
         folder: where an interrupted run goes on, None for the user's cache.
     """
@@ -87,7 +93,7 @@ class Request:
     weights: str | None = None
     hw: str | None = None
     timed: Compilation | None = None
-    menu: Menu = EVERYTHING
+    candidates: Candidates = ALL_CANDIDATES
     seed: int = 0
     folder: Path | None = None
 
@@ -122,35 +128,39 @@ def calibrate(request: Request, progress: ProgressCallback) -> Result:
     layers = None
     if plan is not None:
         layers = Factorised.of(plan, request.compilation.weights, store.folder)
-    calibrator = Calibrator(model, samples, store, progress, request.menu)
+    calibrator = Calibrator(model, samples, store, progress, request.candidates)
     evaluator = calibrator.measure()
-    machine = _machine(request, calibrator, layers)
-    work = _Work(request.goal, calibrator, evaluator, calibrator.tables(evaluator), machine)
-    found, comparison = work.best()
-    timing = work.timing(found.chosen)
+    cost_model = _cost_model(request, calibrator, layers)
+    search = _PlanSearch(
+        request.goal, calibrator, evaluator, calibrator.tables(evaluator), cost_model
+    )
+    found, comparison = search.best()
+    plan_cost = search.plan_cost(found.assignment)
     report = Report(
         request.goal,
         samples,
         evaluator,
-        work.tables,
+        search.tables,
         found,
         comparison,
-        timing,
+        plan_cost,
         store.reused,
         0 if layers is None else len(layers.heat),
     )
-    _write(request, digest, found.chosen, layers, report.data())
-    return Result(found.chosen.rules, report.data(), report.table(), report.remarks())
+    _write(request, digest, found.assignment, layers, report.data())
+    return Result(found.assignment.rules, report.data(), report.table(), report.remarks())
 
 
-def _machine(request: Request, calibrator: Calibrator, layers: Factorised | None) -> Machine | None:
+def _cost_model(
+    request: Request, calibrator: Calibrator, layers: Factorised | None
+) -> CostModel | None:
     if request.hw is None:
         return None
     assert request.timed is not None
     module, samples = request.timed.module, calibrator.samples
     batch = next(iter(input_shapes(module).values()))[0]
     weights, store = request.timed.weights, calibrator.store
-    return Machine(module, weights, request.hw, samples, batch, store, layers)
+    return CostModel(module, weights, request.hw, samples, batch, store, layers)
 
 
 def _folder(request: Request, digest: str, model: PackedModel) -> Path:
@@ -161,7 +171,7 @@ def _folder(request: Request, digest: str, model: PackedModel) -> Path:
         "weights": "" if request.weights is None else model_sha256(request.weights),
         "seed": str(request.seed),
         "grid": repr((FINER, IMPORTANCES, PRUNED_SCORES, GATED, RHO_B)),
-        "menu": repr(request.menu),
+        "candidates": repr(request.candidates),
         "shapes": repr(model.shapes),
     }
     arrays = dict(request.arrays)
@@ -173,55 +183,55 @@ def _folder(request: Request, digest: str, model: PackedModel) -> Path:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What searches share."""
+class _PlanSearch:
+    """The search of one plan: values by head, one value for all heads, or no pruning."""
 
     goal: Goal
     calibrator: Calibrator
     evaluator: Evaluator
     tables: Sequence[LayerTable]
-    machine: Machine | None
+    cost_model: CostModel | None
 
     @cached_property
-    def prices(self) -> Prices | None:
+    def layer_costs(self) -> LayerCosts | None:
         """Of every layer on the machine, None where blocks are what counts."""
-        if self.machine is None or self.goal.metric == "sparsity":
+        if self.cost_model is None or self.goal.metric == "sparsity":
             return None
         metric = "cycles" if self.goal.metric == "cycles" else "edp"
 
         def progress(done: int, count: int) -> None:
             self.calibrator.progress("pricing layers", done, count)
 
-        return layer_prices(self.tables, self.machine.cost, metric, progress)
+        return measure_layer_costs(self.tables, self.cost_model.cost, metric, progress)
 
-    def best(self) -> tuple[Found, Comparison | None]:
+    def best(self) -> tuple[SearchResult, Comparison | None]:
         """
         Values by head, or one for all where they are no better; what was compared, if it was.
 
         Nothing is pruned, and nothing compared, where the goal of a cost holds without, or where
         pruning within a loss makes the program no cheaper.
         """
-        if self.goal.is_cost and self.goal.holds(self.value(unpruned(self.tables), None)):
+        if self.goal.is_cost and self.goal.holds(self.value(assign_no_pruning(self.tables), None)):
             return self._unpruned(), None
         found, comparison = self._pruned()
-        # Prices are of layers alone and taken for linear: the program itself has the last word.
-        if self.prices is None or self.goal.is_cost or self._is_cheaper(found.chosen):
+        # Layer costs are of layers alone and taken for linear: the program has the last word.
+        if self.layer_costs is None or self.goal.is_cost or self._is_cheaper(found.assignment):
             return found, comparison
         return self._unpruned(), None
 
-    def _pruned(self) -> tuple[Found, Comparison | None]:
+    def _pruned(self) -> tuple[SearchResult, Comparison | None]:
         """
         Values by head, or one for all where they are no better.
 
         Where one value does not reach the goal, it is values by head all the same.
         """
         found = self._by_head()
-        dense = [path for path, rule in found.chosen.rules.items() if rule.name == "none"]
+        dense = [path for path, rule in found.assignment.rules.items() if rule.name == "none"]
         if len(dense) == len(self.tables):
             return found, None
 
-        def one_value(share: float) -> Chosen:
-            return by_one_value(self.tables, share, dense)
+        def one_value(share: float) -> RuleAssignment:
+            return assign_one_value(self.tables, share, dense)
 
         comparison = self.compare(found, one_value)
         if comparison.by_head_wins:
@@ -231,34 +241,36 @@ class _Work:
         except InfeasibleError:
             return found, Comparison(None, None, None)
 
-    def _unpruned(self) -> Found:
-        chosen = unpruned(self.tables)
-        trial = self.calibrator.trial(chosen.rules, "running without pruning")
-        return Found(0.0, chosen, trial, self.value(chosen, trial))
+    def _unpruned(self) -> SearchResult:
+        assignment = assign_no_pruning(self.tables)
+        trial = self.calibrator.trial(assignment.rules, "running without pruning")
+        return SearchResult(0.0, assignment, trial, self.value(assignment, trial))
 
-    def _by_head(self) -> Found:
-        """Values by head: of blocks the share that reaches the goal, or of what can be spared."""
-        what, prices = "trying values by head", self.prices
-        if prices is None:
+    def _by_head(self) -> SearchResult:
+        """Values by head: of blocks the share that reaches the goal, or of what can be saved."""
+        what, layer_costs = "trying values by head", self.layer_costs
+        if layer_costs is None:
 
-            def by_blocks(share: float) -> Chosen:
-                return by_head(self.tables, share)
+            def by_blocks(share: float) -> RuleAssignment:
+                return assign_by_head(self.tables, share)
 
             return self.search(by_blocks, *self._range(by_blocks), what)
-        if most_spared(self.tables, prices) <= 0 and not self.goal.is_cost:
+        if most_saved(self.tables, layer_costs) <= 0 and not self.goal.is_cost:
             return self._unpruned()
-        return self.search(lambda share: by_cost(self.tables, prices, share), 0.0, 1.0, what)
+        return self.search(
+            lambda share: assign_by_cost(self.tables, layer_costs, share), 0.0, 1.0, what
+        )
 
-    def _is_cheaper(self, chosen: Chosen) -> bool:
-        assert self.machine is not None
-        return self.machine.cost(chosen.rules).edp < self.machine.cost({}).edp
+    def _is_cheaper(self, assignment: RuleAssignment) -> bool:
+        assert self.cost_model is not None
+        return self.cost_model.cost(assignment.rules).edp < self.cost_model.cost({}).edp
 
-    def search(self, choose: Choose, least: float, most: float, what: str) -> Found:
+    def search(self, choose: Choose, least: float, most: float, what: str) -> SearchResult:
         """The share that reaches the goal, with rules of one kind."""
-        return Search(
+        return GoalSearch(
             self.goal,
             choose,
-            lambda chosen: self.calibrator.trial(chosen.rules, what),
+            lambda assignment: self.calibrator.trial(assignment.rules, what),
             self.value,
             least,
             most,
@@ -266,9 +278,9 @@ class _Work:
         ).run()
 
     def _notes(self) -> tuple[str, ...]:
-        if not self.goal.is_cost or self.machine is None:
+        if not self.goal.is_cost or self.cost_model is None:
             return ()
-        cost = self.machine.cost({})
+        cost = self.cost_model.cost({})
         return (
             f"without pruning: {cost.cycles:,.0f} cycles, {1e6 * cost.joules:,.4g} uJ (modelled)",
         )
@@ -285,18 +297,18 @@ class _Work:
                 high = middle
         return float(choose(0.0).predicted), low
 
-    def value(self, chosen: Chosen, trial: Trial | None) -> float:
+    def value(self, assignment: RuleAssignment, trial: Trial | None) -> float:
         """
         The figure that the goal bounds; of losses the greater of fitted and of all samples.
 
         A cost needs no trial.
         """
         if self.goal.is_cost:
-            assert self.machine is not None
-            cost = self.machine.cost(chosen.rules)
+            assert self.cost_model is not None
+            cost = self.cost_model.cost(assignment.rules)
             if self.goal.metric == "cycles":
                 return cost.cycles
-            return self.machine.cost({}).edp / cost.edp
+            return self.cost_model.cost({}).edp / cost.edp
         assert trial is not None
         if self.goal.metric == "sparsity":
             return trial.assured_sparsity()
@@ -304,15 +316,15 @@ class _Work:
         everything = np.ones(len(held), np.bool_)
         return max(self.evaluator.loss(trial.reduced, part) for part in (~held, everything))
 
-    def timing(self, chosen: Chosen) -> Timing | None:
+    def plan_cost(self, assignment: RuleAssignment) -> PlanCost | None:
         """What the plan costs and what no pruning does, where a machine was named."""
-        machine = self.machine
+        machine = self.cost_model
         if machine is None:
             return None
-        plan, dense = machine.cost(chosen.rules), machine.cost({})
-        return Timing(machine.hw, machine.batch, plan, dense, self.prices)
+        plan, dense = machine.cost(assignment.rules), machine.cost({})
+        return PlanCost(machine.hw, machine.batch, plan, dense, self.layer_costs)
 
-    def compare(self, found: Found, one_value: Choose) -> Comparison:
+    def compare(self, found: SearchResult, one_value: Choose) -> Comparison:
         """Values by head against one value for all, at one sparsity, on the samples held back."""
         held = self.calibrator.samples.held
         everything = np.ones(len(held), np.bool_)
@@ -320,11 +332,11 @@ class _Work:
         share, one = wanted, None
         for _ in range(3):
             try:
-                chosen = one_value(share)
+                assignment = one_value(share)
             except ValueError:
                 break
-            trial = self.calibrator.trial(chosen.rules, "comparing with one value")
-            one = chosen, trial
+            trial = self.calibrator.trial(assignment.rules, "comparing with one value")
+            one = assignment, trial
             missing = wanted - trial.sparsity(everything)
             if abs(missing) < 0.003:
                 break
@@ -338,7 +350,7 @@ class _Work:
 def _write(
     request: Request,
     digest: str,
-    chosen: Chosen,
+    assignment: RuleAssignment,
     layers: Factorised | None,
     report: Mapping[str, Any],
 ) -> None:
@@ -346,7 +358,7 @@ def _write(
     hw = None if layers is None else layers.hw_sha256
     with together() as files:
         plan = plan_data(
-            chosen.rules,
+            assignment.rules,
             model_sha256=digest,
             hw_sha256=hw if request.hw is None else hardware_sha256(request.hw),
             seed=request.seed,

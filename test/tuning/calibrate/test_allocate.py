@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from heatc.tuning.calibrate.allocate import TAU_SHARES, at_price, head_options, within_budget
+from heatc.tuning.calibrate.allocate import (
+    TAU_SHARES,
+    choose_at_price,
+    choose_within_budget,
+    head_options,
+)
 
 Table = NDArray[np.float64]
 
@@ -23,13 +28,16 @@ _COUNTS = arrays(np.float64, (3, 4), elements=st.integers(0, 20).map(float))
 @given(_TABLE, _COUNTS, st.floats(0, 5), st.floats(0, 5))
 def test_a_higher_price_never_keeps_more(error: Table, kept: Table, a: float, b: float):
     low, high = sorted((a, b))
-    assert at_price(error, kept, high).kept.sum() <= at_price(error, kept, low).kept.sum() + 1e-9
+    assert (
+        choose_at_price(error, kept, high).kept.sum()
+        <= choose_at_price(error, kept, low).kept.sum() + 1e-9
+    )
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_TABLE, _COUNTS, st.floats(0, 5))
 def test_no_other_choice_keeps_as_few_with_less_error(error: Table, kept: Table, price: float):
-    choice = at_price(error, kept, price)
+    choice = choose_at_price(error, kept, price)
     heads = range(len(error))
     for index in itertools.product(range(error.shape[1]), repeat=len(error)):
         if sum(kept[h, index[h]] for h in heads) <= choice.kept.sum():
@@ -41,7 +49,7 @@ def test_no_other_choice_keeps_as_few_with_less_error(error: Table, kept: Table,
 def test_a_budget_is_never_exceeded(error: Table, kept: Table, share: float):
     least, most = kept.min(axis=1).sum(), kept.max(axis=1).sum()
     budget = least + share * (most - least)
-    choice, price = within_budget(error, kept, budget)
+    choice, price = choose_within_budget(error, kept, budget)
     assert choice.kept.sum() <= budget
     assert price >= 0
     np.testing.assert_array_equal(choice.error, error[np.arange(3), choice.index])
@@ -49,7 +57,7 @@ def test_a_budget_is_never_exceeded(error: Table, kept: Table, share: float):
 
 def test_a_budget_below_what_can_be_reached_is_refused():
     with pytest.raises(ValueError, match="no choice keeps 1 blocks"):
-        within_budget(np.zeros((2, 2)), np.full((2, 2), 3.0), 1.0)
+        choose_within_budget(np.zeros((2, 2)), np.full((2, 2), 3.0), 1.0)
 
 
 def test_options_are_sums_over_the_sequences_that_a_threshold_keeps():

@@ -18,8 +18,8 @@ from heatc.plan import read_plan
 from heatc.tools import main as heatc
 from heatc.tools import tune
 from heatc.tuning.calibrate import layer_costs, session
-from heatc.tuning.calibrate.assign_by_cost import Price
 from heatc.tuning.calibrate.calibrator import Calibrator
+from heatc.tuning.calibrate.layer_costs import LayerCost
 
 
 def arguments(folder: Path, output: Path, goal: str, **changes: str) -> list[str]:
@@ -166,12 +166,12 @@ def test_a_goal_of_energy_and_latency_is_reached_by_the_program(long: Path, tmp_
 def test_a_layer_whose_pruning_is_not_worth_it_stays_dense(
     long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    output, measured = tmp_path / "plan.json", layer_costs.layer_prices
+    output, measured = tmp_path / "plan.json", layer_costs.measure_layer_costs
 
-    def dear(*given: Any) -> dict[str, Price]:
-        return {**measured(*given), LAYERS[1]: Price(0.9, 0.0, 0.5)}
+    def dear(*given: Any) -> dict[str, LayerCost]:
+        return {**measured(*given), LAYERS[1]: LayerCost(0.9, 0.0, 0.5)}
 
-    monkeypatch.setattr(session, "layer_prices", dear)
+    monkeypatch.setattr(session, "measure_layer_costs", dear)
     assert tune.main(arguments(long, output, "edp>=1.05x", **CHEAP)) == 0
     assert [read_plan(output).rules[path].name for path in LAYERS] == ["ours", "none"]
     assert f"{LAYERS[1]} (deciding adds 90.00 %" in capsys.readouterr().err

@@ -11,27 +11,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heatc.errors import InfeasibleError
-from heatc.tuning.calibrate.assign import Chosen
+from heatc.tuning.calibrate.assign import RuleAssignment
 from heatc.tuning.calibrate.calibrator import Trial
-from heatc.tuning.calibrate.goal_search import RESOLUTION, Search
+from heatc.tuning.calibrate.goal_search import RESOLUTION, GoalSearch
 from heatc.tuning.common.goal import Goal, Metric, parse_goal
 
 NO_TRIAL = cast(Trial, None)
 
 
-def search(metric: Metric, bound: float, slope: float, offset: float) -> tuple[Search, list[float]]:
+def search(
+    metric: Metric, bound: float, slope: float, offset: float
+) -> tuple[GoalSearch, list[float]]:
     """A model whose figure is linear in the share; the list takes the shares that were tried."""
     tried: list[float] = []
 
-    def choose(share: float) -> Chosen:
+    def choose(share: float) -> RuleAssignment:
         tried.append(share)
-        return Chosen({}, {}, share, 0.0, {})
+        return RuleAssignment({}, {}, share, 0.0, {})
 
-    found = Search(
+    found = GoalSearch(
         Goal(metric, bound),
         choose,
-        lambda chosen: NO_TRIAL,
-        lambda chosen, trial: offset + slope * chosen.predicted,
+        lambda assignment: NO_TRIAL,
+        lambda assignment, trial: offset + slope * assignment.predicted,
         0.4,
         0.95,
     )
@@ -68,18 +70,18 @@ def test_the_least_pruning_within_cycles(edge: float):
 def test_the_model_is_run_on_the_way_only_where_the_goal_needs_it(metric: Metric):
     figures = {"cycles": (400.0, -1000.0, 1000.0), "accuracy-drop": (6.0, 10.0, 0.0)}
     found, tried = search(metric, *figures[metric])
-    runs: list[Chosen] = []
+    runs: list[RuleAssignment] = []
     trial = Trial(*(np.zeros((1, 1)) for _ in range(4)))  # pyright: ignore[reportArgumentType]
 
-    def attempt(chosen: Chosen) -> Trial:
-        runs.append(chosen)
+    def attempt(assignment: RuleAssignment) -> Trial:
+        runs.append(assignment)
         return trial
 
     result = replace(found, attempt=attempt).run()
     assert len(tried) > 3
     assert result.trial is trial
     if metric == "cycles":
-        assert runs == [result.chosen]
+        assert runs == [result.assignment]
     else:
         assert len(runs) == len(tried)
 
