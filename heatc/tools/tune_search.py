@@ -76,13 +76,13 @@ def search_command(argv: Sequence[str]) -> int:
 def _request(arguments: argparse.Namespace) -> Request:
     from heatc.readers.npz import open_npz
     from heatc.tuning.common.goal import parse_goal
-    from heatc.tuning.search.hardware_space import MOST
+    from heatc.tuning.search.hardware_space import MOST_MACHINES
 
     _check_numbers(arguments)
     formats = _formats(arguments.formats)
     goal = None if arguments.goal is None else parse_goal(arguments.goal, "search")
     hardware = _hardware(arguments)
-    machines = 0 if arguments.hw_space is None else MOST
+    machines = 0 if arguments.hw_space is None else MOST_MACHINES
     SEARCH.check({**vars(arguments), "machines": machines})
     work = folder_option(arguments.work_dir)
     data = open_npz(arguments.data)

@@ -30,7 +30,7 @@ COMPILE = "heatc.compile"
 
 WORK = {
     "heatc-tune calibrate": "heatc.tuning.calibrate.session.Store",
-    "heatc-tune search": "heatc.tuning.search.session.Kept",
+    "heatc-tune search": "heatc.tuning.search.session.ResultCache",
     "heatc-tune distill": "heatc.tuning.distill.session.TorchModel",
 }
 """

@@ -21,7 +21,7 @@ from heatc.targets import Hdp, Options
 from heatc.temporary import scratch_folder
 from heatc.tuning.calibrate.store import Arrays, Store
 from heatc.tuning.common.content_key import content_key
-from heatc.tuning.common.factorised import Factorised
+from heatc.tuning.common.factorised import FactorisedLayers
 from heatc.tuning.common.plan_data import plan_data
 from heatc.tuning.common.samples import Samples
 from heatc.weights import WeightStore
@@ -53,7 +53,7 @@ class CostModel:
     samples: Samples
     batch: int
     store: Store
-    factorised: Factorised | None = None
+    factorised: FactorisedLayers | None = None
 
     def cost(self, rules: Mapping[str, Rule]) -> ProgramCost:
         """Under rules by module path; layers without one are not pruned."""

@@ -44,7 +44,7 @@ from heatc.tuning.calibrate.report import Comparison, PlanCost, Report
 from heatc.tuning.calibrate.store import Store, cache_folder
 from heatc.tuning.common.content_key import content_key
 from heatc.tuning.common.evaluation import Evaluator
-from heatc.tuning.common.factorised import Factorised, heat_entries
+from heatc.tuning.common.factorised import FactorisedLayers, heat_entries
 from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.packed_model import PackedModel, input_shapes
 from heatc.tuning.common.plan_data import plan_data
@@ -127,7 +127,7 @@ def calibrate(request: Request, progress: ProgressCallback) -> Result:
     store = Store(_folder(request, digest, model))
     layers = None
     if plan is not None:
-        layers = Factorised.of(plan, request.compilation.weights, store.folder)
+        layers = FactorisedLayers.of(plan, request.compilation.weights, store.folder)
     calibrator = Calibrator(model, samples, store, progress, request.candidates)
     evaluator = calibrator.measure()
     cost_model = _cost_model(request, calibrator, layers)
@@ -152,7 +152,7 @@ def calibrate(request: Request, progress: ProgressCallback) -> Result:
 
 
 def _cost_model(
-    request: Request, calibrator: Calibrator, layers: Factorised | None
+    request: Request, calibrator: Calibrator, layers: FactorisedLayers | None
 ) -> CostModel | None:
     if request.hw is None:
         return None
@@ -351,7 +351,7 @@ def _write(
     request: Request,
     digest: str,
     assignment: RuleAssignment,
-    layers: Factorised | None,
+    layers: FactorisedLayers | None,
     report: Mapping[str, Any],
 ) -> None:
     path = request.output

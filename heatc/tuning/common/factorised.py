@@ -16,7 +16,7 @@ from heatc.weights import WeightStore
 
 
 @dataclass(frozen=True)
-class Factorised:
+class FactorisedLayers:
     """
     The factorised layers of a plan.
 
@@ -33,7 +33,7 @@ class Factorised:
     hw_sha256: str | None = None
 
     @classmethod
-    def of(cls, plan: Plan, weights: WeightStore, folder: Path) -> Factorised:
+    def of(cls, plan: Plan, weights: WeightStore, folder: Path) -> FactorisedLayers:
         """
         The layers of a plan after `heat-decompose` ran on `weights`.
 
@@ -46,7 +46,7 @@ class Factorised:
             write_safetensors(file, {name: weights[name] for name in weights.added}, PLAN_FACTORS)
         return cls(heat_entries(plan), file, model_sha256(file), plan.hw_sha256)
 
-    def beside(self, plan: Path, files: Batch) -> Factorised:
+    def beside(self, plan: Path, files: Batch) -> FactorisedLayers:
         """The same with the factors in a file beside a plan, which `files` writes."""
         file = factors_file(plan)
         content = safetensors_bytes(WeightStore.open(self.file), PLAN_FACTORS)

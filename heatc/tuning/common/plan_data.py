@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from heatc.plan import SCHEMA
 from heatc.rules import OPTIONS, Rule
-from heatc.tuning.common.factorised import Factorised
+from heatc.tuning.common.factorised import FactorisedLayers
 
 
 def plan_data(
@@ -16,7 +16,7 @@ def plan_data(
     model_sha256: str | None = None,
     hw_sha256: str | None = None,
     seed: int | None = None,
-    factorised: Factorised | None = None,
+    factorised: FactorisedLayers | None = None,
 ) -> dict[str, Any]:
     """
     A plan of pruning rules by module path, and of factorised layers where there are any.

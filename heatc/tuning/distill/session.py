@@ -197,7 +197,7 @@ def _texts(samples: Samples, chosen: NDArray[np.bool_] | None = None) -> Texts:
 # ---- layers -----------------------------------------------------------------------------------
 
 
-class _Factorised(Instrument):
+class _FactorisedEntries(Instrument):
     """Notes what `heat-decompose` made of each layer, as entries of plan.json."""
 
     def __init__(self) -> None:
@@ -216,7 +216,7 @@ class _Factorised(Instrument):
 
 def _factorise(student: Compilation) -> dict[str, dict[str, Any]]:
     """Runs the student's pipeline; the plan's layers, or those that options chose."""
-    noted = _Factorised()
+    noted = _FactorisedEntries()
     run_passes(make_context(student.weights), student.module, student.passes, [noted])
     if student.plan is None:
         _check_apart(noted.layers)

@@ -63,12 +63,12 @@ class KeptTeacher:
         progress: ProgressCallback,
     ):
         self._device = model.device
-        self._sets: dict[Texts, _Lesson] = {}
+        self._sets: dict[Texts, _KeptTargets] = {}
         for texts in sets:
             key = content_key({"batch": str(size)}, texts.inputs)
-            lesson = _Lesson(folder / key, texts)
-            lesson.fill(LiveTeacher(model), size, progress)
-            self._sets[texts] = lesson
+            targets = _KeptTargets(folder / key, texts)
+            targets.fill(LiveTeacher(model), size, progress)
+            self._sets[texts] = targets
 
     def __call__(self, texts: Texts, samples: Sequence[int]) -> Run:
         """What the model made of these samples; the packing is not kept."""
@@ -105,7 +105,7 @@ def _reserve(path: Path) -> None:
         os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
-class _Lesson:
+class _KeptTargets:
     """
     What the teacher gives for one set, one file a layer norm or output, mapped into memory.
 

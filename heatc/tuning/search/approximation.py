@@ -19,7 +19,8 @@ from heatc.heat.norm import Norm, spectrum
 from heatc.tuning.common.content_key import content_key
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.search.layers import Inputs, Layer
-from heatc.tuning.search.workers import Json, Kept, Workers
+from heatc.tuning.search.result_cache import ResultCache
+from heatc.tuning.search.workers import Json, Workers
 from heatc.weights import WeightStore
 
 Reals = NDArray[np.float64]
@@ -27,11 +28,11 @@ Reals = NDArray[np.float64]
 _DIGITS = 6
 
 
-def spectra_of(
+def layer_spectra(
     layers: Sequence[Layer],
     weights: WeightStore,
     inputs: Mapping[str, Inputs],
-    kept: Kept,
+    cache: ResultCache,
     workers: Workers,
     progress: ProgressCallback,
 ) -> dict[str, Reals]:
@@ -40,7 +41,7 @@ def spectra_of(
     for number, layer in enumerate(layers):
         matrix, moment = layer.targets[0].matrix(weights), inputs[layer.path].covariance
         tasks[f"spectrum-{number}"] = (matrix, np.asarray(moment))
-    found = kept.results(workers, spectrum_errors, tasks, "spectra", progress)
+    found = cache.results(workers, spectrum_errors, tasks, "spectra", progress)
     return {layer.path: np.asarray(found[n]) for layer, n in zip(layers, tasks)}
 
 
@@ -49,13 +50,13 @@ def spectrum_errors(matrix: Reals, moment: NDArray[np.float32]) -> Json:
     return [round(float(e), _DIGITS) for e in spectrum(matrix, Norm.of(moment)).errors()]
 
 
-def errors_of(
+def candidate_errors(
     layers: Sequence[Layer],
     wanted: Mapping[str, Sequence[Spec]],
     weights: WeightStore,
     inputs: Mapping[str, Inputs],
     seed: int,
-    kept: Kept,
+    cache: ResultCache,
     workers: Workers,
     what: str,
     progress: ProgressCallback,
@@ -74,7 +75,7 @@ def errors_of(
             name = f"errors-{content_key({'layer': layer.path, 'specs': repr(texts)}, {})}"
             tasks[name] = (matrix, np.asarray(moment), texts, seed)
             places[name] = layer.path, specs
-    found = kept.results(workers, start_errors, tasks, what, progress)
+    found = cache.results(workers, unrefined_errors, tasks, what, progress)
     errors: dict[str, dict[Spec, float]] = {layer.path: {} for layer in layers}
     for name, (path, specs) in places.items():
         errors[path].update(zip(specs, found[name]))
@@ -86,7 +87,7 @@ def _by_format(specs: Sequence[Spec]) -> Iterator[list[Spec]]:
         yield [spec for spec in specs if spec.format == format_]
 
 
-def start_errors(
+def unrefined_errors(
     matrix: Reals,
     moment: NDArray[np.float32],
     texts: Sequence[tuple[Format, Any, Any, Any]],

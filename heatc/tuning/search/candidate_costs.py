@@ -7,9 +7,9 @@ cache folder under the digest of heatc's code and of the hardware's description.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
 from pathlib import Path as File
 from typing import Any
@@ -24,7 +24,8 @@ from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.analysis.ranks import layer_network
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.search.candidates import Extent
-from heatc.tuning.search.workers import Json, Kept, Workers, code_digest
+from heatc.tuning.search.result_cache import ResultCache, code_digest
+from heatc.tuning.search.workers import Json, Workers
 
 _CHUNK = 4
 """Specs that one task times."""
@@ -34,11 +35,14 @@ _MODEL = ("dialects", "passes", "isa", "hardware", "heat", "machine")
 
 
 @dataclass(frozen=True)
-class Way:
+class Variant:
     """
-    A candidate along a path, on one machine; `spec` and `path` are None of the dense layer.
+    A candidate computed along a contraction path, with its costs on one machine.
 
-    Cycles, seconds and joules are modelled, `macs` are those of the path.
+    Attributes:
+        spec, path: None of the dense layer.
+        cycles, seconds, joules: modelled.
+        macs: multiply-accumulates along the path.
     """
 
     spec: Spec | None
@@ -77,7 +81,7 @@ class Machine:
         return _file_of(self.text)
 
 
-@cache
+@functools.cache
 def _file_of(text: str) -> str:
     folder = make_folder(cache_root() / "hardware")
     path = folder / f"{sha256(text.encode()).hexdigest()[:24]}.yaml"
@@ -86,20 +90,20 @@ def _file_of(text: str) -> str:
     return str(path)
 
 
-def costs_of(
+def cost_candidates(
     machine: Machine,
     wanted: Mapping[Extent, Sequence[Spec]],
     cache_folder: File,
     workers: Workers,
     progress: ProgressCallback,
-) -> dict[Extent, dict[Spec | None, tuple[Way, ...]]]:
+) -> dict[Extent, dict[Spec | None, tuple[Variant, ...]]]:
     """
-    The ways of every candidate that no other way of it beats in energy and latency.
+    The variants of every candidate that no other variant of it beats in energy and latency.
 
-    None stands for the dense layer; a candidate that the machine cannot do has no ways.
+    None stands for the dense layer; a candidate that the machine cannot do has no variants.
     """
     key = f"{code_digest(*_MODEL)}-{machine.sha256[:24]}"
-    kept = Kept(cache_folder / key)
+    cache = ResultCache(cache_folder / key)
     tasks: dict[str, tuple[Any, ...]] = {}
     chunks: dict[str, tuple[Extent, list[Spec | None]]] = {}
     for extent, specs in wanted.items():
@@ -109,11 +113,11 @@ def costs_of(
             name = f"{extent.inputs}-{extent.outputs}-{extent.rows}-{digest}"
             sizes = (extent.inputs, extent.outputs, extent.rows)
             tasks[name], chunks[name] = (machine.text, sizes, texts), (extent, part)
-    results = kept.results(workers, time_specs, tasks, f"costs on {machine.name}", progress)
-    found: dict[Extent, dict[Spec | None, tuple[Way, ...]]] = {extent: {} for extent in wanted}
+    results = cache.results(workers, time_specs, tasks, f"costs on {machine.name}", progress)
+    found: dict[Extent, dict[Spec | None, tuple[Variant, ...]]] = {extent: {} for extent in wanted}
     for name, (extent, part) in chunks.items():
-        for spec, ways in zip(part, results[name]):
-            found[extent][spec] = tuple(_way(spec, way) for way in ways)
+        for spec, variants in zip(part, results[name]):
+            found[extent][spec] = tuple(_variant(spec, variant) for variant in variants)
     return found
 
 
@@ -136,14 +140,14 @@ def _spec(text: Json) -> Spec | None:
     return Spec(format_, ins, outs, ranks)
 
 
-def _way(spec: Spec | None, kept: Json) -> Way:
-    path = None if spec is None else tuple((a, b) for a, b in kept["path"])
-    figures = (kept[name] for name in ("cycles", "seconds", "joules", "macs"))
-    return Way(spec, path, *figures)
+def _variant(spec: Spec | None, found: Json) -> Variant:
+    path = None if spec is None else tuple((a, b) for a, b in found["path"])
+    figures = (found[name] for name in ("cycles", "seconds", "joules", "macs"))
+    return Variant(spec, path, *figures)
 
 
 def time_specs(hardware: str, sizes: tuple[int, int, int], texts: Json) -> Json:
-    """The ways of some candidates of an extent on the machine of a description, as JSON."""
+    """The variants of some candidates of an extent on the machine of a description, as JSON."""
     extent, file = Extent(*sizes), _file_of(hardware)
     return [_timed(extent, _spec(text), file) for text in texts]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
 from heatc.tuning.common.progress import ProgressCallback
-from heatc.tuning.search.workers import Kept
+from heatc.tuning.search.result_cache import ResultCache
 
 Reals = NDArray[np.float64]
 Plans = NDArray[np.int64]
@@ -32,7 +32,7 @@ EPOCHS = 12
 GENERATIONS = 25
 """Of each epoch."""
 
-FEW = 20_000
+EXHAUSTIVE = 20_000
 """Plans of a space that is looked at as a whole instead."""
 
 PRICES = 400
@@ -42,7 +42,7 @@ _LEAST = 1e-12
 
 
 @dataclass(frozen=True)
-class Space:
+class PlanSpace:
     """
     Options of each layer by ascending error, and what they add to the whole.
 
@@ -84,16 +84,16 @@ def _sum(parts: Sequence[Reals], plans: Plans) -> Reals:
     return total
 
 
-def every_plan(space: Space) -> Plans:
+def every_plan(space: PlanSpace) -> Plans:
     """All plans of a small space, (plans, layers), the dense one first."""
-    shape = numbers(space.sizes)
+    shape = option_numbers(space.sizes)
     return np.indices(shape).reshape(len(shape), -1).T.astype(np.int64)
 
 
-# ---- starts -----------------------------------------------------------------------------------
+# ---- initial plans ----------------------------------------------------------------------------
 
 
-def swept(space: Space) -> Plans:
+def sweep_prices(space: PlanSpace) -> Plans:
     """
     Each layer's best option at every price of the proxy against energy x latency.
 
@@ -127,12 +127,12 @@ def nondominated(objectives: Reals) -> NDArray[np.int64]:
     return order[is_new]
 
 
-def improved(space: Space, plans: Plans) -> Plans:
+def improved(space: PlanSpace, plans: Plans) -> Plans:
     """Plans with single layers exchanged where that costs less and the proxy gets no worse."""
     return np.array([_improved(space, plan) for plan in plans], np.int64).reshape(plans.shape)
 
 
-def _improved(space: Space, plan: Plans) -> Plans:
+def _improved(space: PlanSpace, plan: Plans) -> Plans:
     plan = plan.copy()
     joules, seconds = (float(c[0]) for c in space.costs(plan[None]))
     for layer, (p, e, t) in enumerate(zip(space.proxies, space.joules, space.seconds)):
@@ -147,7 +147,12 @@ def _improved(space: Space, plan: Plans) -> Plans:
 
 
 def search_front(
-    space: Space, start: Plans, seed: int, kept: Kept, name: str, progress: ProgressCallback
+    space: PlanSpace,
+    start: Plans,
+    seed: int,
+    cache: ResultCache,
+    name: str,
+    progress: ProgressCallback,
 ) -> Plans:
     """
     The plans of the front, by ascending energy x latency, the dense one among them.
@@ -158,12 +163,12 @@ def search_front(
     Raises:
         HeatcError: without pymoo.
     """
-    if math.prod(int(n) for n in space.sizes) <= FEW:
+    if math.prod(int(n) for n in space.sizes) <= EXHAUSTIVE:
         progress(f"generations, {name}", 1, 1)
         return _best(space, every_plan(space))
     dense = np.zeros((1, len(space.proxies)), np.int64)
-    first = _best(space, np.concatenate([dense, swept(space), start]))
-    state = kept.read(name) or {
+    first = _best(space, np.concatenate([dense, sweep_prices(space), start]))
+    state = cache.read(name) or {
         "epoch": 0,
         "population": _population(space, first, seed).tolist(),
         "archive": first.tolist(),
@@ -171,17 +176,17 @@ def search_front(
     while state["epoch"] < EPOCHS:
         progress(f"generations, {name}", state["epoch"] * GENERATIONS, EPOCHS * GENERATIONS)
         state = _epoch(space, state, seed)
-        kept.write(name, state)
+        cache.write(name, state)
     progress(f"generations, {name}", EPOCHS * GENERATIONS, EPOCHS * GENERATIONS)
     archive = np.array(state["archive"], np.int64)
     return _best(space, np.concatenate([archive, improved(space, archive)]))
 
 
-def _best(space: Space, plans: Plans) -> Plans:
+def _best(space: PlanSpace, plans: Plans) -> Plans:
     return plans[nondominated(space.objectives(plans))]
 
 
-def _population(space: Space, first: Plans, seed: int) -> Plans:
+def _population(space: PlanSpace, first: Plans, seed: int) -> Plans:
     """The first population: plans of the start, spread over it, and random ones."""
     chosen = np.unique(np.linspace(0, len(first) - 1, POPULATION * 3 // 4).round().astype(int))
     rng = np.random.default_rng([seed, 0])
@@ -189,7 +194,7 @@ def _population(space: Space, first: Plans, seed: int) -> Plans:
     return np.concatenate([first[chosen], others])
 
 
-def _epoch(space: Space, state: dict[str, Any], seed: int) -> dict[str, Any]:
+def _epoch(space: PlanSpace, state: dict[str, Any], seed: int) -> dict[str, Any]:
     epoch = int(state["epoch"])
     own_seed = int(np.random.SeedSequence([seed, epoch + 1]).generate_state(1)[0] >> 1)
     evolution = _Evolution(space, np.array(state["population"], np.int64), own_seed)
@@ -203,7 +208,7 @@ def _epoch(space: Space, state: dict[str, Any], seed: int) -> dict[str, Any]:
 class _Evolution:
     """NSGA-II of pymoo, on logarithms of both objectives."""
 
-    def __init__(self, space: Space, population: Plans, seed: int):
+    def __init__(self, space: PlanSpace, population: Plans, seed: int):
         # pymoo has no types.
         load: Any = _pymoo
         self._space = space
@@ -242,7 +247,7 @@ def _pymoo(name: str) -> Any:
         raise HeatcError("a search needs pymoo", notes=["pip install 'heatc[search]'"]) from None
 
 
-def numbers(plan: Plans) -> list[int]:
+def option_numbers(plan: Plans) -> list[int]:
     """The options of one plan (layers,) as integers."""
     return [int(k) for k in plan]
 

@@ -30,7 +30,7 @@ from heatc.hardware.units import AREA, ENERGY
 from heatc.readers.yaml_text import read_yaml
 from heatc.temporary import scratch_folder
 
-MOST = 64
+MOST_MACHINES = 64
 """Machines within the budget that one search takes."""
 
 MOST_COMBINATIONS = 1 << 11
@@ -85,9 +85,9 @@ def read_hardware_space(path: str) -> HardwareSpace:
             place=path,
             notes=[f"the base {base!r} has {area(whole):.4g} mm2"],
         )
-    if len(machines) > MOST:
+    if len(machines) > MOST_MACHINES:
         raise HeatcError(
-            f"{len(machines)} machines are within the budget, at most {MOST} are searched",
+            f"{len(machines)} machines are within the budget, at most {MOST_MACHINES} are searched",
             place=path,
             notes=["give fewer values, or a smaller budget"],
         )

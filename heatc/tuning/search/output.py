@@ -19,12 +19,12 @@ from heatc.plan import SCHEMA as PLAN_SCHEMA
 from heatc.temporary import scratch_folder
 from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.progress import ProgressCallback
-from heatc.tuning.search.candidate_costs import Machine, Way
-from heatc.tuning.search.front import Plans, nondominated, numbers, spread_points
+from heatc.tuning.search.candidate_costs import Machine, Variant
+from heatc.tuning.search.front import Plans, nondominated, option_numbers, spread_points
 from heatc.tuning.search.hardware_space import area
-from heatc.tuning.search.program_cost import program_figures
+from heatc.tuning.search.program_cost import program_cost
 from heatc.tuning.search.select import select_point
-from heatc.tuning.search.session import Found, MachineFront, Request
+from heatc.tuning.search.session import MachineFront, Request, SearchResult
 
 SCHEMA = 1
 """Of front.json."""
@@ -40,7 +40,7 @@ class Point:
 
 
 def write_front(
-    request: Request, found: Found, folder: Path, progress: ProgressCallback
+    request: Request, found: SearchResult, folder: Path, progress: ProgressCallback
 ) -> dict[str, Any]:
     """
     Write front.json, NN.json for each of its points, plan.json of the goal, and hardware files.
@@ -68,7 +68,7 @@ def write_front(
     _write(folder / FRONT_FILE, FRONT, data)
     _write(folder / FRONT_REPORT, REPORT, {"seconds": dict(found.seconds)})
     if request.goal is not None:
-        chosen = _chosen(request, request.goal, found, real)
+        chosen = _goal_point(request, request.goal, found, real)
         _write(folder / FRONT_PLAN, PLAN, _plan(request, found, real[chosen]))
         told = {"goal": str(request.goal), **_listed(real[chosen], FRONT_PLAN, files)}
         told |= _program(request, real[chosen], folder / FRONT_PLAN)
@@ -77,21 +77,21 @@ def write_front(
     return data
 
 
-def _chosen(request: Request, goal: Goal, found: Found, points: Sequence[Point]) -> int:
+def _goal_point(request: Request, goal: Goal, found: SearchResult, points: Sequence[Point]) -> int:
     """The number of the point that a goal chooses; with programs, by what they take."""
     proxies = [point.figures["proxy"] for point in points]
     dense = _product(found.base_dense.joules, found.base_dense.seconds)
     if goal.metric != "edp" or not request.programs:
         products = [point.figures["edp"] for point in points]
         return select_point(goal, proxies, products, dense)
-    dense = program_figures(request.timed, None, found.base.file)["edp"]
+    dense = program_cost(request.timed, None, found.base.file)["edp"]
 
     def product(number: int) -> float:
         point = points[number]
         with scratch_folder() as folder:
             file = folder / "plan.json"
             _write(file, PLAN, _plan(request, found, point))
-            return program_figures(request.timed, file, point.front.machine.file)["edp"]
+            return program_cost(request.timed, file, point.front.machine.file)["edp"]
 
     # Programs grow with the sums, by which points are in order: the last one that is small enough.
     low, high = 0, len(points) - 1
@@ -106,11 +106,11 @@ def _chosen(request: Request, goal: Goal, found: Found, points: Sequence[Point])
 
 
 def _front_data(
-    request: Request, found: Found, points: Sequence[Any], files: Mapping[str, str]
+    request: Request, found: SearchResult, points: Sequence[Any], files: Mapping[str, str]
 ) -> dict[str, Any]:
     dense = _dense_figures(found)
     if request.programs:
-        dense["program"] = program_figures(request.timed, None, found.base.file)
+        dense["program"] = program_cost(request.timed, None, found.base.file)
     machines = [
         {
             "name": front.machine.name,
@@ -145,7 +145,7 @@ def _front_data(
     }
 
 
-def _uniform(found: Found) -> list[dict[str, Any]]:
+def _uniform(found: SearchResult) -> list[dict[str, Any]]:
     """Plans of one format and one share for all layers that no other such plan beats."""
     points = [_figured(found, front, plan) for front in found.fronts for plan in front.uniform]
     figures = [point.figures for point in points if any(point.plan)]
@@ -155,7 +155,7 @@ def _uniform(found: Found) -> list[dict[str, Any]]:
     return [dict(figures[int(k)]) for k in order]
 
 
-def _dense_figures(found: Found) -> dict[str, Any]:
+def _dense_figures(found: SearchResult) -> dict[str, Any]:
     cost = found.base_dense
     return {
         "proxy": 0.0,
@@ -164,7 +164,7 @@ def _dense_figures(found: Found) -> dict[str, Any]:
         "joules": cost.joules,
         "cycles": cost.cycles,
         "parameters": sum(layer.extent.parameters for layer in found.layers),
-        "macs": sum(way.macs for way in _dense_ways(found.fronts[0])),
+        "macs": sum(variant.macs for variant in _dense_variants(found.fronts[0])),
     }
 
 
@@ -172,33 +172,34 @@ def _product(joules: float, seconds: float) -> float:
     return joules * seconds
 
 
-def _dense_ways(front: MachineFront) -> list[Way]:
-    return [own[0].way for own in front.options]
+def _dense_variants(front: MachineFront) -> list[Variant]:
+    return [own[0].variant for own in front.options]
 
 
-def _point(found: Found, place: tuple[int, int]) -> Point:
+def _point(found: SearchResult, place: tuple[int, int]) -> Point:
     front = found.fronts[place[0]]
     return _figured(found, front, front.plans[place[1]])
 
 
-def _figured(found: Found, front: MachineFront, plan: Plans) -> Point:
+def _figured(found: SearchResult, front: MachineFront, plan: Plans) -> Point:
     joules, seconds = (float(c[0]) for c in front.space.costs(plan[None]))
-    ways = [own[k].way for own, k in zip(front.options, numbers(plan))]
+    variants = [own[k].variant for own, k in zip(front.options, option_numbers(plan))]
     counts = [layer.count for layer in found.layers]
     parameters = [
-        layer.extent.parameters if way.spec is None else way.spec.parameters
-        for layer, way in zip(found.layers, ways)
+        layer.extent.parameters if variant.spec is None else variant.spec.parameters
+        for layer, variant in zip(found.layers, variants)
     ]
     figures = {
         "proxy": float(front.space.proxy(plan[None])[0]),
         "edp": _product(joules, seconds),
         "seconds": seconds,
         "joules": joules,
-        "cycles": front.rest.cycles + sum(n * way.cycles for n, way in zip(counts, ways)),
+        "cycles": front.rest.cycles
+        + sum(n * variant.cycles for n, variant in zip(counts, variants)),
         "parameters": sum(parameters),
-        "macs": sum(n * way.macs for n, way in zip(counts, ways)),
+        "macs": sum(n * variant.macs for n, variant in zip(counts, variants)),
     }
-    return Point(front, tuple(numbers(plan)), figures)
+    return Point(front, tuple(option_numbers(plan)), figures)
 
 
 def _listed(point: Point, file: str, files: Mapping[str, str]) -> dict[str, Any]:
@@ -211,16 +212,16 @@ def _program(request: Request, point: Point, plan: Path) -> dict[str, Any]:
     """What the program of a written plan takes, if that was asked for."""
     if not request.programs:
         return {}
-    return {"program": program_figures(request.timed, plan, point.front.machine.file)}
+    return {"program": program_cost(request.timed, plan, point.front.machine.file)}
 
 
-def _plan(request: Request, found: Found, point: Point) -> dict[str, Any]:
+def _plan(request: Request, found: SearchResult, point: Point) -> dict[str, Any]:
     """As plan.json: the layers that are factorised, along the paths that were costed."""
-    ways = [own[k].way for own, k in zip(point.front.options, point.plan)]
+    variants = [own[k].variant for own, k in zip(point.front.options, point.plan)]
     layers = {
-        layer.path: {"heat": entry(way.spec, way.path)}
-        for layer, way in zip(found.layers, ways)
-        if way.spec is not None
+        layer.path: {"heat": entry(variant.spec, variant.path)}
+        for layer, variant in zip(found.layers, variants)
+        if variant.spec is not None
     }
     return {
         "schema": PLAN_SCHEMA,
@@ -231,7 +232,7 @@ def _plan(request: Request, found: Found, point: Point) -> dict[str, Any]:
     }
 
 
-def _hardware_files(request: Request, found: Found, folder: Path) -> dict[str, str]:
+def _hardware_files(request: Request, found: SearchResult, folder: Path) -> dict[str, str]:
     """Of a space of machines those that the front has, by digest; of one machine none."""
     if len(found.fronts) == 1 and found.fronts[0].machine == found.base:
         return {}

@@ -33,7 +33,7 @@ class _State:
         return _State(dict(self.values), self.place, replaced)
 
 
-class Probe(TorchModel):
+class PatchedModel(TorchModel):
     """
     Runs batches with layers replaced; values are dropped after their last use.
 
@@ -63,10 +63,11 @@ class Probe(TorchModel):
         layers: Sequence[tuple[Sequence[Operation], Sequence[Callable[[], Replacement]]]],
     ) -> Iterator[tuple[int, int, dict[str, Array]]]:
         """
-        The outputs of a batch with each layer alone replaced in each of some ways.
+        The outputs of a batch with each layer alone replaced by each of some replacements.
 
-        A layer is its contractions, in the order of the module. Yields (layer, way, outputs); what
-        comes before a layer is run once for all that is tried in its place.
+        A layer is its contractions, in the order of the module. Yields the numbers of layer and
+        replacement, and the outputs. What comes before a layer is run once for all that is tried in
+        its place.
         """
         places = {op: k for k, op in enumerate(self._ops)}
         firsts = [min(places[op] for op in ops) for ops, _ in layers]
@@ -74,9 +75,9 @@ class Probe(TorchModel):
             state = self._start(inputs)
             for number in sorted(range(len(layers)), key=firsts.__getitem__):
                 self._advance(state, firsts[number])
-                ops, ways = layers[number]
-                for way, make in enumerate(ways):
-                    yield number, way, self._finish(state.fork(dict.fromkeys(ops, make())))
+                ops, replacements = layers[number]
+                for place, make in enumerate(replacements):
+                    yield number, place, self._finish(state.fork(dict.fromkeys(ops, make())))
 
     def _start(self, inputs: Mapping[str, Array]) -> _State:
         values: dict[SSAValue, Any] = dict(self._constants)

@@ -19,7 +19,7 @@ from heatc.targets import Hdp, Options
 from heatc.weights import WeightStore
 
 
-def program_figures(timed: Compilation, plan: Path | None, hw: str) -> dict[str, float]:
+def program_cost(timed: Compilation, plan: Path | None, hw: str) -> dict[str, float]:
     """
     Modelled cycles, seconds, joules and edp of the program of a plan, of the model without one.
 

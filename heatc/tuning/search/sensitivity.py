@@ -20,9 +20,9 @@ from heatc.tuning.common.evaluation import Evaluator, compared_output, reduce_ou
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.common.samples import Batch
 from heatc.tuning.search.layers import Layer
-from heatc.tuning.search.patched_model import Probe
+from heatc.tuning.search.patched_model import PatchedModel
 from heatc.tuning.search.replacements import Replacements
-from heatc.tuning.search.workers import Kept
+from heatc.tuning.search.result_cache import ResultCache
 
 Reals = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ class Reference:
     @classmethod
     def of(
         cls,
-        model: Probe,
+        model: PatchedModel,
         batches: Iterable[Batch],
         batch: int,
         labels: NDArray[np.int64] | None,
@@ -105,48 +105,48 @@ class Reference:
 
 
 def sensitivities(
-    model: Probe,
+    model: PatchedModel,
     reference: Reference,
     layers: Sequence[Layer],
-    near: Replacements,
+    replacements: Replacements,
     spectra: Mapping[str, Reals],
-    kept: Kept,
+    cache: ResultCache,
     progress: ProgressCallback,
 ) -> dict[str, Curve]:
     """The curve of every layer, by module path; what an earlier run measured is kept."""
-    found = kept.read("sensitivity")
+    found = cache.read("sensitivity")
     if found is None:
-        found = _measure(model, reference, layers, near, spectra, kept, progress)
-        kept.write("sensitivity", found)
+        found = _measure(model, reference, layers, replacements, spectra, cache, progress)
+        cache.write("sensitivity", found)
     progress("sensitivities", 1, 1)
     return {path: Curve(*(tuple(part) for part in curve)) for path, curve in found.items()}
 
 
 def _measure(
-    model: Probe,
+    model: PatchedModel,
     reference: Reference,
     layers: Sequence[Layer],
-    near: Replacements,
+    replacements: Replacements,
     spectra: Mapping[str, Reals],
-    kept: Kept,
+    cache: ResultCache,
     progress: ProgressCallback,
 ) -> dict[str, list[list[float]]]:
     ranks = [probe_ranks(spectra[layer.path]) for layer in layers]
-    ways = [
-        (layer.ops, [partial(near.truncated, layer.path, rank) for rank in own])
+    replaced = [
+        (layer.ops, [partial(replacements.truncated, layer.path, rank) for rank in own])
         for layer, own in zip(layers, ranks)
     ]
     shape = len(layers), max(map(len, ranks))
     sums, count, total = np.zeros(shape), 0, len(reference.batches)
     for number, batch in enumerate(reference.batches):
-        part = np.asarray(kept.read(f"probed-{number}") or np.full(shape, np.nan))
+        part = np.asarray(cache.read(f"probed-{number}") or np.full(shape, np.nan))
         if np.isnan(part).all():
             part = np.zeros(shape)
             evaluator = reference.evaluator.of_samples(np.arange(count, count + len(batch.samples)))
-            for layer, way, outputs in model.one_by_one(batch.inputs, ways):
+            for layer, rank, outputs in model.one_by_one(batch.inputs, replaced):
                 value = evaluator.divergence(reference.part(number, outputs)).sum()
-                part[layer, way] = float(value)
-            kept.write(f"probed-{number}", part.tolist())
+                part[layer, rank] = float(value)
+            cache.write(f"probed-{number}", part.tolist())
         sums += part
         count += len(batch.samples)
         progress("sensitivities", number + 1, total)

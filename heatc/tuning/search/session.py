@@ -27,27 +27,28 @@ from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.packed_model import PackedModel
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.common.samples import Samples, check_samples
-from heatc.tuning.search.approximation import errors_of, spectra_of
-from heatc.tuning.search.candidate_costs import Machine, Way, costs_of
+from heatc.tuning.search.approximation import candidate_errors, layer_spectra
+from heatc.tuning.search.candidate_costs import Machine, Variant, cost_candidates
 from heatc.tuning.search.candidates import Extent, candidates
 from heatc.tuning.search.front import (
     EPOCHS,
     GENERATIONS,
     POPULATION,
     Plans,
-    Space,
+    PlanSpace,
     nondominated,
     search_front,
 )
 from heatc.tuning.search.hardware_space import HardwareSpace
 from heatc.tuning.search.layers import Inputs, Layer, inputs_of, layers_of
-from heatc.tuning.search.patched_model import Probe
+from heatc.tuning.search.patched_model import PatchedModel
 from heatc.tuning.search.replacements import Replacements
+from heatc.tuning.search.result_cache import ResultCache, code_digest
 from heatc.tuning.search.sensitivity import PROBES, Curve, Reference, sensitivities
 from heatc.tuning.search.space_reduction import Option, cheaper, options, probed, promising
 from heatc.tuning.search.uniform_plans import uniform_plans
-from heatc.tuning.search.validate import Trial, sampled, validation
-from heatc.tuning.search.workers import Kept, Workers, code_digest
+from heatc.tuning.search.validate import PlanTrial, sample_plans, validate_plans
+from heatc.tuning.search.workers import Workers
 
 Array = NDArray[Any]
 Reals = NDArray[np.float64]
@@ -110,13 +111,13 @@ class MachineFront:
     dense: Cost
     rest: Cost
     options: tuple[tuple[Option, ...], ...]
-    space: Space
+    space: PlanSpace
     plans: Plans
     uniform: Plans
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """
     What a search came to.
 
@@ -152,8 +153,8 @@ class _Clock:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
-_Ways: TypeAlias = Mapping[Extent, Mapping[Spec, Sequence[Way]]]
-_Costs: TypeAlias = Mapping[Extent, Mapping[Spec | None, Sequence[Way]]]
+_Variants: TypeAlias = Mapping[Extent, Mapping[Spec, Sequence[Variant]]]
+_Costs: TypeAlias = Mapping[Extent, Mapping[Spec | None, Sequence[Variant]]]
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class _Reduction:
     errors: Mapping[str, Mapping[Spec, float]]
 
 
-def search(request: Request, progress: ProgressCallback) -> Found:
+def search(request: Request, progress: ProgressCallback) -> SearchResult:
     """
     Search the front.
 
@@ -189,42 +190,49 @@ class _Search:
         self.timed = {layer.path: layer for layer in timed}
         self.root = request.folder or cache_root() / "search"
 
-    def run(self) -> Found:
+    def run(self) -> SearchResult:
         """Phase after phase."""
         request, clock, progress = self.request, self.clock, self.progress
         samples, validating = self._samples()
-        kept = Kept(self.root / self._key())
+        cache = ResultCache(self.root / self._key())
         machines = self._machines()
         specs = {e: candidates(e.inputs, e.outputs, request.formats) for e in self._extents()}
         with clock("costs"):
             costs = [
-                costs_of(m, specs, self.root / "costs", request.workers, progress) for m in machines
+                cost_candidates(m, specs, self.root / "costs", request.workers, progress)
+                for m in machines
             ]
-            ways = [{e: cheaper(found) for e, found in own.items()} for own in costs]
+            variants = [{e: cheaper(found) for e, found in own.items()} for own in costs]
         with clock("moments"):
             arrays = samples.inputs
             inputs = inputs_of(self.module, self.weights, self.layers, arrays, self.root, progress)
         with clock("spectra"):
-            spectra = spectra_of(self.layers, self.weights, inputs, kept, request.workers, progress)
+            spectra = layer_spectra(
+                self.layers, self.weights, inputs, cache, request.workers, progress
+            )
         with clock("decompositions"):
-            reduction = self._reduce(costs, ways, spectra, inputs, kept)
+            reduction = self._reduce(costs, variants, spectra, inputs, cache)
             errors = reduction.errors
-        near = self._near(inputs)
+        replacements = self._replacements(inputs)
         with clock("sensitivities"):
-            model = Probe(self.module, self.weights)
+            model = PatchedModel(self.module, self.weights)
             reference = self._reference(model, samples, ~samples.held, request.samples, 0)
-            curves = sensitivities(model, reference, self.layers, near, spectra, kept, progress)
+            curves = sensitivities(
+                model, reference, self.layers, replacements, spectra, cache, progress
+            )
         with clock("front"):
             fronts = tuple(
-                self._front(machine, own, cheap, spectra, errors, curves, kept)
-                for machine, own, cheap in zip(machines, costs, ways)
+                self._front(machine, own, cheap, spectra, errors, curves, cache)
+                for machine, own, cheap in zip(machines, costs, variants)
             )
             points = self._joined(fronts)
         with clock("validation"):
-            checked = self._validated(fronts, points, model, near, validating, curves, kept)
+            checked = self._validated(
+                fronts, points, model, replacements, validating, curves, cache
+            )
         base, dense = self._base(fronts)
-        sizes = self._sizes(specs, ways, reduction, fronts)
-        return Found(
+        sizes = self._sizes(specs, variants, reduction, fronts)
+        return SearchResult(
             self.digest, self.tokens, self.layers, base, dense, fronts, points, sizes, curves,
             checked, dict(clock.seconds),
         )  # fmt: skip
@@ -254,7 +262,12 @@ class _Search:
         return chosen
 
     def _reference(
-        self, model: Probe, samples: Samples, allowed: NDArray[np.bool_], count: int, salt: int
+        self,
+        model: PatchedModel,
+        samples: Samples,
+        allowed: NDArray[np.bool_],
+        count: int,
+        salt: int,
     ) -> Reference:
         chosen = self._chosen(samples, allowed, count, salt)
         batches = samples.batches(self.batch, chosen)
@@ -296,20 +309,20 @@ class _Search:
     def _reduce(
         self,
         costs: Sequence[_Costs],
-        ways: Sequence[_Ways],
+        variants: Sequence[_Variants],
         spectra: Mapping[str, Reals],
         inputs: Mapping[str, Inputs],
-        kept: Kept,
+        cache: ResultCache,
     ) -> _Reduction:
         """Errors of what is promising in some layers, then of what is good there in the others."""
-        promised = {la.path: self._promising(la, ways, spectra[la.path]) for la in self.layers}
+        promised = {la.path: self._promising(la, variants, spectra[la.path]) for la in self.layers}
 
         def decomposed(
             layers: Sequence[Layer], wanted: Mapping[str, Sequence[Spec]], what: str
         ) -> dict[str, dict[Spec, float]]:
             request = self.request
-            return errors_of(
-                layers, wanted, self.weights, inputs, request.seed, kept, request.workers,
+            return candidate_errors(
+                layers, wanted, self.weights, inputs, request.seed, cache, request.workers,
                 what, self.progress,
             )  # fmt: skip
 
@@ -318,10 +331,10 @@ class _Search:
         good: dict[Extent, set[Spec | None]] = {}
         for layer in first:
             extent, path = self._extent(layer), layer.path
-            for own, cheap in zip(costs, ways):
+            for own, cheap in zip(costs, variants):
                 dense = own[extent][None][0]
                 found = options(dense, cheap[extent], spectra[path], errors[path])
-                good.setdefault(extent, set()).update(option.way.spec for option in found)
+                good.setdefault(extent, set()).update(option.variant.spec for option in found)
         wanted = {
             la.path: promised[la.path]
             if la in first
@@ -338,13 +351,15 @@ class _Search:
             found.setdefault(self._extent(layer), []).append(layer)
         return found
 
-    def _promising(self, layer: Layer, ways: Sequence[_Ways], spectrum: Reals) -> tuple[Spec, ...]:
+    def _promising(
+        self, layer: Layer, variants: Sequence[_Variants], spectrum: Reals
+    ) -> tuple[Spec, ...]:
         """What has to be decomposed for some machine."""
         extent = self._extent(layer)
-        found = [spec for own in ways for spec in promising(own[extent], spectrum)]
+        found = [spec for own in variants for spec in promising(own[extent], spectrum)]
         return tuple(dict.fromkeys(found))
 
-    def _near(self, inputs: Mapping[str, Inputs]) -> Replacements:
+    def _replacements(self, inputs: Mapping[str, Inputs]) -> Replacements:
         by_path = {layer.path: layer for layer in self.layers}
         return Replacements(by_path, self.weights, inputs, self.request.seed)
 
@@ -354,27 +369,27 @@ class _Search:
         self,
         machine: Machine,
         costs: _Costs,
-        ways: _Ways,
+        variants: _Variants,
         spectra: Mapping[str, Reals],
         errors: Mapping[str, Mapping[Spec, float]],
         curves: Mapping[str, Curve],
-        kept: Kept,
+        cache: ResultCache,
     ) -> MachineFront:
         extents = [self._extent(layer) for layer in self.layers]
         dense = [costs[extent][None][0] for extent in extents]
-        own_ways = [ways[extent] for extent in extents]
+        own_variants = [variants[extent] for extent in extents]
         own_spectra = [spectra[layer.path] for layer in self.layers]
         own_errors = [errors[layer.path] for layer in self.layers]
-        found = tuple(map(options, dense, own_ways, own_spectra, own_errors))
+        found = tuple(map(options, dense, own_variants, own_spectra, own_errors))
         rest = self._rest(machine)
         space = self._space(found, curves, rest)
-        start = uniform_plans(extents, own_ways, found, own_errors, own_spectra)
+        start = uniform_plans(extents, own_variants, found, own_errors, own_spectra)
         name = f"front-{machine.sha256[:16]}"
-        plans = search_front(space, start, self.request.seed, kept, name, self.progress)
+        plans = search_front(space, start, self.request.seed, cache, name, self.progress)
         whole = rest
-        for layer, way in zip(self.layers, dense):
+        for layer, variant in zip(self.layers, dense):
             for _ in range(layer.count):
-                whole = whole + Cost(way.cycles, way.seconds, way.joules, 0, 0)
+                whole = whole + Cost(variant.cycles, variant.seconds, variant.joules, 0, 0)
         best = start[nondominated(space.objectives(start))]
         return MachineFront(machine, whole, rest, found, space, plans, best)
 
@@ -385,7 +400,7 @@ class _Search:
 
     def _space(
         self, found: Sequence[Sequence[Option]], curves: Mapping[str, Curve], rest: Cost
-    ) -> Space:
+    ) -> PlanSpace:
         proxies = [
             curves[layer.path](np.array([o.error for o in own]))
             for layer, own in zip(self.layers, found)
@@ -393,12 +408,12 @@ class _Search:
         counts = [self.timed[layer.path].count for layer in self.layers]
         joules, seconds = (
             tuple(
-                count * np.array([getattr(o.way, name) for o in own])
+                count * np.array([getattr(o.variant, name) for o in own])
                 for count, own in zip(counts, found)
             )
             for name in ("joules", "seconds")
         )
-        return Space(tuple(proxies), joules, seconds, rest.joules, rest.seconds)
+        return PlanSpace(tuple(proxies), joules, seconds, rest.joules, rest.seconds)
 
     def _joined(self, fronts: Sequence[MachineFront]) -> tuple[tuple[int, int], ...]:
         """Points that no other beats on any machine, within the budget of energy."""
@@ -433,11 +448,11 @@ class _Search:
         self,
         fronts: Sequence[MachineFront],
         points: Sequence[tuple[int, int]],
-        model: Probe,
-        near: Replacements,
+        model: PatchedModel,
+        replacements: Replacements,
         validating: Samples,
         curves: Mapping[str, Curve],
-        kept: Kept,
+        cache: ResultCache,
     ) -> Mapping[str, Any] | None:
         """Measures plans of the machine that has most of the front."""
         request = self.request
@@ -447,28 +462,28 @@ class _Search:
         front = fronts[max(range(len(fronts)), key=numbers.count)]
         allowed = validating.held if request.dev is None else np.ones(len(validating), np.bool_)
         reference = self._reference(model, validating, allowed, VALIDATED, 1)
-        trial = Trial(model, reference, self.layers, near, front.options, curves, kept)
-        plans = sampled(front.space, front.plans, request.validate, request.seed)
-        return validation(trial, plans, self.progress)
+        trial = PlanTrial(model, reference, self.layers, replacements, front.options, curves, cache)
+        plans = sample_plans(front.space, front.plans, request.validate, request.seed)
+        return validate_plans(trial, plans, self.progress)
 
     def _sizes(
         self,
         specs: Mapping[Extent, Sequence[Spec]],
-        ways: Sequence[_Ways],
+        variants: Sequence[_Variants],
         reduction: _Reduction,
         fronts: Sequence[MachineFront],
     ) -> dict[str, dict[str, float]]:
         """Options of all layers and the logarithm of the number of plans, after every cut."""
         extents = [self._extent(layer) for layer in self.layers]
-        cheap = [[len(own[e]) for e in extents] for own in ways]
-        low = [[_low_ranks(own[e]) for e in extents] for own in ways]
+        cheap = [[len(own[e]) for e in extents] for own in variants]
+        low = [[_low_ranks(own[e]) for e in extents] for own in variants]
 
         def left(wanted: Mapping[str, Sequence[Spec]]) -> list[list[int]]:
             more = [len(wanted[layer.path]) for layer in self.layers]
             return [[a + b for a, b in zip(row, more)] for row in low]
 
         return {
-            "formats x shapes x ranks": _size([[len(specs[e]) for e in extents]] * len(ways)),
+            "formats x shapes x ranks": _size([[len(specs[e]) for e in extents]] * len(variants)),
             "cheaper than dense": _size(cheap),
             "not beaten at the least error of their rank": _size(left(reduction.promising)),
             "not beaten in all of the probed layers": _size(left(reduction.wanted)),
@@ -482,8 +497,8 @@ def _probed(layers: Sequence[Layer]) -> list[Layer]:
     return [layers[k] for k in probed(len(layers))]
 
 
-def _low_ranks(ways: Mapping[Spec, Sequence[Way]]) -> int:
-    return sum(spec.format == "low-rank" for spec in ways)
+def _low_ranks(variants: Mapping[Spec, Sequence[Variant]]) -> int:
+    return sum(spec.format == "low-rank" for spec in variants)
 
 
 def _size(counts: Sequence[Sequence[int]]) -> dict[str, float]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.heat.formats import Spec
-from heatc.tuning.search.candidate_costs import Way
+from heatc.tuning.search.candidate_costs import Variant
 from heatc.tuning.search.candidates import matrix_rank
 
 Reals = NDArray[np.float64]
@@ -26,37 +26,37 @@ Reals = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Option:
-    """A way of a layer and the relative error of the layer's output with it; 0 of the dense one."""
+    """A variant of a layer, and the relative error of the layer's output with it (0 if dense)."""
 
-    way: Way
+    variant: Variant
     error: float
 
 
-def cheaper(ways: Mapping[Spec | None, Sequence[Way]]) -> dict[Spec, tuple[Way, ...]]:
-    """The candidates' ways that cost less energy or less time than the dense layer."""
-    (dense,) = ways[None]
-    found: dict[Spec, tuple[Way, ...]] = {}
-    for spec, several in ways.items():
+def cheaper(variants: Mapping[Spec | None, Sequence[Variant]]) -> dict[Spec, tuple[Variant, ...]]:
+    """The candidates' variants that cost less energy or less time than the dense layer."""
+    (dense,) = variants[None]
+    found: dict[Spec, tuple[Variant, ...]] = {}
+    for spec, several in variants.items():
         kept = tuple(w for w in several if w.joules < dense.joules or w.seconds < dense.seconds)
         if spec is not None and kept:
             found[spec] = kept
     return found
 
 
-def promising(ways: Mapping[Spec, Sequence[Way]], spectrum: Reals) -> tuple[Spec, ...]:
+def promising(variants: Mapping[Spec, Sequence[Variant]], spectrum: Reals) -> tuple[Spec, ...]:
     """
     The candidates other than low-rank whose errors have to be known, in order.
 
-    Left out are those whose every way a low-rank candidate beats, given the least error that their
-    matrix can have.
+    Left out are those whose every variant a low-rank candidate beats, given the least error that
+    their matrix can have.
     """
     nearest = [
-        Option(way, float(spectrum[spec.ranks[0]]))
-        for spec, several in ways.items()
+        Option(variant, float(spectrum[spec.ranks[0]]))
+        for spec, several in variants.items()
         if spec.format == "low-rank"
-        for way in several
+        for variant in several
     ]
-    others = {s: several for s, several in ways.items() if s.format != "low-rank"}
+    others = {s: several for s, several in variants.items() if s.format != "low-rank"}
     least = {s: float(spectrum[matrix_rank(s)]) for s in others}
     return tuple(
         spec
@@ -66,18 +66,18 @@ def promising(ways: Mapping[Spec, Sequence[Way]], spectrum: Reals) -> tuple[Spec
 
 
 def options(
-    dense: Way,
-    ways: Mapping[Spec, Sequence[Way]],
+    dense: Variant,
+    variants: Mapping[Spec, Sequence[Variant]],
     spectrum: Reals,
     errors: Mapping[Spec, float],
 ) -> tuple[Option, ...]:
-    """The dense layer, and the ways that no other one beats, by ascending error."""
+    """The dense layer, and the variants that no other one beats, by ascending error."""
     found = [Option(dense, 0.0)]
-    for spec, several in ways.items():
+    for spec, several in variants.items():
         if spec.format == "low-rank":
-            found += [Option(way, float(spectrum[spec.ranks[0]])) for way in several]
+            found += [Option(variant, float(spectrum[spec.ranks[0]])) for variant in several]
         elif spec in errors:
-            found += [Option(way, errors[spec]) for way in several]
+            found += [Option(variant, errors[spec]) for variant in several]
     return undominated(found)
 
 
@@ -88,7 +88,7 @@ def probed(count: int) -> tuple[int, ...]:
 
 def undominated(found: Iterable[Option]) -> tuple[Option, ...]:
     """Options that no other beats in error, energy and latency; of equal ones the first."""
-    order = sorted(found, key=lambda o: (o.error, o.way.joules, o.way.seconds))
+    order = sorted(found, key=lambda o: (o.error, o.variant.joules, o.variant.seconds))
     kept: list[Option] = []
     for option in order:
         if not any(_beats(other, option) for other in kept):
@@ -98,5 +98,5 @@ def undominated(found: Iterable[Option]) -> tuple[Option, ...]:
 
 def _beats(a: Option, b: Option) -> bool:
     """Whether `a` is nowhere worse than `b`."""
-    costs = a.way.joules <= b.way.joules and a.way.seconds <= b.way.seconds
+    costs = a.variant.joules <= b.variant.joules and a.variant.seconds <= b.variant.seconds
     return costs and a.error <= b.error

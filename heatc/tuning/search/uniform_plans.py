@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.heat.formats import Spec
-from heatc.tuning.search.candidate_costs import Way
+from heatc.tuning.search.candidate_costs import Variant
 from heatc.tuning.search.candidates import Extent, matrix_rank
 from heatc.tuning.search.front import Plans
 from heatc.tuning.search.space_reduction import Option
@@ -21,7 +21,7 @@ SHARES = tuple(round(0.05 * k, 2) for k in range(1, 20))
 
 def uniform_plans(
     extents: Sequence[Extent],
-    ways: Sequence[Mapping[Spec, Sequence[Way]]],
+    variants: Sequence[Mapping[Spec, Sequence[Variant]]],
     options: Sequence[Sequence[Option]],
     errors: Sequence[Mapping[Spec, float]],
     spectra: Sequence[Reals],
@@ -32,13 +32,13 @@ def uniform_plans(
     A layer that has no candidate within the share stays dense. What a cut took away is stood for
     by what beats it.
     """
-    kinds = dict.fromkeys(_kind(spec) for layer in ways for spec in layer)
+    kinds = dict.fromkeys(_kind(spec) for layer in variants for spec in layer)
     plans: dict[tuple[int, ...], None] = {}
     for kind in kinds:
         for share in SHARES:
             plan: list[int] = []
             for extent, own, choices, known, spectrum in zip(
-                extents, ways, options, errors, spectra
+                extents, variants, options, errors, spectra
             ):
                 found = _largest(own, kind, share * extent.macs)
                 plan.append(0 if found is None else _stands_for(found, choices, known, spectrum))
@@ -51,29 +51,32 @@ def _kind(spec: Spec) -> tuple[str, int]:
 
 
 def _largest(
-    ways: Mapping[Spec, Sequence[Way]], kind: tuple[str, int], budget: float
-) -> Way | None:
+    variants: Mapping[Spec, Sequence[Variant]], kind: tuple[str, int], budget: float
+) -> Variant | None:
     fitting = [
-        way
-        for spec, several in ways.items()
+        variant
+        for spec, several in variants.items()
         if _kind(spec) == kind
-        for way in several
-        if way.macs <= budget
+        for variant in several
+        if variant.macs <= budget
     ]
-    return max(fitting, key=lambda way: way.spec.parameters if way.spec else 0, default=None)
+    return max(
+        fitting, key=lambda variant: variant.spec.parameters if variant.spec else 0, default=None
+    )
 
 
 def _stands_for(
-    way: Way, choices: Sequence[Option], errors: Mapping[Spec, float], spectrum: Reals
+    variant: Variant, choices: Sequence[Option], errors: Mapping[Spec, float], spectrum: Reals
 ) -> int:
     """
-    The cheapest option that is nowhere worse than a way.
+    The cheapest option that is nowhere worse than a variant.
 
-    Of a way that was cut though nothing beats it in this layer, the cheapest of no greater error.
+    Of a variant that was cut though nothing beats it in this layer, the cheapest of no greater
+    error.
     """
-    assert way.spec is not None
-    error = errors.get(way.spec, float(spectrum[matrix_rank(way.spec)]))
+    assert variant.spec is not None
+    error = errors.get(variant.spec, float(spectrum[matrix_rank(variant.spec)]))
     near = [k for k, option in enumerate(choices) if option.error <= error]
-    good = [k for k in near if choices[k].way.joules <= way.joules]
-    good = [k for k in good if choices[k].way.seconds <= way.seconds]
-    return min(good or near, key=lambda k: choices[k].way.joules * choices[k].way.seconds)
+    good = [k for k in near if choices[k].variant.joules <= variant.joules]
+    good = [k for k in good if choices[k].variant.seconds <= variant.seconds]
+    return min(good or near, key=lambda k: choices[k].variant.joules * choices[k].variant.seconds)

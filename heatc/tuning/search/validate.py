@@ -19,13 +19,13 @@ from xdsl.ir import Operation
 
 from heatc.tuning.common.content_key import content_key
 from heatc.tuning.common.progress import ProgressCallback
-from heatc.tuning.search.front import Plans, Space, numbers
+from heatc.tuning.search.front import Plans, PlanSpace, option_numbers
 from heatc.tuning.search.layers import Layer
-from heatc.tuning.search.patched_model import Probe
+from heatc.tuning.search.patched_model import PatchedModel
 from heatc.tuning.search.replacements import Replacement, Replacements
+from heatc.tuning.search.result_cache import ResultCache
 from heatc.tuning.search.sensitivity import Curve, Reference
 from heatc.tuning.search.space_reduction import Option
-from heatc.tuning.search.workers import Kept
 
 Reals = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ _CHANGED = 0.3
 _stats: Any = import_module("scipy.stats")
 
 
-def sampled(space: Space, front: Plans, count: int, seed: int) -> Plans:
+def sample_plans(space: PlanSpace, front: Plans, count: int, seed: int) -> Plans:
     """(count, layers): half of the front, spread over it, half random neighbours of all of it."""
     rng = np.random.default_rng([seed, 1])
     own = front[np.linspace(0, len(front) - 1, count - count // 2).round().astype(int)]
@@ -47,16 +47,16 @@ def sampled(space: Space, front: Plans, count: int, seed: int) -> Plans:
 
 
 @dataclass(frozen=True)
-class Trial:
+class PlanTrial:
     """Measures whole plans: `options` of each layer by number."""
 
-    model: Probe
+    model: PatchedModel
     reference: Reference
     layers: Sequence[Layer]
-    near: Replacements
+    replacements: Replacements
     options: Sequence[Sequence[Option]]
     curves: Mapping[str, Curve]
-    kept: Kept
+    cache: ResultCache
 
     def measure(self, plan: Plans) -> dict[str, float]:
         """
@@ -64,21 +64,21 @@ class Trial:
 
         Beside them the sums that are to predict it.
         """
-        chosen = [own[k] for own, k in zip(self.options, numbers(plan))]
-        named = [(layer.path, option.way.spec) for layer, option in zip(self.layers, chosen)]
+        chosen = [own[k] for own, k in zip(self.options, option_numbers(plan))]
+        named = [(layer.path, option.variant.spec) for layer, option in zip(self.layers, chosen)]
         name = f"measured-{content_key({'plan': repr(named)}, {})}"
-        found = self.kept.read(name)
+        found = self.cache.read(name)
         if found is None:
             found = self._run(chosen) | self._sums(chosen)
-            self.kept.write(name, found)
+            self.cache.write(name, found)
         return found
 
     def _run(self, chosen: Sequence[Option]) -> dict[str, float]:
         replaced: dict[Operation, Replacement] = {
             op: other
             for layer, option in zip(self.layers, chosen)
-            if option.way.spec is not None
-            for other in [self.near.of(layer.path, option.way.spec)]
+            if option.variant.spec is not None
+            for other in [self.replacements.of(layer.path, option.variant.spec)]
             for op in layer.ops
         }
         evaluator = self.reference.evaluator
@@ -98,14 +98,14 @@ class Trial:
     def _sums(self, chosen: Sequence[Option]) -> dict[str, float]:
         found: dict[str, float] = dict.fromkeys(PREDICTORS, 0.0)
         for layer, option in zip(self.layers, chosen):
-            spec, curve = option.way.spec, self.curves[layer.path]
+            spec, curve = option.variant.spec, self.curves[layer.path]
             if spec is None:
                 continue
             error = np.array([option.error])
             found["proxy"] += float(curve(error)[0])
             found["sensitivity x squared error"] += float(curve.squared(error)[0])
             found["squared error"] += option.error**2
-            found["squared weight error"] += self.near.weight_error(layer.path, spec) ** 2
+            found["squared weight error"] += self.replacements.weight_error(layer.path, spec) ** 2
         return found
 
 
@@ -118,7 +118,7 @@ PREDICTORS: tuple[str, ...] = (
 """Sums over layers that are compared; the first is what is searched by."""
 
 
-def validation(trial: Trial, plans: Plans, progress: ProgressCallback) -> dict[str, Any]:
+def validate_plans(trial: PlanTrial, plans: Plans, progress: ProgressCallback) -> dict[str, Any]:
     """Measures every plan; rank correlations of each predictor with each figure."""
     rows: list[dict[str, float]] = []
     for number, plan in enumerate(plans):

@@ -27,15 +27,15 @@ from heatc.tools import main as heatc
 from heatc.tools import run as hdp_run
 from heatc.tools import tune
 from heatc.tuning.search import front as fronts
-from heatc.tuning.search.candidate_costs import Way
+from heatc.tuning.search.candidate_costs import Variant
 from heatc.tuning.search.candidates import candidates, matrix_rank
-from heatc.tuning.search.front import Space, nondominated, search_front, spread_points
+from heatc.tuning.search.front import PlanSpace, nondominated, search_front, spread_points
 from heatc.tuning.search.hardware_space import area, read_hardware_space
-from heatc.tuning.search.patched_model import Probe
+from heatc.tuning.search.patched_model import PatchedModel
 from heatc.tuning.search.replacements import Replacement
+from heatc.tuning.search.result_cache import ResultCache
 from heatc.tuning.search.sensitivity import Curve, probe_ranks
 from heatc.tuning.search.space_reduction import Option, undominated
-from heatc.tuning.search.workers import Kept
 from heatc.weights import WeightStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -137,8 +137,8 @@ def test_no_candidate_is_nearer_than_its_rank_allows():
 def test_undominated_options_are_those_of_brute_force():
     rng = np.random.default_rng(0)
     figures = rng.integers(0, 6, (60, 3)).astype(float)
-    given = [Option(Way(None, None, 0, t, e, 0), error) for error, e, t in figures]
-    kept = {(o.error, o.way.joules, o.way.seconds) for o in undominated(given)}
+    given = [Option(Variant(None, None, 0, t, e, 0), error) for error, e, t in figures]
+    kept = {(o.error, o.variant.joules, o.variant.seconds) for o in undominated(given)}
     expected = {
         tuple(row)
         for row in figures
@@ -154,7 +154,7 @@ def test_a_replaced_model_is_the_model_with_other_weights(tiny: Path):
     module = Parser(make_context(), ir_text(8)).parse_module()
     with np.load(tiny / "data.npz") as data:
         inputs = {name: data[name][:8] for name in ("input_ids", "attention_mask")}
-    probe = Probe(module, WeightStore(weights(seed=0)))
+    probe = PatchedModel(module, WeightStore(weights(seed=0)))
     contracts = [op for op in module.walk() if op.name == "einsum.contract"]
     other = weights(seed=0)
     rng = np.random.default_rng(2)
@@ -198,7 +198,7 @@ def test_probed_ranks_have_the_errors_wanted():
 # ---- the front --------------------------------------------------------------------------------
 
 
-def random_space(layers: int, options: int, seed: int) -> Space:
+def random_space(layers: int, options: int, seed: int) -> PlanSpace:
     rng = np.random.default_rng(seed)
     parts: list[list[np.ndarray]] = [[], [], []]
     for _ in range(layers):
@@ -207,10 +207,10 @@ def random_space(layers: int, options: int, seed: int) -> Space:
         parts[0].append(proxies)
         for part in parts[1:]:
             part.append(np.sort(rng.random(options))[::-1] + 0.1)
-    return Space(*(tuple(part) for part in parts), rest_joules=0.5, rest_seconds=0.3)
+    return PlanSpace(*(tuple(part) for part in parts), rest_joules=0.5, rest_seconds=0.3)
 
 
-def brute_force(space: Space) -> set[tuple[float, float]]:
+def brute_force(space: PlanSpace) -> set[tuple[float, float]]:
     """The front of every plan, by comparing all pairs."""
     seen: list[tuple[float, float]] = []
     for plan in itertools.product(*(range(len(p)) for p in space.proxies)):
@@ -223,26 +223,26 @@ def brute_force(space: Space) -> set[tuple[float, float]]:
     return {(round(a, 9), round(b, 9)) for (a, b), worse in zip(seen, beaten) if not worse}
 
 
-def rounded(space: Space, plans: np.ndarray) -> set[tuple[float, float]]:
+def rounded(space: PlanSpace, plans: np.ndarray) -> set[tuple[float, float]]:
     return {(round(float(a), 9), round(float(b), 9)) for a, b in space.objectives(plans)}
 
 
 def test_a_small_space_is_searched_as_a_whole(tmp_path: Path):
     space = random_space(4, 5, seed=0)
-    plans = search_front(space, plans_of(space), 0, Kept(tmp_path), "front", lambda *_: None)
+    plans = search_front(space, plans_of(space), 0, ResultCache(tmp_path), "front", lambda *_: None)
     assert rounded(space, plans) == brute_force(space)
 
 
-def plans_of(space: Space) -> np.ndarray:
+def plans_of(space: PlanSpace) -> np.ndarray:
     """Uniform plans: the same number for every layer."""
     return np.array([[k] * len(space.sizes) for k in range(int(space.sizes.min()))])
 
 
 def test_evolution_finds_most_of_the_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fronts, "FEW", 0)
+    monkeypatch.setattr(fronts, "EXHAUSTIVE", 0)
     monkeypatch.setattr(fronts, "EPOCHS", 8)
     space = random_space(5, 5, seed=1)
-    plans = search_front(space, plans_of(space), 0, Kept(tmp_path), "front", lambda *_: None)
+    plans = search_front(space, plans_of(space), 0, ResultCache(tmp_path), "front", lambda *_: None)
     found, exact = rounded(space, plans), brute_force(space)
     assert len(found & exact) > 0.8 * len(exact)
 
@@ -250,7 +250,7 @@ def test_evolution_finds_most_of_the_front(tmp_path: Path, monkeypatch: pytest.M
 def test_the_front_is_no_worse_than_its_start_and_nothing_of_it_is_beaten(tmp_path: Path):
     space = random_space(20, 9, seed=2)
     start = plans_of(space)
-    plans = search_front(space, start, 0, Kept(tmp_path), "front", lambda *_: None)
+    plans = search_front(space, start, 0, ResultCache(tmp_path), "front", lambda *_: None)
     points, given = space.objectives(plans), space.objectives(start)
     for row in given:
         assert (points <= row + 1e-12).all(axis=1).any()
@@ -397,16 +397,16 @@ def test_an_interrupted_search_gives_the_same_bits(
 ):
     output = with_costs(searched, tmp_path / "broken")
     words = arguments(tiny, output, "--goal", "edp>=1.01x", hw=str(machine))
-    write, count = Kept.write, 0
+    write, count = ResultCache.write, 0
 
-    def interrupted(self: Kept, name: str, value: Any) -> None:
+    def interrupted(self: ResultCache, name: str, value: Any) -> None:
         nonlocal count
         count += 1
         if count == stop:
             raise KeyboardInterrupt
         write(self, name, value)
 
-    monkeypatch.setattr(Kept, "write", interrupted)
+    monkeypatch.setattr(ResultCache, "write", interrupted)
     assert tune.main(words) == 130
     assert not (output / "front.json").exists()
     before = count
