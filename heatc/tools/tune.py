@@ -35,11 +35,11 @@ from heatc.tools.tune_model import (
     progress_bars,
 )
 from heatc.tools.tune_search import search_command
-from heatc.tuning.menu import PRUNED_SCORES, Menu
+from heatc.tuning.calibrate.candidates import PRUNED_SCORES, Candidates
 
 if TYPE_CHECKING:
     from heatc.targets import Options
-    from heatc.tuning.session import Request
+    from heatc.tuning.calibrate.session import Request
 
 PROG = "heatc-tune"
 COMMANDS = ("calibrate", "search", "distill")
@@ -98,10 +98,10 @@ def _calibrate_parser() -> ToolParser:
 def _calibrate(argv: Sequence[str]) -> int:
     arguments = _calibrate_parser().parse_args(argv)
     request = _request(arguments)
-    from heatc.tuning.session import calibrate
+    from heatc.tuning.calibrate.session import calibrate
 
-    with progress_bars(arguments.quiet) as step:
-        result = calibrate(request, step)
+    with progress_bars(arguments.quiet) as progress:
+        result = calibrate(request, progress)
     for text in result.remarks:
         remark(text, place=PROG)
     if not arguments.quiet:
@@ -111,21 +111,21 @@ def _calibrate(argv: Sequence[str]) -> int:
 
 def _request(arguments: argparse.Namespace) -> Request:
     from heatc.readers.npz import open_npz
-    from heatc.tuning.goal import parse_goal
+    from heatc.tuning.common.goal import parse_goal
 
-    goal, menu = parse_goal(arguments.goal), _menu(arguments)
+    goal, candidates = parse_goal(arguments.goal, "calibrate"), _candidates(arguments)
     if arguments.seed < 0:
         raise UsageError(f"{arguments.seed} is below 0", place="--seed")
     hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.is_cost else None)
     if hardware is not None:
-        _check_block(menu, hardware)
+        _check_block(candidates, hardware)
     check_plan_name(arguments)
     CALIBRATE.check(vars(arguments))
     work = folder_option(arguments.work_dir)
     options = _options(arguments)
     arrays = open_npz(arguments.data)
     # The compiler proper: only once the options are known to be good.
-    from heatc.tuning.session import Request
+    from heatc.tuning.calibrate.session import Request
 
     return Request(
         model=arguments.model,
@@ -137,26 +137,26 @@ def _request(arguments: argparse.Namespace) -> Request:
         weights=arguments.weights,
         hw=hardware,
         timed=None if hardware is None else captured(arguments, arrays, 1),
-        menu=menu,
+        candidates=candidates,
         seed=arguments.seed,
         folder=work,
     )
 
 
-def _menu(arguments: argparse.Namespace) -> Menu:
+def _candidates(arguments: argparse.Namespace) -> Candidates:
     """What the plan may say, from the options that narrow it."""
-    menu = Menu(gates=not arguments.no_head_gate)
+    candidates = Candidates(gates=not arguments.no_head_gate)
     if arguments.block is not None:
         high, wide = _block(arguments.block)
-        menu = replace(menu, block=(high, wide))
+        candidates = replace(candidates, block=(high, wide))
     if arguments.pruned_score is None:
-        return menu
+        return candidates
     names = tuple(dict.fromkeys(arguments.pruned_score.split(",")))
     for name in names:
         if name not in PRUNED_SCORES:
             notes = [*suggest(name, PRUNED_SCORES), f"calibrated are: {', '.join(PRUNED_SCORES)}"]
             raise UsageError(f"unknown pruned score {name!r}", place="--pruned-score", notes=notes)
-    return replace(menu, pruned_scores=names)
+    return replace(candidates, pruned_scores=names)
 
 
 def _block(text: str) -> tuple[int, int]:
@@ -172,12 +172,12 @@ def _block(text: str) -> tuple[int, int]:
     return high, wide
 
 
-def _check_block(menu: Menu, hardware: str) -> None:
+def _check_block(candidates: Candidates, hardware: str) -> None:
     from heatc.hardware import load_hardware
 
     known = load_hardware(hardware).blocks
-    if menu.block not in known:
-        rows, columns = menu.block
+    if candidates.block not in known:
+        rows, columns = candidates.block
         raise InfeasibleError(
             f"the sparsity engine of {hardware} has no blocks of {rows}x{columns}",
             place="--block",

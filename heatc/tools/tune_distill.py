@@ -82,8 +82,8 @@ def distill_command(argv: Sequence[str]) -> int:
     request = _request(arguments)
     from heatc.tuning.distill.session import distill
 
-    with progress_bars(arguments.quiet) as step:
-        result = distill(request, step)
+    with progress_bars(arguments.quiet) as progress:
+        result = distill(request, progress)
     if result.resumed:
         remark("went on with the checkpoint of an earlier run", place="heatc-tune")
     for stage, asked, taken in result.slowed:
@@ -199,7 +199,7 @@ def _rates(text: str) -> tuple[float, float]:
 
 
 def _device(name: str | None) -> str:
-    from heatc.tuning.distill.torch_model import best_device, check_device
+    from heatc.tuning.common.torch_model import best_device, check_device
 
     return best_device() if name is None else check_device(name)
 

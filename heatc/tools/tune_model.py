@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from heatc.api import Compilation
     from heatc.targets import Options
     from heatc.tools.diagnostics import ToolParser
-    from heatc.tuning.calibrate import Step
+    from heatc.tuning.common.progress import ProgressCallback
 
 BATCH = 32
 """Samples at once where the batch is ours to choose."""
@@ -87,7 +87,7 @@ def _adopt_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
 
 
 @contextmanager
-def progress_bars(quiet: bool) -> Generator[Step]:
+def progress_bars(quiet: bool) -> Generator[ProgressCallback]:
     """Bars on a terminal's stderr, one for each kind of work."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -98,12 +98,12 @@ def progress_bars(quiet: bool) -> Generator[Step]:
     if not hidden:
         # The cursor comes back even where a signal ends the process at once.
         stopping.at_the_end(lambda: os.write(2, b"\x1b[?25h\n"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, disable=hidden) as progress:
+    with Progress(*columns, TimeElapsedColumn(), console=console, disable=hidden) as bars:
         tasks: dict[str, object] = {}
 
-        def step(what: str, done: int, total: int) -> None:
+        def progress(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)  # pyright: ignore[reportArgumentType]
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)  # pyright: ignore[reportArgumentType]
 
-        yield step
+        yield progress

@@ -15,8 +15,8 @@ from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_op
 if TYPE_CHECKING:
     from heatc.hardware import Hardware
     from heatc.heat.formats import Format
-    from heatc.tuning.heat_search.hw_space import HardwareSpace
-    from heatc.tuning.heat_search.session import Request
+    from heatc.tuning.search.hardware_space import HardwareSpace
+    from heatc.tuning.search.session import Request
 
 _TEXT = """\
 Search format, shape and ranks of every layer: the front of accuracy and energy x latency.
@@ -62,12 +62,12 @@ def search_command(argv: Sequence[str]) -> int:
     """The command, with what follows its name."""
     arguments = _parser().parse_args(argv)
     request = _request(arguments)
-    from heatc.tuning.heat_search.output import table, write_front
-    from heatc.tuning.heat_search.session import search
+    from heatc.tuning.search.output import table, write_front
+    from heatc.tuning.search.session import search
 
-    with progress_bars(arguments.quiet) as step:
-        found = search(request, step)
-        data = write_front(request, found, Path(arguments.output), step)
+    with progress_bars(arguments.quiet) as progress:
+        found = search(request, progress)
+        data = write_front(request, found, Path(arguments.output), progress)
     if not arguments.quiet:
         print(table(data, found.seconds))
     return 0
@@ -75,21 +75,21 @@ def search_command(argv: Sequence[str]) -> int:
 
 def _request(arguments: argparse.Namespace) -> Request:
     from heatc.readers.npz import open_npz
-    from heatc.tuning.heat_search.hw_space import MOST
-    from heatc.tuning.heat_search.wish import parse_wish
+    from heatc.tuning.common.goal import parse_goal
+    from heatc.tuning.search.hardware_space import MOST_MACHINES
 
     _check_numbers(arguments)
     formats = _formats(arguments.formats)
-    wish = None if arguments.goal is None else parse_wish(arguments.goal)
+    goal = None if arguments.goal is None else parse_goal(arguments.goal, "search")
     hardware = _hardware(arguments)
-    machines = 0 if arguments.hw_space is None else MOST
+    machines = 0 if arguments.hw_space is None else MOST_MACHINES
     SEARCH.check({**vars(arguments), "machines": machines})
     work = folder_option(arguments.work_dir)
     data = open_npz(arguments.data)
     dev = None if arguments.dev is None else (arguments.dev, open_npz(arguments.dev))
     # The compiler proper: only once the options are known to be good.
-    from heatc.tuning.heat_search.session import Request
-    from heatc.tuning.heat_search.work import Workers
+    from heatc.tuning.search.session import Request
+    from heatc.tuning.search.workers import Workers
 
     return Request(
         model=arguments.model,
@@ -105,7 +105,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         validate=arguments.validate,
         points=arguments.points,
         programs=arguments.programs,
-        wish=wish,
+        goal=goal,
         seed=arguments.seed,
         workers=Workers(arguments.jobs, arguments.dask),
         folder=work,
@@ -142,7 +142,7 @@ def _formats(text: str | None) -> tuple[Format, ...]:
 def _hardware(arguments: argparse.Namespace) -> Hardware | HardwareSpace:
     """The machine or machines, checked before any model is read."""
     from heatc.hardware import load_hardware, preset_names
-    from heatc.tuning.heat_search.hw_space import read_hardware_space
+    from heatc.tuning.search.hardware_space import read_hardware_space
 
     given = [n for n in ("target", "hw", "hw_space") if getattr(arguments, n) is not None]
     if len(given) > 1:

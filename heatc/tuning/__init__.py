@@ -1,6 +1,12 @@
 """
-Tuning: what a plan should say, chosen on the user's own data.
+Tuning: what a plan should say, chosen on the user's own data. One room for each command of heatc-tune.
 
-`heatc.tuning.calibrate` chooses the parameters of rule `ours` (docs/design/rules.md) per layer
-and head. Nothing here needs torch: models are run in NumPy at the packed level of the IR.
+| room | what it decides | needs |
+|---|---|---|
+| `calibrate` | settings and thresholds of attention pruning, per layer and head | NumPy |
+| `search` | format, shape and ranks of every layer, for a machine | PyTorch, pymoo, joblib |
+| `distill` | the factors of a plan, trained to do what the model does | PyTorch |
+| `common` | what the rooms share | `torch_*` alone need PyTorch |
+
+A room imports `common`, and no other room.
 """

@@ -26,7 +26,7 @@ from bench.support.machine.watch import attention_joules, measure
 from heatc.backends.hdp import open_program
 from heatc.isa.table import Engine
 from heatc.rules import DEFAULTS, make_rule
-from heatc.tuning.plan_data import plan_data
+from heatc.tuning.common.plan_data import plan_data
 from oracle import rules
 from oracle.encoder import Encoder
 

@@ -29,8 +29,8 @@ MODULES = {
 COMPILE = "heatc.compile"
 
 WORK = {
-    "heatc-tune calibrate": "heatc.tuning.session.Store",
-    "heatc-tune search": "heatc.tuning.heat_search.session.Kept",
+    "heatc-tune calibrate": "heatc.tuning.calibrate.session.Store",
+    "heatc-tune search": "heatc.tuning.search.session.ResultCache",
     "heatc-tune distill": "heatc.tuning.distill.session.TorchModel",
 }
 """

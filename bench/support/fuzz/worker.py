@@ -32,8 +32,8 @@ IMPORTS = (
     "heatc.tools.run",
     "heatc.tools.tune",
     "heatc.backends.numpy.emit",
-    "heatc.tuning.session",
-    "heatc.tuning.heat_search.session",
+    "heatc.tuning.calibrate.session",
+    "heatc.tuning.search.session",
 )
 TORCH = (
     "torch.export",

@@ -45,7 +45,7 @@ from heatc.isa.table import ISA
 from heatc.machine.energy import action_counts, unit_of
 from heatc.plan import read_plan
 from heatc.rules import make_rule
-from heatc.tuning.plan_data import plan_data
+from heatc.tuning.common.plan_data import plan_data
 from oracle import rules
 from oracle.encoder import Encoder, equal_lengths
 from oracle.rules import Attention

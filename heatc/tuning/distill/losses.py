@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from heatc.errors import HeatcError
-from heatc.tuning.distill.torch_model import Run
+from heatc.tuning.common.torch_model import Run
 
 
 def feature_loss(student: Run, teacher: Run) -> Tensor:

@@ -32,17 +32,17 @@ from heatc.passes.rewriting import describe_location, module_path
 from heatc.pipeline import Instrument, run_passes
 from heatc.plan import SCHEMA, model_sha256, plan_layers, read_plan
 from heatc.rules import Rule
-from heatc.tuning.calibrate import Step
-from heatc.tuning.distill.products import fast_products
+from heatc.tuning.common.content_key import content_key
+from heatc.tuning.common.packed_model import PackedModel
+from heatc.tuning.common.plan_data import rule_data
+from heatc.tuning.common.progress import ProgressCallback
+from heatc.tuning.common.samples import Samples, check_samples
+from heatc.tuning.common.torch_model import TorchModel
+from heatc.tuning.distill.fast_matmul import fast_matmul
 from heatc.tuning.distill.recipe import RULES, Recipe
 from heatc.tuning.distill.teacher import KeptTeacher, LiveTeacher
 from heatc.tuning.distill.texts import Texts
-from heatc.tuning.distill.torch_model import TorchModel
 from heatc.tuning.distill.train import STAGES, Training
-from heatc.tuning.forward import PackedModel
-from heatc.tuning.plan_data import rule_data
-from heatc.tuning.samples import Samples, check_samples
-from heatc.tuning.store import content_key
 from heatc.version import VERSION
 from heatc.weights import WeightStore
 
@@ -61,7 +61,7 @@ class Request:
         teacher, student: compilations of the same captured model, without and with its factors
             (`Options(Numpy(), level=0)`), not run yet.
         data: the task's inputs by file and name, `extra` unlabelled text of other domains, and
-            `dev` what judges; without it a quarter of `data` is held back.
+            `dev` what evaluates; without it a quarter of `data` is held back.
         plan: the plan.json whose layers are factorised, None where options said it.
         output: the plan.json to write; factors and report come beside it.
         rule: the pruning rule of all attentions of the student, None where it is the plan that
@@ -105,7 +105,7 @@ class Result:
         ]
 
 
-def distill(request: Request, progress: Step) -> Result:
+def distill(request: Request, progress: ProgressCallback) -> Result:
     """
     Train the factors and write `output`, `<stem>.factors.safetensors` and `<stem>.report.json`.
 
@@ -114,11 +114,11 @@ def distill(request: Request, progress: Step) -> Result:
     loss that is not finite.
     """
     _check_rules(request)
-    with fast_products(request.device):
+    with fast_matmul(request.device):
         return _distill(request, progress)
 
 
-def _distill(request: Request, progress: Step) -> Result:
+def _distill(request: Request, progress: ProgressCallback) -> Result:
     digest = model_sha256(request.model)
     request.teacher.run()
     module, weights = request.teacher.module, request.teacher.weights
@@ -154,7 +154,7 @@ def _distill(request: Request, progress: Step) -> Result:
         "threads": torch.get_num_threads(),
         "seconds": round(training.state.seconds, 1),
         "before": before,
-        "after": training.judge(),
+        "after": training.evaluate(),
         "epochs": training.state.history,
     }
     _write(request, digest, layers, student.arrays(), report)
@@ -165,7 +165,7 @@ def _distill(request: Request, progress: Step) -> Result:
 
 
 def _samples(request: Request, model: PackedModel) -> tuple[Texts, dict[str, Texts]]:
-    """What is trained on, and the sets that judge."""
+    """What is trained on, and the sets that it is evaluated on."""
     seed = request.recipe.seed
 
     def checked(name: str, arrays: Mapping[str, Array]) -> Samples:
@@ -197,7 +197,7 @@ def _texts(samples: Samples, chosen: NDArray[np.bool_] | None = None) -> Texts:
 # ---- layers -----------------------------------------------------------------------------------
 
 
-class _Factorised(Instrument):
+class _FactorisedEntries(Instrument):
     """Notes what `heat-decompose` made of each layer, as entries of plan.json."""
 
     def __init__(self) -> None:
@@ -216,7 +216,7 @@ class _Factorised(Instrument):
 
 def _factorise(student: Compilation) -> dict[str, dict[str, Any]]:
     """Runs the student's pipeline; the plan's layers, or those that options chose."""
-    noted = _Factorised()
+    noted = _FactorisedEntries()
     run_passes(make_context(student.weights), student.module, student.passes, [noted])
     if student.plan is None:
         _check_apart(noted.layers)

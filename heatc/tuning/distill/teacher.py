@@ -24,10 +24,10 @@ from torch import Tensor
 from heatc.errors import HeatcError
 from heatc.files import atomic_write, make_folder, new_file
 from heatc.temporary import sweep
-from heatc.tuning.calibrate import Step
+from heatc.tuning.common.content_key import content_key
+from heatc.tuning.common.progress import ProgressCallback
+from heatc.tuning.common.torch_model import Run, TorchModel
 from heatc.tuning.distill.texts import Texts, in_order
-from heatc.tuning.distill.torch_model import Run, TorchModel
-from heatc.tuning.store import content_key
 
 Array = NDArray[Any]
 KEEP_EVERY = 50  # batches between notes of how far the teacher is
@@ -60,15 +60,15 @@ class KeptTeacher:
         sets: Sequence[Texts],
         size: int,
         folder: Path,
-        progress: Step,
+        progress: ProgressCallback,
     ):
         self._device = model.device
-        self._sets: dict[Texts, _Lesson] = {}
+        self._sets: dict[Texts, _KeptTargets] = {}
         for texts in sets:
             key = content_key({"batch": str(size)}, texts.inputs)
-            lesson = _Lesson(folder / key, texts)
-            lesson.fill(LiveTeacher(model), size, progress)
-            self._sets[texts] = lesson
+            targets = _KeptTargets(folder / key, texts)
+            targets.fill(LiveTeacher(model), size, progress)
+            self._sets[texts] = targets
 
     def __call__(self, texts: Texts, samples: Sequence[int]) -> Run:
         """What the model made of these samples; the packing is not kept."""
@@ -105,7 +105,7 @@ def _reserve(path: Path) -> None:
         os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
-class _Lesson:
+class _KeptTargets:
     """
     What the teacher gives for one set, one file a layer norm or output, mapped into memory.
 
@@ -122,7 +122,7 @@ class _Lesson:
 
     # --- Writing ------------------------------------------------------------------------------
 
-    def fill(self, teacher: LiveTeacher, size: int, progress: Step) -> None:
+    def fill(self, teacher: LiveTeacher, size: int, progress: ProgressCallback) -> None:
         """Run what an earlier run has not."""
         batches = list(in_order(self.texts.lengths.tolist(), size))
         first = teacher(self.texts, batches[0])

@@ -1,4 +1,4 @@
-"""The text that students are trained on and judged by, and its batches."""
+"""The text that students are trained and evaluated on, and its batches."""
 
 from __future__ import annotations
 

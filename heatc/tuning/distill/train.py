@@ -2,9 +2,10 @@
 The training of a student in two stages, with checkpoints.
 
 Stage one brings what every layer norm leaves near the teacher's, stage two the outputs. After each
-epoch the samples held back judge; a stage leaves the best it had. A stage whose first epoch leaves it
-much worse than it began was too fast: it begins again with a smaller rate. The order of the samples depends
-on seed, stage and epoch alone, so that an interrupted run goes on to the same factors.
+epoch the student is evaluated on the samples held back. A stage leaves the best weights that it had.
+A stage whose first epoch leaves it much worse than it began was too fast: it begins again with a
+smaller rate. The order of the samples depends on seed, stage and epoch alone, so that an interrupted
+run goes on to the same factors.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from torch import Tensor
 
 from heatc.errors import HeatcError
 from heatc.files import atomic_write
-from heatc.tuning.calibrate import Step
+from heatc.tuning.common.progress import ProgressCallback
+from heatc.tuning.common.torch_model import Run, TorchModel
 from heatc.tuning.distill.losses import feature_loss, output_loss
 from heatc.tuning.distill.recipe import Recipe
 from heatc.tuning.distill.texts import Texts, in_order, shuffled
-from heatc.tuning.distill.torch_model import Run, TorchModel
 
 Teacher = Callable[[Texts, Sequence[int]], Run]
 """What the model itself makes of some samples of a set."""
@@ -62,7 +63,7 @@ class Training:
     """
     A student, its teacher, and where the training of one by the other stands.
 
-    `held` are sets of samples that judge, by name; `folder` is where checkpoints are kept.
+    `held` are sets of samples to evaluate on, by name; `folder` is where checkpoints are kept.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Training:
         held: Mapping[str, Texts],
         recipe: Recipe,
         folder: Path,
-        progress: Step,
+        progress: ProgressCallback,
     ):
         self.teacher, self.student = teacher, student
         self.train, self.held = train, held
@@ -97,7 +98,7 @@ class Training:
                 self._optimizer, self._schedule = self._begin_stage()
             self._keep()
 
-    def judge(self) -> dict[str, float]:
+    def evaluate(self) -> dict[str, float]:
         """
         Both losses on every held set: `<set> features`, `<set> outputs`.
 
@@ -126,11 +127,11 @@ class Training:
     def _run_stage(self) -> None:
         state, recipe = self.state, self.recipe
         if state.epoch == 0 and state.step == 0 and not state.slowed:
-            self._judge_epoch()
+            self._evaluate_epoch()
         while state.epoch < recipe.epochs[state.stage] and state.idle < recipe.patience:
             self._run_epoch()
             state.epoch, state.step = state.epoch + 1, 0
-            value = self._judge_epoch()
+            value = self._evaluate_epoch()
             if state.epoch == 1:
                 # At its greatest rate a stage may well lose for a while what the decay wins back.
                 state.idle = 0
@@ -177,14 +178,14 @@ class Training:
         outputs = output_loss(ours, theirs, self.recipe.temperature)
         return outputs + self.recipe.share * feature_loss(ours, theirs)
 
-    def _judge_epoch(self) -> float:
+    def _evaluate_epoch(self) -> float:
         """
         The stage's loss on the samples held back, averaged over their sets.
 
         The weights are kept if these are the best of the stage.
         """
         state = self.state
-        found = self.judge()
+        found = self.evaluate()
         kind = STAGES[state.stage]
         value = sum(v for k, v in found.items() if k.endswith(kind)) / len(self.held)
         state.history.append(

@@ -33,7 +33,7 @@ from heatc.passes.tiling.attention_plan import AttentionPlan
 from heatc.pipeline import build, run_passes
 from heatc.rules import make_rule
 from heatc.targets import RAISE
-from heatc.tuning.plan_data import plan_data
+from heatc.tuning.common.plan_data import plan_data
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

@@ -1,1 +1,0 @@
-"""HEAT search: format, shape and ranks of every layer, chosen for a machine and on data."""
