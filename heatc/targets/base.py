@@ -17,7 +17,7 @@ from xdsl.utils.arg_spec import ArgSpec
 
 from heatc.heat.options import PassOptions
 from heatc.kinds import Kind
-from heatc.rules import Rule, spelling
+from heatc.rules import Rule, spelling, written
 from heatc.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -153,6 +153,10 @@ def insert_hdp(options: Options) -> ArgSpec:
     if options.plan is not None:
         return ArgSpec("insert-hdp", {"plan": (options.plan,)})
     told: PassOptions = {"rule": (options.rule.name,)}
+    own = dict(options.rule.own)
     for name, value in options.rule.options.items():
-        told[spelling(name)] = value if isinstance(value, tuple) else (value,)
+        if name not in own:
+            told[spelling(name)] = value if isinstance(value, tuple) else (value,)
+    if own:
+        told["own"] = tuple(f"{spelling(n)}={written(v)}" for n, v in own.items())
     return ArgSpec("insert-hdp", told)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from heatc.allocator import keep_freed_memory
 from heatc.errors import UsageError
-from heatc.rules import PRUNING_RULE, Rule, RuleError, make_rule, spelling
+from heatc.rules import PRUNING_RULE, RULES, Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, run_tool, suggest
-from heatc.tools.rule_options import add_rule_options, given_options
+from heatc.tools.rule_options import add_rule_options, given_options, own_options
 
 if TYPE_CHECKING:
     from heatc.api import Compilation
@@ -265,20 +265,33 @@ def _rule(arguments: argparse.Namespace) -> Rule:
     """The rule of the command line; wrong values and combinations are wrong usage."""
     given = given_options(arguments)
     if arguments.plan is not None:
-        beside = ["hdp_rule"] if arguments.hdp_rule is not None else list(given)
+        own = ["rule_option"] if arguments.rule_option else []
+        beside = ["hdp_rule"] if arguments.hdp_rule is not None else [*given, *own]
         if beside:
             raise UsageError(
                 f"--plan and --{spelling(beside[0])} both choose how attention is pruned",
                 notes=["give one of them"],
             )
+    name = arguments.hdp_rule or (PRUNING_RULE if _asks_for_a_rule(arguments) else "none")
     try:
-        return make_rule(arguments.hdp_rule or (PRUNING_RULE if given else "none"), given)
+        return make_rule(name, {**given, **own_options(name, arguments.rule_option)})
     except RuleError as error:
+        if error.option == "rule":
+            raise _unknown_rule(name) from error
         raise UsageError(str(error), place=f"--{spelling(error.option)}") from error
 
 
+def _unknown_rule(name: str) -> UsageError:
+    return UsageError(
+        f"unknown pruning rule {name!r}",
+        place="--hdp-rule",
+        notes=[*suggest(name, RULES.names), f"rules: {', '.join(RULES.names)}"],
+    )
+
+
 def _asks_for_a_rule(arguments: argparse.Namespace) -> bool:
-    return arguments.hdp_rule is not None or bool(given_options(arguments))
+    is_told = bool(given_options(arguments)) or bool(arguments.rule_option)
+    return arguments.hdp_rule is not None or is_told
 
 
 def _compile(arguments: argparse.Namespace) -> int:
