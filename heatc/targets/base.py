@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.arg_spec import ArgSpec
@@ -85,12 +85,18 @@ class Result:
     """What a program may say of how it was made: the pass pipeline, the rule."""
 
 
+@runtime_checkable
 class Target(Protocol):
     """Something that programs are compiled for."""
 
     @property
     def name(self) -> str:
         """As `--target` takes it."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line for `--list-targets`."""
         ...
 
     @property
