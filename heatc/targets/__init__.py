@@ -15,6 +15,7 @@ from xdsl.utils.arg_spec import ArgSpec
 from heatc.errors import HeatcError
 from heatc.extensions import Registry, Row, twice
 from heatc.hardware import PRESETS
+from heatc.pass_text import inserted
 from heatc.pipeline import spelled
 from heatc.targets.base import PATHS, RAISE, Form, Options, Target, shared_passes
 from heatc.targets.hdp import DEFAULT, Hdp
@@ -92,7 +93,13 @@ def form_of(target: Target, name: str) -> Form | None:
 
 def pipeline(options: Options) -> tuple[ArgSpec, ...]:
     """The passes with what each is told: values as they are, whatever they hold."""
-    return (*shared_passes(options), *options.target.passes(options))
+    if options.pipeline is None:
+        specs = (*shared_passes(options), *options.target.passes(options))
+    else:
+        specs = tuple(options.pipeline)
+    for insertion in options.inserted:
+        specs = inserted(specs, insertion)
+    return specs
 
 
 def pipeline_text(options: Options) -> str:

@@ -17,6 +17,7 @@ from xdsl.utils.arg_spec import ArgSpec
 
 from heatc.heat.options import PassOptions
 from heatc.kinds import Kind
+from heatc.pass_text import Insertion
 from heatc.rules import Rule, spelling, written
 from heatc.weights import WeightStore
 
@@ -52,7 +53,8 @@ class Options:
     `rule` is the pruning rule of every attention; `plan` the path of a plan that says it for each
     instead. `heat` is what `heat-decompose` is told, None where weights stay as they are. `level` is
     -O0..-O3; no level changes what is computed, -O3 searches longer for contraction paths. `padding`
-    is what becomes of masked positions, see `heatc.passes.pack_tokens`.
+    is what becomes of masked positions, see `heatc.passes.pack_tokens`. `pipeline` are the passes
+    themselves, instead of those that follow from all this; `inserted` are more of them.
     """
 
     target: Target
@@ -61,6 +63,8 @@ class Options:
     level: int = 2
     heat: PassOptions | None = None
     padding: str = "skip"
+    pipeline: Sequence[ArgSpec] | None = None
+    inserted: Sequence[Insertion] = ()
 
 
 Check = Callable[[Callable[[], "CheckedProgram"] | None], None]

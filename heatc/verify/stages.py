@@ -98,4 +98,5 @@ class Stages:
     def parts(self) -> tuple[str, ...]:
         """How the program is meant to differ from the model."""
         parts = [f"pruned by {', '.join(self.levels.pruned)}"] if self.levels.pruned else []
+        parts += [f"changed by {', '.join(self.levels.changed)}"] if self.levels.changed else []
         return (*parts, "factors in place of weights") if self.levels.factorised else tuple(parts)
