@@ -2,7 +2,7 @@
 What heatc has by name, its own and what other packages bring.
 
 A package brings a thing by an entry point: a name and an object of its own in one of the groups
-`heatc.rules`, `heatc.formats`, `heatc.hardware` and `heatc.targets`. Names are known without an
+`heatc.rules`, `heatc.formats`, `heatc.hardware`, `heatc.targets` and `heatc.semantics`. Names are known without an
 import; an object is imported when it is asked for by its name. docs/extending/ has a page a group.
 """
 
