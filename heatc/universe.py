@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from xdsl.dialects import get_all_dialects
 from xdsl.ir import Dialect
@@ -30,7 +30,6 @@ from heatc.extensions import OWN, Row, broken, installed, load, origin_of, packa
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-V = TypeVar("V")
 Sort: TypeAlias = Literal["dialect", "pass", "target"]
 
 GROUP = "xdsl.universe"
@@ -150,24 +149,24 @@ def _own(sort: Sort) -> dict[str, Callable[[], Any]]:
     return {**upstream[sort](), **_heatc(sort)}
 
 
-class Known(dict[str, V]):
+class Known(dict[str, Any]):
     """
     The dialects, passes or targets of xDSL and heatc by name.
 
     A name that is none of them is looked for in the universes of other packages.
     """
 
-    def __init__(self, sort: Sort, entries: Mapping[str, V]):
+    def __init__(self, sort: Sort, entries: Mapping[str, Any]):
         super().__init__(entries)
         self._sort: Sort = sort
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or name in self._foreign()
 
-    def __missing__(self, name: str) -> V:
+    def __missing__(self, name: str) -> Any:
         return self._foreign()[name]
 
-    def copy(self) -> Known[V]:
+    def copy(self) -> Known:
         """The same, for the copy of a context."""
         return Known(self._sort, self)
 
@@ -175,22 +174,22 @@ class Known(dict[str, V]):
         """All names, those of other packages last."""
         return [*self, *self._foreign()]
 
-    def _foreign(self) -> dict[str, V]:
+    def _foreign(self) -> dict[str, Any]:
         universes = foreign_universes().values()
         return {k: v for u in universes for k, v in _entries(u, self._sort).items()}
 
 
-def known_dialects() -> Known[Callable[[], Dialect]]:
+def known_dialects() -> Known:
     """Every dialect, for a context."""
     return Known("dialect", _own("dialect"))
 
 
-def known_passes() -> Known[Callable[[], type[ModulePass]]]:
+def known_passes() -> Known:
     """Every pass."""
     return Known("pass", _own("pass"))
 
 
-def known_targets() -> Known[Any]:
+def known_targets() -> Known:
     """Every output format of `heatc-opt`."""
     return Known("target", _own("target"))
 

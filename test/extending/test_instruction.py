@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import HERE, ROOT
+from extending_kit import HERE, ROOT
 
 TREE = ("heatc", "dialects", "passes", "backends")
 

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGES
-from pages import PAGES, ROOT, rendered, shown
+from extending_kit import PACKAGES, ROOT
+from pages_kit import PAGES, rendered, shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_a_page_is_up_to_date(page: Path):
     text = page.read_text(encoding="utf-8")
-    assert text == rendered(text), "run python test/extending/pages.py"
+    assert text == rendered(text), "run python test/extending/pages_kit.py"
 
 
 def test_every_file_of_a_package_is_shown():
@@ -33,6 +33,7 @@ def test_paths_that_a_page_names_exist(page: Path):
     """Of the map: a stay that was moved is noticed."""
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:heatc|dialects|passes|backends|test|bench|docs)/[\w/.]+)`", text):
-        assert (ROOT / name).exists(), name
-    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert "some_name" in name or (ROOT / name).exists(), name
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    for link in re.findall(r"\]\((?!http)([^)#]+)", prose):
         assert (page.parent / link).exists(), link

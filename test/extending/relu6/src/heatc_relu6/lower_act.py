@@ -28,7 +28,7 @@ class LowerRelu6(RewritePattern):
         six = nn.FullOp(6.0, TensorType(nn.element_of(op.x), ()))
         above = nn.SubOp(op.x, six.result, op.x.type)
         low, high = nn.ReluOp(op.x), nn.ReluOp(above.result)
-        rewriter.replace_op(op, [six, above, low, high, nn.SubOp(low.result, high.result)])
+        rewriter.replace(op, [six, above, low, high, nn.SubOp(low.result, high.result)])
 
 
 @dataclass(frozen=True)

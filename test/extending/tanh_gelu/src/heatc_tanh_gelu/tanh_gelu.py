@@ -27,7 +27,7 @@ class ApproximateGelu(RewritePattern):
     def match_and_rewrite(self, op: nn.GeluOp, rewriter: PatternRewriter) -> None:
         if op.approximate.data == "none":
             remark(op, "gelu is approximated with tanh")
-            rewriter.replace_op(op, nn.GeluOp(op.x, "tanh", op.result.type))
+            rewriter.replace(op, nn.GeluOp(op.x, "tanh", op.result.type))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ Arrays = Mapping[str, NDArray[Any]]
 class Program:
     """The function of a text on some weights."""
 
-    parts = ("computed by PyTorch",)
+    parts: tuple[str, ...] = ("computed by PyTorch",)
 
     def __init__(self, text: str, weights: WeightStore):
         self._names: dict[str, Any] = {}

@@ -1,5 +1,5 @@
 """
-The files that pages of docs/extending/ show: `python test/extending/pages.py` writes them there.
+The files that pages of docs/extending/ show: `python test/extending/pages_kit.py` writes them there.
 
 A page marks the place by `<!-- file: PATH -->`; the block of code below is the file.
 """
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "extending").glob("*.md"))
 
 _BLOCK = re.compile(r"<!-- file: (?P<path>\S+) -->\n```\w*\n.*?\n?```\n", re.DOTALL)
-_LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".txt": "python"}
+_LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml"}
 
 
 def rendered(page: str) -> str:
