@@ -42,7 +42,7 @@ from heatc.rules import PRUNING_RULE, RuleError, make_rule
 from heatc.targets import Hdp, Numpy, Options, find_target, pipeline
 from heatc.targets.base import Result
 from heatc.targets.text import IR, write_ir
-from heatc.universe import HEATC_UNIVERSE
+from heatc.universe import HEATC_UNIVERSE, known_dialects
 from heatc.verify import Levels, Settings, Verification
 from heatc.weights import WeightStore
 
@@ -54,12 +54,8 @@ if TYPE_CHECKING:
 
 
 def make_context(weights: WeightStore | None = None) -> HeatcContext:
-    """A context that knows every dialect of the project and of xDSL."""
-    from xdsl.dialects import get_all_dialects
-
-    context = HeatcContext()
-    for name, factory in {**get_all_dialects(), **HEATC_UNIVERSE.all_dialects}.items():
-        context.register_dialect(name, factory)
+    """A context that knows every dialect of the project, of xDSL and of other packages."""
+    context = HeatcContext(_registered_dialects=known_dialects())
     context.weights = weights
     return context
 
@@ -273,6 +269,8 @@ class Compilation:
     def _rules(self) -> dict[str, Any]:
         """How attention is pruned, as a program echoes it."""
         rule = self.options.rule
+        if self.options.pipeline is not None:
+            return {}  # the pipeline says it
         if self.plan is None:
             return {"hdp_rule": rule.name, **rule.options}
         rules = self.plan.rules.items()

@@ -76,6 +76,10 @@ def _one(kind: Kind) -> Callable[[Path, Values], Files]:
     return lambda path, values: [(path, kind)]
 
 
+def _factors(path: Path, values: Values) -> Files:
+    return [(path, kinds.IR_FACTORS)]
+
+
 def _compiled(path: Path, values: Values) -> Files:
     """The output of a compilation, in the form (`heatc.targets.base.Form`) that was asked for."""
     form = values["form"]
@@ -147,6 +151,16 @@ HEATC = Command(
     ),
 )
 
+HEATC_PASSES = Command(
+    "heatc with passes of one's own",
+    reads=(
+        *HEATC.reads,
+        Read("pass_plans", "a pass", plan_files),
+        Read("pass_inputs", "a pass", hardware_files),
+    ),
+    writes=(*HEATC.writes, Write("pass_outputs", "heat-decompose's factors", _factors)),
+)
+
 COMPILE = Command(
     "heatc.compile",
     reads=(
@@ -172,7 +186,7 @@ HEATC_OPT = Command(
     writes=(
         Write("output_file", "-o", _one(kinds.IR)),
         Write("remarks", "--remarks", _one(kinds.REMARKS)),
-        Write("pass_outputs", "heat-decompose's factors", _one(kinds.IR_FACTORS)),
+        Write("pass_outputs", "heat-decompose's factors", _factors),
     ),
 )
 
@@ -222,4 +236,15 @@ HDP_AS = Command(
 
 HDP_OBJDUMP = Command("hdp-objdump", reads=(Read("file", "FILE"),))
 
-COMMANDS = (HEATC, COMPILE, HEATC_OPT, CALIBRATE, SEARCH, DISTILL, HDP_RUN, HDP_AS, HDP_OBJDUMP)
+COMMANDS = (
+    HEATC,
+    HEATC_PASSES,
+    COMPILE,
+    HEATC_OPT,
+    CALIBRATE,
+    SEARCH,
+    DISTILL,
+    HDP_RUN,
+    HDP_AS,
+    HDP_OBJDUMP,
+)

@@ -7,7 +7,8 @@ exits with `HeatcError.exit_code`; a traceback is shown under `--debug` only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class HeatcError(Exception):
@@ -70,3 +71,9 @@ class InfeasibleError(HeatcError):
     """
 
     exit_code = 4
+
+
+def suggest(name: str, known: Iterable[str]) -> list[str]:
+    """`["did you mean 'a' or 'b'?"]` for the known names near `name`, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return [f"did you mean {' or '.join(map(repr, near))}?"] if near else []

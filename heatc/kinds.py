@@ -65,7 +65,7 @@ def _mark(name: str) -> bytes:
     return rb"heatc [^\s\"]+ " + re.escape(name).encode()
 
 
-def _text(name: str, lead: str, other_leads: str = "") -> Kind:
+def text_kind(name: str, lead: str, other_leads: str = "") -> Kind:
     """A text whose first line is a comment with the mark."""
     leads = b"|".join(re.escape(word).encode() for word in (lead, *other_leads.split()))
     return Kind(name, rb"(?:" + leads + rb") " + _mark(name) + rb"\r?\n", lead=lead)
@@ -91,8 +91,8 @@ PROGRAM = Kind("NumPy program", rb'"""\n[^\n]* as a NumPy program, written by he
 # Those of the first version have no kind in their mark.
 WEIGHTS = _safetensors("program weights", lambda name: rb"heatc [^\s\"]+(?: %b)?" % name.encode())
 HDP = Kind("HDP program", rb"PK\x03\x04.{26}program\.bin.{0,256}?HDPPROG\x00")
-ASSEMBLY = _text("assembly", "#")
-IR = _text("IR", "//", other_leads="# ; ;; *")
+ASSEMBLY = text_kind("assembly", "#")
+IR = text_kind("IR", "//", other_leads="# ; ;; *")
 IR_FACTORS = _safetensors("IR factors")
 REMARKS = Kind("remarks", rb'\{"pass": "[^"\n]*", "layer": ')
 
@@ -106,9 +106,9 @@ OUTPUTS = _npz("outputs")
 LAYERS = _npz("layers")
 MASKS = _npz("masks")
 STATS_JSON = _json("stats")
-STATS_TEXT = _text("stats", "#")
+STATS_TEXT = text_kind("stats", "#")
 LAYERS_CSV = Kind("layers.csv", rb"module_path,instructions,macs,")
-HARDWARE = _text("hardware", "#")
+HARDWARE = text_kind("hardware", "#")
 PROGRAM_JSON = _json("provenance")
 TRACE = Kind("trace", rb".{0,4096}?" + _mark("trace"))
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.transforms import get_all_passes
 from xdsl.utils.arg_spec import ArgSpec, parse_pipeline
 
 from heatc.dialects import attn
@@ -21,7 +20,7 @@ from heatc.files import atomic_write, make_folder
 from heatc.heat.options import Value
 from heatc.kinds import IR
 from heatc.names import phase_file
-from heatc.universe import HEATC_UNIVERSE
+from heatc.universe import known_passes
 
 _NAME = re.compile(r"(?!(true|false)$)[A-Za-z_][A-Za-z0-9_-]*")
 """A text that needs no quotes in a pipeline."""
@@ -61,7 +60,7 @@ def build(specs: str | Iterable[ArgSpec]) -> tuple[ModulePass, ...]:
 
     Raises `ValueError` for an unknown pass or option, `ArgSpecParseError` for a malformed text.
     """
-    known = {**get_all_passes(), **HEATC_UNIVERSE.all_passes}
+    known = known_passes()
     specs = tuple(parse_pipeline(specs) if isinstance(specs, str) else specs)
     unknown = [spec.name for spec in specs if spec.name not in known]
     if unknown:

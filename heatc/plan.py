@@ -10,7 +10,7 @@
      "factors": {"file": "plan.factors.safetensors", "sha256": "..."}}
 
 A layer is named by its module path. Keys of `hdp` are the options of the rule
-(`heatc.rules.OPTIONS`), `point` being the bits of `finer`; those of `heat` are
+(`heatc.rules.OPTIONS`, and its own), `point` being the bits of `finer`; those of `heat` are
 `heatc.heat.plan.LayerHeat`. `factors`, which may be absent, names a file beside the plan with the
 factors themselves, `<module path>.<i>`, and after them the layer's bias: what `heatc-tune distill`
 trained. Digests of the model and the machine that are absent or null are not compared. `producer`
@@ -34,7 +34,7 @@ from heatc.kinds import is_heatc_safetensors
 from heatc.readers.fields import short
 from heatc.readers.json_text import kind_of, read_json
 from heatc.readers.source import as_path, open_file
-from heatc.rules import OPTIONS, Rule, RuleError, make_rule
+from heatc.rules import OPTIONS, RULES, Rule, RuleError, known_options, make_rule
 from heatc.weights import WeightStore
 
 SCHEMA = 1
@@ -242,8 +242,11 @@ class _Reader:
         return layer_heat(value, error)
 
     def rule(self, key: str, value: Any) -> Rule:
-        names = {option.key or name: name for name, option in OPTIONS.items()}
-        table = self.table(key, value, ("rule", *names))
+        table = self.table(key, value)
+        kind = RULES.find(table["rule"]) if isinstance(table.get("rule"), str) else None
+        known = OPTIONS if kind is None else known_options(kind)
+        names = {option.key or name: name for name, option in known.items()}
+        self.table(key, table, ("rule", *names))
         if not isinstance(table.get("rule"), str):
             raise self.error(
                 f"{key}.rule", f"expected a rule's name, got {short(table.get('rule'))}"
@@ -252,6 +255,6 @@ class _Reader:
         try:
             return make_rule(table["rule"], options)
         except RuleError as error:
-            option = OPTIONS.get(error.option)
+            option = known.get(error.option)
             name = error.option if option is None else option.key or error.option
             raise self.error(f"{key}.{name}", str(error)) from error

@@ -69,6 +69,7 @@ from heatc.heat.formats import (
     balanced,
     covering,
     default_modes,
+    find_format,
     parse_shape,
     rebuild,
     uniform,
@@ -354,7 +355,7 @@ class _Decomposition:
                     notes=["choose layers of one size by layers=..., or give modes=..."],
                 )
             return ins, outs
-        if target.is_table and options.format != "low-rank":
+        if target.is_table and not find_format(options.format).is_matrix:
             count = options.modes or 3
             return covering(target.inputs, count), balanced(target.outputs, count)
         return default_modes(options.format, target.inputs, target.outputs, options.modes)

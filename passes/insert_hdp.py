@@ -1,13 +1,11 @@
 """
 Attention becomes the chain of HDP ops of the chosen rule.
 
-Assumes the packed level. Replaces each `attn.sdpa` by the ops of its rule (docs/design/rules.md):
-`none` by `scores -> softmax -> weighted_values`, `paper`, `ours` and `topk` by integer scores,
-block importance, block mask, head gate (where a threshold is above 0), merged scores, softmax and
-weighted values; `energon` and `sanger` exclude scores by low-bit codes, `spatten` ranks heads over
-the layers that have this rule, in program order. Options that are left out have the rule's
-defaults (`heatc.rules`). With a plan each attention has its own rule, by module path, those that
-the plan does not name are not pruned. Leaves the element types to `assign-fixed-point`. Attention
+Assumes the packed level. Replaces each `attn.sdpa` by the ops of its rule (docs/design/rules.md),
+which the rule writes itself, see `heatc.rules.PruningRule`: `none` is `scores -> softmax ->
+weighted_values`. A rule that ranks heads does so over the layers that have it, in program order.
+Options that are left out have the rule's defaults. With a plan each attention has its own rule, by
+module path, those that the plan does not name are not pruned. Leaves the element types to `assign-fixed-point`. Attention
 with masks of its own is refused: the machine has no unit for them.
 
 Example: test/passes/insert_hdp.mlir, the worked example of the HDP paper (Q 8x4, K 4x8).
@@ -15,10 +13,9 @@ Example: test/passes/insert_hdp.mlir, the worked example of the HDP paper (Q 8x4
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from math import floor
 from typing import Any, ClassVar
 
 from xdsl.context import Context
@@ -39,40 +36,28 @@ from heatc.passes.rewriting import (
     replace_value,
 )
 from heatc.plan import Plan, read_plan
-from heatc.rules import Gated, Importance, PrunedScore, Rule, RuleError, RuleName, make_rule
-
-SINGLE = (1, 1)
-"""The block of rules that decide on single scores."""
-
-ENERGON_BITS = (2, 4)
-SANGER_BITS = 4
-"""Bits of the codes that `energon` (a round each) and `sanger` predict with."""
-
-
-@dataclass
-class _Ranking:
-    """What `spatten` hands from layer to layer: importance and gate so far, and which layer it is."""
-
-    layers: int
-    layer: int = 0
-    importance: SSAValue | None = None
-    gate: SSAValue | None = None
-
-
-def heads_kept(heads: int, ratio: float, layer: int, layers: int) -> int:
-    """How many heads `spatten` keeps in a layer (from 0): a linear schedule of mean `ratio`."""
-    if layers == 1:
-        return heads
-    share = min(2 * ratio * layer / (layers - 1), (heads - 1) / heads)
-    return heads - floor(heads * share)
+from heatc.rules import (
+    RULES,
+    Gated,
+    Importance,
+    Layer,
+    PrunedScore,
+    Rule,
+    RuleError,
+    find_rule,
+    make_rule,
+    read_own,
+)
+from heatc.rules.definition import LowBits, Parts
 
 
 class _Chain:
-    """Emits the ops of one attention in place of it."""
+    """Emits the steps of a rule (`heatc.rules.Attention`) in place of one attention."""
 
-    def __init__(self, op: attn.SdpaOp, rule: Rule):
+    def __init__(self, op: attn.SdpaOp, layer: int, layers: int, memory: dict[str, SSAValue]):
         self.op = op
-        self.rule = rule
+        self.is_finished = False
+        self.layer, self.layers, self.memory = layer, layers, memory
         packing = op.packing
         assert packing is not None
         self.packing = packing
@@ -85,109 +70,128 @@ class _Chain:
         insert_before(self.op, op)
         return op.results[0]
 
-    def typed(self, element: Attribute) -> TensorType[Attribute]:
+    def _typed(self, element: Attribute) -> TensorType[Attribute]:
         """Scores of an element type."""
         return TensorType(element, self.shape)
 
-    def finish(self, scores: SSAValue, gate: SSAValue | None, gated: str = "zero") -> SSAValue:
-        """Softmax and weighted values; the attention is gone."""
-        op = self.op
-        p = self.emit(attn.SoftmaxOp(scores, self.packing, op.scale.value.data))
+    def scores(self) -> SSAValue:
+        op, type_ = self.op, self._typed(self.element)
+        return self.emit(attn.ScoresOp(op.q, op.k, self.packing, self.heads, type_))
+
+    def split(self, finer: int) -> Parts:
+        q, k = attn.SplitOp(self.op.q, finer), attn.SplitOp(self.op.k, finer)
+        self.emit(q)
+        self.emit(k)
+        return Parts(q.integer, q.fraction, k.integer, k.fraction)
+
+    def integer_scores(self, parts: Parts) -> SSAValue:
+        type_ = self._typed(self.element)
+        q, k = parts.q_integer, parts.k_integer
+        return self.emit(attn.IntegerScoresOp(q, k, self.packing, self.heads, type_))
+
+    def block_importance(
+        self, integer: SSAValue, block: Sequence[int], importance: str
+    ) -> SSAValue:
+        extents = _extents(block)
+        shape = attn.blocks_shape(self.shape, extents, attn.packing_of(self.packing))
+        sums = TensorType(f64, shape)
+        return self.emit(attn.BlockImportanceOp(integer, self.packing, extents, sums, importance))
+
+    def mean_filter(
+        self,
+        values: SSAValue,
+        ratios: Sequence[float],
+        block: Sequence[int],
+        among: SSAValue | None = None,
+    ) -> SSAValue:
+        return self.emit(
+            attn.BlockMaskOp(values, self.packing, tuple(ratios), _extents(block), among)
+        )
+
+    def greatest(self, importance: SSAValue, density: float, block: Sequence[int]) -> SSAValue:
+        return self.emit(attn.TopkMaskOp(importance, self.packing, density, _extents(block)))
+
+    def head_gate(
+        self, importance: SSAValue, thresholds: Sequence[float], block: Sequence[int], kind: str
+    ) -> SSAValue:
+        return self.emit(
+            attn.HeadGateOp(importance, self.packing, tuple(thresholds), _extents(block), kind)
+        )
+
+    def merged(
+        self,
+        integer: SSAValue,
+        parts: Parts,
+        mask: SSAValue,
+        block: Sequence[int],
+        pruned_score: str,
+    ) -> SSAValue:
+        q, k = parts[:2], parts[2:]
+        packing, heads, extents = self.packing, self.heads, _extents(block)
+        return self.emit(
+            attn.MergeScoresOp(integer, q, k, mask, packing, heads, extents, pruned_score)
+        )
+
+    def mean_query(self, scores: SSAValue, integer: SSAValue, gate: SSAValue) -> SSAValue:
+        return self.emit(attn.MeanQueryOp(scores, integer, gate, self.packing))
+
+    def low_bits(self, bits: int) -> LowBits:
+        q = attn.LowBitsOp(self.op.q, self.packing, self.heads, bits)
+        k = attn.LowBitsOp(self.op.k, self.packing, self.heads, bits)
+        self.emit(q)
+        self.emit(k)
+        return LowBits(q.codes, q.points, k.codes, k.points)
+
+    def low_scores(self, low: LowBits) -> SSAValue:
+        type_ = self._typed(IntegerType(32))
+        return self.emit(attn.IntegerScoresOp(low.q, low.k, self.packing, self.heads, type_))
+
+    def scaled(self, scores: SSAValue, low: LowBits) -> SSAValue:
+        type_ = self._typed(f64)
+        return self.emit(
+            attn.ScaleScoresOp(scores, low.q_points, low.k_points, self.packing, type_)
+        )
+
+    def probabilities(self, scores: SSAValue) -> SSAValue:
+        return self.emit(attn.SoftmaxOp(scores, self.packing, self.op.scale.value.data))
+
+    def likely(self, probabilities: SSAValue, threshold: float) -> SSAValue:
+        return self.emit(attn.ProbabilityMaskOp(probabilities, self.packing, threshold))
+
+    def excluded(self, scores: SSAValue, mask: SSAValue) -> SSAValue:
+        return self.emit(attn.ExcludeScoresOp(scores, mask, self.packing))
+
+    def head_ranking(
+        self, importance: SSAValue, keep: int, gate: SSAValue | None = None
+    ) -> SSAValue:
+        return self.emit(attn.HeadRankingOp(importance, keep, gate))
+
+    def finish(
+        self, scores: SSAValue, gate: SSAValue | None = None, gated: str = "zero"
+    ) -> SSAValue:
+        op, p = self.op, self.probabilities(scores)
         values = attn.WeightedValuesOp(p, op.v, self.packing, gate, self.heads, gated=gated)
         result = self.emit(values)
         replace_value(op.result, result)
         op.detach()
         op.erase()
+        self.is_finished = True
         return result
 
-    def scores(self) -> SSAValue:
-        """All bits of all scores."""
-        op = self.op
-        return self.emit(
-            attn.ScoresOp(op.q, op.k, self.packing, self.heads, self.typed(self.element))
-        )
-
-    # -- blocks that integer parts decide on ------------------------------------------------
-
-    def blocks(self) -> None:
-        """Rules `paper`, `ours` and `topk`."""
-        rule, packing, heads = self.rule, self.packing, self.heads
-        block = (rule.block[0], rule.block[1])
-        q, k = attn.SplitOp(self.op.q, rule.finer), attn.SplitOp(self.op.k, rule.finer)
-        self.emit(q)
-        self.emit(k)
-        type_ = self.typed(self.element)
-        integer = self.emit(attn.IntegerScoresOp(q.integer, k.integer, packing, heads, type_))
-        sums = TensorType(f64, attn.blocks_shape(self.shape, block, attn.packing_of(packing)))
-        theta = self.emit(attn.BlockImportanceOp(integer, packing, block, sums, rule.importance))
-        if rule.name == "topk":
-            mask = self.emit(attn.TopkMaskOp(theta, packing, rule.density, block))
-        else:
-            mask = self.emit(attn.BlockMaskOp(theta, packing, rule.rho_b, block))
-        gate = None
-        if max(rule.tau_h) > 0:
-            gate = self.emit(attn.HeadGateOp(theta, packing, rule.tau_h, block, rule.importance))
-        parts = (q.integer, q.fraction), (k.integer, k.fraction)
-        merged = self.emit(
-            attn.MergeScoresOp(integer, *parts, mask, packing, heads, block, rule.pruned_score)
-        )
-        if gate is not None and rule.gated == "col":
-            merged = self.emit(attn.MeanQueryOp(merged, integer, gate, packing))
-            gate = None
-        self.finish(merged, gate, rule.gated)
-
-    # -- single scores that low-bit codes decide on -----------------------------------------
-
-    def low_scores(self, bits: int) -> tuple[SSAValue, SSAValue, SSAValue]:
-        """Scores of few bits, and the points of the codes of q and k."""
-        q = attn.LowBitsOp(self.op.q, self.packing, self.heads, bits)
-        k = attn.LowBitsOp(self.op.k, self.packing, self.heads, bits)
-        self.emit(q)
-        self.emit(k)
-        type_ = self.typed(IntegerType(32))
-        op = attn.IntegerScoresOp(q.codes, k.codes, self.packing, self.heads, type_)
-        return self.emit(op), q.points, k.points
-
-    def energon(self) -> None:
-        """Two rounds of mean filtering."""
-        scores, mask = self.scores(), None
-        for bits, alpha in zip(ENERGON_BITS, self.rule.alpha):
-            low, _, _ = self.low_scores(bits)
-            mask = self.emit(attn.BlockMaskOp(low, self.packing, (alpha,), SINGLE, mask))
-        assert mask is not None
-        self.finish(self.emit(attn.ExcludeScoresOp(scores, mask, self.packing)), None)
-
-    def sanger(self) -> None:
-        """Scores whose predicted probability is high enough."""
-        packing, scores = self.packing, self.scores()
-        low, q_points, k_points = self.low_scores(SANGER_BITS)
-        scaled = self.emit(attn.ScaleScoresOp(low, q_points, k_points, packing, self.typed(f64)))
-        p = self.emit(attn.SoftmaxOp(scaled, packing, self.op.scale.value.data))
-        mask = self.emit(attn.ProbabilityMaskOp(p, packing, self.rule.threshold))
-        self.finish(self.emit(attn.ExcludeScoresOp(scores, mask, packing)), None)
-
-    # -- heads that the layers before decide on ---------------------------------------------
-
-    def spatten(self, ranking: _Ranking) -> None:
-        """Heads by what they put out in the layers before."""
-        keep = heads_kept(self.heads, self.rule.ratio, ranking.layer, ranking.layers)
-        if keep < self.heads:
-            assert ranking.importance is not None
-            op = attn.HeadRankingOp(ranking.importance, keep, ranking.gate)
-            ranking.gate = self.emit(op)
-        packing, heads = self.packing, self.heads
-        result = self.finish(self.scores(), ranking.gate)
-        ranking.layer += 1
-        if ranking.layer == ranking.layers:
-            return
-        owner = result.owner
+    def head_importance(self, output: SSAValue, before: SSAValue | None = None) -> SSAValue:
+        owner = output.owner
         assert isinstance(owner, Operation)
-        op = attn.HeadImportanceOp(result, packing, heads, ranking.importance)
+        op = attn.HeadImportanceOp(output, self.packing, self.heads, before)
         parent = owner.parent
         assert parent is not None
         op.location = owner.location
         parent.insert_op_after(op, owner)
-        ranking.importance = op.result
+        return op.result
+
+
+def _extents(block: Sequence[int]) -> tuple[int, int]:
+    rows, columns = block
+    return rows, columns
 
 
 @dataclass(frozen=True)
@@ -195,14 +199,15 @@ class InsertHdpPass(ModulePass):
     """
     `attn.sdpa` becomes HDP attention; rule `none` is exact, the others change values.
 
-    Options are those of `heatc.rules`, None where the rule's default is meant; `plan` is the path
-    of a plan.json that says the rule of every attention instead.
+    Options are those of `heatc.rules`, None where the rule's default is meant; `own` are those that
+    no other rule has, as texts `option=value`. `plan` is the path of a plan.json that says the rule of
+    every attention instead.
     """
 
     name = "insert-hdp"
     effect: ClassVar[Effect] = Effect.CHANGES_VALUES
 
-    rule: RuleName = "none"
+    rule: str = "none"
     plan: str | None = None
     finer: int | None = None
     importance: Importance | None = None
@@ -215,6 +220,7 @@ class InsertHdpPass(ModulePass):
     gated: Gated | None = None
     ratio: float | None = None
     block: tuple[int, ...] | None = None
+    own: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raise `RuleError` for options that do not make a rule."""
@@ -223,9 +229,10 @@ class InsertHdpPass(ModulePass):
         self.one_rule()
 
     def _options(self) -> dict[str, Any]:
-        names = {f.name for f in fields(self)} - {"rule", "plan", "name"}
+        names = {f.name for f in fields(self)} - {"rule", "plan", "name", "own"}
         given = {name: getattr(self, name) for name in sorted(names)}
-        return {name: value for name, value in given.items() if value is not None}
+        own = dict(read_own(self.rule, text) for text in self.own or ())
+        return {**{name: value for name, value in given.items() if value is not None}, **own}
 
     def one_rule(self) -> Rule:
         """The rule of every attention where there is no plan."""
@@ -249,7 +256,9 @@ class InsertHdpPass(ModulePass):
                 chosen[op].check_heads(op.heads.value.data)
             except RuleError as error:
                 raise PassFailedException(f"{at(op)}{error}") from error
-        _check_ranking([op for op in found if chosen[op].name == "spatten"])
+        for name, layers in _by_rule(chosen).items():
+            if find_rule(name).ranks_heads:
+                _check_ranking(name, list(layers))
         return chosen
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
@@ -259,47 +268,50 @@ class InsertHdpPass(ModulePass):
             remark(op, f"attention rule {self.one_rule()} by option, for all {len(rules)}")
         _check_masks(rules)
         named = () if self.plan is None else read_plan(self.plan).rules
-        ranking = _Ranking(sum(rule.name == "spatten" for rule in rules.values()))
-        if ranking.layers and not _cascade_prunes(rules):
-            remark(op, "rule spatten ranks heads by layers before: here it leaves out none")
+        for name, layers in _by_rule(rules).items():
+            if find_rule(name).ranks_heads and not _prunes(name, layers.values()):
+                remark(op, f"rule {name} ranks heads by layers before: here it leaves out none")
+        numbered = {name: list(layers) for name, layers in _by_rule(rules).items()}
+        memories: dict[str, dict[str, SSAValue]] = {name: {} for name in numbered}
         for attention, rule in rules.items():
             assert isinstance(attention, attn.SdpaOp)
             if self.plan is not None:
                 by = "by" if module_path(attention) in named else "not named in"
                 remark(attention, f"attention rule {rule}: {by} {self.plan}")
-            self._rewrite(attention, rule, ranking)
+            _check_machine(attention)
+            layers = numbered[rule.name]
+            place = layers.index(attention), len(layers)
+            chain = _Chain(attention, *place, memories[rule.name])
+            with RULES.blamed(rule.name):
+                find_rule(rule.name).insert(chain, rule)
+            if not chain.is_finished:
+                raise PassFailedException(f"{at(attention)}rule {rule.name} wrote no attention")
 
     def pruning(self, module: ModuleOp) -> tuple[str, ...]:
         """The names of the rules that leave out something; raises what `rules` raises."""
-        rules = self.rules(module)
-        names = {rule.name for rule in rules.values()} - {"none"}
-        return tuple(sorted(names if _cascade_prunes(rules) else names - {"spatten"}))
-
-    def _rewrite(self, op: attn.SdpaOp, rule: Rule, ranking: _Ranking) -> None:
-        if op.packing is None or op.masks:
-            raise PassFailedException(
-                f"{at(op)}hdp attention needs a mask that is provably key "
-                "padding (or none), the same for all attentions; use --target numpy for this model"
-            )
-        chain = _Chain(op, rule)
-        if rule.name == "none":
-            chain.finish(chain.scores(), None)
-        elif rule.name == "spatten":
-            chain.spatten(ranking)
-        elif rule.name in ("energon", "sanger"):
-            {"energon": chain.energon, "sanger": chain.sanger}[rule.name]()
-        else:
-            chain.blocks()
+        by_rule = _by_rule(self.rules(module))
+        return tuple(sorted(n for n, layers in by_rule.items() if _prunes(n, layers.values())))
 
 
-def _cascade_prunes(rules: Mapping[Operation, Rule]) -> bool:
-    """Whether `spatten` leaves out a head anywhere: never in the first of its layers."""
-    ranked = [(op, rule) for op, rule in rules.items() if rule.name == "spatten"]
-    return any(
-        heads_kept(op.heads.value.data, rule.ratio, layer, len(ranked)) < op.heads.value.data
-        for layer, (op, rule) in enumerate(ranked)
-        if isinstance(op, attn.SdpaOp)
-    )
+def _check_machine(op: attn.SdpaOp) -> None:
+    if op.packing is None or op.masks:
+        raise PassFailedException(
+            f"{at(op)}hdp attention needs a mask that is provably key "
+            "padding (or none), the same for all attentions; use --target numpy for this model"
+        )
+
+
+def _by_rule(rules: Mapping[Operation, Rule]) -> dict[str, dict[Operation, Layer]]:
+    """The attentions of each rule, in program order."""
+    found: dict[str, dict[Operation, Layer]] = {}
+    for op, rule in rules.items():
+        assert isinstance(op, attn.SdpaOp)
+        found.setdefault(rule.name, {})[op] = Layer(rule, op.heads.value.data)
+    return found
+
+
+def _prunes(name: str, layers: Iterable[Layer]) -> bool:
+    return find_rule(name).prunes(tuple(layers))
 
 
 def _planned(plan: Plan, attentions: list[attn.SdpaOp]) -> dict[Operation, Rule]:
@@ -335,11 +347,12 @@ def _check_masks(ops: Iterable[Operation]) -> None:
         )
 
 
-def _check_ranking(ops: list[attn.SdpaOp]) -> None:
+def _check_ranking(rule: str, ops: Sequence[Operation]) -> None:
     """Heads are ranked over layers: they must be the same heads of the same tokens."""
-    for op in ops[1:]:
-        if op.heads != ops[0].heads or op.packing is not ops[0].packing:
+    attentions = [op for op in ops if isinstance(op, attn.SdpaOp)]
+    for op in attentions[1:]:
+        if op.heads != attentions[0].heads or op.packing is not attentions[0].packing:
             raise PassFailedException(
-                f"{at(op)}spatten ranks heads over layers of as many heads and "
-                f"the same tokens, got {op.heads.value.data} heads after {ops[0].heads.value.data}"
+                f"{at(op)}{rule} ranks heads over layers of as many heads and the same tokens, "
+                f"got {op.heads.value.data} heads after {attentions[0].heads.value.data}"
             )

@@ -15,7 +15,7 @@ from heatc.errors import HeatcError
 from heatc.heat.formats import Spec
 from heatc.heat.plan import LayerHeat, entry
 from heatc.plan import hardware_sha256, model_sha256, read_plan
-from heatc.rules import DEFAULTS, OPTIONS, Rule, RuleError, make_rule
+from heatc.rules import OPTIONS, RULE_NAMES, Rule, RuleError, make_rule, options_of
 from heatc.tools.main import main
 
 LAYER = "encoder.layer.0.attention.self"
@@ -121,13 +121,14 @@ def test_a_wrong_key_is_named(data: Any, message: str, tmp_path: Path):
 
 
 def test_every_rule_takes_its_own_defaults():
-    for name, defaults in DEFAULTS.items():
+    every = {name: options_of(name) for name in RULE_NAMES}
+    for name, defaults in every.items():
         rule = make_rule(name, defaults)
         assert rule == make_rule(name, {})
         assert rule.options == defaults
         assert str(rule).startswith(name)
     for option in OPTIONS:
-        assert any(option in defaults for defaults in DEFAULTS.values())
+        assert any(option in defaults for defaults in every.values())
 
 
 def test_values_by_head():

@@ -6,11 +6,12 @@ from heatc.hardware.description import (
     Hardware,
     from_json,
     load_hardware,
-    preset_names,
     render,
 )
+from heatc.hardware.presets import PRESETS, preset_names
 
 __all__ = [
+    "PRESETS",
     "SCHEMA",
     "SCHEMA_VERSION",
     "Hardware",

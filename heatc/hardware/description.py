@@ -23,6 +23,7 @@ import yaml
 
 from heatc.errors import HeatcError, UsageError
 from heatc.hardware import costs, units
+from heatc.hardware.presets import PRESETS, preset_names
 from heatc.hardware.units import Unit
 from heatc.readers.source import as_path
 from heatc.readers.yaml_text import read_yaml
@@ -32,8 +33,6 @@ SCHEMA_VERSION = 1
 
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """The one in C where PyYAML has it: the text is the same."""
-
-PRESETS = Path(__file__).parent / "presets"
 
 _LARGEST_FILE = 1 << 20
 _DEEPEST = 8
@@ -188,11 +187,6 @@ _TEXTS = ("name", "description", "schema", "base")
 # --- Loading ----------------------------------------------------------------------------------
 
 
-def preset_names() -> tuple[str, ...]:
-    """The presets that ship with heatc, sorted."""
-    return tuple(sorted(path.stem for path in PRESETS.glob("*.yaml")))
-
-
 def load_hardware(name_or_path: str | os.PathLike[str]) -> Hardware:
     """
     The hardware of a preset's name or of a YAML file.
@@ -210,7 +204,13 @@ def load_hardware(name_or_path: str | os.PathLike[str]) -> Hardware:
 
 @functools.cache
 def _preset(name: str) -> Hardware:
-    return _load(PRESETS / f"{name}.yaml")
+    return _load(_preset_file(name))
+
+
+def _preset_file(name: str) -> Path:
+    path = PRESETS.find(name)
+    assert path is not None
+    return path
 
 
 def _unknown_preset(name: str) -> UsageError:
@@ -260,15 +260,17 @@ def _too_large(hardware: Hardware) -> str:
     return f"{pes} PEs in all, at most {MOST_PES}" if pes > MOST_PES else ""
 
 
-def _with_base(file: _File) -> _File:
-    """The file with what its base says for the keys that it leaves out."""
+def _with_base(file: _File, above: tuple[str, ...] = ()) -> _File:
+    """The file with what its base says for the keys that it leaves out; `above` are based on it."""
     base = file.entries.get("base")
     if base is None:
         return file
     if base.text not in preset_names():
         names = ", ".join(preset_names())
         raise file.error(f"'base' is not a preset: {base.text!r}", base, [f"the presets: {names}"])
-    inherited = _with_base(_File.read(PRESETS / f"{base.text}.yaml")).entries
+    if base.text in above:
+        raise file.error(f"'base' goes round in a circle: {base.text!r}", base)
+    inherited = _with_base(_File.read(_preset_file(base.text)), (*above, base.text)).entries
     keys = {key.path for key in SCHEMA}
     entries = {path: entry for path, entry in inherited.items() if path in keys}
     return _File(file.path, entries | file.entries)

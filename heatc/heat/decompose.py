@@ -1,11 +1,9 @@
 """
 Factors of a trained weight, close to it where its inputs are.
 
-The error that counts is that of the layer's output (heatc/heat/norm.py). low-rank has a closed
-form: the leading left singular vectors U of W L give W' = U U^T W, found on the smaller side of W
-by a symmetric eigenproblem. A tensor train starts from that matrix, cut into cores
-(heatc/heat/start.py); the other formats start from tensorly's decomposition of a whitened weight.
-L-BFGS then refines all factors (heatc/heat/refine.py).
+The error that counts is that of the layer's output (heatc/heat/norm.py). Each format finds its own
+factors (heatc/heat/formats/). Most start from tensorly's decomposition of a whitened weight
+(heatc/heat/start.py), and L-BFGS then refines all factors (heatc/heat/refine.py).
 """
 
 from __future__ import annotations
@@ -17,18 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
-from heatc.heat.formats import Spec, rebuild
-from heatc.heat.norm import Matrix, Norm, relative_error, spectrum, unusual_exponent
-from heatc.heat.refine import refine
-from heatc.heat.start import (
-    apply_modes,
-    is_free,
-    mode_roots,
-    start,
-    tensor_train,
-    undo,
-    whitened,
-)
+from heatc.heat.formats import REGISTRY, Spec, Weight, find_format, rebuild
+from heatc.heat.norm import Matrix, Norm, relative_error, unusual_exponent
 
 AIM = 0.5
 """How far a layer makes up for what the layers before it lost: between not at all and fully."""
@@ -105,14 +93,11 @@ def decompose(
 
 
 def _found(w: Matrix, norm: Norm | None, spec: Spec, refinements: int, seed: int) -> Factors:
-    if spec.format == "low-rank":
-        arrays, error = _low_rank(w, norm, spec.ranks[0])
-        return Factors(spec, arrays, error)
-    if spec.format == "tt":
-        found = _train(w, norm, spec, refinements)
-    else:
-        found = _tensor(w, norm, spec, refinements, seed)
-    return Factors(spec, tuple(found), relative_error(w, rebuild(spec, found), norm))
+    with REGISTRY.blamed(spec.format):
+        arrays, error = find_format(spec.format).decompose(Weight(w, norm, spec, refinements, seed))
+    if error is None:
+        error = relative_error(w, rebuild(spec, arrays), norm)
+    return Factors(spec, tuple(arrays), error)
 
 
 def _scaled(arrays: tuple[Matrix, ...], exponent: int) -> tuple[Matrix, ...]:
@@ -144,36 +129,3 @@ def _padded(weight: Matrix, spec: Spec) -> Matrix:
     if outs != outputs or ins < inputs:
         raise HeatcError(f"shape {spec.shape} does not fit a weight of {inputs} to {outputs}")
     return np.pad(weight, ((0, 0), (0, ins - inputs))) if ins > inputs else weight
-
-
-def _low_rank(w: Matrix, norm: Norm | None, rank: int) -> tuple[tuple[Matrix, ...], float]:
-    found = spectrum(w, norm)
-    rank = min(rank, min(w.shape))
-    a, b = found.factors(rank)
-    # Equal norms of both factors' ranks, so that neither needs a wider range in fixed point.
-    balance = np.sqrt(np.linalg.norm(b, axis=0) / np.maximum(np.linalg.norm(a, axis=1), 1e-300))
-    balance = np.where(balance > 0, balance, 1.0)
-    return (a * balance[:, None], b / balance), float(found.errors()[rank])
-
-
-def _train(w: Matrix, norm: Norm | None, spec: Spec, refinements: int) -> list[Matrix]:
-    arrays = tensor_train(w, norm, spec)
-    if is_free(spec) or not refinements:
-        return arrays
-    return refine(w, norm, spec, arrays, refinements, patient=False)
-
-
-def _tensor(w: Matrix, norm: Norm | None, spec: Spec, refinements: int, seed: int) -> list[Matrix]:
-    """
-    CP, Tucker and TT-matrix, found of the whitened weight.
-
-    W (L1 x L2 x ...), where L1, L2, ... are the Cholesky factors of the moments of each mode: a
-    whitening that no format loses its form by.
-    """
-    roots = mode_roots(norm, spec.inputs)
-    white = apply_modes(w, roots, spec.inputs)
-    rest = whitened(norm, roots, spec.inputs)
-    arrays = start(white, rest, spec, seed)
-    if refinements:
-        arrays = refine(white, rest, spec, arrays, refinements)
-    return undo(arrays, roots, spec)

@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from typing import Literal, TypeAlias, cast, get_args
 
 from heatc.errors import UsageError
-from heatc.heat.formats import FORMATS
+from heatc.heat.formats import REGISTRY
 
 Init = Literal["activation", "plain"]
 StatisticsOf = Literal["sequential", "original"]
@@ -29,11 +29,11 @@ def heat_options(text: str, calibrate: str | PathLike[str] | None) -> PassOption
     and where the calibration inputs that the default needs are not given.
     """
     format_, *words = text.split(",")
-    if format_ not in FORMATS:
+    if REGISTRY.find(format_) is None:
         raise UsageError(
             f"unknown format {format_!r}",
             place="--heat",
-            notes=[f"formats: {', '.join(FORMATS)}; e.g. --heat=low-rank,ratio=0.5"],
+            notes=[f"formats: {', '.join(REGISTRY.names)}; e.g. --heat=low-rank,ratio=0.5"],
         )
     found: PassOptions = {"format": (format_,)}
     for word in words:

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from heatc.errors import HeatcError
 from heatc.heat.formats import (
-    FORMATS,
+    REGISTRY,
     Modes,
     Spec,
-    parse_format,
+    find_format,
     parse_shape,
     rank_limits,
     shape_text,
@@ -37,7 +37,7 @@ class LayerHeat:
     """
     `{"format": "tt", "shape": "8x8x12|12x8x8", "ranks": [8, 64, 64, 64, 8], "path": [[0, 1], ...]}`.
 
-    `shape` may be absent for low-rank. `path` is in single-assignment form (operand 0 is the
+    `shape` may be absent for a format of one mode a side, such as low-rank. `path` is in single-assignment form (operand 0 is the
     layer's input, the factors follow; of an embedding table the operands are the factors alone),
     absent where `order-contractions` is to choose. `fuse` says of the steps' results that they
     stay on the chip (true, or so many tokens at a time) or that none does (false), None where
@@ -63,7 +63,7 @@ class LayerHeat:
             text = shape_text(ins, outs)
             raise HeatcError(f"shape: {text} does not fit a layer of {inputs} to {outputs}")
         try:
-            spec = Spec(parse_format(self.format), ins, outs, self.ranks)
+            spec = Spec(self.format, ins, outs, self.ranks)
         except HeatcError as error:
             raise HeatcError(f"ranks: {error.message}") from None
         for rank, most in zip(self.ranks, rank_limits(spec.format, ins, outs)):
@@ -88,8 +88,9 @@ def layer_heat(value: Any, error: Callable[[str, str], HeatcError]) -> LayerHeat
         if key not in KEYS:
             raise error(key, f"unknown key, expected one of {', '.join(KEYS)}")
     format_ = entry.get("format")
-    if not isinstance(format_, str) or format_ not in FORMATS:
-        raise error("format", f"expected one of {', '.join(FORMATS)}, got {short(format_)}")
+    if not isinstance(format_, str) or REGISTRY.find(format_) is None:
+        known = ", ".join(REGISTRY.names)
+        raise error("format", f"expected one of {known}, got {short(format_)}")
     ranks = _integers(entry.get("ranks"))
     if ranks is None:
         raise error(
@@ -105,7 +106,7 @@ def layer_heat(value: Any, error: Callable[[str, str], HeatcError]) -> LayerHeat
     path = _path(entry.get("path"), error)
     if shape is not None:
         try:
-            Spec(parse_format(format_), *shape, ranks)
+            Spec(format_, *shape, ranks)
         except HeatcError as wrong:
             raise error("ranks", wrong.message) from None
     return LayerHeat(format_, shape, ranks, path, fuse)
@@ -125,7 +126,7 @@ def _integers(value: Any) -> Modes | None:
 def _shape(
     value: Any, format_: str, error: Callable[[str, str], HeatcError]
 ) -> tuple[Modes, Modes] | None:
-    if value is None and format_ == "low-rank":
+    if value is None and find_format(format_).is_matrix:
         return None
     if not isinstance(value, str) or len(value) > _LONGEST_SHAPE:
         raise error("shape", f"expected inputs|outputs, e.g. '8x8x12|12x8x8', got {short(value)}")
@@ -159,7 +160,7 @@ def entry(
 ) -> dict[str, Any]:
     """The entry of plan.json that gives a spec, its path and its fusion back."""
     found: dict[str, Any] = {"format": spec.format, "ranks": list(spec.ranks)}
-    if spec.format != "low-rank":
+    if not find_format(spec.format).is_matrix:
         found["shape"] = shape_text(spec.inputs, spec.outputs)
     if path is not None:
         found["path"] = [list(pair) for pair in path]

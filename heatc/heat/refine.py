@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.heat.formats import Spec
+from heatc.heat.formats.definition import Spec, find_format
 from heatc.heat.norm import Matrix, Norm, dot
 
 # scipy has no types.
@@ -98,7 +98,8 @@ def refine(
         parts = np.split(vector, ends)
         return [part.reshape(shape) for part, shape in zip(parts, spec.factor_shapes)]
 
-    objective = _ttm_objective(w, norm, spec) if spec.format == "ttm" else _objective(w, norm, spec)
+    made = _objective if find_format(spec.format).in_halves else _whole_objective
+    objective = made(w, norm, spec)
 
     errors: list[float] = []  # of the start and after each step
 
@@ -157,8 +158,8 @@ def _bond(spec: Spec) -> str:
     return "".join(c for c in ranks if c in "".join(halves[1]))
 
 
-def _ttm_objective(w: Matrix, norm: Norm | None, spec: Spec) -> _Objective:
-    """The same for cores that hold an input and an output each."""
+def _whole_objective(w: Matrix, norm: Norm | None, spec: Spec) -> _Objective:
+    """The same for factors that do not fall into two halves."""
     product = _Product(spec, range(len(spec.terms)), spec.output_letters, spec.input_letters)
     target = w.astype(np.float32)
     whole = max(dot(target if norm is None else norm.times(target), target), 1e-300)

@@ -1,7 +1,9 @@
 """
 Executes any level of the IR above the instruction stream, with NumPy semantics.
 
-One semantics per op: the arithmetic of fixed-point and HDP ops is `heatc.fixed_point` and
+A package that brings a dialect says what its ops compute by an entry point of the group
+`heatc.semantics`, which has the dialect's name and gives an object of xDSL's
+`InterpreterFunctions`. One semantics per op: the arithmetic of fixed-point and HDP ops is `heatc.fixed_point` and
 `heatc.isa.units`, which the simulator runs as well.
 """
 
@@ -14,21 +16,37 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp
-from xdsl.interpreter import Interpreter
+from xdsl.interpreter import Interpreter, InterpreterFunctions
 from xdsl.interpreters.func import FuncFunctions
 from xdsl.ir import Operation
 
 from heatc.errors import HeatcError
+from heatc.extensions import Registry
 from heatc.interpreter.attn import AttnFunctions
 from heatc.interpreter.einsum import EinsumFunctions
 from heatc.interpreter.fixed import FixedFunctions
 from heatc.interpreter.host import HostFunctions
 from heatc.interpreter.nn import NnFunctions
 from heatc.interpreter.values import dtype_of, element_type
+from heatc.universe import DIALECTS
 from heatc.weights import WeightStore
 
 Arrays = Mapping[str, NDArray[Any]]
 Observer = Callable[[Operation, Sequence[Any]], None]
+
+
+_DIALECTS = {"builtin", "func", *DIALECTS}
+"""Those whose semantics are here."""
+
+SEMANTICS: Registry[InterpreterFunctions] = Registry(
+    "heatc.semantics",
+    "the semantics of the dialect",
+    InterpreterFunctions,
+    {},
+    repr,
+    is_named=False,
+)
+"""What ops of other packages compute, by dialect."""
 
 
 class _Watch(Interpreter.Listener):
@@ -84,9 +102,17 @@ def make_interpreter(
         FixedFunctions(),
         AttnFunctions(),
         HostFunctions(),
+        *_foreign(module),
     ):
         interpreter.register_implementations(functions)
     return interpreter
+
+
+def _foreign(module: ModuleOp) -> list[InterpreterFunctions]:
+    """The semantics of the dialects of other packages that a module has ops of."""
+    dialects = {op.name.partition(".")[0] for op in module.walk()} - _DIALECTS
+    found = [SEMANTICS.find(name) for name in sorted(dialects)]
+    return [functions for functions in found if functions is not None]
 
 
 def execute(

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.arg_spec import ArgSpec
 
 from heatc.heat.options import PassOptions
 from heatc.kinds import Kind
-from heatc.rules import Rule, spelling
+from heatc.pass_text import Insertion
+from heatc.rules import Rule, spelling, written
 from heatc.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Options:
     `rule` is the pruning rule of every attention; `plan` the path of a plan that says it for each
     instead. `heat` is what `heat-decompose` is told, None where weights stay as they are. `level` is
     -O0..-O3; no level changes what is computed, -O3 searches longer for contraction paths. `padding`
-    is what becomes of masked positions, see `heatc.passes.pack_tokens`.
+    is what becomes of masked positions, see `heatc.passes.pack_tokens`. `pipeline` are the passes
+    themselves, instead of those that follow from all this; `inserted` are more of them.
     """
 
     target: Target
@@ -61,6 +63,8 @@ class Options:
     level: int = 2
     heat: PassOptions | None = None
     padding: str = "skip"
+    pipeline: Sequence[ArgSpec] | None = None
+    inserted: Sequence[Insertion] = ()
 
 
 Check = Callable[[Callable[[], "CheckedProgram"] | None], None]
@@ -85,12 +89,18 @@ class Result:
     """What a program may say of how it was made: the pass pipeline, the rule."""
 
 
+@runtime_checkable
 class Target(Protocol):
     """Something that programs are compiled for."""
 
     @property
     def name(self) -> str:
         """As `--target` takes it."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line for `--list-targets`."""
         ...
 
     @property
@@ -153,6 +163,10 @@ def insert_hdp(options: Options) -> ArgSpec:
     if options.plan is not None:
         return ArgSpec("insert-hdp", {"plan": (options.plan,)})
     told: PassOptions = {"rule": (options.rule.name,)}
+    own = dict(options.rule.own)
     for name, value in options.rule.options.items():
-        told[spelling(name)] = value if isinstance(value, tuple) else (value,)
+        if name not in own:
+            told[spelling(name)] = value if isinstance(value, tuple) else (value,)
+    if own:
+        told["own"] = tuple(f"{spelling(n)}={written(v)}" for n, v in own.items())
     return ArgSpec("insert-hdp", told)

@@ -11,6 +11,7 @@ from xdsl.utils.arg_spec import ArgSpec
 
 from heatc import kinds
 from heatc.files import together
+from heatc.hardware import load_hardware
 from heatc.heat.options import PassOptions
 from heatc.targets.base import Check, Form, Options, Result, fuse_einsums, insert_hdp
 
@@ -33,6 +34,11 @@ class Hdp:
     def name(self) -> str:
         """The machine's."""
         return self.hw
+
+    @property
+    def summary(self) -> str:
+        """What the description of the machine begins with."""
+        return load_hardware(self.hw).description.partition(". ")[0].rstrip(".")
 
     def passes(self, options: Options) -> Sequence[ArgSpec]:
         """Products of the machine, a rule for every attention, fixed point, tiles, addresses."""

@@ -31,6 +31,7 @@ class Numpy:
     forms: tuple[Form, ...] = (FORM,)
     hw: None = None
     prunes: bool = False
+    summary: str = "a readable Python file that needs NumPy and safetensors, and its weights"
 
     def passes(self, options: Options) -> Sequence[ArgSpec]:
         """Projections that read the same become one; steps are fused for a level-2 cache."""

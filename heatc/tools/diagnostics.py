@@ -17,18 +17,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import itertools
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, NoReturn
 
 from heatc import stopping, temporary
-from heatc.errors import HeatcError, UsageError
+from heatc.errors import HeatcError, UsageError, suggest
 from heatc.files import from_os_error
 from heatc.version import VERSION
 
@@ -272,9 +271,3 @@ def raise_usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn
         notes += suggest(wrong[1], choices)
     notes.append(f"see {parser.prog} --help")
     raise UsageError(message, notes=notes)
-
-
-def suggest(name: str, known: Iterable[str]) -> list[str]:
-    """`["did you mean 'a' or 'b'?"]` for the known names near `name`, else nothing."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return [f"did you mean {' or '.join(map(repr, near))}?"] if near else []

@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING
 
 from heatc.allocator import keep_freed_memory
 from heatc.errors import UsageError
-from heatc.rules import PRUNING_RULE, Rule, RuleError, make_rule, spelling
+from heatc.rules import PRUNING_RULE, RULES, Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import ToolParser, run_tool, suggest
-from heatc.tools.rule_options import add_rule_options, given_options
+from heatc.tools.lists import LISTS, table_of
+from heatc.tools.rule_options import add_rule_options, given_options, own_options
 
 if TYPE_CHECKING:
+    from xdsl.utils.arg_spec import ArgSpec
+
     from heatc.api import Compilation
     from heatc.targets import Options, Target
     from heatc.targets.base import Form
@@ -80,8 +83,16 @@ def _parser() -> ToolParser:
     add("--execute-each", action="store_true", help="run before and after every pass and compare")
     add("--timing", action="store_true", help="seconds of every step, to stderr")
     add("--dump-pass-pipeline", action="store_true", help="print the pipeline and stop")
-    add("--list-passes", action="store_true", help="print the passes and stop")
-    add("--list-targets", action="store_true", help="print the targets and stop")
+    add("--pass-pipeline", metavar="PASSES", help="the passes, instead of the target's")
+    add(
+        "--insert-pass",
+        metavar="PASS:after=OTHER",
+        action="append",
+        default=[],
+        help="one more pass, beside another (or PASS{options}:before=OTHER); may be repeated",
+    )
+    for what in LISTS:
+        add(f"--list-{what}", action="store_true", help=f"print the {what} and stop")
     add("--print-hw", metavar="NAME", help="print a resolved hardware description and stop")
     return parser
 
@@ -150,14 +161,8 @@ def _answer(arguments: argparse.Namespace) -> bool:
         from heatc.hardware import load_hardware, render
 
         print(render(load_hardware(arguments.print_hw)), end="")
-    elif arguments.list_targets:
-        from heatc.targets import target_names
-
-        print("\n".join(target_names()))
-    elif arguments.list_passes:
-        from heatc.universe import HEATC_UNIVERSE
-
-        print("\n".join(HEATC_UNIVERSE.all_passes))
+    elif listed := next((what for what in LISTS if getattr(arguments, f"list_{what}")), None):
+        print(table_of(listed), end="")
     elif arguments.dump_pass_pipeline:
         from heatc.targets import pipeline_text
 
@@ -244,6 +249,7 @@ def _check_suffix(arguments: argparse.Namespace, form: Form) -> None:
 
 def _options(arguments: argparse.Namespace, target: Target) -> Options:
     from heatc.api import factor_options
+    from heatc.pass_text import read_insertion
     from heatc.plan import read_plan
     from heatc.targets import Options
 
@@ -258,27 +264,66 @@ def _options(arguments: argparse.Namespace, target: Target) -> Options:
     factors = factor_options(arguments.heat, arguments.calibrate, plan)
     if arguments.calibrate is not None and factors is None:
         raise UsageError("nothing asks for calibration inputs", place="--calibrate")
-    return Options(target, rule, arguments.plan, arguments.level, factors, arguments.padding)
+    return Options(
+        target,
+        rule,
+        arguments.plan,
+        arguments.level,
+        factors,
+        arguments.padding,
+        _pipeline(arguments),
+        [read_insertion(text) for text in arguments.insert_pass],
+    )
+
+
+def _pipeline(arguments: argparse.Namespace) -> tuple[ArgSpec, ...] | None:
+    """The passes of --pass-pipeline, beside which nothing else may choose passes."""
+    from heatc.pass_text import read_passes
+
+    if arguments.pass_pipeline is None:
+        return None
+    beside = [name for name in ("plan", "heat", "calibrate") if getattr(arguments, name)]
+    beside += ["hdp_rule"] if _asks_for_a_rule(arguments) else []
+    beside += ["padding"] if arguments.padding != "skip" else []
+    if beside:
+        raise UsageError(
+            f"--pass-pipeline and --{spelling(beside[0])} both choose the passes",
+            notes=["write the options of passes into the pipeline"],
+        )
+    return read_passes(arguments.pass_pipeline)
 
 
 def _rule(arguments: argparse.Namespace) -> Rule:
     """The rule of the command line; wrong values and combinations are wrong usage."""
     given = given_options(arguments)
     if arguments.plan is not None:
-        beside = ["hdp_rule"] if arguments.hdp_rule is not None else list(given)
+        own = ["rule_option"] if arguments.rule_option else []
+        beside = ["hdp_rule"] if arguments.hdp_rule is not None else [*given, *own]
         if beside:
             raise UsageError(
                 f"--plan and --{spelling(beside[0])} both choose how attention is pruned",
                 notes=["give one of them"],
             )
+    name = arguments.hdp_rule or (PRUNING_RULE if _asks_for_a_rule(arguments) else "none")
     try:
-        return make_rule(arguments.hdp_rule or (PRUNING_RULE if given else "none"), given)
+        return make_rule(name, {**given, **own_options(name, arguments.rule_option)})
     except RuleError as error:
+        if error.option == "rule":
+            raise _unknown_rule(name) from error
         raise UsageError(str(error), place=f"--{spelling(error.option)}") from error
 
 
+def _unknown_rule(name: str) -> UsageError:
+    return UsageError(
+        f"unknown pruning rule {name!r}",
+        place="--hdp-rule",
+        notes=[*suggest(name, RULES.names), f"rules: {', '.join(RULES.names)}"],
+    )
+
+
 def _asks_for_a_rule(arguments: argparse.Namespace) -> bool:
-    return arguments.hdp_rule is not None or bool(given_options(arguments))
+    is_told = bool(given_options(arguments)) or bool(arguments.rule_option)
+    return arguments.hdp_rule is not None or is_told
 
 
 def _compile(arguments: argparse.Namespace) -> int:
@@ -310,7 +355,8 @@ def _compile(arguments: argparse.Namespace) -> int:
     else:
         compilation.capture(arguments.model, inputs, trust_pickle=arguments.trust_pickle)
     compilation.run()
-    if compilation.attentions and options.plan is None and not _asks_for_a_rule(arguments):
+    is_chosen = options.plan is not None or options.pipeline is not None
+    if compilation.attentions and not is_chosen and not _asks_for_a_rule(arguments):
         remark(
             f"all attention is computed; --hdp-rule={PRUNING_RULE} prunes it, heatc-tune calibrate "
             "chooses pruning on your data (--plan)",
@@ -345,8 +391,9 @@ def _read_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
 
 def _check_output(arguments: argparse.Namespace, form: Form, options: Options) -> None:
     """Refuse an output that cannot be, or that would destroy something, before the work."""
-    from heatc.commands import HEATC
+    from heatc.commands import HEATC, HEATC_PASSES
     from heatc.names import phase_files
+    from heatc.pass_text import pass_files
     from heatc.targets import pipeline
 
     if arguments.output in (None, "-") and not form.is_text:
@@ -356,7 +403,9 @@ def _check_output(arguments: argparse.Namespace, form: Form, options: Options) -
         "has_factors": options.heat is not None,
         "phases": phase_files([spec.name for spec in pipeline(options)]),
     }
-    HEATC.check({**vars(arguments), **more})
+    own = [*(options.pipeline or ()), *(s for i in options.inserted for s in i.passes)]
+    command = HEATC_PASSES if own else HEATC
+    command.check({**vars(arguments), **more, **pass_files(own)})
 
 
 if __name__ == "__main__":

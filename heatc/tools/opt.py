@@ -8,18 +8,18 @@ errors as one message.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from io import BytesIO
 from typing import IO, TYPE_CHECKING
 
+from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.printer import Printer
-from xdsl.utils.arg_spec import parse_pipeline, parse_spec
+from xdsl.utils.arg_spec import parse_spec
 from xdsl.utils.exceptions import (
     ArgSpecParseError,
     DiagnosticException,
@@ -28,12 +28,13 @@ from xdsl.utils.exceptions import (
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from heatc import kinds
-from heatc.errors import HeatcError, UsageError
+from heatc.errors import HeatcError
 from heatc.files import atomic_write
 from heatc.ir_errors import explain, explain_spec_error, failing_op, print_op
-from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, suggest, warn
+from heatc.pass_text import check_name, pass_files, read_passes
+from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, warn
 from heatc.tools.parsing import input_name, parse_module, read_text
-from heatc.universe import HEATC_UNIVERSE
+from heatc.universe import known_dialects, known_passes, known_targets
 from heatc.version import VERSION
 
 if TYPE_CHECKING:
@@ -53,15 +54,6 @@ _COMMENTS = {
     "mps": "*",
 }
 """What begins a comment of each target's text; the first line of a file says who wrote it."""
-
-_PASS_FILES = {
-    "plan": "pass_plans",
-    "weights": "pass_inputs",
-    "calibrate": "pass_inputs",
-    "hw": "pass_inputs",
-    "factors": "pass_outputs",
-}
-"""The options of passes that name files."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,17 +83,16 @@ class HeatcOptMain(xDSLOptMain):
 
     # --- Registration -------------------------------------------------------------------------
 
+    # xDSL's own registration imports the universe of every package; ours waits for a name.
+
     def register_all_dialects(self) -> None:
-        super().register_all_dialects()
-        # The entry point has brought ours already, unless heatc runs without being installed.
-        known = set(self.ctx.registered_dialect_names)
-        for name, factory in HEATC_UNIVERSE.all_dialects.items():
-            if name not in known:
-                self.ctx.register_dialect(name, factory)
+        self.ctx = Context(_registered_dialects=known_dialects())
 
     def register_all_passes(self) -> None:
-        super().register_all_passes()
-        self.available_passes |= HEATC_UNIVERSE.all_passes
+        self.available_passes = known_passes()
+
+    def register_all_targets(self) -> None:
+        self.available_targets = known_targets()
 
     def register_all_frontends(self) -> None:
         self.available_frontends["mlir"] = self._parse
@@ -131,7 +122,8 @@ class HeatcOptMain(xDSLOptMain):
     # --- Passes -------------------------------------------------------------------------------
 
     def setup_pipeline(self) -> None:
-        self._check_passes()
+        # An unknown pass or a wrong option is refused before the input is opened.
+        self.specs = read_passes(self.args.passes)
         super().setup_pipeline()
         self._check_print_ir_after()
         inherited = self.pipeline.callback
@@ -152,33 +144,13 @@ class HeatcOptMain(xDSLOptMain):
 
             self.remarks = RemarkLog(self.args.remarks)
 
-    def _check_passes(self) -> None:
-        """Refuses an unknown pass or a wrong pass option before the input is opened."""
-        try:
-            specs = tuple(parse_pipeline(self.args.passes))
-        except ArgSpecParseError as error:
-            raise explain_spec_error("pass pipeline", error) from error
-        for spec in specs:
-            if spec.name not in self.available_passes:
-                raise _unknown_pass(spec.name, self.available_passes)
-            pass_type = self.available_passes[spec.name]()
-            fields = {f.name.replace("_", "-") for f in dataclasses.fields(pass_type)} - {"name"}
-            for option in spec.parameters:
-                if option.replace("_", "-") not in fields:
-                    raise _unknown_option(spec.name, option, fields)
-            try:
-                pass_type.from_pass_spec(spec)
-            except (ValueError, TypeError) as error:
-                raise UsageError(f"pass '{spec.name}': {error}") from error
-
     def _check_print_ir_after(self) -> None:
         self.print_after = {
             name.strip() for names in self.args.print_ir_after for name in names.split(",")
         }
         running = {p.name for p in self.pipeline.passes}
         for name in sorted(self.print_after):
-            if name not in self.available_passes:
-                raise _unknown_pass(name, self.available_passes)
+            check_name(name)
             if name not in running:
                 warn(f"--print-ir-after: pass '{name}' is not in the pipeline", place=PROG)
 
@@ -205,7 +177,7 @@ class HeatcOptMain(xDSLOptMain):
         # Here alone: `--version` starts without it.
         from heatc.commands import HEATC_OPT
 
-        HEATC_OPT.check({**vars(self.args), **self._pass_files()})
+        HEATC_OPT.check({**vars(self.args), **pass_files(self.specs)})
         if self.args.output_file in (None, "-"):
             super().run()
             return
@@ -214,15 +186,6 @@ class HeatcOptMain(xDSLOptMain):
             if lead := _COMMENTS.get(parse_spec(self.args.target).name):
                 self.output.write(kinds.IR.line(lead))
             super().run()
-
-    def _pass_files(self) -> dict[str, list[str]]:
-        """What options of passes name: files to read, and to write."""
-        found: dict[str, list[str]] = {key: [] for key in _PASS_FILES.values()}
-        for spec in parse_pipeline(self.args.passes):
-            for option, values in spec.parameters.items():
-                if option in _PASS_FILES:
-                    found[_PASS_FILES[option]] += [v for v in values if isinstance(v, str)]
-        return found
 
     def prepare_output(self) -> IO[str]:
         stream = sys.stdout if self.output is None else self.output
@@ -274,16 +237,6 @@ def _shorten(error: DiagnosticException) -> DiagnosticException:
     if op is not None:
         error.__notes__ = [print_op(op)]
     return error
-
-
-def _unknown_pass(name: str, known: Iterable[str]) -> UsageError:
-    return UsageError(f"unknown pass '{name}'", notes=[*suggest(name, known), f"see {PROG} --help"])
-
-
-def _unknown_option(pass_name: str, option: str, known: set[str]) -> UsageError:
-    options = ", ".join(sorted(known)) or "none"
-    notes = [*suggest(option, known), f"the options of '{pass_name}': {options}"]
-    return UsageError(f"pass '{pass_name}' has no option '{option}'", notes=notes)
 
 
 if __name__ == "__main__":

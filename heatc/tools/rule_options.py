@@ -6,18 +6,32 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from heatc.rules import DEFAULTS, OPTIONS, RULE_NAMES, Option, spelling
+from heatc.rules import OPTIONS, RULE_NAMES, Option, options_of, read_own, spelling
 from heatc.tools.diagnostics import ToolParser
 
 
 def add_rule_options(
-    parser: ToolParser, title: str, rule_help: str, rules: Sequence[str] = RULE_NAMES
+    parser: ToolParser, title: str, rule_help: str, rules: Sequence[str] | None = None
 ) -> None:
-    """`--hdp-rule` of some rules and every option that one of them takes."""
+    """
+    `--hdp-rule` and every option of the rules.
+
+    With `rules` these alone are known; without, those of other packages too, and their own options.
+    """
     group = parser.add_argument_group(title)
-    group.add_argument("--hdp-rule", choices=rules, help=rule_help)
+    if rules is None:
+        group.add_argument("--hdp-rule", metavar="NAME", help=f"{rule_help}; see --list-rules")
+        group.add_argument(
+            "--rule-option",
+            metavar="OPTION=VALUE",
+            action="append",
+            default=[],
+            help="an option that a rule of another package has of its own; may be repeated",
+        )
+    else:
+        group.add_argument("--hdp-rule", choices=rules, help=rule_help)
     for name, option in OPTIONS.items():
-        users = ", ".join(rule for rule in rules if name in DEFAULTS[rule])
+        users = ", ".join(rule for rule in rules or RULE_NAMES if name in options_of(rule))
         if users:
             group.add_argument(
                 f"--{spelling(name)}",
@@ -28,9 +42,14 @@ def add_rule_options(
 
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options of rules that were given, by attribute name."""
+    """The shared options of rules that were given, by attribute name."""
     given = {name: getattr(arguments, name, None) for name in OPTIONS}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def own_options(rule: str, texts: Sequence[str]) -> dict[str, Any]:
+    """What `--rule-option` says; raises `RuleError` for what the rule has no option of."""
+    return dict(read_own(rule, text) for text in texts)
 
 
 def _values_of(option: Option) -> Callable[[str], Any]:

@@ -127,16 +127,16 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
 
 
 def _formats(text: str | None) -> tuple[Format, ...]:
-    from heatc.heat.formats import FORMATS
+    from heatc.heat.formats import FORMATS, REGISTRY
 
     if text is None:
         return FORMATS
     wanted = [word.strip() for word in text.split(",")]
     for word in wanted:
-        if word not in FORMATS:
-            notes = [*suggest(word, FORMATS), f"formats: {', '.join(FORMATS)}"]
+        if REGISTRY.find(word) is None:
+            notes = [*suggest(word, REGISTRY.names), f"formats: {', '.join(REGISTRY.names)}"]
             raise UsageError(f"unknown format {word!r}", place="--formats", notes=notes)
-    return tuple(f for f in FORMATS if f in wanted)
+    return tuple(f for f in REGISTRY.names if f in wanted)
 
 
 def _hardware(arguments: argparse.Namespace) -> Hardware | HardwareSpace:

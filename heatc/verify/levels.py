@@ -21,9 +21,11 @@ from heatc.interpreter import (
     make_interpreter,
     output_names,
 )
+from heatc.passes.effect import Effect, effect_of
 from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import Instrument
+from heatc.universe import PASSES
 from heatc.weights import WeightStore
 
 Array = NDArray[Any]
@@ -42,6 +44,7 @@ class Levels(Instrument):
         fixed: the level whose codes the machine must have, on HDP targets.
         factorised: whether weights were replaced by factors.
         pruned: the rules that prune attention, by name, none that leaves out nothing.
+        changed: the passes of other packages that declare that they change values, by name.
     """
 
     captured: ModuleOp | None = None
@@ -50,6 +53,7 @@ class Levels(Instrument):
     fixed: ModuleOp | None = None
     factorised: bool = False
     pruned: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     def before(self, pass_: ModulePass, module: ModuleOp) -> None:
         """Keep what capture gave, and what comes before the first change of values."""
@@ -59,6 +63,8 @@ class Levels(Instrument):
             self.factorised = True
         if isinstance(pass_, InsertHdpPass):
             self.pruned = pass_.pruning(module)
+        if pass_.name not in PASSES and effect_of(pass_) is not Effect.EXACT:
+            self.changed = (*self.changed, pass_.name)
         if self.unchanged is None and self.changes_values:
             self.unchanged = module.clone()
 
@@ -72,7 +78,7 @@ class Levels(Instrument):
     @property
     def changes_values(self) -> bool:
         """Whether the program is meant to compute something else than the model."""
-        return self.factorised or bool(self.pruned)
+        return self.factorised or bool(self.pruned) or bool(self.changed)
 
 
 def run_level(

@@ -60,7 +60,7 @@ def tokens_of(
     packed: ModuleOp | None, inputs: Mapping[str, Array], masks: Mapping[str, MaskValues]
 ) -> Tokens | None:
     """What a packed module makes of an input; None where it packs nothing away."""
-    packing = None if packed is None else _packing(packed)
+    packing = None if packed is None else packing_of(packed)
     if packed is None or packing is None or packing.mask is None:
         return None
     type_ = attn.packing_of(packing.result)
@@ -71,7 +71,8 @@ def tokens_of(
     return None
 
 
-def _packing(module: ModuleOp) -> attn.PackingOp | None:
+def packing_of(module: ModuleOp) -> attn.PackingOp | None:
+    """What packs the tokens of a module; None where nothing does."""
     ops = main_function(module).body.block.ops
     return next((op for op in ops if isinstance(op, attn.PackingOp)), None)
 

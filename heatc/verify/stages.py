@@ -22,6 +22,7 @@ from heatc.samples import MaskValues, mask_inputs
 from heatc.verify.compare import CLOSE, IDENTICAL, ROUNDED, Bound
 from heatc.verify.levels import Levels, run_level
 from heatc.verify.reals import Quanta, with_reals
+from heatc.verify.rows import packing_of
 from heatc.verify.trace import Trace
 from heatc.weights import WeightStore
 
@@ -67,6 +68,12 @@ class Stages:
             if not levels.changes_values:
                 self.modules["reals"], self.quanta = with_reals(levels.fixed)
 
+    @property
+    def level_is_packed(self) -> bool:
+        """Whether padding is gone from the level that still has to compute the same."""
+        level = self.levels.unchanged
+        return level is not None and packing_of(level) is not None
+
     def run(self, stage: Stage, inputs: Arrays) -> dict[str, Array]:
         """What a module computes."""
         with np.errstate(all="ignore"):
@@ -98,4 +105,5 @@ class Stages:
     def parts(self) -> tuple[str, ...]:
         """How the program is meant to differ from the model."""
         parts = [f"pruned by {', '.join(self.levels.pruned)}"] if self.levels.pruned else []
+        parts += [f"changed by {', '.join(self.levels.changed)}"] if self.levels.changed else []
         return (*parts, "factors in place of weights") if self.levels.factorised else tuple(parts)

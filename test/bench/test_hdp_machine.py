@@ -25,7 +25,7 @@ from bench.support.machine.setup import PRESETS
 from bench.support.machine.watch import attention_joules, measure
 from heatc.backends.hdp import open_program
 from heatc.isa.table import Engine
-from heatc.rules import DEFAULTS, make_rule
+from heatc.rules import make_rule, options_of
 from heatc.tuning.common.plan_data import plan_data
 from oracle import rules
 from oracle.encoder import Encoder
@@ -181,7 +181,7 @@ def test_every_rule_on_the_real_model(tmp_path: Path):
     ]
     made = {
         f"bert.encoder.layer.{i}.attention.self": make_rule(
-            rule.name, {name: getattr(rule, name) for name in DEFAULTS[rule.name]}
+            rule.name, {name: getattr(rule, name) for name in options_of(rule.name)}
         )
         for i, rule in enumerate(chosen)
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pathlib
-from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +13,7 @@ from xdsl.context import Context
 
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import load_hardware
-from heatc.heat.formats import Format, Spec, default_modes
+from heatc.heat.formats import FORMATS, Format, Spec, default_modes
 from heatc.passes.analysis.costs import (
     FEWEST,
     NAIVE,
@@ -36,7 +35,6 @@ from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.passes.tiling.scratch import scratch_layer, time_packing
 
 PRESETS = ("hdp-edge", "hdp-server")
-FORMATS = get_args(Format)
 
 
 def dense(inputs: int, outputs: int, tokens: int) -> Network:

@@ -14,13 +14,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from timing_kit import Sizes, encoder_layer, machine_run, tiled
 
 from heatc.hardware import Hardware, load_hardware
-from heatc.heat.formats import Format, default_modes
+from heatc.heat.formats import FORMATS, Format, default_modes
 from heatc.passes.analysis.costs import weigh
 from heatc.passes.analysis.ranks import largest_within, layer_network
 from heatc.passes.tiling.attention_cost import expected_cycles
@@ -206,7 +206,7 @@ def test_what_fits_to_the_byte_is_chosen(choose: Callable[[Any, Hardware], Plan]
     assert choose(shape, exact) == chosen
 
 
-@pytest.mark.parametrize("format_", get_args(Format))
+@pytest.mark.parametrize("format_", FORMATS)
 def test_no_layer_changes_unnoticed(format_: Format):
     assert layer_pins(format_) == json.loads(PINS.read_text())["layers"][format_]
 
@@ -218,6 +218,6 @@ def test_no_encoder_changes_unnoticed(preset: str):
 
 if __name__ == "__main__":
     every = {p: pins(p) for p in PRESETS}
-    every["layers"] = {f: layer_pins(f) for f in get_args(Format)}
+    every["layers"] = {f: layer_pins(f) for f in FORMATS}
     every["encoders"] = {p: encoder_pins(p) for p in PRESETS}
     PINS.write_text(json.dumps(every, indent=1) + "\n")

@@ -96,6 +96,18 @@ def _opt(argv: list[str]) -> int:
     return opt.main([*others, "-p", f"heat-decompose{{{options}}}"])
 
 
+def _with_passes(argv: list[str]) -> int:
+    """`heatc` with a pass that reads and writes files, which come first."""
+    plan, data, factors, *others = argv
+    options = f'plan="{plan}" calibrate="{data}" factors="{factors}"'
+    return main.main([*others, "--pass-pipeline", f"heat-decompose{{{options}}}"])
+
+
+def _inserting(words: tuple[str, ...], argv: list[str]) -> int:
+    """`heatc` with a pass more, and other words."""
+    return main.main([*argv, "--insert-pass", "cse:after=raise-einsum", *words])
+
+
 def _tune(command: str, argv: list[str]) -> int:
     return tune.main([command, *argv])
 
@@ -142,6 +154,34 @@ CASES = {
         main.main,
         {"model": "m.pt", "output": "x.s"},
         more={"form": ASSEMBLY, "has_factors": False},
+    ),
+    "heatc with a pipeline": Case(
+        commands.HEATC_PASSES,
+        _with_passes,
+        {
+            "pass_plans": "plan.json",
+            "pass_inputs": "c.npz",
+            "pass_outputs": "f.safetensors",
+            "model": "m.mlir",
+            "weights": ["w.safetensors"],
+            "output": "x.py",
+            "remarks": "r.jsonl",
+            "dump_phases_to": "phases",
+            "dump_divergence": "divergence",
+        },
+        more={"form": NUMPY, "has_factors": False, "phases": ["00-captured.mlir"]},
+    ),
+    "heatc with a pass more": Case(
+        commands.HEATC_PASSES,
+        partial(_inserting, ()),
+        {"model": "folder", "plan": "plan.json", "hw": "hw.yaml", "output": "x.hdp"},
+        more={"form": HDP, "has_factors": False},
+    ),
+    "heatc with a pass more, calibrated": Case(
+        commands.HEATC_PASSES,
+        partial(_inserting, ("--heat", "low-rank,rank=1")),
+        {"model": "m.mlir", "calibrate": "c.npz", "output": "x.py"},
+        more={"form": NUMPY, "has_factors": True},
     ),
     "heatc.compile": Case(
         commands.COMPILE,

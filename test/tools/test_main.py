@@ -206,9 +206,14 @@ def test_missing_weights_are_named(
 
 def test_questions_are_answered(capsys: pytest.CaptureFixture[str]):
     assert main(["--list-targets"]) == 0
-    assert capsys.readouterr().out.split() == [*preset_names(), "numpy"]
-    assert main(["--list-passes"]) == 0
-    assert "raise-attention" in capsys.readouterr().out.split()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == [*preset_names(), "numpy"]
+    assert {row[1] for row in rows} == {"heatc"}
+    for what, name in (("passes", "raise-attention"), ("rules", "paper"), ("formats", "tt")):
+        assert main([f"--list-{what}"]) == 0
+        rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+        assert rows[name][1] == "heatc"
+        assert all(len(row) > 3 for row in rows.values())
     assert main(["--print-hw", "hdp-edge"]) == 0
     assert "name: hdp-edge" in capsys.readouterr().out
     assert main(["--dump-pass-pipeline", "-o", "x.hdp"]) == 0
@@ -218,6 +223,44 @@ def test_questions_are_answered(capsys: pytest.CaptureFixture[str]):
     question = ["--dump-pass-pipeline", "-o", "x.hdp", "--hdp-rule=energon", "--alpha=1e-3,-0.5"]
     assert main(question) == 0
     assert "insert-hdp{rule=energon alpha=0.001,-0.5}" in capsys.readouterr().out
+
+
+LINEAR = "raise-einsum,order-contractions,lower-contractions"
+
+
+def test_a_pipeline_of_ones_own(
+    model: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = [str(model[0]), "--weights", str(model[1]), "-o", str(tmp_path / "x.py")]
+    words = ["--pass-pipeline", LINEAR, "--insert-pass", "cse,dce:before=lower-contractions"]
+    assert main([*arguments, *words, "--dump-phases-to", str(tmp_path / "phases")]) == 0
+    names = [p.name[3:-5] for p in sorted((tmp_path / "phases").iterdir())]
+    assert names == ["captured", "raise-einsum", "order-contractions", "cse", "dce", *names[-1:]]
+    assert names[-1] == "lower-contractions"
+    assert "verified" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--insert-pass", "csee:after=dce"], "did you mean 'cse'"),
+        (["--insert-pass", "cse:after=raise-einsm"], "did you mean 'raise-einsum'"),
+        (["--insert-pass", "cse"], "malformed insertion 'cse'"),
+        (["--insert-pass", ":after=cse"], "malformed insertion"),
+        (["--insert-pass", "cse:after=dce"], "the pipeline has 2 passes 'dce'"),
+        (["--insert-pass", "cse:after=tile-for-hdp"], "the pipeline has no pass 'tile-for-hdp'"),
+        (["--insert-pass", "heat-decompose{rnk=1}:after=cse"], "did you mean 'rank'"),
+        (["--pass-pipeline", "raise-einsum,{"], "malformed pass pipeline"),
+        (["--pass-pipeline", "raise-einsm"], "did you mean 'raise-einsum'"),
+        (["--pass-pipeline", "cse", "--heat", "tt,rank=1"], "--heat both choose the passes"),
+        (["--pass-pipeline", "cse", "--padding", "compute"], "--padding both choose"),
+        (["--hdp-rule", "papr"], "did you mean 'paper'"),
+        (["--hdp-rule", "paper", "--rule-option", "bits=2"], "rule paper has no option 'bits=2'"),
+    ],
+)
+def test_wrong_passes(words: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["missing.pt", "-o", "x.py", "--target", "numpy", *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_phases_and_timing(

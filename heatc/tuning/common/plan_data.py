@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from heatc.plan import SCHEMA
-from heatc.rules import OPTIONS, Rule
+from heatc.rules import Rule, find_rule, known_options
 from heatc.tuning.common.factorised import FactorisedLayers
 
 
@@ -43,8 +43,9 @@ def plan_data(
 def rule_data(rule: Rule) -> dict[str, Any]:
     """A rule under the keys of plan.json; of values that may be one a head, one stands alone."""
     data: dict[str, Any] = {"rule": rule.name}
+    known = known_options(find_rule(rule.name))
     for name, value in rule.options.items():
-        option = OPTIONS[name]
+        option = known[name]
         plain = list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
         single = option.count is None and len(plain) == 1
         data[option.key or name] = plain[0] if single else plain

@@ -18,6 +18,7 @@ from heatc.heat.formats import (
     Modes,
     Spec,
     default_modes,
+    find_format,
     scaled,
     top_level,
 )
@@ -102,12 +103,4 @@ def _largest(format_: Format, ins: Modes, outs: Modes, whole: int) -> int:
 
 def matrix_rank(spec: Spec) -> int:
     """The largest rank that the matrix of a spec's factors can have."""
-    full = min(math.prod(spec.inputs), math.prod(spec.outputs))
-    count = len(spec.inputs)
-    if spec.format in ("low-rank", "cp"):
-        return min(full, spec.ranks[0])
-    if spec.format == "tt":
-        return min(full, spec.ranks[count - 1])
-    if spec.format == "tucker":
-        return min(full, math.prod(spec.ranks[:count]), math.prod(spec.ranks[count:]))
-    return full
+    return find_format(spec.format).matrix_rank(spec)
