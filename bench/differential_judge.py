@@ -40,6 +40,7 @@ BOUNDS: Mapping[str, Bound] = {"numpy": NUMPY, "hdp": HDP}
 SECONDS = 60
 _REFUSALS = (1, 3, 4)
 """Exit codes: bad input, not verified, infeasible"""
+_TOKENS_FIRST = (".transpose(0, 1)", "nn.MultiheadAttention", "nn.TransformerEncoder")
 _NAMES = re.compile(r"\b(?:aten|nn|attn|einsum|arith|higher_order)\.[\w.]+")
 
 
@@ -179,16 +180,17 @@ def may_refuse(program: Program, case: Case, error: Exception) -> bool:
 
     It may where a sequence has no real token that an output beside its own rows depends on (pairs of
     tokens are no rows), or that an attention reads which is not recognised: tokens first, of several
-    sequences. It may where a mask holds values that key padding does not. It must name the row or
-    the input.
+    sequences, as PyTorch's own layers have them inside. It may where a mask holds values that key
+    padding does not. It must name the row or the input.
     """
     if not isinstance(error, HeatcError | ValueError):
         return False
     text = error.render() if isinstance(error, HeatcError) else str(error)
     if case.empty and re.search(rf"\b(?:row|sequence) {case.empty[0]}\b", text):
         own_rows = all(output.axes.count("s") == 1 for output in program.outputs)
-        tokens_first = program.extents.batch > 1 and ".transpose(0, 1)" in program.text
-        return program.positions == "compute" or not own_rows or tokens_first
+        tokens_first = any(word in program.text for word in _TOKENS_FIRST)
+        several = program.extents.batch > 1
+        return program.positions == "compute" or not own_rows or (several and tokens_first)
     return case.name == "odd" and any(padding.port in text for padding in program.padding)
 
 
