@@ -40,7 +40,14 @@ BOUNDS: Mapping[str, Bound] = {"numpy": NUMPY, "hdp": HDP}
 SECONDS = 60
 _REFUSALS = (1, 3, 4)
 """Exit codes: bad input, not verified, infeasible"""
-_TOKENS_FIRST = (".transpose(0, 1)", "nn.MultiheadAttention", "nn.TransformerEncoder")
+_NOT_RECOGNISED = {
+    "tokens first": (".transpose(0, 1)", "nn.MultiheadAttention", "nn.TransformerEncoder"),
+    "one head of keys for several of queries": (".repeat_interleave(",),
+}
+"""
+Texts of attentions that heatc does not recognise where there are several sequences: PyTorch's own
+layers have tokens first inside.
+"""
 _NAMES = re.compile(r"\b(?:aten|nn|attn|einsum|arith|higher_order)\.[\w.]+")
 
 
@@ -179,19 +186,22 @@ def may_refuse(program: Program, case: Case, error: Exception) -> bool:
     Whether a program may refuse these inputs when it runs.
 
     It may where a sequence has no real token that an output beside its own rows depends on (pairs of
-    tokens are no rows), or that an attention reads which is not recognised: tokens first, of several
-    sequences, as PyTorch's own layers have them inside. It may where a mask holds values that key
-    padding does not. It must name the row or the input.
+    tokens are no rows), or that an attention reads which is not recognised. It may where a mask holds
+    values that key padding does not. It must name the row or the input.
     """
     if not isinstance(error, HeatcError | ValueError):
         return False
     text = error.render() if isinstance(error, HeatcError) else str(error)
     if case.empty and re.search(rf"\b(?:row|sequence) {case.empty[0]}\b", text):
         own_rows = all(output.axes.count("s") == 1 for output in program.outputs)
-        tokens_first = any(word in program.text for word in _TOKENS_FIRST)
-        several = program.extents.batch > 1
-        return program.positions == "compute" or not own_rows or (several and tokens_first)
+        return program.positions == "compute" or not own_rows or _reads_all(program)
     return case.name == "odd" and any(padding.port in text for padding in program.padding)
+
+
+def _reads_all(program: Program) -> bool:
+    """Whether an attention may be one that heatc does not recognise."""
+    words = (word for words in _NOT_RECOGNISED.values() for word in words)
+    return program.extents.batch > 1 and any(word in program.text for word in words)
 
 
 # ---- Failures ------------------------------------------------------------------------------------

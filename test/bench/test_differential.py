@@ -26,7 +26,7 @@ from bench import (
 from bench.differential_build import Compiled, NotExported, Rounding
 from bench.differential_compare import HDP, NUMPY, Bound, Mask, difference, masked_positions
 from bench.differential_inputs import Case, cases
-from bench.differential_judge import TARGETS, Verdict, judge
+from bench.differential_judge import TARGETS, Kind, Verdict, judge
 from bench.differential_masks import SOURCES, Source
 from bench.differential_models import generate
 from bench.differential_program import Array, Arrays, Output, Program
@@ -370,3 +370,31 @@ def test_a_run_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert [task[-1] for task in done] == ["a", "b", "l", "c"]
     with pytest.raises(ValueError, match="another run"):
         State(tmp_path / "state.json", {"seed": 1})
+
+
+def test_what_was_wrong_is_judged_again(tmp_path: Path):
+    state = State(tmp_path / "state.json", {})
+    kinds: dict[str, Kind] = {"models a": "right", "models b": "wrong", "models c": "refused"}
+    for task, kind in kinds.items():
+        tally = Tally()
+        tally.add("1", [Verdict("numpy", kind)])
+        state.add(task, tally)
+    assert set(State(tmp_path / "state.json", {}).done) == {"models a", "models c"}
+
+
+def test_verdicts_are_of_the_compiler_and_the_programs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(differential.report, "ROOT", tmp_path)
+    names = ("heatc/api.py", "passes/a/b.py", "bench/differential_models.py")
+    judge = "bench/differential_judge.py"
+    for name in (*names, judge):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = [differential.sources()]
+    (tmp_path / judge).write_text("mended")
+    assert differential.sources() == found[0]
+    for name in names:
+        (tmp_path / name).write_text("changed")
+        found.append(differential.sources())
+    assert len(set(found)) == 4
