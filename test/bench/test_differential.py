@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -23,7 +24,14 @@ from bench import (
     differential_keep,
     report,
 )
-from bench.differential_build import Compiled, NotExported, Rounding
+from bench.differential_build import (
+    Compiled,
+    NotExported,
+    Rounding,
+    conditioning,
+    module_of,
+    reference,
+)
 from bench.differential_compare import HDP, NUMPY, Bound, Mask, difference, masked_positions
 from bench.differential_inputs import Case, cases
 from bench.differential_judge import TARGETS, Kind, Verdict, judge
@@ -208,6 +216,15 @@ def test_rounding_explains_a_little_but_not_everything():
     assert difference(want, want + np.float32(0.5), None, HDP, loud).startswith("rounding")
 
 
+def test_inputs_that_are_numbers_are_rounded_and_masks_are_not():
+    x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+    softmax = torch.nn.Softmax(-1)
+    (moved,) = conditioning(softmax, {"input": x}, Rounding(1e-3))
+    assert moved.min() > 0
+    (still,) = conditioning(softmax, {"input": x}, Rounding(1e-3), ["input"])
+    assert not still.any()
+
+
 @pytest.mark.parametrize(
     ("axes", "shape", "masked"),
     [("bs.", (2, 3, 1), [2]), ("sb.", (3, 2, 1), [4]), ("b.", (2, 4), []), ("m.", (6, 1), [2])],
@@ -312,6 +329,30 @@ def test_a_program_that_fails_is_wrong(
     monkeypatch.setattr(differential_judge, "compiled", failing)
     (verdict,) = judge(program, ("numpy",))
     assert verdict.kind == kind
+
+
+@pytest.mark.parametrize(("fill", "kind"), [("-1e9", "right"), ("-3.0", "wrong")])
+def test_a_fill_that_scores_reach(monkeypatch: pytest.MonkeyPatch, fill: str, kind: str):
+    """What hides its keys as -1e9 does is right, and any other value than PyTorch's is wrong."""
+    weak = "-2.0"
+    found = (generate(seed) for seed in range(60))
+    program = next(p for p in found if differential_judge.WEAK_FILL in p.text)
+    text = program.text.replace(differential_judge.WEAK_FILL, weak)
+    program = dataclasses.replace(program, text=text)
+    given = module_of(dataclasses.replace(program, text=text.replace(weak, fill)))
+
+    def other(*arguments: Any) -> Compiled:
+        def run(inputs: Arrays) -> Arrays:
+            leaves = reference(given, inputs)
+            return {output.name: leaf for output, leaf in zip(program.outputs, leaves)}
+
+        return Compiled(run, Rounding(0.0), {output.name: "computed" for output in program.outputs})
+
+    monkeypatch.setattr(differential_judge, "WEAK_FILL", weak)
+    monkeypatch.setattr(differential_judge, "compiled", other)
+    (verdict,) = judge(program, ("numpy",))
+    assert verdict.kind == kind
+    assert any("fill of -1e4" in line for line in verdict.later) == (kind == "right")
 
 
 def test_a_wrong_program_is_made_simple(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
