@@ -44,6 +44,8 @@ WEAK_FILL = "-10000.0"
 _NOT_RECOGNISED = {
     "tokens first": (".transpose(0, 1)", "nn.MultiheadAttention", "nn.TransformerEncoder"),
     "one head of keys for several of queries": (".repeat_interleave(",),
+    "products as einsum equations": ("torch.einsum(",),
+    "keys of a memory of another length": ("memory_ids",),
 }
 """
 Texts of attentions that heatc does not recognise where there are several sequences: PyTorch's own
