@@ -74,20 +74,6 @@ def test_bytes_delay_the_loads_behind_them():
     assert ends[1] - ends[0] == pytest.approx(16 * 64 * 2 / 8, abs=2)
 
 
-def test_bytes_delay_the_stores_behind_them():
-    """A store of a tile that lies ready begins when all bytes of the vector units have moved."""
-    kit = Kit(VECTOR)
-    d, x = kit.put(codes((16, 64), 1), "i16"), kit.put(codes((64, 64), 2), "i16")
-    kept, written = kit.tensor((16, 64), "i16"), kit.tensor((64, 64), "i16")
-    tile = kit.tile("shared", "i16", 16 * 64 * 2)
-    kit.emit("hget", h=0, d=x, rows=64, point=10)
-    kit.emit("ld", t=tile, d=d, rows=16, cols=64)
-    kit.emit("hput", d=written, h=0, point=10)
-    kit.emit("st", t=tile, d=kept, core_rows=16)
-    get, load, put, store = (rows * 64 * 2 / 8 for rows in (64, 16, 64, 16))
-    assert kit.run().cycles == pytest.approx(get + load + put + store, abs=4)
-
-
 def test_energy_is_counted_by_hand():
     """Of a machine with vector units nothing is charged to the host."""
     hardware = load_hardware("hdp-edge-vector")
