@@ -166,6 +166,30 @@ def test_an_axis_remembers_what_it_was_made_of():
     assert not axes.same((x, 0), (x, 1))
 
 
+CUT = """
+func.func @main(%x: tensor<4x6xf32>, %y: tensor<4x6xf32>) -> tensor<3x8xf32> {
+  %sum = nn.add %x, %y : (tensor<4x6xf32>, tensor<4x6xf32>) -> tensor<4x6xf32>
+  %other = nn.reshape %x : (tensor<4x6xf32>) -> tensor<3x8xf32>
+  %a = nn.reshape %sum : (tensor<4x6xf32>) -> tensor<2x2x6xf32>
+  %b = nn.reshape %y : (tensor<4x6xf32>) -> tensor<2x2x6xf32>
+  func.return %other : tensor<3x8xf32>
+}
+"""
+
+
+def test_axes_that_are_mixed_say_nothing_of_each_other():
+    """Of (4, 6) as (3, 8) no axis is made of others; cut into (2, 2, 6) the first one is."""
+    module = Parser(make_context(), CUT).parse_module()
+    (function,) = module.ops
+    assert isinstance(function, FuncOp)
+    axes = Axes(function)
+    (x, _) = function.body.block.args
+    _, other, a, b = (op.results[0] for op in function.body.block.ops if op.results)
+    assert axes.parts(other, 0) == axes.parts(other, 1) == axes.parts(x, 1) == ()
+    assert axes.parts(x, 0) == ((a, 0), (a, 1))
+    assert [axes.same((a, i), (b, i)) for i in range(3)] == [True] * 3
+
+
 @pytest.mark.parametrize(
     ("own", "new", "expected"),
     [
