@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -125,17 +126,23 @@ def write_data(folder: Path) -> None:
         np.savez(folder / name, allow_pickle=False, input_ids=ids, attention_mask=mask, **more)
 
 
-def measure(benches: Sequence[Bench], moments: int, seed: int, console: Console) -> None:
-    """Job after job in turn, signal after signal, until SIGKILL and SIGTERM hit often enough."""
+def measure(
+    benches: Sequence[Bench], moments: int, seed: int, workers: int, console: Console
+) -> None:
+    """All jobs in turn, signal after signal, until SIGKILL and SIGTERM hit often enough."""
     number = 0
-    while _hard_hits(benches) < moments:
-        bench = benches[number % len(benches)]
-        signal_ = SIGNALS[number // len(benches) % len(SIGNALS)]
-        bench.trial(seed, number, signal_)
-        number += 1
-        if number % 20 == 0:
-            troubles = sum(len(b.troubles) for b in benches)
-            console.print(f"{number} runs, {_hard_hits(benches)} hits, {troubles} troubles")
+    with ThreadPoolExecutor(workers) as pool:
+        while _hard_hits(benches) < moments:
+            signal_ = SIGNALS[number // len(benches) % len(SIGNALS)]
+            trials = [
+                pool.submit(bench.trial, seed, number + i, signal_)
+                for i, bench in enumerate(benches)
+            ]
+            for trial in trials:
+                trial.result()
+            number += len(benches)
+            found = [f"{where}: {t.what}" for b in benches for where, t in b.troubles]
+            console.print(f"{number} runs, {_hard_hits(benches)} hits, {found or 'no troubles'}")
 
 
 def _hard_hits(benches: Sequence[Bench]) -> int:
@@ -166,6 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="signals at random moments")
     parser.add_argument("--moments", type=int, default=MOMENTS, help=f"default {MOMENTS}")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the moments, default {SEED}")
+    parser.add_argument("--workers", type=int, default=2, help="trials at a time, default 2")
     parser.add_argument("--only", default="", metavar="TEXT", help="jobs whose name has this text")
     parser.add_argument("--keep", type=Path, help="folder in which to work, and to look afterwards")
     parser.add_argument("-o", "--output", type=Path, help="the result file")
@@ -180,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
             for job in JOBS
             if options.only in job.name
         ]
-        measure(benches, options.moments, options.seed, console)
+        measure(benches, options.moments, options.seed, options.workers, console)
     found = part(benches)
     for bench in benches:
         for where, trouble in bench.troubles:
