@@ -23,7 +23,7 @@ from heatc.hardware import Hardware, load_hardware
 from heatc.heat.formats import Format, default_modes
 from heatc.passes.analysis.costs import weigh
 from heatc.passes.analysis.ranks import largest_within, layer_network
-from heatc.passes.tiling.left import LeftPlan, LeftShape, _plans, plan_left
+from heatc.passes.tiling.left import MOST_CHUNKS, LeftPlan, LeftShape, _plans, plan_left
 from heatc.passes.tiling.linear_plan import (
     LinearPlan,
     LinearShape,
@@ -219,3 +219,11 @@ if __name__ == "__main__":
     every["layers"] = {f: layer_pins(f) for f in get_args(Format)}
     every["encoders"] = {p: encoder_pins(p) for p in PRESETS}
     PINS.write_text(json.dumps(every, indent=1) + "\n")
+
+
+@pytest.mark.parametrize("new", [7, 34, 100])
+def test_a_weight_is_cut_into_so_many_chunks_at_most(new: int):
+    """Of 34 rows there are 17 chunks of 2, one more than there are tile numbers."""
+    chunks = {plan.chunks for plan in _plans(LeftShape(1, 8, new, 16))}
+    assert 1 in chunks
+    assert max(chunks) <= MOST_CHUNKS

@@ -190,6 +190,26 @@ def test_axes_that_are_mixed_say_nothing_of_each_other():
     assert [axes.same((a, i), (b, i)) for i in range(3)] == [True] * 3
 
 
+APART = """
+func.func @main(%x: tensor<8x3xf32>, %y: tensor<8x3xf32>) -> tensor<8x3xf32> {
+  %sum = nn.add %x, %y : (tensor<8x3xf32>, tensor<8x3xf32>) -> tensor<8x3xf32>
+  %a = nn.reshape %x : (tensor<8x3xf32>) -> tensor<2x4x3xf32>
+  %b = nn.reshape %y : (tensor<8x3xf32>) -> tensor<4x2x3xf32>
+  func.return %sum : tensor<8x3xf32>
+}
+"""
+
+
+def test_one_axis_cut_in_two_ways():
+    """The first axis of (2, 4) is not the first of (4, 2)."""
+    module = Parser(make_context(), APART).parse_module()
+    (function,) = module.ops
+    assert isinstance(function, FuncOp)
+    axes = Axes(function)
+    _, a, b = (op.results[0] for op in function.body.block.ops if op.results)
+    assert [axes.same((a, i), (b, i)) for i in range(3)] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("own", "new", "expected"),
     [
