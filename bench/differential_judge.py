@@ -41,15 +41,15 @@ SECONDS = 60
 _REFUSALS = (1, 3, 4)
 """Exit codes: bad input, not verified, infeasible"""
 WEAK_FILL = "-10000.0"
+"""What a model writes where it hides a key by -1e4."""
 _NOT_RECOGNISED = {
     "tokens first": (".transpose(0, 1)", "nn.MultiheadAttention", "nn.TransformerEncoder"),
     "one head of keys for several of queries": (".repeat_interleave(",),
-    "products as einsum equations": ("torch.einsum(",),
-    "keys of a memory of another length": ("memory_ids",),
+    "products as einsum equations": ("->bhqk', ", "->bhlt', "),
 }
 """
 Texts of attentions that heatc does not recognise where there are several sequences: PyTorch's own
-layers have tokens first inside.
+layers have tokens first inside. Keys of a memory of another length are the fourth kind.
 """
 _NAMES = re.compile(r"\b(?:aten|nn|attn|einsum|arith|higher_order)\.[\w.]+")
 
@@ -222,8 +222,13 @@ def may_refuse(program: Program, case: Case, error: Exception) -> bool:
 
 def _reads_all(program: Program) -> bool:
     """Whether an attention may be one that heatc does not recognise."""
+    extents = program.extents
     words = (word for words in _NOT_RECOGNISED.values() for word in words)
-    return program.extents.batch > 1 and any(word in program.text for word in words)
+    memories = (port.shape for port in program.ports if port.name == "memory_ids")
+    return extents.batch > 1 and (
+        any(word in program.text for word in words)
+        or any(shape[1] != extents.length for shape in memories)
+    )
 
 
 # ---- Failures ------------------------------------------------------------------------------------

@@ -214,16 +214,16 @@ def test_no_encoder_changes_unnoticed(preset: str):
     assert encoder_pins(preset) == json.loads(PINS.read_text())["encoders"][preset]
 
 
-if __name__ == "__main__":
-    every = {p: pins(p) for p in PRESETS}
-    every["layers"] = {f: layer_pins(f) for f in get_args(Format)}
-    every["encoders"] = {p: encoder_pins(p) for p in PRESETS}
-    PINS.write_text(json.dumps(every, indent=1) + "\n")
-
-
 @pytest.mark.parametrize("new", [7, 34, 100])
 def test_a_weight_is_cut_into_so_many_chunks_at_most(new: int):
     """Of 34 rows there are 17 chunks of 2, one more than there are tile numbers."""
     chunks = {plan.chunks for plan in _plans(LeftShape(1, 8, new, 16))}
     assert 1 in chunks
     assert max(chunks) <= MOST_CHUNKS
+
+
+if __name__ == "__main__":
+    every = {p: pins(p) for p in PRESETS}
+    every["layers"] = {f: layer_pins(f) for f in get_args(Format)}
+    every["encoders"] = {p: encoder_pins(p) for p in PRESETS}
+    PINS.write_text(json.dumps(every, indent=1) + "\n")
