@@ -7,13 +7,15 @@ heatc's programs against PyTorch: random models, every case of torch's op_db, ei
 
 Every model is compiled for NumPy and for HDP without pruning, and run on inputs with several
 paddings. A wrong program is made as simple as it stays wrong and kept as a script (--keep). A run
-that was killed goes on at the same --state. How outputs are judged: `differential_compare`.
+that was killed goes on at the same --state, also where the judge was mended since: tasks in which
+something was wrong are judged again. How outputs are judged: `differential_compare`.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import json
 import multiprocessing
 import os
@@ -53,6 +55,8 @@ CHUNK = 50
 """Programs of one task"""
 WORKER_TASKS = 20
 """Tasks of one process"""
+_FOLDERS = ("passes/**/*.py", "backends/**/*.py", "dialects/**/*.py")
+_SUPPORT = "bench/support/differential"
 
 
 @dataclass(frozen=True)
@@ -252,6 +256,16 @@ def show(seed: int, forced: Mapping[str, int], simple: bool) -> int:
     return int(any(verdict.kind == "wrong" for verdict in verdicts))
 
 
+def sources() -> str:
+    """A digest of the compiler and of what makes programs: what verdicts depend on but the judge."""
+    digest = hashlib.sha256()
+    for pattern in ("heatc/**/*.py", "heatc/**/*.yaml", *_FOLDERS, f"{_SUPPORT}/*.py"):
+        for file in sorted(report.ROOT.glob(pattern)):
+            if file != report.ROOT / _SUPPORT / "judge.py":
+                digest.update(f"{file.relative_to(report.ROOT)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 # ---- Command -------------------------------------------------------------------------------------
 
 
@@ -278,7 +292,7 @@ def main(arguments: Sequence[str]) -> int:
         return show(options.show, options.choose, options.simple)
     names = options.only or list(PARTS)
     tasks = {name: PARTS[name].tasks(options) for name in names}
-    key = {"seed": options.seed, "chunk": CHUNK, "commit": report.commit()}
+    key = {"seed": options.seed, "chunk": CHUNK, "sources": sources()}
     state = State(options.state, key)
     try:
         run([task for part in tasks.values() for task in part], state, options.jobs, options.keep)

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -83,7 +84,7 @@ JOBS = (
         "heatc-tune distill",
         ("heatc-tune", "distill", "m.pt2", *_DATA, "-o", "small.json", *_HEAT, "--seed", "0"),
         ("--seed", "1"),
-        ("small.json", "small.safetensors", "small.report.json"),
+        ("small.json", "small.factors.safetensors", "small.report.json"),
         use=(("heatc", "m.pt2", "--plan", "small.json", "-o", "used.hdp"), "used.hdp"),
     ),
     Job(
@@ -125,24 +126,34 @@ def write_data(folder: Path) -> None:
         np.savez(folder / name, allow_pickle=False, input_ids=ids, attention_mask=mask, **more)
 
 
-def measure(benches: Sequence[Bench], moments: int, seed: int, console: Console) -> None:
-    """Job after job in turn, signal after signal, until there are enough hits."""
+def measure(
+    benches: Sequence[Bench], moments: int, seed: int, workers: int, console: Console
+) -> None:
+    """All jobs in turn, signal after signal, until SIGKILL and SIGTERM hit often enough."""
     number = 0
-    while sum(b.hits.total() for b in benches) < moments:
-        bench = benches[number % len(benches)]
-        signal_ = SIGNALS[number // len(benches) % len(SIGNALS)]
-        bench.trial(seed, number, signal_)
-        number += 1
-        if number % 20 == 0:
-            hits = sum(b.hits.total() for b in benches)
-            troubles = sum(len(b.troubles) for b in benches)
-            console.print(f"{number} runs, {hits} hits, {troubles} troubles")
+    with ThreadPoolExecutor(workers) as pool:
+        while _hard_hits(benches) < moments:
+            signal_ = SIGNALS[number // len(benches) % len(SIGNALS)]
+            trials = [
+                pool.submit(bench.trial, seed, number + i, signal_)
+                for i, bench in enumerate(benches)
+            ]
+            for trial in trials:
+                trial.result()
+            number += len(benches)
+            found = [f"{where}: {t.what}" for b in benches for where, t in b.troubles]
+            console.print(f"{number} runs, {_hard_hits(benches)} hits, {found or 'no troubles'}")
+
+
+def _hard_hits(benches: Sequence[Bench]) -> int:
+    """Hits of SIGKILL and SIGTERM; Ctrl-C is beside them."""
+    return sum(b.hits["SIGKILL"] + b.hits["SIGTERM"] for b in benches)
 
 
 def part(benches: Sequence[Bench]) -> Part:
     """Rows and tables."""
     what = "kill -9 and SIGTERM at 200 random moments of compile, tune and run"
-    hits = sum(b.hits["SIGKILL"] + b.hits["SIGTERM"] for b in benches)
+    hits = _hard_hits(benches)
     cases = {(where, trouble.what) for b in benches for where, trouble in b.troubles}
     counts = Counter(kind for _, kind in cases)
     rows = [Row(what, hits, "moments", GOAL, ">=")]
@@ -162,6 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="signals at random moments")
     parser.add_argument("--moments", type=int, default=MOMENTS, help=f"default {MOMENTS}")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the moments, default {SEED}")
+    parser.add_argument("--workers", type=int, default=2, help="trials at a time, default 2")
     parser.add_argument("--only", default="", metavar="TEXT", help="jobs whose name has this text")
     parser.add_argument("--keep", type=Path, help="folder in which to work, and to look afterwards")
     parser.add_argument("-o", "--output", type=Path, help="the result file")
@@ -176,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
             for job in JOBS
             if options.only in job.name
         ]
-        measure(benches, options.moments, options.seed, console)
+        measure(benches, options.moments, options.seed, options.workers, console)
     found = part(benches)
     for bench in benches:
         for where, trouble in bench.troubles:

@@ -96,7 +96,7 @@ def _on_inputs(
     found, rounding = Verification(), Rounding()
     with _opened(open_program, place) as program:
         for number in range(max(len(rounds), DOUBTED_RUNS)):
-            if number >= len(rounds) and not rounding.is_doubtful:
+            if number >= len(rounds) and not rounding.is_noticeable:
                 break
             before = time.perf_counter()
             kinds = rounds[number % len(rounds)]

@@ -22,6 +22,9 @@ Arrays = Mapping[str, Array]
 COARSE = 0.06
 """The share of an output's size from which binary points are too coarse to stand for the model."""
 
+NOTICEABLE = COARSE / 4
+"""The share from which more inputs are run while there is time."""
+
 LEAST_RUNS = 4
 """Runs after which a program may be refused for its rounding."""
 
@@ -78,3 +81,12 @@ class Rounding:
     def is_doubtful(self) -> bool:
         """Whether more inputs have to say if the program is good enough."""
         return self.worst[1] > COARSE
+
+    @property
+    def is_noticeable(self) -> bool:
+        """
+        Whether more inputs should say it, if there is time.
+
+        An output of a few values is near its codes by chance on one or two inputs.
+        """
+        return self.worst[1] > NOTICEABLE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -21,10 +22,17 @@ from bench.support import report
 from bench.support.differential import equations as differential_equations
 from bench.support.differential import judge as differential_judge
 from bench.support.differential import keep as differential_keep
-from bench.support.differential.build import Compiled, NotExported, Rounding
+from bench.support.differential.build import (
+    Compiled,
+    NotExported,
+    Rounding,
+    conditioning,
+    module_of,
+    reference,
+)
 from bench.support.differential.compare import HDP, NUMPY, Bound, Mask, difference, masked_positions
 from bench.support.differential.inputs import Case, cases
-from bench.support.differential.judge import TARGETS, Verdict, judge
+from bench.support.differential.judge import TARGETS, Kind, Verdict, judge
 from bench.support.differential.masks import SOURCES, Source
 from bench.support.differential.models import generate
 from bench.support.differential.program import Array, Arrays, Output, Program
@@ -206,6 +214,15 @@ def test_rounding_explains_a_little_but_not_everything():
     assert difference(want, want + np.float32(0.5), None, HDP, loud).startswith("rounding")
 
 
+def test_inputs_that_are_numbers_are_rounded_and_masks_are_not():
+    x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+    softmax = torch.nn.Softmax(-1)
+    (moved,) = conditioning(softmax, {"input": x}, Rounding(1e-3))
+    assert moved.min() > 0
+    (still,) = conditioning(softmax, {"input": x}, Rounding(1e-3), ["input"])
+    assert not still.any()
+
+
 @pytest.mark.parametrize(
     ("axes", "shape", "masked"),
     [("bs.", (2, 3, 1), [2]), ("sb.", (3, 2, 1), [4]), ("b.", (2, 4), []), ("m.", (6, 1), [2])],
@@ -312,6 +329,30 @@ def test_a_program_that_fails_is_wrong(
     assert verdict.kind == kind
 
 
+@pytest.mark.parametrize(("fill", "kind"), [("-1e9", "right"), ("-3.0", "wrong")])
+def test_a_fill_that_scores_reach(monkeypatch: pytest.MonkeyPatch, fill: str, kind: str):
+    """What hides its keys as -1e9 does is right, and any other value than PyTorch's is wrong."""
+    weak = "-2.0"
+    found = (generate(seed) for seed in range(60))
+    program = next(p for p in found if differential_judge.WEAK_FILL in p.text)
+    text = program.text.replace(differential_judge.WEAK_FILL, weak)
+    program = dataclasses.replace(program, text=text)
+    given = module_of(dataclasses.replace(program, text=text.replace(weak, fill)))
+
+    def other(*arguments: Any) -> Compiled:
+        def run(inputs: Arrays) -> Arrays:
+            leaves = reference(given, inputs)
+            return {output.name: leaf for output, leaf in zip(program.outputs, leaves)}
+
+        return Compiled(run, Rounding(0.0), {output.name: "computed" for output in program.outputs})
+
+    monkeypatch.setattr(differential_judge, "WEAK_FILL", weak)
+    monkeypatch.setattr(differential_judge, "compiled", other)
+    (verdict,) = judge(program, ("numpy",))
+    assert verdict.kind == kind
+    assert any("fill of -1e4" in line for line in verdict.later) == (kind == "right")
+
+
 def test_a_wrong_program_is_made_simple(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """What is wrong whenever there is an option keeps that option alone."""
 
@@ -368,3 +409,31 @@ def test_a_run_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert [task[-1] for task in done] == ["a", "b", "l", "c"]
     with pytest.raises(ValueError, match="another run"):
         State(tmp_path / "state.json", {"seed": 1})
+
+
+def test_what_was_wrong_is_judged_again(tmp_path: Path):
+    state = State(tmp_path / "state.json", {})
+    kinds: dict[str, Kind] = {"models a": "right", "models b": "wrong", "models c": "refused"}
+    for task, kind in kinds.items():
+        tally = Tally()
+        tally.add("1", [Verdict("numpy", kind)])
+        state.add(task, tally)
+    assert set(State(tmp_path / "state.json", {}).done) == {"models a", "models c"}
+
+
+def test_verdicts_are_of_the_compiler_and_the_programs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(differential.report, "ROOT", tmp_path)
+    names = ("heatc/api.py", "passes/a/b.py", "bench/support/differential/models.py")
+    judge = "bench/support/differential/judge.py"
+    for name in (*names, judge):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = [differential.sources()]
+    (tmp_path / judge).write_text("mended")
+    assert differential.sources() == found[0]
+    for name in names:
+        (tmp_path / name).write_text("changed")
+        found.append(differential.sources())
+    assert len(set(found)) == 4

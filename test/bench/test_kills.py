@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,13 @@ def test_trouble_is_seen(
         if any(trouble.what == what for _, trouble in bench.troubles):
             break
     assert what in {trouble.what for _, trouble in bench.troubles}
+
+
+def test_an_output_that_no_run_writes_is_no_job(tmp_path: Path) -> None:
+    bench = _bench(tmp_path, "good")
+    bench.job = replace(bench.job, outputs=("out.json", "other.bin"))
+    with pytest.raises(RuntimeError, match=r"good does not write other\.bin"):
+        _ = bench.new
 
 
 def test_reports_are_compared_without_times() -> None:

@@ -312,6 +312,17 @@ func.func @labels(%x: tensor<2x3x4xf32>, %l: tensor<2x3x4xf32>, %m: tensor<2x3xi
 
 // -----
 
+// Attention without a mask: all tokens are real, and there is no score to remark on.
+
+// CHECK-LABEL: func.func @unmasked(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %0 = attn.packing : () -> !attn.packing<2, 3>
+func.func @unmasked(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {
+  %a = attn.sdpa %x, %x, %x {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %a : tensor<2x3x4xf32>
+}
+
+// -----
+
 // A function without attention has no padding to speak of.
 
 // CHECK-LABEL: func.func @no_attention(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {

@@ -359,6 +359,19 @@ def test_a_sum_with_a_turned_input_works_on_packed_rows():
     assert (nn.TOKENS, N) in [nn.shape_of(op.result) for op in sums]
 
 
+def test_a_sum_with_a_flattened_input_works_on_packed_rows():
+    flat = tensor(N * N, N)
+    tail = [
+        reshaped("%a", T, flat),
+        reshaped("%t", T, flat),
+        f"nn.add %0, %1 : ({flat}, {flat}) -> {flat}",
+    ]
+    function = function_of(tail)
+    pack_function(function)
+    sums = [op for op in function.walk() if isinstance(op, nn.AddOp)]
+    assert (nn.TOKENS, N) in [nn.shape_of(op.result) for op in sums]
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_sequences_and_tokens_that_are_one_axis(n: int):
     """A sum with its own transpose: nobody can tell which is which, so nothing is packed."""

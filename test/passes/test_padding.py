@@ -34,7 +34,7 @@ NUMBERS: dict[Any, tuple[float, ...]] = {
     i32: (-(1 << 31), -100, -2, -1, 0, 1, 2, 3, 5, (1 << 31) - 1),
     U8: (0, 1, 2, 3, 4, 100, 255),
     i1: (0, 1),
-    f32: (-1e30, -1.0, -0.5, 0.0, 1e-30, 0.25, 0.5, 0.75, 0.9997, 1.0, 1.5, 2.0, 1e30),
+    f32: (-1e30, -100.0, -1.0, -0.5, 0.0, 1e-30, 0.25, 0.5, 0.75, 0.9997, 1.0, 1.5, 2.0, 1e30),
 }
 """Values that inputs are tried with."""
 
@@ -273,7 +273,13 @@ def far_from_five(graph: Graph) -> SSAValue:
 
 
 INFINITE = float("inf")
-LEAST = float(np.nextafter(np.float32(0), np.float32(1)))
+
+
+def beside(number: float, toward: float) -> float:
+    return float(np.nextafter(np.float32(number), np.float32(toward)))
+
+
+LEAST = beside(0, 1)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +288,12 @@ LEAST = float(np.nextafter(np.float32(0), np.float32(1)))
         (positive, i64, ((1, INFINITE),), ((-INFINITE, 0),)),
         (positive, U8, ((1, INFINITE),), ((0, 0),)),
         (labelled, i64, ((-INFINITE, -101), (-99, INFINITE)), ((-100, -100),)),
+        (
+            labelled,
+            f32,
+            ((-INFINITE, beside(-100, -1e9)), (beside(-100, 0), INFINITE)),
+            ((-100, -100),),
+        ),
         (full_byte, U8, ((255, 255),), ((0, 254),)),
         (constant_first, i64, ((-INFINITE, 1),), ((2, INFINITE),)),
         (in_segment, i32, ((1, 1),), ((-INFINITE, 0), (2, INFINITE))),

@@ -26,7 +26,7 @@ from heatc.passes.analysis.ranks import largest_within, layer_network
 from heatc.passes.tiling.attention_cost import expected_cycles
 from heatc.passes.tiling.attention_plan import AttentionPlan, AttentionShape
 from heatc.passes.tiling.attention_planner import attention_plans, plan_attention
-from heatc.passes.tiling.left import LeftPlan, LeftShape, _plans, plan_left
+from heatc.passes.tiling.left import MOST_CHUNKS, LeftPlan, LeftShape, _plans, plan_left
 from heatc.passes.tiling.linear_plan import (
     LinearPlan,
     LinearShape,
@@ -214,6 +214,14 @@ def test_no_layer_changes_unnoticed(format_: Format):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_encoder_changes_unnoticed(preset: str):
     assert encoder_pins(preset) == json.loads(PINS.read_text())["encoders"][preset]
+
+
+@pytest.mark.parametrize("new", [7, 34, 100])
+def test_a_weight_is_cut_into_so_many_chunks_at_most(new: int):
+    """Of 34 rows there are 17 chunks of 2, one more than there are tile numbers."""
+    chunks = {plan.chunks for plan in _plans(LeftShape(1, 8, new, 16))}
+    assert 1 in chunks
+    assert max(chunks) <= MOST_CHUNKS
 
 
 if __name__ == "__main__":

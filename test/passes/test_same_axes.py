@@ -147,16 +147,18 @@ func.func @main(%x: tensor<2x2x4xf32>, %y: tensor<4x4xf32>) -> tensor<2x2x4xf32>
 """
 
 
-def test_an_axis_remembers_what_it_was_made_of():
-    """Two axes put together, summed, and cut again: the same two."""
-    module = Parser(make_context(), CHAIN).parse_module()
+def read(text: str) -> tuple[Axes, list[SSAValue]]:
+    """The axes of a function, and its values: arguments, then the result of each op."""
+    module = Parser(make_context(), text).parse_module()
     (function,) = module.ops
     assert isinstance(function, FuncOp)
-    axes = Axes(function)
-    x, y = function.body.block.args
-    flat, total, turned, cut, other = (
-        op.results[0] for op in function.body.block.ops if op.results
-    )
+    block = function.body.block
+    return Axes(function), [*block.args, *(op.results[0] for op in block.ops if op.results)]
+
+
+def test_an_axis_remembers_what_it_was_made_of():
+    """Two axes put together, summed, and cut again: the same two."""
+    axes, (x, y, flat, total, turned, cut, other) = read(CHAIN)
     assert axes.parts(flat, 0) == axes.parts(total, 0) == axes.parts(y, -2) == ((x, 0), (x, 1))
     assert axes.parts(turned, 1) == ((x, 0), (x, 1))
     assert axes.parts(total, 1) == axes.parts(turned, 0) == ((other, 0), (other, 1))
@@ -164,6 +166,41 @@ def test_an_axis_remembers_what_it_was_made_of():
     assert [axes.same((cut, a), (x, a)) for a in range(3)] == [True] * 3
     assert not any(axes.same((other, a), (x, b)) for a in (0, 1) for b in (0, 1))
     assert not axes.same((x, 0), (x, 1))
+
+
+CUT = """
+func.func @main(%x: tensor<4x6xf32>, %y: tensor<4x6xf32>) -> tensor<3x8xf32> {
+  %sum = nn.add %x, %y : (tensor<4x6xf32>, tensor<4x6xf32>) -> tensor<4x6xf32>
+  %mixed = nn.reshape %x : (tensor<4x6xf32>) -> tensor<3x8xf32>
+  %a = nn.reshape %sum : (tensor<4x6xf32>) -> tensor<2x2x6xf32>
+  %b = nn.reshape %y : (tensor<4x6xf32>) -> tensor<2x2x6xf32>
+  func.return %mixed : tensor<3x8xf32>
+}
+"""
+
+
+def test_axes_that_are_mixed_say_nothing_of_each_other():
+    """Of (4, 6) as (3, 8) no axis is made of others; cut into (2, 2, 6) the first one is."""
+    axes, (x, _, _, mixed, a, b) = read(CUT)
+    assert axes.parts(mixed, 0) == axes.parts(mixed, 1) == axes.parts(x, 1) == ()
+    assert axes.parts(x, 0) == ((a, 0), (a, 1))
+    assert [axes.same((a, i), (b, i)) for i in range(3)] == [True] * 3
+
+
+APART = """
+func.func @main(%x: tensor<8x3xf32>, %y: tensor<8x3xf32>) -> tensor<8x3xf32> {
+  %sum = nn.add %x, %y : (tensor<8x3xf32>, tensor<8x3xf32>) -> tensor<8x3xf32>
+  %a = nn.reshape %x : (tensor<8x3xf32>) -> tensor<2x4x3xf32>
+  %b = nn.reshape %y : (tensor<8x3xf32>) -> tensor<4x2x3xf32>
+  func.return %sum : tensor<8x3xf32>
+}
+"""
+
+
+def test_one_axis_cut_in_two_ways():
+    """The first axis of (2, 4) is not the first of (4, 2)."""
+    axes, (_, _, _, a, b) = read(APART)
+    assert [axes.same((a, i), (b, i)) for i in range(3)] == [False, False, True]
 
 
 @pytest.mark.parametrize(

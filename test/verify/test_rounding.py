@@ -112,5 +112,19 @@ def test_in_doubt_a_program_is_run_on_more_inputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("heatc.verify.rounding.COARSE", 1e-9)
+    monkeypatch.setattr("heatc.verify.rounding.NOTICEABLE", 1e-9)
     assert main(words(tmp_path, 4)) == 0
     assert f"{DOUBTED_RUNS} inputs (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(60, str(DOUBTED_RUNS)), (1e-6, "1 of 2")])
+def test_where_rounding_shows_more_inputs_are_run_while_there_is_time(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    seconds: float,
+    runs: str,
+):
+    monkeypatch.setattr("heatc.verify.rounding.NOTICEABLE", 1e-9)
+    assert main([*words(tmp_path, 4), f"--verify-seconds={seconds}"]) == 0
+    assert f" {runs} inputs (" in capsys.readouterr().err

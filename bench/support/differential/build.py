@@ -7,7 +7,7 @@ import importlib.util
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -94,8 +94,12 @@ def fill(module: nn.Module, seed: int) -> None:
 
 def reference(module: nn.Module, inputs: Arrays) -> list[Array]:
     """What PyTorch gives: the leaves of the output in order."""
+    return _run(module, {name: torch.from_numpy(a.copy()) for name, a in inputs.items()})
+
+
+def _run(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[Array]:
     with torch.no_grad():
-        result = module(**{name: torch.from_numpy(a.copy()) for name, a in inputs.items()})
+        result = module(**inputs)
     return [leaf.numpy() for leaf in tree_flatten(result)[0]]
 
 
@@ -117,16 +121,17 @@ def export(module: nn.Module, program: Program, inputs: Arrays) -> ExportedProgr
 
 class Noise(TorchDispatchMode):
     """
-    Adds a random error to what is computed from weights: relative to its largest value, and a step.
+    Adds a random error to what is computed from weights and from inputs that are numbers.
 
-    Masks stay exact, since -1e9 times an error is no mask any more.
+    The error is relative to the largest value of a result, and a step. Masks stay exact, since -1e9
+    times an error is no mask any more.
     """
 
-    def __init__(self, rounding: Rounding, seed: int, weights: Iterable[torch.Tensor]):
+    def __init__(self, rounding: Rounding, seed: int, numbers: Iterable[torch.Tensor]):
         super().__init__()
         self.rounding = rounding
         self.generator = torch.Generator().manual_seed(seed)
-        self.inexact = {id(tensor): tensor for tensor in weights}
+        self.inexact = {id(tensor): tensor for tensor in numbers}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -149,13 +154,21 @@ class Noise(TorchDispatchMode):
         tensor += (torch.rand(tensor.shape, generator=self.generator) * 2 - 1) * size
 
 
-def conditioning(module: nn.Module, inputs: Arrays, rounding: Rounding) -> list[Array]:
-    """How far rounding every step moves each output: twice the most of three tries."""
+def conditioning(
+    module: nn.Module, inputs: Arrays, rounding: Rounding, masks: Collection[str] = ()
+) -> list[Array]:
+    """
+    How far rounding every step moves each output: twice the most of three tries.
+
+    What is computed from the inputs `masks` alone is not rounded.
+    """
     exact = reference(module, inputs)
     moved = [np.zeros(a.shape) for a in exact]
     for seed in range(3):
-        with Noise(rounding, seed, module.parameters()):
-            noisy = reference(module, inputs)
+        tensors = {name: torch.from_numpy(a.copy()) for name, a in inputs.items()}
+        numbers = [t for n, t in tensors.items() if t.is_floating_point() and n not in masks]
+        with Noise(rounding, seed, [*module.parameters(), *numbers]):
+            noisy = _run(module, tensors)
         for i, (a, b) in enumerate(zip(exact, noisy)):
             step = np.abs(np.nan_to_num(b.astype(float)) - np.nan_to_num(a.astype(float)))
             moved[i] = np.maximum(moved[i], step.max(initial=0))

@@ -62,6 +62,10 @@ class Tally:
         """How many programs of a target are of a kind."""
         return sum(n for (t, k, _), n in self.counts.items() if (t, k) == (target, kind))
 
+    def is_wrong(self) -> bool:
+        """Whether any program was wrong."""
+        return any(kind == "wrong" and n for (_, kind, _), n in self.counts.items())
+
     def reasons(self, target: str, kind: str) -> dict[str, int]:
         """Reasons of a kind with their counts, the most frequent first."""
         found = {r: n for (t, k, r), n in self.counts.items() if (t, k) == (target, kind)}
@@ -91,7 +95,8 @@ class State:
     """
     What is done of a run: a tally for each task, kept in a file that is replaced as a whole.
 
-    `key` says what the run is; a file of another run is refused.
+    `key` says what the run is; a file of another run is refused. Tasks with wrong verdicts are not
+    done: they are what is mended.
     """
 
     def __init__(self, path: Path | None, key: Mapping[str, Any]):
@@ -102,7 +107,8 @@ class State:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["key"] != self.key:
             raise ValueError(f"{path} is the state of another run: {content['key']}")
-        self.done = {task: read_entry(entry) for task, entry in content["done"].items()}
+        found = {task: read_entry(entry) for task, entry in content["done"].items()}
+        self.done = {task: tally for task, tally in found.items() if not tally.is_wrong()}
 
     def add(self, task: str, tally: Tally) -> None:
         """A task is done."""

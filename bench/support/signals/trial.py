@@ -79,6 +79,9 @@ class Bench:
         """The run that nothing disturbs, and all that is there after it."""
         place = self._fresh("new", with_old=False)
         ended = self._undisturbed(place, self.job.command)
+        missing = [name for name in self.job.outputs if not (place / name).exists()]
+        if missing:
+            raise RuntimeError(f"{self.job.name} does not write {', '.join(missing)}")
         return ended, files.tree(place)
 
     @property
