@@ -65,6 +65,7 @@ from heatc.dialects.attn_packing import (
     shape_text,
     tensor_of,
 )
+from heatc.dialects.attn_rule import RuleAttr
 from heatc.dialects.fixed import QType
 from heatc.rules import IMPORTANCES, MOST_FINER, PRUNED_SCORES
 
@@ -889,5 +890,5 @@ ATTN = Dialect(
         SoftmaxOp,
         WeightedValuesOp,
     ],
-    [PackingType, ValuesAttr],
+    [PackingType, ValuesAttr, RuleAttr],
 )
