@@ -25,6 +25,7 @@ from xdsl.dialects.builtin import ModuleOp, TensorType, f32, f64
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.context import weights_of
@@ -86,6 +87,7 @@ def _reader(value: SSAValue) -> str:
 
 def _called(value: SSAValue) -> str:
     """How a message calls a value that has no binary point: by the input that it comes from."""
+    value = attn.outside(value)
     while isinstance(value.owner, nn.ReshapeOp):
         value = value.owner.x
     if not isinstance(value, BlockArgument):
@@ -126,6 +128,8 @@ class _Assigner:
         for op in list(block.ops):
             if isinstance(op, TaskOp):
                 self.task(op)
+            elif isinstance(op, attn.PrunedOp):
+                self.attention(op)
             elif isinstance(op, attn.SplitOp):
                 self.split(op)
             elif isinstance(op, attn.LowBitsOp):
@@ -138,6 +142,8 @@ class _Assigner:
                 result = self.rewriters[type(op)](op)
                 if result is not None:
                     self.bind(op.results[0], result)
+            elif isinstance(op, attn.YieldOp):
+                op.operands = [self.of(value) for value in op.operands]
             elif isinstance(op, ReturnOp):
                 self.outputs(op)
 
@@ -278,6 +284,21 @@ class _Assigner:
             )
 
     # -- attention -------------------------------------------------------------------------
+
+    def attention(self, op: attn.PrunedOp) -> None:
+        """The steps in their region, on the fixed forms of what they are given."""
+        op.operands = [self.of(value) for value in op.inputs]
+        for argument, value in zip(op.body.block.args, op.inputs):
+            self._follow(argument, value)
+        self.run(op.body.block)
+        for result, value in zip(op.outputs, op.yielded):
+            self._follow(result, value)
+
+    def _follow(self, value: SSAValue, other: SSAValue) -> None:
+        """Give a value the type of another one that it stands for, and what is known of it."""
+        new = Rewriter.replace_value_with_new_type(value, other.type)
+        if other in self.known:
+            self.known[new] = self.known[other]
 
     def carry(self, op: Operation) -> SSAValue:
         """An op whose results are no codes, or codes of their own: on the new operands."""

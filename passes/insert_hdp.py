@@ -1,9 +1,9 @@
 """
-Attention becomes the chain of HDP ops of the chosen rule.
+Attention becomes one op with the steps of the chosen rule.
 
-Assumes the packed level. Replaces each `attn.sdpa` by the ops of its rule (docs/design/rules.md),
-which the rule writes itself, see `heatc.rules.PruningRule`: `none` is `scores -> softmax ->
-weighted_values`. A rule that ranks heads does so over the layers that have it, in program order.
+Assumes the packed level. Replaces each `attn.sdpa` by an `attn.pruned`, which says the rule and has its
+steps (docs/design/rules.md) in a region. The rule writes the steps itself, see
+`heatc.rules.PruningRule`: `none` is `scores -> softmax -> weighted_values`. A rule that ranks heads does so over the layers that have it, in program order.
 Options that are left out have the rule's defaults. With a plan each attention has its own rule, by
 module path, those that the plan does not name are not pruned. Leaves the element types to `assign-fixed-point`. Attention
 with masks of its own is refused: the machine has no unit for them.
@@ -20,11 +20,13 @@ from typing import Any, ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerType, ModuleOp, TensorType, f64
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn
+from heatc.dialects.attn import RuleAttr
+from heatc.dialects.outlined import bind_outside
 from heatc.errors import HeatcError
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import (
@@ -52,11 +54,17 @@ from heatc.rules.definition import LowBits, Parts
 
 
 class _Chain:
-    """Emits the steps of a rule (`heatc.rules.Attention`) in place of one attention."""
+    """
+    Writes the steps of a rule (`heatc.rules.Attention`) for one attention.
+
+    The steps stand in a block of their own, and read the values of the function as they are, and those of
+    the attentions before. `close` makes an op of them.
+    """
 
     def __init__(self, op: attn.SdpaOp, layer: int, layers: int, memory: dict[str, SSAValue]):
         self.op = op
-        self.is_finished = False
+        self.block = Block()
+        self.output: SSAValue | None = None
         self.layer, self.layers, self.memory = layer, layers, memory
         packing = op.packing
         assert packing is not None
@@ -66,9 +74,34 @@ class _Chain:
         self.shape = attn.scores_shape(attn.packing_of(packing), self.heads)
 
     def emit(self, op: Operation) -> SSAValue:
-        """Insert an op; its (first) result."""
-        insert_before(self.op, op)
+        """Add an op; its (first) result."""
+        op.location = self.op.location
+        self.block.add_op(op)
         return op.results[0]
+
+    def close(self, rule: Rule) -> None:
+        """Put `attn.pruned` in the place of the attention, once every attention has its steps."""
+        output = self.output
+        assert output is not None
+        made = [output, *(v for v in self._read_later() if v is not output)]
+        inputs = bind_outside(self.block)
+        new = attn.PrunedOp(inputs, [v.type for v in made], Region(self.block), RuleAttr.of(rule))
+        for value, result in zip(made, new.outputs):
+            value.replace_uses_with_if(result, lambda use: use.operation.parent is not self.block)
+        self.block.add_op(attn.YieldOp(*made))
+        insert_before(self.op, new)
+        replace_value(self.op.result, new.output)
+        self.op.detach()
+        self.op.erase()
+
+    def _read_later(self) -> list[SSAValue]:
+        """What attentions behind this one read of its steps."""
+        return [
+            value
+            for op in self.block.ops
+            for value in op.results
+            if any(use.operation.parent is not self.block for use in value.uses)
+        ]
 
     def _typed(self, element: Attribute) -> TensorType[Attribute]:
         """Scores of an element type."""
@@ -169,24 +202,13 @@ class _Chain:
     def finish(
         self, scores: SSAValue, gate: SSAValue | None = None, gated: str = "zero"
     ) -> SSAValue:
-        op, p = self.op, self.probabilities(scores)
-        values = attn.WeightedValuesOp(p, op.v, self.packing, gate, self.heads, gated=gated)
-        result = self.emit(values)
-        replace_value(op.result, result)
-        op.detach()
-        op.erase()
-        self.is_finished = True
-        return result
+        p = self.probabilities(scores)
+        values = attn.WeightedValuesOp(p, self.op.v, self.packing, gate, self.heads, gated=gated)
+        self.output = self.emit(values)
+        return self.output
 
     def head_importance(self, output: SSAValue, before: SSAValue | None = None) -> SSAValue:
-        owner = output.owner
-        assert isinstance(owner, Operation)
-        op = attn.HeadImportanceOp(output, self.packing, self.heads, before)
-        parent = owner.parent
-        assert parent is not None
-        op.location = owner.location
-        parent.insert_op_after(op, owner)
-        return op.result
+        return self.emit(attn.HeadImportanceOp(output, self.packing, self.heads, before))
 
 
 def _extents(block: Sequence[int]) -> tuple[int, int]:
@@ -273,6 +295,7 @@ class InsertHdpPass(ModulePass):
                 remark(op, f"rule {name} ranks heads by layers before: here it leaves out none")
         numbered = {name: list(layers) for name, layers in _by_rule(rules).items()}
         memories: dict[str, dict[str, SSAValue]] = {name: {} for name in numbered}
+        written: list[tuple[_Chain, Rule]] = []
         for attention, rule in rules.items():
             assert isinstance(attention, attn.SdpaOp)
             if self.plan is not None:
@@ -284,8 +307,11 @@ class InsertHdpPass(ModulePass):
             chain = _Chain(attention, *place, memories[rule.name])
             with RULES.blamed(rule.name):
                 find_rule(rule.name).insert(chain, rule)
-            if not chain.is_finished:
+            if chain.output is None:
                 raise PassFailedException(f"{at(attention)}rule {rule.name} wrote no attention")
+            written.append((chain, rule))
+        for chain, rule in written:
+            chain.close(rule)
 
     def pruning(self, module: ModuleOp) -> tuple[str, ...]:
         """The names of the rules that leave out something; raises what `rules` raises."""

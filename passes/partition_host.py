@@ -2,8 +2,8 @@
 What the co-processor has no unit for moves into `host.task` regions.
 
 Assumes the pruned level (packed tokens, HDP attention). The co-processor keeps contractions of an
-activation with one weight that are products (`shape-products`), their biases, and the HDP ops of
-`attn`; reshapes of rows are free. Every other floating-point op
+activation with one weight that are products (`shape-products`), their biases, and attention
+(`attn.pruned`); reshapes of rows are free. Every other floating-point op
 becomes host work: an embedding or a sum joins the task of its only reader, so that a residual sum
 and its layer norm, or the embeddings and theirs, are rounded once. Integer work on token ids stays
 where it is. Ops that neither side has are refused, all of them in one message.
@@ -19,36 +19,18 @@ from typing import ClassVar
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType, i1, i64
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.host import TaskOp, YieldOp
+from heatc.dialects.outlined import bind_outside
 from heatc.passes.analysis.normal_form import bias_of, product_of
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location, insert_before
 
-_HDP_ATTENTION = (
-    attn.SplitOp,
-    attn.ScoresOp,
-    attn.IntegerScoresOp,
-    attn.BlockImportanceOp,
-    attn.BlockMaskOp,
-    attn.TopkMaskOp,
-    attn.HeadGateOp,
-    attn.MergeScoresOp,
-    attn.MeanQueryOp,
-    attn.LowBitsOp,
-    attn.ScaleScoresOp,
-    attn.ProbabilityMaskOp,
-    attn.ExcludeScoresOp,
-    attn.HeadImportanceOp,
-    attn.HeadRankingOp,
-    attn.SoftmaxOp,
-    attn.WeightedValuesOp,
-)
 _JOINS_ITS_READER = (nn.EmbeddingOp, nn.AddOp)
 _FROM_MEMORY = (attn.UnpackOp, attn.TokenOp)
 """What reads rows by an index, hence from memory."""
@@ -82,7 +64,7 @@ def _is_free(op: Operation) -> bool:
 
 
 def _is_host(op: Operation) -> bool:
-    if isinstance(op, (WeightOp, *_HDP_ATTENTION)) or not op.results:
+    if isinstance(op, (WeightOp, attn.PrunedOp)) or not op.results:
         return False
     if product_of(op) is not None or bias_of(op) is not None or _is_free(op):
         return False
@@ -112,28 +94,19 @@ def _groups(block: Block) -> list[_Group]:
 
 def _outline(group: _Group) -> None:
     """Move a group's ops into one `host.task` at the place of its root."""
-    members = set(group.ops)
-    inputs: list[SSAValue] = []
+    root, block = group.root, Block()
+    behind = root.next_op
+    assert behind is not None
     for op in group.ops:
-        for operand in op.operands:
-            if operand.owner not in members and operand not in inputs:
-                inputs.append(operand)
-    root = group.root
-    types: list[Attribute] = [v.type for v in inputs]
-    block = Block(arg_types=types)
-    task = TaskOp(inputs, [r.type for r in root.results], Region(block))
-    insert_before(root, task)
+        op.detach()
+        block.add_op(op)
+    task = TaskOp(bind_outside(block), [r.type for r in root.results], Region(block))
     task.location = root.location
     for result, old in zip(task.outputs, root.results):
         result.name_hint = old.name_hint
         old.replace_all_uses_with(result)
-    for op in group.ops:
-        op.detach()
-        block.add_op(op)
-    for value, argument in zip(inputs, block.args):
-        argument.name_hint = value.name_hint
-        value.replace_uses_with_if(argument, lambda use: use.operation in members)
     block.add_op(YieldOp(*root.results))
+    insert_before(behind, task)
 
 
 def _refuse_unsupported(function: FuncOp) -> None:

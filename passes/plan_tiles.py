@@ -3,7 +3,7 @@ How large the tiles are, and what stays on the chip.
 
 Assumes the fixed level, as `tile-for-hdp` does. Attaches a plan to every op that instructions are emitted
 for: `#hdp.linear_plan` or `#hdp.left_plan` to a `fixed.requantize`, `#hdp.attention_plan` to an
-`attn.weighted_values`. A plan is for the largest run, and for a multiple of `PLANNED_TOKENS` tokens
+`attn.pruned`. A plan is for the largest run, and for a multiple of `PLANNED_TOKENS` tokens
 where that fits. A group of fused steps has the tokens of its tiles in the plan of each step; a group
 whose steps find no room beside each other is taken apart, with a remark. Changes nothing else, and
 leaves the instructions to `tile-for-hdp`.
@@ -69,7 +69,7 @@ class _Planner:
         for op in self.function.body.block.ops:
             if isinstance(op, RequantizeOp) and op not in self._grouped:
                 self._products(group_of(op))
-            elif isinstance(op, attn.WeightedValuesOp):
+            elif isinstance(op, attn.PrunedOp):
                 self._attention(op)
 
     # -- products ----------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class _Planner:
 
     # -- attention ---------------------------------------------------------------------------
 
-    def _attention(self, op: attn.WeightedValuesOp) -> None:
+    def _attention(self, op: attn.PrunedOp) -> None:
         parts = read_attention(op)
         self._expect_blocks(parts)
         attach_attention(op, plan_token_attention(parts.shape(), self.hardware), self.hardware)
@@ -180,7 +180,7 @@ class _Planner:
         )
 
 
-def attach_attention(op: attn.WeightedValuesOp, plan: AttentionPlan, hardware: Hardware) -> None:
+def attach_attention(op: attn.PrunedOp, plan: AttentionPlan, hardware: Hardware) -> None:
     """Say an attention's plan."""
     op.plan = AttentionPlanAttr(
         AttentionTiles(

@@ -76,7 +76,7 @@ class _Tiler:
     def _tile(self, op: Operation) -> None:
         if isinstance(op, RequantizeOp):
             self.products.emit(op)
-        elif isinstance(op, attn.WeightedValuesOp):
+        elif isinstance(op, attn.PrunedOp):
             self._attention(op)
         elif isinstance(op, TaskOp):
             self._task(op)
@@ -122,15 +122,15 @@ class _Tiler:
 
             HostTask(self.e, panel, self.rows.index_of, tensors.extents).emit(task)
 
-    def _attention(self, op: attn.WeightedValuesOp) -> None:
+    def _attention(self, op: attn.PrunedOp) -> None:
         parts = read_attention(op)
         planes: dict[str, SSAValue] = {}
         for name, value in parts.planes.items():
             if value not in self.tensors.known and isinstance(value.owner, attn.SplitOp):
                 raise PassFailedException(f"{at(op)}attn.split of a value that no linear computes")
             planes[name] = self.tensors.tensor(value)
+        output = self.tensors.tensor(op.output)
         cascade = self._cascade(parts) if parts.cascades else None
-        output = self.tensors.tensor(op.result)
         owner = output.owner
         assert isinstance(owner, hdp.TensorOp)
         tiles = plan_of(op, AttentionPlanAttr)
@@ -145,7 +145,7 @@ class _Tiler:
             parts.points,
             parts.pruning,
             parts.prediction,
-            bool(attn.packing_of(op.packing).reads),
+            bool(attn.packing_of(parts.values.packing).reads),
         )
         tensors = {**planes, "o": output}
         emit_attention(self.e, owner.symbol.data, attention, tensors, plan, tiles.cores, cascade)
@@ -159,7 +159,7 @@ class _Tiler:
             )
         after, shift = None, 0
         if importance is not None:
-            after, shift = self._sums(importance), sum_shift(importance)
+            after, shift = self._sums(parts, importance), sum_shift(importance)
         return Cascade(
             parts.heads,
             parts.heads if ranking is None else ranking.keep.value.data,
@@ -169,9 +169,9 @@ class _Tiler:
             ranking,
         )
 
-    def _sums(self, op: attn.HeadImportanceOp) -> SSAValue:
+    def _sums(self, parts: AttentionParts, op: attn.HeadImportanceOp) -> SSAValue:
         """The tensor of sums of heads that an attention leaves, a row a sequence."""
-        owner = self.tensors.tensor(op.x).owner
+        owner = self.tensors.tensor(parts.op.output).owner
         assert isinstance(owner, hdp.TensorOp)
         self.tensors.known[op.result] = self.e.tensor(
             self.e.symbol(f"{owner.symbol.data}.importance"),

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
+from xdsl.interpreter import (
+    Interpreter,
+    InterpreterFunctions,
+    PythonValues,
+    ReturnedValues,
+    TerminatorValue,
+    impl,
+    impl_terminator,
+    register_impls,
+)
 from xdsl.ir import SSAValue
 
 from heatc.dialects import attn
@@ -170,6 +179,18 @@ def _packed_attention(
 @register_impls
 class AttnFunctions(InterpreterFunctions):
     """Scores are (B, heads, S, S), zero outside each sequence's own L x L."""
+
+    @impl(attn.PrunedOp)
+    def run_pruned(
+        self, interpreter: Interpreter, op: attn.PrunedOp, args: PythonValues
+    ) -> PythonValues:
+        return interpreter.run_ssacfg_region(op.body, args, op.name)
+
+    @impl_terminator(attn.YieldOp)
+    def run_yield(
+        self, interpreter: Interpreter, op: attn.YieldOp, args: PythonValues
+    ) -> tuple[TerminatorValue, PythonValues]:
+        return ReturnedValues(args), ()
 
     @impl(attn.PackingOp)
     def run_packing(

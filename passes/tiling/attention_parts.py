@@ -1,8 +1,9 @@
 """
 What the ops of an attention say, read before anything is tiled.
 
-An attention of the fixed level ends with `attn.weighted_values`. What leads to it is a chain of ops of
-its rule: scores, the decisions on blocks, scores or heads, and the softmax.
+An attention of the fixed level is an `attn.pruned`. Its steps are those of its rule: scores, decisions on
+blocks, scores or heads, the softmax, and weighted values. The steps say all that the machine does. The name
+of the rule is not asked for, so that a rule of another package needs no line here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from heatc.isa.table import BLOCK, split_dtypes
 from heatc.isa.units import probability_code
 from heatc.passes.rewriting import at
 from heatc.passes.tiling.attention_plan import AttentionShape
-from heatc.passes.tiling.cascade import importance_of, ranking_of
+from heatc.passes.tiling.cascade import importance_of, ranking_of, source_of
 from heatc.passes.tiling.values import fixed_type, isa_dtype, owner_of
 
 SINGLE = (1, 1)
@@ -73,7 +74,8 @@ class AttentionParts:
     The parts of an attention.
 
     Attributes:
-        op: the op that it ends with.
+        op: the attention.
+        values: the step that puts out its result.
         scale: of the softmax.
         planes: q, k and v, or the integer and fraction parts of q and k, and v.
         points: binary points of q, k, v, the scores `s` and the output `o`; those of split q and k,
@@ -86,7 +88,8 @@ class AttentionParts:
         gated: what pruned heads put out.
     """
 
-    op: attn.WeightedValuesOp
+    op: attn.PrunedOp
+    values: attn.WeightedValuesOp
     scale: float
     planes: dict[str, SSAValue]
     points: dict[str, int]
@@ -105,7 +108,7 @@ class AttentionParts:
     @property
     def heads(self) -> int:
         """Heads that it has; `ranking` may leave out some."""
-        return self.op.heads.value.data
+        return self.values.heads.value.data
 
     @property
     def block(self) -> tuple[int, int]:
@@ -116,13 +119,13 @@ class AttentionParts:
 
     def shape(self) -> AttentionShape:
         """What its tiles depend on."""
-        _, length = attn.packing_of(self.op.packing).shape
+        _, length = attn.packing_of(self.values.packing).shape
         pruning, prediction, ranking = self.pruning, self.prediction, self.ranking
         planes = ((name, _dtype(value)) for name, value in self.planes.items())
         shape = AttentionShape(
             length,
             self.heads if ranking is None else ranking.keep.value.data,
-            nn.shape_of(self.op.v)[1] // self.heads,
+            nn.shape_of(self.values.v)[1] // self.heads,
             pruning is not None,
             pruning is not None and pruning.gate is not None,
             tuple((name, dtype) for name, dtype in planes if dtype != "i16"),
@@ -148,8 +151,9 @@ def _dtype(value: SSAValue) -> str:
     return split_dtypes(fraction)[0 if value is split.integer else 1]
 
 
-def read_attention(op: attn.WeightedValuesOp) -> AttentionParts:
+def read_attention(attention: attn.PrunedOp) -> AttentionParts:
     """The parts of an attention; raises `PassFailedException` for what the machine has no unit for."""
+    op: attn.WeightedValuesOp = owner_of(attention.yielded[0], attn.WeightedValuesOp)
     softmax: attn.SoftmaxOp = owner_of(op.probabilities, attn.SoftmaxOp)
     kinds = (attn.ScoresOp, attn.MergeScoresOp, attn.MeanQueryOp, attn.ExcludeScoresOp)
     scores, prediction = owner_of(softmax.scores, *kinds), None
@@ -177,9 +181,10 @@ def read_attention(op: attn.WeightedValuesOp) -> AttentionParts:
     planes["v"] = op.v
     points |= {"v": _point(op.v), "s": _point(softmax.scores), "o": _point(op.result)}
     return AttentionParts(
+        attention,
         op,
         softmax.scale.value.data,
-        planes,
+        {name: attn.outside(value) for name, value in planes.items()},
         points,
         pruning,
         prediction,
@@ -200,8 +205,9 @@ def _sums(
     importance: attn.HeadImportanceOp | None,
 ) -> SSAValue | None:
     """The importance of heads so far, one for all who read it."""
-    sums = [] if importance is None else [importance.before]
-    sums += [] if ranking is None else [ranking.importance]
+    read = [] if importance is None else [importance.before]
+    read += [] if ranking is None else [ranking.importance]
+    sums = [None if value is None else source_of(value) for value in read]
     if sums and sums[-1] is not sums[0]:
         raise PassFailedException(f"{at(op)}heads are ranked by other sums than these they add to")
     return sums[-1] if sums else None

@@ -35,7 +35,7 @@ def ranking_of(op: attn.WeightedValuesOp) -> attn.HeadRankingOp | None:
     """
     if op.gate is None:
         return None
-    ranking = op.gate.owner
+    ranking = _step(op.gate)
     if not isinstance(ranking, attn.HeadRankingOp):
         raise PassFailedException(
             f"{at(op)}the machine gates dense attention by attn.head_ranking only"
@@ -52,23 +52,34 @@ def ranking_of(op: attn.WeightedValuesOp) -> attn.HeadRankingOp | None:
 
 def _cascades(ranking: attn.HeadRankingOp) -> bool:
     """Whether the greatest sums are those of heads that were kept so far."""
-    added = ranking.importance.owner
-    if not isinstance(added, attn.HeadImportanceOp) or _gate_of(added) is not ranking.gate:
+    added = _step(ranking.importance)
+    if not isinstance(added, attn.HeadImportanceOp) or _gate_of(added) is not _step(ranking.gate):
         return False
-    if ranking.gate is None:
+    before = _step(ranking.gate)
+    if before is None:
         return all(_gate_of(op) is None for op in _so_far(added))
-    before = ranking.gate.owner
     return (
         isinstance(before, attn.HeadRankingOp)
-        and before.importance is added.before
+        and _step(before.importance) is _step(added.before)
         and before.keep.value.data >= ranking.keep.value.data
     )
 
 
-def _gate_of(op: attn.HeadImportanceOp) -> SSAValue | None:
+def _step(value: SSAValue | None) -> Operation | None:
+    """The step that computes a value, of this attention or of one before."""
+    owner = None if value is None else source_of(value).owner
+    return owner if isinstance(owner, Operation) else None
+
+
+def source_of(value: SSAValue) -> SSAValue:
+    """What a step reads, where it was computed: in an attention before, or in the function."""
+    return attn.inside(attn.outside(value))
+
+
+def _gate_of(op: attn.HeadImportanceOp) -> Operation | None:
     """The gate of the attention whose output counts."""
-    layer = op.x.owner
-    return layer.gate if isinstance(layer, attn.WeightedValuesOp) else None
+    layer = _step(op.x)
+    return _step(layer.gate) if isinstance(layer, attn.WeightedValuesOp) else None
 
 
 def _so_far(op: attn.HeadImportanceOp) -> Iterator[attn.HeadImportanceOp]:
@@ -76,19 +87,18 @@ def _so_far(op: attn.HeadImportanceOp) -> Iterator[attn.HeadImportanceOp]:
     found: Operation | None = op
     while isinstance(found, attn.HeadImportanceOp):
         yield found
-        owner = None if found.before is None else found.before.owner
-        found = owner if isinstance(owner, Operation) else None
+        found = _step(found.before)
 
 
 def importance_of(op: attn.WeightedValuesOp) -> attn.HeadImportanceOp | None:
     """What adds an attention's output to the sums of its heads, if a layer behind it ranks them."""
-    users = (use.operation for use in op.result.uses)
+    users = (use.operation for use in attn.readers(op.result))
     found = (user for user in users if isinstance(user, attn.HeadImportanceOp))
     return next((user for user in found if _is_ranked(user)), None)
 
 
 def _is_ranked(op: attn.HeadImportanceOp) -> bool:
-    users = [use.operation for use in op.result.uses]
+    users = [use.operation for use in attn.readers(op.result)]
     return any(
         isinstance(user, attn.HeadRankingOp)
         or (isinstance(user, attn.HeadImportanceOp) and _is_ranked(user))
@@ -98,9 +108,8 @@ def _is_ranked(op: attn.HeadImportanceOp) -> bool:
 
 def sum_point(op: attn.HeadImportanceOp) -> int:
     """The binary point of all sums of heads of a function: that of the finest output."""
-    block = op.parent
-    assert block is not None
-    return max(_point(other) for other in block.ops if isinstance(other, attn.HeadImportanceOp))
+    function = op.get_toplevel_object()
+    return max(_point(one) for one in function.walk() if isinstance(one, attn.HeadImportanceOp))
 
 
 def sum_shift(op: attn.HeadImportanceOp) -> int:

@@ -21,28 +21,9 @@ from heatc.dialects.host import TaskOp
 from heatc.passes.rewriting import describe_location
 from heatc.passes.tiling.values import is_integer
 
-_ROOTS = (RequantizeOp, attn.WeightedValuesOp, TaskOp, attn.PackingOp, attn.PackOp)
-_OF_PRODUCTS = (nn.AddOp, nn.ReshapeOp, ContractOp)
-_OF_ATTENTION = (
-    attn.SplitOp,
-    attn.ScoresOp,
-    attn.IntegerScoresOp,
-    attn.BlockImportanceOp,
-    attn.BlockMaskOp,
-    attn.TopkMaskOp,
-    attn.LowBitsOp,
-    attn.ScaleScoresOp,
-    attn.ProbabilityMaskOp,
-    attn.ExcludeScoresOp,
-    attn.HeadGateOp,
-    attn.MergeScoresOp,
-    attn.MeanQueryOp,
-    attn.SoftmaxOp,
-    attn.HeadImportanceOp,
-    attn.HeadRankingOp,
-)
-PARTS = (*_OF_PRODUCTS, *_OF_ATTENTION)
-"""Ops that have no instructions of their own: a root takes them in."""
+_ROOTS = (RequantizeOp, attn.PrunedOp, TaskOp, attn.PackingOp, attn.PackOp)
+PARTS = (nn.AddOp, nn.ReshapeOp, ContractOp)
+"""Ops that have no instructions of their own: a product takes them in."""
 
 
 def check_claimed(function: FuncOp) -> None:
@@ -66,23 +47,17 @@ def _taken_in(root: Operation) -> Iterator[Operation]:
     """A root and the ops behind it that it is made of."""
     yield root
     if isinstance(root, RequantizeOp):
-        yield from _behind(root.x, _OF_PRODUCTS)
-    elif isinstance(root, attn.WeightedValuesOp):
-        for value in root.operands:
-            yield from _behind(value, _OF_ATTENTION)
-        for use in root.result.uses:
-            if isinstance(use.operation, attn.HeadImportanceOp):
-                yield use.operation
+        yield from _behind(root.x)
 
 
-def _behind(value: SSAValue, kinds: tuple[type[Operation], ...]) -> Iterator[Operation]:
+def _behind(value: SSAValue) -> Iterator[Operation]:
     owner = value.owner
-    if not isinstance(owner, kinds):
+    if not isinstance(owner, PARTS):
         return
     yield owner
     # A product is of what is stored: what its contraction reads is somebody else's.
     for operand in owner.operands if not isinstance(owner, ContractOp) else ():
-        yield from _behind(operand, kinds)
+        yield from _behind(operand)
 
 
 def _is_stored(value: SSAValue) -> bool:
@@ -90,7 +65,7 @@ def _is_stored(value: SSAValue) -> bool:
     owner = value.owner
     if isinstance(owner, nn.ReshapeOp):
         return _is_stored(owner.x)
-    return not isinstance(owner, PARTS) or isinstance(owner, attn.SplitOp)
+    return not isinstance(owner, PARTS)
 
 
 def check_written(function: FuncOp) -> None:

@@ -305,7 +305,7 @@ class Products:
         point = fixed_type(op.result).point.data
         if panels := self._panels(op):
             return panels, point, 0
-        splits = [use.operation for use in op.result.uses]
+        splits = [use.operation for use in attn.readers(op.result)]
         if not splits or not all(isinstance(s, attn.SplitOp) for s in splits):
             return (self.tensors.tensor(op.result),), point, 0
         integer = integer_point(op, point)

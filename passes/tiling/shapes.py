@@ -82,7 +82,7 @@ def group_of(op: RequantizeOp) -> list[Step]:
     return steps
 
 
-def plan_of(op: RequantizeOp | attn.WeightedValuesOp, kind: type[Data[Tiles]]) -> Tiles:
+def plan_of(op: RequantizeOp | attn.PrunedOp, kind: type[Data[Tiles]]) -> Tiles:
     """The tiles that an op's plan says; raises `PassFailedException` where it has none of a kind."""
     if not isinstance(op.plan, kind):
         raise PassFailedException(f"{at(op)}{op.name} has no {kind.name}: run plan-tiles first")
@@ -101,7 +101,7 @@ def panels_of(value: SSAValue) -> int:
 
 def planes_of(op: RequantizeOp) -> tuple[str, ...]:
     """The dtypes of what a product writes: one tensor, or two planes if it is only split."""
-    splits = [use.operation for use in op.result.uses]
+    splits = [use.operation for use in attn.readers(op.result)]
     if not splits or not all(isinstance(split, attn.SplitOp) for split in splits):
         return (isa_dtype(nn.element_of(op.result)),)
     point = fixed_type(op.result).point.data
@@ -110,7 +110,7 @@ def planes_of(op: RequantizeOp) -> tuple[str, ...]:
 
 def integer_point(op: RequantizeOp, point: int) -> int:
     """The binary point of the integer parts of a value that is split."""
-    splits = [use.operation for use in op.result.uses]
+    splits = [use.operation for use in attn.readers(op.result)]
     integers = {fixed_type(s.integer).point.data for s in splits if isinstance(s, attn.SplitOp)}
     if len(integers) != 1:
         raise PassFailedException(

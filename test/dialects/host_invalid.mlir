@@ -21,7 +21,7 @@ func.func @f(%x: tensor<4xf32>) {
 
 // -----
 
-// CHECK: nn.tanh reads a value from outside the task
+// CHECK: nn.tanh reads a value from outside of host.task
 func.func @f(%x: tensor<4xf32>) {
   %0 = host.task () -> (tensor<4xf32>) {
     %1 = nn.tanh %x : (tensor<4xf32>) -> tensor<4xf32>
@@ -32,7 +32,7 @@ func.func @f(%x: tensor<4xf32>) {
 
 // -----
 
-// CHECK: host.yield reads a value from outside the task
+// CHECK: host.yield reads a value from outside of host.task
 func.func @f(%x: tensor<4xf32>) {
   %0 = host.task () -> (tensor<4xf32>) {
     host.yield %x : tensor<4xf32>

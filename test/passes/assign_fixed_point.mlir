@@ -75,14 +75,17 @@ func.func @linear(%x: tensor<2x3xi64>) -> tensor<2x3x4xf32> {
 // CHECK-NEXT:      %1 = fixed.quantize %m : tensor<?x4xf64> to tensor<?x4x!fixed.q<16, 14>>
 // CHECK-NEXT:      host.yield %1 : tensor<?x4x!fixed.q<16, 14>>
 // CHECK-NEXT:    }
-// CHECK-NEXT:    %iq, %fq = attn.split %q : (tensor<?x4x!fixed.q<16, 14>>) -> (tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 14>>)
-// CHECK-NEXT:    %a = attn.integer_scores %iq, %iq, %p {heads = 1 : i64} : (tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 0>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<32, 0>>
-// CHECK-NEXT:    %th = attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<1x1x3x3x!fixed.q<32, 0>>, !attn.packing<1, 3>) -> tensor<1x1x2x2x!fixed.q<48, 0>>
-// CHECK-NEXT:    %k = attn.block_mask %th, %p {rho_b = 2.500000e-01 : f64, block = array<i64: 2, 2>} : (tensor<1x1x2x2x!fixed.q<48, 0>>, !attn.packing<1, 3>) -> tensor<1x1x2x2xi1>
-// CHECK-NEXT:    %h = attn.head_gate %th, %p {tau_h = 5.000000e-01 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x1x2x2x!fixed.q<48, 0>>, !attn.packing<1, 3>) -> tensor<1x1xi1>
-// CHECK-NEXT:    %s = attn.merge_scores %a, %iq, %fq, %iq, %fq, %k, %p {heads = 1 : i64, block = array<i64: 2, 2>, pruned = "int"} : (tensor<1x1x3x3x!fixed.q<32, 0>>, tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 14>>, tensor<1x1x2x2xi1>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<32, 14>>
-// CHECK-NEXT:    %r = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<1x1x3x3x!fixed.q<32, 14>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<16, 14>>
-// CHECK-NEXT:    %o = attn.weighted_values %r, %v, %p, %h {heads = 1 : i64, gated = "zero"} : (tensor<1x1x3x3x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 13>>, !attn.packing<1, 3>, tensor<1x1xi1>) -> tensor<?x4x!fixed.q<16, 13>>
+// CHECK-NEXT:    %o = attn.pruned (%q_1 = %q : tensor<?x4x!fixed.q<16, 14>>, %p_1 = %p : !attn.packing<1, 3>, %v_1 = %v : tensor<?x4x!fixed.q<16, 13>>) -> (tensor<?x4x!fixed.q<16, 13>>) attributes {rule = #attn.rule<"paper", {}>} {
+// CHECK-NEXT:      %iq, %fq = attn.split %q_1 : (tensor<?x4x!fixed.q<16, 14>>) -> (tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 14>>)
+// CHECK-NEXT:      %a = attn.integer_scores %iq, %iq, %p_1 {heads = 1 : i64} : (tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 0>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<32, 0>>
+// CHECK-NEXT:      %th = attn.block_importance %a, %p_1 {block = array<i64: 2, 2>, importance = "abs"} : (tensor<1x1x3x3x!fixed.q<32, 0>>, !attn.packing<1, 3>) -> tensor<1x1x2x2x!fixed.q<48, 0>>
+// CHECK-NEXT:      %k = attn.block_mask %th, %p_1 {rho_b = 2.500000e-01 : f64, block = array<i64: 2, 2>} : (tensor<1x1x2x2x!fixed.q<48, 0>>, !attn.packing<1, 3>) -> tensor<1x1x2x2xi1>
+// CHECK-NEXT:      %h = attn.head_gate %th, %p_1 {tau_h = 5.000000e-01 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x1x2x2x!fixed.q<48, 0>>, !attn.packing<1, 3>) -> tensor<1x1xi1>
+// CHECK-NEXT:      %s = attn.merge_scores %a, %iq, %fq, %iq, %fq, %k, %p_1 {heads = 1 : i64, block = array<i64: 2, 2>, pruned = "int"} : (tensor<1x1x3x3x!fixed.q<32, 0>>, tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 0>>, tensor<?x4x!fixed.q<16, 14>>, tensor<1x1x2x2xi1>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<32, 14>>
+// CHECK-NEXT:      %r = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x1x3x3x!fixed.q<32, 14>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<16, 14>>
+// CHECK-NEXT:      %o_1 = attn.weighted_values %r, %v_1, %p_1, %h {heads = 1 : i64, gated = "zero"} : (tensor<1x1x3x3x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 13>>, !attn.packing<1, 3>, tensor<1x1xi1>) -> tensor<?x4x!fixed.q<16, 13>>
+// CHECK-NEXT:      attn.yield %o_1 : tensor<?x4x!fixed.q<16, 13>>
+// CHECK-NEXT:    }
 // CHECK-NEXT:    %0 = host.task (%1 = %o : tensor<?x4x!fixed.q<16, 13>>) -> (tensor<?x4xf32>) {
 // CHECK-NEXT:      %2 = fixed.dequantize %1 : tensor<?x4x!fixed.q<16, 13>> to tensor<?x4xf64>
 // CHECK-NEXT:      %3 = nn.cast %2 : (tensor<?x4xf64>) -> tensor<?x4xf32>
@@ -100,17 +103,20 @@ func.func @attention(%x: tensor<1x3xi64>) -> tensor<?x4xf32> {
     host.yield %e : tensor<?x4xf32>
   }
   %q = host.task (%va = %v : tensor<?x4xf32>, %ga = %g : tensor<4xf32>, %ba = %b : tensor<4xf32>) -> (tensor<?x4xf32>) {
-    %m = nn.layer_norm %va, %ga, %ba {eps = 1.0e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+    %m = nn.layer_norm %va, %ga, %ba {eps = 1.000000e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
     host.yield %m : tensor<?x4xf32>
   }
-  %iq, %fq = attn.split %q : (tensor<?x4xf32>) -> (tensor<?x4xf32>, tensor<?x4xf32>)
-  %a = attn.integer_scores %iq, %iq, %p {heads = 1 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
-  %th = attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<1x1x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x1x2x2xf32>
-  %k = attn.block_mask %th, %p {rho_b = 0.25 : f64, block = array<i64: 2, 2>} : (tensor<1x1x2x2xf32>, !attn.packing<1, 3>) -> tensor<1x1x2x2xi1>
-  %h = attn.head_gate %th, %p {tau_h = 0.5 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x1x2x2xf32>, !attn.packing<1, 3>) -> tensor<1x1xi1>
-  %s = attn.merge_scores %a, %iq, %fq, %iq, %fq, %k, %p {heads = 1 : i64, block = array<i64: 2, 2>, pruned = "int"} : (tensor<1x1x3x3xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<1x1x2x2xi1>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
-  %r = attn.softmax %s, %p {scale = 0.5 : f64} : (tensor<1x1x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
-  %o = attn.weighted_values %r, %v, %p, %h {heads = 1 : i64, gated = "zero"} : (tensor<1x1x3x3xf32>, tensor<?x4xf32>, !attn.packing<1, 3>, tensor<1x1xi1>) -> tensor<?x4xf32>
+  %o = attn.pruned (%q_1 = %q : tensor<?x4xf32>, %p_1 = %p : !attn.packing<1, 3>, %v_1 = %v : tensor<?x4xf32>) -> (tensor<?x4xf32>) attributes {rule = #attn.rule<"paper", {}>} {
+    %iq, %fq = attn.split %q_1 : (tensor<?x4xf32>) -> (tensor<?x4xf32>, tensor<?x4xf32>)
+    %a = attn.integer_scores %iq, %iq, %p_1 {heads = 1 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
+    %th = attn.block_importance %a, %p_1 {block = array<i64: 2, 2>, importance = "abs"} : (tensor<1x1x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x1x2x2xf32>
+    %k = attn.block_mask %th, %p_1 {rho_b = 2.500000e-01 : f64, block = array<i64: 2, 2>} : (tensor<1x1x2x2xf32>, !attn.packing<1, 3>) -> tensor<1x1x2x2xi1>
+    %h = attn.head_gate %th, %p_1 {tau_h = 5.000000e-01 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x1x2x2xf32>, !attn.packing<1, 3>) -> tensor<1x1xi1>
+    %s = attn.merge_scores %a, %iq, %fq, %iq, %fq, %k, %p_1 {heads = 1 : i64, block = array<i64: 2, 2>, pruned = "int"} : (tensor<1x1x3x3xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<1x1x2x2xi1>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
+    %r = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x1x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
+    %o_1 = attn.weighted_values %r, %v_1, %p_1, %h {heads = 1 : i64, gated = "zero"} : (tensor<1x1x3x3xf32>, tensor<?x4xf32>, !attn.packing<1, 3>, tensor<1x1xi1>) -> tensor<?x4xf32>
+    attn.yield %o_1 : tensor<?x4xf32>
+  }
   func.return %o : tensor<?x4xf32>
 }
 
@@ -130,9 +136,12 @@ func.func @attention(%x: tensor<1x3xi64>) -> tensor<?x4xf32> {
 // CHECK-NEXT:      %0 = fixed.quantize %m : tensor<?x4xf64> to tensor<?x4x!fixed.q<16, 14>>
 // CHECK-NEXT:      host.yield %0 : tensor<?x4x!fixed.q<16, 14>>
 // CHECK-NEXT:    }
-// CHECK-NEXT:    %s = attn.scores %q, %q, %p {heads = 1 : i64} : (tensor<?x4x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 14>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<32, 28>>
-// CHECK-NEXT:    %r = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<1x1x3x3x!fixed.q<32, 28>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<16, 14>>
-// CHECK-NEXT:    %o = attn.weighted_values %r, %q, %p {heads = 1 : i64} : (tensor<1x1x3x3x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 14>>, !attn.packing<1, 3>) -> tensor<?x4x!fixed.q<16, 14>>
+// CHECK-NEXT:    %o = attn.pruned (%q_1 = %q : tensor<?x4x!fixed.q<16, 14>>, %p_1 = %p : !attn.packing<1, 3>) -> (tensor<?x4x!fixed.q<16, 14>>) attributes {rule = #attn.rule<"none", {}>} {
+// CHECK-NEXT:      %s = attn.scores %q_1, %q_1, %p_1 {heads = 1 : i64} : (tensor<?x4x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 14>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<32, 28>>
+// CHECK-NEXT:      %r = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x1x3x3x!fixed.q<32, 28>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<16, 14>>
+// CHECK-NEXT:      %o_1 = attn.weighted_values %r, %q_1, %p_1 {heads = 1 : i64} : (tensor<1x1x3x3x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 14>>, !attn.packing<1, 3>) -> tensor<?x4x!fixed.q<16, 14>>
+// CHECK-NEXT:      attn.yield %o_1 : tensor<?x4x!fixed.q<16, 14>>
+// CHECK-NEXT:    }
 // CHECK-NEXT:    %0 = host.task (%1 = %o : tensor<?x4x!fixed.q<16, 14>>) -> (tensor<?x4xf32>) {
 // CHECK-NEXT:      %2 = fixed.dequantize %1 : tensor<?x4x!fixed.q<16, 14>> to tensor<?x4xf64>
 // CHECK-NEXT:      %3 = nn.cast %2 : (tensor<?x4xf64>) -> tensor<?x4xf32>
@@ -147,12 +156,15 @@ func.func @scores(%x: tensor<1x3xi64>) -> tensor<?x4xf32> {
   %i = attn.pack %x, %p : (tensor<1x3xi64>, !attn.packing<1, 3>) -> tensor<?xi64>
   %q = host.task (%ta = %t : tensor<9x4xf32>, %ia = %i : tensor<?xi64>, %ga = %g : tensor<4xf32>, %ba = %b : tensor<4xf32>) -> (tensor<?x4xf32>) {
     %e = nn.embedding %ta, %ia : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
-    %m = nn.layer_norm %e, %ga, %ba {eps = 1.0e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+    %m = nn.layer_norm %e, %ga, %ba {eps = 1.000000e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
     host.yield %m : tensor<?x4xf32>
   }
-  %s = attn.scores %q, %q, %p {heads = 1 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
-  %r = attn.softmax %s, %p {scale = 0.5 : f64} : (tensor<1x1x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
-  %o = attn.weighted_values %r, %q, %p {heads = 1 : i64} : (tensor<1x1x3x3xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<?x4xf32>
+  %o = attn.pruned (%q_1 = %q : tensor<?x4xf32>, %p_1 = %p : !attn.packing<1, 3>) -> (tensor<?x4xf32>) attributes {rule = #attn.rule<"none", {}>} {
+    %s = attn.scores %q_1, %q_1, %p_1 {heads = 1 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
+    %r = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x1x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
+    %o_1 = attn.weighted_values %r, %q_1, %p_1 {heads = 1 : i64} : (tensor<1x1x3x3xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<?x4xf32>
+    attn.yield %o_1 : tensor<?x4xf32>
+  }
   func.return %o : tensor<?x4xf32>
 }
 

@@ -16,9 +16,12 @@ func.func @f(%i: tensor<?xi64>, %p: !attn.packing<1, 3>) -> tensor<?x4xf32> {
     host.yield %e : tensor<?x4xf32>
   }
   %q = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
-  %s = attn.scores %q, %q, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x2x3x3xf32>
-  %r = attn.softmax %s, %p {scale = 0.5 : f64} : (tensor<1x2x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x2x3x3xf32>
-  %o = attn.weighted_values %r, %q, %p {heads = 2 : i64} : (tensor<1x2x3x3xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<?x4xf32>
+  %o = attn.pruned (%q_1 = %q : tensor<?x4xf32>, %p_1 = %p : !attn.packing<1, 3>) -> (tensor<?x4xf32>) attributes {rule = #attn.rule<"none", {}>} {
+    %s = attn.scores %q_1, %q_1, %p_1 {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x2x3x3xf32>
+    %r = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x2x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x2x3x3xf32>
+    %o_1 = attn.weighted_values %r, %q_1, %p_1 {heads = 2 : i64} : (tensor<1x2x3x3xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<?x4xf32>
+    attn.yield %o_1 : tensor<?x4xf32>
+  }
   func.return %o : tensor<?x4xf32>
 }
 

@@ -12,19 +12,28 @@
 // PLAN: attn.topk_mask {{.*}}density = 5.000000e-01
 //
 // SPATTEN-LABEL: func.func @three(%x: tensor<?x4xf32>, %p: !attn.packing<1, 6>) -> tensor<?x4xf32> {
-// SPATTEN-NEXT:    %0 = attn.scores %x, %x, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
-// SPATTEN-NEXT:    %1 = attn.softmax %0, %p {scale = 5.000000e-01 : f64} : (tensor<1x2x6x6xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
-// SPATTEN-NEXT:    %2 = attn.weighted_values %1, %x, %p {heads = 2 : i64} : (tensor<1x2x6x6xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<?x4xf32>
-// SPATTEN-NEXT:    %3 = attn.head_importance %2, %p {heads = 2 : i64} : (tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<1x2xf64>
-// SPATTEN-NEXT:    %4 = attn.scores %2, %2, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
-// SPATTEN-NEXT:    %5 = attn.softmax %4, %p {scale = 5.000000e-01 : f64} : (tensor<1x2x6x6xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
-// SPATTEN-NEXT:    %6 = attn.weighted_values %5, %2, %p {heads = 2 : i64} : (tensor<1x2x6x6xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<?x4xf32>
-// SPATTEN-NEXT:    %7 = attn.head_importance %6, %p, %3 {heads = 2 : i64} : (tensor<?x4xf32>, !attn.packing<1, 6>, tensor<1x2xf64>) -> tensor<1x2xf64>
-// SPATTEN-NEXT:    %8 = attn.head_ranking %7 {keep = 1 : i64} : (tensor<1x2xf64>) -> tensor<1x2xi1>
-// SPATTEN-NEXT:    %9 = attn.scores %6, %6, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
-// SPATTEN-NEXT:    %10 = attn.softmax %9, %p {scale = 5.000000e-01 : f64} : (tensor<1x2x6x6xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
-// SPATTEN-NEXT:    %11 = attn.weighted_values %10, %6, %p, %8 {heads = 2 : i64, gated = "zero"} : (tensor<1x2x6x6xf32>, tensor<?x4xf32>, !attn.packing<1, 6>, tensor<1x2xi1>) -> tensor<?x4xf32>
-// SPATTEN-NEXT:    func.return %11 : tensor<?x4xf32>
+// SPATTEN-NEXT:    %0, %1 = attn.pruned (%x_1 = %x : tensor<?x4xf32>, %p_1 = %p : !attn.packing<1, 6>) -> (tensor<?x4xf32>, tensor<1x2xf64>) attributes {rule = #attn.rule<"spatten", {ratio = 4.000000e-01 : f64}>} {
+// SPATTEN-NEXT:      %2 = attn.scores %x_1, %x_1, %p_1 {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
+// SPATTEN-NEXT:      %3 = attn.softmax %2, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x2x6x6xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
+// SPATTEN-NEXT:      %4 = attn.weighted_values %3, %x_1, %p_1 {heads = 2 : i64} : (tensor<1x2x6x6xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<?x4xf32>
+// SPATTEN-NEXT:      %5 = attn.head_importance %4, %p_1 {heads = 2 : i64} : (tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<1x2xf64>
+// SPATTEN-NEXT:      attn.yield %4, %5 : tensor<?x4xf32>, tensor<1x2xf64>
+// SPATTEN-NEXT:    }
+// SPATTEN-NEXT:    %2, %3 = attn.pruned (%4 = %0 : tensor<?x4xf32>, %p_1 = %p : !attn.packing<1, 6>, %5 = %1 : tensor<1x2xf64>) -> (tensor<?x4xf32>, tensor<1x2xf64>) attributes {rule = #attn.rule<"spatten", {ratio = 4.000000e-01 : f64}>} {
+// SPATTEN-NEXT:      %6 = attn.scores %4, %4, %p_1 {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
+// SPATTEN-NEXT:      %7 = attn.softmax %6, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x2x6x6xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
+// SPATTEN-NEXT:      %8 = attn.weighted_values %7, %4, %p_1 {heads = 2 : i64} : (tensor<1x2x6x6xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<?x4xf32>
+// SPATTEN-NEXT:      %9 = attn.head_importance %8, %p_1, %5 {heads = 2 : i64} : (tensor<?x4xf32>, !attn.packing<1, 6>, tensor<1x2xf64>) -> tensor<1x2xf64>
+// SPATTEN-NEXT:      attn.yield %8, %9 : tensor<?x4xf32>, tensor<1x2xf64>
+// SPATTEN-NEXT:    }
+// SPATTEN-NEXT:    %4 = attn.pruned (%5 = %3 : tensor<1x2xf64>, %6 = %2 : tensor<?x4xf32>, %p_1 = %p : !attn.packing<1, 6>) -> (tensor<?x4xf32>) attributes {rule = #attn.rule<"spatten", {ratio = 4.000000e-01 : f64}>} {
+// SPATTEN-NEXT:      %7 = attn.head_ranking %5 {keep = 1 : i64} : (tensor<1x2xf64>) -> tensor<1x2xi1>
+// SPATTEN-NEXT:      %8 = attn.scores %6, %6, %p_1 {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
+// SPATTEN-NEXT:      %9 = attn.softmax %8, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x2x6x6xf32>, !attn.packing<1, 6>) -> tensor<1x2x6x6xf32>
+// SPATTEN-NEXT:      %10 = attn.weighted_values %9, %6, %p_1, %7 {heads = 2 : i64, gated = "zero"} : (tensor<1x2x6x6xf32>, tensor<?x4xf32>, !attn.packing<1, 6>, tensor<1x2xi1>) -> tensor<?x4xf32>
+// SPATTEN-NEXT:      attn.yield %10 : tensor<?x4xf32>
+// SPATTEN-NEXT:    }
+// SPATTEN-NEXT:    func.return %4 : tensor<?x4xf32>
 func.func @three(%x: tensor<?x4xf32>, %p: !attn.packing<1, 6>) -> tensor<?x4xf32> {
   %0 = attn.sdpa %x, %x, %x packed %p : !attn.packing<1, 6> {heads = 2 : i64, scale = 0.5 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32> loc("layer.0.attention"("model.py":10:0))
   %1 = attn.sdpa %0, %0, %0 packed %p : !attn.packing<1, 6> {heads = 2 : i64, scale = 0.5 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32> loc("layer.1.attention"("model.py":10:0))

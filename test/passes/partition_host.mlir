@@ -20,9 +20,12 @@
 // CHECK-NEXT:    }
 // CHECK-NEXT:    %q0 = einsum.contract "ti,oi->to" %n, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
 // CHECK-NEXT:    %q = nn.add %q0, %b : (tensor<?x4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
-// CHECK-NEXT:    %s = attn.scores %q, %n, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x2x3x3xf32>
-// CHECK-NEXT:    %r = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x2x3x3xf32>, !attn.packing<2, 3>) -> tensor<2x2x3x3xf32>
-// CHECK-NEXT:    %a = attn.weighted_values %r, %n, %p {heads = 2 : i64} : (tensor<2x2x3x3xf32>, tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.pruned (%q_1 = %q : tensor<?x4xf32>, %n_1 = %n : tensor<?x4xf32>, %p_1 = %p : !attn.packing<2, 3>) -> (tensor<?x4xf32>) attributes {rule = #attn.rule<"none", {}>} {
+// CHECK-NEXT:      %s = attn.scores %q_1, %n_1, %p_1 {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x2x3x3xf32>
+// CHECK-NEXT:      %r = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x2x3x3xf32>, !attn.packing<2, 3>) -> tensor<2x2x3x3xf32>
+// CHECK-NEXT:      %a_1 = attn.weighted_values %r, %n_1, %p_1 {heads = 2 : i64} : (tensor<2x2x3x3xf32>, tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:      attn.yield %a_1 : tensor<?x4xf32>
+// CHECK-NEXT:    }
 // CHECK-NEXT:    %z = host.task (%a_1 = %a : tensor<?x4xf32>, %n_1 = %n : tensor<?x4xf32>, %g_1 = %g : tensor<4xf32>) -> (tensor<?x4xf32>) {
 // CHECK-NEXT:      %y = nn.add %a_1, %n_1 : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
 // CHECK-NEXT:      %z_1 = nn.layer_norm %y, %g_1, %g_1 {eps = 1.000000e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
@@ -44,14 +47,17 @@ func.func @layer(%ids: tensor<2x3xi64>, %m: tensor<2x3xi64>) -> tensor<2x3x4xf32
   %e = nn.embedding %t, %i : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
   %f = nn.embedding %u, %i : (tensor<2x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
   %x = nn.add %e, %f : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
-  %n = nn.layer_norm %x, %g, %g {eps = 1.0e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+  %n = nn.layer_norm %x, %g, %g {eps = 1.000000e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
   %q0 = einsum.contract "ti,oi->to" %n, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
   %q = nn.add %q0, %b : (tensor<?x4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
-  %s = attn.scores %q, %n, %p {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x2x3x3xf32>
-  %r = attn.softmax %s, %p {scale = 0.5 : f64} : (tensor<2x2x3x3xf32>, !attn.packing<2, 3>) -> tensor<2x2x3x3xf32>
-  %a = attn.weighted_values %r, %n, %p {heads = 2 : i64} : (tensor<2x2x3x3xf32>, tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+  %a = attn.pruned (%q_1 = %q : tensor<?x4xf32>, %n_1 = %n : tensor<?x4xf32>, %p_1 = %p : !attn.packing<2, 3>) -> (tensor<?x4xf32>) attributes {rule = #attn.rule<"none", {}>} {
+    %s = attn.scores %q_1, %n_1, %p_1 {heads = 2 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x2x3x3xf32>
+    %r = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x2x3x3xf32>, !attn.packing<2, 3>) -> tensor<2x2x3x3xf32>
+    %a_1 = attn.weighted_values %r, %n_1, %p_1 {heads = 2 : i64} : (tensor<2x2x3x3xf32>, tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+    attn.yield %a_1 : tensor<?x4xf32>
+  }
   %y = nn.add %a, %n : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
-  %z = nn.layer_norm %y, %g, %g {eps = 1.0e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+  %z = nn.layer_norm %y, %g, %g {eps = 1.000000e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
   %o = attn.unpack %z, %p : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
   func.return %o : tensor<2x3x4xf32>
 }

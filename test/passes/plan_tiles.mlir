@@ -60,13 +60,16 @@ func.func @main(%mask: tensor<1x128xi64>, %x: tensor<?x384x!fixed.q<16, 11>>) ->
 
 func.func @main(%mask: tensor<1x128xi64>, %q: tensor<?x384x!fixed.q<16, 11>>, %k: tensor<?x384x!fixed.q<16, 11>>, %v: tensor<?x384x!fixed.q<16, 11>>) -> tensor<?x384x!fixed.q<16, 11>> {
   %p = attn.packing %mask : (tensor<1x128xi64>) -> !attn.packing<1, 128>
-  %s = attn.scores %q, %k, %p {heads = 12 : i64} : (tensor<?x384x!fixed.q<16, 11>>, tensor<?x384x!fixed.q<16, 11>>, !attn.packing<1, 128>) -> tensor<1x12x128x128x!fixed.q<32, 22>>
-  %pr = attn.softmax %s, %p {scale = 0.17677669529663687 : f64} : (tensor<1x12x128x128x!fixed.q<32, 22>>, !attn.packing<1, 128>) -> tensor<1x12x128x128x!fixed.q<16, 14>>
-  %o = attn.weighted_values %pr, %v, %p {heads = 12 : i64} : (tensor<1x12x128x128x!fixed.q<16, 14>>, tensor<?x384x!fixed.q<16, 11>>, !attn.packing<1, 128>) -> tensor<?x384x!fixed.q<16, 11>>
+  %o = attn.pruned (%q_1 = %q : tensor<?x384x!fixed.q<16, 11>>, %k_1 = %k : tensor<?x384x!fixed.q<16, 11>>, %p_1 = %p : !attn.packing<1, 128>, %v_1 = %v : tensor<?x384x!fixed.q<16, 11>>) -> (tensor<?x384x!fixed.q<16, 11>>) attributes {rule = #attn.rule<"none", {}>} {
+    %s = attn.scores %q_1, %k_1, %p_1 {heads = 12 : i64} : (tensor<?x384x!fixed.q<16, 11>>, tensor<?x384x!fixed.q<16, 11>>, !attn.packing<1, 128>) -> tensor<1x12x128x128x!fixed.q<32, 22>>
+    %pr = attn.softmax %s, %p_1 {scale = 0.17677669529663687 : f64} : (tensor<1x12x128x128x!fixed.q<32, 22>>, !attn.packing<1, 128>) -> tensor<1x12x128x128x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %pr, %v_1, %p_1 {heads = 12 : i64} : (tensor<1x12x128x128x!fixed.q<16, 14>>, tensor<?x384x!fixed.q<16, 11>>, !attn.packing<1, 128>) -> tensor<?x384x!fixed.q<16, 11>>
+    attn.yield %o_1 : tensor<?x384x!fixed.q<16, 11>>
+  }
   func.return %o : tensor<?x384x!fixed.q<16, 11>>
 }
 
-// CHECK: %o = attn.weighted_values %pr, %v, %p {heads = 12 : i64, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 2, shared>}
+// CHECK: %o = attn.pruned {{.*}} attributes {rule = #attn.rule<"none", {}>, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 2, shared>} {
 
 // -----
 

@@ -122,26 +122,29 @@ func.func @main(%mask: tensor<2x8xi64>, %ids: tensor<2x8xi64>, %x: tensor<?x16x!
 // Attention without pruning: all cores work on one head, keys and values lie in the shared buffer.
 
 func.func @main(%mask: tensor<2x16xi64>, %x: tensor<?x32x!fixed.q<16, 11>>) -> tensor<?x32x!fixed.q<16, 12>> {
-%p = attn.packing %mask : (tensor<2x16xi64>) -> !attn.packing<2, 16>
-%wq = einsum.weight ["q.weight"] : tensor<32x32x!fixed.q<16, 15>>
-%bq = einsum.weight ["q.bias"] : tensor<32x!fixed.q<32, 24>>
-%qa = einsum.contract "ti,oi->to" %x, %wq : (tensor<?x32x!fixed.q<16, 11>>, tensor<32x32x!fixed.q<16, 15>>) -> tensor<?x32x!fixed.q<48, 26>>
-%qb = nn.add %qa, %bq : (tensor<?x32x!fixed.q<48, 26>>, tensor<32x!fixed.q<32, 24>>) -> tensor<?x32x!fixed.q<48, 26>>
-%q = fixed.requantize %qb {plan = #hdp.linear_plan<rows = 128, columns = 4, slab = 16, slots = 2, cores = 8>} : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 12>>
-%wk = einsum.weight ["k.weight"] : tensor<32x32x!fixed.q<16, 15>>
-%bk = einsum.weight ["k.bias"] : tensor<32x!fixed.q<32, 24>>
-%ka = einsum.contract "ti,oi->to" %x, %wk : (tensor<?x32x!fixed.q<16, 11>>, tensor<32x32x!fixed.q<16, 15>>) -> tensor<?x32x!fixed.q<48, 26>>
-%kb = nn.add %ka, %bk : (tensor<?x32x!fixed.q<48, 26>>, tensor<32x!fixed.q<32, 24>>) -> tensor<?x32x!fixed.q<48, 26>>
-%k = fixed.requantize %kb {plan = #hdp.linear_plan<rows = 128, columns = 4, slab = 16, slots = 2, cores = 8>} : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 11>>
-%wv = einsum.weight ["v.weight"] : tensor<32x32x!fixed.q<16, 15>>
-%bv = einsum.weight ["v.bias"] : tensor<32x!fixed.q<32, 24>>
-%va = einsum.contract "ti,oi->to" %x, %wv : (tensor<?x32x!fixed.q<16, 11>>, tensor<32x32x!fixed.q<16, 15>>) -> tensor<?x32x!fixed.q<48, 26>>
-%vb = nn.add %va, %bv : (tensor<?x32x!fixed.q<48, 26>>, tensor<32x!fixed.q<32, 24>>) -> tensor<?x32x!fixed.q<48, 26>>
-%v = fixed.requantize %vb {plan = #hdp.linear_plan<rows = 128, columns = 4, slab = 16, slots = 2, cores = 8>} : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 12>>
-%s = attn.scores %q, %k, %p {heads = 2 : i64} : (tensor<?x32x!fixed.q<16, 12>>, tensor<?x32x!fixed.q<16, 11>>, !attn.packing<2, 16>) -> tensor<2x2x16x16x!fixed.q<32, 14>>
-%pr = attn.softmax %s, %p {scale = 0.25 : f64} : (tensor<2x2x16x16x!fixed.q<32, 14>>, !attn.packing<2, 16>) -> tensor<2x2x16x16x!fixed.q<16, 14>>
-%o = attn.weighted_values %pr, %v, %p {heads = 2 : i64, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 2, shared>} : (tensor<2x2x16x16x!fixed.q<16, 14>>, tensor<?x32x!fixed.q<16, 12>>, !attn.packing<2, 16>) -> tensor<?x32x!fixed.q<16, 12>>
-func.return %o : tensor<?x32x!fixed.q<16, 12>>
+  %p = attn.packing %mask : (tensor<2x16xi64>) -> !attn.packing<2, 16>
+  %wq = einsum.weight ["q.weight"] : tensor<32x32x!fixed.q<16, 15>>
+  %bq = einsum.weight ["q.bias"] : tensor<32x!fixed.q<32, 24>>
+  %qa = einsum.contract "ti,oi->to" %x, %wq : (tensor<?x32x!fixed.q<16, 11>>, tensor<32x32x!fixed.q<16, 15>>) -> tensor<?x32x!fixed.q<48, 26>>
+  %qb = nn.add %qa, %bq : (tensor<?x32x!fixed.q<48, 26>>, tensor<32x!fixed.q<32, 24>>) -> tensor<?x32x!fixed.q<48, 26>>
+  %q = fixed.requantize %qb {plan = #hdp.linear_plan<rows = 128, columns = 4, slab = 16, slots = 2, cores = 8>} : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 12>>
+  %wk = einsum.weight ["k.weight"] : tensor<32x32x!fixed.q<16, 15>>
+  %bk = einsum.weight ["k.bias"] : tensor<32x!fixed.q<32, 24>>
+  %ka = einsum.contract "ti,oi->to" %x, %wk : (tensor<?x32x!fixed.q<16, 11>>, tensor<32x32x!fixed.q<16, 15>>) -> tensor<?x32x!fixed.q<48, 26>>
+  %kb = nn.add %ka, %bk : (tensor<?x32x!fixed.q<48, 26>>, tensor<32x!fixed.q<32, 24>>) -> tensor<?x32x!fixed.q<48, 26>>
+  %k = fixed.requantize %kb {plan = #hdp.linear_plan<rows = 128, columns = 4, slab = 16, slots = 2, cores = 8>} : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 11>>
+  %wv = einsum.weight ["v.weight"] : tensor<32x32x!fixed.q<16, 15>>
+  %bv = einsum.weight ["v.bias"] : tensor<32x!fixed.q<32, 24>>
+  %va = einsum.contract "ti,oi->to" %x, %wv : (tensor<?x32x!fixed.q<16, 11>>, tensor<32x32x!fixed.q<16, 15>>) -> tensor<?x32x!fixed.q<48, 26>>
+  %vb = nn.add %va, %bv : (tensor<?x32x!fixed.q<48, 26>>, tensor<32x!fixed.q<32, 24>>) -> tensor<?x32x!fixed.q<48, 26>>
+  %v = fixed.requantize %vb {plan = #hdp.linear_plan<rows = 128, columns = 4, slab = 16, slots = 2, cores = 8>} : tensor<?x32x!fixed.q<48, 26>> to tensor<?x32x!fixed.q<16, 12>>
+  %o = attn.pruned (%q_1 = %q : tensor<?x32x!fixed.q<16, 12>>, %k_1 = %k : tensor<?x32x!fixed.q<16, 11>>, %p_1 = %p : !attn.packing<2, 16>, %v_1 = %v : tensor<?x32x!fixed.q<16, 12>>) -> (tensor<?x32x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"none", {}>, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 2, shared>} {
+    %s = attn.scores %q_1, %k_1, %p_1 {heads = 2 : i64} : (tensor<?x32x!fixed.q<16, 12>>, tensor<?x32x!fixed.q<16, 11>>, !attn.packing<2, 16>) -> tensor<2x2x16x16x!fixed.q<32, 14>>
+    %pr = attn.softmax %s, %p_1 {scale = 2.500000e-01 : f64} : (tensor<2x2x16x16x!fixed.q<32, 14>>, !attn.packing<2, 16>) -> tensor<2x2x16x16x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %pr, %v_1, %p_1 {heads = 2 : i64} : (tensor<2x2x16x16x!fixed.q<16, 14>>, tensor<?x32x!fixed.q<16, 12>>, !attn.packing<2, 16>) -> tensor<?x32x!fixed.q<16, 12>>
+    attn.yield %o_1 : tensor<?x32x!fixed.q<16, 12>>
+  }
+  func.return %o : tensor<?x32x!fixed.q<16, 12>>
 }
 
 // CHECK-LABEL: func.func @main
@@ -209,32 +212,35 @@ func.return %o : tensor<?x32x!fixed.q<16, 12>>
 // Gated HDP attention: scores and masks of a head, the gate, then kept blocks; keys pass by in parts.
 
 func.func @main(%mask: tensor<1x256xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) -> tensor<?x768x!fixed.q<16, 12>> {
-%p = attn.packing %mask : (tensor<1x256xi64>) -> !attn.packing<1, 256>
-%wq = einsum.weight ["q.weight"] : tensor<768x768x!fixed.q<16, 15>>
-%bq = einsum.weight ["q.bias"] : tensor<768x!fixed.q<32, 24>>
-%qa = einsum.contract "ti,oi->to" %x, %wq : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
-%qb = nn.add %qa, %bq : (tensor<?x768x!fixed.q<48, 26>>, tensor<768x!fixed.q<32, 24>>) -> tensor<?x768x!fixed.q<48, 26>>
-%q = fixed.requantize %qb {plan = #hdp.linear_plan<rows = 256, columns = 16, slab = 384, slots = 2, cores = 8>} : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 12>>
-%wk = einsum.weight ["k.weight"] : tensor<768x768x!fixed.q<16, 15>>
-%bk = einsum.weight ["k.bias"] : tensor<768x!fixed.q<32, 24>>
-%ka = einsum.contract "ti,oi->to" %x, %wk : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
-%kb = nn.add %ka, %bk : (tensor<?x768x!fixed.q<48, 26>>, tensor<768x!fixed.q<32, 24>>) -> tensor<?x768x!fixed.q<48, 26>>
-%k = fixed.requantize %kb {plan = #hdp.linear_plan<rows = 256, columns = 16, slab = 384, slots = 2, cores = 8>} : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 11>>
-%wv = einsum.weight ["v.weight"] : tensor<768x768x!fixed.q<16, 15>>
-%bv = einsum.weight ["v.bias"] : tensor<768x!fixed.q<32, 24>>
-%va = einsum.contract "ti,oi->to" %x, %wv : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
-%vb = nn.add %va, %bv : (tensor<?x768x!fixed.q<48, 26>>, tensor<768x!fixed.q<32, 24>>) -> tensor<?x768x!fixed.q<48, 26>>
-%v = fixed.requantize %vb {plan = #hdp.linear_plan<rows = 256, columns = 16, slab = 384, slots = 2, cores = 8>} : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 12>>
-%qi, %qf = attn.split %q : (tensor<?x768x!fixed.q<16, 12>>) -> (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>)
-%ki, %kf = attn.split %k : (tensor<?x768x!fixed.q<16, 11>>) -> (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>)
-%a = attn.integer_scores %qi, %ki, %p {heads = 12 : i64} : (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 0>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 0>>
-%th = attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<1x12x256x256x!fixed.q<32, 0>>, !attn.packing<1, 256>) -> tensor<1x12x128x128x!fixed.q<48, 0>>
-%m = attn.block_mask %th, %p {rho_b = 0.0 : f64, block = array<i64: 2, 2>} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12x128x128xi1>
-%g = attn.head_gate %th, %p {tau_h = 0.5 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12xi1>
-%s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %p {heads = 12 : i64, block = array<i64: 2, 2>, pruned = "neginf"} : (tensor<1x12x256x256x!fixed.q<32, 0>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>, tensor<1x12x128x128xi1>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 12>>
-%pr = attn.softmax %s, %p {scale = 0.125 : f64} : (tensor<1x12x256x256x!fixed.q<32, 12>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<16, 14>>
-%o = attn.weighted_values %pr, %v, %p, %g {heads = 12 : i64, gated = "zero", plan = #hdp.attention_plan<length = 256, cores = 8, parts = 8, rows = 16, keys = 48, slots = 1, shared>} : (tensor<1x12x256x256x!fixed.q<16, 14>>, tensor<?x768x!fixed.q<16, 12>>, !attn.packing<1, 256>, tensor<1x12xi1>) -> tensor<?x768x!fixed.q<16, 12>>
-func.return %o : tensor<?x768x!fixed.q<16, 12>>
+  %p = attn.packing %mask : (tensor<1x256xi64>) -> !attn.packing<1, 256>
+  %wq = einsum.weight ["q.weight"] : tensor<768x768x!fixed.q<16, 15>>
+  %bq = einsum.weight ["q.bias"] : tensor<768x!fixed.q<32, 24>>
+  %qa = einsum.contract "ti,oi->to" %x, %wq : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
+  %qb = nn.add %qa, %bq : (tensor<?x768x!fixed.q<48, 26>>, tensor<768x!fixed.q<32, 24>>) -> tensor<?x768x!fixed.q<48, 26>>
+  %q = fixed.requantize %qb {plan = #hdp.linear_plan<rows = 256, columns = 16, slab = 384, slots = 2, cores = 8>} : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 12>>
+  %wk = einsum.weight ["k.weight"] : tensor<768x768x!fixed.q<16, 15>>
+  %bk = einsum.weight ["k.bias"] : tensor<768x!fixed.q<32, 24>>
+  %ka = einsum.contract "ti,oi->to" %x, %wk : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
+  %kb = nn.add %ka, %bk : (tensor<?x768x!fixed.q<48, 26>>, tensor<768x!fixed.q<32, 24>>) -> tensor<?x768x!fixed.q<48, 26>>
+  %k = fixed.requantize %kb {plan = #hdp.linear_plan<rows = 256, columns = 16, slab = 384, slots = 2, cores = 8>} : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 11>>
+  %wv = einsum.weight ["v.weight"] : tensor<768x768x!fixed.q<16, 15>>
+  %bv = einsum.weight ["v.bias"] : tensor<768x!fixed.q<32, 24>>
+  %va = einsum.contract "ti,oi->to" %x, %wv : (tensor<?x768x!fixed.q<16, 11>>, tensor<768x768x!fixed.q<16, 15>>) -> tensor<?x768x!fixed.q<48, 26>>
+  %vb = nn.add %va, %bv : (tensor<?x768x!fixed.q<48, 26>>, tensor<768x!fixed.q<32, 24>>) -> tensor<?x768x!fixed.q<48, 26>>
+  %v = fixed.requantize %vb {plan = #hdp.linear_plan<rows = 256, columns = 16, slab = 384, slots = 2, cores = 8>} : tensor<?x768x!fixed.q<48, 26>> to tensor<?x768x!fixed.q<16, 12>>
+  %o = attn.pruned (%q_1 = %q : tensor<?x768x!fixed.q<16, 12>>, %k_1 = %k : tensor<?x768x!fixed.q<16, 11>>, %p_1 = %p : !attn.packing<1, 256>, %v_1 = %v : tensor<?x768x!fixed.q<16, 12>>) -> (tensor<?x768x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"paper", {}>, plan = #hdp.attention_plan<length = 256, cores = 8, parts = 8, rows = 16, keys = 48, slots = 1, shared>} {
+    %qi, %qf = attn.split %q_1 : (tensor<?x768x!fixed.q<16, 12>>) -> (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>)
+    %ki, %kf = attn.split %k_1 : (tensor<?x768x!fixed.q<16, 11>>) -> (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>)
+    %a = attn.integer_scores %qi, %ki, %p_1 {heads = 12 : i64} : (tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 0>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 0>>
+    %th = attn.block_importance %a, %p_1 {block = array<i64: 2, 2>, importance = "abs"} : (tensor<1x12x256x256x!fixed.q<32, 0>>, !attn.packing<1, 256>) -> tensor<1x12x128x128x!fixed.q<48, 0>>
+    %m = attn.block_mask %th, %p_1 {rho_b = 0.000000e+00 : f64, block = array<i64: 2, 2>} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12x128x128xi1>
+    %g = attn.head_gate %th, %p_1 {tau_h = 5.000000e-01 : f64, importance = "abs", block = array<i64: 2, 2>} : (tensor<1x12x128x128x!fixed.q<48, 0>>, !attn.packing<1, 256>) -> tensor<1x12xi1>
+    %s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %p_1 {heads = 12 : i64, block = array<i64: 2, 2>, pruned = "neginf"} : (tensor<1x12x256x256x!fixed.q<32, 0>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 12>>, tensor<?x768x!fixed.q<16, 0>>, tensor<?x768x!fixed.q<16, 11>>, tensor<1x12x128x128xi1>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<32, 12>>
+    %pr = attn.softmax %s, %p_1 {scale = 1.250000e-01 : f64} : (tensor<1x12x256x256x!fixed.q<32, 12>>, !attn.packing<1, 256>) -> tensor<1x12x256x256x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %pr, %v_1, %p_1, %g {heads = 12 : i64, gated = "zero"} : (tensor<1x12x256x256x!fixed.q<16, 14>>, tensor<?x768x!fixed.q<16, 12>>, !attn.packing<1, 256>, tensor<1x12xi1>) -> tensor<?x768x!fixed.q<16, 12>>
+    attn.yield %o_1 : tensor<?x768x!fixed.q<16, 12>>
+  }
+  func.return %o : tensor<?x768x!fixed.q<16, 12>>
 }
 
 // CHECK-LABEL: func.func @main

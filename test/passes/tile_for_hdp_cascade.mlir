@@ -5,15 +5,28 @@
 
 func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: tensor<?x8x!fixed.q<16, 12>>) -> tensor<?x8x!fixed.q<16, 12>> {
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
-  %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
-  %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 2, rows = 16, keys = 128, slots = 2>} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
-  %i = attn.head_importance %o, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
-  %g = attn.head_ranking %i {keep = 3 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero", plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 2, shared>} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
-  %i1 = attn.head_importance %o1, %p, %i {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
-  %g1 = attn.head_ranking %i1, %g {keep = 1 : i64} : (tensor<2x4xf64>, tensor<2x4xi1>) -> tensor<2x4xi1>
-  %o2 = attn.weighted_values %q, %y, %p, %g1 {heads = 4 : i64, gated = "zero", plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 1>} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o, %i = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>) -> (tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 2, rows = 16, keys = 128, slots = 2>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %q, %x_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+    %i_1 = attn.head_importance %o_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
+    attn.yield %o_1, %i_1 : tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>
+  }
+  %o1, %g, %i1 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i_1 = %i : tensor<2x4xf64>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xi1>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 2, shared>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g_1 = attn.head_ranking %i_1 {keep = 3 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
+    %o1_1 = attn.weighted_values %q, %y_1, %p_1, %g_1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    %i1_1 = attn.head_importance %o1_1, %p_1, %i_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
+    attn.yield %o1_1, %g_1, %i1_1 : tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xi1>, tensor<2x4xf64>
+  }
+  %o2 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i1_1 = %i1 : tensor<2x4xf64>, %g_1 = %g : tensor<2x4xi1>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"spatten", {}>, plan = #hdp.attention_plan<length = 128, cores = 8, parts = 8, rows = 16, keys = 128, slots = 1>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g1 = attn.head_ranking %i1_1, %g_1 {keep = 1 : i64} : (tensor<2x4xf64>, tensor<2x4xi1>) -> tensor<2x4xi1>
+    %o2_1 = attn.weighted_values %q, %y_1, %p_1, %g1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    attn.yield %o2_1 : tensor<?x8x!fixed.q<16, 12>>
+  }
   func.return %o2 : tensor<?x8x!fixed.q<16, 12>>
 }
 

@@ -57,12 +57,20 @@ func.func @main(%x: tensor<?x8x!fixed.q<16, 9>>) -> tensor<?x6x!fixed.q<16, 7>> 
 // CHECK: the machine gates dense attention by attn.head_ranking only
 func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: tensor<?x8x!fixed.q<16, 12>>) -> tensor<?x8x!fixed.q<16, 12>> {
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
-  %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
-  %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
-  %t = attn.block_importance %s, %p {block = array<i64: 2, 2>, importance = "abs"} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x3x3xi64>
-  %g = attn.head_gate %t, %p {tau_h = array<f64: 0.5>, importance = "abs", block = array<i64: 2, 2>} : (tensor<2x4x3x3xi64>, !attn.packing<2, 6>) -> tensor<2x4xi1>
-  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>) -> (tensor<?x8x!fixed.q<16, 10>>) attributes {rule = #attn.rule<"none", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %q, %x_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+    attn.yield %o_1 : tensor<?x8x!fixed.q<16, 10>>
+  }
+  %o1 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"none", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %t = attn.block_importance %s, %p_1 {block = array<i64: 2, 2>, importance = "abs"} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x3x3xi64>
+    %g = attn.head_gate %t, %p_1 {tau_h = array<f64: 5.000000e-01>, importance = "abs", block = array<i64: 2, 2>} : (tensor<2x4x3x3xi64>, !attn.packing<2, 6>) -> tensor<2x4xi1>
+    %o1_1 = attn.weighted_values %q, %y_1, %p_1, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    attn.yield %o1_1 : tensor<?x8x!fixed.q<16, 12>>
+  }
   func.return %o1 : tensor<?x8x!fixed.q<16, 12>>
 }
 
@@ -71,12 +79,20 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
 // CHECK: heads that are ranked out give 0, not mean
 func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: tensor<?x8x!fixed.q<16, 12>>) -> tensor<?x8x!fixed.q<16, 12>> {
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
-  %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
-  %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
-  %i = attn.head_importance %o, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
-  %g = attn.head_ranking %i {keep = 3 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "mean"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o, %i = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>) -> (tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %q, %x_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+    %i_1 = attn.head_importance %o_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
+    attn.yield %o_1, %i_1 : tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>
+  }
+  %o1 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i_1 = %i : tensor<2x4xf64>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g = attn.head_ranking %i_1 {keep = 3 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
+    %o1_1 = attn.weighted_values %q, %y_1, %p_1, %g {heads = 4 : i64, gated = "mean"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    attn.yield %o1_1 : tensor<?x8x!fixed.q<16, 12>>
+  }
   func.return %o1 : tensor<?x8x!fixed.q<16, 12>>
 }
 
@@ -85,15 +101,28 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
 // CHECK: keeps no more of them than before, got keep 3
 func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: tensor<?x8x!fixed.q<16, 12>>) -> tensor<?x8x!fixed.q<16, 12>> {
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
-  %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
-  %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
-  %i = attn.head_importance %o, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
-  %g = attn.head_ranking %i {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
-  %i1 = attn.head_importance %o1, %p, %i {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
-  %g1 = attn.head_ranking %i1, %g {keep = 3 : i64} : (tensor<2x4xf64>, tensor<2x4xi1>) -> tensor<2x4xi1>
-  %o2 = attn.weighted_values %q, %y, %p, %g1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o, %i = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>) -> (tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %q, %x_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+    %i_1 = attn.head_importance %o_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
+    attn.yield %o_1, %i_1 : tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>
+  }
+  %o1, %g, %i1 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i_1 = %i : tensor<2x4xf64>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xi1>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g_1 = attn.head_ranking %i_1 {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
+    %o1_1 = attn.weighted_values %q, %y_1, %p_1, %g_1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    %i1_1 = attn.head_importance %o1_1, %p_1, %i_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
+    attn.yield %o1_1, %g_1, %i1_1 : tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xi1>, tensor<2x4xf64>
+  }
+  %o2 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i1_1 = %i1 : tensor<2x4xf64>, %g_1 = %g : tensor<2x4xi1>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g1 = attn.head_ranking %i1_1, %g_1 {keep = 3 : i64} : (tensor<2x4xf64>, tensor<2x4xi1>) -> tensor<2x4xi1>
+    %o2_1 = attn.weighted_values %q, %y_1, %p_1, %g1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    attn.yield %o2_1 : tensor<?x8x!fixed.q<16, 12>>
+  }
   func.return %o2 : tensor<?x8x!fixed.q<16, 12>>
 }
 
@@ -102,15 +131,28 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
 // CHECK: the machine ranks heads by the sums of all layers so far only
 func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: tensor<?x8x!fixed.q<16, 12>>) -> tensor<?x8x!fixed.q<16, 12>> {
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
-  %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
-  %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
-  %i = attn.head_importance %o, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
-  %g = attn.head_ranking %i {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
-  %i1 = attn.head_importance %o1, %p, %i {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
-  %g1 = attn.head_ranking %i1 {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o2 = attn.weighted_values %q, %y, %p, %g1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o, %i = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>) -> (tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %q, %x_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+    %i_1 = attn.head_importance %o_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
+    attn.yield %o_1, %i_1 : tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>
+  }
+  %o1, %i1 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i_1 = %i : tensor<2x4xf64>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g = attn.head_ranking %i_1 {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
+    %o1_1 = attn.weighted_values %q, %y_1, %p_1, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    %i1_1 = attn.head_importance %o1_1, %p_1, %i_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
+    attn.yield %o1_1, %i1_1 : tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xf64>
+  }
+  %o2 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i1_1 = %i1 : tensor<2x4xf64>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g1 = attn.head_ranking %i1_1 {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
+    %o2_1 = attn.weighted_values %q, %y_1, %p_1, %g1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    attn.yield %o2_1 : tensor<?x8x!fixed.q<16, 12>>
+  }
   func.return %o2 : tensor<?x8x!fixed.q<16, 12>>
 }
 
@@ -119,11 +161,19 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
 // CHECK: the machine ranks heads by the sums of all layers so far only
 func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: tensor<?x8x!fixed.q<16, 12>>, %i0: tensor<2x4xf64>) -> tensor<?x8x!fixed.q<16, 12>> {
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
-  %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
-  %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
-  %g = attn.head_ranking %i0 {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>) -> (tensor<?x8x!fixed.q<16, 10>>) attributes {rule = #attn.rule<"none", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %q, %x_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+    attn.yield %o_1 : tensor<?x8x!fixed.q<16, 10>>
+  }
+  %o1 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i0_1 = %i0 : tensor<2x4xf64>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g = attn.head_ranking %i0_1 {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
+    %o1_1 = attn.weighted_values %q, %y_1, %p_1, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    attn.yield %o1_1 : tensor<?x8x!fixed.q<16, 12>>
+  }
   func.return %o1 : tensor<?x8x!fixed.q<16, 12>>
 }
 
@@ -132,17 +182,35 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
 // CHECK: heads are ranked by other sums than these they add to
 func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: tensor<?x8x!fixed.q<16, 12>>) -> tensor<?x8x!fixed.q<16, 12>> {
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
-  %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
-  %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
-  %i = attn.head_importance %o, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
-  %o1 = attn.weighted_values %q, %y, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 12>>
-  %i1 = attn.head_importance %o1, %p, %i {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
-  %g = attn.head_ranking %i {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o2 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
-  %i2 = attn.head_importance %o2, %p, %i1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
-  %g2 = attn.head_ranking %i2, %g {keep = 1 : i64} : (tensor<2x4xf64>, tensor<2x4xi1>) -> tensor<2x4xi1>
-  %o3 = attn.weighted_values %q, %y, %p, %g2 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o, %i = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>) -> (tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %q, %x_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+    %i_1 = attn.head_importance %o_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
+    attn.yield %o_1, %i_1 : tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>
+  }
+  %o1, %i1 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>, %i_1 = %i : tensor<2x4xf64>) -> (tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o1_1 = attn.weighted_values %q, %y_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 12>>
+    %i1_1 = attn.head_importance %o1_1, %p_1, %i_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
+    attn.yield %o1_1, %i1_1 : tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xf64>
+  }
+  %o2, %g, %i2 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i_1 = %i : tensor<2x4xf64>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>, %i1_1 = %i1 : tensor<2x4xf64>) -> (tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xi1>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g_1 = attn.head_ranking %i_1 {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
+    %o2_1 = attn.weighted_values %q, %y_1, %p_1, %g_1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    %i2_1 = attn.head_importance %o2_1, %p_1, %i1_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
+    attn.yield %o2_1, %g_1, %i2_1 : tensor<?x8x!fixed.q<16, 12>>, tensor<2x4xi1>, tensor<2x4xf64>
+  }
+  %o3 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i2_1 = %i2 : tensor<2x4xf64>, %g_1 = %g : tensor<2x4xi1>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g2 = attn.head_ranking %i2_1, %g_1 {keep = 1 : i64} : (tensor<2x4xf64>, tensor<2x4xi1>) -> tensor<2x4xi1>
+    %o3_1 = attn.weighted_values %q, %y_1, %p_1, %g2 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    attn.yield %o3_1 : tensor<?x8x!fixed.q<16, 12>>
+  }
   func.return %o3 : tensor<?x8x!fixed.q<16, 12>>
 }
 
@@ -151,12 +219,20 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
 // CHECK: importance of heads of what no dense attention puts out
 func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: tensor<?x8x!fixed.q<16, 12>>, %i0: tensor<2x4xf64>) -> tensor<?x8x!fixed.q<16, 12>> {
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
-  %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
-  %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
-  %i = attn.head_importance %o, %p, %i0 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
-  %g = attn.head_ranking %i {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+  %o, %i = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i0_1 = %i0 : tensor<2x4xf64>) -> (tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %q, %x_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+    %i_1 = attn.head_importance %o_1, %p_1, %i0_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
+    attn.yield %o_1, %i_1 : tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>
+  }
+  %o1 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i_1 = %i : tensor<2x4xf64>, %y_1 = %y : tensor<?x8x!fixed.q<16, 12>>) -> (tensor<?x8x!fixed.q<16, 12>>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g = attn.head_ranking %i_1 {keep = 2 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
+    %o1_1 = attn.weighted_values %q, %y_1, %p_1, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 12>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 12>>
+    attn.yield %o1_1 : tensor<?x8x!fixed.q<16, 12>>
+  }
   func.return %o1 : tensor<?x8x!fixed.q<16, 12>>
 }
 
@@ -165,15 +241,28 @@ func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: te
 // CHECK: the importance of a head may reach 2^48 at binary point 39, accumulators end at 2^47
 func.func @main(%mask: tensor<2x6xi64>, %x: tensor<?x8x!fixed.q<16, 10>>, %y: tensor<?x8x!fixed.q<16, 39>>) -> tensor<?x8x!fixed.q<16, 39>> {
   %p = attn.packing %mask : (tensor<2x6xi64>) -> !attn.packing<2, 6>
-  %s = attn.scores %x, %x, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
-  %q = attn.softmax %s, %p {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
-  %o = attn.weighted_values %q, %x, %p {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
-  %i = attn.head_importance %o, %p {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
-  %g = attn.head_ranking %i {keep = 3 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
-  %o1 = attn.weighted_values %q, %y, %p, %g {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 39>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 39>>
-  %i1 = attn.head_importance %o1, %p, %i {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 39>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
-  %g1 = attn.head_ranking %i1, %g {keep = 1 : i64} : (tensor<2x4xf64>, tensor<2x4xi1>) -> tensor<2x4xi1>
-  %o2 = attn.weighted_values %q, %y, %p, %g1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 39>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 39>>
+  %o, %i = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>) -> (tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %o_1 = attn.weighted_values %q, %x_1, %p_1 {heads = 4 : i64} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<?x8x!fixed.q<16, 10>>
+    %i_1 = attn.head_importance %o_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4xf64>
+    attn.yield %o_1, %i_1 : tensor<?x8x!fixed.q<16, 10>>, tensor<2x4xf64>
+  }
+  %o1, %g, %i1 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i_1 = %i : tensor<2x4xf64>, %y_1 = %y : tensor<?x8x!fixed.q<16, 39>>) -> (tensor<?x8x!fixed.q<16, 39>>, tensor<2x4xi1>, tensor<2x4xf64>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g_1 = attn.head_ranking %i_1 {keep = 3 : i64} : (tensor<2x4xf64>) -> tensor<2x4xi1>
+    %o1_1 = attn.weighted_values %q, %y_1, %p_1, %g_1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 39>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 39>>
+    %i1_1 = attn.head_importance %o1_1, %p_1, %i_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 39>>, !attn.packing<2, 6>, tensor<2x4xf64>) -> tensor<2x4xf64>
+    attn.yield %o1_1, %g_1, %i1_1 : tensor<?x8x!fixed.q<16, 39>>, tensor<2x4xi1>, tensor<2x4xf64>
+  }
+  %o2 = attn.pruned (%x_1 = %x : tensor<?x8x!fixed.q<16, 10>>, %p_1 = %p : !attn.packing<2, 6>, %i1_1 = %i1 : tensor<2x4xf64>, %g_1 = %g : tensor<2x4xi1>, %y_1 = %y : tensor<?x8x!fixed.q<16, 39>>) -> (tensor<?x8x!fixed.q<16, 39>>) attributes {rule = #attn.rule<"spatten", {}>} {
+    %s = attn.scores %x_1, %x_1, %p_1 {heads = 4 : i64} : (tensor<?x8x!fixed.q<16, 10>>, tensor<?x8x!fixed.q<16, 10>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<32, 16>>
+    %q = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<2x4x6x6x!fixed.q<32, 16>>, !attn.packing<2, 6>) -> tensor<2x4x6x6x!fixed.q<16, 14>>
+    %g1 = attn.head_ranking %i1_1, %g_1 {keep = 1 : i64} : (tensor<2x4xf64>, tensor<2x4xi1>) -> tensor<2x4xi1>
+    %o2_1 = attn.weighted_values %q, %y_1, %p_1, %g1 {heads = 4 : i64, gated = "zero"} : (tensor<2x4x6x6x!fixed.q<16, 14>>, tensor<?x8x!fixed.q<16, 39>>, !attn.packing<2, 6>, tensor<2x4xi1>) -> tensor<?x8x!fixed.q<16, 39>>
+    attn.yield %o2_1 : tensor<?x8x!fixed.q<16, 39>>
+  }
   func.return %o2 : tensor<?x8x!fixed.q<16, 39>>
 }
 

@@ -24,14 +24,14 @@ def replan(
     found = [
         _replanned(op, hardware, wanted)
         for op in module.walk()
-        if isinstance(op, attn.WeightedValuesOp)
+        if isinstance(op, attn.PrunedOp)
     ]
     assert found
     return found
 
 
 def _replanned(
-    op: attn.WeightedValuesOp, hardware: Hardware, wanted: Callable[[AttentionPlan], bool]
+    op: attn.PrunedOp, hardware: Hardware, wanted: Callable[[AttentionPlan], bool]
 ) -> AttentionPlan:
     shape = read_attention(op).shape()
     # Planned for a multiple of tokens where that fits, as the planner does.

@@ -71,5 +71,7 @@ class Attentions:
             q, k = scores.q_integer.owner, scores.k_integer.owner
             assert isinstance(q, attn.SplitOp)
             assert isinstance(k, attn.SplitOp)
-            return [q.x, k.x, op.v, softmax.scores]
-        return [scores.q, scores.k, op.v, softmax.scores]
+            found = [q.x, k.x]
+        else:
+            found = [scores.q, scores.k]
+        return [attn.outside(value) for value in (*found, op.v, softmax.scores)]

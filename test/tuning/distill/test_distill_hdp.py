@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,14 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tiny_classifier import HEADS, LAYERS, LENGTH, VOCABULARY, ir_text, weights
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.dialects.func import ReturnOp
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Operation
 from xdsl.parser import Parser
 
 from heatc.api import Compilation, make_context
 from heatc.backends.hdp import open_program, simulate
 from heatc.dialects import attn
 from heatc.heat.options import plan_options
-from heatc.interpreter import input_names, main_function, make_interpreter, reference
+from heatc.interpreter import execute, reference
 from heatc.names import factors_file
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.plan import hardware_sha256, read_plan
@@ -109,20 +109,15 @@ def interpreted(
     module: ModuleOp, store: WeightStore, inputs: dict[str, Any]
 ) -> tuple[Any, list[Any], list[Any]]:
     """Outputs, block masks and head gates of a pruned module, op by op by the interpreter."""
-    function = main_function(module)
-    interpreter = make_interpreter(module, store)
-    names = input_names(function)
-    values: dict[SSAValue, Any] = {a: inputs[n] for a, n in zip(function.body.block.args, names)}
     masks: list[Any] = []
     gates: list[Any] = []
-    for op in function.body.block.ops:
-        if isinstance(op, ReturnOp):
-            return values[op.operands[0]], masks, gates
-        found = interpreter.run_op(op, tuple(values[v] for v in op.operands))
-        values.update(zip(op.results, found))
-        masks += [found[0]] if isinstance(op, attn.BlockMaskOp) else []
-        gates += [found[0]] if isinstance(op, attn.HeadGateOp) else []
-    raise AssertionError("the module returns nothing")
+
+    def observe(op: Operation, found: Sequence[Any]) -> None:
+        masks.extend([found[0]] if isinstance(op, attn.BlockMaskOp) else [])
+        gates.extend([found[0]] if isinstance(op, attn.HeadGateOp) else [])
+
+    (output, *_) = execute(module, inputs, store, observe).values()
+    return output, masks, gates
 
 
 @pytest.mark.parametrize(
