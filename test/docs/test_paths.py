@@ -1,4 +1,4 @@
-"""Every file and folder that a page names exists, and so does every page that it links to."""
+"""Files and folders that pages name exist, and so do pages that pages link to or sources name."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ PATH = re.compile(
 LINK = re.compile(r"\]\((?!http)([^)#]+)")
 
 
+SOURCES = ["heatc", "passes", "dialects", "backends", "bench", "oracle"]
+
+
 def missing(page: Path, text: str) -> list[str]:
     """The paths, from the root, and the links, from the page, that lead nowhere."""
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
@@ -33,6 +36,13 @@ def missing(page: Path, text: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_paths_that_a_page_names_exist(page: Path):
     assert missing(page, page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("folder", SOURCES)
+def test_pages_that_sources_name_exist(folder: str):
+    for source in sorted((ROOT / folder).rglob("*.py")):
+        for page in re.findall(r"docs/[\w/]+\.md", source.read_text(encoding="utf-8")):
+            assert (ROOT / page).exists(), f"{source.relative_to(ROOT)}: {page}"
 
 
 def test_a_path_that_is_gone_is_found():
