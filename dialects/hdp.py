@@ -175,13 +175,16 @@ class TensorOp(IRDLOperation):
     """
     `%d = hdp.tensor "query.weight" weight dram i16 [384, 384] {point = 15 : i64}`.
 
-    `rows %n` makes the number of rows a register's; the extents then say what memory it needs.
-    `point` is the binary point. `ports` are the model's names for an input or output, `shape`,
-    `limit` (rows of the table that it indexes), `port_role` (`mask`), `real` and `masked` (the values
-    of a mask), `truth` (i8 that the model has as truth values) describe it. `names` and
-    `permutation` say which weights to quantise, `values` are a constant's. The integer and the
-    fraction plane of a tensor name it in `plane_of`. `number` and `base` come from
-    allocate-buffers.
+    With `rows %n` a register has the number of rows; the extents then say how much memory is
+    needed.
+
+    - `point`: the binary point.
+    - `ports`: the model's names for an input or output. `shape`, `limit` (rows of the table that it
+      indexes), `port_role` (`mask`), `real` and `masked` (the values of a mask) and `truth` (i8
+      that the model has as truth values) describe it.
+    - `names` and `permutation`: which weights to quantise. `values`: those of a constant.
+    - `plane_of`: the tensor that this is the integer or the fraction plane of.
+    - `number` and `base` come from allocate-buffers.
     """
 
     name = "hdp.tensor"

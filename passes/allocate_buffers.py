@@ -1,16 +1,26 @@
 """
 Numbers and addresses of tensors and tiles.
 
-Assumes the machine level of lower-to-hdp. Weights and constants lie first in DRAM, in the order
-of `weight_layout`, as the data section of the program's weights.safetensors. Inputs, outputs and
-activations follow: an activation's place is used again after its last use. An activation of a fused
-group lies in the shared buffer, beside the tiles there. On a machine with vector units the
-activations between layers lie there too as far as there is room behind all tiles, those first that
-are used most in the shortest time; where the host does element-wise work they lie in DRAM, which it
-reads. A tile that is
-declared outside of a loop keeps its place throughout the loop; one declared in a loop's body needs
-it from its first to its last use there; one declared over another begins where that one does. Places are first fit, largest first. Tensors get
-descriptor numbers and tiles get tile numbers by the same ranges. Leaves nothing symbolic.
+Assumes the machine level of lower-to-hdp. Leaves nothing symbolic. Places are first fit, largest
+first.
+
+Tensors:
+
+- Weights and constants lie first in DRAM, in the order of `weight_layout`, as the data section of
+  the program's weights.safetensors. Inputs, outputs and activations follow.
+- The place of an activation is used again after its last use.
+- An activation of a fused group lies in the shared buffer, beside the tiles there.
+- Activations between layers lie in DRAM where the host does element-wise work, since the host reads
+  DRAM. On a machine with vector units they lie in the shared buffer as far as there is room behind
+  all tiles; those that are used most in the shortest time come first.
+
+Tiles:
+
+- A tile that is declared outside of a loop keeps its place throughout the loop.
+- A tile that is declared in a loop's body needs its place from its first to its last use there.
+- A tile that is declared over another one begins where that one does.
+
+Tensors get descriptor numbers, and tiles get tile numbers, by the same ranges of use.
 
 Example: test/passes/allocate_buffers.mlir.
 """

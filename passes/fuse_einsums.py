@@ -2,14 +2,20 @@
 Results of steps of factorised layers stay on the chip, some tokens at a time.
 
 Assumes `lower-contractions`. A layer is then a chain of steps, each a product of packed tokens with
-a weight, reshapes between them. This pass cuts every chain into groups and sets `fuse` on all steps
-of a group but its last: their results are made and read tile by tile and never as a whole. For the
-machine `hw` a tile is the largest multiple of the PE array's rows for which two tiles of every live
-result fit the shared buffer, beside what a step's own operands take. Without a machine it is the
-largest multiple of 32 tokens (a processor's products of fewer columns cost more than is saved)
-whose live results take `cache` bytes, by default 1 MiB, a core's level-2 cache. Groups are cut so that the fewest bytes pass to and from memory: a fused result saves its writing
-and reading, and each further tile of tokens costs its group's weights again. Results without `fuse`
-are held as a whole; a remark says which and why. Options:
+a weight, with reshapes between them. This pass cuts every chain into groups. It sets `fuse` on all
+steps of a group but its last: their results are made and read tile by tile and never as a whole.
+
+The size of a tile:
+
+- For the machine `hw` it is the largest multiple of the PE array's rows for which two tiles of
+  every live result fit the shared buffer, beside the operands of a step.
+- Without a machine it is the largest multiple of 32 tokens whose live results take `cache` bytes,
+  by default 1 MiB, a core's level-2 cache. A processor's products of fewer than 32 columns cost
+  more than is saved.
+
+Groups are cut so that the fewest bytes pass to and from memory. A fused result saves its writing
+and reading; each further tile of tokens costs the weights of its group again. Results without
+`fuse` are held as a whole; a remark says which and why. Options:
 
 - tokens: how many the bytes are counted for, by default what the largest packing has room for;
 - plan: a plan.json whose `fuse` says for a layer true (one group), false (none), or the tile.

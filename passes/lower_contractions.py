@@ -1,11 +1,11 @@
 """
 Contractions of three operands or more become chains of pairwise ones, along their paths.
 
-Assumes `order-contractions`. Every step is an `einsum.contract` of two operands. A step of an
-activation with what depends on weights only keeps the activation's axes where they are: the
-axes that it sums lie side by side and the new ones take their place, so that it is a product of
-matrices, `"ti,io->to"` on merged axes where it sums all of them. The last step keeps the
-`decomposition`. Exact: the same sums in another order.
+Assumes `order-contractions`. Every step becomes an `einsum.contract` of two operands. A step of an
+activation with a weight, or with a product of weights, keeps the activation's axes where they are.
+The axes that it sums lie side by side, and the new axes take their place. The step is therefore a
+product of matrices; where it sums all axes it is `"ti,io->to"` on merged axes. The last step keeps
+the `decomposition`. Exact: the same sums in another order.
 
 Example (test/passes/lower_contractions.mlir): `einsum.contract "ta,Aa,mA->tm"` along
 `(0, 1), (3, 2)` becomes `"ta,Aa->tA"` and `"tA,mA->tm"`.

@@ -5,11 +5,12 @@ Assumes the raised or packed level. Sets `path` on every `einsum.contract` of th
 that has none: the exact optimum up to nine operands, with opt_einsum's proposals above. Rebuilding
 a weight from its factors first is a path like any other, and wins where tokens are many. Options:
 
-- objective: macs, traffic or peak (the largest tensor that a step writes); latency, energy or edp
-  on the machine `hw`: paths are timed as they would be compiled for it, results kept on the chip
-  where `fuse-einsums` keeps them, and those that it has no products for are passed over. With edp
-  energy x latency of the whole module is least: linears, attention as if it were dense, and the
-  host's part. A remark says what a layer got and what else was weighed.
+- objective: macs, traffic or peak (the largest tensor that a step writes); or latency, energy or
+  edp on the machine `hw`. Paths are then timed as they would be compiled for the machine, with
+  results on the chip where `fuse-einsums` keeps them. Paths that the machine has no products for
+  are passed over. With edp the energy x latency of the whole module is least: linears, attention as
+  if it were dense, and the host's part. A remark says which path a layer got and what else was
+  weighed.
 - hw: a preset or a YAML file; needed for latency, energy and edp.
 - search: `quick` (the default) times the seven likeliest paths of a layer, `long` goes on until no
   neighbour of the best is better.

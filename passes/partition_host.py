@@ -3,10 +3,10 @@ What the co-processor has no unit for moves into `host.task` regions.
 
 Assumes the pruned level (packed tokens, HDP attention). The co-processor keeps contractions of an
 activation with one weight that are products (`shape-products`), their biases, and attention
-(`attn.pruned`); reshapes of rows are free. Every other floating-point op
-becomes host work: an embedding or a sum joins the task of its only reader, so that a residual sum
-and its layer norm, or the embeddings and theirs, are rounded once. Integer work on token ids stays
-where it is. Ops that neither side has are refused, all of them in one message.
+(`attn.pruned`). Reshapes of rows are free. Every other floating-point op becomes host work. An embedding or
+a sum joins the task of its only reader. A residual sum and its layer norm are therefore rounded
+once, and so are embeddings and their layer norm. Integer work on token ids stays where it is. Ops
+that neither side has are refused, all of them in one message.
 
 Example: test/passes/partition_host.mlir.
 """

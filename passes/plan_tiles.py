@@ -1,12 +1,14 @@
 """
 How large the tiles are, and what stays on the chip.
 
-Assumes the fixed level, as `tile-for-hdp` does. Attaches a plan to every op that instructions are emitted
-for: `#hdp.linear_plan` or `#hdp.left_plan` to a `fixed.requantize`, `#hdp.attention_plan` to an
-`attn.pruned`. A plan is for the largest run, and for a multiple of `PLANNED_TOKENS` tokens
-where that fits. A group of fused steps has the tokens of its tiles in the plan of each step; a group
-whose steps find no room beside each other is taken apart, with a remark. Changes nothing else, and
-leaves the instructions to `tile-for-hdp`.
+Assumes the fixed level, as `tile-for-hdp` does. Attaches a plan to every op that instructions are
+emitted for: `#hdp.linear_plan` or `#hdp.left_plan` to a `fixed.requantize`, `#hdp.attention_plan`
+to an `attn.pruned`. A plan is for the largest run, and for a multiple of `PLANNED_TOKENS`
+tokens where that fits.
+
+In a group of fused steps the plan of each step says how many tokens a tile of the group has. A
+group whose steps find no room beside each other is taken apart, with a remark. Changes nothing
+else, and leaves the instructions to `tile-for-hdp`.
 
 Example: test/passes/plan_tiles.mlir.
 """

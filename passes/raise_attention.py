@@ -1,14 +1,15 @@
 """
 Attention written any way becomes one `attn.sdpa`.
 
-Assumes the captured level. Finds `softmax(scale * Q K^T + mask) V` by dataflow, from PyTorch's
-fused op, from the eager form, or written by hand: operands are followed through any chain of
-reshapes, transposes and constant factors, and what the chain does is compared with a head split
+Assumes the captured level. Finds `softmax(scale * Q K^T + mask) V` by dataflow: PyTorch's fused
+op, the eager form, or a form written by hand. Operands are followed through any chain of reshapes,
+transposes and constant factors. What a chain does is compared with a head split
 (`passes/analysis/layout.py`). Slices of a rearranged packed projection become slices of its columns
-(`passes/analysis/columns.py`). Masks stay as the model spells them: added, or filled in where they
-are false, in the model's order; so does what a query without any key gives. What a mask means is
-left to `pack-tokens`. Leaves attention it cannot prove to be one, and the layout ops that became
-dead.
+(`passes/analysis/columns.py`).
+
+Masks stay as the model spells them: added, or filled in where they are false, in the model's order.
+The result of a query without any key stays too. What a mask means is left to `pack-tokens`. Leaves
+a computation that it cannot prove to be attention, and the layout ops that became dead.
 
 Example: test/passes/raise_attention.mlir.
 """

@@ -1,12 +1,14 @@
 """
 Contractions of tokens with one weight become products that the co-processor has.
 
-Assumes pairwise contractions (`lower-contractions`). A step that sums axes of the tokens lying
-side by side, and puts the weight's own in their place, gets merged axes and a weight matrix
-(new, gone): the normal form of `passes/analysis/normal_form.py`. Reshapes of tokens cost nothing; what
-is done to weights is left to `fold-weights`. Slices of a joint linear's result (queries, keys and
-values) become linears of their own, which read the same tokens. Exact: the same sums. Leaves steps that keep an index
-of their weight, and linears, as they are; the former have no product on the machine.
+Assumes pairwise contractions (`lower-contractions`). Takes steps that sum axes of the tokens lying
+side by side, and that put the weight's own axes in their place. Such a step gets merged axes and a
+weight matrix (new, gone): the normal form of `passes/analysis/normal_form.py`. Reshapes of tokens
+cost nothing; operations on weights are left to `fold-weights`. Slices of a joint linear's result
+(queries, keys and values) become linears of their own, which read the same tokens.
+
+Exact: the same sums. Leaves linears as they are, and steps that keep an index of their weight,
+which have no product on the machine.
 
 Example (test/passes/shape_products.mlir): `"tab,maA->tmAb"` of tensor<?x2x4xf32> becomes
 `"taq,oa->toq"` with a weight of 15 x 2.

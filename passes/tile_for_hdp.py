@@ -2,12 +2,18 @@
 From values to instructions on tiles.
 
 Assumes the fixed level: products as `einsum.contract`, bias and `fixed.requantize`, HDP attention,
-`host.task`, packed tokens. `main` becomes a function without arguments whose body is `hdp`
-instructions in `scf.for` loops: tensors and tiles are symbolic values, inputs, weights and
-outputs are `hdp.tensor` ops that say what they are. Tile sizes are those of the plans that
-`plan-tiles` attached; loops run to registers, so that shorter inputs take fewer iterations. Integer constants (position ids) are evaluated here. Every op is part of something
-that instructions are emitted for, and every tensor that is read is written, or the pass fails
-(`heatc.passes.tiling.claims`). Leaves registers to lower-to-hdp, addresses to allocate-buffers.
+`host.task`, packed tokens.
+
+- `main` becomes a function without arguments, of `hdp` instructions in `scf.for` loops.
+- Tensors and tiles are symbolic values. Inputs, weights and outputs are `hdp.tensor` ops that say
+  what they are.
+- Tile sizes are those of the plans that `plan-tiles` attached.
+- Loops run to registers, so that shorter inputs take fewer iterations.
+- Integer constants (position ids) are evaluated here.
+- The pass fails where an op is part of nothing that instructions are emitted for, and where a
+  tensor is read that nothing writes (`heatc.passes.tiling.claims`).
+
+Leaves registers to lower-to-hdp, addresses to allocate-buffers.
 
 Example: test/passes/tile_for_hdp.mlir.
 """

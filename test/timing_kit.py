@@ -90,12 +90,16 @@ func.func @main(%ids: {ids} {{heatc.name = "ids"}}, %mask: {ids} {{heatc.name = 
   {linear("query", "x", width, width)}
   {linear("key", "x", width, width)}
   {linear("value", "x", width, width)}
-  %scores = attn.scores %query, %key, %p {{heads = {heads} : i64}}
-    : ({half}, {half}, {packing}) -> {square}<32, 20>>
-  %soft = attn.softmax %scores, %p {{scale = 0.125 : f64}}
-    : ({square}<32, 20>>, {packing}) -> {square}<16, 14>>
-  %context = attn.weighted_values %soft, %value, %p {{heads = {heads} : i64}}
-    : ({square}<16, 14>>, {half}, {packing}) -> {half}
+  %context = attn.pruned (%q = %query : {half}, %k = %key : {half}, %v = %value : {half},
+      %r = %p : {packing}) -> ({half}) attributes {{rule = #attn.rule<"none", {{}}>}} {{
+    %scores = attn.scores %q, %k, %r {{heads = {heads} : i64}}
+      : ({half}, {half}, {packing}) -> {square}<32, 20>>
+    %soft = attn.softmax %scores, %r {{scale = 0.125 : f64}}
+      : ({square}<32, 20>>, {packing}) -> {square}<16, 14>>
+    %values = attn.weighted_values %soft, %v, %r {{heads = {heads} : i64}}
+      : ({square}<16, 14>>, {half}, {packing}) -> {half}
+    attn.yield %values : {half}
+  }}
   {linear("output", "context", width, width)}
   {residual("norm", "output", "x", width)}
   {linear("up", "norm", width, inner)}

@@ -1,10 +1,11 @@
 """
 What the emitter emits: one node a statement.
 
-A linear layer with its bias, activation and residual sum is one node (`linear`), a step of a
-factorised layer whose axes lie so that it is a product of matrices is one (`contract`), and steps
-whose results are held tile by tile are one together (`group`); every other op is a node of its own.
-A node is placed where its last op stands.
+- `linear`: a linear layer with its bias, activation and residual sum.
+- `contract`: a step of a factorised layer whose axes lie so that it is a product of matrices.
+- `group`: the steps whose results are held tile by tile.
+
+Every other op is a node of its own. A node is placed where its last op stands.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """
 Runs a captured model on calibration inputs, op by op and on all samples at once.
 
-A compiler that decomposes layer after layer needs the moments of one layer's input at a time, and
-may want the input that the layers before, decomposed already, leave it. So the function is not
-run sample by sample: every op is evaluated on all samples before the next one. What is packed
-(tokens first) is held as one array over the tokens of all samples and evaluated in slices of
-rows; the rest, which is small, is a list with one entry a batch. Values are freed after their
+A compiler that decomposes layer after layer needs the moments of one layer's input at a time. It
+may want the input that the decomposed layers before leave. The function is therefore not run sample
+by sample: every op is evaluated on all samples before the next op.
+
+Packed values (tokens first) are one array over the tokens of all samples, which is evaluated in
+slices of rows. Other values are small: a list with one entry a batch. A value is freed after its
 last use, and no more than `MOST_TOKENS` tokens are taken.
 """
 

@@ -37,11 +37,12 @@ class LayerHeat:
     """
     `{"format": "tt", "shape": "8x8x12|12x8x8", "ranks": [8, 64, 64, 64, 8], "path": [[0, 1], ...]}`.
 
-    `shape` may be absent for a format of one mode a side, such as low-rank. `path` is in single-assignment form (operand 0 is the
-    layer's input, the factors follow; of an embedding table the operands are the factors alone),
-    absent where `order-contractions` is to choose. `fuse` says of the steps' results that they
-    stay on the chip (true, or so many tokens at a time) or that none does (false), None where
-    `fuse-einsums` is to choose.
+    - `shape` may be absent for a format of one mode a side, such as low-rank.
+    - `path` is in single-assignment form. Operand 0 is the layer's input, and the factors follow.
+      For an embedding table the operands are the factors alone. It is absent where
+      `order-contractions` is to choose.
+    - `fuse` says whether the steps' results stay on the chip: true, false, or so many tokens at a
+      time. It is None where `fuse-einsums` is to choose.
     """
 
     format: str

@@ -60,12 +60,14 @@ class Contents:
     """
     What a tile holds, see the module's docstring.
 
-    `rows_of` and `columns_of` are the true sizes by core when the cores differ (the array is
-    zero beyond them). `filled` is how far a tile that is written by parts has been written.
-    `peak` bounds the magnitude of accumulators. `taken` are the scores of each row that have a part
-    in the softmax, (live, rows), None for all. `merging`: a tile of integer scores whose first
-    `filled` columns are merged already. `block` is the size of the blocks of a mask, or of those
-    that importances are of.
+    Attributes:
+        rows_of, columns_of: the true sizes by core where the cores differ; the array is zero
+            beyond.
+        filled: how far a tile that is written by parts has been written.
+        peak: a bound of the magnitude of accumulators.
+        taken: (live, rows), how many scores of each row have a part in the softmax; None for all.
+        merging: whether this is a tile of integer scores whose first `filled` columns are merged.
+        block: the size of the blocks of a mask, or of the blocks that have the importances.
     """
 
     __slots__ = (
@@ -226,14 +228,21 @@ class MachineState:
     """
     Registers, descriptors, tiles, and the activity of the cores.
 
-    `active` is a number: the first `active` cores take part. `kept` says which of these have not
-    been pruned, None for all of them; `zeroed` the same on a machine whose pruned cores work on
-    (`early_head_exit` off). `theta_head` is (cores,). With `parts` > 1 core c is part c mod parts of
-    item c / parts, and part i has rows from i * `part_rows` on. `block` is the size of a block of
-    scores. `parameters` are those of every
-    head, `shared` is the shared buffer as far as tensors lie there, `round` is the head of item 0 and how far the next item's is, None outside of a round.
-    `listed` are the heads in the order of `cascade`, None where places of heads are heads.
-    `sequences` are first row, keys and further rows of each; with `extra` these rows are worked on.
+    Attributes:
+        active: how many cores take part, which are the first ones.
+        kept: which of these have not been pruned, None for all of them.
+        zeroed: the same on a machine whose pruned cores work on (`early_head_exit` off).
+        theta_head: (cores,), the importance of each core's head.
+        parts: cores that share an item. Core c is part c mod parts of item c / parts.
+        part_rows: rows of a part; part i has the rows from i * `part_rows` on.
+        block: rows and columns of a block of scores.
+        parameters: thresholds of every head.
+        shared: the shared buffer, as far as tensors lie there.
+        round: the head of item 0, and how many heads on the next item's is; None outside of a
+            round.
+        listed: the heads in the order of `cascade`, None where places of heads are heads.
+        sequences: first row and number of each sequence's keys, then of its rows that are no keys.
+        extra: the rows that are no keys are worked on.
     """
 
     def __init__(self, cores: int, shared: Memory):

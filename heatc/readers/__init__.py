@@ -9,5 +9,6 @@ Readers: one a format, strict, and bounded before anything is built.
     npz           .npz: names, shapes and dtypes before data; data sets
     safetensors_file  safetensors: what the reference library accepts, mapped
 
-Whatever is wrong with a file is a `HeatcError` that names it (docs/design/readers.md).
+Whatever is wrong with a file is a `HeatcError` that names it. docs/design/hostile.md says how that
+is tried.
 """

@@ -1,13 +1,17 @@
 """
 Sound bounds of what a value can be, without calibration data.
 
-A tensor is rows of d values, one after the other in memory, that one bound holds for; which of its
-axes they are is nobody's business but the reader's, who asks for rows of the width that it reads
-(`Bound.over`). A row x is described by what is known of it for every input: the largest magnitude
-of each channel, Euclidean norms of groups of channels, and, right after a layer norm, that it lies
-in an ellipsoid `x = gamma * u + beta` with `|u| <= sqrt(d)`. A linear layer then is bounded by
-`sqrt(d) |gamma * w| + |w . beta + b|`, far below the sum of magnitudes. Bounds include
-the rounding of activations and weights into codes.
+A tensor is seen as rows of d values, one after the other in memory. One bound holds for all rows.
+A bound does not say which axes of the tensor make a row: a reader asks for rows of the width that
+it reads (`Bound.over`). Three things are known of a row x for every input:
+
+- the largest magnitude of each channel;
+- Euclidean norms of groups of channels;
+- right after a layer norm: x lies in an ellipsoid `x = gamma * u + beta` with `|u| <= sqrt(d)`. The
+  result of a linear layer is then bounded by `sqrt(d) |gamma * w| + |w . beta + b|`, far below the
+  sum of magnitudes.
+
+Bounds include the rounding of activations and weights into codes.
 """
 
 from __future__ import annotations

@@ -1,16 +1,20 @@
 """
 What layers cost on an HDP machine: cycles, joules and bytes of steps, linears and fused chains.
 
-Two models of one machine. `StepEstimate` prices a step of a path by formulas, quickly enough for
-the dynamic programming over paths. `LayerCosts` lowers a whole layer along a path as the pipeline
-does and times the instructions (`heatc.passes.tiling.scratch`), which agrees with the simulator;
-figures are kept. Layers are counted at a number of tokens, each from a standing start, so that
-what one layer fetches ahead while another one computes is no part of it.
+`layer_cost` says what a layer costs. It lowers a whole layer along a path as the pipeline does, and
+times the instructions on the machine (`heatc.passes.tiling.scratch`). Its figures are kept. A layer
+is counted at a number of tokens, from a standing start: weights that a program fetches for one
+layer while another one computes are not taken into account.
 
-Equations of an estimate, for m rows of k summed elements and n columns in codes of 2 bytes: the PE
-arrays take up(m, rows) up(n, columns) folds of k cycles, and of the columns that drain, spread over
-the cores; the DMA engine takes the bytes over DRAM's bandwidth; the step the longer of the two.
-Joules are the machine's own costs of these multiply-accumulates, drains and bytes, and leakage.
+`StepEstimate` only proposes paths. It prices a step of a path by formulas, quickly enough for the
+dynamic programming over paths. The formulas, for m rows of k summed elements and n columns in codes
+of 2 bytes:
+
+- The PE arrays take up(m, rows) up(n, columns) folds of k cycles, and the cycles of the columns
+  that drain, spread over the cores.
+- The DMA engine takes the bytes over DRAM's bandwidth.
+- A step takes the longer of the two.
+- Joules are the machine's own costs of these multiply-accumulates, drains and bytes, and leakage.
 """
 
 from __future__ import annotations

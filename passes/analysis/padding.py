@@ -1,12 +1,12 @@
 """
 The proof that an attention mask is key padding, and for which values of the model's input.
 
-A mask's own ops are run as if every element of its input were one value, for a few values, while
-each element of the mask carries the number of the one input element that it depends on. If
-element (b, h, q, k) depends on input element (b, k) alone, the mask is key padding for every value
-at which it attends everywhere or hides everything. Other values are left to a check at run time.
-Between the values that were tried nothing is assumed, unless the mask does nothing to its input but
-compare it with constants: then the answer changes at those constants only.
+The ops of a mask are run for a few values, each time as if every element of the input had that
+value. Each element of the mask carries the number of the one input element that it depends on. The
+mask is key padding if element (b, h, q, k) depends on input element (b, k) alone. It is so for
+every value at which it attends everywhere or hides everything. Other values are left to a check at
+run time. Nothing is assumed between the values that were tried, with one exception: where the mask
+only compares its input with constants, the answer changes at these constants alone.
 """
 
 from __future__ import annotations

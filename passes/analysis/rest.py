@@ -1,11 +1,13 @@
 """
 What a model takes on an HDP machine beside its linears: attention, and the host's part.
 
-Whoever chooses between energy and latency of linears needs to know how much of both the rest of
-the model takes. Attention is tiled, dense, and timed as the compiler would (`time_attention`). The
-host's work is counted op by op, before tasks are formed: every op by its instruction of the table,
-each normalisation and activation with one register read and one written. An estimate: pruning
-makes attention shorter, and a program overlaps what is added up here.
+A choice between energy and latency of linears depends on how much of both the rest of the model
+takes. Attention is taken to be dense, tiled, and timed as the compiler would (`time_attention`).
+The host's work is counted op by op, before tasks are formed. An op costs what its instruction of
+the table costs; each normalisation and activation reads one register and writes one.
+
+This is an estimate: pruning makes attention shorter, and a program overlaps work whose times are
+added up here.
 """
 
 from __future__ import annotations

@@ -96,12 +96,17 @@ class AttentionPlan:
     """
     Tiles of an attention.
 
-    `parts` cores share a head; each has `rows` queries of it at a time. Keys and values pass by
-    `keys` at a time, or all at once where `keys` is the whole length; then they stay for all
-    queries of a head. `shared`: the cores all work on one head, and what they read alike lies in
-    the shared buffer: keys of the integer (or only) scores, values unless `picked`. With two
-    `slots` scores of the next queries are computed while the softmax unit works on the last ones.
-    `summed`: kept values alone are multiplied, the sum of all values stands for the others.
+    Attributes:
+        shape: the attention.
+        parts: cores that share a head.
+        rows: queries of a head that a core works on at a time.
+        keys: keys and values that pass by at a time. Where this is the whole length, they stay for
+            all queries of a head.
+        shared: all cores work on one head. Keys of the integer (or only) scores lie in the shared
+            buffer, and so do values unless they are `picked`.
+        slots: row tiles that are worked on at the same time. With two, scores of the next queries
+            are computed while the softmax unit works on the last ones.
+        summed: kept values alone are multiplied; the sum of all values stands for the others.
     """
 
     shape: AttentionShape

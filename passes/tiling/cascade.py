@@ -1,11 +1,13 @@
 """
 Cascaded head pruning (rule `spatten`): importance of heads over layers, and the heads that go on.
 
-A layer adds what its heads put out to sums of a tensor in DRAM, a row a sequence; a later layer
-lists the heads of the greatest sums and works on these alone. What is compared is exact: all sums
-have the binary point of the finest output. A head that was pruned puts out 0, so that its sum
-stays; those before it only grow, and as no layer keeps more heads than the one before it, the heads
-that the list keeps are always among those kept so far.
+A layer adds the magnitudes that its heads put out to the sums of these heads. The sums are a tensor
+in DRAM, a row a sequence. A later layer lists the heads of the greatest sums and works on these
+heads alone. Sums are exact: all have the binary point of the finest output.
+
+The heads of a list are always among those kept so far, for three reasons. A pruned head puts out 0,
+so that its sum stays. The sums of the kept heads only grow. No layer keeps more heads than the
+layer before it.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 How large the tiles of a linear are.
 
 `plan_linear` tries the sensible tile sizes, drops those whose tiles do not fit the buffers, and
-takes the one with the fewest estimated cycles: the estimate is that of docs/design/machine.md (PE
-array and DMA engine overlap where tiles are double-buffered), plus `ISSUE` cycles an instruction,
-so that few, large tiles win where it makes no difference. Everything is decided for the largest
-run; shorter sequences run fewer iterations.
+takes the one with the fewest estimated cycles. The estimate has the times of
+docs/design/machine.md; PE array and DMA engine overlap where tiles are double-buffered. `ISSUE`
+cycles are added for each instruction, so that few, large tiles win where it makes no difference.
+Everything is decided for the largest run; shorter sequences run fewer iterations.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ class LinearPlan:
     Tiles of a linear.
 
     The cores are a grid: `parts` parts of `rows` rows, and as many items of `columns` result columns
-    as that leaves. A row tile's activations lie in slabs of `slab` columns: in the shared buffer if all
-    cores have the same rows, else each part's in local buffers. Weight slabs take turns in `slots`
-    tiles, in the shared buffer if all cores have the same columns.
+    as cores are left for. The activations of a row tile lie in slabs of `slab` columns. These lie
+    in the shared buffer if all cores have the same rows, else the slabs of each part in local
+    buffers. Weight slabs take turns in `slots` tiles, in the shared buffer if all cores have the
+    same columns.
     """
 
     shape: LinearShape

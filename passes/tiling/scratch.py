@@ -2,10 +2,10 @@
 A layer alone, lowered along a path and timed.
 
 The layer is made of nothing but its network: packed tokens, factors, a path, a bias. It goes the
-way that every layer goes, through `lower-contractions`, `fuse-einsums` where wanted,
-`shape-products` and `tile-for-hdp`; between them what depends on weights only becomes a weight, and
-values become codes of 16 bits at some point, which no cycle depends on. `hpack` is timed alone, so
-that it can be taken off.
+way that every layer goes: `lower-contractions`, `fuse-einsums` where wanted, `shape-products`,
+`tile-for-hdp`. Between these passes each value that depends on weights alone becomes a weight, and
+all values become codes of 16 bits. Their binary point is arbitrary, since no cycle depends on it.
+`hpack` is timed alone, so that its time can be subtracted.
 """
 
 from __future__ import annotations

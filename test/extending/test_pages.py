@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -26,14 +25,3 @@ def test_every_file_of_a_package_is_shown():
         if path.suffix in (".py", ".toml", ".yaml", ".mlir", ".txt")
     }
     assert every == found
-
-
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
-def test_paths_that_a_page_names_exist(page: Path):
-    """Of the map: a stay that was moved is noticed."""
-    text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:heatc|dialects|passes|backends|test|bench|docs)/[\w/.]+)`", text):
-        assert "some_name" in name or (ROOT / name).exists(), name
-    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    for link in re.findall(r"\]\((?!http)([^)#]+)", prose):
-        assert (page.parent / link).exists(), link

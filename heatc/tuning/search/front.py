@@ -1,11 +1,12 @@
 """
 The front of a whole plan's accuracy proxy and energy x latency.
 
-A plan is one option for each layer; proxy, joules and seconds are sums over layers and the rest of
-the model. NSGA-II (pymoo, by ask and tell) goes in epochs, each with a random state of its own made
-of seed and epoch, so that a search that goes on from a kept epoch takes the same way. It starts
-from what sums alone can find: for every price of the proxy each layer's best option, and uniform
-settings. The archive has every plan seen that no other one beats.
+A plan is one option for each layer. Proxy, joules and seconds are sums over layers and the rest of
+the model. NSGA-II (pymoo, by ask and tell) goes in epochs. Each epoch has a random state of its
+own, made of seed and epoch, so that a search that goes on from a kept epoch takes the same way.
+
+The search starts from plans that sums alone can find: for every price of the proxy the plan of each
+layer's best option, and uniform settings. The archive has every plan seen that no other plan beats.
 """
 
 from __future__ import annotations

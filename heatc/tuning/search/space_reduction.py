@@ -1,10 +1,13 @@
 """
-Cuts of the search space: what another candidate beats in everything goes.
+Cuts of the search space: a candidate goes that another one beats in everything.
 
-1. What is no cheaper than the dense layer, neither in energy nor in latency, or does not run.
-2. What low-rank beats even if it were as near as any matrix of its rank: no decomposition needed.
-3. What others beat in each of a few probed layers of the same extent: it is decomposed for no more.
-4. What another candidate of the layer beats in error, energy and latency, once errors are known.
+1. Candidates that do not run, or are no cheaper than the dense layer in energy nor in latency.
+2. Candidates that low-rank beats even if they were as near as any matrix of their rank. They need
+   no decomposition.
+3. Candidates that others beat in each of a few probed layers of the same extent. They are
+   decomposed for no further layer.
+4. Candidates that another one of the layer beats in error, energy and latency, once errors are
+   known.
 
 The third alone may lose something: a candidate that is good in a layer that was not probed.
 """

@@ -202,8 +202,9 @@ class Net:
         """Attention of rule `none`."""
         scores, _ = self._shape(heads)
         st = _q(scores, 32, points[0])
+        self._begin("none", q, k, v, points[1])
         self.lines.append(
-            f"%s = attn.scores {q.name}, {k.name}, %p {{heads = {heads} : i64}} : "
+            f"%s = attn.scores %q, %k, %r {{heads = {heads} : i64}} : "
             f"({q.type}, {k.type}, {self.packing}) -> {st}"
         )
 
@@ -236,20 +237,21 @@ class Net:
         theta, mask, h = _q(blocks, 48, 0), f"tensor<{blocks}xi1>", f"heads = {heads} : i64"
         block = f"block = array<i64: {size[0]}, {size[1]}>"
         pack, gate = self.packing, f"tensor<{self.batch}x{heads}xi1>"
+        self._begin("paper", q, k, v, points[1])
         self.lines += [
-            f"%qi, %qf = attn.split {q.name} : ({q.type}) -> ({it}, {q.type})",
-            f"%ki, %kf = attn.split {k.name} : ({k.type}) -> ({it}, {k.type})",
-            f"%a = attn.integer_scores %qi, %ki, %p {{{h}}} : ({it}, {it}, {pack}) -> {a32}",
-            f'%theta = attn.block_importance %a, %p {{{block}, importance = "abs"}} : ({a32}, {pack}) -> {theta}',
-            f"%m = attn.block_mask %theta, %p {{rho_b = {rho} : f64, {block}}} : "
+            f"%qi, %qf = attn.split %q : ({q.type}) -> ({it}, {q.type})",
+            f"%ki, %kf = attn.split %k : ({k.type}) -> ({it}, {k.type})",
+            f"%a = attn.integer_scores %qi, %ki, %r {{{h}}} : ({it}, {it}, {pack}) -> {a32}",
+            f'%theta = attn.block_importance %a, %r {{{block}, importance = "abs"}} : ({a32}, {pack}) -> {theta}',
+            f"%m = attn.block_mask %theta, %r {{rho_b = {rho} : f64, {block}}} : "
             f"({theta}, {pack}) -> {mask}",
-            f"%s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %p "
+            f"%s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %r "
             f'{{{h}, {block}, pruned = "{pruned}"}} : '
             f"({a32}, {it}, {q.type}, {it}, {k.type}, {mask}, {pack}) -> {st}",
         ]
         if tau > 0:
             self.lines.append(
-                f'%g = attn.head_gate %theta, %p {{tau_h = {tau} : f64, {block}, importance = "abs"}} : ({theta}, {pack}) -> {gate}'
+                f'%g = attn.head_gate %theta, %r {{tau_h = {tau} : f64, {block}, importance = "abs"}} : ({theta}, {pack}) -> {gate}'
             )
 
         def score(a: Array, b: Array) -> tuple[Array, bool]:
@@ -299,11 +301,23 @@ class Net:
         kept = f", tensor<{self.batch}x{heads}xi1>" if gate else ""
         gated = ', gated = "zero"' if gate else ""
         self.lines += [
-            f"%pr = attn.softmax %s, %p {{scale = {scale!r} : f64}} : ({st}, {self.packing}) -> {pt}",
-            f"%o = attn.weighted_values %pr, {v.name}, %p{', ' + gate if gate else ''} "
+            f"%pr = attn.softmax %s, %r {{scale = {scale!r} : f64}} : ({st}, {self.packing}) -> {pt}",
+            f"%y = attn.weighted_values %pr, %v, %r{', ' + gate if gate else ''} "
             f"{{heads = {heads} : i64{gated}}} : ({pt}, {v.type}, {self.packing}{kept}) -> {result.type}",
+            f"attn.yield %y : {result.type}",
+            "}",
         ]
         return result
+
+    def _begin(self, rule: str, q: Value, k: Value, v: Value, point: int) -> None:
+        """The attention whose steps follow, up to its yield."""
+        given = zip(("%q", "%k", "%v"), (q, k, v))
+        bound = ", ".join(f"{inner} = {value.name} : {value.type}" for inner, value in given)
+        self.lines.append(
+            f"%o = attn.pruned ({bound}, %r = %p : {self.packing}) "
+            f"-> ({Value('', point, v.codes).type}) "
+            f'attributes {{rule = #attn.rule<"{rule}", {{}}>}} {{'
+        )
 
     # -- host ------------------------------------------------------------------------------
 
