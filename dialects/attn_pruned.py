@@ -7,10 +7,10 @@ the region of one op. A pass that has nothing to do with attention meets that op
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from xdsl.dialects.utils import AbstractYieldOperation
-from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, Region, SSAValue, Use
+from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue, Use
 from xdsl.irdl import irdl_op_definition, opt_prop_def, prop_def, traits_def
 from xdsl.traits import IsTerminator, Pure, SingleBlockImplicitTerminator
 from xdsl.utils.exceptions import VerifyException
@@ -45,17 +45,6 @@ class PrunedOp(OutlinedOp):
     rule = prop_def(RuleAttr)
     plan = opt_prop_def(Attribute)
     traits = traits_def(Pure(), SingleBlockImplicitTerminator(YieldOp))
-
-    def __init__(
-        self,
-        inputs: Sequence[SSAValue | Operation],
-        result_types: Sequence[Attribute],
-        body: Region,
-        rule: RuleAttr | None = None,
-    ):
-        super().__init__(inputs, result_types, body)
-        if rule is not None:
-            self.rule = rule
 
     @property
     def output(self) -> SSAValue:

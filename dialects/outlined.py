@@ -7,7 +7,7 @@ beside its name inside: `(%a = %x : tensor<?x4xf32>) -> (tensor<?x4xf32>) { ... 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from xdsl.dialects.utils import AbstractYieldOperation
@@ -15,6 +15,7 @@ from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.irdl import IRDLOperation, region_def, var_operand_def, var_result_def
 from xdsl.parser import Parser
 from xdsl.printer import Printer
+from xdsl.traits import SingleBlockImplicitTerminator
 from xdsl.utils.exceptions import VerifyException
 
 
@@ -36,6 +37,24 @@ class OutlinedOp(IRDLOperation):
         body: Region,
     ):
         super().__init__(operands=[list(inputs)], result_types=[list(result_types)], regions=[body])
+
+    @classmethod
+    def around(cls, block: Block, results: Sequence[SSAValue]) -> Self:
+        """
+        An op around a block that does not end yet; `results` are what others read of its ops.
+
+        What the ops read from elsewhere becomes an operand, and who reads results from elsewhere reads
+        those of the op, which the caller inserts.
+        """
+        op = cls(_bind(block), [value.type for value in results], Region(block))
+        for value, result in zip(results, op.outputs):
+            if result.name_hint is None:
+                result.name_hint = value.name_hint
+            value.replace_uses_with_if(result, lambda use: use.operation.parent is not block)
+        trait = cls.get_trait(SingleBlockImplicitTerminator)
+        assert trait is not None
+        block.add_op(trait.op_type.create(operands=results))
+        return op
 
     @property
     def yielded(self) -> Sequence[SSAValue]:
@@ -81,7 +100,8 @@ class OutlinedOp(IRDLOperation):
         attributes = parser.parse_optional_attr_dict_with_keyword()
         body = parser.parse_region([argument for argument, _ in bindings])
         op = cls([value for _, value in bindings], types, body)
-        for name, attribute in {} if attributes is None else attributes.data.items():
+        given: Mapping[str, Attribute] = {} if attributes is None else attributes.data
+        for name, attribute in given.items():
             known = op.properties if name in cls.get_irdl_definition().properties else op.attributes
             known[name] = attribute
         return op
@@ -110,7 +130,7 @@ class OutlinedOp(IRDLOperation):
         printer.exit_scope()
 
 
-def bind_outside(block: Block) -> list[SSAValue]:
+def _bind(block: Block) -> list[SSAValue]:
     """Give a block an argument for each value that its ops read from elsewhere; these values."""
     bound: dict[SSAValue, BlockArgument] = {}
     for op in block.ops:

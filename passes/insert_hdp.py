@@ -20,13 +20,12 @@ from typing import Any, ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerType, ModuleOp, TensorType, f64
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn
 from heatc.dialects.attn import RuleAttr
-from heatc.dialects.outlined import bind_outside
 from heatc.errors import HeatcError
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import (
@@ -84,11 +83,8 @@ class _Chain:
         output = self.output
         assert output is not None
         made = [output, *(v for v in self._read_later() if v is not output)]
-        inputs = bind_outside(self.block)
-        new = attn.PrunedOp(inputs, [v.type for v in made], Region(self.block), RuleAttr.of(rule))
-        for value, result in zip(made, new.outputs):
-            value.replace_uses_with_if(result, lambda use: use.operation.parent is not self.block)
-        self.block.add_op(attn.YieldOp(*made))
+        new = attn.PrunedOp.around(self.block, made)
+        new.rule = RuleAttr.of(rule)
         insert_before(self.op, new)
         replace_value(self.op.result, new.output)
         self.op.detach()

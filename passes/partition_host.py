@@ -19,14 +19,13 @@ from typing import ClassVar
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType, i1, i64
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import WeightOp
-from heatc.dialects.host import TaskOp, YieldOp
-from heatc.dialects.outlined import bind_outside
+from heatc.dialects.host import TaskOp
 from heatc.passes.analysis.normal_form import bias_of, product_of
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location, insert_before
@@ -100,12 +99,8 @@ def _outline(group: _Group) -> None:
     for op in group.ops:
         op.detach()
         block.add_op(op)
-    task = TaskOp(bind_outside(block), [r.type for r in root.results], Region(block))
+    task = TaskOp.around(block, root.results)
     task.location = root.location
-    for result, old in zip(task.outputs, root.results):
-        result.name_hint = old.name_hint
-        old.replace_all_uses_with(result)
-    block.add_op(YieldOp(*root.results))
     insert_before(behind, task)
 
 

@@ -26,7 +26,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.rewriter import Rewriter
 
-from heatc.dialects.attn import PackingOp, ScoresOp, SoftmaxOp, WeightedValuesOp
+from heatc.dialects.attn import PackingOp, PrunedOp, RuleAttr, ScoresOp, SoftmaxOp, WeightedValuesOp
 from heatc.dialects.einsum import ContractOp, PathAttr, WeightOp
 from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
@@ -41,6 +41,7 @@ from heatc.passes.rewriting import erase_dead, insert_before, without_remarks
 from heatc.passes.shape_products import ShapeProductsPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.passes.tiling.timing import Timed, time_module
+from heatc.rules import Rule
 
 _CODES, _WEIGHTS = QType(16, 10), QType(16, 18)
 _SUMS, _BIAS = QType(48, 28), QType(32, 28)
@@ -106,8 +107,11 @@ def time_attention(batch: int, length: int, heads: int, dim: int, hw: str) -> Ti
     packing = PackingOp(None, batch, length)
     scores = ScoresOp(q, k, packing, heads, TensorType(_SCORES, square))
     chances = SoftmaxOp(scores, packing, dim**-0.5, TensorType(_CHANCES, square))
-    result = WeightedValuesOp(chances, v, packing, None, heads, planes)
-    block.add_ops([packing, scores, chances, result, ReturnOp(result)])
+    values = WeightedValuesOp(chances, v, packing, None, heads, planes)
+    steps = Block([scores, chances, values])
+    attention = PrunedOp.around(steps, [values.result])
+    attention.rule = RuleAttr.of(Rule())
+    block.add_ops([packing, attention, ReturnOp(attention)])
     function = FuncOp("main", ([planes] * 3, [planes]), Region(block))
     function.arg_attrs = _names("q", "k", "v")
     function.res_attrs = _names("y")

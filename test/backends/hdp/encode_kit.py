@@ -204,7 +204,7 @@ class Net:
         st = _q(scores, 32, points[0])
         self._begin("none", q, k, v, points[1])
         self.lines.append(
-            f"%s = attn.scores %q, %k, %r {{heads = {heads} : i64}} : "
+            f"%s = attn.scores %own_q, %own_k, %own_p {{heads = {heads} : i64}} : "
             f"({q.type}, {k.type}, {self.packing}) -> {st}"
         )
 
@@ -239,19 +239,19 @@ class Net:
         pack, gate = self.packing, f"tensor<{self.batch}x{heads}xi1>"
         self._begin("paper", q, k, v, points[1])
         self.lines += [
-            f"%qi, %qf = attn.split %q : ({q.type}) -> ({it}, {q.type})",
-            f"%ki, %kf = attn.split %k : ({k.type}) -> ({it}, {k.type})",
-            f"%a = attn.integer_scores %qi, %ki, %r {{{h}}} : ({it}, {it}, {pack}) -> {a32}",
-            f'%theta = attn.block_importance %a, %r {{{block}, importance = "abs"}} : ({a32}, {pack}) -> {theta}',
-            f"%m = attn.block_mask %theta, %r {{rho_b = {rho} : f64, {block}}} : "
+            f"%qi, %qf = attn.split %own_q : ({q.type}) -> ({it}, {q.type})",
+            f"%ki, %kf = attn.split %own_k : ({k.type}) -> ({it}, {k.type})",
+            f"%a = attn.integer_scores %qi, %ki, %own_p {{{h}}} : ({it}, {it}, {pack}) -> {a32}",
+            f'%theta = attn.block_importance %a, %own_p {{{block}, importance = "abs"}} : ({a32}, {pack}) -> {theta}',
+            f"%m = attn.block_mask %theta, %own_p {{rho_b = {rho} : f64, {block}}} : "
             f"({theta}, {pack}) -> {mask}",
-            f"%s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %r "
+            f"%s = attn.merge_scores %a, %qi, %qf, %ki, %kf, %m, %own_p "
             f'{{{h}, {block}, pruned = "{pruned}"}} : '
             f"({a32}, {it}, {q.type}, {it}, {k.type}, {mask}, {pack}) -> {st}",
         ]
         if tau > 0:
             self.lines.append(
-                f'%g = attn.head_gate %theta, %r {{tau_h = {tau} : f64, {block}, importance = "abs"}} : ({theta}, {pack}) -> {gate}'
+                f'%g = attn.head_gate %theta, %own_p {{tau_h = {tau} : f64, {block}, importance = "abs"}} : ({theta}, {pack}) -> {gate}'
             )
 
         def score(a: Array, b: Array) -> tuple[Array, bool]:
@@ -301,8 +301,8 @@ class Net:
         kept = f", tensor<{self.batch}x{heads}xi1>" if gate else ""
         gated = ', gated = "zero"' if gate else ""
         self.lines += [
-            f"%pr = attn.softmax %s, %r {{scale = {scale!r} : f64}} : ({st}, {self.packing}) -> {pt}",
-            f"%y = attn.weighted_values %pr, %v, %r{', ' + gate if gate else ''} "
+            f"%pr = attn.softmax %s, %own_p {{scale = {scale!r} : f64}} : ({st}, {self.packing}) -> {pt}",
+            f"%y = attn.weighted_values %pr, %own_v, %own_p{', ' + gate if gate else ''} "
             f"{{heads = {heads} : i64{gated}}} : ({pt}, {v.type}, {self.packing}{kept}) -> {result.type}",
             f"attn.yield %y : {result.type}",
             "}",
@@ -311,10 +311,10 @@ class Net:
 
     def _begin(self, rule: str, q: Value, k: Value, v: Value, point: int) -> None:
         """The attention whose steps follow, up to its yield."""
-        given = zip(("%q", "%k", "%v"), (q, k, v))
+        given = zip(("%own_q", "%own_k", "%own_v"), (q, k, v))
         bound = ", ".join(f"{inner} = {value.name} : {value.type}" for inner, value in given)
         self.lines.append(
-            f"%o = attn.pruned ({bound}, %r = %p : {self.packing}) "
+            f"%o = attn.pruned ({bound}, %own_p = %p : {self.packing}) "
             f"-> ({Value('', point, v.codes).type}) "
             f'attributes {{rule = #attn.rule<"{rule}", {{}}>}} {{'
         )

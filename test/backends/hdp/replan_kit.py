@@ -22,9 +22,7 @@ def replan(
     """Give every planned attention the cheapest plan that is wanted; returns these."""
     hardware = load_hardware(hw)
     found = [
-        _replanned(op, hardware, wanted)
-        for op in module.walk()
-        if isinstance(op, attn.PrunedOp)
+        _replanned(op, hardware, wanted) for op in module.walk() if isinstance(op, attn.PrunedOp)
     ]
     assert found
     return found
