@@ -184,7 +184,8 @@ class TensorOp(IRDLOperation):
       that the model has as truth values) describe it.
     - `names` and `permutation`: which weights to quantise. `values`: those of a constant.
     - `plane_of`: the tensor that this is the integer or the fraction plane of.
-    - `number` and `base` come from allocate-buffers.
+    - `number` and `base` come from allocate-buffers, and `on_chip`: it was to lie in DRAM, and
+      lies in the shared buffer as a whole.
     """
 
     name = "hdp.tensor"
@@ -209,6 +210,7 @@ class TensorOp(IRDLOperation):
     plane_of = opt_prop_def(StringAttr)
     number = opt_prop_def(IntegerAttr)
     base = opt_prop_def(IntegerAttr)
+    on_chip = opt_prop_def(UnitAttr)
     result = result_def(TensorType)
 
     def __init__(
@@ -605,7 +607,20 @@ def _is_value(field: Field) -> bool:
 
 
 class InstructionOp(IRDLOperation):
-    """Base of the ops made from the table: `hdp.<mnemonic> operands, field = immediate : types`."""
+    """
+    Base of the ops made from the table: `hdp.<mnemonic> operands, field = immediate : types`.
+
+    What is said beside the fields is for debug.json, and is no part of the word.
+
+    Attributes:
+        attention: the attention under whose name it reports what it decides or rounds.
+        dim: columns of a head of that attention, of `heads` alone.
+        first_round: whether it decides in the first of two rounds.
+    """
+
+    attention = opt_prop_def(StringAttr)
+    dim = opt_prop_def(IntegerAttr)
+    first_round = opt_prop_def(UnitAttr)
 
     @property
     def instruction(self) -> Instruction:

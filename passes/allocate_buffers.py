@@ -53,9 +53,6 @@ from heatc.passes.tiling.packing import (
     up,
 )
 
-ON_CHIP = "on_chip"
-"""Marks a tensor that lies as a whole in the shared buffer; those of fused groups are tiles."""
-
 _IN_WEIGHTS = ("weight", "constant")
 
 
@@ -256,7 +253,7 @@ def _keep_on_chip(tensors: Sequence[hdp.TensorOp], order: _Order, first: int, bo
             continue
         packer.take(ranges[op], address)
         op.space = StringAttr("shared")
-        op.attributes[ON_CHIP] = UnitAttr()
+        op.on_chip = UnitAttr()
         op.base = IntegerAttr(first + address, i64)
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
     ArrayAttr,
     FileLineColLoc,
-    IntegerAttr,
     ModuleOp,
     NameLoc,
     StringAttr,
@@ -32,7 +31,7 @@ from heatc.errors import HeatcError
 from heatc.fixed_point import encode as encode_codes
 from heatc.isa.table import BLOCK, DTYPES, TILE_DTYPES, Field
 from heatc.isa.words import Inst
-from heatc.passes.allocate_buffers import ON_CHIP, weight_shape, weight_tensors
+from heatc.passes.allocate_buffers import weight_shape, weight_tensors
 from heatc.passes.tiling.packing import PAGE, align
 from heatc.weights import WeightStore
 
@@ -196,7 +195,7 @@ def _named_tensors(words: Words, tensors: Sequence[hdp.TensorOp]) -> dict[str, d
     named: dict[str, dict[str, Any]] = {}
     for op in tensors:
         writers = _writers(words, op.result)
-        on_chip = ON_CHIP in op.attributes
+        on_chip = op.on_chip is not None
         lasts = on_chip or op.space.data == "dram"
         if op.role.data not in ("activation", "output") or not writers or not lasts:
             continue
@@ -215,9 +214,8 @@ def _named_tensors(words: Words, tensors: Sequence[hdp.TensorOp]) -> dict[str, d
 def _reporting(words: Words) -> Iterator[tuple[str, hdp.InstructionOp]]:
     """The instructions that name the attention they belong to."""
     for op in words.pcs:
-        name = op.attributes.get("attention")
-        if isinstance(op, hdp.InstructionOp) and isinstance(name, StringAttr):
-            yield name.data, op
+        if isinstance(op, hdp.InstructionOp) and op.attention is not None:
+            yield op.attention.data, op
 
 
 def _attentions(words: Words) -> dict[str, dict[str, Any]]:
@@ -230,19 +228,16 @@ def _attentions(words: Words) -> dict[str, dict[str, Any]]:
                 **{"heads": 1, "dim": 1, "block": list(BLOCK)},
             },
         )
-        kind = (
-            "round_pcs" if "first_round" in op.attributes else _LISTED.get(op.instruction.decides)
-        )
+        kind = "round_pcs" if op.first_round else _LISTED.get(op.instruction.decides)
         if kind is not None:
             entry[kind].append(words.pcs[op])
         elif op.mnemonic == "blocks":
             entry["block"] = [operand_of(op, f) for f in op.instruction.fields]
         elif op.mnemonic == "heads":
-            dim = op.attributes["dim"]
-            assert isinstance(dim, IntegerAttr)
+            assert op.dim is not None
             # Rounds of listed heads may end before the last head.
             entry["heads"] = max(entry["heads"], int(operand_of(op, _field(op, "limit"))))
-            entry["dim"] = dim.value.data
+            entry["dim"] = op.dim.value.data
     return found
 
 

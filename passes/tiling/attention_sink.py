@@ -34,12 +34,12 @@ class About(NamedTuple):
     Attributes:
         source: the op whose location it has, None for that of the attention.
         report: whether what it decides or rounds is reported under the attention's name.
-        mark: an attribute that it gets.
+        first_round: whether it decides in the first of two rounds.
     """
 
     source: Operation | None = None
     report: bool = False
-    mark: str = ""
+    first_round: bool = False
 
 
 PLAIN = About()
@@ -130,15 +130,15 @@ class ProgramSink:
         if about.source is not None:
             op.location = about.source.location
         if about.report:
-            op.attributes["attention"] = StringAttr(self.symbol)
-        if about.mark:
-            op.attributes[about.mark] = UnitAttr()
+            op.attention = StringAttr(self.symbol)
+        if about.first_round:
+            op.first_round = UnitAttr()
 
     def begin_heads(self, head: SSAValue, limit: int = 0) -> None:
         """Append `heads`, which names the attention and the columns of a head."""
         op = self.e.do("heads", rc=head, stride=1, limit=limit or self.shape.heads)
-        op.attributes["dim"] = IntegerAttr(self.shape.dim, i64)
-        op.attributes["attention"] = StringAttr(self.symbol)
+        op.dim = IntegerAttr(self.shape.dim, i64)
+        op.attention = StringAttr(self.symbol)
 
     def end_heads(self) -> None:
         """Nothing: the next `heads` begins others."""

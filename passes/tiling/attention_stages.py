@@ -190,7 +190,7 @@ class Stages(Generic[N, T]):
                 self._picked(row, own["a"], own["q.low"], among, 0, own, bits)
             target = head["mask" if i == last else "round"]
             fields = {"m": target, "row_reg": row.row}
-            about = About(source, report=True, mark="first_round" if i < last else "")
+            about = About(source, report=True, first_round=i < last)
             if prediction.ratios:
                 rho, has = prediction.ratios[i], i > 0
                 s.do("filter", about, **fields, s=tiles["s"], among=among, rho=rho, has_among=has)
