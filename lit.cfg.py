@@ -11,8 +11,8 @@ root = Path(__file__).resolve().parent
 config.name = "heatc"
 config.test_format = lit.formats.ShTest(execute_external=False)
 config.suffixes = [".mlir", ".test"]
-# "heatc" holds links to folders that are walked already.
-config.excludes = ["Inputs", "build", "heatc", ".venv"]
+# "heatc" holds links to folders that are walked already, "extending" inputs of packages.
+config.excludes = ["Inputs", "build", "heatc", ".venv", "extending"]
 # The root, not root / "test": else `lit test` finds no test.
 config.test_source_root = str(root)
 config.test_exec_root = str(root / "build" / "lit")
