@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from heatc.fixed_point import Reals
 from heatc.hardware.costs import macs_per_pe
 from heatc.isa import units
+from heatc.isa.shapes import Shape
 from heatc.isa.table import BITS, DTYPES, Engine, split_dtypes
 from heatc.isa.units import Mask
 from heatc.machine import datapath
+from heatc.machine.clocks import up
 from heatc.machine.core_tiles import (
     FACTORS,
     NARROW,
@@ -24,20 +26,20 @@ from heatc.machine.core_tiles import (
     by_size,
     expect_columns,
     expect_distinct,
-    expect_equal,
-    expect_room,
     live_copies,
     live_sum,
     local_tile,
     masked_blocks,
     operand,
-    peak_of,
+    over,
     put_columns,
     sequence_length,
+    shaped,
     size_of,
     sum_cores,
 )
 from heatc.machine.execution import Execution, executes
+from heatc.machine.memory import Array
 from heatc.machine.scoreboard import nonempty
 from heatc.machine.state import Contents, MachineState, Tile, Times, Trap, expect
 
@@ -51,27 +53,42 @@ def matmul(run: Execution, acc: int, a: int, b: int, first: int, b_transposed: i
     target, left, right = local_tile(state.tile(acc), "acc"), state.tile(a), state.tile(b)
     x = operand(state, left, clipped="any", dtypes=FACTORS)
     y = operand(state, right, clipped="any", dtypes=FACTORS)
-    depth = y.columns if b_transposed else y.rows
-    expect_equal(f"depth of {right.name}", depth, x.columns)
+    sizes = shaped(run, a=x, b=y)
     rows_of = x.rows_of
     columns_of, depth_of = (y.rows_of, y.columns_of) if b_transposed else (y.columns_of, y.rows_of)
-    m, n = x.rows, y.rows if b_transposed else y.columns
-    expect_room(target, m, n)
-    result = run.values.product(state.take(x.reals()), state.take(y.reals()), bool(b_transposed))
+    m, n = sizes.of("acc")
+    result = _product(run, sizes.of("acc"), x, y, bool(b_transposed))
     bound = x.columns * FACTORS[left.dtype] * FACTORS[right.dtype]
     extents = Contents(result, rows_of=rows_of, columns_of=columns_of)
     accumulate(run, target, result, bound, first, extents)
-    sizes = (size_of(state, m, rows_of), size_of(state, n, columns_of))
-    k = size_of(state, x.columns, x.columns_of if depth_of is None else depth_of)
+    own = (size_of(state, m, rows_of), size_of(state, n, columns_of))
+    k = size_of(state, sizes["k"], x.columns_of if depth_of is None else depth_of)
     macs = _macs(run, left, right)
-    cycles = run.board.cycles["mm"](m=sizes[0], n=sizes[1], k=k, macs=macs)
-    cycles = nonempty(cycles, *sizes, k)
-    _work_product(run, (left, right), first, (*sizes, k))
-    run.pc_macs[run.pc] += sum_cores(state, sizes[0] * sizes[1] * k)
+    cycles = run.board.cycles["mm"](m=own[0], n=own[1], k=k, macs=macs)
+    cycles = nonempty(cycles, *own, k)
+    _work_product(run, (left, right), first, (*own, k))
+    run.pc_macs[run.pc] += sum_cores(state, own[0] * own[1] * k)
     after = 0
     if left.space == "local":
-        after = _refetched(run, (left,), n, sum_cores(state, sizes[0]) * x.columns)
+        after = _refetched(run, (left,), n, sum_cores(state, own[0]) * sizes["k"])
     run.core(cycles, after)
+
+
+def _product(
+    run: Execution,
+    shape: Shape,
+    x: Contents,
+    y: Contents,
+    transposed: bool,
+    kept: Mask | None = None,
+) -> Reals:
+    """x y or x y^T of the live cores, 0 where not `kept`."""
+    a, b = run.state.take(x.reals()), run.state.take(y.reals())
+    if kept is None:
+        return run.values.array(over(shape, a, b), lambda: datapath.product(a, b, transposed))
+    return run.values.array(
+        over(shape, a, b, kept), lambda: datapath.product(a, b, transposed) * kept
+    )
 
 
 def _macs(run: Execution, left: Tile, right: Tile) -> int:
@@ -109,19 +126,33 @@ def _biased(
     expect(contents.complete, f"{tile.name} is not complete")
     values = state.take(contents.reals())
     if not has_bias:
+        shaped(run, acc=contents)
         return values, contents, 0
     other = state.tile(bias)
     expect(other.dtype == "i32", f"{other.name} is {other.dtype}, expected i32")
     rows = state.read(other)
-    expect_equal(f"width of {other.name}", rows.columns, contents.columns)
+    shape = shaped(run, acc=contents, bias=rows).of("acc")
     if rows.rows > contents.rows:
         raise Trap(f"{other.name} has {rows.rows} rows, the accumulators {contents.rows}")
     addend = state.take(rows.reals())
     if rows.rows > 1:
         addend = addend[:, np.arange(contents.rows) % rows.rows]
-    values = run.values.biased(values, addend, bias_shift)
-    run.values.bounded(values, contents.peak + 2.0 ** (31 + bias_shift))
-    return values, contents, rows.rows
+    biased = run.values.array(
+        over(shape, values, addend), lambda: values + addend * 2.0**bias_shift
+    )
+    run.values.bounded(biased, contents.peak + 2.0 ** (31 + bias_shift))
+    return biased, contents, rows.rows
+
+
+def _requantised(
+    run: Execution, values: Reals, shift: int, dtype: str, *, owned: bool = False
+) -> Array:
+    """Codes of accumulators of the live cores, which have their shape; saturated ones are counted."""
+    codes, saturated = run.values.codes(
+        values.shape, lambda: datapath.requantised(values, shift, dtype, owned=owned)
+    )
+    run.saturated(live_copies(run.state, codes, saturated))
+    return codes
 
 
 def _charge_drain(run: Execution, contents: Contents, *targets: Tile, bias_rows: int = 0) -> None:
@@ -145,9 +176,7 @@ def drain(
     state = run.state
     target, source = local_tile(state.tile(t), "i8", "i16", "i32"), state.tile(acc)
     values, contents, bias_rows = _biased(run, source, bias, has_bias, bias_shift)
-    expect_room(target, contents.rows, contents.columns)
-    codes, saturated = run.values.requantise(values, shift, target.dtype, owned=bool(has_bias))
-    run.saturated(live_copies(state, codes, saturated))
+    codes = _requantised(run, values, shift, target.dtype, owned=bool(has_bias))
     state.put(target, _like(state, codes, contents))
     _charge_drain(run, contents, target, bias_rows=bias_rows)
 
@@ -160,11 +189,9 @@ def drain_columns(run: Execution, t: int, acc: int, col_reg: int, shift: int) ->
     expect(contents.complete, f"{source.name} is not complete")
     length, at = sequence_length(state), state.registers[col_reg]
     expect_columns(state, length, at, contents.columns)
-    expect_room(target, contents.rows, length)
-    values = state.take(contents.reals())
-    codes, saturated = run.values.requantise(values, shift, target.dtype)
-    run.saturated(live_copies(state, codes, saturated))
-    put_columns(state, target, codes, length, at, contents.rows_of)
+    sizes = shaped(run, acc=contents)
+    codes = _requantised(run, state.take(contents.reals()), shift, target.dtype)
+    put_columns(state, target, codes, sizes.of("t"), at, contents.rows_of)
     _charge_drain(run, contents, target)
 
 
@@ -188,13 +215,11 @@ def drain_split(
         if DTYPES[tile.dtype] < DTYPES[narrowest]:
             raise Trap(f"{tile.name} is {tile.dtype}, at point {point} a part needs {narrowest}")
     values, contents, bias_rows = _biased(run, state.tile(acc), bias, has_bias, bias_shift)
-    for tile in (whole, rest):
-        expect_room(tile, contents.rows, contents.columns)
-    codes, saturated = run.values.requantise(values, shift, "i16", owned=bool(has_bias))
-    run.saturated(live_copies(state, codes, saturated))
-    integer, fraction = run.values.split(codes, point, (whole.dtype, rest.dtype))
-    state.put(whole, _like(state, integer, contents))
-    state.put(rest, _like(state, fraction, contents))
+    codes = _requantised(run, values, shift, "i16", owned=bool(has_bias))
+    dtypes = (whole.dtype, rest.dtype)
+    parts = run.values.pair(codes.shape, lambda: datapath.split_codes(codes, point, dtypes))
+    for tile, part in zip((whole, rest), parts):
+        state.put(tile, _like(state, part, contents))
     _charge_drain(run, contents, whole, rest, bias_rows=bias_rows)
 
 
@@ -207,39 +232,42 @@ def scores(
     left, right = local_tile(state.tile(q), *NARROW), state.tile(k)
     expect_distinct(target, sums)
     x, y = operand(state, left, clipped="rows"), operand(state, right)
-    expect_equal(f"depth of {right.name}", y.columns, x.columns)
+    row_sums = (local_tile(state.tile(r), "acc"),) if positive else ()
+    above = {"r": accumulators(state, row_sums[0])} if row_sums else {}
     length, at = sequence_length(state), state.registers[col_reg]
-    expect_columns(state, length, at, y.rows)
+    sizes = shaped(run, q=x, k=y, **above)
+    m, n, k = sizes["m"], sizes["n"], sizes["k"]
+    expect_columns(state, length, at, n)
     high, wide = state.block
-    blocks = units.block_count(length, wide)
-    expect_room(target, x.rows, length)
-    expect_room(sums, units.block_count(x.rows, high), blocks)
-    result = run.values.product(state.take(x.reals()), state.take(y.reals()), True)
-    largest = float(high * wide) * x.columns * NARROW[left.dtype] * NARROW[right.dtype]
-    row_sums: tuple[Tile, ...] = ()
-    if positive:
-        row_sums = (local_tile(state.tile(r), "acc"),)
-        sums_of_rows = accumulators(state, row_sums[0])
-        expect_equal(f"shape of {row_sums[0].name}", sums_of_rows.array.shape[1:], (x.rows, 1))
-        above = (state.take(sums_of_rows.reals()), length)
-        importance = run.values.block_sums(result, above, state.block)
-        largest *= 2 * length
-    else:
-        importance = run.values.block_sums(result, None, state.block)
-    run.values.bounded(importance, largest)
+    result = _product(run, (m, n), x, y, True)
+    importance = _importances(run, result, above.get("r"), length)
+    largest = float(high * wide) * k * NARROW[left.dtype] * NARROW[right.dtype]
+    run.values.bounded(importance, largest * 2 * length if positive else largest)
+    scored = result
     if target.dtype == "i32":
-        codes, saturated = run.values.integer_scores(result)
-        run.saturated(live_copies(state, codes, saturated))
-        put_columns(state, target, codes, length, at, x.rows_of)
-    else:
-        put_columns(state, target, result, length, at, x.rows_of)
-    m = size_of(state, x.rows, x.rows_of)
-    _work_scores(run, (left, right, target), m, (y.rows, x.columns), positive)
+        scored, saturated = run.values.codes(result.shape, lambda: datapath.integer_scores(result))
+        run.saturated(live_copies(state, scored, saturated))
+    put_columns(state, target, scored, sizes.of("a"), at, x.rows_of)
+    own = size_of(state, m, x.rows_of)
+    _work_scores(run, (left, right, target), own, (n, k), positive)
     ranked = None if x.rows_of is None else -(-x.rows_of // high)
-    put_columns(state, sums, importance, blocks, at // wide, ranked, state.block)
-    run.pc_macs[run.pc] += sum_cores(state, m) * y.rows * x.columns
-    operands = (left, right, *row_sums)
-    _charge_scores(run, operands, (target, sums), m, (y.rows, x.columns))
+    put_columns(state, sums, importance, sizes.of("theta"), at // wide, ranked, state.block)
+    run.pc_macs[run.pc] += sum_cores(state, own) * n * k
+    _charge_scores(run, (left, right, *row_sums), (target, sums), own, (n, k))
+
+
+def _importances(run: Execution, scored: Reals, sums: Contents | None, length: int) -> Reals:
+    """Importances of the blocks of some key columns, above the means of rows with these `sums`."""
+    block = run.state.block
+    shape = (up(scored.shape[1], block[0]), up(scored.shape[2], block[1]))
+    if sums is None:
+        return run.values.array(
+            over(shape, scored), lambda: datapath.importances(scored, None, block)
+        )
+    rows = run.state.take(sums.reals())
+    return run.values.array(
+        over(shape, scored, rows), lambda: datapath.importances(scored, (rows, length), block)
+    )
 
 
 def _charge_scores(
@@ -323,13 +351,11 @@ def wide_product(run: Execution, r: int, x: int, t: int, as_row: int) -> None:
     right = local_tile(state.tile(t), "acc")
     expect_distinct(target, right)
     contents, sums = operand(state, left, clipped="rows"), accumulators(state, right)
-    m, k = contents.rows, contents.columns
-    expect_equal(f"shape of {right.name}", sums.array.shape[1:], (1, k))
+    sizes = shaped(run, x=contents, t=sums)
+    m, k = sizes["m"], sizes["k"]
     expect(sums.peak < WIDE, f"{right.name} may exceed 32 bits")
-    expect_room(target, m, 1)
-    x_of, t_of = state.take(contents.reals()), state.take(sums.reals())
-    left_of, right_of = (t_of, x_of) if as_row else (x_of, t_of)
-    result = run.values.product(left_of, right_of, True)
+    factors = (sums, contents) if as_row else (contents, sums)
+    result = _product(run, sizes.of("r"), *factors, True)
     bound = k * NARROW[left.dtype] * sums.peak
     extents = Contents(
         result,
@@ -365,20 +391,14 @@ def fractions(
     tiles = tuple(state.tile(index) for index in (qi, qf, ki, kf))
     q_int, q_frac = (operand(state, tile, clipped="rows") for tile in tiles[:2])
     k_int, k_frac = (operand(state, local_tile(tile, *NARROW)) for tile in tiles[2:])
-    expect_equal(f"shape of {tiles[1].name}", q_frac.array.shape[1:], q_int.array.shape[1:])
-    expect_equal(f"shape of {tiles[3].name}", k_frac.array.shape[1:], k_int.array.shape[1:])
-    expect_equal(f"depth of {tiles[2].name}", k_int.columns, q_int.columns)
-    m, n, k = q_int.rows, k_int.rows, q_int.columns
-    for tile in (by_q, by_k):
-        expect_room(tile, m, n)
+    sizes = shaped(run, qi=q_int, qf=q_frac, ki=k_int, kf=k_frac)
+    m, n, k = sizes["m"], sizes["n"], sizes["k"]
     selected = state.tile(mask)
     place = (state.registers[row_reg], state.registers[col_reg])
     blocks, kept = masked_blocks(state, selected, *place, m, n, q_int.rows_of)
-    take = state.take
     pairs = ((by_q, q_frac, k_int, 1, 2), (by_k, q_int, k_frac, 0, 3))
     for target, x, y, i, j in pairs:
-        result = run.values.product(take(x.reals()), take(y.reals()), True)
-        result = run.values.masked(result, kept)
+        result = _product(run, (m, n), x, y, True, kept)
         peak = run.values.bounded(result, k * NARROW[tiles[i].dtype] * NARROW[tiles[j].dtype])
         state.put(target, Contents(state.spread(result), peak=peak, rows_of=q_int.rows_of))
     folds = _folds(run, blocks)
@@ -442,13 +462,11 @@ def picked_scores(
     left, right = (local_tile(state.tile(index), *FACTORS) for index in (q, k))
     x = operand(state, left, clipped="rows", dtypes=FACTORS)
     y = operand(state, right, dtypes=FACTORS)
-    expect_equal(f"depth of {right.name}", y.columns, x.columns)
-    m, n, depth = x.rows, y.rows, x.columns
-    expect_room(target, m, n)
+    sizes = shaped(run, q=x, k=y)
+    m, n, depth = sizes["m"], sizes["n"], sizes["k"]
     place = (registers[row_reg], registers[col_reg])
     blocks, kept = masked_blocks(state, selected, *place, m, n, x.rows_of)
-    result = run.values.product(state.take(x.reals()), state.take(y.reals()), True)
-    result = run.values.masked(result, kept)
+    result = _product(run, sizes.of("acc"), x, y, True, kept)
     bound = depth * FACTORS[left.dtype] * FACTORS[right.dtype]
     accumulate(run, target, result, bound, 1, Contents(result, rows_of=x.rows_of))
     folds = _folds(run, blocks)
@@ -468,16 +486,17 @@ def drain_masked(
     target, source, selected = local_tile(state.tile(t), "i32"), state.tile(acc), state.tile(mask)
     contents = accumulators(state, source)
     expect(contents.complete, f"{source.name} is not complete")
-    length, at, m, n = sequence_length(state), registers[col_reg], contents.rows, contents.columns
+    length, at, sizes = sequence_length(state), registers[col_reg], shaped(run, acc=contents)
+    m, n = sizes.of("acc")
     expect_columns(state, length, at, n)
-    expect_room(target, m, length)
     blocks, kept = masked_blocks(state, selected, registers[row_reg], at, m, n, contents.rows_of)
-    values = run.values.masked(state.take(contents.reals()), kept)
-    codes, saturated = run.values.requantise(values, shift, target.dtype, owned=True)
-    run.saturated(live_copies(state, codes, saturated))
+    sums = state.take(contents.reals())
+    values = run.values.array(over((m, n), sums, kept), lambda: sums * kept)
+    codes = _requantised(run, values, shift, target.dtype, owned=True)
+    marked = run.values.array(values.shape, lambda: np.where(kept, codes, np.int32(units.EXCLUDED)))
     taken = np.count_nonzero(kept, axis=2).astype(np.int64)
     before = None if at == 0 else state.read(target).taken
-    put_columns(state, target, run.values.excluded(codes, kept), length, at, contents.rows_of)
+    put_columns(state, target, marked, sizes.of("t"), at, contents.rows_of)
     target.read().taken = taken if before is None else before + taken
     counts = {"kept": live_sum(state, taken.sum(axis=1)), "size_t": DTYPES[target.dtype]}
     run.work(cores=state.live_count, m=m, n=n, **counts, **block_work(state))
@@ -493,15 +512,17 @@ def drain_predicted(
     target, source = local_tile(state.tile(t), "i32"), state.tile(acc)
     contents = accumulators(state, source)
     expect(contents.complete, f"{source.name} is not complete")
-    peaks = [state.tile(index) for index in (q_peak, k_peak)]
-    lengths = [run.values.bit_lengths(state.take(peak_of(state, tile).reals())) for tile in peaks]
+    of_q, of_k = (accumulators(state, state.tile(index)) for index in (q_peak, k_peak))
+    sizes = shaped(run, acc=contents, q_peak=of_q, k_peak=of_k)
     length, at = sequence_length(state), state.registers[col_reg]
     expect_columns(state, length, at, contents.columns)
-    expect_room(target, contents.rows, length)
-    scaled = run.values.scaled(state.take(contents.reals()), lengths[0] + lengths[1])
-    codes, saturated = run.values.requantise(scaled, shift, target.dtype, owned=True)
-    run.saturated(live_copies(state, codes, saturated))
-    put_columns(state, target, codes, length, at, contents.rows_of)
+    sums, *peaks = (state.take(read.reals()) for read in (contents, of_q, of_k))
+    scaled = run.values.array(
+        over(sizes.of("acc"), sums, *peaks),
+        lambda: np.ldexp(sums, sum(datapath.bit_lengths(peak) for peak in peaks)),
+    )
+    codes = _requantised(run, scaled, shift, target.dtype, owned=True)
+    put_columns(state, target, codes, sizes.of("t"), at, contents.rows_of)
     _charge_drain(run, contents, target)
 
 
@@ -526,11 +547,14 @@ def values(
     expect(
         bool(sparse) or not constant, "constant stands for pruned blocks, none are with sparse 0"
     )
-    row, at, m, n, e = state.registers[row_reg], state.registers[col_reg], x.rows, y.rows, y.columns
+    totals = {"total": _total(run, total, target)} if constant and first else {}
+    sizes = shaped(run, p=x, v=y, **totals)
+    row, at = state.registers[row_reg], state.registers[col_reg]
+    m, n, e = sizes["m"], sizes["n"], sizes["e"]
     if at < 0 or at + n > x.columns:
         raise Trap(f"columns {at}..{at + n} are outside of {left.name} with {x.columns}")
-    expect_room(target, m, e)
-    part = state.take(x.reals())[:, :, at : at + n]
+    whole, factors = state.take(x.reals()), state.take(y.reals())
+    part = whole[:, :, at : at + n]
     rows = size_of(state, m, x.rows_of)
     steps = _macs(run, left, right)
     depth: Times = -(-n // steps) * -(-rows // run.hardware.pe_rows)
@@ -544,22 +568,20 @@ def values(
         if constant:
             expect(right.dtype == "i16", f"{right.name} is {right.dtype}, expected i16")
             _, every = masked_blocks(state, selected, row, 0, m, x.columns, x.rows_of)
-            rest = run.values.pruned_probability(state.take(x.reals()), every)
-            part, bound = run.values.less(part, rest), 2 * bound
-        part = run.values.masked(part, kept)
+            rest, part = _beside_pruned(run, whole, every, at, n)
+            bound *= 2
+        part = _masked(run, part, kept)
         high, wide = state.block
         keys = datapath.kept_keys(blocks, n, wide)
         depth = by_core(state, datapath.group_peaks(keys, run.hardware.pe_rows, high, steps))
         kept_scores = live_sum(state, np.count_nonzero(kept, axis=(1, 2)).astype(np.int64))
     macs = kept_scores * e
-    result = run.values.product(part, state.take(y.reals()), False)
+    result = run.values.array(
+        over((m, e), part, factors), lambda: datapath.product(part, factors, False)
+    )
     if rest is not None and first:
-        source = local_tile(state.tile(total), "acc")
-        expect_distinct(source, target)
-        sums = accumulators(state, source)
-        expect_equal(f"shape of {source.name}", sums.array.shape[1:], (1, e))
-        expect(sums.peak < WIDE, f"{source.name} may exceed 32 bits")
-        result = run.values.plus_outer(result, rest, state.take(sums.reals()))
+        sums = totals["total"]
+        result = _plus_outer(run, result, rest, state.take(sums.reals()))
         bound += NARROW[left.dtype] * sums.peak
         depth = depth + _HALVES * -(-rows // run.hardware.pe_rows)
         macs += _HALVES * sum_cores(state, rows) * e
@@ -568,6 +590,39 @@ def values(
     _work_values(run, (left, right), (rows, e, n), kept_scores, (first, sparse, constant))
     run.pc_macs[run.pc] += macs
     run.core(cycles)
+
+
+def _total(run: Execution, total: int, target: Tile) -> Contents:
+    """The sums of all values, which stand for those of pruned blocks."""
+    source = local_tile(run.state.tile(total), "acc")
+    expect_distinct(source, target)
+    sums = accumulators(run.state, source)
+    expect(sums.peak < WIDE, f"{source.name} may exceed 32 bits")
+    return sums
+
+
+def _masked(run: Execution, array: Reals, kept: Mask) -> Reals:
+    shape = over((array.shape[1], array.shape[2]), array, kept)
+    return run.values.array(shape, lambda: array * kept)
+
+
+def _beside_pruned(
+    run: Execution, p: Reals, kept: Mask, at: int, count: int
+) -> tuple[Reals, Reals]:
+    """What a row's pruned probabilities are, (P, m, 1), and some columns less that."""
+    rest = run.values.array(
+        over((p.shape[1], 1), p, kept), lambda: datapath.pruned_probability(p, kept)
+    )
+    part = run.values.array(
+        over((p.shape[1], count), p, rest), lambda: p[:, :, at : at + count] - rest
+    )
+    return rest, part
+
+
+def _plus_outer(run: Execution, array: Reals, column: Reals, row: Reals) -> Reals:
+    """The array (P, m, n) plus the product of a column (P, m, 1) and a row (P, 1, n)."""
+    shape = over((array.shape[1], array.shape[2]), array, column, row)
+    return run.values.array(shape, lambda: array + column * row)
 
 
 def _work_values(

@@ -9,17 +9,20 @@ the following one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 
-from heatc.isa.table import ISA
+from heatc.isa.shapes import RULES, Shape, ShapeRule, WrongShapeError
+from heatc.isa.table import INDEX_KINDS, ISA, R_LENGTH, FieldKind
 from heatc.isa.words import Inst
 from heatc.machine.accesses import accesses
 from heatc.machine.budget import Budget
+from heatc.machine.clocks import up
 from heatc.machine.memory import Array, Memory
 from heatc.machine.scoreboard import HardwareModel, Recorder, Scoreboard
-from heatc.machine.state import MachineState, Times
+from heatc.machine.state import MachineState, Times, Trap
 from heatc.machine.values import Values
 from heatc.machine.work import Work
 
@@ -40,6 +43,22 @@ def executes(mnemonic: str) -> Callable[[F], F]:
         return function
 
     return register
+
+
+class Sizes:
+    """The sizes of an instruction's operands by the names of its shape rule, and its results' shapes."""
+
+    __slots__ = ("_named", "_rule")
+
+    def __init__(self, rule: ShapeRule, named: dict[str, Any]):
+        self._rule, self._named = rule, named
+
+    def __getitem__(self, name: str) -> int:
+        return self._named[name]
+
+    def of(self, field: str) -> Shape:
+        """The rows and columns of an operand."""
+        return self._rule.shape(field, self._named)
 
 
 class Execution:
@@ -91,6 +110,31 @@ class Execution:
             self.pc, entry.engine, cycles, reads, writes, after, in_place=entry.in_place
         )
 
+    def sizes(self, shapes: dict[str, Shape], **known: int) -> Sizes:
+        """
+        What the current instruction's shape rule says of operands of these `shapes`.
+
+        `known` stands for operands that are not used as the instruction has them. A trap where an
+        operand has another shape than the rule says.
+        """
+        inst, state = self.program[self.pc], self.state
+        rule, registers, immediates = _shape_operands(inst)
+        known = {
+            **_FUNCTIONS,
+            "r60": state.registers[R_LENGTH],
+            "parts": state.parts,
+            "block_rows": state.block[0],
+            "block_columns": state.block[1],
+            **immediates,
+            **{name: state.registers[register] for name, register in registers.items()},
+            **known,
+        }
+        try:
+            return Sizes(rule, rule.sizes(known, shapes))
+        except WrongShapeError as error:
+            name = _name_of(inst, error.field)
+            raise Trap(f"shape of {name} is {error.got}, expected {error.expected}") from None
+
     def work(self, **variables: int) -> None:
         """Count a piece of work of the current instruction, see `WORK_VARIABLES`."""
         self.works.add(self.pc, variables)
@@ -99,3 +143,21 @@ class Execution:
         """Count saturations at the current instruction."""
         if count:
             self.saturations[self.pc] = self.saturations.get(self.pc, 0) + count
+
+
+_FUNCTIONS: dict[str, Any] = {"up": up, "min": min}
+
+
+@lru_cache(maxsize=1 << 14)
+def _shape_operands(inst: Inst) -> tuple[ShapeRule, dict[str, int], dict[str, Any]]:
+    """An instruction's shape rule, and what it is over: registers by field, and other operands."""
+    rule, row = RULES[inst.instruction.mnemonic], inst.instruction
+    values = {name: inst.operands[row.field_index(name)] for name in rule.operands}
+    registers = {n: int(v) for n, v in values.items() if row.field(n).kind is FieldKind.REG}
+    return rule, registers, {n: v for n, v in values.items() if n not in registers}
+
+
+def _name_of(inst: Inst, field: str) -> str:
+    """A tile, tensor or host register as text has it."""
+    row = inst.instruction
+    return f"{INDEX_KINDS[row.field(field).kind]}{inst.operands[row.field_index(field)]}"

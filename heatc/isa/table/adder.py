@@ -46,6 +46,7 @@ ROWS = (
         ),
         reads=("a", "f1", "f2", "mask", "r if constant and pruned == 'mean'"),
         writes=("s",),
+        shapes={"f1": "(m, n)", "f2": "(m, n)", "a": "(m, r60)", "r": "(m, 1)", "s": "(m, r60)"},
         cycles="up(merged, adder_lanes)",
         energy={
             "add": "merged",
@@ -69,6 +70,7 @@ ROWS = (
         ),
         reads=("acc",),
         writes=("t",),
+        shapes={"acc": "(m, n)", "t": "(m, r60) if wide else (m, n)"},
         cycles="up(m * n, adder_lanes)",
         energy={
             "add": "cores * m * n",
@@ -89,6 +91,7 @@ ROWS = (
         ),
         reads=("x", "t if not first"),
         writes=("t",),
+        shapes={"x": "(k, n)", "t": "(1, n)"},
         cycles="up(k * n, adder_lanes)",
         energy={
             "add": "cores * n * k",
@@ -107,6 +110,7 @@ ROWS = (
         precondition="x (m, n) is a local i16 or i8 tile, t is a local acc tile, (1, 1) unless row = 0; |t| < 2^47.",
         reads=("x", "t if row_reg"),
         writes=("t",),
+        shapes={"x": "(m, n)", "t": "(1, 1)"},
         cycles="up(m * n, adder_lanes)",
         energy={
             "add": "cores * m * n",
@@ -130,6 +134,7 @@ ROWS = (
         ),
         reads=("acc", "s if not first"),
         writes=("t",),
+        shapes={"acc": "(1, 1)", "s": "(1, heads)", "t": "(1, 1)"},
         cycles="up(k + 1, adder_lanes)",
         energy={
             "add": "cores * (k + 1 - first)",
@@ -147,6 +152,7 @@ ROWS = (
         precondition="x (k, n) is an i16 or i8 tile, t is a local acc tile, of one element unless first.",
         reads=("x", "t if not first"),
         writes=("t",),
+        shapes={"x": "(k, n)", "t": "(1, 1)"},
         cycles="up(k * n, adder_lanes)",
         energy={
             "add": "cores * n * k",
@@ -168,6 +174,7 @@ ROWS = (
         ),
         reads=("x", "peak"),
         writes=("t",),
+        shapes={"x": "(m, n)", "peak": "(1, 1)", "t": "(m, n)"},
         cycles="up(m * n, adder_lanes)",
         energy={
             "add": "cores * m * n",

@@ -27,6 +27,10 @@ ROWS = (
         reads=("theta",),
         writes=("m",),
         decides="mask",
+        shapes={
+            "theta": "(b, up(r60, block_columns))",
+            "m": "(row_reg // parts // block_rows + b, up(r60, block_columns))",
+        },
         cycles="up(blocks, se_lanes)",
         energy={
             "block": "cores * blocks",
@@ -67,6 +71,7 @@ ROWS = (
         ),
         reads=("s",),
         decides="heads",
+        shapes={"s": "(1, n)"},
         cycles="up(n * n, se_lanes)",
         energy={"block": "cores * n * n", "local_read": "cores * n * 8"},
     ),
@@ -86,6 +91,10 @@ ROWS = (
         reads=("theta",),
         writes=("m",),
         decides="mask",
+        shapes={
+            "theta": "(b, up(r60, block_columns))",
+            "m": "(row_reg // parts // block_rows + b, up(r60, block_columns))",
+        },
         cycles="up(compares + blocks, se_lanes)",
         energy={
             "block": "cores * (compares + blocks)",
@@ -118,6 +127,7 @@ ROWS = (
         reads=("s", "among if has_among"),
         writes=("m",),
         decides="mask",
+        shapes={"s": "(b, r60)", "m": "(row_reg // parts + b, r60)"},
         cycles="up(blocks, se_lanes)",
         energy={
             "block": "cores * blocks",
@@ -136,6 +146,7 @@ ROWS = (
         reads=("p",),
         writes=("m",),
         decides="mask",
+        shapes={"p": "(b, r60)", "m": "(row_reg // parts + b, r60)"},
         cycles="up(blocks, se_lanes)",
         energy={
             "block": "cores * 2 * blocks",
