@@ -9,7 +9,7 @@ it again.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import CodeType, MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -70,6 +70,19 @@ class ShapeRule:
         state = (FieldKind.TILE, FieldKind.DESC, FieldKind.HOST)
         fields = [field.name for field in self.row.fields if field.kind not in state]
         return tuple(name for name in fields if name in self.names)
+
+    @cached_property
+    def _places(self) -> tuple[tuple[int, bool], ...]:
+        """Where these fields are among the operands, and whether they name a register."""
+        fields = (self.row.field(name) for name in self.operands)
+        return tuple((self.row.field_index(f.name), f.kind is FieldKind.REG) for f in fields)
+
+    def values(self, operands: Sequence[float], registers: Sequence[int]) -> tuple[float, ...]:
+        """The values of `operands` of an instruction."""
+        return tuple(
+            registers[int(operands[place])] if register else operands[place]
+            for place, register in self._places
+        )
 
     def sizes(self, known: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str, Any]:
         """

@@ -54,12 +54,12 @@ class Part(NamedTuple):
     def rows_of(self, tensor: Tensor, cores: int) -> Extent:
         """Rows of each core's part after clipping, (cores,)."""
         starts = self.row + self.core_rows * self._row_of(np.arange(cores))
-        return np.clip(tensor.rows - starts, 0, self.rows)
+        return _within(tensor.rows - starts, self.rows)
 
     def columns_of(self, tensor: Tensor, cores: int) -> Extent:
         """Columns of each core's part after clipping, (cores,)."""
         starts = self.column + self.core_columns * self._column_of(np.arange(cores))
-        return np.clip(tensor.columns - starts, 0, self.columns)
+        return _within(tensor.columns - starts, self.columns)
 
     def fits(self, tensor: Tensor, cores: int) -> bool:
         """Whether no core's part is clipped, but for those cut like core 0's."""
@@ -91,6 +91,11 @@ class Part(NamedTuple):
             (self.core_rows * row + self.core_columns * column, row, column),
             writeable=tensor.writable,
         )
+
+
+def _within(sizes: Extent, most: int) -> Extent:
+    """Sizes cut to 0..most; `np.clip` looks the limits of the dtype up each time."""
+    return np.minimum(np.maximum(sizes, 0), most)
 
 
 def _clip(part: Part, tensor: Tensor) -> Part:

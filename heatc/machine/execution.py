@@ -9,13 +9,12 @@ the following one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 
 from heatc.isa.shapes import RULES, Shape, ShapeRule, WrongShapeError
-from heatc.isa.table import INDEX_KINDS, ISA, R_LENGTH, FieldKind
+from heatc.isa.table import INDEX_KINDS, ISA, R_LENGTH
 from heatc.isa.words import Inst
 from heatc.machine.accesses import accesses
 from heatc.machine.budget import Budget
@@ -48,17 +47,21 @@ def executes(mnemonic: str) -> Callable[[F], F]:
 class Sizes:
     """The sizes of an instruction's operands by the names of its shape rule, and its results' shapes."""
 
-    __slots__ = ("_named", "_rule")
+    __slots__ = ("_named", "_rule", "_shapes")
 
     def __init__(self, rule: ShapeRule, named: dict[str, Any]):
         self._rule, self._named = rule, named
+        self._shapes: dict[str, Shape] = {}
 
     def __getitem__(self, name: str) -> int:
         return self._named[name]
 
     def of(self, field: str) -> Shape:
         """The rows and columns of an operand."""
-        return self._rule.shape(field, self._named)
+        found = self._shapes.get(field)
+        if found is None:
+            found = self._shapes[field] = self._rule.shape(field, self._named)
+        return found
 
 
 class Execution:
@@ -85,6 +88,7 @@ class Execution:
         self.pc = 0
         self.budget = budget
         self.works = Work()
+        self._sizes: dict[tuple[object, ...], Sizes] = {}
         self.loops: list[tuple[int, int, int]] = []
         self.counts = [0] * count
         self.saturations: dict[int, int] = {}
@@ -118,21 +122,24 @@ class Execution:
         operand has another shape than the rule says.
         """
         inst, state = self.program[self.pc], self.state
-        rule, registers, immediates = _shape_operands(inst)
-        known = {
-            **_FUNCTIONS,
-            "r60": state.registers[R_LENGTH],
-            "parts": state.parts,
-            "block_rows": state.block[0],
-            "block_columns": state.block[1],
-            **immediates,
-            **{name: state.registers[register] for name, register in registers.items()},
-            **known,
-        }
+        rule, registers = RULES[inst.mnemonic], state.registers
+        values = rule.values(inst.operands, registers)
+        around = (registers[R_LENGTH], state.parts, *state.block)
+        key = (inst.mnemonic, values, *shapes.values(), *known.values(), *around)
+        found = self._sizes.get(key)
+        if found is None:
+            named = dict(zip(rule.operands, values)) | known | dict(zip(_AROUND, around))
+            found = self._sized(rule, named, shapes)
+            if len(self._sizes) >= _MOST_SIZES:
+                self._sizes.clear()
+            self._sizes[key] = found
+        return found
+
+    def _sized(self, rule: ShapeRule, named: dict[str, Any], shapes: dict[str, Shape]) -> Sizes:
         try:
-            return Sizes(rule, rule.sizes(known, shapes))
+            return Sizes(rule, rule.sizes(_FUNCTIONS | named, shapes))
         except WrongShapeError as error:
-            name = _name_of(inst, error.field)
+            name = _name_of(self.program[self.pc], error.field)
             raise Trap(f"shape of {name} is {error.got}, expected {error.expected}") from None
 
     def work(self, **variables: int) -> None:
@@ -146,15 +153,10 @@ class Execution:
 
 
 _FUNCTIONS: dict[str, Any] = {"up": up, "min": min}
-
-
-@lru_cache(maxsize=1 << 14)
-def _shape_operands(inst: Inst) -> tuple[ShapeRule, dict[str, int], dict[str, Any]]:
-    """An instruction's shape rule, and what it is over: registers by field, and other operands."""
-    rule, row = RULES[inst.instruction.mnemonic], inst.instruction
-    values = {name: inst.operands[row.field_index(name)] for name in rule.operands}
-    registers = {n: int(v) for n, v in values.items() if row.field(n).kind is FieldKind.REG}
-    return rule, registers, {n: v for n, v in values.items() if n not in registers}
+_AROUND = ("r60", "parts", "block_rows", "block_columns")
+"""The state that shapes are over."""
+_MOST_SIZES = 1 << 12
+"""Sizes that a run keeps: programs come to the same shapes again and again."""
 
 
 def _name_of(inst: Inst, field: str) -> str:

@@ -9,6 +9,7 @@ Arrays are those of `heatc.machine.datapath`: (P, m, n) of the cores at work.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Protocol, TypeVar
 
@@ -201,6 +202,7 @@ class Shapes(Values):
 _ZERO = np.zeros((), np.float64)
 
 
+@lru_cache(maxsize=1 << 12)
 def blank(*shape: int) -> Any:
-    """Zeros of a shape that share one element."""
+    """Zeros of a shape that share one element; nobody can write to them."""
     return np.broadcast_to(_ZERO, shape)

@@ -183,7 +183,7 @@ class Instruction:
         """The fields of tensors that it writes."""
         return tuple(n for n in self.writes if self.field(n).kind is FieldKind.DESC)
 
-    @property
+    @cached_property
     def results(self) -> tuple[str, ...]:
         """The fields of tiles and host registers that it writes: they have no shape but its own."""
         return tuple(n for n in self.writes if self.field(n).kind is not FieldKind.DESC)
