@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 
 from heatc.fixed_point import Codes, Reals, limits
 from heatc.isa import units
-from heatc.isa.table import BLOCK
+from heatc.isa.table import BITS, BLOCK
 from heatc.isa.units import Mask
 from heatc.machine.memory import NUMPY_DTYPES, Array
 from heatc.machine.state import Trap
-
-WIDTHS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "acc": 48}
-"""Bits of integer elements."""
 
 _EXACT = 2.0**53
 
@@ -69,7 +66,7 @@ def requantised(values: Reals, shift: int, dtype: str, *, owned: bool = False) -
 
     `owned`: nobody else needs the values, their place may be used.
     """
-    codes, saturated = requantise(values, shift, WIDTHS[dtype], values if owned else None)
+    codes, saturated = requantise(values, shift, BITS[dtype], values if owned else None)
     return codes.astype(NUMPY_DTYPES[dtype], order="K"), saturated
 
 

@@ -12,9 +12,8 @@ from heatc import fixed_point
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Reals
 from heatc.isa.shapes import Shape
-from heatc.isa.table import COMPARISONS, DTYPES, R_BATCH, R_TOKENS
+from heatc.isa.table import BITS, COMPARISONS, DTYPES, R_BATCH, R_TOKENS
 from heatc.machine import datapath
-from heatc.machine.datapath import WIDTHS
 from heatc.machine.execution import Execution, executes
 from heatc.machine.memory import NUMPY_DTYPES, Array
 from heatc.machine.scoreboard import Rows
@@ -179,7 +178,7 @@ def gather_integers(run: Execution, dst: int, src: int, idx: int) -> None:
         gathered = np.where(indices < 0, 0, flat[np.maximum(indices, 0)])
     else:
         gathered = np.zeros(count, np.int64)
-    codes, saturated = fixed_point.saturate(gathered.astype(np.int64), WIDTHS[target.dtype])
+    codes, saturated = fixed_point.saturate(gathered.astype(np.int64), BITS[target.dtype])
     run.saturated(saturated)
     target.data.reshape(-1)[:] = codes
     nbytes = sum(_bytes(tensor, count) for tensor in (target, source, index))
@@ -360,7 +359,7 @@ def _write(
     if not tensor.is_integer:
         target[...] = x.astype(np.float32)
         return
-    codes, saturated = datapath.requantise(x, -point, min(WIDTHS[tensor.dtype], 53))
+    codes, saturated = datapath.requantise(x, -point, min(BITS[tensor.dtype], 53))
     # A NaN passes through rounding and clipping, and makes the sum one.
     expect(not np.isnan(codes.sum()), f"h{register} holds a NaN, which has no code")
     run.saturated(saturated)

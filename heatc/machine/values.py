@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from heatc.fixed_point import Codes, Reals
 from heatc.isa import units
-from heatc.isa.table import R_BATCH, R_LENGTH, R_TOKENS
+from heatc.isa.table import ACC_BITS, R_BATCH, R_LENGTH, R_TOKENS
 from heatc.isa.units import Mask
 from heatc.machine.memory import Array
 from heatc.machine.state import ACC_LIMIT, Extent, MachineState, Trap
@@ -71,7 +71,7 @@ class Values:
 
     def bounded(self, values: Reals, peak: float) -> float:
         """
-        A bound of accumulators that fits 48 bits: measured when `peak`, a cheap one, does not.
+        A bound of accumulators that fits their bits: measured when `peak`, a cheap one, does not.
 
         Raises:
             Trap: a value needs more bits.
@@ -80,7 +80,7 @@ class Values:
             return peak
         actual = max(float(values.max()), -float(values.min()))
         if actual >= ACC_LIMIT:
-            raise Trap(f"an accumulator reaches {actual:.6g}, beyond 48 bits")
+            raise Trap(f"an accumulator reaches {actual:.6g}, beyond {ACC_BITS} bits")
         return actual
 
     def mask(

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from heatc.isa.table import adder, control, dma, host, pe_array, softmax, sparsity
 from heatc.isa.table.fields import (
+    ACC_BITS,
     BITS,
     BLOCK,
     COMPARISONS,
@@ -43,6 +44,7 @@ from heatc.isa.table.fields import (
     WORD_BYTES,
     Field,
     FieldKind,
+    PrunedScore,
     sorting_compares,
     split_dtypes,
 )
@@ -60,6 +62,7 @@ from heatc.isa.table.instruction import (
 )
 
 __all__ = [
+    "ACC_BITS",
     "BITS",
     "BLOCK",
     "BY_OPCODE",
@@ -100,6 +103,7 @@ __all__ = [
     "Field",
     "FieldKind",
     "Instruction",
+    "PrunedScore",
     "sorting_compares",
     "split_dtypes",
 ]

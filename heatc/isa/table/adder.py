@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from heatc.isa.table.fields import PRUNED_SCORES, enum, flag, reg, sint, tile, uint
+from heatc.isa.table.fields import DTYPES, PRUNED_SCORES, enum, flag, reg, sint, tile, uint
 from heatc.isa.table.instruction import Engine, Instruction
 
-_ACC = 6
+_ACC = DTYPES["acc"]
 _MASK_BITS = "cores * up(m, block_rows) * up(n, block_columns) / 8"
 
 ROWS = (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from heatc.isa.table.fields import flag, reg, sint, tile, uint
+from heatc.isa.table.fields import DTYPES, flag, reg, sint, tile, uint
 from heatc.isa.table.instruction import Engine, Instruction
 
 _FILL = "fills({folds}) * (rows + columns - 2)"
 _DENSE = "up(m, rows) * up(n, columns)"
 _PE_DENSE = f"{_DENSE} * up(k, macs) + {_FILL.format(folds=_DENSE)}"
 _DRAINED = "leaves(up(m, rows) * n)"
-_ACC = 6
+_ACC = DTYPES["acc"]
 _BLOCKS = "up(m, block_rows) * up({columns}, block_columns)"
 _MASK_BITS = f"cores * {_BLOCKS} / 8"
 _STREAM_A = "m * k * up(n, columns) * size_a"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from heatc.isa.table.fields import f64, flag, reg, tile, uint
+from heatc.isa.table.fields import DTYPES, f64, flag, reg, tile, uint
 from heatc.isa.table.instruction import Engine, Instruction
 
-_ACC = 6
+_ACC = DTYPES["acc"]
 
 ROWS = (
     Instruction(
