@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.support.imports import Imports, circles, imports_of, layered_names, outside
+from bench.support.house.imports import Imports, circles, imports_of, layered_names, outside
 from bench.support.report import ROOT
 
 

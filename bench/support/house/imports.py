@@ -1,7 +1,7 @@
 """
 How a checkout's modules import each other: circles, and what no layer of the contract has.
 
-    python bench/support/imports.py CHECKOUT      both, as JSON
+    python bench/support/house/imports.py CHECKOUT      both, as JSON
 
 An import inside a function or under TYPE_CHECKING counts like any other. The contract is the one of
 pyproject.toml on the layers of package heatc.
