@@ -268,7 +268,8 @@ def _recorded(root: Path, only: str, output: Path) -> dict[str, Any]:
 def sizes_of(root: Path) -> dict[str, int]:
     """Lines by folder, large files, and places that repeat another one."""
     files = lines.sources(root)
-    found = {f"lines of {folder}/": lines.lines_of(files, folder) for folder in lines.FOLDERS}
+    count = sum(lines.lines_of(files, folder) for folder in lines.FOLDERS)
+    found = {f"lines under {', '.join(f'{folder}/' for folder in lines.FOLDERS)}": count}
     found[f"files of more than {lines.LARGE} lines"] = len(lines.large(files))
     found[f"pairs of places that share {lines.SHARED} equal lines or more"] = len(
         lines.pairs(files)
@@ -283,6 +284,7 @@ def sources_part(before: Path) -> Part:
     tables: dict[str, Json] = {}
     for name, root in (("before", before), ("after", report.ROOT)):
         files = lines.sources(root)
+        tables[f"sources: lines {name}"] = {f: lines.lines_of(files, f) for f in lines.FOLDERS}
         tables[f"sources: large files {name}"] = lines.large(files)
         tables[f"sources: pairs {name}"] = [
             f"{one}:{at} {other}:{there} ({count} lines)"

@@ -60,8 +60,9 @@ _SHAPES = """\
 
 Rows and columns of tiles and host registers, of core 0's part where cores differ. What is read gives
 the names their sizes: the same name is the same size, else the machine traps. What is written has the
-shape that follows from them, and must fit its tile. Operands go by their names, registers stand for
-their values (in a transfer for where core 0's part begins); beside them:
+shape that follows from them, and must fit its tile; where it is read too, it has this shape before.
+Operands go by their names, registers stand for their values (in a transfer for where core 0's part
+begins); beside them:
 
 | name | meaning |
 |---|---|

@@ -39,9 +39,9 @@ ROWS = (
             "stands for all pruned ones; their mean then comes from r, the sums of the rows of a"
         ),
         precondition=(
-            "f1 and f2 (m, n) are acc tiles, a (m, r60) is complete (from col on where s is a, with `mean` "
+            "f1 and f2 are acc tiles, a is complete (from col on where s is a, with `mean` "
             "n = r60 then), s is a local i32 tile; columns as in `scores`, mask as in `frac`; constant only "
-            "for zero and mean, r is then an acc tile (m, 1) if it is a mean; "
+            "for zero and mean, r is then an acc tile if it is a mean; "
             "0 <= point_q, point_k <= 40, -40 <= point_s <= 40."
         ),
         reads=("a", "f1", "f2", "mask", "r if constant and pruned == 'mean'"),
@@ -85,10 +85,7 @@ ROWS = (
         (tile("t"), tile("x"), flag("first")),
         summary="Sum rows.",
         semantics="t := (first ? 0 : t) + the sum of the rows of x; exact",
-        precondition=(
-            "x (k, n) is an i16 or i8 tile, t is a local acc tile, a row as wide as x unless first; "
-            "|t| < 2^31."
-        ),
+        precondition=("x is an i16 or i8 tile, t is a local acc tile; |t| < 2^31."),
         reads=("x", "t if not first"),
         writes=("t",),
         shapes={"x": "(k, n)", "t": "(1, n)"},
@@ -107,7 +104,7 @@ ROWS = (
         (tile("t"), tile("x"), reg("row_reg")),
         summary="Sum magnitudes.",
         semantics="t := t + the sum of |x| over the rows that a core has; exact; row = 0 begins new contents",
-        precondition="x (m, n) is a local i16 or i8 tile, t is a local acc tile, (1, 1) unless row = 0; |t| < 2^47.",
+        precondition="x is a local i16 or i8 tile, t is a local acc tile; |t| < 2^47.",
         reads=("x", "t if row_reg"),
         writes=("t",),
         shapes={"x": "(m, n)", "t": "(1, 1)"},
@@ -129,7 +126,7 @@ ROWS = (
             "that of item 0 in head_reg, one further a group of cores; k: the cores that share a head"
         ),
         precondition=(
-            "t is a local i64 tile, acc is a local acc tile (1, 1); s is a local i64 row that has the head, "
+            "t is a local i64 tile, acc is a local acc tile; s is a local i64 row that has the head, "
             "read unless first; |t| < 2^47."
         ),
         reads=("acc", "s if not first"),
@@ -149,7 +146,7 @@ ROWS = (
         (tile("t"), tile("x"), flag("first")),
         summary="Greatest magnitude.",
         semantics="t := max(first ? 0 : t, the greatest |x|)",
-        precondition="x (k, n) is an i16 or i8 tile, t is a local acc tile, of one element unless first.",
+        precondition="x is an i16 or i8 tile, t is a local acc tile.",
         reads=("x", "t if not first"),
         writes=("t",),
         shapes={"x": "(k, n)", "t": "(1, 1)"},
@@ -169,7 +166,7 @@ ROWS = (
         summary="Low-bit codes.",
         semantics="t := clip(RHE(x * 2^(bits - 1 - n)), -l, l), l = 2^(bits - 1) - 1, n the bit length of peak",
         precondition=(
-            "2 <= bits <= 8; x (m, n) is an i16 or i8 tile, t is a local i8 tile, or i4 with at most 4 bits; "
+            "2 <= bits <= 8; x is an i16 or i8 tile, t is a local i8 tile, or i4 with at most 4 bits; "
             "peak is what `peak` wrote."
         ),
         reads=("x", "peak"),

@@ -40,10 +40,7 @@ ROWS = (
         (tile("acc"), tile("a"), tile("b"), flag("first"), flag("b_transposed")),
         summary="Multiply and accumulate.",
         semantics="acc := (first ? 0 : acc) + a b, or a b^T when b_transposed; exact",
-        precondition=(
-            "a and b are i16, i8 or i4 tiles, acc is a local acc tile; inner sizes agree; "
-            "acc has the product's shape unless first; |acc| < 2^47."
-        ),
+        precondition=("a and b are i16, i8 or i4 tiles, acc is a local acc tile; |acc| < 2^47."),
         reads=("a", "b", "acc if not first"),
         writes=("acc",),
         shapes={"a": "(m, k)", "b": "(n, k) if b_transposed else (k, n)", "acc": "(m, n)"},
@@ -128,8 +125,8 @@ ROWS = (
             "key columns wide"
         ),
         precondition=(
-            "q (m, k) and k (n, k) are i16 or i8 tiles, q is local, a is i32 (saturating) or acc, theta is "
-            "acc; with positive r is a local acc tile (m, 1); col begins a block, columns are written in "
+            "q and k are i16 or i8 tiles, q is local, a is i32 (saturating) or acc, theta is "
+            "acc; with positive r is a local acc tile; col begins a block, columns are written in "
             "ascending order without a gap, only the last n may end inside a block, col + n <= r60."
         ),
         reads=("q", "k", "r if positive"),
@@ -175,7 +172,7 @@ ROWS = (
             "products"
         ),
         precondition=(
-            "f1 and f2 are local acc tiles; qi, qf (m, k) and ki, kf (n, k) are i16 or i8, ki and kf local; "
+            "f1 and f2 are local acc tiles; qi, qf, ki and kf are i16 or i8, ki and kf local; "
             "the mask has these rows and columns, in blocks of this size; row and col begin a block."
         ),
         reads=("qi", "qf", "ki", "kf", "mask"),
@@ -246,7 +243,7 @@ ROWS = (
         summary="Multiply by a wide row.",
         semantics="r := x t^T, with as_row t x^T; exact, the two halves of t one after the other",
         precondition=(
-            "x (m, k) is a local i16 or i8 tile, t a local acc row of k sums, |t| < 2^31; r is a local "
+            "x is a local i16 or i8 tile, t a local acc row of k sums, |t| < 2^31; r is a local "
             "acc tile."
         ),
         reads=("x", "t"),
@@ -284,8 +281,7 @@ ROWS = (
         summary="Scores of kept blocks.",
         semantics="acc := q k^T on kept blocks, 0 elsewhere; rows, columns and folds as in `frac`",
         precondition=(
-            "q (m, k) and k (n, k) are local i16, i8 or i4 tiles, acc is a local acc tile; the mask as in "
-            "`frac`."
+            "q and k are local i16, i8 or i4 tiles, acc is a local acc tile; the mask as in `frac`."
         ),
         reads=("q", "k", "mask"),
         writes=("acc",),

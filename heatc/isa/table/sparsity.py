@@ -121,7 +121,7 @@ ROWS = (
             "contents of m"
         ),
         precondition=(
-            "blocks are 1 x 1; s is a complete i32 tile, r60 wide; m as in `mask`; among is a mask of these "
+            "blocks are 1 x 1; s is a complete i32 tile; m as in `mask`; among is a mask of these "
             "rows and keeps no score that is excluded."
         ),
         reads=("s", "among if has_among"),
@@ -142,7 +142,7 @@ ROWS = (
         (tile("m"), tile("p"), reg("row_reg"), uint("code", 15)),
         summary="Probabilities above a threshold.",
         semantics="m[row ..] := p > code, and the first greatest of each row; row = 0 begins new contents of m",
-        precondition="blocks are 1 x 1; p is a complete i16 tile, r60 wide; m as in `mask`.",
+        precondition="blocks are 1 x 1; p is a complete i16 tile; m as in `mask`.",
         reads=("p",),
         writes=("m",),
         decides="mask",
