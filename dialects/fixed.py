@@ -28,7 +28,9 @@ from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-WIDTHS = (8, 16, 32, 48)
+from heatc.isa.table import ACC_BITS
+
+WIDTHS = (8, 16, 32, ACC_BITS)
 
 
 @irdl_attr_definition

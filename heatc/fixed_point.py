@@ -36,8 +36,8 @@ def limits(width: int) -> tuple[int, int]:
 
 
 def storage_dtype(width: int) -> type[np.signedinteger]:
-    """The memory dtype of codes: int8, int16, int32, and int64 for 48-bit accumulators."""
-    return {8: np.int8, 16: np.int16, 32: np.int32, 48: np.int64}[width]
+    """The memory dtype of codes: int8, int16, int32, and int64 for wider accumulators."""
+    return np.int64 if width > 32 else {8: np.int8, 16: np.int16, 32: np.int32}[width]
 
 
 def saturate(codes: Codes, width: int) -> Rounded:

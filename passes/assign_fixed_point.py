@@ -35,6 +35,7 @@ from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
 from heatc.fixed_point import limits, point_for
 from heatc.interpreter import input_names
+from heatc.isa.table import ACC_BITS
 from heatc.isa.units import PROBABILITY_POINT
 from heatc.passes.analysis import bounds
 from heatc.passes.analysis.bounds import Bound
@@ -49,7 +50,7 @@ ACTIVATION_WIDTH = 16
 WEIGHT_WIDTH = 16
 BIAS_WIDTH = 32
 SCORE_WIDTH = 32
-ACCUMULATOR_WIDTH = 48
+ACCUMULATOR_WIDTH = ACC_BITS
 MAX_POINT = 64
 """The finest point of a fixed-point type; the coarsest is minus this."""
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, TensorType, i1
+from xdsl.dialects.builtin import ModuleOp, TensorType, i1, i64
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
@@ -268,8 +268,6 @@ class RaiseAttention:
 
 
 def _causal(length: int, anchor: Operation) -> SSAValue:
-    from xdsl.dialects.builtin import i64
-
     iota = nn.IotaOp(0, 1, TensorType(i64, (length,)))
     rows = nn.ReshapeOp(iota.result, (length, 1))
     keep = nn.CompareOp(rows.result, iota.result, "ge", TensorType(i1, (length, length)))

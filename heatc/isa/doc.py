@@ -19,6 +19,7 @@ from heatc.isa.table import (
     ISA,
     ISA_VERSION,
     OPCODE_BITS,
+    SHAPE_NAMES,
     WORD_BITS,
     WORD_BYTES,
     WORK_VARIABLES,
@@ -52,6 +53,19 @@ Besides the precondition, always: registers used as rows or columns are not nega
 declared, a tensor described; a tile that is read was written on every live core, and no tile that
 shares bytes with it was written since; contents fit the tile's capacity. Instructions of the PE
 array, SE, adder and softmax unit, and `ld`, act on live cores: active, and not pruned by `gate`.
+"""
+
+_SHAPES = """\
+## Shapes
+
+Rows and columns of tiles and host registers, of core 0's part where cores differ. What is read gives
+the names their sizes: the same name is the same size, else the machine traps. What is written has the
+shape that follows from them, and must fit its tile; where it is read too, it has this shape before.
+Operands go by their names, registers stand for their values (in a transfer for where core 0's part
+begins); beside them:
+
+| name | meaning |
+|---|---|
 """
 
 _CYCLES = """\
@@ -138,6 +152,9 @@ def _accesses(entry: Instruction) -> Iterator[str]:
     for what, texts in (("reads", entry.reads), ("writes", entry.writes)):
         if texts:
             yield f"* {what}: {', '.join(f'`{text}`' for text in texts)}"
+    if entry.shapes:
+        shapes = (f"{name} `{text}`" for name, text in entry.shapes.items())
+        yield f"* shapes: {', '.join(shapes)}"
     if entry.decides:
         yield f"* decides: {entry.decides}"
 
@@ -148,7 +165,8 @@ def _actions(actions: Actions) -> str:
 
 def render() -> str:
     """The text of docs/isa.md."""
-    lines = [_HEAD, _CYCLES + "\n".join(f"| `{k}` | {v} |" for k, v in CYCLE_CONSTANTS.items()), ""]
+    lines = [_HEAD, _SHAPES + "\n".join(f"| `{k}` | {v} |" for k, v in SHAPE_NAMES.items()), ""]
+    lines += [_CYCLES + "\n".join(f"| `{k}` | {v} |" for k, v in CYCLE_CONSTANTS.items()), ""]
     lines += [_ENERGY + "\n".join(f"| `{k}` | {v} |" for k, v in WORK_VARIABLES.items()), ""]
     for engine, title in _TITLES.items():
         lines.append(f"## {title}\n")

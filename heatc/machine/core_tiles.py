@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heatc.errors import InfeasibleError
 from heatc.fixed_point import Reals
+from heatc.isa.shapes import Shape
 from heatc.isa.table import DTYPES, R_LENGTH
 from heatc.isa.units import Mask
-from heatc.machine.execution import Execution
+from heatc.machine import datapath
+from heatc.machine.execution import Execution, Sizes
 from heatc.machine.state import (
     ACC_LIMIT,
     Contents,
@@ -61,7 +63,7 @@ def accumulators(state: MachineState, tile: Tile) -> Contents:
 def peak_of(state: MachineState, tile: Tile) -> Contents:
     """A greatest magnitude, one for each core."""
     contents = accumulators(state, tile)
-    expect_equal(f"shape of {tile.name}", contents.array.shape[1:], (1, 1))
+    expect_equal(f"shape of {tile.name}", (contents.rows, contents.columns), (1, 1))
     return contents
 
 
@@ -88,6 +90,27 @@ def expect_room(tile: Tile, rows: int, columns: int, *, is_mask: bool = False) -
         )
 
 
+def shaped(run: Execution, **contents: Contents) -> Sizes:
+    """
+    The sizes of an instruction that reads these contents, by its shape rule.
+
+    A trap where they do not agree, or what is written has no room in its tile.
+    """
+    inst = run.program[run.pc]
+    sizes = run.sizes({name: (read.rows, read.columns) for name, read in contents.items()})
+    row = inst.instruction
+    for field in row.results:
+        tile = run.state.tile(int(inst.operands[row.field_index(field)]))
+        expect_room(tile, *sizes.of(field), is_mask=row.decides == "mask")
+    return sizes
+
+
+def over(shape: Shape, *operands: NDArray[Any]) -> tuple[int, int, int]:
+    """The shape (P, m, n) of what is computed from operands, each of one core or of all live ones."""
+    counts = [len(operand) for operand in operands]
+    return (min(counts) if 0 in counts else max(counts), *shape)
+
+
 def expect_begins(name: str, value: int, extent: int) -> int:
     """The block of `extent` tokens that a row or column begins; a trap if it does not."""
     if value < 0 or value % extent:
@@ -112,9 +135,11 @@ def accumulate(
     state = run.state
     if not first:
         before = accumulators(state, tile)
-        expect_equal(f"shape of {tile.name}", before.array.shape[1:], result.shape[1:])
+        shape = (result.shape[1], result.shape[2])
+        expect_equal(f"shape of {tile.name}", (before.rows, before.columns), shape)
         bound += before.peak
-        result = run.values.plus(result, state.take(before.reals()))
+        product, sums = result, state.take(before.reals())
+        result = run.values.array(over(shape, product, sums), lambda: datapath.plus(product, sums))
     bound = run.values.bounded(result, bound)
     state.put(
         tile,
@@ -192,18 +217,18 @@ def put_columns(
     state: MachineState,
     tile: Tile,
     part: NDArray[np.generic],
-    width: int,
+    shape: Shape,
     at: int,
     rows_of: Extent | None = None,
     block: tuple[int, int] | None = None,
 ) -> None:
     """
-    Write columns of a tile that is `width` wide on the live cores, see `_columns`.
+    Write columns of a tile of this shape on the live cores, see `_columns`.
 
     `block` is the size of the blocks whose importances they are.
     """
-    rows, count = part.shape[1:]
-    before = _columns(state, tile, (rows, width), at, count)
+    (rows, width), count = shape, part.shape[2]
+    before = _columns(state, tile, shape, at, count)
     if before is None and count == width:
         whole = Contents(state.spread(part), peak=ACC_LIMIT, rows_of=rows_of, block=block)
         state.put(tile, whole)

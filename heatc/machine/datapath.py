@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 
 from heatc.fixed_point import Codes, Reals, limits
 from heatc.isa import units
-from heatc.isa.table import BLOCK
+from heatc.isa.table import BITS, BLOCK
 from heatc.isa.units import Mask
+from heatc.machine.memory import NUMPY_DTYPES, Array
 from heatc.machine.state import Trap
-
-WIDTHS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "acc": 48}
-"""Bits of integer elements."""
 
 _EXACT = 2.0**53
 
@@ -44,6 +42,32 @@ def _shared_left(a: Reals, b: Reals, transposed: bool) -> Reals:
     else:
         flat = a @ b.transpose(1, 0, 2).reshape(b.shape[1], cores * b.shape[2])
     return flat.reshape(a.shape[0], cores, -1).transpose(1, 0, 2)
+
+
+def split_codes(codes: Array, point: int, dtypes: tuple[str, str]) -> tuple[Array, Array]:
+    """Integer and fraction parts of int16 codes in ISA dtypes that hold them."""
+    integer, fraction = split(cast("NDArray[np.int16]", codes), point)
+    whole, rest = (NUMPY_DTYPES[dtype] for dtype in dtypes)
+    return integer.astype(whole, order="K"), fraction.astype(rest, order="K")
+
+
+def plus(a: Reals, b: Reals) -> Reals:
+    """a + b, both accumulators; a's place may take the sum."""
+    if len(a) < len(b):
+        # What is the same on all cores, and what is not.
+        return a + b
+    a += b
+    return a
+
+
+def requantised(values: Reals, shift: int, dtype: str, *, owned: bool = False) -> tuple[Array, int]:
+    """
+    Codes of an ISA dtype after a rounded shift, and how many saturated.
+
+    `owned`: nobody else needs the values, their place may be used.
+    """
+    codes, saturated = requantise(values, shift, BITS[dtype], values if owned else None)
+    return codes.astype(NUMPY_DTYPES[dtype], order="K"), saturated
 
 
 def requantise(
@@ -74,6 +98,54 @@ def split(codes: NDArray[np.int16], point: int) -> tuple[NDArray[np.int16], NDAr
     point = min(point, 16)
     integer = (wide + ((wide < 0) * ((1 << point) - 1))) >> point
     return integer.astype(np.int16), (wide - (integer << point)).astype(np.int16)
+
+
+def importances(values: Reals, positive: tuple[Reals, int] | None, block: tuple[int, int]) -> Reals:
+    """
+    Sums over blocks of magnitudes, or of what lies above the row's mean.
+
+    `positive` has the sums of the rows (P, m, 1) and the length that they are over.
+    """
+    if positive is None:
+        return block_sums(np.abs(values), block)
+    sums, length = positive
+    return block_sums(np.maximum(values * length - sums, 0.0), block)
+
+
+def integer_scores(values: Reals) -> tuple[Array, int]:
+    """Scores in int32, and how many saturated."""
+    result, saturated = saturate(values, 32)
+    return result.astype(np.int32, order="C"), saturated
+
+
+def magnitudes(values: Reals, real: Mask | None) -> Reals:
+    """The sum of magnitudes, (P, 1, 1), of the rows (P, m, 1) that are `real`, None for all."""
+    parts = np.abs(values) if real is None else np.abs(values) * real
+    return parts.sum(axis=(1, 2), keepdims=True)
+
+
+def tallied(sums: Reals, before: Array | None, shift: int) -> Reals:
+    """before + sums * 2**shift, (P, 1, 1)."""
+    total = sums * 2.0**shift
+    return total if before is None else total + before.astype(np.float64)
+
+
+def peak(values: Reals, before: Reals | None = None) -> Reals:
+    """The greatest magnitude of each core, (P, 1, 1), not below one `before`."""
+    found = np.abs(values).max(axis=(1, 2), keepdims=True, initial=0.0)
+    return found if before is None else np.maximum(found, before)
+
+
+def bit_lengths(peaks: Reals) -> Codes:
+    """The bits of each core's greatest magnitude (P, 1, 1), an integer."""
+    return np.frexp(peaks)[1].astype(np.int64)
+
+
+def low_codes(values: Reals, peaks: Reals, bits: int, dtype: str) -> Array:
+    """Low-bit codes of an ISA dtype that holds them; beyond the peak they are clipped."""
+    limit = float((1 << (bits - 1)) - 1)
+    scaled = np.rint(np.ldexp(values, bits - 1 - bit_lengths(peaks)))
+    return np.clip(scaled, -limit, limit).astype(NUMPY_DTYPES[dtype])
 
 
 def block_sums(values: Reals, block: tuple[int, int]) -> Reals:
@@ -223,11 +295,13 @@ def _mantissas() -> NDArray[np.int32]:
 
 def softmax(codes: NDArray[np.int32], point: int, scale: units.SoftmaxScale) -> NDArray[np.int16]:
     """
-    The softmax unit on (P, m, n) scores.
+    The softmax unit on (P, m, n) scores, of which there may be none.
 
     Bit for bit `units.softmax_unit`: distances have at most 49 bits and powers times reciprocals
     at most 33, so that float64 holds them; the exp unit's polynomial is a table.
     """
+    if not codes.size:
+        return np.zeros(codes.shape, np.int16)
     drop = point + scale.shift - units.EXP_BITS
     distance = codes.astype(np.float64)
     np.subtract(distance.max(axis=-1, keepdims=True), distance, out=distance)

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 from heatc.fixed_point import Codes
 from heatc.isa.table import DTYPES, MASK_AXES
 from heatc.isa.units import Mask
-from heatc.machine.core_tiles import expect_blocks
+from heatc.machine.core_tiles import expect_blocks, over
 from heatc.machine.execution import Execution, executes
 from heatc.machine.memory import NUMPY_DTYPES, Array
 from heatc.machine.scoreboard import Rows
@@ -54,12 +54,12 @@ class Part(NamedTuple):
     def rows_of(self, tensor: Tensor, cores: int) -> Extent:
         """Rows of each core's part after clipping, (cores,)."""
         starts = self.row + self.core_rows * self._row_of(np.arange(cores))
-        return np.clip(tensor.rows - starts, 0, self.rows)
+        return _within(tensor.rows - starts, self.rows)
 
     def columns_of(self, tensor: Tensor, cores: int) -> Extent:
         """Columns of each core's part after clipping, (cores,)."""
         starts = self.column + self.core_columns * self._column_of(np.arange(cores))
-        return np.clip(tensor.columns - starts, 0, self.columns)
+        return _within(tensor.columns - starts, self.columns)
 
     def fits(self, tensor: Tensor, cores: int) -> bool:
         """Whether no core's part is clipped, but for those cut like core 0's."""
@@ -91,6 +91,11 @@ class Part(NamedTuple):
             (self.core_rows * row + self.core_columns * column, row, column),
             writeable=tensor.writable,
         )
+
+
+def _within(sizes: Extent, most: int) -> Extent:
+    """Sizes cut to 0..most; `np.clip` looks the limits of the dtype up each time."""
+    return np.minimum(np.maximum(sizes, 0), most)
 
 
 def _clip(part: Part, tensor: Tensor) -> Part:
@@ -134,7 +139,11 @@ def _source(
     expect(tile.dtype == tensor.dtype, f"{tile.name} is {tile.dtype}, the tensor {tensor.dtype}")
     rows, columns, core_rows, core_columns = size
     part = _listed(run, Part(*place, rows, columns, core_rows, core_columns, run.state.parts))
-    part = _clip(_of_core_0(part) if tile.space == "shared" else part, tensor)
+    part = _of_core_0(part) if tile.space == "shared" else part
+    # Where heads are listed the part begins elsewhere than the register says.
+    shapes = {"d": (tensor.rows, tensor.columns)}
+    shape = run.sizes(shapes, row_reg=part.row, col_reg=part.column).of("t")
+    part = part._replace(rows=shape[0], columns=shape[1])
     if part.rows <= 0 or part.columns <= 0:
         raise Trap(
             f"the part at ({part.row}, {part.column}) of {rows}x{columns} is empty",
@@ -155,10 +164,10 @@ def _gather(run: Execution, tensor: Tensor, part: Part) -> Contents:
     shape = (cores, part.rows, part.columns)
     fits = part.fits(tensor, cores)
     if fits and (cores == 1 or (part.parts == 1 and part.heads is None)):
-        return Contents(run.values.fetched(shape, lambda: _read(tensor, part, cores)))
+        return Contents(run.values.array(shape, lambda: _read(tensor, part, cores)))
     rows_of, columns_of = part.rows_of(tensor, cores), part.columns_of(tensor, cores)
     return Contents(
-        run.values.fetched(shape, lambda: _read_clipped(tensor, part, rows_of, columns_of)),
+        run.values.array(shape, lambda: _read_clipped(tensor, part, rows_of, columns_of)),
         rows_of=rows_of if part.core_rows and not fits else None,
         columns_of=columns_of if part.core_columns and not fits else None,
     )
@@ -267,7 +276,10 @@ def load_masked(
     array = contents.array
     if array.shape[0] < wanted.shape[0]:
         array = np.broadcast_to(array, (wanted.shape[0], *array.shape[1:]))
-    contents = Contents(run.values.selected(array, wanted), columns_of=contents.columns_of)
+    chosen = run.values.array(
+        over((contents.rows, contents.columns), array, wanted), lambda: _selected(array, wanted)
+    )
+    contents = Contents(chosen, columns_of=contents.columns_of)
     columns = contents.columns if contents.columns_of is None else contents.columns_of
     fetched = wanted if run.hardware.fetch_upon_mask else np.ones_like(wanted)
     each = np.asarray(fetched.sum(axis=1) * columns)
@@ -281,6 +293,11 @@ def load_masked(
         run.work(nbytes=nbytes, copies=alike, mask_bytes=mask_bytes, **_ends(tile, tensor))
         source = _rows(tensor, part, state.active)
         run.board.transfer(run.pc, "ldm", nbytes, source, tile, masks)
+
+
+def _selected(array: Array, wanted: Mask) -> Array:
+    """Loaded parts, their rows 0 where not wanted (P, rows)."""
+    return np.where(wanted[:, :, None], array, np.zeros((), array.dtype))
 
 
 def _wanted(run: Execution, tile: Tile, part: Part, axis: str) -> Mask:
@@ -348,7 +365,7 @@ def store_row(run: Execution, d: int, t: int, row_reg: int, col_reg: int, core_c
     expect(tile.space == "local", f"{tile.name} is not a local tile")
     contents = state.read(tile) if state.live_count else tile.read()
     expect(contents.complete and not contents.is_mask, f"{tile.name} is not complete, or a mask")
-    expect(contents.rows == 1, f"{tile.name} has {contents.rows} rows, expected 1")
+    run.sizes({"t": (contents.rows, contents.columns)})
     place = _place(run, row_reg, col_reg)
     nbytes = _store_rows(run, tensor, place, contents, core_cols)
     if nbytes:

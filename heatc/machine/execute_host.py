@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from heatc import fixed_point
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Reals
-from heatc.isa.table import COMPARISONS, DTYPES, R_BATCH, R_TOKENS
+from heatc.isa.shapes import Shape
+from heatc.isa.table import BITS, COMPARISONS, DTYPES, R_BATCH, R_TOKENS
 from heatc.machine import datapath
-from heatc.machine.datapath import WIDTHS
 from heatc.machine.execution import Execution, executes
 from heatc.machine.memory import NUMPY_DTYPES, Array
 from heatc.machine.scoreboard import Rows
@@ -178,7 +178,7 @@ def gather_integers(run: Execution, dst: int, src: int, idx: int) -> None:
         gathered = np.where(indices < 0, 0, flat[np.maximum(indices, 0)])
     else:
         gathered = np.zeros(count, np.int64)
-    codes, saturated = fixed_point.saturate(gathered.astype(np.int64), WIDTHS[target.dtype])
+    codes, saturated = fixed_point.saturate(gathered.astype(np.int64), BITS[target.dtype])
     run.saturated(saturated)
     target.data.reshape(-1)[:] = codes
     nbytes = sum(_bytes(tensor, count) for tensor in (target, source, index))
@@ -213,11 +213,12 @@ def _expect_size(rows: int, columns: int) -> None:
 def get(run: Execution, h: int, d: int, row_reg: int, rows: int, point: int) -> None:
     tensor = run.state.tensor(d)
     row = _first_row(run, row_reg, tensor.rows, f"d{d}")
-    codes = tensor.data[row : row + rows]
-    _expect_size(*codes.shape)
-    run.state.host[h] = run.values.host(codes.shape, lambda: _reals(codes, tensor, point))
+    shape = run.sizes({"d": (tensor.rows, tensor.columns)}).of("h")
+    codes = tensor.data[row : row + shape[0]]
+    _expect_size(*shape)
+    run.state.host[h] = run.values.array(shape, lambda: _reals(codes, tensor, point))
     if tensor.dtype == "i16":
-        run.host_codes[h] = (run.values.fetched(codes.shape, codes.copy), point)
+        run.host_codes[h] = (run.values.array(shape, codes.copy), point)
     else:
         run.host_codes.pop(h, None)
     nbytes = _bytes(tensor, codes.size)
@@ -232,9 +233,10 @@ def get_indexed(
     tensor, index = run.state.tensor(d), _integers(run, idx)
     row = _first_row(run, row_reg, index.data.size, f"d{idx}")
     indices = _indices(run, index, f"d{idx}", row, rows, tensor.rows)
-    _expect_size(indices.size, tensor.columns)
-    shape = (indices.size, tensor.columns)
-    result = run.values.host(shape, lambda: _rows_at(tensor, indices, point))
+    shapes = {"d": (tensor.rows, tensor.columns), "idx": (index.rows, index.columns)}
+    shape = run.sizes(shapes).of("h")
+    _expect_size(*shape)
+    result = run.values.array(shape, lambda: _rows_at(tensor, indices, point))
     run.state.host[h] = result
     run.host_codes.pop(h, None)
     nbytes = _bytes(tensor, result.size) + _bytes(index, indices.size)
@@ -252,9 +254,14 @@ def _rows_at(tensor: Tensor, indices: NDArray[np.int64], point: int) -> Reals:
     return result
 
 
+def _shape(x: Reals) -> Shape:
+    return x.shape[0], x.shape[1]
+
+
 def _apply(run: Execution, mnemonic: str, h: int, function: Callable[[Reals], Reals]) -> None:
     x = run.state.host_register(h)
-    run.state.host[h] = run.values.host(x.shape, lambda: function(x))
+    shape = run.sizes({"h": _shape(x)}).of("h")
+    run.state.host[h] = run.values.array(shape, lambda: function(x))
     run.host_codes.pop(h, None)
     run.work(elements=x.size, nbytes=0, written=0, from_dram=1)
     run.board.host(run.pc, mnemonic, x.size, 0)
@@ -279,7 +286,8 @@ def _row(run: Execution, index: int, width: int) -> Reals:
 def layer_norm(run: Execution, h: int, gamma: int, beta: int, eps: float) -> None:
     x = run.state.host_register(h)
     scale, offset = _row(run, gamma, x.shape[1]), _row(run, beta, x.shape[1])
-    run.state.host[h] = run.values.host(x.shape, lambda: _normalised(x, scale, offset, eps))
+    shape = run.sizes({"h": _shape(x)}).of("h")
+    run.state.host[h] = run.values.array(shape, lambda: _normalised(x, scale, offset, eps))
     run.host_codes.pop(h, None)
     tensors = (run.state.tensor(gamma), run.state.tensor(beta))
     nbytes = sum(tensor.data.nbytes for tensor in tensors)
@@ -334,7 +342,7 @@ def relu(run: Execution, h: int) -> None:
 @executes("hput")
 def put(run: Execution, d: int, h: int, row_reg: int, point: int) -> None:
     tensor, x = _writable(run, d), run.state.host_register(h)
-    expect(x.shape[1] == tensor.columns, f"h{h} is {x.shape[1]} wide, d{d} {tensor.columns}")
+    run.sizes({"d": (tensor.rows, tensor.columns), "h": _shape(x)})
     row = _first_row(run, row_reg, tensor.rows, f"d{d}")
     x = x[: tensor.rows - row]
     target = tensor.data[row : row + x.shape[0]]
@@ -351,7 +359,7 @@ def _write(
     if not tensor.is_integer:
         target[...] = x.astype(np.float32)
         return
-    codes, saturated = datapath.requantise(x, -point, min(WIDTHS[tensor.dtype], 53))
+    codes, saturated = datapath.requantise(x, -point, min(BITS[tensor.dtype], 53))
     # A NaN passes through rounding and clipping, and makes the sum one.
     expect(not np.isnan(codes.sum()), f"h{register} holds a NaN, which has no code")
     run.saturated(saturated)

@@ -7,16 +7,19 @@ import numpy as np
 from heatc.isa import units
 from heatc.isa.table import DTYPES
 from heatc.isa.units import Mask
+from heatc.machine import datapath
 from heatc.machine.core_tiles import (
     NARROW,
     accumulate,
+    accumulators,
     by_size,
     expect_equal,
-    expect_room,
     local_tile,
     masked_blocks,
     operand,
+    over,
     peak_of,
+    shaped,
     size_of,
 )
 from heatc.machine.execution import Execution, executes
@@ -30,11 +33,12 @@ def peak(run: Execution, t: int, x: int, first: int) -> None:
     state = run.state
     target, source = local_tile(state.tile(t), "acc"), state.tile(x)
     contents = operand(state, source)
-    k, n = contents.rows, contents.columns
-    expect_room(target, 1, 1)
-    result = run.values.peak(state.take(contents.reals()))
+    sizes = shaped(run, x=contents)
+    k, n = sizes.of("x")
+    operands = [state.take(contents.reals())]
     if not first:
-        result = run.values.greater(result, state.take(peak_of(state, target).reals()))
+        operands.append(state.take(peak_of(state, target).reals()))
+    result = run.values.array(over(sizes.of("t"), *operands), lambda: datapath.peak(*operands))
     accumulate(run, target, result, NARROW[source.dtype], 1, Contents(result))
     live, size = state.live_count, DTYPES[source.dtype]
     b_local = int(source.space == "local")
@@ -52,11 +56,14 @@ def low_bits(run: Execution, t: int, x: int, peak: int, bits: int) -> None:
     )
     expect(2 <= bits <= 8, f"bits {bits} are outside of 2..8")
     expect(bits <= 4 or target.dtype == "i8", f"{target.name} is i4, too narrow for {bits} bits")
-    contents, peaks = operand(state, source, clipped="rows"), peak_of(state, greatest)
-    m, n = contents.rows, contents.columns
-    expect_room(target, m, n)
+    contents, peaks = operand(state, source, clipped="rows"), accumulators(state, greatest)
+    sizes = shaped(run, x=contents, peak=peaks)
+    m, n = sizes.of("t")
     values, known = state.take(contents.reals()), state.take(peaks.reals())
-    codes = run.values.low(values, known, bits, target.dtype)
+    codes = run.values.array(
+        over((m, n), values, known),
+        lambda: datapath.low_codes(values, known, bits, target.dtype),
+    )
     state.put(target, Contents(state.spread(codes), rows_of=contents.rows_of))
     rows = size_of(state, m, contents.rows_of)
     sizes = {"size_b": DTYPES[source.dtype], "size_t": DTYPES[target.dtype]}
@@ -85,7 +92,7 @@ def mean_filter(
     scores = _single(state, source, "i32")
     expect(-1.0 < rho < 1.0, f"rho {rho} is outside of (-1, 1)")
     expect(bool(has_among) or scores.taken is None, f"{source.name} has excluded scores")
-    first = place_rows(run, target, source, scores, row)
+    first = place_rows(run, row, s=scores)
     seen: Mask | None = None
     if has_among:
         size = (scores.rows, scores.columns)
@@ -108,7 +115,7 @@ def likely(run: Execution, m: int, p: int, row_reg: int, code: int) -> None:
     state, row = run.state, run.state.registers[row_reg]
     target, source = local_tile(state.tile(m), "i8"), state.tile(p)
     probabilities = _single(state, source, "i16")
-    first = place_rows(run, target, source, probabilities, row)
+    first = place_rows(run, row, p=probabilities)
     codes = state.take(probabilities.array)
 
     def decide() -> Mask:

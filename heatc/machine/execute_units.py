@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,19 +22,21 @@ from heatc.machine.core_tiles import (
     expect_blocks,
     expect_columns,
     expect_equal,
-    expect_room,
     live_copies,
     live_sum,
     local_tile,
     masked_blocks,
     operand,
+    over,
     put_columns,
     sequence_length,
+    shaped,
     size_of,
     sum_cores,
 )
 from heatc.machine.execution import Execution, executes
 from heatc.machine.mask_tiles import place_rows, write_rows
+from heatc.machine.memory import Array
 from heatc.machine.scoreboard import latest, nonempty
 from heatc.machine.state import (
     ACC_LIMIT,
@@ -51,7 +55,7 @@ def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float, own: int)
     target, source = local_tile(state.tile(m), "i8"), state.tile(theta)
     importance = _importance(state, source)
     expect(np.isfinite(rho), "rho is not finite")
-    first = place_rows(run, target, source, importance, row)
+    first = place_rows(run, row, theta=importance)
     ranked = state.take(importance.reals())
     ratio = state.take(state.parameter("rho"))[:, None] if own else rho
     kept, totals = run.values.mask(run.pc, state, ranked, ratio, first)
@@ -76,7 +80,7 @@ def greatest(run: Execution, m: int, theta: int, row_reg: int, density: float) -
     target, source = local_tile(state.tile(m), "i8"), state.tile(theta)
     importance = _importance(state, source)
     expect(0.0 < density <= 1.0, f"density {density} is outside of (0, 1]")
-    first = place_rows(run, target, source, importance, row)
+    first = place_rows(run, row, theta=importance)
     ranked = state.take(importance.reals())
     kept = run.values.decided(
         run.pc,
@@ -144,32 +148,28 @@ def add(
     length, at = sequence_length(state), state.registers[col_reg]
     _expect_integers(source, integer, at, in_place=target is source)
     by_q, by_k = (accumulators(state, tile) for tile in tiles)
-    m, n = by_q.rows, by_q.columns
-    expect_equal(f"shape of {tiles[1].name}", (by_k.rows, by_k.columns), (m, n))
-    expect_equal(f"rows of {source.name}", integer.rows, m)
     rule, in_place = PRUNED_SCORES[pruned], target is source
+    sums = state.tile(r) if constant and rule == "mean" else None
+    of_rows = {} if sums is None else {"r": accumulators(state, sums)}
+    sizes = shaped(run, f1=by_q, f2=by_k, a=integer, **of_rows)
+    m, n = sizes["m"], sizes["n"]
     expect(
         not in_place or rule != "mean" or n == length,
         f"{source.name} is overwritten before the mean of its rows is complete",
     )
-    expect_equal(f"width of {source.name}", integer.columns, length)
     expect_columns(state, length, at, n)
-    expect_room(target, m, length)
     selected, row = state.tile(mask), state.registers[row_reg]
     _, kept = masked_blocks(state, selected, row, at, m, n, integer.rows_of)
     whole = state.take(integer.reals())
     expect(
         not constant or rule in ("zero", "mean"), f"a pruned score that is {rule} is no constant"
     )
-    sums: tuple[Tile, ...] = (state.tile(r),) if constant and rule == "mean" else ()
-    for tile in sums:
-        expect_equal(f"shape of {tile.name}", accumulators(state, tile).array.shape[1:], (m, 1))
 
     def mean() -> Reals:
         _, every = masked_blocks(state, selected, row, 0, m, length, integer.rows_of)
-        if not sums:
+        if not of_rows:
             return datapath.pruned_mean(whole, every, points.score)
-        total = state.take(accumulators(state, sums[0]).reals())
+        total = state.take(of_rows["r"].reals())
         return datapath.rest_mean(whole, every, points.score, total)
 
     parts = (
@@ -177,6 +177,10 @@ def add(
         state.take(by_q.reals()),
         state.take(by_k.reals()),
     )
+
+    def merged_codes() -> tuple[Array, int]:
+        return datapath.merge(parts, kept, points, rule, mean() if rule == "mean" else None)
+
     rows = size_of(state, m, integer.rows_of)
     taken = np.count_nonzero(kept, axis=2).astype(np.int64)
     marked = live_sum(state, taken.sum(axis=1))
@@ -185,13 +189,13 @@ def add(
     packed = constant or rule == "neginf"
     merged = by_core(state, taken.sum(axis=1)) if packed else rows * n
     _work_merge(run, rows, n, (marked, sum_cores(state, merged)), DTYPES[source.dtype])
-    codes, saturated = run.values.merge(parts, kept, points, rule, mean)
+    codes, saturated = run.values.codes(over((m, n), *parts, kept), merged_codes)
     run.saturated(live_copies(state, codes, saturated))
     before = None if at == 0 else state.read(target).taken
     if in_place:
         _merge_columns(state, target, codes, at)
     else:
-        put_columns(state, target, codes, length, at, integer.rows_of)
+        put_columns(state, target, codes, sizes.of("s"), at, integer.rows_of)
     if packed:
         target.read().taken = taken if before is None else before + taken
     cycles = run.board.cycles["add"](merged=merged)
@@ -247,15 +251,19 @@ def divide(run: Execution, t: int, acc: int, col_reg: int, wide: int, shift: int
     contents = accumulators(state, source)
     expect(contents.complete, f"{source.name} is not complete")
     length, at = sequence_length(state), state.registers[col_reg]
-    m, n = contents.rows, contents.columns
+    sizes = shaped(run, acc=contents)
+    m, n = sizes.of("acc")
     expect_equal(f"size of {source.name} on every core", contents.uniform, True)
     if wide:
         expect_columns(state, length, at, n)
-    expect_room(target, m, length if wide else n)
-    codes, saturated = run.values.divided(state.take(contents.reals()), length, shift, target.dtype)
+    sums = state.take(contents.reals())
+    codes, saturated = run.values.codes(
+        sums.shape,
+        lambda: datapath.requantised(sums / length, shift, target.dtype, owned=True),
+    )
     run.saturated(live_copies(state, codes, saturated))
     if wide:
-        put_columns(state, target, codes, length, at)
+        put_columns(state, target, codes, sizes.of("t"), at)
     else:
         state.put(target, Contents(state.spread(codes)))
     run.work(cores=state.live_count, m=m, n=n, size_t=DTYPES[target.dtype])
@@ -268,9 +276,12 @@ def column_sums(run: Execution, t: int, x: int, first: int) -> None:
     state = run.state
     target, source = local_tile(state.tile(t), "acc"), state.tile(x)
     contents = operand(state, source)
-    k, n = contents.rows, contents.columns
-    expect_room(target, 1, n)
-    result = run.values.column_sums(state.take(contents.reals()))
+    sizes = shaped(run, x=contents)
+    k, n = sizes.of("x")
+    values = state.take(contents.reals())
+    result = run.values.array(
+        over(sizes.of("t"), values), lambda: values.sum(axis=1, keepdims=True)
+    )
     accumulate(run, target, result, k * NARROW[source.dtype], first, Contents(result))
     expect(state.read(target).peak < WIDE, f"{target.name} may exceed 32 bits")
     size = DTYPES[source.dtype]
@@ -289,9 +300,9 @@ def softmax(run: Execution, p: int, s: int, multiplier: int, shift: int, point: 
     expect(contents.complete, f"{source.name} is not complete")
     drop = point + shift - units.EXP_BITS
     expect(-14 <= drop <= 62, "point + shift - 16 must be -14..62")
-    m, n = contents.rows, contents.columns
+    sizes = shaped(run, s=contents)
+    m, n = sizes.of("p")
     expect(n < 1 << 15, "rows are longer than the unit's 32767")
-    expect_room(target, m, n)
     rows = size_of(state, m, contents.rows_of)
     taken, longest = rows * n, n
     if contents.taken is not None:
@@ -301,7 +312,11 @@ def softmax(run: Execution, p: int, s: int, multiplier: int, shift: int, point: 
     each = sum_cores(state, taken)
     for cores, once, own in by_size(state, rows):
         run.work(cores=cores, m=own, n=n, taken=each * once)
-    result = run.values.softmax(state.take(contents.array), point, multiplier, shift)
+    codes = cast("NDArray[np.int32]", state.take(contents.array))
+    scale = units.SoftmaxScale(multiplier, shift)
+    result = run.values.array(
+        over(sizes.of("p"), codes), lambda: datapath.softmax(codes, point, scale)
+    )
     state.put(target, Contents(state.spread(result), rows_of=contents.rows_of))
     cycles = nonempty(run.board.cycles["softmax"](taken=taken, longest=longest), rows)
     run.core(cycles)

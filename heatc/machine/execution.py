@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from heatc.isa.table import ISA
+from heatc.isa.shapes import RULES, Shape, ShapeRule, WrongShapeError
+from heatc.isa.table import INDEX_KINDS, ISA, R_LENGTH
 from heatc.isa.words import Inst
 from heatc.machine.accesses import accesses
 from heatc.machine.budget import Budget
+from heatc.machine.clocks import up
 from heatc.machine.memory import Array, Memory
 from heatc.machine.scoreboard import HardwareModel, Recorder, Scoreboard
-from heatc.machine.state import MachineState, Times
+from heatc.machine.state import MachineState, Times, Trap
 from heatc.machine.values import Values
 from heatc.machine.work import Work
 
@@ -40,6 +42,26 @@ def executes(mnemonic: str) -> Callable[[F], F]:
         return function
 
     return register
+
+
+class Sizes:
+    """The sizes of an instruction's operands by the names of its shape rule, and its results' shapes."""
+
+    __slots__ = ("_named", "_rule", "_shapes")
+
+    def __init__(self, rule: ShapeRule, named: dict[str, Any]):
+        self._rule, self._named = rule, named
+        self._shapes: dict[str, Shape] = {}
+
+    def __getitem__(self, name: str) -> int:
+        return self._named[name]
+
+    def of(self, field: str) -> Shape:
+        """The rows and columns of an operand."""
+        found = self._shapes.get(field)
+        if found is None:
+            found = self._shapes[field] = self._rule.shape(field, self._named)
+        return found
 
 
 class Execution:
@@ -66,6 +88,7 @@ class Execution:
         self.pc = 0
         self.budget = budget
         self.works = Work()
+        self._sizes: dict[tuple[object, ...], Sizes] = {}
         self.loops: list[tuple[int, int, int]] = []
         self.counts = [0] * count
         self.saturations: dict[int, int] = {}
@@ -91,6 +114,34 @@ class Execution:
             self.pc, entry.engine, cycles, reads, writes, after, in_place=entry.in_place
         )
 
+    def sizes(self, shapes: dict[str, Shape], **known: int) -> Sizes:
+        """
+        What the current instruction's shape rule says of operands of these `shapes`.
+
+        `known` stands for operands that are not used as the instruction has them. A trap where an
+        operand has another shape than the rule says.
+        """
+        inst, state = self.program[self.pc], self.state
+        rule, registers = RULES[inst.mnemonic], state.registers
+        values = rule.values(inst.operands, registers)
+        around = (registers[R_LENGTH], state.parts, *state.block)
+        key = (inst.mnemonic, values, *shapes.values(), *known.values(), *around)
+        found = self._sizes.get(key)
+        if found is None:
+            named = dict(zip(rule.operands, values)) | known | dict(zip(_AROUND, around))
+            found = self._sized(rule, named, shapes)
+            if len(self._sizes) >= _MOST_SIZES:
+                self._sizes.clear()
+            self._sizes[key] = found
+        return found
+
+    def _sized(self, rule: ShapeRule, named: dict[str, Any], shapes: dict[str, Shape]) -> Sizes:
+        try:
+            return Sizes(rule, rule.sizes(_FUNCTIONS | named, shapes))
+        except WrongShapeError as error:
+            name = _name_of(self.program[self.pc], error.field)
+            raise Trap(f"shape of {name} is {error.got}, expected {error.expected}") from None
+
     def work(self, **variables: int) -> None:
         """Count a piece of work of the current instruction, see `WORK_VARIABLES`."""
         self.works.add(self.pc, variables)
@@ -99,3 +150,16 @@ class Execution:
         """Count saturations at the current instruction."""
         if count:
             self.saturations[self.pc] = self.saturations.get(self.pc, 0) + count
+
+
+_FUNCTIONS: dict[str, Any] = {"up": up, "min": min}
+_AROUND = ("r60", "parts", "block_rows", "block_columns")
+"""The state that shapes are over."""
+_MOST_SIZES = 1 << 12
+"""Sizes that a run keeps: programs come to the same shapes again and again."""
+
+
+def _name_of(inst: Inst, field: str) -> str:
+    """A tile, tensor or host register as text has it."""
+    row = inst.instruction
+    return f"{INDEX_KINDS[row.field(field).kind]}{inst.operands[row.field_index(field)]}"

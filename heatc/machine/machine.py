@@ -24,7 +24,9 @@ from heatc.machine import execute_array as _array
 from heatc.machine import execute_cascade as _cascade
 from heatc.machine import execute_control as _control
 from heatc.machine import execute_dma as _dma
+from heatc.machine import execute_drain as _drain
 from heatc.machine import execute_host as _host
+from heatc.machine import execute_masked as _masked
 from heatc.machine import execute_prediction as _prediction
 from heatc.machine import execute_units as _units
 from heatc.machine.budget import MAX_SECONDS, Budget
@@ -39,7 +41,17 @@ __all__ = ["Machine", "MachineState", "Memory", "RunResult", "check_program"]
 
 OnRetire = Callable[[int, Inst, MachineState], None]
 
-_MODULES = (_array, _cascade, _control, _dma, _host, _prediction, _units)
+_MODULES = (
+    _array,
+    _cascade,
+    _control,
+    _dma,
+    _drain,
+    _host,
+    _masked,
+    _prediction,
+    _units,
+)
 assert EXECUTES.keys() == ISA.keys(), EXECUTES.keys() ^ ISA.keys()
 
 

@@ -16,11 +16,11 @@ from heatc.machine.core_tiles import (
     expect_blocks,
     expect_engine_blocks,
     expect_equal,
-    expect_room,
     live_sum,
     real_rows,
     row_of_part,
     sequence_length,
+    shaped,
     size_of,
     sum_cores,
 )
@@ -28,27 +28,26 @@ from heatc.machine.execution import Execution
 from heatc.machine.state import Contents, Extent, MachineState, Tile, Times, Trap, expect
 
 
-def place_rows(run: Execution, target: Tile, source: Tile, contents: Contents, row: int) -> Extent:
+def place_rows(run: Execution, row: int, **operand: Contents) -> Extent:
     """
     The first block row of each active core's rows in the sequence, (active,).
 
-    `contents` are what is ranked, a row for each block row from query `row` of core 0 on. A trap
-    unless they are as wide as the sequence, begin a block and lie inside it, and the mask has room.
+    The instruction's `operand` is what is ranked, a row for each block row from query `row` of core 0
+    on. A trap unless it is as wide as the sequence, begins a block and lies inside it, and the mask
+    has room.
     """
     state = run.state
     expect_engine_blocks(run, state.block)
-    length, (high, wide) = sequence_length(state), state.block
+    length, high = sequence_length(state), state.block[0]
     most = state.registers[R_EXTRA] if state.extra else length
-    blocks = units.block_count(length, wide)
-    expect_equal(f"width of {source.name}", contents.columns, blocks)
-    rows = contents.rows
     expect_begins("row", row, high)
-    at = _first_of_tile(state, row)
+    _first_of_tile(state, row)
+    shaped(run, **operand)
+    (contents,) = operand.values()
     first = (row + state.part_rows * state.core_parts) // high
-    real = np.full(state.active, rows) if contents.rows_of is None else contents.rows_of
+    real = np.full(state.active, contents.rows) if contents.rows_of is None else contents.rows_of
     if ((first + real) * (real > 0) > units.block_count(most, high)).any():
         raise Trap(f"block rows {row // high}..{int((first + real).max())} are outside of {most}")
-    expect_room(target, at + rows, blocks, is_mask=True)
     return first
 
 

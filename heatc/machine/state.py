@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Codes, Reals
 from heatc.isa.table import (
+    ACC_BITS,
     BLOCK,
     DESCRIPTORS,
     DTYPES,
@@ -36,8 +37,8 @@ A = TypeVar("A", bound=NDArray[Any])
 Extent = NDArray[np.int64]
 """Rows or columns that each core really holds, (P,)."""
 
-ACC_LIMIT = float(1 << 47)
-"""Accumulators have 48 bits: magnitudes stay below this."""
+ACC_LIMIT = float(1 << (ACC_BITS - 1))
+"""Magnitudes of accumulators stay below this."""
 
 
 class Trap(Exception):

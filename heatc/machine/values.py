@@ -9,19 +9,21 @@ Arrays are those of `heatc.machine.datapath`: (P, m, n) of the cores at work.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heatc.fixed_point import Codes, Reals
 from heatc.isa import units
-from heatc.isa.table import R_BATCH, R_LENGTH, R_TOKENS
+from heatc.isa.table import ACC_BITS, R_BATCH, R_LENGTH, R_TOKENS
 from heatc.isa.units import Mask
-from heatc.machine import datapath
-from heatc.machine.memory import NUMPY_DTYPES, Array
+from heatc.machine.memory import Array
 from heatc.machine.state import ACC_LIMIT, Extent, MachineState, Trap
+
+A = TypeVar("A", bound=NDArray[Any])
 
 Extents = tuple[int, ...]
 
@@ -43,27 +45,33 @@ class Decisions(Protocol):
 
 
 class Values:
-    """Bit-exact arithmetic."""
+    """
+    Bit-exact arithmetic.
 
-    def product(self, a: Reals, b: Reals, transposed: bool) -> Reals:
-        """a b or a b^T."""
-        return datapath.product(a, b, transposed)
+    Shapes come from the instruction table; what is computed has them.
+    """
 
-    def plus(self, a: Reals, b: Reals) -> Reals:
-        """a + b, both accumulators; a's place may take the sum."""
-        if len(a) < len(b):
-            # What is the same on all cores, and what is not.
-            return a + b
-        a += b
-        return a
+    def array(self, shape: Extents, compute: Callable[[], A]) -> A:
+        """What an instruction computes: `compute()`, which has this shape."""
+        made = compute()
+        assert made.shape == shape, (made.shape, shape)
+        return made
 
-    def masked(self, array: Reals, kept: Mask) -> Reals:
-        """The array, 0 where not kept."""
-        return array * kept
+    def codes(self, shape: Extents, compute: Callable[[], tuple[A, int]]) -> tuple[A, int]:
+        """The same where values saturate: codes of this shape, and how many did."""
+        made = compute()
+        assert made[0].shape == shape, (made[0].shape, shape)
+        return made
+
+    def pair(self, shape: Extents, compute: Callable[[], tuple[A, A]]) -> tuple[A, A]:
+        """Two arrays of one shape."""
+        one, other = compute()
+        assert one.shape == other.shape == shape, (one.shape, other.shape, shape)
+        return one, other
 
     def bounded(self, values: Reals, peak: float) -> float:
         """
-        A bound of accumulators that fits 48 bits: measured when `peak`, a cheap one, does not.
+        A bound of accumulators that fits their bits: measured when `peak`, a cheap one, does not.
 
         Raises:
             Trap: a value needs more bits.
@@ -72,68 +80,8 @@ class Values:
             return peak
         actual = max(float(values.max()), -float(values.min()))
         if actual >= ACC_LIMIT:
-            raise Trap(f"an accumulator reaches {actual:.6g}, beyond 48 bits")
+            raise Trap(f"an accumulator reaches {actual:.6g}, beyond {ACC_BITS} bits")
         return actual
-
-    def biased(self, values: Reals, row: Reals, shift: int) -> Reals:
-        """values + row * 2**shift."""
-        return values + row * 2.0**shift
-
-    def requantise(
-        self, values: Reals, shift: int, dtype: str, *, owned: bool = False
-    ) -> tuple[Array, int]:
-        """
-        Codes of an ISA dtype after a rounded shift, and how many saturated.
-
-        `owned`: nobody else needs the values, their place may be used.
-        """
-        out = values if owned else None
-        codes, saturated = datapath.requantise(values, shift, datapath.WIDTHS[dtype], out)
-        return codes.astype(NUMPY_DTYPES[dtype], order="K"), saturated
-
-    def divided(self, values: Reals, length: int, shift: int, dtype: str) -> tuple[Array, int]:
-        """Codes of values / length after a rounded shift, and how many saturated."""
-        return self.requantise(values / length, shift, dtype, owned=True)
-
-    def split(self, codes: Array, point: int, dtypes: tuple[str, str]) -> tuple[Array, Array]:
-        """Integer and fraction parts of int16 codes in ISA dtypes that hold them."""
-        integer, fraction = datapath.split(cast("NDArray[np.int16]", codes), point)
-        whole, rest = (NUMPY_DTYPES[dtype] for dtype in dtypes)
-        return integer.astype(whole, order="K"), fraction.astype(rest, order="K")
-
-    def block_sums(
-        self, values: Reals, positive: tuple[Reals, int] | None, block: tuple[int, int]
-    ) -> Reals:
-        """
-        Sums over blocks of magnitudes, or of what lies above the row's mean.
-
-        `positive` has the sums of the rows (P, m, 1) and the length that they are over.
-        """
-        if positive is None:
-            return datapath.block_sums(np.abs(values), block)
-        sums, length = positive
-        return datapath.block_sums(np.maximum(values * length - sums, 0.0), block)
-
-    def column_sums(self, values: Reals) -> Reals:
-        """Sums of the rows, (P, 1, n)."""
-        return values.sum(axis=1, keepdims=True)
-
-    def pruned_probability(self, p: Reals, kept: Mask) -> Reals:
-        """What stands in each row (P, m, 1) where its first column is not kept, 0 if all are."""
-        return datapath.pruned_probability(p, kept)
-
-    def less(self, array: Reals, column: Reals) -> Reals:
-        """The array (P, m, n) less a column (P, m, 1)."""
-        return array - column
-
-    def plus_outer(self, array: Reals, column: Reals, row: Reals) -> Reals:
-        """The array (P, m, n) plus the product of a column (P, m, 1) and a row (P, 1, n)."""
-        return array + column * row
-
-    def integer_scores(self, values: Reals) -> tuple[Array, int]:
-        """Scores in int32, and how many saturated."""
-        result, saturated = datapath.saturate(values, 32)
-        return result.astype(np.int32, order="C"), saturated
 
     def mask(
         self, pc: int, state: MachineState, importance: Reals, rho: float | Reals, first: Extent
@@ -169,83 +117,9 @@ class Values:
         """The `keep` heads of the greatest sums (H,), of equal ones the first."""
         return units.head_ranking(sums.astype(np.float64), keep, np.ones(sums.shape, np.bool_))
 
-    def magnitudes(self, values: Reals, real: Mask | None) -> Reals:
-        """The sum of magnitudes, (P, 1, 1), of the rows (P, m, 1) that are `real`, None for all."""
-        parts = np.abs(values) if real is None else np.abs(values) * real
-        return parts.sum(axis=(1, 2), keepdims=True)
-
-    def tallied(self, sums: Reals, before: Array | None, shift: int) -> Array:
-        """
-        before + sums * 2**shift as int64, (P, 1, 1).
-
-        Raises:
-            Trap: a value needs more bits than an accumulator has.
-        """
-        total = sums * 2.0**shift
-        if before is not None:
-            total = total + before.astype(np.float64)
-        self.bounded(total, ACC_LIMIT)
-        return total.astype(np.int64)
-
-    def merge(
-        self,
-        parts: tuple[Reals, Reals, Reals],
-        kept: Mask,
-        points: datapath.MergePoints,
-        rule: str,
-        mean: Callable[[], Reals],
-    ) -> tuple[Array, int]:
-        """The adder; `mean` gives what pruned scores become under the rule `mean`."""
-        return datapath.merge(parts, kept, points, rule, mean() if rule == "mean" else None)
-
-    def softmax(self, codes: Array, point: int, multiplier: int, shift: int) -> Array:
-        """The softmax unit on int32 codes; int16 probabilities."""
-        if not codes.size:
-            return np.zeros(codes.shape, np.int16)
-        scale = units.SoftmaxScale(multiplier, shift)
-        return datapath.softmax(cast("NDArray[np.int32]", codes), point, scale)
-
-    def excluded(self, codes: Array, kept: Mask) -> Array:
-        """Scores in int32, excluded where not kept."""
-        return np.where(kept, codes, np.int32(units.EXCLUDED))
-
-    def peak(self, values: Reals) -> Reals:
-        """The greatest magnitude of each core, (P, 1, 1)."""
-        return np.abs(values).max(axis=(1, 2), keepdims=True, initial=0.0)
-
-    def greater(self, a: Reals, b: Reals) -> Reals:
-        """The greater of two numbers, by core."""
-        return np.maximum(a, b)
-
-    def bit_lengths(self, peaks: Reals) -> Codes:
-        """The bits of each core's greatest magnitude (P, 1, 1), an integer."""
-        return np.frexp(peaks)[1].astype(np.int64)
-
-    def low(self, values: Reals, peaks: Reals, bits: int, dtype: str) -> Array:
-        """Low-bit codes of an ISA dtype that holds them; beyond the peak they are clipped."""
-        limit = float((1 << (bits - 1)) - 1)
-        scaled = np.rint(self.scaled(values, bits - 1 - self.bit_lengths(peaks)))
-        return np.clip(scaled, -limit, limit).astype(NUMPY_DTYPES[dtype])
-
-    def scaled(self, values: Reals, exponents: Codes) -> Reals:
-        """values * 2**exponents (P, 1, 1)."""
-        return np.ldexp(values, exponents)
-
-    def fetched(self, shape: Extents, read: Callable[[], Array]) -> Array:
-        """What a load brings, `read()`."""
-        return read()
-
-    def selected(self, array: Array, wanted: Mask) -> Array:
-        """Loaded parts, their rows 0 where not wanted (P, rows)."""
-        return np.where(wanted[:, :, None], array, np.zeros((), array.dtype))
-
     def store(self, write: Callable[[], None]) -> None:
         """Write to memory."""
         write()
-
-    def host(self, shape: Extents, compute: Callable[[], Reals]) -> Reals:
-        """What the host computes, float64 of a shape."""
-        return compute()
 
     def begin(self, state: MachineState) -> None:
         """Before the first instruction of a run."""
@@ -267,52 +141,17 @@ class Shapes(Values):
         self._decisions = decisions
         self._lengths = None if lengths is None else tuple(lengths)
 
-    def product(self, a: Reals, b: Reals, transposed: bool) -> Reals:
-        return blank(max(len(a), len(b)), a.shape[1], b.shape[1 if transposed else 2])
+    def array(self, shape: Extents, compute: Callable[[], A]) -> A:
+        return blank(*shape)
 
-    def plus(self, a: Reals, b: Reals) -> Reals:
-        return max(a, b, key=len)
+    def codes(self, shape: Extents, compute: Callable[[], tuple[A, int]]) -> tuple[A, int]:
+        return blank(*shape), 0
 
-    def masked(self, array: Reals, kept: Mask) -> Reals:
-        return array
+    def pair(self, shape: Extents, compute: Callable[[], tuple[A, A]]) -> tuple[A, A]:
+        return blank(*shape), blank(*shape)
 
     def bounded(self, values: Reals, peak: float) -> float:
         return 0.0
-
-    def biased(self, values: Reals, row: Reals, shift: int) -> Reals:
-        return values
-
-    def requantise(
-        self, values: Reals, shift: int, dtype: str, *, owned: bool = False
-    ) -> tuple[Array, int]:
-        return values, 0
-
-    def divided(self, values: Reals, length: int, shift: int, dtype: str) -> tuple[Array, int]:
-        return values, 0
-
-    def split(self, codes: Array, point: int, dtypes: tuple[str, str]) -> tuple[Array, Array]:
-        return codes, codes
-
-    def block_sums(
-        self, values: Reals, positive: tuple[Reals, int] | None, block: tuple[int, int]
-    ) -> Reals:
-        cores, rows, columns = values.shape
-        return blank(cores, -(-rows // block[0]), -(-columns // block[1]))
-
-    def column_sums(self, values: Reals) -> Reals:
-        return blank(values.shape[0], 1, values.shape[2])
-
-    def pruned_probability(self, p: Reals, kept: Mask) -> Reals:
-        return blank(*p.shape[:2], 1)
-
-    def less(self, array: Reals, column: Reals) -> Reals:
-        return array
-
-    def plus_outer(self, array: Reals, column: Reals, row: Reals) -> Reals:
-        return blank(max(len(array), len(column), len(row)), *array.shape[1:])
-
-    def integer_scores(self, values: Reals) -> tuple[Array, int]:
-        return values, 0
 
     def mask(
         self, pc: int, state: MachineState, importance: Reals, rho: float | Reals, first: Extent
@@ -340,54 +179,8 @@ class Shapes(Values):
     def cascade(self, pc: int, sums: Array, keep: int) -> Mask:
         return self._decisions.cascade(pc, sums.size, keep)
 
-    def magnitudes(self, values: Reals, real: Mask | None) -> Reals:
-        return blank(len(values), 1, 1)
-
-    def tallied(self, sums: Reals, before: Array | None, shift: int) -> Array:
-        return sums
-
-    def merge(
-        self,
-        parts: tuple[Reals, Reals, Reals],
-        kept: Mask,
-        points: datapath.MergePoints,
-        rule: str,
-        mean: Callable[[], Reals],
-    ) -> tuple[Array, int]:
-        return parts[1], 0
-
-    def softmax(self, codes: Array, point: int, multiplier: int, shift: int) -> Array:
-        return codes
-
-    def excluded(self, codes: Array, kept: Mask) -> Array:
-        return codes
-
-    def peak(self, values: Reals) -> Reals:
-        return blank(values.shape[0], 1, 1)
-
-    def greater(self, a: Reals, b: Reals) -> Reals:
-        return a
-
-    def bit_lengths(self, peaks: Reals) -> Codes:
-        return np.zeros((1, 1, 1), np.int64)
-
-    def low(self, values: Reals, peaks: Reals, bits: int, dtype: str) -> Array:
-        return values
-
-    def scaled(self, values: Reals, exponents: Codes) -> Reals:
-        return values
-
-    def fetched(self, shape: Extents, read: Callable[[], Array]) -> Array:
-        return blank(*shape)
-
-    def selected(self, array: Array, wanted: Mask) -> Array:
-        return array
-
     def store(self, write: Callable[[], None]) -> None:
         pass
-
-    def host(self, shape: Extents, compute: Callable[[], Reals]) -> Reals:
-        return blank(*shape)
 
     def begin(self, state: MachineState) -> None:
         lengths = self._lengths or ()
@@ -409,6 +202,7 @@ class Shapes(Values):
 _ZERO = np.zeros((), np.float64)
 
 
+@lru_cache(maxsize=1 << 12)
 def blank(*shape: int) -> Any:
-    """Zeros of a shape that share one element."""
+    """Zeros of a shape that share one element; nobody can write to them."""
     return np.broadcast_to(_ZERO, shape)

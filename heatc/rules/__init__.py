@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from heatc.isa.table import PRUNED_SCORES, PrunedScore
 from heatc.rules.definition import (
     RULE_NAMES,
     RULES,
@@ -26,11 +27,9 @@ from heatc.rules.options import (
     MOST_FINER,
     MOST_HEADS,
     OPTIONS,
-    PRUNED_SCORES,
     Gated,
     Importance,
     Option,
-    PrunedScore,
     RuleError,
     read_values,
     spelling,

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+from heatc.isa.table import PRUNED_SCORES
 from heatc.readers.fields import short
 
 Importance = Literal["abs", "positive"]
-PrunedScore = Literal["zero", "neginf", "int", "mean"]
 Gated = Literal["zero", "mean", "col"]
 
 IMPORTANCES: tuple[str, ...] = get_args(Importance)
-PRUNED_SCORES: tuple[str, ...] = get_args(PrunedScore)
 GATED: tuple[str, ...] = get_args(Gated)
 
 MOST_FINER = 14

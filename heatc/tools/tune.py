@@ -35,7 +35,7 @@ from heatc.tools.tune_model import (
     progress_bars,
 )
 from heatc.tools.tune_search import search_command
-from heatc.tuning.calibrate.candidates import PRUNED_SCORES, Candidates
+from heatc.tuning.calibrate.candidates import CALIBRATED_SCORES, Candidates
 
 if TYPE_CHECKING:
     from heatc.targets import Options
@@ -86,7 +86,7 @@ def _calibrate_parser() -> ToolParser:
     add("--target", metavar="NAME", help="machine of a cost goal: hdp-edge (default), hdp-server")
     add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
     add("--block", metavar="X,X", help="query rows and key columns of a block, default 2,2")
-    add("--pruned-score", metavar="NAME,..", help=f"of {', '.join(PRUNED_SCORES)}; default all")
+    add("--pruned-score", metavar="NAME,..", help=f"of {', '.join(CALIBRATED_SCORES)}; default all")
     add("--no-head-gate", action="store_true", help="prune blocks alone, no whole heads")
     add_model_options(parser)
     add("--seed", type=int, default=0, help="of the samples that are held back, default 0")
@@ -153,8 +153,11 @@ def _candidates(arguments: argparse.Namespace) -> Candidates:
         return candidates
     names = tuple(dict.fromkeys(arguments.pruned_score.split(",")))
     for name in names:
-        if name not in PRUNED_SCORES:
-            notes = [*suggest(name, PRUNED_SCORES), f"calibrated are: {', '.join(PRUNED_SCORES)}"]
+        if name not in CALIBRATED_SCORES:
+            notes = [
+                *suggest(name, CALIBRATED_SCORES),
+                f"calibrated are: {', '.join(CALIBRATED_SCORES)}",
+            ]
             raise UsageError(f"unknown pruned score {name!r}", place="--pruned-score", notes=notes)
     return replace(candidates, pruned_scores=names)
 

@@ -43,7 +43,7 @@ def _parser() -> ToolParser:
     add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
     add("--hw-space", metavar="FILE", help="keys with lists of values: machines to choose from")
     add("--layers", metavar="GLOB", default="*", help="module paths, | between several")
-    add("--formats", metavar="A,B", help="of low-rank, tt, ttm, tucker, cp (all)")
+    add("--formats", metavar="A,B", help="see heatc --list-formats (all)")
     add("--points", metavar="N", type=int, default=8, help="plans to write, default 8")
     add("--programs", action="store_true", help="compile the points, time whole programs too")
     add("--goal", metavar="GOAL", help='"edp>=5.7x" or "proxy<=0.05": one plan, plan.json')

@@ -19,9 +19,10 @@ from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, nn
 from heatc.dialects.fixed import QType
+from heatc.isa.table import ACC_BITS
 from heatc.passes.rewriting import at
 
-ACCUMULATOR_BITS = 47
+ACCUMULATOR_BITS = ACC_BITS - 1
 """Bits of the magnitude of an accumulator, and of the sum of a head."""
 
 CODE_BITS = 15

@@ -32,6 +32,7 @@ from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
 from heatc.dialects.nn import TOKENS, AddOp, ReshapeOp, TransposeOp, element_of, shape_of
 from heatc.hardware import load_hardware
+from heatc.isa.table import ACC_BITS
 from heatc.passes.analysis.normal_form import bias_of
 from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.fuse_einsums import FuseEinsumsPass
@@ -44,7 +45,7 @@ from heatc.passes.tiling.timing import Timed, time_module
 from heatc.rules import Rule
 
 _CODES, _WEIGHTS = QType(16, 10), QType(16, 18)
-_SUMS, _BIAS = QType(48, 28), QType(32, 28)
+_SUMS, _BIAS = QType(ACC_BITS, 28), QType(32, 28)
 _SCORES, _CHANCES = QType(32, 20), QType(16, 14)
 
 

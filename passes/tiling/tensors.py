@@ -23,6 +23,7 @@ from xdsl.utils.exceptions import PassFailedException
 from heatc.dialects import hdp, nn
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
+from heatc.interpreter import input_names, output_names
 from heatc.passes.analysis.constants import evaluate, ops_behind
 from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.shapes import Shapes
@@ -47,8 +48,6 @@ class Tensors:
     """
 
     def __init__(self, function: FuncOp, store: Callable[[], WeightStore]):
-        from heatc.interpreter import input_names, output_names
-
         self.function = function
         self.store = store
         self.input_names = input_names(function)

@@ -750,7 +750,7 @@ def _endless(kit: Kit) -> None:
         (_wrong_dtype, HeatcError, "t0 is i32, the tensor i16"),
         (_outside, HeatcError, "outside of the memory"),
         (_window, HeatcError, "rows 0..5 are outside of d0"),
-        (_shapes, HeatcError, "depth of t1 is 3, expected 4"),
+        (_shapes, HeatcError, r"shape of t1 is \(3, 4\), expected \(4, 4\)"),
         (_buffer, InfeasibleError, "the local buffer has"),
         (_sequence, HeatcError, "sequence 0 is not one of 0"),
         (_loop, HeatcError, "has no end"),

@@ -2,9 +2,10 @@
 The instruction set, declared once: a file an engine, a row an instruction.
 
 A row gives an instruction's fields (hence its encoding, text form and IR operation), what it computes
-and needs, what it reads, writes and decides, its cycles, and the actions that cost energy. Encoder,
-decoder, assembler, disassembler, machine, `hdp` dialect and docs/isa.md follow from the rows; what an
-instruction computes is a function of its own in `heatc.machine`.
+and needs, what it reads, writes and decides, the shapes of its operands and results, its cycles, and
+the actions that cost energy. Encoder, decoder, assembler, disassembler, machine, `hdp` dialect and
+docs/isa.md follow from the rows; what an instruction computes is a function of its own in
+`heatc.machine`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import MappingProxyType
 
 from heatc.isa.table import adder, control, dma, host, pe_array, softmax, sparsity
 from heatc.isa.table.fields import (
+    ACC_BITS,
     BITS,
     BLOCK,
     COMPARISONS,
@@ -42,6 +44,7 @@ from heatc.isa.table.fields import (
     WORD_BYTES,
     Field,
     FieldKind,
+    PrunedScore,
     sorting_compares,
     split_dtypes,
 )
@@ -50,6 +53,7 @@ from heatc.isa.table.instruction import (
     CYCLE_CONSTANTS,
     ENERGY_CONSTANTS,
     MAC_ACTION,
+    SHAPE_NAMES,
     WORK_VARIABLES,
     Access,
     Actions,
@@ -58,6 +62,7 @@ from heatc.isa.table.instruction import (
 )
 
 __all__ = [
+    "ACC_BITS",
     "BITS",
     "BLOCK",
     "BY_OPCODE",
@@ -85,6 +90,7 @@ __all__ = [
     "R_START",
     "R_TOKENS",
     "R_ZERO",
+    "SHAPE_NAMES",
     "SPACES",
     "TILES",
     "TILE_DTYPES",
@@ -97,6 +103,7 @@ __all__ = [
     "Field",
     "FieldKind",
     "Instruction",
+    "PrunedScore",
     "sorting_compares",
     "split_dtypes",
 ]
@@ -114,6 +121,7 @@ def _checked(*tables: tuple[Instruction, ...]) -> Mapping[str, Instruction]:
         assert len(names) == len(row.fields)
         assert {*row.writes, *(access.field for access in row.accesses)} <= names, row.mnemonic
         assert row.defines in {"", *names}
+        assert {*row.results} <= row.shapes.keys() <= names, row.mnemonic
         assert bool(row.vector) == bool(row.vector_energy)
     return MappingProxyType(found)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from heatc.isa.table.fields import PRUNED_SCORES, enum, flag, reg, sint, tile, uint
+from heatc.isa.table.fields import DTYPES, PRUNED_SCORES, enum, flag, reg, sint, tile, uint
 from heatc.isa.table.instruction import Engine, Instruction
 
-_ACC = 6
+_ACC = DTYPES["acc"]
 _MASK_BITS = "cores * up(m, block_rows) * up(n, block_columns) / 8"
 
 ROWS = (
@@ -39,13 +39,14 @@ ROWS = (
             "stands for all pruned ones; their mean then comes from r, the sums of the rows of a"
         ),
         precondition=(
-            "f1 and f2 (m, n) are acc tiles, a (m, r60) is complete (from col on where s is a, with `mean` "
+            "f1 and f2 are acc tiles, a is complete (from col on where s is a, with `mean` "
             "n = r60 then), s is a local i32 tile; columns as in `scores`, mask as in `frac`; constant only "
-            "for zero and mean, r is then an acc tile (m, 1) if it is a mean; "
+            "for zero and mean, r is then an acc tile if it is a mean; "
             "0 <= point_q, point_k <= 40, -40 <= point_s <= 40."
         ),
         reads=("a", "f1", "f2", "mask", "r if constant and pruned == 'mean'"),
         writes=("s",),
+        shapes={"f1": "(m, n)", "f2": "(m, n)", "a": "(m, r60)", "r": "(m, 1)", "s": "(m, r60)"},
         cycles="up(merged, adder_lanes)",
         energy={
             "add": "merged",
@@ -69,6 +70,7 @@ ROWS = (
         ),
         reads=("acc",),
         writes=("t",),
+        shapes={"acc": "(m, n)", "t": "(m, r60) if wide else (m, n)"},
         cycles="up(m * n, adder_lanes)",
         energy={
             "add": "cores * m * n",
@@ -83,12 +85,10 @@ ROWS = (
         (tile("t"), tile("x"), flag("first")),
         summary="Sum rows.",
         semantics="t := (first ? 0 : t) + the sum of the rows of x; exact",
-        precondition=(
-            "x (k, n) is an i16 or i8 tile, t is a local acc tile, a row as wide as x unless first; "
-            "|t| < 2^31."
-        ),
+        precondition=("x is an i16 or i8 tile, t is a local acc tile; |t| < 2^31."),
         reads=("x", "t if not first"),
         writes=("t",),
+        shapes={"x": "(k, n)", "t": "(1, n)"},
         cycles="up(k * n, adder_lanes)",
         energy={
             "add": "cores * n * k",
@@ -104,9 +104,10 @@ ROWS = (
         (tile("t"), tile("x"), reg("row_reg")),
         summary="Sum magnitudes.",
         semantics="t := t + the sum of |x| over the rows that a core has; exact; row = 0 begins new contents",
-        precondition="x (m, n) is a local i16 or i8 tile, t is a local acc tile, (1, 1) unless row = 0; |t| < 2^47.",
+        precondition="x is a local i16 or i8 tile, t is a local acc tile; |t| < 2^47.",
         reads=("x", "t if row_reg"),
         writes=("t",),
+        shapes={"x": "(m, n)", "t": "(1, 1)"},
         cycles="up(m * n, adder_lanes)",
         energy={
             "add": "cores * m * n",
@@ -125,11 +126,12 @@ ROWS = (
             "that of item 0 in head_reg, one further a group of cores; k: the cores that share a head"
         ),
         precondition=(
-            "t is a local i64 tile, acc is a local acc tile (1, 1); s is a local i64 row that has the head, "
+            "t is a local i64 tile, acc is a local acc tile; s is a local i64 row that has the head, "
             "read unless first; |t| < 2^47."
         ),
         reads=("acc", "s if not first"),
         writes=("t",),
+        shapes={"acc": "(1, 1)", "s": "(1, heads)", "t": "(1, 1)"},
         cycles="up(k + 1, adder_lanes)",
         energy={
             "add": "cores * (k + 1 - first)",
@@ -144,9 +146,10 @@ ROWS = (
         (tile("t"), tile("x"), flag("first")),
         summary="Greatest magnitude.",
         semantics="t := max(first ? 0 : t, the greatest |x|)",
-        precondition="x (k, n) is an i16 or i8 tile, t is a local acc tile, of one element unless first.",
+        precondition="x is an i16 or i8 tile, t is a local acc tile.",
         reads=("x", "t if not first"),
         writes=("t",),
+        shapes={"x": "(k, n)", "t": "(1, 1)"},
         cycles="up(k * n, adder_lanes)",
         energy={
             "add": "cores * n * k",
@@ -163,11 +166,12 @@ ROWS = (
         summary="Low-bit codes.",
         semantics="t := clip(RHE(x * 2^(bits - 1 - n)), -l, l), l = 2^(bits - 1) - 1, n the bit length of peak",
         precondition=(
-            "2 <= bits <= 8; x (m, n) is an i16 or i8 tile, t is a local i8 tile, or i4 with at most 4 bits; "
+            "2 <= bits <= 8; x is an i16 or i8 tile, t is a local i8 tile, or i4 with at most 4 bits; "
             "peak is what `peak` wrote."
         ),
         reads=("x", "peak"),
         writes=("t",),
+        shapes={"x": "(m, n)", "peak": "(1, 1)", "t": "(m, n)"},
         cycles="up(m * n, adder_lanes)",
         energy={
             "add": "cores * m * n",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
 
 ISA_VERSION = 2
 WORD_BYTES = 16
@@ -47,6 +48,9 @@ TILE_DTYPES = ("acc", "i4")
 BITS: Mapping[str, int] = MappingProxyType({name: 8 * n for name, n in DTYPES.items()} | {"i4": 4})
 """Bits of an element."""
 
+ACC_BITS = BITS["acc"]
+"""Bits of an accumulator: magnitudes stay below 2^(ACC_BITS - 1)."""
+
 
 def split_dtypes(point: int) -> tuple[str, str]:
     """
@@ -70,7 +74,9 @@ def sorting_compares(count: int) -> int:
 
 
 SPACES = ("dram", "shared", "local")
-PRUNED_SCORES = ("zero", "neginf", "int", "mean")
+PrunedScore: TypeAlias = Literal["zero", "neginf", "int", "mean"]
+PRUNED_SCORES: tuple[str, ...] = get_args(PrunedScore)
+"""What becomes of a pruned score."""
 MASK_AXES = ("key", "query")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 PARAMETERS = ("rho", "tau")

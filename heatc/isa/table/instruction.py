@@ -2,7 +2,8 @@
 What a row of the table says of an instruction.
 
 Expressions are Python: `cycles` and `energy` over the shape of the work (`WORK_VARIABLES`) and
-constants of the hardware (`CYCLE_CONSTANTS`), conditions of `reads` over the operands.
+constants of the hardware (`CYCLE_CONSTANTS`), conditions of `reads` over the operands, `shapes` over
+sizes, operands and the state of the machine (`SHAPE_NAMES`).
 """
 
 from __future__ import annotations
@@ -55,6 +56,18 @@ CYCLE_CONSTANTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+
+SHAPE_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "up": "as in cycles",
+        "min": "the less of two numbers",
+        "r60": "the length of the current sequence",
+        "parts": "cores that share a head, see `group`",
+        "block_rows": "query rows of a block",
+        "block_columns": "key columns of a block",
+    }
+)
+"""What shapes are over beside sizes and operands, of which registers stand for their values."""
 
 MAC_ACTION = "mac"
 
@@ -120,7 +133,9 @@ class Instruction:
     state that it declares, which is the result of its op. `reads` and `writes` name fields of tiles,
     tensors and host registers: a read may have a condition over the operands, where registers stand
     for their values (`acc if not first`). `in_place`: what is written may begin where an operand does;
-    otherwise no bytes are both. `decides` says what it decides: blocks of a mask, or heads.
+    otherwise no bytes are both. `shapes` has the shape of each tile and host register, (rows, columns):
+    what is read names sizes, the same name has the same size, and what is written follows from them.
+    `decides` says what it decides: blocks of a mask, or heads.
 
     `cycles` is how long its engine is occupied. `energy` counts actions on all cores together; what
     an action costs is the hardware file's to say (`heatc.hardware.costs`), `mac` is priced by the
@@ -139,6 +154,7 @@ class Instruction:
     defines: str = ""
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    shapes: Mapping[str, str] = field(default_factory=dict[str, str])
     in_place: bool = False
     decides: Literal["", "mask", "heads"] = ""
     energy: Actions = field(default_factory=dict[str, str])
@@ -166,6 +182,11 @@ class Instruction:
     def tensors_written(self) -> tuple[str, ...]:
         """The fields of tensors that it writes."""
         return tuple(n for n in self.writes if self.field(n).kind is FieldKind.DESC)
+
+    @cached_property
+    def results(self) -> tuple[str, ...]:
+        """The fields of tiles and host registers that it writes: they have no shape but its own."""
+        return tuple(n for n in self.writes if self.field(n).kind is not FieldKind.DESC)
 
     @property
     def bits(self) -> int:

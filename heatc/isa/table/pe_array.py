@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from heatc.isa.table.fields import flag, reg, sint, tile, uint
+from heatc.isa.table.fields import DTYPES, flag, reg, sint, tile, uint
 from heatc.isa.table.instruction import Engine, Instruction
 
 _FILL = "fills({folds}) * (rows + columns - 2)"
 _DENSE = "up(m, rows) * up(n, columns)"
 _PE_DENSE = f"{_DENSE} * up(k, macs) + {_FILL.format(folds=_DENSE)}"
 _DRAINED = "leaves(up(m, rows) * n)"
-_ACC = 6
+_ACC = DTYPES["acc"]
 _BLOCKS = "up(m, block_rows) * up({columns}, block_columns)"
 _MASK_BITS = f"cores * {_BLOCKS} / 8"
 _STREAM_A = "m * k * up(n, columns) * size_a"
@@ -40,12 +40,10 @@ ROWS = (
         (tile("acc"), tile("a"), tile("b"), flag("first"), flag("b_transposed")),
         summary="Multiply and accumulate.",
         semantics="acc := (first ? 0 : acc) + a b, or a b^T when b_transposed; exact",
-        precondition=(
-            "a and b are i16, i8 or i4 tiles, acc is a local acc tile; inner sizes agree; "
-            "acc has the product's shape unless first; |acc| < 2^47."
-        ),
+        precondition=("a and b are i16, i8 or i4 tiles, acc is a local acc tile; |acc| < 2^47."),
         reads=("a", "b", "acc if not first"),
         writes=("acc",),
+        shapes={"a": "(m, k)", "b": "(n, k) if b_transposed else (k, n)", "acc": "(m, n)"},
         cycles=_PE_DENSE,
         energy={
             "mac": "cores * m * n * k",
@@ -77,6 +75,7 @@ ROWS = (
         ),
         reads=("acc", "bias if has_bias"),
         writes=("t",),
+        shapes={"acc": "(m, n)", "bias": "(b, n)", "t": "(m, n)"},
         cycles=_DRAINED,
         energy=_DRAIN,
     ),
@@ -102,6 +101,7 @@ ROWS = (
         ),
         reads=("acc", "bias if has_bias"),
         writes=("ti", "tf"),
+        shapes={"acc": "(m, n)", "bias": "(b, n)", "ti": "(m, n)", "tf": "(m, n)"},
         cycles=_DRAINED,
         energy=_DRAIN,
     ),
@@ -125,12 +125,19 @@ ROWS = (
             "key columns wide"
         ),
         precondition=(
-            "q (m, k) and k (n, k) are i16 or i8 tiles, q is local, a is i32 (saturating) or acc, theta is "
-            "acc; with positive r is a local acc tile (m, 1); col begins a block, columns are written in "
+            "q and k are i16 or i8 tiles, q is local, a is i32 (saturating) or acc, theta is "
+            "acc; with positive r is a local acc tile; col begins a block, columns are written in "
             "ascending order without a gap, only the last n may end inside a block, col + n <= r60."
         ),
         reads=("q", "k", "r if positive"),
         writes=("a", "theta"),
+        shapes={
+            "q": "(m, k)",
+            "k": "(n, k)",
+            "r": "(m, 1)",
+            "a": "(m, r60)",
+            "theta": "(up(m, block_rows), up(r60, block_columns))",
+        },
         cycles=_PE_DENSE,
         energy={
             "mac": f"cores * (m * n * k + positive * {_BLOCKS.format(columns='n')} * 8)",
@@ -165,11 +172,19 @@ ROWS = (
             "products"
         ),
         precondition=(
-            "f1 and f2 are local acc tiles; qi, qf (m, k) and ki, kf (n, k) are i16 or i8, ki and kf local; "
+            "f1 and f2 are local acc tiles; qi, qf, ki and kf are i16 or i8, ki and kf local; "
             "the mask has these rows and columns, in blocks of this size; row and col begin a block."
         ),
         reads=("qi", "qf", "ki", "kf", "mask"),
         writes=("f1", "f2"),
+        shapes={
+            "qi": "(m, k)",
+            "qf": "(m, k)",
+            "ki": "(n, k)",
+            "kf": "(n, k)",
+            "f1": "(m, n)",
+            "f2": "(m, n)",
+        },
         cycles=f"folds * (up(k, macs_f1) + up(k, macs_f2)) + {_FILL.format(folds='2 * folds')}",
         energy=_PICKED,
     ),
@@ -207,6 +222,7 @@ ROWS = (
         ),
         reads=("p", "v", "acc if not first", "mask if sparse", "total if constant and first"),
         writes=("acc",),
+        shapes={"p": "(m, w)", "v": "(n, e)", "total": "(1, e)", "acc": "(m, e)"},
         cycles=f"depth * up(n, columns) + {_FILL.format(folds=_DENSE)}",
         energy={
             "mac": f"kept * n + {_SUMMED} * 2 * m * n",
@@ -227,11 +243,12 @@ ROWS = (
         summary="Multiply by a wide row.",
         semantics="r := x t^T, with as_row t x^T; exact, the two halves of t one after the other",
         precondition=(
-            "x (m, k) is a local i16 or i8 tile, t a local acc row of k sums, |t| < 2^31; r is a local "
+            "x is a local i16 or i8 tile, t a local acc row of k sums, |t| < 2^31; r is a local "
             "acc tile."
         ),
         reads=("x", "t"),
         writes=("r",),
+        shapes={"x": "(m, k)", "t": "(1, k)", "r": "(1, m) if as_row else (m, 1)"},
         cycles=f"up(m, rows) * 2 * up(k, macs) + {_FILL.format(folds='2 * up(m, rows)')}",
         energy={
             "mac": "cores * 2 * m * k",
@@ -252,6 +269,7 @@ ROWS = (
         precondition="t is a local i32 tile, columns as in `scores`.",
         reads=("acc",),
         writes=("t",),
+        shapes={"acc": "(m, n)", "t": "(m, r60)"},
         cycles=_DRAINED,
         energy=_DRAIN,
     ),
@@ -263,11 +281,11 @@ ROWS = (
         summary="Scores of kept blocks.",
         semantics="acc := q k^T on kept blocks, 0 elsewhere; rows, columns and folds as in `frac`",
         precondition=(
-            "q (m, k) and k (n, k) are local i16, i8 or i4 tiles, acc is a local acc tile; the mask as in "
-            "`frac`."
+            "q and k are local i16, i8 or i4 tiles, acc is a local acc tile; the mask as in `frac`."
         ),
         reads=("q", "k", "mask"),
         writes=("acc",),
+        shapes={"q": "(m, k)", "k": "(n, k)", "acc": "(m, n)"},
         cycles=f"folds * up(k, macs) + {_FILL.format(folds='folds')}",
         energy=_PICKED,
     ),
@@ -291,6 +309,7 @@ ROWS = (
         precondition="t is a local i32 tile, acc has n columns; columns as in `scores`, the mask as in `frac`.",
         reads=("acc", "mask"),
         writes=("t",),
+        shapes={"acc": "(m, n)", "t": "(m, r60)"},
         cycles="leaves(folds * columns)",
         energy={
             "requantise": "kept",
@@ -318,6 +337,7 @@ ROWS = (
         precondition="t is a local i32 tile, the peaks are what `peak` wrote; columns as in `scores`.",
         reads=("acc", "q_peak", "k_peak"),
         writes=("t",),
+        shapes={"acc": "(m, n)", "q_peak": "(1, 1)", "k_peak": "(1, 1)", "t": "(m, r60)"},
         cycles=_DRAINED,
         energy=_DRAIN,
     ),

@@ -24,6 +24,7 @@ ROWS = (
         ),
         reads=("s",),
         writes=("p",),
+        shapes={"s": "(m, n)", "p": "(m, n)"},
         in_place=True,
         cycles="up(taken, softmax_lanes) + 2 * up(longest, softmax_lanes)",
         energy={

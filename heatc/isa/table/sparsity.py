@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from heatc.isa.table.fields import f64, flag, reg, tile, uint
+from heatc.isa.table.fields import DTYPES, f64, flag, reg, tile, uint
 from heatc.isa.table.instruction import Engine, Instruction
 
-_ACC = 6
+_ACC = DTYPES["acc"]
 
 ROWS = (
     Instruction(
@@ -27,6 +27,10 @@ ROWS = (
         reads=("theta",),
         writes=("m",),
         decides="mask",
+        shapes={
+            "theta": "(b, up(r60, block_columns))",
+            "m": "(row_reg // parts // block_rows + b, up(r60, block_columns))",
+        },
         cycles="up(blocks, se_lanes)",
         energy={
             "block": "cores * blocks",
@@ -67,6 +71,7 @@ ROWS = (
         ),
         reads=("s",),
         decides="heads",
+        shapes={"s": "(1, n)"},
         cycles="up(n * n, se_lanes)",
         energy={"block": "cores * n * n", "local_read": "cores * n * 8"},
     ),
@@ -86,6 +91,10 @@ ROWS = (
         reads=("theta",),
         writes=("m",),
         decides="mask",
+        shapes={
+            "theta": "(b, up(r60, block_columns))",
+            "m": "(row_reg // parts // block_rows + b, up(r60, block_columns))",
+        },
         cycles="up(compares + blocks, se_lanes)",
         energy={
             "block": "cores * (compares + blocks)",
@@ -112,12 +121,13 @@ ROWS = (
             "contents of m"
         ),
         precondition=(
-            "blocks are 1 x 1; s is a complete i32 tile, r60 wide; m as in `mask`; among is a mask of these "
+            "blocks are 1 x 1; s is a complete i32 tile; m as in `mask`; among is a mask of these "
             "rows and keeps no score that is excluded."
         ),
         reads=("s", "among if has_among"),
         writes=("m",),
         decides="mask",
+        shapes={"s": "(b, r60)", "m": "(row_reg // parts + b, r60)"},
         cycles="up(blocks, se_lanes)",
         energy={
             "block": "cores * blocks",
@@ -132,10 +142,11 @@ ROWS = (
         (tile("m"), tile("p"), reg("row_reg"), uint("code", 15)),
         summary="Probabilities above a threshold.",
         semantics="m[row ..] := p > code, and the first greatest of each row; row = 0 begins new contents of m",
-        precondition="blocks are 1 x 1; p is a complete i16 tile, r60 wide; m as in `mask`.",
+        precondition="blocks are 1 x 1; p is a complete i16 tile; m as in `mask`.",
         reads=("p",),
         writes=("m",),
         decides="mask",
+        shapes={"p": "(b, r60)", "m": "(row_reg // parts + b, r60)"},
         cycles="up(blocks, se_lanes)",
         energy={
             "block": "cores * 2 * blocks",

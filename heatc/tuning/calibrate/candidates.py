@@ -11,7 +11,7 @@ from heatc.rules import Rule, make_rule
 
 FINER = (1, 2, 3)
 IMPORTANCES = ("abs", "positive")
-PRUNED_SCORES = ("mean", "zero", "neginf")
+CALIBRATED_SCORES = ("mean", "zero", "neginf")
 """Contributions that spare the fetch of V; the integer score (`int`) spares none of it."""
 
 GATED = ("col", "mean", "zero")
@@ -33,13 +33,16 @@ class LayerSettings(NamedTuple):
         return {
             "finer": FINER[self.finer],
             "importance": IMPORTANCES[self.importance],
-            "pruned_score": PRUNED_SCORES[self.pruned],
+            "pruned_score": CALIBRATED_SCORES[self.pruned],
             "gated": GATED[self.gated],
         }
 
 
 DEFAULT_SETTINGS = LayerSettings(
-    FINER.index(2), IMPORTANCES.index("positive"), PRUNED_SCORES.index("mean"), GATED.index("col")
+    FINER.index(2),
+    IMPORTANCES.index("positive"),
+    CALIBRATED_SCORES.index("mean"),
+    GATED.index("col"),
 )
 """The defaults of rule `ours`."""
 
@@ -51,18 +54,18 @@ class Candidates:
 
     Attributes:
         block: rows and columns of a block, the same in all layers.
-        pruned_scores: what a pruned score may become, some of `PRUNED_SCORES`.
+        pruned_scores: what a pruned score may become, some of `CALIBRATED_SCORES`.
         gates: whether heads may be pruned too.
     """
 
     block: Block = (2, 2)
-    pruned_scores: tuple[str, ...] = PRUNED_SCORES
+    pruned_scores: tuple[str, ...] = CALIBRATED_SCORES
     gates: bool = True
 
     @cached_property
     def layer_settings(self) -> tuple[LayerSettings, ...]:
         """All settings that a layer may have."""
-        pruned = [PRUNED_SCORES.index(name) for name in self.pruned_scores]
+        pruned = [CALIBRATED_SCORES.index(name) for name in self.pruned_scores]
         places = (range(len(FINER)), range(len(IMPORTANCES)), pruned, range(len(GATED)))
         gated = DEFAULT_SETTINGS.gated
         return tuple(
@@ -76,7 +79,7 @@ class Candidates:
         """The rule's defaults, or what is nearest to them here."""
         if DEFAULT_SETTINGS in self.layer_settings:
             return DEFAULT_SETTINGS
-        return DEFAULT_SETTINGS._replace(pruned=PRUNED_SCORES.index(self.pruned_scores[0]))
+        return DEFAULT_SETTINGS._replace(pruned=CALIBRATED_SCORES.index(self.pruned_scores[0]))
 
     def rule(self, settings: LayerSettings, **thresholds: object) -> Rule:
         """Rule `ours` with these settings and thresholds."""

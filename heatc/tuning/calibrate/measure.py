@@ -29,7 +29,14 @@ from heatc.tuning.calibrate.attention import (
     kept_blocks,
     split,
 )
-from heatc.tuning.calibrate.candidates import FINER, GATED, IMPORTANCES, PRUNED_SCORES, RHO_B, Block
+from heatc.tuning.calibrate.candidates import (
+    CALIBRATED_SCORES,
+    FINER,
+    GATED,
+    IMPORTANCES,
+    RHO_B,
+    Block,
+)
 from heatc.tuning.common.packed_model import Attention, Paused
 
 MOST_ROWS = 64
@@ -58,7 +65,7 @@ class Measured:
     @classmethod
     def empty(cls, samples: int, heads: int) -> Measured:
         """Zeros for the sequences of a batch."""
-        f, i, p, r = len(FINER), len(IMPORTANCES), len(PRUNED_SCORES), len(RHO_B)
+        f, i, p, r = len(FINER), len(IMPORTANCES), len(CALIBRATED_SCORES), len(RHO_B)
         return cls(
             np.zeros((f, i, p, r, samples, heads), np.float32),
             np.zeros((f, i, r, samples, heads), np.float32),
@@ -185,7 +192,7 @@ class _Weight:
 
 class _CandidateOutputs:
     """
-    Outputs under all of `PRUNED_SCORES` from two products.
+    Outputs under all of `CALIBRATED_SCORES` from two products.
 
     With weights E of kept scores and one weight e for all pruned ones of a row,
     `P V = (E V + e (sum of V - K V)) / (sum of E + e * pruned)`, K the mask.
@@ -211,7 +218,7 @@ class _CandidateOutputs:
         inner = (self.integer * mask).sum(axis=-1, keepdims=True)
         mean = (self.whole - inner) / np.maximum(count, 1)
         found: list[Reals] = []
-        for pruned in PRUNED_SCORES:
+        for pruned in CALIBRATED_SCORES:
             if pruned == "neginf":
                 found.append(kept_sum / np.where(kept_weight == 0, np.float32(1), kept_weight))
                 continue

@@ -30,10 +30,10 @@ from heatc.tuning.calibrate.assign_by_cost import LayerCosts, assign_by_cost, mo
 from heatc.tuning.calibrate.calibrator import Calibrator, Trial
 from heatc.tuning.calibrate.candidates import (
     ALL_CANDIDATES,
+    CALIBRATED_SCORES,
     FINER,
     GATED,
     IMPORTANCES,
-    PRUNED_SCORES,
     RHO_B,
     Candidates,
 )
@@ -170,7 +170,7 @@ def _folder(request: Request, digest: str, model: PackedModel) -> Path:
         "model": digest,
         "weights": "" if request.weights is None else model_sha256(request.weights),
         "seed": str(request.seed),
-        "grid": repr((FINER, IMPORTANCES, PRUNED_SCORES, GATED, RHO_B)),
+        "grid": repr((FINER, IMPORTANCES, CALIBRATED_SCORES, GATED, RHO_B)),
         "candidates": repr(request.candidates),
         "shapes": repr(model.shapes),
     }

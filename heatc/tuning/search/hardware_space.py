@@ -14,6 +14,7 @@ Keys and values are those of a hardware file (`heatc.hardware`). `area` bounds t
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 import re
@@ -200,8 +201,6 @@ def _name(base: str, texts: dict[str, str]) -> str:
 
 
 def _near(name: str, known: list[str]) -> list[str]:
-    import difflib
-
     near = difflib.get_close_matches(name, known, n=3)
     section = name.split(".")[0]
     beside = [k for k in known if k.split(".")[0] == section] or [k for k in known if "." not in k]

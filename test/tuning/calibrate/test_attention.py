@@ -10,7 +10,14 @@ from heatc.interpreter import reference
 from heatc.interpreter.values import Packing
 from heatc.rules import Rule, make_rule
 from heatc.tuning.calibrate.attention import attend, block_total
-from heatc.tuning.calibrate.candidates import FINER, GATED, IMPORTANCES, PRUNED_SCORES, RHO_B, Block
+from heatc.tuning.calibrate.candidates import (
+    CALIBRATED_SCORES,
+    FINER,
+    GATED,
+    IMPORTANCES,
+    RHO_B,
+    Block,
+)
 from heatc.tuning.calibrate.measure import MOST_ROWS, measure, measured_rows
 from heatc.tuning.common.packed_model import Attention, Paused
 
@@ -72,7 +79,7 @@ def test_blocks_of_other_sizes(paused: Paused, block: Block):
     f, i, p = (
         FINER.index(rule.finer),
         IMPORTANCES.index(rule.importance),
-        PRUNED_SCORES.index("zero"),
+        CALIBRATED_SCORES.index("zero"),
     )
     r = RHO_B.index(0.3)
     np.testing.assert_array_equal(measured.kept[f, i, r], decisions.kept_blocks)
@@ -98,14 +105,14 @@ def change(paused: Paused, out: NDArray[np.float64], head: int, sequence: int) -
     return float(np.einsum("ld,de,le->", delta, paused.attention.metric[head], delta))
 
 
-@pytest.mark.parametrize("pruned", PRUNED_SCORES)
+@pytest.mark.parametrize("pruned", CALIBRATED_SCORES)
 @pytest.mark.parametrize("importance", IMPORTANCES)
 def test_measured_errors_and_counts_are_those_of_the_rule(
     paused: Paused, pruned: str, importance: str
 ):
     measured, dense = measure(paused, np.ones(len(LENGTHS), np.bool_))
     np.testing.assert_allclose(dense, by_definition(paused, Rule()), atol=2e-5)
-    f, i, p, r = 0, IMPORTANCES.index(importance), PRUNED_SCORES.index(pruned), RHO_B.index(0.3)
+    f, i, p, r = 0, IMPORTANCES.index(importance), CALIBRATED_SCORES.index(pruned), RHO_B.index(0.3)
     options = {"finer": FINER[f], "importance": importance, "pruned_score": pruned, "rho_b": 0.3}
     rule = make_rule("ours", options)
     out = by_definition(paused, rule)
