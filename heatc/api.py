@@ -24,7 +24,6 @@ from heatc.hardware import load_hardware
 from heatc.heat.options import PassOptions, heat_options, plan_options
 from heatc.ir_errors import translated
 from heatc.passes.pack_tokens import PADDINGS
-from heatc.passes.rewriting import Remark, tell
 from heatc.pipeline import (
     CountAttentions,
     DumpPhases,
@@ -37,7 +36,7 @@ from heatc.pipeline import (
 )
 from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
 from heatc.readers.source import as_path
-from heatc.remarks import RemarkLog
+from heatc.remarks import Remark, RemarkLog, RemarkSink, drop_remark, print_remark
 from heatc.rules import PRUNING_RULE, RuleError, make_rule
 from heatc.targets import Hdp, Numpy, Options, find_target, pipeline
 from heatc.targets.base import Result
@@ -73,7 +72,7 @@ class Compilation:
     One model on its way through a pipeline: `capture`, `run`, `write`.
 
     `seconds` has the time of every step; `remarks` is where decisions of the passes are written,
-    see `heatc.remarks.RemarkLog`.
+    see `heatc.remarks.RemarkLog`; `quiet`: nothing that they say is for anybody.
     """
 
     def __init__(
@@ -85,6 +84,7 @@ class Compilation:
         print_ir_after_all: bool = False,
         execute_each: bool = False,
         remarks: str | PathLike[str] | None = None,
+        quiet: bool = False,
         verify: Settings | None = None,
     ):
         self.options = options
@@ -100,6 +100,9 @@ class Compilation:
             raise UsageError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
         self.execute_each = execute_each
         self._remarks = None if remarks is None else RemarkLog(remarks)
+        self._tell: RemarkSink = drop_remark if quiet else print_remark
+        if self._remarks is not None:
+            self._tell = self._remarks.take
         self._timing = Timing()
         self._counted = CountAttentions()
         self._instruments: list[Instrument] = [self._timing, self._counted]
@@ -209,9 +212,13 @@ class Compilation:
         if self.execute_each:
             instruments.append(self._comparison())
         with self._remarks or nullcontext():
-            run_passes(
-                make_context(self.weights), self.module, self.passes, instruments, self._pass_begins
-            )
+            run_passes(self._context(), self.module, self.passes, instruments, self._pass_begins)
+
+    def _context(self) -> HeatcContext:
+        """What the passes need beside the module."""
+        context = make_context(self.weights)
+        context.remarks = self._tell
+        return context
 
     def _pass_begins(self, name: str) -> None:
         if self._remarks is not None:
@@ -297,7 +304,7 @@ class Compilation:
             self.verification = verify(stages, program, self._verify, seconds, place)
         with self._remarks or nullcontext():
             self._pass_begins("verify")
-            tell(Remark("", place, str(self.verification), {}, (), True))
+            self._tell(Remark("", place, str(self.verification), {}, (), True))
 
 
 def factor_options(

@@ -1,22 +1,36 @@
-"""The xDSL context of a compilation: it also carries the weights that the IR only names."""
+"""
+The xDSL context of a compilation: what passes need that the IR does not hold.
+
+The driver reads files once and puts into the context what they say. Passes take nothing from files.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 from xdsl.context import Context
 
 from heatc.errors import HeatcError
+from heatc.remarks import RemarkSink, print_remark
 from heatc.weights import WeightStore
 
 
+@dataclass
 class HeatcContext(Context):
-    """A context with a weight store."""
+    """
+    A context of a compilation.
+
+    Attributes:
+        weights: those that the IR names.
+        remarks: takes what passes remark.
+    """
 
     weights: WeightStore | None = None
+    remarks: RemarkSink = print_remark
 
     def clone(self) -> Self:
-        """A copy with the same weights."""
+        """A copy that carries the same."""
         copy = type(self)(
             self.allow_unregistered,
             self._loaded_dialects.copy(),
@@ -26,6 +40,7 @@ class HeatcContext(Context):
             self._registered_dialects.copy(),
         )
         copy.weights = self.weights
+        copy.remarks = self.remarks
         return copy
 
 
@@ -43,3 +58,8 @@ def weights_of(ctx: Context, path: str | None) -> WeightStore:
         "this pass reads weights and has none",
         notes=['give the pass option weights="file.safetensors"'],
     )
+
+
+def remarks_of(ctx: Context) -> RemarkSink:
+    """What takes the remarks of passes; a context of xDSL's own has them printed."""
+    return ctx.remarks if isinstance(ctx, HeatcContext) else print_remark

@@ -310,10 +310,11 @@ class FuseEinsumsPass(ModulePass):
         if chains:
             planner = _Planner(self._chip(), self.tokens or most_tokens(op))
             for chain in chains:
-                _fuse(chain, planner, told.get(_layer(chain)))
+                _fuse(ctx, chain, planner, told.get(_layer(chain)))
         for layer in told.keys() - {_layer(chain) for chain in chains}:
             if told[layer]:
-                remark(op, f"{layer}: the plan fuses its steps, but it is no chain of steps")
+                text = f"{layer}: the plan fuses its steps, but it is no chain of steps"
+                remark(ctx, op, text)
 
     def _chip(self) -> _Chip:
         return _Cache(self.cache) if self.hw is None else _SharedBuffer(load_hardware(self.hw))
@@ -326,14 +327,14 @@ class FuseEinsumsPass(ModulePass):
         return {path: layer.fuse for path, layer in heat.items() if layer.fuse is not None}
 
 
-def _fuse(chain: Group, planner: _Planner, told: bool | int | None) -> None:
+def _fuse(ctx: Context, chain: Group, planner: _Planner, told: bool | int | None) -> None:
     """Cut a layer's chain as the plan says, or else as costs least, and say so."""
     alone = planner.alone(chain)
     cut, reason = _choose(chain, planner, told, alone)
     for group, tile in zip(cut.groups, cut.tiles):
         for step in group[:-1]:
             step.op.fuse = FuseAttr(tile)
-    _remark(chain, planner, cut, alone, reason)
+    _remark(ctx, chain, planner, cut, alone, reason)
 
 
 def _choose(
@@ -371,7 +372,9 @@ def _room(chip: _Chip) -> str:
     return f"{chip.name}, which has {chip.capacity}"
 
 
-def _remark(chain: Group, planner: _Planner, cut: _Cut, alone: _Cut, reason: str) -> None:
+def _remark(
+    ctx: Context, chain: Group, planner: _Planner, cut: _Cut, alone: _Cut, reason: str
+) -> None:
     """Say what became of a layer, in words and in numbers."""
     results = len(chain) - 1
     if not cut.fused:
@@ -389,6 +392,7 @@ def _remark(chain: Group, planner: _Planner, cut: _Cut, alone: _Cut, reason: str
         whole = planner.whole(chain, tile)
         weighed.append({"fuse": True, "tiles": [tile], "moved_bytes": whole.moved})
     remark(
+        ctx,
         chain[-1].op,
         f"{_layer(chain)}: {text}",
         layer=_layer(chain),

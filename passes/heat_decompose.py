@@ -139,7 +139,7 @@ class HeatDecomposePass(ModulePass):
         before = set(weights)
         if self.joint:
             FuseProjectionsPass().apply(ctx, op)
-        _Decomposition(self, op, weights).run()
+        _Decomposition(ctx, self, op, weights).run()
         erase_dead(op)
         if self.factors is not None:
             names = sorted(set(weights) - before)
@@ -235,6 +235,7 @@ class _Input:
 class _Decomposition:
     """One run of the pass over a module."""
 
+    ctx: Context
     options: HeatDecomposePass
     module: ModuleOp
     weights: WeightStore
@@ -389,6 +390,7 @@ class _Decomposition:
         sizes, dense = self._sizes(target, least), self._sizes(target, None)
         what = "parameters" if target.is_table else "macs"
         remark(
+            self.ctx,
             target.op,
             f"{target.name} stays dense: {least.format} {least.shape} of rank 1 costs "
             f"{sizes[what] / dense[what]:.3g} of its {_COUNTED[what]}, the ratio is "
@@ -405,6 +407,7 @@ class _Decomposition:
         for target in find_targets(self.module, "*", tables=self.options.tables):
             if target.op not in chosen:
                 remark(
+                    self.ctx,
                     target.op,
                     f"{target.name} stays dense: {who} name it",
                     layer=target.path,
@@ -418,6 +421,7 @@ class _Decomposition:
         what = "parameters" if target.is_table else "macs"
         ranks = ", ".join(map(str, factors.spec.ranks))
         remark(
+            self.ctx,
             target.op,
             f"{target.name}: {factors.spec.format} {factors.spec.shape} of ranks [{ranks}], "
             f"{found[what] / dense[what]:.3g} of its {_COUNTED[what]}, relative error of its "

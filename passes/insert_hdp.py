@@ -265,19 +265,20 @@ class InsertHdpPass(ModulePass):
         """Rewrite the module in place; raises what `rules` raises, and for biased attention."""
         rules = self.rules(op)
         if self.plan is None and self.rule != "none" and rules:
-            remark(op, f"attention rule {self.one_rule()} by option, for all {len(rules)}")
+            remark(ctx, op, f"attention rule {self.one_rule()} by option, for all {len(rules)}")
         _check_masks(rules)
         named = () if self.plan is None else read_plan(self.plan).rules
         for name, layers in _by_rule(rules).items():
             if find_rule(name).ranks_heads and not _prunes(name, layers.values()):
-                remark(op, f"rule {name} ranks heads by layers before: here it leaves out none")
+                text = f"rule {name} ranks heads by layers before: here it leaves out none"
+                remark(ctx, op, text)
         numbered = {name: list(layers) for name, layers in _by_rule(rules).items()}
         memories: dict[str, dict[str, SSAValue]] = {name: {} for name in numbered}
         for attention, rule in rules.items():
             assert isinstance(attention, attn.SdpaOp)
             if self.plan is not None:
                 by = "by" if module_path(attention) in named else "not named in"
-                remark(attention, f"attention rule {rule}: {by} {self.plan}")
+                remark(ctx, attention, f"attention rule {rule}: {by} {self.plan}")
             _check_machine(attention)
             layers = numbered[rule.name]
             place = layers.index(attention), len(layers)

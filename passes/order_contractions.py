@@ -80,6 +80,7 @@ def network_of(op: ContractOp, tokens: int) -> Network:
 
 
 def order(
+    ctx: Context,
     ops: Sequence[ContractOp],
     objective: Objective,
     tokens: int,
@@ -108,9 +109,9 @@ def order(
         if not network.is_layer:
             continue
         if hw is not None and objective not in COUNTED:
-            _remark(op, network, hw, candidate, objective, most)
+            _remark(ctx, op, network, hw, candidate, objective, most)
         else:
-            _remark_counted(op, network, candidate, objective)
+            _remark_counted(ctx, op, network, candidate, objective)
     return chosen
 
 
@@ -141,6 +142,7 @@ def _front(
 
 
 def _remark(
+    ctx: Context,
     op: ContractOp,
     network: Network,
     hw: str,
@@ -166,11 +168,11 @@ def _remark(
     unfused = layer_cost(network, mine.path, hw, fused=False).entry()
     chosen = {**_entry(mine), "unfused": unfused}
     weighed = [_entry(way) for way in ways]
-    remark(op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
+    remark(ctx, op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
 
 
 def _remark_counted(
-    op: ContractOp, network: Network, candidate: Candidate, objective: Objective
+    ctx: Context, op: ContractOp, network: Network, candidate: Candidate, objective: Objective
 ) -> None:
     """As `_remark`, where multiply-accumulates and words are counted."""
     others = {
@@ -186,7 +188,7 @@ def _remark_counted(
         text = f"{name} stays dense because its weight rebuilt takes least {objective}, {told}"
     weighed = [_counted(how, others[how], cost) for how, cost in costs.items()]
     chosen = _counted(f"least {objective}", candidate.path, mine)
-    remark(op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
+    remark(ctx, op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
 
 
 def _counted(name: str, path: Path, cost: PathCost) -> Mapping[str, Any]:
@@ -233,4 +235,4 @@ class OrderContractionsPass(ModulePass):
         if found and self.objective == "edp":
             rest = rest_of(op, found, tokens, str(self.hw))
         most = QUICK if self.search == "quick" else None
-        order(found, self.objective, tokens, self.hw, rest, most)
+        order(ctx, found, self.objective, tokens, self.hw, rest, most)

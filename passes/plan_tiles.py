@@ -58,7 +58,8 @@ Plan = LinearPlan | LeftPlan
 class _Planner:
     """Plans one function."""
 
-    def __init__(self, function: FuncOp, hardware: Hardware):
+    def __init__(self, ctx: Context, function: FuncOp, hardware: Hardware):
+        self.ctx = ctx
         self.function = function
         self.hardware = hardware
         self.shapes = Shapes(function)
@@ -136,7 +137,8 @@ class _Planner:
                 else:
                     plan_token_linear(self.shapes.linear(step, tile), self._beside(taken))
         except InfeasibleError as error:
-            remark(steps[-1].op, f"results between steps go through DRAM: {error.message}")
+            text = f"results between steps go through DRAM: {error.message}"
+            remark(self.ctx, steps[-1].op, text)
             return False
         return True
 
@@ -268,4 +270,4 @@ class PlanTilesPass(ModulePass):
         for function in op.ops:
             if isinstance(function, FuncOp) and function.body.blocks:
                 check_claimed(function)
-                _Planner(function, hardware).run()
+                _Planner(ctx, function, hardware).run()

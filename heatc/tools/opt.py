@@ -15,7 +15,6 @@ from functools import partial
 from io import BytesIO
 from typing import IO, TYPE_CHECKING
 
-from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.printer import Printer
@@ -28,6 +27,7 @@ from xdsl.utils.exceptions import (
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from heatc import kinds
+from heatc.context import HeatcContext
 from heatc.errors import HeatcError
 from heatc.files import atomic_write
 from heatc.ir_errors import explain, explain_spec_error, failing_op, print_op
@@ -86,7 +86,8 @@ class HeatcOptMain(xDSLOptMain):
     # xDSL's own registration imports the universe of every package; ours waits for a name.
 
     def register_all_dialects(self) -> None:
-        self.ctx = Context(_registered_dialects=known_dialects())
+        self.context = HeatcContext(_registered_dialects=known_dialects())
+        self.ctx = self.context
 
     def register_all_passes(self) -> None:
         self.available_passes = known_passes()
@@ -143,6 +144,7 @@ class HeatcOptMain(xDSLOptMain):
             from heatc.remarks import RemarkLog
 
             self.remarks = RemarkLog(self.args.remarks)
+            self.context.remarks = self.remarks.take
 
     def _check_print_ir_after(self) -> None:
         self.print_after = {

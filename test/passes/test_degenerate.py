@@ -20,8 +20,8 @@ from heatc.heat.decompose import decompose
 from heatc.heat.formats import FORMATS, Format, default_modes, uniform
 from heatc.heat.norm import Matrix, relative_error
 from heatc.interpreter import execute
-from heatc.passes.rewriting import Remark, set_remark_sink
 from heatc.pipeline import build, run_passes
+from heatc.remarks import Remark
 from heatc.weights import WeightStore
 
 OUT, IN = 12, 8
@@ -133,11 +133,9 @@ def decomposed(options: str) -> tuple[list[Remark], WeightStore, Any]:
     """What the pass says, the weights after it, and the module."""
     module, weights = Parser(make_context(), SHARED).parse_module(), WeightStore(arrays())
     said: list[Remark] = []
-    before = set_remark_sink(said.append)
-    try:
-        run_passes(make_context(weights), module, build(f"heat-decompose{{{options}}}"))
-    finally:
-        set_remark_sink(before)
+    context = make_context(weights)
+    context.remarks = said.append
+    run_passes(context, module, build(f"heat-decompose{{{options}}}"))
     return [r for r in said if r.chosen.get("format") != "dense"], weights, module
 
 

@@ -11,7 +11,6 @@ from xdsl.parser import Parser
 
 from heatc.api import make_context
 from heatc.passes.insert_hdp import InsertHdpPass
-from heatc.passes.rewriting import set_remark_sink
 
 PLAN = {
     "producer": "heatc 0.1.0 plan",
@@ -63,9 +62,7 @@ def test_a_plan_may_name_a_layer_that_stays_dense(tmp_path: Path):
 def remarks(pass_: InsertHdpPass, module: ModuleOp) -> list[str]:
     """What the pass says of a module."""
     said: list[str] = []
-    before = set_remark_sink(lambda remark: said.append(remark.message))
-    try:
-        pass_.apply(make_context(), module)
-    finally:
-        set_remark_sink(before)
+    context = make_context()
+    context.remarks = lambda remark: said.append(remark.message)
+    pass_.apply(context, module)
     return said

@@ -14,7 +14,6 @@ from heatc.api import Compilation
 from heatc.files import together
 from heatc.heat.options import plan_options
 from heatc.kinds import PLAN
-from heatc.passes.rewriting import without_remarks
 from heatc.plan import hardware_sha256
 from heatc.rules import Rule
 from heatc.targets import Hdp, Options
@@ -69,14 +68,15 @@ class CostModel:
         from heatc.backends.hdp import open_program, simulate
         from heatc.machine.energy import energy_report
 
-        with scratch_folder() as folder, without_remarks():
+        with scratch_folder() as folder:
             plan, program = folder / "plan.json", folder / "timed.hdp"
             factorised = self.factorised
             with together() as files:
                 factorised = None if factorised is None else factorised.beside(plan, files)
                 files.open(plan, "w").write(PLAN.json_text(plan_data(rules, factorised=factorised)))
             heat = None if factorised is None else plan_options(plan, None)
-            compilation = Compilation(Options(Hdp(self.hw), plan=str(plan), heat=heat))
+            options = Options(Hdp(self.hw), plan=str(plan), heat=heat)
+            compilation = Compilation(options, quiet=True)
             # Factors are added to the store: each compilation has its own.
             weights = self.weights if heat is None else WeightStore(dict(self.weights))
             compilation.adopt(self.module.clone(), weights, "timed")

@@ -12,7 +12,6 @@ from pathlib import Path
 from heatc.api import Compilation
 from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
-from heatc.passes.rewriting import without_remarks
 from heatc.passes.tiling.timing import time_module
 from heatc.rules import make_rule
 from heatc.targets import Hdp, Options
@@ -28,11 +27,11 @@ def program_cost(timed: Compilation, plan: Path | None, hw: str) -> dict[str, fl
     """
     heat = None if plan is None else {**plan_options(plan, None), "refinements": (0,)}
     name = None if plan is None else str(plan)
-    compilation = Compilation(Options(Hdp(hw), rule=make_rule("none", {}), plan=name, heat=heat))
+    options = Options(Hdp(hw), rule=make_rule("none", {}), plan=name, heat=heat)
+    compilation = Compilation(options, quiet=True)
     weights = WeightStore(dict(timed.weights))
-    with without_remarks():
-        compilation.adopt(timed.module.clone(), weights, timed.source)
-        compilation.run()
+    compilation.adopt(timed.module.clone(), weights, timed.source)
+    compilation.run()
     found = time_module(compilation.module, load_hardware(hw))
     product = found.seconds * found.joules
     figures = {"cycles": found.cycles, "seconds": found.seconds, "joules": found.joules}
