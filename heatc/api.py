@@ -20,7 +20,8 @@ from xdsl.utils.arg_spec import ArgSpec
 from heatc.commands import COMPILE
 from heatc.context import HeatcContext
 from heatc.errors import HeatcError, UsageError
-from heatc.hardware import load_hardware
+from heatc.hardware import Hardware, load_hardware
+from heatc.heat.calibrate import read_calibration
 from heatc.heat.options import PassOptions, heat_options, plan_options
 from heatc.ir_errors import translated
 from heatc.passes.pack_tokens import PADDINGS
@@ -52,10 +53,12 @@ if TYPE_CHECKING:
     from heatc.verify.programs import CheckedProgram
 
 
-def make_context(weights: WeightStore | None = None) -> HeatcContext:
+def make_context(
+    weights: WeightStore | None = None, *, hardware: Hardware | None = None
+) -> HeatcContext:
     """A context that knows every dialect of the project, of xDSL and of other packages."""
     context = HeatcContext(_registered_dialects=known_dialects())
-    context.weights = weights
+    context.weights, context.hardware = weights, hardware
     return context
 
 
@@ -90,8 +93,11 @@ class Compilation:
         self.options = options
         self.plan = None if options.plan is None else read_plan(options.plan)
         hw = options.target.hw
-        if self.plan is not None and self.plan.hw_sha256 is not None and hw is not None:
-            self.plan.check_hardware(hardware_sha256(hw))
+        self.hardware = None if hw is None else load_hardware(hw)
+        if self.plan is not None and self.hardware is not None:
+            self.plan.check_hardware(hardware_sha256(self.hardware))
+        calibrate = options.calibrate
+        self._calibration = None if calibrate is None else read_calibration(calibrate)
         specs = pipeline(options)
         self.pipeline = spelled(specs)
         self.passes = _checked_build(specs)
@@ -216,7 +222,8 @@ class Compilation:
 
     def _context(self) -> HeatcContext:
         """What the passes need beside the module."""
-        context = make_context(self.weights)
+        context = make_context(self.weights, hardware=self.hardware)
+        context.calibration = self._calibration
         context.remarks = self._tell
         return context
 
@@ -233,8 +240,8 @@ class Compilation:
         def run_machine(module: ModuleOp, inputs: Mapping[str, Any]) -> dict[str, Any]:
             from heatc.backends.hdp.emit import run_module
 
-            assert self.options.target.hw is not None
-            return run_module(module, inputs, self.weights, self.options.target.hw)
+            assert self.hardware is not None
+            return run_module(module, inputs, self.weights, self.hardware)
 
         def report(line: str) -> None:
             print(line, file=sys.stderr)
@@ -261,6 +268,7 @@ class Compilation:
             self.weights,
             self.options,
             self.source,
+            self.hardware,
             {"pipeline": self.pipeline, **self._rules()},
         )
         check = partial(self._check, "-" if path is None else str(path), start)
@@ -394,7 +402,8 @@ def compile(
     if padding not in PADDINGS:
         raise UsageError(f"unknown padding {padding!r}, expected skip or compute", place="padding")
     plan_path = None if plan is None else str(plan)
-    options = Options(chosen, rule, plan_path, heat=factors, padding=padding)
+    data = None if calibrate is None else str(calibrate)
+    options = Options(chosen, rule, plan_path, heat=factors, calibrate=data, padding=padding)
     form = chosen.forms[0]
     if isinstance(chosen, Numpy) and Path(output).suffix != form.suffix:
         raise UsageError("the name of a NumPy program ends in .py", place="output")

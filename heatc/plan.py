@@ -29,6 +29,7 @@ from typing import Any, cast
 
 from heatc.errors import HeatcError
 from heatc.files import from_os_error
+from heatc.hardware import Hardware, render
 from heatc.heat.plan import LayerHeat, layer_heat
 from heatc.kinds import is_heatc_safetensors
 from heatc.readers.fields import short
@@ -136,11 +137,9 @@ def model_sha256(model: str | PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def hardware_sha256(hw: str) -> str:
-    """The SHA-256 of the resolved hardware description of a preset or a file."""
-    from heatc.hardware import load_hardware, render
-
-    return hashlib.sha256(render(load_hardware(hw)).encode()).hexdigest()
+def hardware_sha256(hardware: Hardware) -> str:
+    """The SHA-256 of a resolved hardware description."""
+    return hashlib.sha256(render(hardware).encode()).hexdigest()
 
 
 def _is_part(path: Path) -> bool:

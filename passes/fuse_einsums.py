@@ -4,7 +4,7 @@ Results of steps of factorised layers stay on the chip, some tokens at a time.
 Assumes `lower-contractions`. A layer is then a chain of steps, each a product of packed tokens with
 a weight, reshapes between them. This pass cuts every chain into groups and sets `fuse` on all steps
 of a group but its last: their results are made and read tile by tile and never as a whole. For the
-machine `hw` a tile is the largest multiple of the PE array's rows for which two tiles of every live
+machine of the context a tile is the largest multiple of the PE array's rows for which two tiles of every live
 result fit the shared buffer, beside what a step's own operands take. Without a machine it is the
 largest multiple of 32 tokens (a processor's products of fewer columns cost more than is saved)
 whose live results take `cache` bytes, by default 1 MiB, a core's level-2 cache. Groups are cut so that the fewest bytes pass to and from memory: a fused result saves its writing
@@ -33,10 +33,11 @@ from xdsl.dialects.builtin import ModuleOp, f32
 from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
+from heatc.context import machine_of
 from heatc.dialects.einsum import ContractOp, FuseAttr, only_reader
 from heatc.dialects.nn import element_of, shape_of
 from heatc.errors import HeatcError
-from heatc.hardware import Hardware, load_hardware
+from heatc.hardware import Hardware
 from heatc.passes.analysis.constants import first_weight
 from heatc.passes.analysis.products import ProductForm, product_form
 from heatc.passes.analysis.tokens import most_tokens
@@ -296,7 +297,6 @@ class FuseEinsumsPass(ModulePass):
     name = "fuse-einsums"
     effect: ClassVar[Effect] = Effect.EXACT
 
-    hw: str | None = None
     cache: int = CACHE_BYTES
     tokens: int = 0
     plan: str | None = None
@@ -308,7 +308,7 @@ class FuseEinsumsPass(ModulePass):
         chains = list(_chains(op))
         told = self._told()
         if chains:
-            planner = _Planner(self._chip(), self.tokens or most_tokens(op))
+            planner = _Planner(self._chip(machine_of(ctx)), self.tokens or most_tokens(op))
             for chain in chains:
                 _fuse(ctx, chain, planner, told.get(_layer(chain)))
         for layer in told.keys() - {_layer(chain) for chain in chains}:
@@ -316,8 +316,8 @@ class FuseEinsumsPass(ModulePass):
                 text = f"{layer}: the plan fuses its steps, but it is no chain of steps"
                 remark(ctx, op, text)
 
-    def _chip(self) -> _Chip:
-        return _Cache(self.cache) if self.hw is None else _SharedBuffer(load_hardware(self.hw))
+    def _chip(self, hardware: Hardware | None) -> _Chip:
+        return _Cache(self.cache) if hardware is None else _SharedBuffer(hardware)
 
     def _told(self) -> dict[str, bool | int]:
         """What the plan says of a layer."""

@@ -22,9 +22,7 @@ contraction with all factors (`einsum.contract` with `decomposition`, of any num
 - joint: layers of one input (queries, keys, values) are decomposed as one;
 - layers: globs of module paths, `|` between them; tables: embedding tables instead of linears;
 - plan: a plan.json that says format, shape, ranks and path of every layer instead, and may bring
-  the factors themselves;
-- calibrate, weights: files of calibration inputs and of weights; factors: the file to write
-  factors to, where a text has no other place for them.
+  the factors themselves.
 
 Leaves a layer whose least rank is over the ratio, with a remark. Changes values: the reference is
 the model with each weight replaced by the matrix its factors stand for.
@@ -50,11 +48,10 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
-from heatc.context import weights_of
+from heatc.context import calibration_of, weights_of
 from heatc.dialects.einsum import ContractOp, PathAttr
 from heatc.errors import HeatcError
-from heatc.files import write_safetensors
-from heatc.heat.calibrate import MOST_TOKENS, Calibration, Moments, read_calibration
+from heatc.heat.calibrate import MOST_TOKENS, Calibration, Moments
 from heatc.heat.decompose import (
     AIM,
     REFINEMENTS,
@@ -79,7 +76,6 @@ from heatc.heat.options import Init, StatisticsOf
 from heatc.heat.plan import LayerHeat
 from heatc.heat.statistics import Statistics, statistics_key
 from heatc.interpreter.einsum import weight_array
-from heatc.kinds import IR_FACTORS
 from heatc.passes.analysis.finite import check_finite
 from heatc.passes.analysis.ranks import (
     Curve,
@@ -128,26 +124,19 @@ class HeatDecomposePass(ModulePass):
     refinements: int = REFINEMENTS
     calibration_tokens: int = MOST_TOKENS
     plan: str | None = None
-    calibrate: str | None = None
-    weights: str | None = None
-    factors: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place."""
-        self._check()
-        weights = weights_of(ctx, self.weights)
-        before = set(weights)
+        self._check(is_calibrated=calibration_of(ctx) is not None)
+        weights = weights_of(ctx)
         if self.joint:
             FuseProjectionsPass().apply(ctx, op)
         _Decomposition(ctx, self, op, weights).run()
         erase_dead(op)
-        if self.factors is not None:
-            names = sorted(set(weights) - before)
-            write_safetensors(self.factors, {name: weights[name] for name in names}, IR_FACTORS)
 
-    def _check(self) -> None:
+    def _check(self, *, is_calibrated: bool) -> None:
         if self.plan is not None:
-            needs = self.init == "activation" and self.calibrate is None
+            needs = self.init == "activation" and not is_calibrated
             if needs and read_plan(self.plan).factors is None:
                 raise HeatcError("init=activation needs calibration inputs")
             return
@@ -162,10 +151,10 @@ class HeatDecomposePass(ModulePass):
             raise HeatcError(f"aim {self.aim:g} is outside [0, 1]")
         if self.spread and self.ratio is None:
             raise HeatcError("ranks are spread within a ratio, give one")
-        if self.init == "activation" and self.calibrate is None:
+        if self.init == "activation" and not is_calibrated:
             raise HeatcError(
                 "init=activation needs calibration inputs",
-                notes=['give calibrate="data.npz", or init=plain'],
+                notes=["give --calibrate data.npz, or init=plain"],
             )
 
 
@@ -264,8 +253,7 @@ class _Decomposition:
             self._choose(targets, plan, None)
             self._take(targets, whole.factors)
             return
-        plain = self.options.init == "plain" or self.options.calibrate is None
-        data = None if plain else read_calibration(str(self.options.calibrate))
+        data = None if self.options.init == "plain" else calibration_of(self.ctx)
         if data is None:
             self._choose(targets, plan, None)
             for target in targets:

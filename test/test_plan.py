@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from heatc.errors import HeatcError
+from heatc.hardware import load_hardware
 from heatc.heat.formats import Spec
 from heatc.heat.plan import LayerHeat, entry
 from heatc.plan import hardware_sha256, model_sha256, read_plan
@@ -154,7 +155,9 @@ def test_digests(tmp_path: Path):
     assert model_sha256(folder) == before
     save_file({"w": np.zeros(1, np.float32)}, folder / "model.safetensors")
     assert model_sha256(folder) != before
-    assert hardware_sha256("hdp-edge") != hardware_sha256("hdp-server")
+    assert hardware_sha256(load_hardware("hdp-edge")) != hardware_sha256(
+        load_hardware("hdp-server")
+    )
     with pytest.raises(HeatcError, match="no such file"):
         model_sha256(tmp_path / "missing")
 
@@ -199,7 +202,10 @@ def test_a_plan_for_something_else_is_refused(
 def test_digests_that_fit_are_no_obstacle(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = tmp_path / "model.mlir"
     model.write_text(MODULE)
-    digests = {"model_sha256": model_sha256(model), "hw_sha256": hardware_sha256("hdp-edge")}
+    digests = {
+        "model_sha256": model_sha256(model),
+        "hw_sha256": hardware_sha256(load_hardware("hdp-edge")),
+    }
     layers = {"layer.1.attention": {"hdp": {"rule": "paper"}}}
     path = written(tmp_path, {"schema": 1, "layers": layers} | digests)
     assert (

@@ -56,14 +56,12 @@ def heat_options(text: str, calibrate: str | PathLike[str] | None) -> PassOption
             "--heat needs calibration inputs",
             notes=["give --calibrate data.npz, or --heat=...,init=plain"],
         )
-    return found if calibrate is None else {**found, "calibrate": (fspath(calibrate),)}
+    return found
 
 
 def plan_options(plan: str | PathLike[str], calibrate: str | PathLike[str] | None) -> PassOptions:
     """The pass options that follow a plan; without calibration inputs the weights' own error."""
-    start: PassOptions = {"init": ("plain",)}
-    if calibrate is not None:
-        start = {"calibrate": (fspath(calibrate),)}
+    start: PassOptions = {"init": ("plain",)} if calibrate is None else {}
     return {"plan": (fspath(plan),), **start}
 
 

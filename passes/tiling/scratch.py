@@ -31,7 +31,7 @@ from heatc.dialects.einsum import ContractOp, PathAttr, WeightOp
 from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
 from heatc.dialects.nn import TOKENS, AddOp, ReshapeOp, TransposeOp, element_of, shape_of
-from heatc.hardware import load_hardware
+from heatc.hardware import Hardware
 from heatc.passes.analysis.normal_form import bias_of
 from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.fuse_einsums import FuseEinsumsPass
@@ -48,19 +48,19 @@ _SUMS, _BIAS = QType(48, 28), QType(32, 28)
 _SCORES, _CHANCES = QType(32, 20), QType(16, 14)
 
 
-def scratch_layer(network: Network, path: Path, hw: str, *, fused: bool) -> ModuleOp:
+def scratch_layer(network: Network, path: Path, hw: Hardware, *, fused: bool) -> ModuleOp:
     """
-    A layer at the fixed level, its steps along a path; `hw` is a preset or a YAML file.
+    A layer at the fixed level, its steps along a path.
 
     The network has one operand that is no weight, whose first index are the tokens, also of the
     result. Raises `HeatcError` for any other, and where a step is no contraction of an activation
     with a weight.
     """
     module = _raised(network, path)
-    context = _context()
+    context = _context(hw)
     LowerContractionsPass().apply(context, module)
     if fused:
-        FuseEinsumsPass(hw=hw, tokens=network.sizes[network.result[0]]).apply(context, module)
+        FuseEinsumsPass(tokens=network.sizes[network.result[0]]).apply(context, module)
     ShapeProductsPass().apply(context, module)
     function = module.body.block.first_op
     assert isinstance(function, FuncOp)
@@ -73,7 +73,7 @@ def scratch_layer(network: Network, path: Path, hw: str, *, fused: bool) -> Modu
     return module
 
 
-def time_scratch(module: ModuleOp, hw: str) -> Timed:
+def time_scratch(module: ModuleOp, hw: Hardware) -> Timed:
     """
     Times a layer at the fixed level from a standing start; `hpack` is in it, see `time_packing`.
 
@@ -83,21 +83,21 @@ def time_scratch(module: ModuleOp, hw: str) -> Timed:
     its tiles do not fit.
     """
     _tile(module, hw)
-    return time_module(module, load_hardware(hw))
+    return time_module(module, hw)
 
 
 @lru_cache(maxsize=64)
-def time_packing(tokens: int, hw: str) -> Timed:
+def time_packing(tokens: int, hw: Hardware) -> Timed:
     """What `hpack` of so many tokens and the end of a program take."""
     block = Block()
     block.add_ops([PackingOp(None, 1, tokens), ReturnOp()])
     module = ModuleOp([FuncOp("main", ((), ()), Region(block))])
     _tile(module, hw)
-    return time_module(module, load_hardware(hw))
+    return time_module(module, hw)
 
 
 @lru_cache(maxsize=64)
-def time_attention(batch: int, length: int, heads: int, dim: int, hw: str) -> Timed:
+def time_attention(batch: int, length: int, heads: int, dim: int, hw: Hardware) -> Timed:
     """What the dense attention of full sequences takes, `hpack` included."""
     planes, square = TensorType(_CODES, [TOKENS, heads * dim]), [batch, heads, length, length]
     block = Block(arg_types=[planes] * 3)
@@ -113,15 +113,15 @@ def time_attention(batch: int, length: int, heads: int, dim: int, hw: str) -> Ti
     return time_scratch(ModuleOp([function]), hw)
 
 
-def _tile(module: ModuleOp, hw: str) -> None:
-    context = _context()
-    PlanTilesPass(hw=hw).apply(context, module)
+def _tile(module: ModuleOp, hw: Hardware) -> None:
+    context = _context(hw)
+    PlanTilesPass().apply(context, module)
     TileForHdpPass().apply(context, module)
 
 
-def _context() -> HeatcContext:
+def _context(hw: Hardware) -> HeatcContext:
     """What passes say of layers that nobody has is for nobody."""
-    return HeatcContext(remarks=drop_remark)
+    return HeatcContext(hardware=hw, remarks=drop_remark)
 
 
 # --- The layer --------------------------------------------------------------------------------

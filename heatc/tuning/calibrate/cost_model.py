@@ -12,6 +12,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import Compilation
 from heatc.files import together
+from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
 from heatc.kinds import PLAN
 from heatc.plan import hardware_sha256
@@ -57,7 +58,10 @@ class CostModel:
     def cost(self, rules: Mapping[str, Rule]) -> ProgramCost:
         """Under rules by module path; layers without one are not pruned."""
         pruning = {path: rule for path, rule in rules.items() if rule.name != "none"}
-        texts = {"hw": hardware_sha256(self.hw), **{p: repr(r) for p, r in pruning.items()}}
+        texts = {
+            "hw": hardware_sha256(load_hardware(self.hw)),
+            **{p: repr(r) for p, r in pruning.items()},
+        }
         key = content_key({**texts, "batch": str(self.batch)}, {})
         found = self.store.get(f"cost-{key}", lambda: self._run(pruning))
         return ProgramCost(*(float(found[name].mean()) for name in ProgramCost._fields))

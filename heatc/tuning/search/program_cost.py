@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from heatc.api import Compilation
-from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
 from heatc.passes.tiling.timing import time_module
 from heatc.rules import make_rule
@@ -32,7 +31,8 @@ def program_cost(timed: Compilation, plan: Path | None, hw: str) -> dict[str, fl
     weights = WeightStore(dict(timed.weights))
     compilation.adopt(timed.module.clone(), weights, timed.source)
     compilation.run()
-    found = time_module(compilation.module, load_hardware(hw))
+    assert compilation.hardware is not None
+    found = time_module(compilation.module, compilation.hardware)
     product = found.seconds * found.joules
     figures = {"cycles": found.cycles, "seconds": found.seconds, "joules": found.joules}
     return {**figures, "edp": product}

@@ -19,6 +19,7 @@ from xdsl.parser import Parser
 from heatc.api import Compilation, make_context
 from heatc.backends.hdp import open_program, simulate
 from heatc.dialects import attn
+from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
 from heatc.interpreter import input_names, main_function, make_interpreter, reference
 from heatc.names import factors_file
@@ -409,7 +410,7 @@ def test_factors_that_the_plan_does_not_bring_are_written(tiny: Path, heat: Path
     found = read_plan(output)
     assert found.factors is not None
     assert len(found.factors.open()) == 8 * 3
-    assert found.hw_sha256 == hardware_sha256("hdp-edge")
+    assert found.hw_sha256 == hardware_sha256(load_hardware("hdp-edge"))
     program = tmp_path / "x.hdp"
     assert compiled(tiny, output, program) == 0
     with np.load(tiny / "unlabelled.npz") as data:
