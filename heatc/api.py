@@ -19,6 +19,7 @@ from xdsl.utils.arg_spec import ArgSpec
 
 from heatc.commands import COMPILE
 from heatc.context import HeatcContext
+from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError, UsageError
 from heatc.hardware import Hardware, load_hardware
 from heatc.heat.calibrate import read_calibration
@@ -35,7 +36,7 @@ from heatc.pipeline import (
     run_passes,
     spelled,
 )
-from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
+from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan, weights_sha256
 from heatc.readers.source import as_path
 from heatc.remarks import Remark, RemarkLog, RemarkSink, drop_remark, print_remark
 from heatc.rules import PRUNING_RULE, RuleError, make_rule
@@ -91,7 +92,7 @@ class Compilation:
         verify: Settings | None = None,
     ):
         self.options = options
-        self.plan = None if options.plan is None else read_plan(options.plan)
+        self.plan = options.plan
         hw = options.target.hw
         self.hardware = None if hw is None else load_hardware(hw)
         if self.plan is not None and self.hardware is not None:
@@ -126,6 +127,8 @@ class Compilation:
         self.source = ""
         self._module: ModuleOp | None = None
         self._weights: WeightStore | None = None
+        self._read: set[str] = set()
+        self._digest: str | None = None
 
     @property
     def module(self) -> ModuleOp:
@@ -195,7 +198,7 @@ class Compilation:
         self._steps.append(("capture", time.perf_counter() - start))
 
     def _check_live(self) -> None:
-        if self.plan is not None and self.plan.model_sha256 is not None:
+        if self.plan is not None and self.plan.names_file:
             raise HeatcError(
                 "model_sha256: a live module has no file to compare with",
                 place=self.plan.path,
@@ -203,13 +206,27 @@ class Compilation:
             )
 
     def check_model(self, model: str | PathLike[str]) -> None:
-        """Raise `HeatcError` where the plan was made for another model file or folder."""
-        if self.plan is not None and self.plan.model_sha256 is not None:
+        """Raise `HeatcError` where the plan names another model file or folder."""
+        if self.plan is not None and self.plan.names_file:
             self.plan.check_model(model_sha256(model))
 
     def adopt(self, module: ModuleOp, weights: WeightStore, source: str) -> None:
-        """Take a module at the captured level, its weights, and the name it came by."""
+        """
+        Take a module at the captured level, its weights, and the name it came by.
+
+        Raises `HeatcError` where the plan names other weights.
+        """
         self._module, self._weights, self.source = module, weights, source
+        self._digest = None
+        self._read = {key for o in module.walk() if isinstance(o, WeightOp) for key in o.keys}
+        if self.plan is not None and self.plan.names_weights:
+            self.plan.check_model(self.weights_sha256())
+
+    def weights_sha256(self) -> str:
+        """`heatc.plan.weights_sha256` of what the module read when it was captured."""
+        if self._digest is None:
+            self._digest = weights_sha256(self.weights, self._read)
+        return self._digest
 
     @translated()
     def run(self) -> None:
@@ -218,12 +235,12 @@ class Compilation:
         if self.execute_each:
             instruments.append(self._comparison())
         with self._remarks or nullcontext():
-            run_passes(self._context(), self.module, self.passes, instruments, self._pass_begins)
+            run_passes(self.context(), self.module, self.passes, instruments, self._pass_begins)
 
-    def _context(self) -> HeatcContext:
+    def context(self) -> HeatcContext:
         """What the passes need beside the module."""
         context = make_context(self.weights, hardware=self.hardware)
-        context.calibration = self._calibration
+        context.plan, context.calibration = self.plan, self._calibration
         context.remarks = self._tell
         return context
 
@@ -327,7 +344,7 @@ def factor_options(
     if plan is not None and planned:
         if plan.factors is not None and calibrate is not None:
             raise UsageError("the plan brings its factors: nothing is calibrated")
-        return plan_options(plan.path, calibrate)
+        return plan_options(calibrate)
     return None
 
 
@@ -401,9 +418,8 @@ def compile(
     factors = factor_options(heat, calibrate, found)
     if padding not in PADDINGS:
         raise UsageError(f"unknown padding {padding!r}, expected skip or compute", place="padding")
-    plan_path = None if plan is None else str(plan)
     data = None if calibrate is None else str(calibrate)
-    options = Options(chosen, rule, plan_path, heat=factors, calibrate=data, padding=padding)
+    options = Options(chosen, rule, found, heat=factors, calibrate=data, padding=padding)
     form = chosen.forms[0]
     if isinstance(chosen, Numpy) and Path(output).suffix != form.suffix:
         raise UsageError("the name of a NumPy program ends in .py", place="output")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from heatc.hardware import Hardware
+    from heatc.plan import Plan
     from heatc.weights import WeightStore
 
 
@@ -30,12 +31,14 @@ class HeatcContext(Context):
     Attributes:
         weights: those that the IR names.
         hardware: the machine that is compiled for, None where none is named.
+        plan: what is to be done to each layer, None where no plan says it.
         calibration: inputs on which factors are to be near the weights, by name.
         remarks: takes what passes remark.
     """
 
     weights: WeightStore | None = None
     hardware: Hardware | None = None
+    plan: Plan | None = None
     calibration: Mapping[str, NDArray[Any]] | None = None
     remarks: RemarkSink = print_remark
 
@@ -51,6 +54,7 @@ class HeatcContext(Context):
         )
         copy.weights = self.weights
         copy.hardware = self.hardware
+        copy.plan = self.plan
         copy.calibration = self.calibration
         copy.remarks = self.remarks
         return copy
@@ -76,6 +80,11 @@ def hardware_of(ctx: Context) -> Hardware:
     from heatc.hardware import DEFAULT_PRESET, load_hardware
 
     return machine_of(ctx) or load_hardware(DEFAULT_PRESET)
+
+
+def plan_of(ctx: Context) -> Plan | None:
+    """The plan, None where there is none."""
+    return ctx.plan if isinstance(ctx, HeatcContext) else None
 
 
 def calibration_of(ctx: Context) -> Mapping[str, NDArray[Any]] | None:

@@ -12,7 +12,8 @@ and reading, and each further tile of tokens costs its group's weights again. Re
 are held as a whole; a remark says which and why. Options:
 
 - tokens: how many the bytes are counted for, by default what the largest packing has room for;
-- plan: a plan.json whose `fuse` says for a layer true (one group), false (none), or the tile.
+
+`fuse` of a layer in the context's plan says true (one group), false (none), or the tile.
 
 Exact: the same sums. Leaves steps that have `fuse`, and those that are no product of matrices.
 
@@ -33,7 +34,7 @@ from xdsl.dialects.builtin import ModuleOp, f32
 from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
-from heatc.context import machine_of
+from heatc.context import machine_of, plan_of
 from heatc.dialects.einsum import ContractOp, FuseAttr, only_reader
 from heatc.dialects.nn import element_of, shape_of
 from heatc.errors import HeatcError
@@ -45,7 +46,6 @@ from heatc.passes.effect import Effect
 from heatc.passes.factorising.targets import layer_path
 from heatc.passes.rewriting import remark
 from heatc.passes.tiling.packing import TILE_ALIGNMENT, align
-from heatc.plan import read_plan
 
 CACHE_BYTES = 1 << 20
 _UNIT = 32
@@ -299,14 +299,13 @@ class FuseEinsumsPass(ModulePass):
 
     cache: int = CACHE_BYTES
     tokens: int = 0
-    plan: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Set `fuse` on the steps whose results stay on the chip."""
         if self.cache < 1:
             raise HeatcError(f"cache: expected at least 1 byte, got {self.cache}")
         chains = list(_chains(op))
-        told = self._told()
+        told = _told(ctx)
         if chains:
             planner = _Planner(self._chip(machine_of(ctx)), self.tokens or most_tokens(op))
             for chain in chains:
@@ -319,12 +318,13 @@ class FuseEinsumsPass(ModulePass):
     def _chip(self, hardware: Hardware | None) -> _Chip:
         return _Cache(self.cache) if hardware is None else _SharedBuffer(hardware)
 
-    def _told(self) -> dict[str, bool | int]:
-        """What the plan says of a layer."""
-        if self.plan is None:
-            return {}
-        heat = read_plan(self.plan).heat
-        return {path: layer.fuse for path, layer in heat.items() if layer.fuse is not None}
+
+def _told(ctx: Context) -> dict[str, bool | int]:
+    """What the plan says of a layer."""
+    plan = plan_of(ctx)
+    if plan is None:
+        return {}
+    return {path: layer.fuse for path, layer in plan.heat.items() if layer.fuse is not None}
 
 
 def _fuse(ctx: Context, chain: Group, planner: _Planner, told: bool | int | None) -> None:

@@ -218,7 +218,7 @@ class _Packer:
         if q is None or k is None or v is None:
             return None
         masks = [] if op in self.seen else list(op.masks)
-        return attn.SdpaOp(
+        packed = attn.SdpaOp(
             q,
             k,
             v,
@@ -232,6 +232,8 @@ class _Packer:
                 nn.element_of(op.result), (nn.TOKENS, nn.shape_of(op.result)[-1])
             ),
         )
+        packed.rule = op.rule
+        return packed
 
     def _columns(self, op: nn.SliceOp) -> Operation | None:
         """A slice of a stream that is a stream itself: it has all sequences and tokens."""

@@ -14,12 +14,13 @@ from xdsl.utils.exceptions import ArgSpecParseError
 from heatc.api import Compilation, make_context
 from heatc.kinds import IR
 from heatc.passes.effect import Effect, effect_of
-from heatc.passes.fuse_einsums import FuseEinsumsPass
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import DumpPhases, PrintAfter, Timing, build, run_passes
+from heatc.plan import Plan
 from heatc.rules import RULE_NAMES, make_rule
-from heatc.targets import PATHS, RAISE, Hdp, Numpy, Options, pipeline, pipeline_text
+from heatc.targets import PATHS, RAISE, Hdp, Numpy, Options, pipeline_text
 from heatc.universe import HEATC_UNIVERSE
+from heatc.weights import WeightStore
 
 TEXT = """
 func.func @main(%x: tensor<3x4xf32>, %w: tensor<5x4xf32>) -> tensor<3x5xf32> {
@@ -65,17 +66,15 @@ def test_options_reach_the_passes(options: Options):
     assert rule.one_rule() == options.rule
 
 
-@pytest.mark.parametrize(
-    "path", ["plan.json", 'a "b" c.json', "back\\slash, {x}.json", "true", "5", "a\nb"]
-)
-def test_a_plan_reaches_the_pass(path: str):
-    options = Options(Hdp("hdp-edge"), plan=path)
-    for told in (pipeline_text(options), pipeline(options)):
-        passes = {p.name: p for p in build(told)}
-        rules, fuse = passes["insert-hdp"], passes["fuse-einsums"]
-        assert isinstance(rules, InsertHdpPass)
-        assert isinstance(fuse, FuseEinsumsPass)
-        assert rules.plan == fuse.plan == path
+def test_a_plan_is_applied_before_what_follows_it():
+    options = Options(Hdp("hdp-edge"), plan=Plan("plan.json"), heat={"init": ("plain",)})
+    text = pipeline_text(options)
+    assert text.startswith(f"{','.join(RAISE)},apply-plan,heat-decompose{{init=plain}},")
+    assert ",insert-hdp,partition-host," in text
+    assert "json" not in text
+    compilation = Compilation(options)
+    compilation.adopt(parse(), WeightStore({}), "")
+    assert compilation.context().plan is options.plan
 
 
 @pytest.mark.parametrize("name", ["a\rb.yaml", 'a "b".yaml'])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from os import PathLike, fspath
+from os import PathLike
 from typing import Literal, TypeAlias, cast, get_args
 
 from heatc.errors import UsageError
@@ -59,10 +59,9 @@ def heat_options(text: str, calibrate: str | PathLike[str] | None) -> PassOption
     return found
 
 
-def plan_options(plan: str | PathLike[str], calibrate: str | PathLike[str] | None) -> PassOptions:
-    """The pass options that follow a plan; without calibration inputs the weights' own error."""
-    start: PassOptions = {"init": ("plain",)} if calibrate is None else {}
-    return {"plan": (fspath(plan),), **start}
+def plan_options(calibrate: str | PathLike[str] | None) -> PassOptions:
+    """The pass options beside a plan; without calibration inputs the weights' own error."""
+    return {"init": ("plain",)} if calibrate is None else {}
 
 
 # ---- the values of words ----------------------------------------------------------------------

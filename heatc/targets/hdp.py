@@ -12,7 +12,7 @@ from xdsl.utils.arg_spec import ArgSpec
 from heatc import kinds
 from heatc.files import together
 from heatc.hardware import DEFAULT_PRESET, load_hardware
-from heatc.targets.base import Check, Form, Options, Result, fuse_einsums, insert_hdp
+from heatc.targets.base import Check, Form, Options, Result, insert_hdp
 
 DEFAULT = DEFAULT_PRESET
 FORMS = (
@@ -42,7 +42,7 @@ class Hdp:
     def passes(self, options: Options) -> Sequence[ArgSpec]:
         """Products of the machine, a rule for every attention, fixed point, tiles, addresses."""
         return (
-            fuse_einsums(options),
+            ArgSpec("fuse-einsums", {}),
             ArgSpec("shape-products", {}),
             ArgSpec("fold-weights", {}),
             insert_hdp(options),

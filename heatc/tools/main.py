@@ -265,6 +265,12 @@ def _options(arguments: argparse.Namespace, target: Target) -> Options:
     inserted = [read_insertion(text) for text in arguments.insert_pass]
     own = {spec.name for spec in (*(pipeline or ()), *(s for i in inserted for s in i.passes))}
     factors = None
+    if plan is not None and pipeline is not None and "apply-plan" not in own:
+        raise UsageError(
+            "nothing applies the plan",
+            place="--plan",
+            notes=["put apply-plan into --pass-pipeline, before what is to follow the plan"],
+        )
     if pipeline is None:
         factors = factor_options(arguments.heat, arguments.calibrate, plan)
     if arguments.calibrate is not None and factors is None and "heat-decompose" not in own:
@@ -272,7 +278,7 @@ def _options(arguments: argparse.Namespace, target: Target) -> Options:
     return Options(
         target,
         rule,
-        arguments.plan,
+        plan,
         arguments.level,
         factors,
         arguments.calibrate,
@@ -288,7 +294,7 @@ def _pipeline(arguments: argparse.Namespace) -> tuple[ArgSpec, ...] | None:
 
     if arguments.pass_pipeline is None:
         return None
-    beside = [name for name in ("plan", "heat") if getattr(arguments, name)]
+    beside = [name for name in ("heat",) if getattr(arguments, name)]
     beside += ["hdp_rule"] if _asks_for_a_rule(arguments) else []
     beside += ["padding"] if arguments.padding != "skip" else []
     if beside:

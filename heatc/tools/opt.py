@@ -185,6 +185,7 @@ class HeatcOptMain(xDSLOptMain):
     def _read_files(self) -> None:
         """What passes work with, each file once."""
         from heatc.hardware import load_hardware
+        from heatc.plan import read_plan
         from heatc.readers.npz import open_npz
         from heatc.weights import WeightStore
 
@@ -193,6 +194,8 @@ class HeatcOptMain(xDSLOptMain):
             context.weights = WeightStore.open_all(args.weights)
         if args.hw is not None:
             context.hardware = load_hardware(args.hw)
+        if args.plan is not None:
+            context.plan = read_plan(args.plan)
         if args.calibrate is not None:
             context.calibration = open_npz(args.calibrate)
 
@@ -260,6 +263,7 @@ def _add_context_options(add: Callable[..., object]) -> None:
         default=[],
         help="safetensors file of the weights that the IR names; may be repeated",
     )
+    add("--plan", metavar="FILE", help="plan.json, for apply-plan and those that follow it")
     add("--calibrate", metavar="FILE", help=".npz of inputs on which factors are near the weights")
     add("--factors", metavar="FILE", help="write the weights that passes add to this file")
 

@@ -160,7 +160,7 @@ def _compilations(
     own = None if brings else arguments.data
     heat = factor_options(arguments.heat, own, plan)
     teacher = captured(arguments, data, BATCH)
-    options = Options(Numpy(), plan=arguments.plan, level=0, heat=heat, calibrate=own)
+    options = Options(Numpy(), plan=plan, level=0, heat=heat, calibrate=own)
     student = Compilation(options)
     student.check_model(arguments.model)
     student.adopt(teacher.module.clone(), WeightStore(dict(teacher.weights)), teacher.source)

@@ -15,7 +15,7 @@ from heatc.files import together
 from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
 from heatc.kinds import PLAN
-from heatc.plan import hardware_sha256
+from heatc.plan import hardware_sha256, read_plan
 from heatc.rules import Rule
 from heatc.targets import Hdp, Options
 from heatc.temporary import scratch_folder
@@ -78,8 +78,8 @@ class CostModel:
             with together() as files:
                 factorised = None if factorised is None else factorised.beside(plan, files)
                 files.open(plan, "w").write(PLAN.json_text(plan_data(rules, factorised=factorised)))
-            heat = None if factorised is None else plan_options(plan, None)
-            options = Options(Hdp(self.hw), plan=str(plan), heat=heat)
+            heat = None if factorised is None else plan_options(None)
+            options = Options(Hdp(self.hw), plan=read_plan(plan), heat=heat)
             compilation = Compilation(options, quiet=True)
             # Factors are added to the store: each compilation has its own.
             weights = self.weights if heat is None else WeightStore(dict(self.weights))

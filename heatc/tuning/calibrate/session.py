@@ -148,7 +148,7 @@ def calibrate(request: Request, progress: ProgressCallback) -> Result:
         store.reused,
         0 if layers is None else len(layers.heat),
     )
-    _write(request, digest, found.assignment, layers, report.data())
+    _write(request, found.assignment, layers, report.data())
     return Result(found.assignment.rules, report.data(), report.table(), report.remarks())
 
 
@@ -350,7 +350,6 @@ class _PlanSearch:
 
 def _write(
     request: Request,
-    digest: str,
     assignment: RuleAssignment,
     layers: FactorisedLayers | None,
     report: Mapping[str, Any],
@@ -360,7 +359,7 @@ def _write(
     with together() as files:
         plan = plan_data(
             assignment.rules,
-            model_sha256=digest,
+            model_sha256=request.compilation.weights_sha256(),
             hw_sha256=hw if request.hw is None else hardware_sha256(load_hardware(request.hw)),
             seed=request.seed,
             factorised=None if layers is None else layers.beside(path, files),

@@ -74,7 +74,7 @@ def batches(folder: Path) -> list[dict[str, Any]]:
 def factorised(plan: Path) -> tuple[ModuleOp, WeightStore]:
     """The tiny model with a plan's factors, at the packed level."""
     compilation = Compilation(
-        Options(Numpy(), plan=str(plan), level=0, heat=plan_options(plan, None))
+        Options(Numpy(), plan=read_plan(plan), level=0, heat=plan_options(None))
     )
     compilation.adopt(module_of(8), WeightStore(weights(seed=0)), "tiny")
     compilation.run()
@@ -223,7 +223,7 @@ def test_a_row_that_is_pruned_whole_gives_nothing():
 
 def test_gradients_reach_the_factors(tiny: Path, both: Path):
     module, store = factorised(both)
-    rules: Any = InsertHdpPass(plan=str(both)).rules(module)
+    rules: Any = InsertHdpPass().rules(module)
     inputs = batches(tiny)[0]
     inputs["attention_mask"][3, 1:] = 0
     student = TorchModel(module, store, store.added, rules=rules)
@@ -326,7 +326,7 @@ def test_the_plan_compiles_to_the_program_that_was_trained(
     loaded = open_program(program)
     assert set(loaded.manifest.options["plan"]) == set(LAYERS)
     module, store = factorised(output)
-    rules: Any = InsertHdpPass(plan=str(output)).rules(module)
+    rules: Any = InsertHdpPass().rules(module)
     student = TorchModel(module, store, rules=rules)
     same = total = 0
     for inputs in batches(tiny):
@@ -370,7 +370,7 @@ def test_a_factorised_model_is_calibrated(tiny: Path, heat: Path, both: Path):
 
     # What calibration measured in NumPy is what the student prunes in PyTorch.
     module, store = factorised(both)
-    rules: Any = InsertHdpPass(plan=str(both)).rules(module)
+    rules: Any = InsertHdpPass().rules(module)
     student = TorchModel(module, store, rules=rules)
     decided = [d for inputs in batches(tiny) for d in student(inputs).decisions]
     kept, total = (
