@@ -279,6 +279,7 @@ TOOLS: Mapping[str, Tool] = {
             "--weights": _in("../base/tiny.safetensors"),
             "--hw": _in("hdp-edge", "../base/some.yaml"),
             "--calibrate": _in("../base/data.npz"),
+            "--plan": _in("../base/rules.json", "../base/heat.json"),
             "--factors": _out("factors.safetensors"),
             "--timing": _FLAG,
             **_COMMON,
