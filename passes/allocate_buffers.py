@@ -1,8 +1,8 @@
 """
 Numbers and addresses of tensors and tiles.
 
-Assumes the machine level of lower-to-hdp. The machine is the context's, hdp-edge where none is named.
-Weights and constants lie first in DRAM, in the order
+Assumes the machine level of lower-to-hdp. The machine is the context's, hdp-edge where none
+is named. Weights and constants lie first in DRAM, in the order
 of `weight_layout`, as the data section of the program's weights.safetensors. Inputs, outputs and
 activations follow: an activation's place is used again after its last use. An activation of a fused
 group lies in the shared buffer, beside the tiles there. On a machine with vector units the

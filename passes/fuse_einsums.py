@@ -4,16 +4,15 @@ Results of steps of factorised layers stay on the chip, some tokens at a time.
 Assumes `lower-contractions`. A layer is then a chain of steps, each a product of packed tokens with
 a weight, reshapes between them. This pass cuts every chain into groups and sets `fuse` on all steps
 of a group but its last: their results are made and read tile by tile and never as a whole. For the
-machine of the context a tile is the largest multiple of the PE array's rows for which two tiles of every live
-result fit the shared buffer, beside what a step's own operands take. Without a machine it is the
-largest multiple of 32 tokens (a processor's products of fewer columns cost more than is saved)
-whose live results take `cache` bytes, by default 1 MiB, a core's level-2 cache. Groups are cut so that the fewest bytes pass to and from memory: a fused result saves its writing
-and reading, and each further tile of tokens costs its group's weights again. Results without `fuse`
-are held as a whole; a remark says which and why. Options:
-
-- tokens: how many the bytes are counted for, by default what the largest packing has room for;
-
-`fuse` of a layer in the context's plan says true (one group), false (none), or the tile.
+machine of the context a tile is the largest multiple of the PE array's rows for which two tiles of
+every live result fit the shared buffer, beside what a step's own operands take. Without a machine
+it is the largest multiple of 32 tokens (a processor's products of fewer columns cost more than is
+saved) whose live results take `cache` bytes, by default 1 MiB, a core's level-2 cache. Groups are
+cut so that the fewest bytes pass to and from memory: a fused result saves its writing and reading,
+and each further tile of tokens costs its group's weights again. Results without `fuse` are held as
+a whole; a remark says which and why. `tokens` is how many the bytes are counted for, by default
+what the largest packing has room for. Where the context's plan says `fuse` of a layer, that is done:
+true (one group), false (none), or the tile.
 
 Exact: the same sums. Leaves steps that have `fuse`, and those that are no product of matrices.
 

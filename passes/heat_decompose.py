@@ -20,10 +20,10 @@ contraction with all factors (`einsum.contract` with `decomposition`, of any num
   moments are cached;
 - correct-bias: the bias makes up for the mean of the error, and only the rest is minimised;
 - joint: layers of one input (queries, keys, values) are decomposed as one;
-- layers: globs of module paths, `|` between them; tables: embedding tables instead of linears;
+- layers: globs of module paths, `|` between them; tables: embedding tables instead of linears.
 
-Where layers have a `format`, which `apply-plan` writes, those are decomposed, each as that says, along
-its path, and the context's plan may bring the factors themselves.
+Where layers have a `format`, which `apply-plan` writes, those are decomposed as it says, and no
+others; the context's plan may bring the factors themselves. Calibration inputs are the context's.
 
 Leaves a layer whose least rank is over the ratio, with a remark. Changes values: the reference is
 the model with each weight replaced by the matrix its factors stand for.

@@ -4,9 +4,9 @@ Attention becomes the chain of HDP ops of the chosen rule.
 Assumes the packed level. Replaces each `attn.sdpa` by the ops of its rule (docs/design/rules.md),
 which the rule writes itself, see `heatc.rules.PruningRule`: `none` is `scores -> softmax ->
 weighted_values`. A rule that ranks heads does so over the layers that have it, in program order.
-An attention with a `rule` of its own, which `apply-plan` writes, has that rule; the others have that of
-the options, of which those that are left out have the rule's defaults. Leaves the element types to `assign-fixed-point`. Attention
-with masks of its own is refused: the machine has no unit for them.
+An attention that has a `rule`, which `apply-plan` writes, keeps to it; the others have that of the
+options, of which those that are left out have the rule's defaults. Leaves the element types to
+`assign-fixed-point`. Attention with masks of its own is refused: the machine has no unit for them.
 
 Example: test/passes/insert_hdp.mlir, the worked example of the HDP paper (Q 8x4, K 4x8).
 """

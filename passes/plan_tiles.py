@@ -1,9 +1,8 @@
 """
 How large the tiles are, and what stays on the chip.
 
-Assumes the fixed level, as `tile-for-hdp` does. The machine is the context's, hdp-edge where none is
-named. Attaches a plan to every op that instructions are emitted
-for: `#hdp.linear_plan` or `#hdp.left_plan` to a `fixed.requantize`, `#hdp.attention_plan` to an
+Assumes the fixed level, as `tile-for-hdp` does. The machine is the context's, hdp-edge where none
+is named. Attaches a plan to every op that instructions are emitted for: `#hdp.linear_plan` or `#hdp.left_plan` to a `fixed.requantize`, `#hdp.attention_plan` to an
 `attn.weighted_values`. A plan is for the largest run, and for a multiple of `PLANNED_TOKENS` tokens
 where that fits. A group of fused steps has the tokens of its tiles in the plan of each step; a group
 whose steps find no room beside each other is taken apart, with a remark. Changes nothing else, and
