@@ -96,6 +96,7 @@ class Plan:
         factors: the factors themselves, None where they are to be found.
         schema: that of the file.
         widths: bits of the operands of each layer that it says them of, by module path.
+        layers: as the text has them.
         model_sha256: of the model it was made for, None where it does not say: `weights_sha256`, or
             `model_sha256` where `schema` is `FILE_DIGEST`.
         hw_sha256: `hardware_sha256` of the machine it was made for, None where it does not say.
@@ -111,6 +112,7 @@ class Plan:
     factors: FactorFile | None = None
     schema: int = SCHEMA
     widths: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    layers: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def names_file(self) -> bool:
@@ -204,11 +206,6 @@ def read_plan(path: str | PathLike[str]) -> Plan:
     return _Reader(str(file)).plan(read_json(file, "a plan", LARGEST_PLAN))
 
 
-def plan_layers(plan: Plan) -> dict[str, Any]:
-    """`layers` of a plan that was read, as its text has them."""
-    return read_json(plan.path, "a plan", LARGEST_PLAN)["layers"]
-
-
 class _Reader:
     def __init__(self, place: str):
         self.place = place
@@ -261,6 +258,7 @@ class _Reader:
             self.factors(top),
             schema,
             widths,
+            layers,
         )
 
     def widths(self, key: str, value: Any) -> dict[str, int]:

@@ -123,13 +123,11 @@ def _request(arguments: argparse.Namespace) -> Request:
 
     teacher, student = _compilations(arguments, data)
     return Request(
-        model=arguments.model,
         teacher=teacher,
         student=student,
         data=(arguments.data, data),
         extra=extra,
         dev=dev,
-        plan=arguments.plan,
         output=Path(arguments.output),
         recipe=recipe,
         rule=rule,

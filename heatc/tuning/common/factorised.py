@@ -11,7 +11,7 @@ from typing import Any
 from heatc.files import Batch, safetensors_bytes, write_safetensors
 from heatc.kinds import PLAN_FACTORS
 from heatc.names import factors_file
-from heatc.plan import Plan, model_sha256, plan_layers
+from heatc.plan import Plan, model_sha256
 from heatc.weights import WeightStore
 
 
@@ -58,5 +58,4 @@ class FactorisedLayers:
 
 def heat_entries(plan: Plan) -> dict[str, Any]:
     """The `heat` entries of a plan that was read, by module path, as its text has them."""
-    layers = plan_layers(plan)
-    return {path: layers[path]["heat"] for path in plan.heat}
+    return {path: plan.layers[path]["heat"] for path in plan.heat}

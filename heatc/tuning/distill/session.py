@@ -31,7 +31,7 @@ from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.passes.rewriting import describe_location, module_path
 from heatc.pipeline import Instrument, run_passes
-from heatc.plan import SCHEMA, plan_layers
+from heatc.plan import SCHEMA
 from heatc.rules import Rule
 from heatc.tuning.common.content_key import content_key
 from heatc.tuning.common.packed_model import PackedModel
@@ -58,12 +58,10 @@ class Request:
     What the user asked for.
 
     Attributes:
-        model: path of the model, for its digest.
         teacher, student: compilations of the same captured model, without and with its factors
             (`Options(Numpy(), level=0)`), not run yet.
         data: the task's inputs by file and name, `extra` unlabelled text of other domains, and
             `dev` what evaluates; without it a quarter of `data` is held back.
-        plan: the plan.json whose layers are factorised, None where options said it.
         output: the plan.json to write; factors and report come beside it.
         rule: the pruning rule of all attentions of the student, None where it is the plan that
             says it.
@@ -72,13 +70,11 @@ class Request:
         kept: the folder of what the teacher gives, None to run it at every step.
     """
 
-    model: str
     teacher: Compilation
     student: Compilation
     data: tuple[str, Mapping[str, Array]]
     extra: Mapping[str, Mapping[str, Array]]
     dev: tuple[str, Mapping[str, Array]] | None
-    plan: str | None
     output: Path
     recipe: Recipe
     rule: Rule | None = None
@@ -221,7 +217,7 @@ def _factorise(student: Compilation) -> dict[str, dict[str, Any]]:
     if student.plan is None:
         _check_apart(noted.layers)
         return noted.layers
-    return plan_layers(student.plan)
+    return dict(student.plan.layers)
 
 
 def _check_apart(layers: Mapping[str, Any]) -> None:
