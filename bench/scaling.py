@@ -175,7 +175,10 @@ def measure(model: Path, target: str) -> Measured:
         seconds[name] += time.process_time() - start
 
     timed("capture", lambda: compilation.capture(model))
-    module, context = compilation.module, make_context(compilation.weights)
+    module, context = (
+        compilation.module,
+        make_context(compilation.weights, hardware=compilation.hardware),
+    )
     ops = sum(1 for _ in module.walk())
     for pass_ in compilation.passes:
         number[pass_.name] += 1

@@ -143,7 +143,8 @@ class SdpaOp(AttnOp):
     a sequence's rows attend to its keys. `masks` (each broadcast to B, heads, S, S) are applied to
     the scaled scores in order, as the model spells them: numbers are added; where a mask of truth
     values is false the score becomes its entry of `fills`. `keyless` is what a row gives whose
-    scores are all -inf: `zero` as PyTorch's fused attention, or `nan` as its softmax.
+    scores are all -inf: `zero` as PyTorch's fused attention, or `nan` as its softmax. `rule` is how a
+    plan has it pruned.
     """
 
     name = "attn.sdpa"
@@ -157,6 +158,7 @@ class SdpaOp(AttnOp):
     scale = prop_def(FloatAttr)
     filled = opt_prop_def(ArrayAttr[FloatAttr], prop_name="fills")
     empty = opt_prop_def(StringAttr, prop_name="keyless")
+    rule = opt_prop_def(RuleAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
     assembly_format = (
         "$q `,` $k `,` $v (`packed` $packing^ `:` type($packing))? "

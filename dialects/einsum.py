@@ -8,7 +8,7 @@ came in. The op says which weight, how it is viewed, and its checksum; nothing i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, cast
+from typing import cast
 
 from xdsl.dialects.builtin import ArrayAttr, DenseArrayBase, StringAttr, TensorType, i64
 from xdsl.ir import Attribute, Data, Dialect, Operation, SSAValue
@@ -28,10 +28,9 @@ from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
+from heatc.dialects.einsum_format import FormatAttr, Pairs, pairs_text, parse_pairs
 from heatc.dialects.fixed import RequantizeOp
 from heatc.dialects.nn import TOKENS, ReshapeOp, shape_of
-
-Pairs: TypeAlias = tuple[tuple[int, int], ...]
 
 
 def parse_equation(equation: str) -> tuple[tuple[str, ...], str]:
@@ -63,14 +62,10 @@ class PathAttr(Data[Pairs]):
     @classmethod
     def parse_parameter(cls, parser: AttrParser) -> Pairs:
         with parser.in_angle_brackets():
-            return tuple(
-                parser.parse_comma_separated_list(
-                    parser.Delimiter.NONE, lambda: _parse_pair(parser)
-                )
-            )
+            return parse_pairs(parser)
 
     def print_parameter(self, printer: Printer) -> None:
-        printer.print_string(f"<{', '.join(f'({a}, {b})' for a, b in self.data)}>")
+        printer.print_string(f"<{pairs_text(self.data)}>")
 
     def check(self, operands: int) -> None:
         """Raise `VerifyException` where this is no path of so many operands."""
@@ -81,13 +76,6 @@ class PathAttr(Data[Pairs]):
             if a == b or not {a, b} <= live:
                 raise VerifyException(f"step ({a}, {b}) contracts what is not in {sorted(live)}")
             live = live - {a, b} | {number}
-
-
-def _parse_pair(parser: AttrParser) -> tuple[int, int]:
-    with parser.in_parens():
-        first = parser.parse_integer(allow_boolean=False)
-        parser.parse_punctuation(",")
-        return first, parser.parse_integer(allow_boolean=False)
 
 
 @irdl_attr_definition
@@ -200,6 +188,7 @@ class ContractOp(IRDLOperation):
     `einsum.contract "ti,oi->to" %x, %w : (...) -> ...`: the n-ary contraction of an equation.
 
     `path` is the order in which the operands meet, `decomposition` where its weights come from.
+    `format` says how the weight of two operands is to be factorised.
     `fuse` says that the result of a step of packed tokens is never held as a whole; the steps of
     one tile size up to the first without `fuse` are one group.
 
@@ -212,6 +201,7 @@ class ContractOp(IRDLOperation):
     path = opt_prop_def(PathAttr)
     decomposition = opt_prop_def(DecompositionAttr)
     fuse = opt_prop_def(FuseAttr)
+    planned = opt_prop_def(FormatAttr, prop_name="format")
     inputs = var_operand_def(TensorType[Attribute])
     result = result_def(TensorType[Attribute])
     traits = traits_def(Pure())
@@ -256,6 +246,10 @@ class ContractOp(IRDLOperation):
                     )
         if self.path is not None:
             self.path.check(len(terms))
+        if self.planned is not None and len(terms) != 2:
+            raise VerifyException(
+                f"format: expected an activation and a weight, got {len(terms)} operands"
+            )
         if self.fuse is not None:
             self._verify_fused(self.fuse.data, terms, result_term)
 
@@ -309,4 +303,6 @@ def only_reader(value: SSAValue) -> ContractOp | None:
     return op if is_step(op) else None
 
 
-EINSUM = Dialect("einsum", [WeightOp, ContractOp], [PathAttr, DecompositionAttr, FuseAttr])
+EINSUM = Dialect(
+    "einsum", [WeightOp, ContractOp], [PathAttr, DecompositionAttr, FuseAttr, FormatAttr]
+)

@@ -47,6 +47,8 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
+from heatc.dialects.einsum_format import FormatAttr
+
 AnyTensor = TensorType[Attribute]
 Value = SSAValue | Operation
 
@@ -328,12 +330,17 @@ class WhereOp(NnOp):
 
 @irdl_op_definition
 class EmbeddingOp(NnOp):
-    """`nn.embedding %table, %ids`: rows of `table` (V, D) by integer `ids` of any shape."""
+    """
+    `nn.embedding %table, %ids`: rows of `table` (V, D) by integer `ids` of any shape.
+
+    `format` says how the table is to be factorised.
+    """
 
     name = "nn.embedding"
     table = operand_def(AnyTensor)
     ids = operand_def(AnyTensor)
     result = result_def(AnyTensor)
+    planned = opt_prop_def(FormatAttr, prop_name="format")
 
     def __init__(self, table: Value, ids: Value, result_type: Attribute | None = None):
         table, ids = SSAValue.get(table), SSAValue.get(ids)

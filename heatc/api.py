@@ -19,12 +19,13 @@ from xdsl.utils.arg_spec import ArgSpec
 
 from heatc.commands import COMPILE
 from heatc.context import HeatcContext
+from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError, UsageError
-from heatc.hardware import load_hardware
+from heatc.hardware import Hardware, load_hardware
+from heatc.heat.calibrate import read_calibration
 from heatc.heat.options import PassOptions, heat_options, plan_options
 from heatc.ir_errors import translated
 from heatc.passes.pack_tokens import PADDINGS
-from heatc.passes.rewriting import Remark, tell
 from heatc.pipeline import (
     CountAttentions,
     DumpPhases,
@@ -35,9 +36,9 @@ from heatc.pipeline import (
     run_passes,
     spelled,
 )
-from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan
+from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan, weights_sha256
 from heatc.readers.source import as_path
-from heatc.remarks import RemarkLog
+from heatc.remarks import Remark, RemarkLog, RemarkSink, drop_remark, print_remark
 from heatc.rules import PRUNING_RULE, RuleError, make_rule
 from heatc.targets import Hdp, Numpy, Options, find_target, pipeline
 from heatc.targets.base import Result
@@ -53,10 +54,12 @@ if TYPE_CHECKING:
     from heatc.verify.programs import CheckedProgram
 
 
-def make_context(weights: WeightStore | None = None) -> HeatcContext:
+def make_context(
+    weights: WeightStore | None = None, *, hardware: Hardware | None = None
+) -> HeatcContext:
     """A context that knows every dialect of the project, of xDSL and of other packages."""
     context = HeatcContext(_registered_dialects=known_dialects())
-    context.weights = weights
+    context.weights, context.hardware = weights, hardware
     return context
 
 
@@ -73,7 +76,7 @@ class Compilation:
     One model on its way through a pipeline: `capture`, `run`, `write`.
 
     `seconds` has the time of every step; `remarks` is where decisions of the passes are written,
-    see `heatc.remarks.RemarkLog`.
+    see `heatc.remarks.RemarkLog`; `quiet`: nothing that they say is for anybody.
     """
 
     def __init__(
@@ -85,13 +88,17 @@ class Compilation:
         print_ir_after_all: bool = False,
         execute_each: bool = False,
         remarks: str | PathLike[str] | None = None,
+        quiet: bool = False,
         verify: Settings | None = None,
     ):
         self.options = options
-        self.plan = None if options.plan is None else read_plan(options.plan)
+        self.plan = options.plan
         hw = options.target.hw
-        if self.plan is not None and self.plan.hw_sha256 is not None and hw is not None:
-            self.plan.check_hardware(hardware_sha256(hw))
+        self.hardware = None if hw is None else load_hardware(hw)
+        if self.plan is not None and self.hardware is not None:
+            self.plan.check_hardware(hardware_sha256(self.hardware))
+        calibrate = options.calibrate
+        self._calibration = None if calibrate is None else read_calibration(calibrate)
         specs = pipeline(options)
         self.pipeline = spelled(specs)
         self.passes = _checked_build(specs)
@@ -100,6 +107,9 @@ class Compilation:
             raise UsageError(f"unknown pass {min(unknown)!r}", place="--print-ir-after")
         self.execute_each = execute_each
         self._remarks = None if remarks is None else RemarkLog(remarks)
+        self._tell: RemarkSink = drop_remark if quiet else print_remark
+        if self._remarks is not None:
+            self._tell = self._remarks.take
         self._timing = Timing()
         self._counted = CountAttentions()
         self._instruments: list[Instrument] = [self._timing, self._counted]
@@ -117,6 +127,8 @@ class Compilation:
         self.source = ""
         self._module: ModuleOp | None = None
         self._weights: WeightStore | None = None
+        self._read: set[str] = set()
+        self._digest: str | None = None
 
     @property
     def module(self) -> ModuleOp:
@@ -186,7 +198,7 @@ class Compilation:
         self._steps.append(("capture", time.perf_counter() - start))
 
     def _check_live(self) -> None:
-        if self.plan is not None and self.plan.model_sha256 is not None:
+        if self.plan is not None and self.plan.names_file:
             raise HeatcError(
                 "model_sha256: a live module has no file to compare with",
                 place=self.plan.path,
@@ -194,13 +206,27 @@ class Compilation:
             )
 
     def check_model(self, model: str | PathLike[str]) -> None:
-        """Raise `HeatcError` where the plan was made for another model file or folder."""
-        if self.plan is not None and self.plan.model_sha256 is not None:
+        """Raise `HeatcError` where the plan names another model file or folder."""
+        if self.plan is not None and self.plan.names_file:
             self.plan.check_model(model_sha256(model))
 
     def adopt(self, module: ModuleOp, weights: WeightStore, source: str) -> None:
-        """Take a module at the captured level, its weights, and the name it came by."""
+        """
+        Take a module at the captured level, its weights, and the name it came by.
+
+        Raises `HeatcError` where the plan names other weights.
+        """
         self._module, self._weights, self.source = module, weights, source
+        self._digest = None
+        self._read = {key for o in module.walk() if isinstance(o, WeightOp) for key in o.keys}
+        if self.plan is not None and self.plan.names_weights:
+            self.plan.check_model(self.weights_sha256())
+
+    def weights_sha256(self) -> str:
+        """`heatc.plan.weights_sha256` of what the module read when it was captured."""
+        if self._digest is None:
+            self._digest = weights_sha256(self.weights, self._read)
+        return self._digest
 
     @translated()
     def run(self) -> None:
@@ -209,9 +235,14 @@ class Compilation:
         if self.execute_each:
             instruments.append(self._comparison())
         with self._remarks or nullcontext():
-            run_passes(
-                make_context(self.weights), self.module, self.passes, instruments, self._pass_begins
-            )
+            run_passes(self.context(), self.module, self.passes, instruments, self._pass_begins)
+
+    def context(self) -> HeatcContext:
+        """What the passes need beside the module."""
+        context = make_context(self.weights, hardware=self.hardware)
+        context.plan, context.calibration = self.plan, self._calibration
+        context.remarks = self._tell
+        return context
 
     def _pass_begins(self, name: str) -> None:
         if self._remarks is not None:
@@ -226,8 +257,8 @@ class Compilation:
         def run_machine(module: ModuleOp, inputs: Mapping[str, Any]) -> dict[str, Any]:
             from heatc.backends.hdp.emit import run_module
 
-            assert self.options.target.hw is not None
-            return run_module(module, inputs, self.weights, self.options.target.hw)
+            assert self.hardware is not None
+            return run_module(module, inputs, self.weights, self.hardware)
 
         def report(line: str) -> None:
             print(line, file=sys.stderr)
@@ -254,6 +285,7 @@ class Compilation:
             self.weights,
             self.options,
             self.source,
+            self.hardware,
             {"pipeline": self.pipeline, **self._rules()},
         )
         check = partial(self._check, "-" if path is None else str(path), start)
@@ -297,7 +329,7 @@ class Compilation:
             self.verification = verify(stages, program, self._verify, seconds, place)
         with self._remarks or nullcontext():
             self._pass_begins("verify")
-            tell(Remark("", place, str(self.verification), {}, (), True))
+            self._tell(Remark("", place, str(self.verification), {}, (), True))
 
 
 def factor_options(
@@ -312,7 +344,7 @@ def factor_options(
     if plan is not None and planned:
         if plan.factors is not None and calibrate is not None:
             raise UsageError("the plan brings its factors: nothing is calibrated")
-        return plan_options(plan.path, calibrate)
+        return plan_options(calibrate)
     return None
 
 
@@ -386,8 +418,8 @@ def compile(
     factors = factor_options(heat, calibrate, found)
     if padding not in PADDINGS:
         raise UsageError(f"unknown padding {padding!r}, expected skip or compute", place="padding")
-    plan_path = None if plan is None else str(plan)
-    options = Options(chosen, rule, plan_path, heat=factors, padding=padding)
+    data = None if calibrate is None else str(calibrate)
+    options = Options(chosen, rule, found, heat=factors, calibrate=data, padding=padding)
     form = chosen.forms[0]
     if isinstance(chosen, Numpy) and Path(output).suffix != form.suffix:
         raise UsageError("the name of a NumPy program ends in .py", place="output")

@@ -76,10 +76,6 @@ def _one(kind: Kind) -> Callable[[Path, Values], Files]:
     return lambda path, values: [(path, kind)]
 
 
-def _factors(path: Path, values: Values) -> Files:
-    return [(path, kinds.IR_FACTORS)]
-
-
 def _compiled(path: Path, values: Values) -> Files:
     """The output of a compilation, in the form (`heatc.targets.base.Form`) that was asked for."""
     form = values["form"]
@@ -151,16 +147,6 @@ HEATC = Command(
     ),
 )
 
-HEATC_PASSES = Command(
-    "heatc with passes of one's own",
-    reads=(
-        *HEATC.reads,
-        Read("pass_plans", "a pass", plan_files),
-        Read("pass_inputs", "a pass", hardware_files),
-    ),
-    writes=(*HEATC.writes, Write("pass_outputs", "heat-decompose's factors", _factors)),
-)
-
 COMPILE = Command(
     "heatc.compile",
     reads=(
@@ -180,13 +166,15 @@ HEATC_OPT = Command(
     "heatc-opt",
     reads=(
         Read("input_file", "the input"),
-        Read("pass_plans", "a pass", plan_files),
-        Read("pass_inputs", "a pass", hardware_files),
+        Read("weights", "--weights"),
+        Read("calibrate", "--calibrate"),
+        _PLAN,
+        _HW,
     ),
     writes=(
         Write("output_file", "-o", _one(kinds.IR)),
         Write("remarks", "--remarks", _one(kinds.REMARKS)),
-        Write("pass_outputs", "heat-decompose's factors", _factors),
+        Write("factors", "--factors", _one(kinds.IR_FACTORS)),
     ),
 )
 
@@ -238,7 +226,6 @@ HDP_OBJDUMP = Command("hdp-objdump", reads=(Read("file", "FILE"),))
 
 COMMANDS = (
     HEATC,
-    HEATC_PASSES,
     COMPILE,
     HEATC_OPT,
     CALIBRATE,

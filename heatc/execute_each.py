@@ -33,8 +33,9 @@ from heatc.passes.factorising.reference import reference_weights
 from heatc.passes.fuse_projections import FuseProjectionsPass
 from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.passes.insert_hdp import InsertHdpPass
-from heatc.passes.rewriting import module_path, without_remarks
+from heatc.passes.rewriting import module_path
 from heatc.pipeline import Instrument, run_passes
+from heatc.remarks import drop_remark
 from heatc.samples import mask_inputs
 from heatc.universe import PASSES
 from heatc.verify.rows import Rows, Tokens, output_rows, tokens_of
@@ -274,8 +275,7 @@ def packed_level(
     names = [pass_.name for pass_ in passes]
     if PACKING not in names:
         return None
-    found, context = module.clone(), HeatcContext()
-    context.weights = weights
-    with without_remarks():
-        run_passes(context, found, passes[: names.index(PACKING) + 1])
+    context = HeatcContext(weights=weights, remarks=drop_remark)
+    found = module.clone()
+    run_passes(context, found, passes[: names.index(PACKING) + 1])
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -18,15 +18,6 @@ from heatc.universe import known_passes
 Place = Literal["after", "before"]
 
 _INSERTION = re.compile(r"(?P<passes>.*):(?P<place>after|before)=(?P<other>[\w-]+)", re.DOTALL)
-
-_FILES = {
-    "plan": "pass_plans",
-    "weights": "pass_inputs",
-    "calibrate": "pass_inputs",
-    "hw": "pass_inputs",
-    "factors": "pass_outputs",
-}
-"""The options of passes that name files, and how `heatc.commands` calls those files."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +103,3 @@ def inserted(specs: Sequence[ArgSpec], insertion: Insertion) -> tuple[ArgSpec, .
         )
     where = names.index(insertion.other) + (insertion.place == "after")
     return (*specs[:where], *insertion.passes, *specs[where:])
-
-
-def pass_files(specs: Iterable[ArgSpec]) -> dict[str, list[str]]:
-    """What options of passes name: files to read, and to write."""
-    found: dict[str, list[str]] = {key: [] for key in _FILES.values()}
-    for spec in specs:
-        for option, values in spec.parameters.items():
-            if option in _FILES:
-                found[_FILES[option]] += [v for v in values if isinstance(v, str)]
-    return found

@@ -1,19 +1,23 @@
 """
 `plan.json`: what is done to each layer of a model, as data.
 
-    {"schema": 1, "model_sha256": "...", "hw_sha256": "...", "seed": 0,
+    {"schema": 2, "model_sha256": "...", "hw_sha256": "...", "seed": 0,
      "layers": {"encoder.layer.0.attention.self":
                 {"hdp": {"rule": "ours", "point": 2, "rho_b": [0.1, 0.2]}},
                 "encoder.layer.0.output.dense":
                 {"heat": {"format": "tt", "shape": "32x96|32x24", "ranks": [32, 64, 24],
-                          "path": [[0, 1], [5, 2], [6, 3], [7, 4]], "fuse": 64}}},
+                          "path": [[0, 1], [5, 2], [6, 3], [7, 4]], "fuse": 64},
+                 "widths": {"activations": 16, "weights": 16}}},
      "factors": {"file": "plan.factors.safetensors", "sha256": "..."}}
 
 A layer is named by its module path. Keys of `hdp` are the options of the rule
 (`heatc.rules.OPTIONS`, and its own), `point` being the bits of `finer`; those of `heat` are
 `heatc.heat.plan.LayerHeat`. `factors`, which may be absent, names a file beside the plan with the
 factors themselves, `<module path>.<i>`, and after them the layer's bias: what `heatc-tune distill`
-trained. Digests of the model and the machine that are absent or null are not compared. `producer`
+trained. `widths` are the bits of a layer's operands (`WIDTHS`); heatc computes in 16. `model_sha256`
+is `weights_sha256`, the digest of the values of the model's weights, whatever file holds them; schema 1,
+which is read too and has no widths, has `model_sha256` of the model's file or folder there. Digests
+of the model and the machine that are absent or null are not compared. `producer`
 says who wrote the plan; heatc replaces none that it did not write.
 """
 
@@ -21,14 +25,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from heatc.errors import HeatcError
 from heatc.files import from_os_error
+from heatc.hardware import Hardware, render
 from heatc.heat.plan import LayerHeat, layer_heat
 from heatc.kinds import is_heatc_safetensors
 from heatc.readers.fields import short
@@ -37,7 +44,18 @@ from heatc.readers.source import as_path, open_file
 from heatc.rules import OPTIONS, RULES, Rule, RuleError, known_options, make_rule
 from heatc.weights import WeightStore
 
-SCHEMA = 1
+SCHEMA = 2
+"""What is written."""
+
+FILE_DIGEST = 1
+"""The schema whose plans name the model's file; they are read as ever."""
+
+WIDTHS = ("activations", "weights", "queries", "keys", "values", "probabilities")
+"""The operands of a layer that a plan may say the width of."""
+
+MOST_BITS = 32
+_BITS = 16
+_LAYER = {FILE_DIGEST: ("heat", "hdp"), SCHEMA: ("heat", "hdp", "widths")}
 _TOP = ("producer", "schema", "model_sha256", "hw_sha256", "seed", "layers", "factors")
 LARGEST_PLAN = 16 << 20
 
@@ -76,7 +94,11 @@ class Plan:
         rules: the pruning rule of each attention, by module path.
         heat: how each factorised layer is factorised, by module path.
         factors: the factors themselves, None where they are to be found.
-        model_sha256: `model_sha256` of the model it was made for, None where it does not say.
+        schema: that of the file.
+        widths: bits of the operands of each layer that it says them of, by module path.
+        layers: as the text has them.
+        model_sha256: of the model it was made for, None where it does not say: `weights_sha256`, or
+            `model_sha256` where `schema` is `FILE_DIGEST`.
         hw_sha256: `hardware_sha256` of the machine it was made for, None where it does not say.
         seed: of whatever was random in making it.
     """
@@ -88,6 +110,19 @@ class Plan:
     seed: int | None = None
     heat: Mapping[str, LayerHeat] = field(default_factory=dict[str, LayerHeat])
     factors: FactorFile | None = None
+    schema: int = SCHEMA
+    widths: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    layers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def names_file(self) -> bool:
+        """Whether it names the file of the model."""
+        return self.schema == FILE_DIGEST and self.model_sha256 is not None
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether it names the weights of the model."""
+        return self.schema != FILE_DIGEST and self.model_sha256 is not None
 
     def check_model(self, digest: str) -> None:
         """Raise `HeatcError` where the plan was made for another model."""
@@ -136,11 +171,28 @@ def model_sha256(model: str | PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def hardware_sha256(hw: str) -> str:
-    """The SHA-256 of the resolved hardware description of a preset or a file."""
-    from heatc.hardware import load_hardware, render
+def weights_sha256(weights: WeightStore, names: Iterable[str]) -> str:
+    """
+    The SHA-256 of some weights: of the name, type, shape and values of each, by name.
 
-    return hashlib.sha256(render(load_hardware(hw)).encode()).hexdigest()
+    Those that are no floating-point numbers are left out: which of them (position ids, token types) a
+    model reads depends on the inputs that it is captured with. Memory that is mapped from files is
+    given back as it goes.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        array = weights[name]
+        if array.dtype.kind != "f":
+            continue
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        weights.release(name)
+    return digest.hexdigest()
+
+
+def hardware_sha256(hardware: Hardware) -> str:
+    """The SHA-256 of a resolved hardware description."""
+    return hashlib.sha256(render(hardware).encode()).hexdigest()
 
 
 def _is_part(path: Path) -> bool:
@@ -152,11 +204,6 @@ def read_plan(path: str | PathLike[str]) -> Plan:
     """Read and check a plan; `HeatcError` names the key that is wrong."""
     file = as_path(path, "a plan")
     return _Reader(str(file)).plan(read_json(file, "a plan", LARGEST_PLAN))
-
-
-def plan_layers(plan: Plan) -> dict[str, Any]:
-    """`layers` of a plan that was read, as its text has them."""
-    return read_json(plan.path, "a plan", LARGEST_PLAN)["layers"]
 
 
 class _Reader:
@@ -183,20 +230,24 @@ class _Reader:
         top = self.table("", data, _TOP)
         if "schema" not in top:
             raise self.error("schema", "the key is missing")
-        if type(top["schema"]) is not int or top["schema"] != SCHEMA:
-            raise self.error("schema", f"expected {SCHEMA}, got {short(top['schema'])}")
+        schema = top["schema"]
+        if type(schema) is not int or schema not in _LAYER:
+            raise self.error("schema", f"expected {FILE_DIGEST} or {SCHEMA}, got {short(schema)}")
         if "layers" not in top:
             raise self.error("layers", "the key is missing")
         layers = self.table("layers", top["layers"])
         rules: dict[str, Rule] = {}
         heat: dict[str, LayerHeat] = {}
+        widths: dict[str, Mapping[str, int]] = {}
         for name, layer in layers.items():
             key = f"layers[{json.dumps(name[:200])}]"
-            table = self.table(key, layer, ("heat", "hdp"))
+            table = self.table(key, layer, _LAYER[schema])
             if table.get("heat") is not None:
                 heat[name] = self.heat(f"{key}.heat", table["heat"])
             if table.get("hdp") is not None:
                 rules[name] = self.rule(f"{key}.hdp", table["hdp"])
+            if table.get("widths") is not None:
+                widths[name] = self.widths(f"{key}.widths", table["widths"])
         return Plan(
             self.place,
             rules,
@@ -205,7 +256,22 @@ class _Reader:
             self.seed(top),
             heat,
             self.factors(top),
+            schema,
+            widths,
+            layers,
         )
+
+    def widths(self, key: str, value: Any) -> dict[str, int]:
+        """Bits by operand; any but those that heatc computes in are refused."""
+        table = self.table(key, value, WIDTHS)
+        for operand, bits in table.items():
+            place = f"{key}.{operand}"
+            if type(bits) is not int or not 1 <= bits <= MOST_BITS:
+                expected = f"expected a number of bits from 1 to {MOST_BITS}, got {short(bits)}"
+                raise self.error(place, expected)
+            if bits != _BITS:
+                raise self.error(place, f"operands of {bits} bits: heatc computes in {_BITS} alone")
+        return table
 
     def factors(self, top: dict[str, Any]) -> FactorFile | None:
         if top.get("factors") is None:

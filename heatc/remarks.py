@@ -1,20 +1,63 @@
-"""What passes remark, kept for the user: `--remarks=FILE` and `--remarks=-`."""
+"""
+What passes remark, and where it goes: to the user, or to `--remarks=FILE` and `--remarks=-`.
+
+A context carries the sink that takes remarks, see `heatc.context`.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from heatc.files import atomic_write
-from heatc.passes.rewriting import Remark, RemarkSink, print_remark, set_remark_sink
+
+
+@dataclass(frozen=True)
+class Remark:
+    """
+    A decision of a pass.
+
+    Attributes:
+        layer: module path of what it is about, as far as it is known.
+        place: the module path and source line of the op.
+        message: what was decided and why, in words.
+        chosen: the same in numbers and names; bytes, tokens and multiply-accumulates are integers.
+        weighed: what else was possible, with the same keys.
+        shown: whether the user sees it without asking.
+    """
+
+    layer: str
+    place: str
+    message: str
+    chosen: Mapping[str, Any]
+    weighed: Sequence[Mapping[str, Any]]
+    shown: bool
+
+    def __str__(self) -> str:
+        return f"{self.place}: remark: {self.message}" if self.place else f"remark: {self.message}"
+
+
+RemarkSink = Callable[[Remark], None]
+
+
+def print_remark(found: Remark) -> None:
+    """Print to stderr what the user is to see unasked."""
+    if found.shown:
+        print(found, file=sys.stderr)
+
+
+def drop_remark(found: Remark) -> None:
+    """What passes say of trials, and of layers that nobody has, is for nobody."""
 
 
 class RemarkLog:
     """
-    Takes every remark while it is entered, those included that are not shown unasked.
+    Takes every remark, those included that are not shown unasked.
 
     `target` is a file, which gets a JSON object a line (`pass`, `layer`, `place`, `message`,
     `chosen`, `weighed`) when the log is left, after an error too, but not when a signal ends it; or
@@ -26,10 +69,8 @@ class RemarkLog:
         self.target = target
         self.running = ""
         self.lines: list[str] = []
-        self._before: RemarkSink = print_remark
 
     def __enter__(self) -> Self:
-        self._before = set_remark_sink(self._take)
         return self
 
     def __exit__(
@@ -38,18 +79,18 @@ class RemarkLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        set_remark_sink(self._before)
         stopped = kind is not None and not issubclass(kind, Exception)
         if stopped or str(self.target) == "-":
             return
         with atomic_write(self.target, "w") as stream:
             stream.write("".join(f"{line}\n" for line in self.lines))
 
-    def _take(self, found: Remark) -> None:
+    def take(self, found: Remark) -> None:
+        """Keep a remark; the user sees what is shown unasked."""
         if str(self.target) == "-":
             print(f"{found} [{self.running}]", file=sys.stderr)
             return
-        self._before(found)
+        print_remark(found)
         record = {
             "pass": self.running,
             "layer": found.layer,

@@ -88,6 +88,10 @@ class WeightStore(Mapping[str, Array]):
         self._added: list[str] = []
         self.source = source
 
+    def copy(self) -> WeightStore:
+        """A store of the same arrays, to which nothing was added."""
+        return WeightStore(self, self.source)
+
     @property
     def added(self) -> tuple[str, ...]:
         """The names of what passes added, in order."""

@@ -1,8 +1,8 @@
 """
 Numbers and addresses of tensors and tiles.
 
-Assumes the machine level of lower-to-hdp. Leaves nothing symbolic. Places are first fit, largest
-first.
+Assumes the machine level of lower-to-hdp. The machine is that of the context, hdp-edge where none
+is named. Leaves nothing symbolic. Places are first fit, largest first.
 
 Tensors:
 
@@ -37,9 +37,10 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 
+from heatc.context import hardware_of
 from heatc.dialects import hdp
 from heatc.errors import InfeasibleError
-from heatc.hardware import Hardware, load_hardware
+from heatc.hardware import Hardware
 from heatc.isa.table import DESCRIPTORS, DTYPES, TILES
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location
@@ -304,11 +305,9 @@ class AllocateBuffersPass(ModulePass):
     name = "allocate-buffers"
     effect: ClassVar[Effect] = Effect.EXACT
 
-    hw: str = "hdp-edge"
-
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Annotate every function in place; `InfeasibleError` where something does not fit."""
-        hardware = load_hardware(self.hw)
+        hardware = hardware_of(ctx)
         for function in op.ops:
             if isinstance(function, FuncOp) and function.body.blocks:
                 allocate(op, function, hardware)

@@ -595,15 +595,13 @@ class AssignFixedPointPass(ModulePass):
     name = "assign-fixed-point"
     effect: ClassVar[Effect] = Effect.CHANGES_VALUES
 
-    weights: str | None = None
-
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
         Rewrite every function in place.
 
         Raises `HeatcError` without weights, `PassFailedException` where no type fits.
         """
-        store = weights_of(ctx, self.weights)
+        store = weights_of(ctx)
         for function in list(op.ops):
             if not isinstance(function, FuncOp) or not function.body.blocks:
                 continue

@@ -74,8 +74,6 @@ class FoldWeightsPass(ModulePass):
     name = "fold-weights"
     effect: ClassVar[Effect] = Effect.EXACT
 
-    weights: str | None = None
-
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place; `HeatcError` without weights where there is work."""
         found = _folded(op)
@@ -86,7 +84,7 @@ class FoldWeightsPass(ModulePass):
         ]
         if not last:
             return
-        folder = _Folder(weights_of(ctx, self.weights))
+        folder = _Folder(weights_of(ctx))
         for inner in last:
             folder.fold(inner)
         erase_dead(op)

@@ -7,7 +7,7 @@ steps of a group but its last: their results are made and read tile by tile and 
 
 The size of a tile:
 
-- For the machine `hw` it is the largest multiple of the PE array's rows for which two tiles of
+- For the machine of the context it is the largest multiple of the PE array's rows for which two tiles of
   every live result fit the shared buffer, beside the operands of a step.
 - Without a machine it is the largest multiple of 32 tokens whose live results take `cache` bytes,
   by default 1 MiB, a core's level-2 cache. A processor's products of fewer than 32 columns cost
@@ -15,10 +15,9 @@ The size of a tile:
 
 Groups are cut so that the fewest bytes pass to and from memory. A fused result saves its writing
 and reading; each further tile of tokens costs the weights of its group again. Results without
-`fuse` are held as a whole; a remark says which and why. Options:
-
-- tokens: how many the bytes are counted for, by default what the largest packing has room for;
-- plan: a plan.json whose `fuse` says for a layer true (one group), false (none), or the tile.
+`fuse` are held as a whole; a remark says which and why. `tokens` is how
+many the bytes are counted for, by default what the largest packing has room for. Where the plan of
+the context says `fuse` of a layer, it is done: true (one group), false (none), or the tile.
 
 Exact: the same sums. Leaves steps that have `fuse`, and those that are no product of matrices.
 
@@ -39,10 +38,11 @@ from xdsl.dialects.builtin import ModuleOp, f32
 from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
+from heatc.context import machine_of, plan_of
 from heatc.dialects.einsum import ContractOp, FuseAttr, only_reader
 from heatc.dialects.nn import element_of, shape_of
 from heatc.errors import HeatcError
-from heatc.hardware import Hardware, load_hardware
+from heatc.hardware import Hardware
 from heatc.passes.analysis.constants import first_weight
 from heatc.passes.analysis.products import ProductForm, product_form
 from heatc.passes.analysis.tokens import most_tokens
@@ -50,7 +50,6 @@ from heatc.passes.effect import Effect
 from heatc.passes.factorising.targets import layer_path
 from heatc.passes.rewriting import remark
 from heatc.passes.tiling.packing import TILE_ALIGNMENT, align
-from heatc.plan import read_plan
 
 CACHE_BYTES = 1 << 20
 _UNIT = 32
@@ -302,44 +301,44 @@ class FuseEinsumsPass(ModulePass):
     name = "fuse-einsums"
     effect: ClassVar[Effect] = Effect.EXACT
 
-    hw: str | None = None
     cache: int = CACHE_BYTES
     tokens: int = 0
-    plan: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Set `fuse` on the steps whose results stay on the chip."""
         if self.cache < 1:
             raise HeatcError(f"cache: expected at least 1 byte, got {self.cache}")
         chains = list(_chains(op))
-        told = self._told()
+        told = _told(ctx)
         if chains:
-            planner = _Planner(self._chip(), self.tokens or most_tokens(op))
+            planner = _Planner(self._chip(machine_of(ctx)), self.tokens or most_tokens(op))
             for chain in chains:
-                _fuse(chain, planner, told.get(_layer(chain)))
+                _fuse(ctx, chain, planner, told.get(_layer(chain)))
         for layer in told.keys() - {_layer(chain) for chain in chains}:
             if told[layer]:
-                remark(op, f"{layer}: the plan fuses its steps, but it is no chain of steps")
+                text = f"{layer}: the plan fuses its steps, but it is no chain of steps"
+                remark(ctx, op, text)
 
-    def _chip(self) -> _Chip:
-        return _Cache(self.cache) if self.hw is None else _SharedBuffer(load_hardware(self.hw))
-
-    def _told(self) -> dict[str, bool | int]:
-        """What the plan says of a layer."""
-        if self.plan is None:
-            return {}
-        heat = read_plan(self.plan).heat
-        return {path: layer.fuse for path, layer in heat.items() if layer.fuse is not None}
+    def _chip(self, hardware: Hardware | None) -> _Chip:
+        return _Cache(self.cache) if hardware is None else _SharedBuffer(hardware)
 
 
-def _fuse(chain: Group, planner: _Planner, told: bool | int | None) -> None:
+def _told(ctx: Context) -> dict[str, bool | int]:
+    """What the plan says of a layer."""
+    plan = plan_of(ctx)
+    if plan is None:
+        return {}
+    return {path: layer.fuse for path, layer in plan.heat.items() if layer.fuse is not None}
+
+
+def _fuse(ctx: Context, chain: Group, planner: _Planner, told: bool | int | None) -> None:
     """Cut a layer's chain as the plan says, or else as costs least, and say so."""
     alone = planner.alone(chain)
     cut, reason = _choose(chain, planner, told, alone)
     for group, tile in zip(cut.groups, cut.tiles):
         for step in group[:-1]:
             step.op.fuse = FuseAttr(tile)
-    _remark(chain, planner, cut, alone, reason)
+    _remark(ctx, chain, planner, cut, alone, reason)
 
 
 def _choose(
@@ -377,7 +376,9 @@ def _room(chip: _Chip) -> str:
     return f"{chip.name}, which has {chip.capacity}"
 
 
-def _remark(chain: Group, planner: _Planner, cut: _Cut, alone: _Cut, reason: str) -> None:
+def _remark(
+    ctx: Context, chain: Group, planner: _Planner, cut: _Cut, alone: _Cut, reason: str
+) -> None:
     """Say what became of a layer, in words and in numbers."""
     results = len(chain) - 1
     if not cut.fused:
@@ -395,6 +396,7 @@ def _remark(chain: Group, planner: _Planner, cut: _Cut, alone: _Cut, reason: str
         whole = planner.whole(chain, tile)
         weighed.append({"fuse": True, "tiles": [tile], "moved_bytes": whole.moved})
     remark(
+        ctx,
         chain[-1].op,
         f"{_layer(chain)}: {text}",
         layer=_layer(chain),

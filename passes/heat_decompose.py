@@ -20,11 +20,10 @@ contraction with all factors (`einsum.contract` with `decomposition`, of any num
   moments are cached;
 - correct-bias: the bias makes up for the mean of the error, and only the rest is minimised;
 - joint: layers of one input (queries, keys, values) are decomposed as one;
-- layers: globs of module paths, `|` between them; tables: embedding tables instead of linears;
-- plan: a plan.json that says format, shape, ranks and path of every layer instead, and may bring
-  the factors themselves;
-- calibrate, weights: files of calibration inputs and of weights; factors: the file to write
-  factors to, where a text has no other place for them.
+- layers: globs of module paths, `|` between them; tables: embedding tables instead of linears.
+
+Where layers have a `format`, which `apply-plan` writes, those are decomposed as it says, and no
+others; the context's plan may bring the factors themselves. Calibration inputs are the context's.
 
 Leaves a layer whose least rank is over the ratio, with a remark. Changes values: the reference is
 the model with each weight replaced by the matrix its factors stand for.
@@ -35,10 +34,9 @@ Example (test/passes/heat_decompose.mlir): `einsum.contract "ti,oi->to" %x, %w` 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
@@ -50,11 +48,11 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
-from heatc.context import weights_of
+from heatc.context import calibration_of, plan_of, weights_of
 from heatc.dialects.einsum import ContractOp, PathAttr
+from heatc.dialects.einsum_format import Planned
 from heatc.errors import HeatcError
-from heatc.files import write_safetensors
-from heatc.heat.calibrate import MOST_TOKENS, Calibration, Moments, read_calibration
+from heatc.heat.calibrate import MOST_TOKENS, Calibration, Moments
 from heatc.heat.decompose import (
     AIM,
     REFINEMENTS,
@@ -70,6 +68,7 @@ from heatc.heat.formats import (
     covering,
     default_modes,
     find_format,
+    parse_format,
     parse_shape,
     rebuild,
     uniform,
@@ -79,7 +78,6 @@ from heatc.heat.options import Init, StatisticsOf
 from heatc.heat.plan import LayerHeat
 from heatc.heat.statistics import Statistics, statistics_key
 from heatc.interpreter.einsum import weight_array
-from heatc.kinds import IR_FACTORS
 from heatc.passes.analysis.finite import check_finite
 from heatc.passes.analysis.ranks import (
     Curve,
@@ -96,7 +94,7 @@ from heatc.passes.factorising.emit import emit
 from heatc.passes.factorising.targets import Target, find_targets
 from heatc.passes.fuse_projections import FuseProjectionsPass
 from heatc.passes.rewriting import describe_location, erase_dead, remark
-from heatc.plan import FactorFile, read_plan
+from heatc.plan import FactorFile
 from heatc.weights import WeightStore
 
 Array = NDArray[Any]
@@ -127,29 +125,24 @@ class HeatDecomposePass(ModulePass):
     tokens: int = 0
     refinements: int = REFINEMENTS
     calibration_tokens: int = MOST_TOKENS
-    plan: str | None = None
-    calibrate: str | None = None
-    weights: str | None = None
-    factors: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place."""
-        self._check()
-        weights = weights_of(ctx, self.weights)
-        before = set(weights)
+        planned = _planned(op)
+        self._check(ctx, is_planned=bool(planned))
+        weights = weights_of(ctx)
         if self.joint:
             FuseProjectionsPass().apply(ctx, op)
-        _Decomposition(self, op, weights).run()
+        _Decomposition(ctx, self, op, weights, bool(planned)).run()
         erase_dead(op)
-        if self.factors is not None:
-            names = sorted(set(weights) - before)
-            write_safetensors(self.factors, {name: weights[name] for name in names}, IR_FACTORS)
 
-    def _check(self) -> None:
-        if self.plan is not None:
-            needs = self.init == "activation" and self.calibrate is None
-            if needs and read_plan(self.plan).factors is None:
+    def _check(self, ctx: Context, *, is_planned: bool) -> None:
+        needs = self.init == "activation" and calibration_of(ctx) is None
+        if is_planned:
+            if needs and _factors(ctx) is None:
                 raise HeatcError("init=activation needs calibration inputs")
+            if self.joint:
+                raise HeatcError("layers that have a format are not decomposed as one")
             return
         if (self.rank is None) == (self.ratio is None):
             raise HeatcError(
@@ -162,10 +155,10 @@ class HeatDecomposePass(ModulePass):
             raise HeatcError(f"aim {self.aim:g} is outside [0, 1]")
         if self.spread and self.ratio is None:
             raise HeatcError("ranks are spread within a ratio, give one")
-        if self.init == "activation" and self.calibrate is None:
+        if needs:
             raise HeatcError(
                 "init=activation needs calibration inputs",
-                notes=['give calibrate="data.npz", or init=plain'],
+                notes=["give --calibrate data.npz, or init=plain"],
             )
 
 
@@ -194,20 +187,33 @@ def _checked(target: Target, moments: Moments) -> Moments:
     )
 
 
-def _unknown(name: str, first: Mapping[str, str], place: str) -> HeatcError:
-    """The error about a layer that a plan names; `first` has the path of each owner's weight."""
-    if name in first:
-        return HeatcError(
-            f"layers[{name!r}]: this layer shares its weight with {first[name]!r}",
-            place=place,
-            notes=[f"name {first[name]!r}, which stands for all its uses"],
-        )
-    near = difflib.get_close_matches(name, first, n=1)
-    return HeatcError(
-        f"layers[{name!r}]: the model has no such layer",
-        place=place,
-        notes=[f"did you mean {first[near[0]]!r}?"] if near else [],
-    )
+def _planned(module: ModuleOp) -> list[Target]:
+    """The layers that have a format."""
+    found = [t for kind in (False, True) for t in find_targets(module, "*", tables=kind)]
+    return [target for target in found if target.op.planned is not None]
+
+
+def _told(target: Target) -> Planned:
+    assert target.op.planned is not None
+    return target.op.planned.data
+
+
+def _spec(target: Target) -> Spec:
+    """What a layer's format says; ranks that no factor needs are refused."""
+    told = _told(target)
+    shape = parse_shape(told.shape)
+    try:
+        heat = LayerHeat(parse_format(told.format), shape, told.ranks, told.path)
+        return heat.spec(target.inputs, target.outputs, is_table=target.is_table)
+    except HeatcError as error:
+        place = describe_location(target.op)
+        raise HeatcError(f"{target.path}: {error.message}", place=place) from None
+
+
+def _factors(ctx: Context) -> FactorFile | None:
+    """The file of the factors that the plan brings."""
+    plan = plan_of(ctx)
+    return None if plan is None else plan.factors
 
 
 _Pair: TypeAlias = tuple[Operation, Operation]
@@ -235,9 +241,11 @@ class _Input:
 class _Decomposition:
     """One run of the pass over a module."""
 
+    ctx: Context
     options: HeatDecomposePass
     module: ModuleOp
     weights: WeightStore
+    is_planned: bool
     specs: dict[str, Spec] = field(default_factory=dict[str, Spec])
     paths: dict[str, PathAttr] = field(default_factory=dict[str, PathAttr])
     inputs: dict[str, str] = field(default_factory=dict[str, str])
@@ -250,54 +258,45 @@ class _Decomposition:
 
     def run(self) -> None:
         """Choose specs, then decompose layer by layer."""
-        whole = None if self.options.plan is None else read_plan(self.options.plan)
-        plan = None if whole is None else whole.heat
-        targets = list(self._targets(plan))
+        targets = self._targets()
         if not targets:
-            self._nothing(plan)
-            return
+            raise self._nothing()
         _check_names(targets)
         self._name_inputs(targets)
-        self._tell_others(targets, plan)
-        if whole is not None and whole.factors is not None:
-            self._choose(targets, plan, None)
-            self._take(targets, whole.factors)
+        self._tell_others(targets)
+        factors = _factors(self.ctx) if self.is_planned else None
+        if factors is not None:
+            self._choose(targets, None)
+            self._take(targets, factors)
             return
-        plain = self.options.init == "plain" or self.options.calibrate is None
-        data = None if plain else read_calibration(str(self.options.calibrate))
+        data = None if self.options.init == "plain" else calibration_of(self.ctx)
         if data is None:
-            self._choose(targets, plan, None)
+            self._choose(targets, None)
             for target in targets:
                 self._decompose(target, None)
             return
         statistics: Statistics | None = None
-        if self.options.statistics == "original" or (self.options.spread and plan is None):
+        if self.options.statistics == "original" or (self.options.spread and not self.is_planned):
             statistics = self._statistics(targets, data)
-        self._choose(targets, plan, statistics)
+        self._choose(targets, statistics)
         if self.options.statistics == "original":
             assert statistics is not None
             self._on_statistics(targets, statistics)
             return
         self._in_sequence(targets, data)
 
-    def _targets(self, plan: Mapping[str, LayerHeat] | None) -> Iterator[Target]:
-        """The layers at hand: those the plan names, or those the options choose."""
-        if plan is None:
-            yield from find_targets(self.module, self.options.layers, tables=self.options.tables)
-            return
-        all_ = [t for kind in (False, True) for t in find_targets(self.module, "*", tables=kind)]
-        first = {name: t.path for t in all_ for name in t.owners}
-        for name in sorted(plan.keys() - {t.path for t in all_}):
-            raise _unknown(name, first, str(self.options.plan))
-        yield from (t for t in all_ if t.path in plan)
+    def _targets(self) -> list[Target]:
+        """The layers at hand: those that have a format, or those the options choose."""
+        if self.is_planned:
+            return _planned(self.module)
+        return find_targets(self.module, self.options.layers, tables=self.options.tables)
 
-    def _nothing(self, plan: Mapping[str, LayerHeat] | None) -> None:
+    def _nothing(self) -> HeatcError:
         kind = "embedding table" if self.options.tables else "linear layer"
         all_ = find_targets(self.module, "*", tables=self.options.tables)
         names = ", ".join(t.path for t in all_[:3])
-        what = "the plan" if plan is not None else f"layers={self.options.layers!r}"
-        raise HeatcError(
-            f"no {kind} is named by {what}",
+        return HeatcError(
+            f"no {kind} is named by layers={self.options.layers!r}",
             notes=[f"there are {len(all_)}: {names}, ..." if all_ else f"there is no {kind}"],
         )
 
@@ -312,13 +311,12 @@ class _Decomposition:
     def _choose(
         self,
         targets: Sequence[Target],
-        plan: Mapping[str, LayerHeat] | None,
         statistics: Statistics | None,
     ) -> None:
         """The spec of every layer that gets one."""
-        if plan is not None:
-            self.specs = {t.path: self._planned(plan[t.path], t) for t in targets}
-            paths = ((t.path, plan[t.path].path) for t in targets)
+        if self.is_planned:
+            self.specs = {t.path: _spec(t) for t in targets}
+            paths = ((t.path, _told(t).path) for t in targets)
             self.paths = {name: PathAttr(path) for name, path in paths if path is not None}
             return
         if self.options.spread:
@@ -330,14 +328,6 @@ class _Decomposition:
                 self._stays_dense(target)
             else:
                 self.specs[target.path] = spec
-
-    def _planned(self, heat: LayerHeat, target: Target) -> Spec:
-        """What a plan says; ranks that no factor needs are refused."""
-        try:
-            return heat.spec(target.inputs, target.outputs, is_table=target.is_table)
-        except HeatcError as error:
-            message = f"layers[{target.path!r}].heat.{error.message}"
-            raise HeatcError(message, place=str(self.options.plan)) from None
 
     def _modes(self, target: Target) -> tuple[Modes, Modes]:
         options = self.options
@@ -389,6 +379,7 @@ class _Decomposition:
         sizes, dense = self._sizes(target, least), self._sizes(target, None)
         what = "parameters" if target.is_table else "macs"
         remark(
+            self.ctx,
             target.op,
             f"{target.name} stays dense: {least.format} {least.shape} of rank 1 costs "
             f"{sizes[what] / dense[what]:.3g} of its {_COUNTED[what]}, the ratio is "
@@ -398,15 +389,16 @@ class _Decomposition:
             weighed=[sizes],
         )
 
-    def _tell_others(self, targets: Sequence[Target], plan: Mapping[str, LayerHeat] | None) -> None:
+    def _tell_others(self, targets: Sequence[Target]) -> None:
         """Say of the layers that nothing chose that they stay as they are."""
         chosen = {t.op for t in targets}
-        who = "the plan does not" if plan is not None else f"layers={self.options.layers} does not"
+        who = "the plan" if self.is_planned else f"layers={self.options.layers}"
         for target in find_targets(self.module, "*", tables=self.options.tables):
             if target.op not in chosen:
                 remark(
+                    self.ctx,
                     target.op,
-                    f"{target.name} stays dense: {who} name it",
+                    f"{target.name} stays dense: {who} does not name it",
                     layer=target.path,
                     chosen=self._sizes(target, None),
                     shown=False,
@@ -418,6 +410,7 @@ class _Decomposition:
         what = "parameters" if target.is_table else "macs"
         ranks = ", ".join(map(str, factors.spec.ranks))
         remark(
+            self.ctx,
             target.op,
             f"{target.name}: {factors.spec.format} {factors.spec.shape} of ranks [{ranks}], "
             f"{found[what] / dense[what]:.3g} of its {_COUNTED[what]}, relative error of its "

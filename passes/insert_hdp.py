@@ -3,10 +3,12 @@ Attention becomes one op with the steps of the chosen rule.
 
 Assumes the packed level. Replaces each `attn.sdpa` by an `attn.pruned`, which says the rule and has its
 steps (docs/design/rules.md) in a region. The rule writes the steps itself, see
-`heatc.rules.PruningRule`: `none` is `scores -> softmax -> weighted_values`. A rule that ranks heads does so over the layers that have it, in program order.
-Options that are left out have the rule's defaults. With a plan each attention has its own rule, by
-module path, those that the plan does not name are not pruned. Leaves the element types to `assign-fixed-point`. Attention
-with masks of its own is refused: the machine has no unit for them.
+`heatc.rules.PruningRule`: `none` is `scores -> softmax -> weighted_values`. A rule that ranks heads
+does so over the layers that have it, in program order.
+
+An attention that has a `rule`, which `apply-plan` writes, keeps to it. The others have that of the
+options; options that are left out have the rule's defaults. Leaves the element types to
+`assign-fixed-point`. Attention with masks of its own is refused: the machine has no unit for them.
 
 Example: test/passes/insert_hdp.mlir, the worked example of the HDP paper (Q 8x4, K 4x8).
 """
@@ -15,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from xdsl.context import Context
@@ -26,17 +27,14 @@ from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn
 from heatc.dialects.attn import RuleAttr
-from heatc.errors import HeatcError
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import (
     at,
     describe_location,
     insert_before,
-    module_path,
     remark,
     replace_value,
 )
-from heatc.plan import Plan, read_plan
 from heatc.rules import (
     RULES,
     Gated,
@@ -218,15 +216,13 @@ class InsertHdpPass(ModulePass):
     `attn.sdpa` becomes HDP attention; rule `none` is exact, the others change values.
 
     Options are those of `heatc.rules`, None where the rule's default is meant; `own` are those that
-    no other rule has, as texts `option=value`. `plan` is the path of a plan.json that says the rule of
-    every attention instead.
+    no other rule has, as texts `option=value`. An attention that has a `rule` keeps to that.
     """
 
     name = "insert-hdp"
     effect: ClassVar[Effect] = Effect.CHANGES_VALUES
 
     rule: str = "none"
-    plan: str | None = None
     finer: int | None = None
     importance: Importance | None = None
     rho_b: float | tuple[float, ...] | None = None
@@ -242,33 +238,29 @@ class InsertHdpPass(ModulePass):
 
     def __post_init__(self) -> None:
         """Raise `RuleError` for options that do not make a rule."""
-        if self.plan is not None and (self.rule != "none" or self._options()):
-            raise RuleError("plan", "a plan says every rule: give it alone")
         self.one_rule()
 
     def _options(self) -> dict[str, Any]:
-        names = {f.name for f in fields(self)} - {"rule", "plan", "name", "own"}
+        names = {f.name for f in fields(self)} - {"rule", "name", "own"}
         given = {name: getattr(self, name) for name in sorted(names)}
         own = dict(read_own(self.rule, text) for text in self.own or ())
         return {**{name: value for name, value in given.items() if value is not None}, **own}
 
     def one_rule(self) -> Rule:
-        """The rule of every attention where there is no plan."""
+        """The rule of every attention that has none of its own."""
         return make_rule(self.rule, self._options())
 
     def rules(self, module: ModuleOp) -> dict[Operation, Rule]:
         """
         The rule of every attention of a module that is not pruned yet.
 
-        Raises `HeatcError` for a plan that cannot be read or names what the module does not have,
-        `PassFailedException` for values per head that do not fit the heads.
+        Raises `PassFailedException` for values per head that do not fit the heads.
         """
         found = [op for op in module.walk() if isinstance(op, attn.SdpaOp)]
-        if self.plan is None:
-            rule = self.one_rule()
-            chosen: dict[Operation, Rule] = dict.fromkeys(found, rule)
-        else:
-            chosen = _planned(read_plan(self.plan), found)
+        usual = self.one_rule()
+        chosen: dict[Operation, Rule] = {
+            op: usual if op.rule is None else op.rule.rule for op in found
+        }
         for op in found:
             try:
                 chosen[op].check_heads(op.heads.value.data)
@@ -282,21 +274,19 @@ class InsertHdpPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place; raises what `rules` raises, and for biased attention."""
         rules = self.rules(op)
-        if self.plan is None and self.rule != "none" and rules:
-            remark(op, f"attention rule {self.one_rule()} by option, for all {len(rules)}")
+        told = [o for o in rules if isinstance(o, attn.SdpaOp) and o.rule is None]
+        if self.rule != "none" and told:
+            remark(ctx, op, f"attention rule {self.one_rule()} by option, for all {len(told)}")
         _check_masks(rules)
-        named = () if self.plan is None else read_plan(self.plan).rules
         for name, layers in _by_rule(rules).items():
             if find_rule(name).ranks_heads and not _prunes(name, layers.values()):
-                remark(op, f"rule {name} ranks heads by layers before: here it leaves out none")
+                text = f"rule {name} ranks heads by layers before: here it leaves out none"
+                remark(ctx, op, text)
         numbered = {name: list(layers) for name, layers in _by_rule(rules).items()}
         memories: dict[str, dict[str, SSAValue]] = {name: {} for name in numbered}
         written: list[tuple[_Chain, Rule]] = []
         for attention, rule in rules.items():
             assert isinstance(attention, attn.SdpaOp)
-            if self.plan is not None:
-                by = "by" if module_path(attention) in named else "not named in"
-                remark(attention, f"attention rule {rule}: {by} {self.plan}")
             _check_machine(attention)
             layers = numbered[rule.name]
             place = layers.index(attention), len(layers)
@@ -334,27 +324,6 @@ def _by_rule(rules: Mapping[Operation, Rule]) -> dict[str, dict[Operation, Layer
 
 def _prunes(name: str, layers: Iterable[Layer]) -> bool:
     return find_rule(name).prunes(tuple(layers))
-
-
-def _planned(plan: Plan, attentions: list[attn.SdpaOp]) -> dict[Operation, Rule]:
-    """The rules of a plan by attention; `HeatcError` where it names a layer that is not there."""
-    paths = [module_path(op) for op in attentions]
-    for path in plan.rules:
-        if path not in paths:
-            raise _unknown_layer(plan, path, paths)
-    rules: Mapping[str, Rule] = plan.rules
-    return {op: rules.get(path, Rule()) for op, path in zip(attentions, paths)}
-
-
-def _unknown_layer(plan: Plan, path: str, paths: list[str]) -> HeatcError:
-    near = get_close_matches(path, paths, n=1)
-    notes = [f"did you mean {near[0]!r}?"] if near else []
-    known = sorted({p for p in paths if p})
-    more = f", ... ({len(known)} in all)" if len(known) > 4 else ""
-    notes.append(f"attentions: {', '.join(known[:4]) or 'none with a module path'}{more}")
-    return HeatcError(
-        f"layers[{path!r}]: the model has no such attention", place=plan.path, notes=notes
-    )
 
 
 def _check_masks(ops: Iterable[Operation]) -> None:

@@ -6,12 +6,11 @@ that has none: the exact optimum up to nine operands, with opt_einsum's proposal
 a weight from its factors first is a path like any other, and wins where tokens are many. Options:
 
 - objective: macs, traffic or peak (the largest tensor that a step writes); or latency, energy or
-  edp on the machine `hw`. Paths are then timed as they would be compiled for the machine, with
+  edp on the machine of the context. Paths are then timed as they would be compiled for the machine, with
   results on the chip where `fuse-einsums` keeps them. Paths that the machine has no products for
   are passed over. With edp the energy x latency of the whole module is least: linears, attention as
   if it were dense, and the host's part. A remark says which path a layer got and what else was
   weighed.
-- hw: a preset or a YAML file; needed for latency, energy and edp.
 - search: `quick` (the default) times the seven likeliest paths of a layer, `long` goes on until no
   neighbour of the best is better.
 - tokens: what `?` counts as, by default what the largest packing has room for.
@@ -33,9 +32,11 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
+from heatc.context import machine_of
 from heatc.dialects.einsum import ContractOp, PathAttr, WeightOp, parse_equation
 from heatc.dialects.nn import TOKENS, shape_of
 from heatc.errors import HeatcError, InfeasibleError
+from heatc.hardware import Hardware
 from heatc.passes.analysis.costs import (
     NAIVE,
     NOTHING,
@@ -81,10 +82,11 @@ def network_of(op: ContractOp, tokens: int) -> Network:
 
 
 def order(
+    ctx: Context,
     ops: Sequence[ContractOp],
     objective: Objective,
     tokens: int,
-    hw: str | None = None,
+    hw: Hardware | None = None,
     rest: Cost = NOTHING,
     most: int | None = None,
 ) -> list[Candidate]:
@@ -109,13 +111,13 @@ def order(
         if not network.is_layer:
             continue
         if hw is not None and objective not in COUNTED:
-            _remark(op, network, hw, candidate, objective, most)
+            _remark(ctx, op, network, hw, candidate, objective, most)
         else:
-            _remark_counted(op, network, candidate, objective)
+            _remark_counted(ctx, op, network, candidate, objective)
     return chosen
 
 
-def rest_of(module: ModuleOp, ops: Sequence[ContractOp], tokens: int, hw: str) -> Cost:
+def rest_of(module: ModuleOp, ops: Sequence[ContractOp], tokens: int, hw: Hardware) -> Cost:
     """What a module takes beside some contractions: other linears, attention, and the host's part."""
     cost = rest_of_model(module, tokens, hw)
     for op in module.walk():
@@ -129,7 +131,7 @@ def rest_of(module: ModuleOp, ops: Sequence[ContractOp], tokens: int, hw: str) -
 
 
 def _front(
-    op: ContractOp, network: Network, objective: Objective, hw: str, most: int | None
+    op: ContractOp, network: Network, objective: Objective, hw: Hardware, most: int | None
 ) -> tuple[Candidate, ...]:
     """The paths worth choosing from; of what is no layer the one of fewest multiply-accumulates."""
     if not network.is_layer:
@@ -142,9 +144,10 @@ def _front(
 
 
 def _remark(
+    ctx: Context,
     op: ContractOp,
     network: Network,
-    hw: str,
+    hw: Hardware,
     candidate: Candidate,
     objective: Objective,
     most: int | None,
@@ -167,11 +170,11 @@ def _remark(
     unfused = layer_cost(network, mine.path, hw, fused=False).entry()
     chosen = {**_entry(mine), "unfused": unfused}
     weighed = [_entry(way) for way in ways]
-    remark(op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
+    remark(ctx, op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
 
 
 def _remark_counted(
-    op: ContractOp, network: Network, candidate: Candidate, objective: Objective
+    ctx: Context, op: ContractOp, network: Network, candidate: Candidate, objective: Objective
 ) -> None:
     """As `_remark`, where multiply-accumulates and words are counted."""
     others = {
@@ -187,7 +190,7 @@ def _remark_counted(
         text = f"{name} stays dense because its weight rebuilt takes least {objective}, {told}"
     weighed = [_counted(how, others[how], cost) for how, cost in costs.items()]
     chosen = _counted(f"least {objective}", candidate.path, mine)
-    remark(op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
+    remark(ctx, op, text, layer=name, chosen=chosen, weighed=weighed, shown=False)
 
 
 def _counted(name: str, path: Path, cost: PathCost) -> Mapping[str, Any]:
@@ -214,15 +217,15 @@ class OrderContractionsPass(ModulePass):
     effect: ClassVar[Effect] = Effect.EXACT
 
     objective: Objective = "macs"
-    hw: str | None = None
     tokens: int = 0
     search: Literal["quick", "long"] = "quick"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Set the `path` of the contractions that have none."""
-        if self.objective not in COUNTED and self.hw is None:
+        hardware = machine_of(ctx)
+        if self.objective not in COUNTED and hardware is None:
             raise HeatcError(
-                f"objective {self.objective!r} needs a machine: give hw",
+                f"objective {self.objective!r} needs a machine: give --hw",
                 notes=[f"without one: {', '.join(COUNTED)}"],
             )
         found = [
@@ -231,7 +234,7 @@ class OrderContractionsPass(ModulePass):
             if isinstance(inner, ContractOp) and len(inner.inputs) > 2 and inner.path is None
         ]
         tokens, rest = self.tokens or most_tokens(op), NOTHING
-        if found and self.objective == "edp":
-            rest = rest_of(op, found, tokens, str(self.hw))
+        if found and hardware is not None and self.objective == "edp":
+            rest = rest_of(op, found, tokens, hardware)
         most = QUICK if self.search == "quick" else None
-        order(found, self.objective, tokens, self.hw, rest, most)
+        order(ctx, found, self.objective, tokens, hardware, rest, most)

@@ -218,7 +218,7 @@ class _Packer:
         if q is None or k is None or v is None:
             return None
         masks = [] if op in self.seen else list(op.masks)
-        return attn.SdpaOp(
+        packed = attn.SdpaOp(
             q,
             k,
             v,
@@ -232,6 +232,8 @@ class _Packer:
                 nn.element_of(op.result), (nn.TOKENS, nn.shape_of(op.result)[-1])
             ),
         )
+        packed.rule = op.rule
+        return packed
 
     def _columns(self, op: nn.SliceOp) -> Operation | None:
         """A slice of a stream that is a stream itself: it has all sequences and tokens."""
@@ -416,39 +418,40 @@ def _attentions(function: FuncOp) -> list[attn.SdpaOp]:
     return [op for op in function.body.block.ops if isinstance(op, attn.SdpaOp)]
 
 
-def _token_axes(function: FuncOp, attentions: list[attn.SdpaOp]) -> TokenAxes | None:
+def _token_axes(ctx: Context, function: FuncOp, attentions: list[attn.SdpaOp]) -> TokenAxes | None:
     """The one stream of tokens that all attentions attend to, None with a remark."""
     axes, first = Axes(function), attentions[0]
     tokens = TokenAxes(axes, first.k)
     for op in attentions:
         if not all(tokens.is_stream(v) for v in (op.q, op.k, op.v)):
-            remark(op, "attentions are of other streams of tokens: padding is not packed away")
+            remark(ctx, op, "attentions are of other streams of tokens: padding is not packed away")
             return None
     if tokens.is_ambiguous():
-        remark(first, "the batch is an axis of tokens too: padding is not packed away")
+        remark(ctx, first, "the batch is an axis of tokens too: padding is not packed away")
         return None
     return tokens
 
 
-def _common_masks(attentions: list[attn.SdpaOp], tokens: TokenAxes) -> Masks:
+def _common_masks(ctx: Context, attentions: list[attn.SdpaOp], tokens: TokenAxes) -> Masks:
     """The key padding that all masks are proven to be; none, with a remark, where they are not."""
     tracker = MaskTracker()
     proofs = {op: _proven(op, tracker, tokens) for op in attentions}
     hides_nothing = {op for op, found in proofs.items() if found == {KeyPadding(None)}}
     unproven = [op for op, found in proofs.items() if found is None]
     if unproven:
-        remark(unproven[0], "the mask is not provably key padding: every position is computed")
+        remark(ctx, unproven[0], "the mask is not provably key padding: every position is computed")
         return Masks(KeyPadding(None), hides_nothing)
     together = {proof for found in proofs.values() if found is not None for proof in found}
     if len(together) > 1:
         # One without a mask is more likely to be a mistake than those with one.
         bare = (op for op in attentions if not op.masks)
         odd = next(bare, attentions[0])
-        remark(odd, "attentions disagree about the mask: every position is computed")
+        remark(ctx, odd, "attentions disagree about the mask: every position is computed")
         return Masks(KeyPadding(None), hides_nothing)
     padding = together.pop()
     if padding.weakest > DOUBTED:
         remark(
+            ctx,
             attentions[0],
             f"a key with a score of {padding.weakest:g} is taken to be hidden: scores of thousands "
             "would need a lower fill",
@@ -468,15 +471,15 @@ def _proven(op: attn.SdpaOp, tracker: MaskTracker, tokens: TokenAxes) -> set[Key
     return {proof for proof in found if proof.mask is not None} or {KeyPadding(None)}
 
 
-def pack_function(function: FuncOp, padding: str = "skip") -> None:
+def pack_function(ctx: Context, function: FuncOp, padding: str = "skip") -> None:
     """Pack one function in place, or leave it with a remark."""
     attentions = [op for op in _attentions(function) if op.packing is None]
     if not attentions:
         return
-    tokens = _token_axes(function, attentions)
+    tokens = _token_axes(ctx, function, attentions)
     if tokens is None:
         return
-    masks = _common_masks(attentions, tokens)
+    masks = _common_masks(ctx, attentions, tokens)
     _Packer(function, tokens, masks, padding == "compute").run()
 
 
@@ -501,5 +504,5 @@ class PackTokensPass(ModulePass):
         """Rewrite every function of the module in place."""
         for inner in list(op.ops):
             if isinstance(inner, FuncOp) and inner.body.blocks:
-                pack_function(inner, self.padding)
+                pack_function(ctx, inner, self.padding)
         erase_dead(op)

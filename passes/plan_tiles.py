@@ -1,7 +1,8 @@
 """
 How large the tiles are, and what stays on the chip.
 
-Assumes the fixed level, as `tile-for-hdp` does. Attaches a plan to every op that instructions are
+Assumes the fixed level, as `tile-for-hdp` does. The machine is that of the context, hdp-edge where
+none is named. Attaches a plan to every op that instructions are
 emitted for: `#hdp.linear_plan` or `#hdp.left_plan` to a `fixed.requantize`, `#hdp.attention_plan`
 to an `attn.pruned`. A plan is for the largest run, and for a multiple of `PLANNED_TOKENS`
 tokens where that fits.
@@ -25,6 +26,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.passes import ModulePass
 
+from heatc.context import hardware_of
 from heatc.dialects import attn, nn
 from heatc.dialects.fixed import RequantizeOp
 from heatc.dialects.hdp_plans import (
@@ -36,7 +38,7 @@ from heatc.dialects.hdp_plans import (
     LinearTiles,
 )
 from heatc.errors import InfeasibleError
-from heatc.hardware import Hardware, load_hardware
+from heatc.hardware import Hardware
 from heatc.isa.table import DTYPES
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import describe_location, remark
@@ -60,7 +62,8 @@ Plan = LinearPlan | LeftPlan
 class _Planner:
     """Plans one function."""
 
-    def __init__(self, function: FuncOp, hardware: Hardware):
+    def __init__(self, ctx: Context, function: FuncOp, hardware: Hardware):
+        self.ctx = ctx
         self.function = function
         self.hardware = hardware
         self.shapes = Shapes(function)
@@ -138,7 +141,8 @@ class _Planner:
                 else:
                     plan_token_linear(self.shapes.linear(step, tile), self._beside(taken))
         except InfeasibleError as error:
-            remark(steps[-1].op, f"results between steps go through DRAM: {error.message}")
+            text = f"results between steps go through DRAM: {error.message}"
+            remark(self.ctx, steps[-1].op, text)
             return False
         return True
 
@@ -253,12 +257,10 @@ def _holds(
 
 @dataclass(frozen=True)
 class PlanTilesPass(ModulePass):
-    """Tiles of products and attention for a machine, a preset or a YAML file; exact."""
+    """Tiles of products and attention for the machine of the context; exact."""
 
     name = "plan-tiles"
     effect: ClassVar[Effect] = Effect.EXACT
-
-    hw: str = "hdp-edge"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
@@ -266,8 +268,8 @@ class PlanTilesPass(ModulePass):
 
         Raises `PassFailedException` for what is not of the fixed level.
         """
-        hardware = load_hardware(self.hw)
+        hardware = hardware_of(ctx)
         for function in op.ops:
             if isinstance(function, FuncOp) and function.body.blocks:
                 check_claimed(function)
-                _Planner(function, hardware).run()
+                _Planner(ctx, function, hardware).run()

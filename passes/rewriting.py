@@ -2,79 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xdsl.context import Context
 from xdsl.dialects.builtin import FileLineColLoc, NameLoc, UnknownLoc
 from xdsl.ir import Operation, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 
+from heatc.context import remarks_of
 from heatc.dialects.nn import ReshapeOp
-
-
-@dataclass(frozen=True)
-class Remark:
-    """
-    A decision of a pass.
-
-    Attributes:
-        layer: module path of what it is about, as far as it is known.
-        place: the module path and source line of the op.
-        message: what was decided and why, in words.
-        chosen: the same in numbers and names; bytes, tokens and multiply-accumulates are integers.
-        weighed: what else was possible, with the same keys.
-        shown: whether the user sees it without asking.
-    """
-
-    layer: str
-    place: str
-    message: str
-    chosen: Mapping[str, Any]
-    weighed: Sequence[Mapping[str, Any]]
-    shown: bool
-
-    def __str__(self) -> str:
-        return f"{self.place}: remark: {self.message}" if self.place else f"remark: {self.message}"
-
-
-RemarkSink = Callable[[Remark], None]
-
-
-def print_remark(found: Remark) -> None:
-    """Print to stderr what the user is to see unasked."""
-    if found.shown:
-        print(found, file=sys.stderr)
-
-
-_sinks: list[RemarkSink] = [print_remark]
-
-
-def set_remark_sink(sink: RemarkSink) -> RemarkSink:
-    """Send remarks elsewhere; returns the sink that was in force."""
-    previous = _sinks[0]
-    _sinks[0] = sink
-    return previous
-
-
-def tell(found: Remark) -> None:
-    """Send a remark that is about no op to the sink in force."""
-    _sinks[0](found)
-
-
-@contextmanager
-def without_remarks() -> Generator[None]:
-    """Whatever passes say meanwhile is for nobody: of trials, and of layers that nobody has."""
-    before = set_remark_sink(lambda _: None)
-    try:
-        yield
-    finally:
-        set_remark_sink(before)
+from heatc.remarks import Remark
 
 
 def remark(
+    ctx: Context,
     op: Operation,
     text: str,
     *,
@@ -85,7 +27,8 @@ def remark(
 ) -> None:
     """Tell of a decision at `op`: `<module path> (<file>:<line>): remark: <text>`; see `Remark`."""
     place = describe_location(op)
-    tell(Remark(layer or module_path(op), place, text, chosen or {}, tuple(weighed), shown))
+    found = Remark(layer or module_path(op), place, text, chosen or {}, tuple(weighed), shown)
+    remarks_of(ctx)(found)
 
 
 def module_path(op: Operation) -> str:

@@ -191,12 +191,10 @@ class _Tiler:
 
 @dataclass(frozen=True)
 class TileForHdpPass(ModulePass):
-    """Instructions on tiles; `weights` is a safetensors file for integer constants; exact."""
+    """Instructions on tiles; exact."""
 
     name = "tile-for-hdp"
     effect: ClassVar[Effect] = Effect.EXACT
-
-    weights: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
@@ -206,7 +204,7 @@ class TileForHdpPass(ModulePass):
         """
 
         def store() -> WeightStore:
-            return weights_of(ctx, self.weights)
+            return weights_of(ctx)
 
         for function in list(op.ops):
             if isinstance(function, FuncOp) and function.body.blocks:

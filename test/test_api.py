@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import pickle
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 
 import heatc
+from heatc.api import Compilation
 from heatc.errors import HeatcError
+from heatc.plan import model_sha256
+from heatc.targets import Hdp, Options
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -73,6 +77,27 @@ def test_hdp(model: Any, tmp_path: Path):
     y: Any = simulate(open_program(path), {"ids": IDS, "mask": MASK}).outputs["output"]
     np.testing.assert_allclose(y[:, :4], reference(model)[:, :4], atol=5e-3)
     assert not y[:, 4:].any()
+
+
+def test_a_plan_is_for_weights_that_a_live_module_or_an_archive_has(model: Any, tmp_path: Path):
+    archive, plan = tmp_path / "m.pt2", tmp_path / "plan.json"
+    torch.export.save(torch.export.export(model, (), example()), archive)
+    captured = Compilation(Options(Hdp()))
+    captured.capture(archive)
+    data = {"schema": 2, "model_sha256": captured.weights_sha256(), "layers": {}}
+    plan.write_text(json.dumps(data))
+    for source, inputs in ((model, example()), (archive, None)):
+        heatc.compile(source, inputs, output=tmp_path / "m.hdp", plan=plan, verify=False)
+    with torch.no_grad():
+        model.q.weight += 1
+    with pytest.raises(HeatcError, match="the plan was made for another model"):
+        heatc.compile(model, example(), output=tmp_path / "m.hdp", plan=plan, verify=False)
+    # Of schema 1 it is the digest of the file.
+    plan.write_text(json.dumps({**data, "schema": 1}))
+    with pytest.raises(HeatcError, match="a live module has no file to compare with"):
+        heatc.compile(model, example(), output=tmp_path / "m.hdp", plan=plan, verify=False)
+    plan.write_text(json.dumps({**data, "schema": 1, "model_sha256": model_sha256(archive)}))
+    heatc.compile(archive, output=tmp_path / "m.hdp", plan=plan, verify=False)
 
 
 def test_pruning_changes_the_result(model: Any, tmp_path: Path):

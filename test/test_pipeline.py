@@ -11,15 +11,16 @@ from xdsl.passes import PassPipeline
 from xdsl.utils.arg_spec import parse_pipeline
 from xdsl.utils.exceptions import ArgSpecParseError
 
-from heatc.api import make_context
+from heatc.api import Compilation, make_context
 from heatc.kinds import IR
 from heatc.passes.effect import Effect, effect_of
-from heatc.passes.fuse_einsums import FuseEinsumsPass
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import DumpPhases, PrintAfter, Timing, build, run_passes
+from heatc.plan import Plan
 from heatc.rules import RULE_NAMES, make_rule
-from heatc.targets import PATHS, RAISE, Hdp, Numpy, Options, pipeline, pipeline_text
+from heatc.targets import PATHS, RAISE, Hdp, Numpy, Options, pipeline_text
 from heatc.universe import HEATC_UNIVERSE
+from heatc.weights import WeightStore
 
 TEXT = """
 func.func @main(%x: tensor<3x4xf32>, %w: tensor<5x4xf32>) -> tensor<3x5xf32> {
@@ -63,26 +64,28 @@ def test_options_reach_the_passes(options: Options):
     rule = passes["insert-hdp"]
     assert isinstance(rule, InsertHdpPass)
     assert rule.one_rule() == options.rule
-    assert passes["plan-tiles"].hw == options.target.hw  # pyright: ignore
 
 
-@pytest.mark.parametrize(
-    "path", ["plan.json", 'a "b" c.json', "back\\slash, {x}.json", "true", "5", "a\nb"]
-)
-def test_a_plan_reaches_the_pass(path: str):
-    options = Options(Hdp("hdp-edge"), plan=path)
-    for told in (pipeline_text(options), pipeline(options)):
-        passes = {p.name: p for p in build(told)}
-        rules, fuse = passes["insert-hdp"], passes["fuse-einsums"]
-        assert isinstance(rules, InsertHdpPass)
-        assert isinstance(fuse, FuseEinsumsPass)
-        assert rules.plan == fuse.plan == path
+def test_a_plan_is_applied_before_what_follows_it():
+    options = Options(Hdp("hdp-edge"), plan=Plan("plan.json"), heat={"init": ("plain",)})
+    text = pipeline_text(options)
+    assert text.startswith(f"{','.join(RAISE)},apply-plan,heat-decompose{{init=plain}},")
+    assert ",insert-hdp,partition-host," in text
+    assert "json" not in text
+    compilation = Compilation(options)
+    compilation.adopt(parse(), WeightStore({}), "")
+    assert compilation.context().plan is options.plan
 
 
-@pytest.mark.parametrize("path", ["a\rb.yaml", "\udcff.yaml"])
-def test_values_that_no_text_holds_reach_the_pass(path: str):
-    passes = {p.name: p for p in build(pipeline(Options(Hdp(path))))}
-    assert passes["plan-tiles"].hw == path  # pyright: ignore
+@pytest.mark.parametrize("name", ["a\rb.yaml", 'a "b".yaml'])
+def test_the_machine_of_a_file_is_read_once(name: str, tmp_path: Path):
+    file = tmp_path / name
+    file.write_text("base: hdp-edge\nname: mine\ncores: 2\n")
+    compilation = Compilation(Options(Hdp(str(file))))
+    file.unlink()
+    assert compilation.hardware is not None
+    assert (compilation.hardware.name, compilation.hardware.cores) == ("mine", 2)
+    assert "yaml" not in compilation.pipeline
 
 
 def test_targets():
@@ -90,16 +93,14 @@ def test_targets():
     raised = ",".join((*RAISE, *PATHS))
     assert numpy == f"{raised},fuse-projections,dce,fuse-einsums"
     assert pipeline_text(Options(Numpy(), level=0)) == f"{raised},fuse-einsums"
-    on_machine = "order-contractions{objective=edp hw=hdp-edge},lower-contractions"
-    fused = f"{','.join(RAISE)},{on_machine},fuse-einsums{{hw=hdp-edge}}"
+    on_machine = "order-contractions{objective=edp},lower-contractions"
+    fused = f"{','.join(RAISE)},{on_machine},fuse-einsums"
     rest = "insert-hdp{rule=none},partition-host,assign-fixed-point,"
     assert hdp.startswith(f"{fused},shape-products,fold-weights,{rest}")
 
 
 def test_a_longer_search_at_level_three():
-    assert "objective=edp hw=hdp-edge search=long" in pipeline_text(
-        Options(Hdp("hdp-edge"), level=3)
-    )
+    assert "objective=edp search=long" in pipeline_text(Options(Hdp("hdp-edge"), level=3))
 
 
 def test_factors_come_before_their_paths():

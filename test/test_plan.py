@@ -12,11 +12,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from heatc.errors import HeatcError
+from heatc.hardware import load_hardware
 from heatc.heat.formats import Spec
 from heatc.heat.plan import LayerHeat, entry
-from heatc.plan import hardware_sha256, model_sha256, read_plan
+from heatc.plan import hardware_sha256, model_sha256, read_plan, weights_sha256
 from heatc.rules import OPTIONS, RULE_NAMES, Rule, RuleError, make_rule, options_of
 from heatc.tools.main import main
+from heatc.tuning.common.factorised import FactorisedLayers
+from heatc.tuning.common.plan_data import plan_data
+from heatc.weights import WeightStore
 
 LAYER = "encoder.layer.0.attention.self"
 HEX = "0123456789abcdef" * 4
@@ -30,6 +34,19 @@ def written(folder: Path, data: Any) -> Path:
 
 def plan_of(hdp: Any) -> dict[str, Any]:
     return {"schema": 1, "layers": {LAYER: {"hdp": hdp}}}
+
+
+def widths_of(widths: Any) -> dict[str, Any]:
+    return {"schema": 2, "layers": {"up": {"widths": widths}}}
+
+
+def test_widths_are_kept(tmp_path: Path):
+    plan = read_plan(written(tmp_path, widths_of({"activations": 16, "weights": 16})))
+    assert plan.widths == {"up": {"activations": 16, "weights": 16}}
+    layers = FactorisedLayers({"up": HEAT}, tmp_path / "f.safetensors", HEX, None, plan.widths)
+    written(tmp_path, plan_data({"a": Rule()}, factorised=layers))
+    again = read_plan(tmp_path / "plan.json")
+    assert (again.schema, again.widths) == (2, plan.widths)
 
 
 def test_a_plan(tmp_path: Path):
@@ -84,8 +101,8 @@ def test_a_factorised_layer(fuse: bool | int | None, tmp_path: Path):
         ('{"schema": 1, "schema": 1}', "key 'schema' stands twice"),
         ([], "expected a JSON object, got an array"),
         ({}, "schema: the key is missing"),
-        ({"schema": True, "layers": {}}, "schema: expected 1, got True"),
-        ({"schema": 2, "layers": {}}, "schema: expected 1, got 2"),
+        ({"schema": True, "layers": {}}, "schema: expected 1 or 2, got True"),
+        ({"schema": 3, "layers": {}}, "schema: expected 1 or 2, got 3"),
         ({"schema": 1}, "layers: the key is missing"),
         ({"schema": 1, "layers": []}, "layers: expected an object, got an array"),
         ({"schema": 1, "layers": {}, "sha": 1}, "sha: unknown key"),
@@ -93,6 +110,15 @@ def test_a_factorised_layer(fuse: bool | int | None, tmp_path: Path):
         ({"schema": 1, "layers": {}, "hw_sha256": "0"}, "hw_sha256: expected 64 hexadecimal"),
         ({"schema": 1, "layers": {"a": None}}, 'layers["a"]: expected an object, got null'),
         ({"schema": 1, "layers": {"a": {"hpd": {}}}}, 'layers["a"].hpd: unknown key'),
+        ({"schema": 1, "layers": {"a": {"widths": {}}}}, "unknown key, expected one of heat, hdp"),
+        (widths_of([]), 'layers["up"].widths: expected an object, got an array'),
+        (widths_of({"bias": 16}), 'layers["up"].widths.bias: unknown key, expected one of activ'),
+        (
+            widths_of({"weights": 0}),
+            "widths.weights: expected a number of bits from 1 to 32, got 0",
+        ),
+        (widths_of({"weights": True}), "widths.weights: expected a number of bits from 1 to 32"),
+        (widths_of({"weights": 8}), "weights: operands of 8 bits: heatc computes in 16 alone"),
         (plan_of([]), f'layers["{LAYER}"].hdp: expected an object, got an array'),
         (plan_of({}), f'layers["{LAYER}"].hdp.rule: expected a rule\'s name, got None'),
         (plan_of({"rule": "our"}), ".hdp.rule: unknown rule 'our'"),
@@ -154,9 +180,51 @@ def test_digests(tmp_path: Path):
     assert model_sha256(folder) == before
     save_file({"w": np.zeros(1, np.float32)}, folder / "model.safetensors")
     assert model_sha256(folder) != before
-    assert hardware_sha256("hdp-edge") != hardware_sha256("hdp-server")
+    assert hardware_sha256(load_hardware("hdp-edge")) != hardware_sha256(
+        load_hardware("hdp-server")
+    )
     with pytest.raises(HeatcError, match="no such file"):
         model_sha256(tmp_path / "missing")
+
+
+def weights(**arrays: Any) -> WeightStore:
+    return WeightStore({name: np.array(array) for name, array in arrays.items()})
+
+
+def test_the_digest_of_weights_is_of_their_values_by_name():
+    one = weights(b=np.eye(3, dtype=np.float32), a=np.zeros(2), ids=[1, 2], more=[0.5])
+    names = ["a", "b", "ids"]
+    digest = weights_sha256(one, names)
+    assert digest == weights_sha256(one, reversed(names))
+    # Integers are left out, and what is not read.
+    for same in ({"ids": np.array([3])}, {"more": np.array([1.5])}):
+        assert digest == weights_sha256(WeightStore({**one, **same}), names)
+    for other in (
+        {"b": np.full((3, 3), 2, np.float32)},
+        {"a": np.zeros(2, np.float32)},
+        {"a": np.zeros((1, 2))},
+        {"a": one["b"], "b": one["a"]},
+    ):
+        assert digest != weights_sha256(WeightStore({**one, **other}), names)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_plan_is_for_weights_whatever_file_holds_them(
+    changed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    eye = np.eye(12, 8, dtype=np.float32)
+    digest = weights_sha256(weights(**{"up.weight": eye}), ["up.weight"])
+    model, file, output = (tmp_path / name for name in ("m.mlir", "w.safetensors", "x.py"))
+    model.write_text(f"// of another text\n{FACTORISED}")
+    save_file({"up.weight": eye + changed, "other": np.zeros(3)}, file)
+    data = {"schema": 2, "model_sha256": digest, "layers": {"up": {"heat": HEAT}}}
+    plan = written(tmp_path, data)
+    words = ["--weights", str(file), "--target", "numpy", "--plan", str(plan)]
+    assert main([str(model), "-o", str(output), *words]) == int(changed)
+    assert (
+        "model_sha256: the plan was made for another model" in capsys.readouterr().err
+    ) == changed
+    assert output.exists() != changed
 
 
 MODULE = """
@@ -199,7 +267,10 @@ def test_a_plan_for_something_else_is_refused(
 def test_digests_that_fit_are_no_obstacle(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = tmp_path / "model.mlir"
     model.write_text(MODULE)
-    digests = {"model_sha256": model_sha256(model), "hw_sha256": hardware_sha256("hdp-edge")}
+    digests = {
+        "model_sha256": model_sha256(model),
+        "hw_sha256": hardware_sha256(load_hardware("hdp-edge")),
+    }
     layers = {"layer.1.attention": {"hdp": {"rule": "paper"}}}
     path = written(tmp_path, {"schema": 1, "layers": layers} | digests)
     assert (

@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
 
-from heatc.passes.rewriting import Remark, set_remark_sink
-from heatc.remarks import RemarkLog
+from heatc.context import HeatcContext
+from heatc.passes.rewriting import remark
+from heatc.remarks import Remark, RemarkLog
 from heatc.tools.main import main
+
+REMARK = Remark("up", "", "why", {}, (), True)
 
 MODEL = """
 func.func @main(%x: tensor<?x32xf32> {heatc.name = "x"}) -> (tensor<?x4xf32> {heatc.name = "y"}) {
@@ -113,19 +118,30 @@ def test_an_unwritable_file_is_refused_first(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "x.py").exists()
 
 
-def test_a_log_gives_the_sink_back_and_is_written_after_an_error(tmp_path: Path):
+def test_a_log_is_written_after_an_error(tmp_path: Path):
     log = RemarkLog(tmp_path / "r.jsonl")
 
     def fail() -> None:
         with log:
+            log.take(REMARK)
             raise KeyError
 
-    seen: list[Remark] = []
-    before = set_remark_sink(seen.append)
-    try:
-        with pytest.raises(KeyError):
-            fail()
-    finally:
-        sink = set_remark_sink(before)
-    assert sink == seen.append
-    assert (tmp_path / "r.jsonl").read_text() == ""
+    with pytest.raises(KeyError):
+        fail()
+    assert json.loads((tmp_path / "r.jsonl").read_text())["message"] == "why"
+
+
+def test_each_context_has_remarks_of_its_own(capsys: pytest.CaptureFixture[str]):
+    first, second = list[Remark](), list[Remark]()
+    contexts = HeatcContext(remarks=first.append), HeatcContext(remarks=second.append)
+    for context in (*contexts, contexts[1].clone()):
+        remark(context, ModuleOp([]), "why")
+    assert [len(first), len(second)] == [1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_context_that_carries_none_prints_what_is_shown(capsys: pytest.CaptureFixture[str]):
+    for context in (Context(), HeatcContext()):
+        remark(context, ModuleOp([]), "why")
+        remark(context, ModuleOp([]), "not asked for", shown=False)
+    assert capsys.readouterr().err == "remark: why\n" * 2

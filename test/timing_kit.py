@@ -11,7 +11,7 @@ from xdsl.parser import Parser
 
 from heatc.api import make_context
 from heatc.backends.hdp.encode import NUMPY_DTYPES, Encoded, encode_module
-from heatc.hardware import Hardware
+from heatc.hardware import Hardware, load_hardware
 from heatc.machine.assumed import NoMasks
 from heatc.machine.energy import EnergyReport, energy_report
 from heatc.machine.machine import Machine, Memory, RunResult
@@ -125,10 +125,10 @@ func.func @main(%ids: {ids} {{heatc.name = "ids"}}, %mask: {ids} {{heatc.name = 
 
 def tiled(text: str, hw: str) -> ModuleOp:
     """A module of the fixed level, tiled."""
-    context = make_context()
+    context = make_context(hardware=load_hardware(hw))
     module = Parser(context, text).parse_module()
     module.verify()
-    PlanTilesPass(hw=hw).apply(context, module)
+    PlanTilesPass().apply(context, module)
     TileForHdpPass().apply(context, module)
     module.verify()
     return module
@@ -136,9 +136,9 @@ def tiled(text: str, hw: str) -> ModuleOp:
 
 def encoded(module: ModuleOp, hw: Hardware) -> Encoded:
     """A tiled module as a program."""
-    module, context = module.clone(), make_context()
+    module, context = module.clone(), make_context(hardware=hw)
     LowerToHdpPass().apply(context, module)
-    AllocateBuffersPass(hw=hw.name).apply(context, module)
+    AllocateBuffersPass().apply(context, module)
     return encode_module(module)
 
 

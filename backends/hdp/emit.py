@@ -12,7 +12,7 @@ from heatc.backends.hdp.container import Manifest, open_program, write_program
 from heatc.backends.hdp.encode import Encoded, encode_module
 from heatc.context import HeatcContext
 from heatc.dialects import hdp
-from heatc.hardware import Hardware, load_hardware
+from heatc.hardware import Hardware
 from heatc.isa.words import to_text
 from heatc.passes.allocate_buffers import AllocateBuffersPass
 from heatc.passes.lower_to_hdp import LowerToHdpPass
@@ -24,7 +24,7 @@ def write_module(
     stream: IO[bytes],
     module: ModuleOp,
     weights: WeightStore,
-    hw: str,
+    hw: Hardware,
     *,
     options: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
@@ -32,11 +32,11 @@ def write_module(
     """
     Write a module at the machine level as a `.hdp` program.
 
-    `hw` is a preset or a file, `options` and `source` are echoed in the manifest. Weights are
+    `options` and `source` are echoed in the manifest. Weights are
     quantised while they are written. Raises `HeatcError` for a module that is not finished.
     """
     encoded = encode_module(module)
-    _write(stream, encoded, weights, load_hardware(hw), options or {}, source or {})
+    _write(stream, encoded, weights, hw, options or {}, source or {})
 
 
 def _write(
@@ -66,7 +66,7 @@ def assembly(module: ModuleOp) -> str:
 
 
 def run_module(
-    module: ModuleOp, inputs: Mapping[str, NDArray[Any]], weights: WeightStore, hw: str
+    module: ModuleOp, inputs: Mapping[str, NDArray[Any]], weights: WeightStore, hw: Hardware
 ) -> dict[str, NDArray[Any]]:
     """
     What a module at the tiled or machine level computes, on the functional machine.
@@ -76,12 +76,12 @@ def run_module(
     from heatc.backends.hdp import simulate
 
     module = module.clone()
-    context = HeatcContext()
+    context = HeatcContext(hardware=hw)
     allocated = all(op.base is not None for op in module.walk() if isinstance(op, hdp.TensorOp))
     if any(op.name == "scf.for" for op in module.walk()) or not allocated:
         if any(op.name.startswith(("scf.", "arith.")) for op in module.walk()):
             LowerToHdpPass().apply(context, module)
-        AllocateBuffersPass(hw=hw).apply(context, module)
+        AllocateBuffersPass().apply(context, module)
     with scratch_folder() as folder:
         path = folder / "module.hdp"
         with path.open("wb") as stream:

@@ -8,9 +8,10 @@ from heatc.hardware.description import (
     load_hardware,
     render,
 )
-from heatc.hardware.presets import PRESETS, preset_names
+from heatc.hardware.presets import DEFAULT_PRESET, PRESETS, preset_names
 
 __all__ = [
+    "DEFAULT_PRESET",
     "PRESETS",
     "SCHEMA",
     "SCHEMA_VERSION",

@@ -19,6 +19,10 @@ def _stem(path: Path) -> str:
     return path.stem
 
 
+DEFAULT_PRESET = "hdp-edge"
+"""The machine where none is named."""
+
+
 def _own(path: Path) -> Callable[[], Path]:
     return lambda: path
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -302,7 +303,7 @@ def _slices(total: int, rows: int = _ROWS) -> Iterator[slice]:
 # ---- inputs -----------------------------------------------------------------------------------
 
 
-def read_calibration(path: str) -> Arrays:
+def read_calibration(path: str | PathLike[str]) -> Arrays:
     """
     The arrays of an .npz file by input name, first axis samples; each is read when it is used.
 

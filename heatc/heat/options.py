@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from os import PathLike, fspath
+from os import PathLike
 from typing import Literal, TypeAlias, cast, get_args
 
 from heatc.errors import UsageError
@@ -56,15 +56,12 @@ def heat_options(text: str, calibrate: str | PathLike[str] | None) -> PassOption
             "--heat needs calibration inputs",
             notes=["give --calibrate data.npz, or --heat=...,init=plain"],
         )
-    return found if calibrate is None else {**found, "calibrate": (fspath(calibrate),)}
+    return found
 
 
-def plan_options(plan: str | PathLike[str], calibrate: str | PathLike[str] | None) -> PassOptions:
-    """The pass options that follow a plan; without calibration inputs the weights' own error."""
-    start: PassOptions = {"init": ("plain",)}
-    if calibrate is not None:
-        start = {"calibrate": (fspath(calibrate),)}
-    return {"plan": (fspath(plan),), **start}
+def plan_options(calibrate: str | PathLike[str] | None) -> PassOptions:
+    """The pass options beside a plan; without calibration inputs the weights' own error."""
+    return {"init": ("plain",)} if calibrate is None else {}
 
 
 # ---- the values of words ----------------------------------------------------------------------

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.arg_spec import ArgSpec
 
+from heatc.hardware import Hardware
 from heatc.heat.options import PassOptions
 from heatc.kinds import Kind
 from heatc.pass_text import Insertion
+from heatc.plan import Plan
 from heatc.rules import Rule, spelling, written
 from heatc.weights import WeightStore
 
@@ -50,8 +52,9 @@ class Options:
     """
     What the user asked for, as far as it decides the passes.
 
-    `rule` is the pruning rule of every attention; `plan` the path of a plan that says it for each
-    instead. `heat` is what `heat-decompose` is told, None where weights stay as they are. `level` is
+    `rule` is the pruning rule of every attention; `plan` says it for each instead, and
+    how weights are factorised. `heat` is what `heat-decompose` is told, None where weights stay as they are,
+    `calibrate` the path of the inputs that factors are found on. `level` is
     -O0..-O3; no level changes what is computed, -O3 searches longer for contraction paths. `padding`
     is what becomes of masked positions, see `heatc.passes.pack_tokens`. `pipeline` are the passes
     themselves, instead of those that follow from all this; `inserted` are more of them.
@@ -59,9 +62,10 @@ class Options:
 
     target: Target
     rule: Rule = field(default_factory=Rule)
-    plan: str | None = None
+    plan: Plan | None = None
     level: int = 2
     heat: PassOptions | None = None
+    calibrate: str | None = None
     padding: str = "skip"
     pipeline: Sequence[ArgSpec] | None = None
     inserted: Sequence[Insertion] = ()
@@ -85,6 +89,8 @@ class Result:
     options: Options
     source: str
     """The name that the model came by."""
+    hardware: Hardware | None = None
+    """The machine of the target, None where it has none."""
     echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What a program may say of how it was made: the pass pipeline, the rule."""
 
@@ -137,6 +143,8 @@ def shared_passes(options: Options) -> tuple[ArgSpec, ...]:
     if options.padding != "skip":
         told: PassOptions = {"padding": (options.padding,)}
         specs = [ArgSpec(s.name, told) if s.name == "pack-tokens" else s for s in specs]
+    if options.plan is not None:
+        specs.append(ArgSpec("apply-plan", {}))
     if options.heat is not None:
         specs.append(ArgSpec("heat-decompose", options.heat))
     return (*specs, _order_contractions(options), ArgSpec(PATHS[1], {}))
@@ -146,22 +154,14 @@ def _order_contractions(options: Options) -> ArgSpec:
     """The pass that chooses contraction paths: those of least energy x latency on a machine."""
     if options.target.hw is None:
         return ArgSpec(PATHS[0], {})
-    told: PassOptions = {"objective": ("edp",), "hw": (options.target.hw,)}
+    told: PassOptions = {"objective": ("edp",)}
     return ArgSpec(PATHS[0], {**told, "search": ("long",)} if options.level > 2 else told)
-
-
-def fuse_einsums(options: Options) -> ArgSpec:
-    """The pass that keeps results between the steps of a layer on the chip, with its options."""
-    told: PassOptions = {} if options.target.hw is None else {"hw": (options.target.hw,)}
-    return ArgSpec(
-        "fuse-einsums", told if options.plan is None else {**told, "plan": (options.plan,)}
-    )
 
 
 def insert_hdp(options: Options) -> ArgSpec:
     """The pass that chooses how attention is computed, with its options."""
     if options.plan is not None:
-        return ArgSpec("insert-hdp", {"plan": (options.plan,)})
+        return ArgSpec("insert-hdp", {})  # the attentions have their rules
     told: PassOptions = {"rule": (options.rule.name,)}
     own = dict(options.rule.own)
     for name, value in options.rule.options.items():

@@ -11,11 +11,10 @@ from xdsl.utils.arg_spec import ArgSpec
 
 from heatc import kinds
 from heatc.files import together
-from heatc.hardware import load_hardware
-from heatc.heat.options import PassOptions
-from heatc.targets.base import Check, Form, Options, Result, fuse_einsums, insert_hdp
+from heatc.hardware import DEFAULT_PRESET, load_hardware
+from heatc.targets.base import Check, Form, Options, Result, insert_hdp
 
-DEFAULT = "hdp-edge"
+DEFAULT = DEFAULT_PRESET
 FORMS = (
     Form("hdp", ".hdp", kinds.HDP),
     Form("asm", ".s", kinds.ASSEMBLY, is_text=True, has_factors=True),
@@ -42,18 +41,17 @@ class Hdp:
 
     def passes(self, options: Options) -> Sequence[ArgSpec]:
         """Products of the machine, a rule for every attention, fixed point, tiles, addresses."""
-        hw: PassOptions = {"hw": (self.hw,)}
         return (
-            fuse_einsums(options),
+            ArgSpec("fuse-einsums", {}),
             ArgSpec("shape-products", {}),
             ArgSpec("fold-weights", {}),
             insert_hdp(options),
             ArgSpec("partition-host", {}),
             ArgSpec("assign-fixed-point", {}),
-            ArgSpec("plan-tiles", hw),
+            ArgSpec("plan-tiles", {}),
             ArgSpec("tile-for-hdp", {}),
             ArgSpec("lower-to-hdp", {}),
-            ArgSpec("allocate-buffers", hw),
+            ArgSpec("allocate-buffers", {}),
         )
 
     def write(self, result: Result, form: str, output: Path | None, check: Check) -> None:
@@ -74,7 +72,7 @@ class Hdp:
                 stream,
                 result.module,
                 result.weights,
-                self.hw,
+                result.hardware or load_hardware(self.hw),
                 options=result.echo,
                 source={"model": result.source},
             )

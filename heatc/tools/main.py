@@ -261,18 +261,30 @@ def _options(arguments: argparse.Namespace, target: Target) -> Options:
             f"{what} is for HDP targets, the target is {target.name}",
             notes=[f"a program for {target.name} computes dense attention"],
         )
-    factors = factor_options(arguments.heat, arguments.calibrate, plan)
-    if arguments.calibrate is not None and factors is None:
+    pipeline = _pipeline(arguments)
+    inserted = [read_insertion(text) for text in arguments.insert_pass]
+    own = {spec.name for spec in (*(pipeline or ()), *(s for i in inserted for s in i.passes))}
+    factors = None
+    if plan is not None and pipeline is not None and "apply-plan" not in own:
+        raise UsageError(
+            "nothing applies the plan",
+            place="--plan",
+            notes=["put apply-plan into --pass-pipeline, before what is to follow the plan"],
+        )
+    if pipeline is None:
+        factors = factor_options(arguments.heat, arguments.calibrate, plan)
+    if arguments.calibrate is not None and factors is None and "heat-decompose" not in own:
         raise UsageError("nothing asks for calibration inputs", place="--calibrate")
     return Options(
         target,
         rule,
-        arguments.plan,
+        plan,
         arguments.level,
         factors,
+        arguments.calibrate,
         arguments.padding,
-        _pipeline(arguments),
-        [read_insertion(text) for text in arguments.insert_pass],
+        pipeline,
+        inserted,
     )
 
 
@@ -282,7 +294,7 @@ def _pipeline(arguments: argparse.Namespace) -> tuple[ArgSpec, ...] | None:
 
     if arguments.pass_pipeline is None:
         return None
-    beside = [name for name in ("plan", "heat", "calibrate") if getattr(arguments, name)]
+    beside = [name for name in ("heat",) if getattr(arguments, name)]
     beside += ["hdp_rule"] if _asks_for_a_rule(arguments) else []
     beside += ["padding"] if arguments.padding != "skip" else []
     if beside:
@@ -391,21 +403,15 @@ def _read_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
 
 def _check_output(arguments: argparse.Namespace, form: Form, options: Options) -> None:
     """Refuse an output that cannot be, or that would destroy something, before the work."""
-    from heatc.commands import HEATC, HEATC_PASSES
+    from heatc.commands import HEATC
     from heatc.names import phase_files
-    from heatc.pass_text import pass_files
     from heatc.targets import pipeline
 
     if arguments.output in (None, "-") and not form.is_text:
         raise UsageError(f"the form {form.name!r} needs a file", place="-o")
-    more = {
-        "form": form,
-        "has_factors": options.heat is not None,
-        "phases": phase_files([spec.name for spec in pipeline(options)]),
-    }
-    own = [*(options.pipeline or ()), *(s for i in options.inserted for s in i.passes)]
-    command = HEATC_PASSES if own else HEATC
-    command.check({**vars(arguments), **more, **pass_files(own)})
+    names = [spec.name for spec in pipeline(options)]
+    factors, phases = "heat-decompose" in names, phase_files(names)
+    HEATC.check({**vars(arguments), "form": form, "has_factors": factors, "phases": phases})
 
 
 if __name__ == "__main__":

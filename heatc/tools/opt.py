@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from io import BytesIO
 from typing import IO, TYPE_CHECKING
 
-from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass, PassPipeline
 from xdsl.printer import Printer
@@ -28,10 +27,11 @@ from xdsl.utils.exceptions import (
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from heatc import kinds
+from heatc.context import HeatcContext
 from heatc.errors import HeatcError
-from heatc.files import atomic_write
+from heatc.files import atomic_write, write_safetensors
 from heatc.ir_errors import explain, explain_spec_error, failing_op, print_op
-from heatc.pass_text import check_name, pass_files, read_passes
+from heatc.pass_text import check_name, read_passes
 from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, warn
 from heatc.tools.parsing import input_name, parse_module, read_text
 from heatc.universe import known_dialects, known_passes, known_targets
@@ -86,7 +86,8 @@ class HeatcOptMain(xDSLOptMain):
     # xDSL's own registration imports the universe of every package; ours waits for a name.
 
     def register_all_dialects(self) -> None:
-        self.ctx = Context(_registered_dialects=known_dialects())
+        self.context = HeatcContext(_registered_dialects=known_dialects())
+        self.ctx = self.context
 
     def register_all_passes(self) -> None:
         self.available_passes = known_passes()
@@ -118,12 +119,13 @@ class HeatcOptMain(xDSLOptMain):
         arg_parser.add_argument(
             "--remarks", metavar="FILE", help="what passes decided: JSON lines, or - for stderr"
         )
+        _add_context_options(arg_parser.add_argument_group("what passes work with").add_argument)
 
     # --- Passes -------------------------------------------------------------------------------
 
     def setup_pipeline(self) -> None:
         # An unknown pass or a wrong option is refused before the input is opened.
-        self.specs = read_passes(self.args.passes)
+        read_passes(self.args.passes)
         super().setup_pipeline()
         self._check_print_ir_after()
         inherited = self.pipeline.callback
@@ -143,6 +145,7 @@ class HeatcOptMain(xDSLOptMain):
             from heatc.remarks import RemarkLog
 
             self.remarks = RemarkLog(self.args.remarks)
+            self.context.remarks = self.remarks.take
 
     def _check_print_ir_after(self) -> None:
         self.print_after = {
@@ -158,6 +161,9 @@ class HeatcOptMain(xDSLOptMain):
         return self.args.print_ir_after_all or name in self.print_after
 
     def apply_passes(self, prog: ModuleOp) -> None:
+        # Passes add the weights of a chunk of the input to a store of its own.
+        given = self.context.weights
+        weights = self.context.weights = None if given is None else given.copy()
         try:
             with self.remarks or nullcontext():
                 super().apply_passes(prog)
@@ -170,6 +176,28 @@ class HeatcOptMain(xDSLOptMain):
                 error.add_note(self.stage)
                 raise
             raise explained from error
+        finally:
+            self.context.weights = given
+        if self.args.factors is not None and weights is not None:
+            added = {name: weights[name] for name in weights.added}
+            write_safetensors(self.args.factors, added, kinds.IR_FACTORS)
+
+    def _read_files(self) -> None:
+        """What passes work with, each file once."""
+        from heatc.hardware import load_hardware
+        from heatc.plan import read_plan
+        from heatc.readers.npz import open_npz
+        from heatc.weights import WeightStore
+
+        context, args = self.context, self.args
+        if args.weights:
+            context.weights = WeightStore.open_all(args.weights)
+        if args.hw is not None:
+            context.hardware = load_hardware(args.hw)
+        if args.plan is not None:
+            context.plan = read_plan(args.plan)
+        if args.calibrate is not None:
+            context.calibration = open_npz(args.calibrate)
 
     # --- Input and output ---------------------------------------------------------------------
 
@@ -177,7 +205,8 @@ class HeatcOptMain(xDSLOptMain):
         # Here alone: `--version` starts without it.
         from heatc.commands import HEATC_OPT
 
-        HEATC_OPT.check({**vars(self.args), **pass_files(self.specs)})
+        HEATC_OPT.check(vars(self.args))
+        self._read_files()
         if self.args.output_file in (None, "-"):
             super().run()
             return
@@ -223,6 +252,20 @@ class HeatcOptMain(xDSLOptMain):
             implicit_module=not self.args.no_implicit_module,
             ordered=not self.args.disable_verify,
         )
+
+
+def _add_context_options(add: Callable[..., object]) -> None:
+    add("--hw", metavar="NAME", help="the machine: a preset, or a hardware description (YAML)")
+    add(
+        "--weights",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="safetensors file of the weights that the IR names; may be repeated",
+    )
+    add("--plan", metavar="FILE", help="plan.json, for apply-plan and those that follow it")
+    add("--calibrate", metavar="FILE", help=".npz of inputs on which factors are near the weights")
+    add("--factors", metavar="FILE", help="write the weights that passes add to this file")
 
 
 def _print_ir(pass_name: str, module: ModuleOp) -> None:

@@ -200,7 +200,8 @@ def _options(arguments: argparse.Namespace) -> Options:
     if not plan.heat:
         raise UsageError("the plan factorises no layer", place=plan.path)
     data = None if plan.factors is not None else arguments.data
-    return Options(Numpy(), plan=arguments.plan, level=0, heat=factor_options(None, data, plan))
+    heat = factor_options(None, data, plan)
+    return Options(Numpy(), plan=plan, level=0, heat=heat, calibrate=data)
 
 
 def _hardware(arguments: argparse.Namespace) -> str | None:

@@ -123,13 +123,11 @@ def _request(arguments: argparse.Namespace) -> Request:
 
     teacher, student = _compilations(arguments, data)
     return Request(
-        model=arguments.model,
         teacher=teacher,
         student=student,
         data=(arguments.data, data),
         extra=extra,
         dev=dev,
-        plan=arguments.plan,
         output=Path(arguments.output),
         recipe=recipe,
         rule=rule,
@@ -157,9 +155,11 @@ def _compilations(
             notes=["give one of them; --hdp-rule=none trains without pruning"],
         )
     brings = plan is not None and plan.factors is not None
-    heat = factor_options(arguments.heat, None if brings else arguments.data, plan)
+    own = None if brings else arguments.data
+    heat = factor_options(arguments.heat, own, plan)
     teacher = captured(arguments, data, BATCH)
-    student = Compilation(Options(Numpy(), plan=arguments.plan, level=0, heat=heat))
+    options = Options(Numpy(), plan=plan, level=0, heat=heat, calibrate=own)
+    student = Compilation(options)
     student.check_model(arguments.model)
     student.adopt(teacher.module.clone(), WeightStore(dict(teacher.weights)), teacher.source)
     return teacher, student

@@ -30,7 +30,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.errors import InfeasibleError
-from heatc.hardware import Hardware, load_hardware
+from heatc.hardware import Hardware
 from heatc.hardware.costs import leakage_watts
 from heatc.isa.table import DTYPES
 from heatc.passes.analysis.paths import (
@@ -191,14 +191,14 @@ class StepEstimate:
 
 # --- Layers -----------------------------------------------------------------------------------
 
-_TIMED: dict[tuple[bytes, str], Cost] = {}
+_TIMED: dict[tuple[bytes, Hardware], Cost] = {}
 """Costs by the digest of a layer at the fixed level, and hardware: paths come to the same steps."""
 
 
 @lru_cache(maxsize=4096)
-def layer_cost(network: Network, path: Path, hw: str, *, fused: bool) -> Cost:
+def layer_cost(network: Network, path: Path, hw: Hardware, *, fused: bool) -> Cost:
     """
-    What a layer costs along a path, `fused` as `fuse-einsums` fuses it; `hw` as `load_hardware`.
+    What a layer costs along a path, `fused` as `fuse-einsums` fuses it.
 
     A path with a step that the machine has no product for, or whose tiles do not fit, is
     impossible. Raises `HeatcError` for a network that is no layer.
@@ -213,7 +213,7 @@ def layer_cost(network: Network, path: Path, hw: str, *, fused: bool) -> Cost:
     return _TIMED[key]
 
 
-def _timed(module: ModuleOp, tokens: int, hw: str) -> Cost:
+def _timed(module: ModuleOp, tokens: int, hw: Hardware) -> Cost:
     from heatc.passes.tiling.scratch import time_packing, time_scratch
 
     try:
@@ -288,9 +288,9 @@ def neighbours(run: Run) -> Iterator[Run]:
 class _Weighing:
     """Times paths of one layer, one of each run."""
 
-    def __init__(self, network: Network, hw: str, fused: bool, most: int | None):
+    def __init__(self, network: Network, hw: Hardware, fused: bool, most: int | None):
         self.network, self.hw, self.fused, self.most = network, hw, fused, most
-        self.estimate = StepEstimate(load_hardware(hw), network, fused)
+        self.estimate = StepEstimate(hw, network, fused)
         self.ways: dict[Run, Weighed] = {}
 
     @property
@@ -346,7 +346,7 @@ class _Weighing:
 
 @lru_cache(maxsize=512)
 def weigh(
-    network: Network, hw: str, *, fused: bool = True, most: int | None = None
+    network: Network, hw: Hardware, *, fused: bool = True, most: int | None = None
 ) -> tuple[Weighed, ...]:
     """
     The paths of a layer that are worth timing, with what they cost; one of those that come to the same.
@@ -373,7 +373,7 @@ def weigh(
 def machine_front(
     network: Network,
     objective: Objective,
-    hw: str,
+    hw: Hardware,
     *,
     fused: bool = True,
     most: int | None = None,
@@ -395,5 +395,7 @@ def machine_front(
             found.append(Candidate(way.path, cost))
     if not found:
         reasons = dict.fromkeys(way.cost.refused for way in ways)
-        raise InfeasibleError(f"no path of {network.equation!r} runs on {hw}", notes=[*reasons])
+        raise InfeasibleError(
+            f"no path of {network.equation!r} runs on {hw.name}", notes=[*reasons]
+        )
     return prune(found, objective)

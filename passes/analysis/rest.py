@@ -20,7 +20,7 @@ from xdsl.dialects.builtin import Float32Type, ModuleOp
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import attn, nn
-from heatc.hardware import Hardware, load_hardware
+from heatc.hardware import Hardware
 from heatc.hardware.costs import ACTIONS, action_joules, leakage_watts
 from heatc.isa.table import DTYPES
 from heatc.machine.clocks import HostWork
@@ -49,23 +49,22 @@ class _Work(NamedTuple):
     written: int = 0
 
 
-def rest_of_model(module: ModuleOp, tokens: int, hw: str) -> Cost:
+def rest_of_model(module: ModuleOp, tokens: int, hw: Hardware) -> Cost:
     """
     The cost of attention and host work of a module at the raised or packed level.
 
     `tokens` is what `?` counts as. Attention without a packing and with a mask of its own counts as
     if it were full.
     """
-    hardware = load_hardware(hw)
     work = [w for op in module.walk() for w in _host_work(op, tokens)]
-    cost = _of_host(work, hardware)
+    cost = _of_host(work, hw)
     for op in module.walk():
         if isinstance(op, attn.SdpaOp):
             cost = cost + _of_attention(op, tokens, hw)
     return cost
 
 
-def _of_attention(op: attn.SdpaOp, tokens: int, hw: str) -> Cost:
+def _of_attention(op: attn.SdpaOp, tokens: int, hw: Hardware) -> Cost:
     # Whoever only counts needs no tiler.
     from heatc.passes.tiling.scratch import time_attention
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from xdsl.context import Context
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DictionaryAttr,
@@ -26,22 +25,24 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.rewriter import Rewriter
 
+from heatc.context import HeatcContext
 from heatc.dialects.attn import PackingOp, PrunedOp, RuleAttr, ScoresOp, SoftmaxOp, WeightedValuesOp
 from heatc.dialects.einsum import ContractOp, PathAttr, WeightOp
 from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
 from heatc.dialects.host import TaskOp, YieldOp
 from heatc.dialects.nn import TOKENS, AddOp, ReshapeOp, TransposeOp, element_of, shape_of
-from heatc.hardware import load_hardware
+from heatc.hardware import Hardware
 from heatc.isa.table import ACC_BITS
 from heatc.passes.analysis.normal_form import bias_of
 from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.fuse_einsums import FuseEinsumsPass
 from heatc.passes.lower_contractions import LowerContractionsPass
 from heatc.passes.plan_tiles import PlanTilesPass
-from heatc.passes.rewriting import erase_dead, insert_before, without_remarks
+from heatc.passes.rewriting import erase_dead, insert_before
 from heatc.passes.shape_products import ShapeProductsPass
 from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.passes.tiling.timing import Timed, time_module
+from heatc.remarks import drop_remark
 from heatc.rules import Rule
 
 _CODES, _WEIGHTS = QType(16, 10), QType(16, 18)
@@ -49,21 +50,20 @@ _SUMS, _BIAS = QType(ACC_BITS, 28), QType(32, 28)
 _SCORES, _CHANCES = QType(32, 20), QType(16, 14)
 
 
-def scratch_layer(network: Network, path: Path, hw: str, *, fused: bool) -> ModuleOp:
+def scratch_layer(network: Network, path: Path, hw: Hardware, *, fused: bool) -> ModuleOp:
     """
-    A layer at the fixed level, its steps along a path; `hw` is a preset or a YAML file.
+    A layer at the fixed level, its steps along a path.
 
     The network has one operand that is no weight, whose first index are the tokens, also of the
     result. Raises `HeatcError` for any other, and where a step is no contraction of an activation
     with a weight.
     """
     module = _raised(network, path)
-    context = Context()
-    with without_remarks():
-        LowerContractionsPass().apply(context, module)
-        if fused:
-            FuseEinsumsPass(hw=hw, tokens=network.sizes[network.result[0]]).apply(context, module)
-        ShapeProductsPass().apply(context, module)
+    context = _context(hw)
+    LowerContractionsPass().apply(context, module)
+    if fused:
+        FuseEinsumsPass(tokens=network.sizes[network.result[0]]).apply(context, module)
+    ShapeProductsPass().apply(context, module)
     function = module.body.block.first_op
     assert isinstance(function, FuncOp)
     _fold(function)
@@ -75,7 +75,7 @@ def scratch_layer(network: Network, path: Path, hw: str, *, fused: bool) -> Modu
     return module
 
 
-def time_scratch(module: ModuleOp, hw: str) -> Timed:
+def time_scratch(module: ModuleOp, hw: Hardware) -> Timed:
     """
     Times a layer at the fixed level from a standing start; `hpack` is in it, see `time_packing`.
 
@@ -84,23 +84,22 @@ def time_scratch(module: ModuleOp, hw: str) -> Timed:
     Raises `PassFailedException` where a step is no product of the machine, `InfeasibleError` where
     its tiles do not fit.
     """
-    with without_remarks():
-        _tile(module, hw)
-    return time_module(module, load_hardware(hw))
+    _tile(module, hw)
+    return time_module(module, hw)
 
 
 @lru_cache(maxsize=64)
-def time_packing(tokens: int, hw: str) -> Timed:
+def time_packing(tokens: int, hw: Hardware) -> Timed:
     """What `hpack` of so many tokens and the end of a program take."""
     block = Block()
     block.add_ops([PackingOp(None, 1, tokens), ReturnOp()])
     module = ModuleOp([FuncOp("main", ((), ()), Region(block))])
     _tile(module, hw)
-    return time_module(module, load_hardware(hw))
+    return time_module(module, hw)
 
 
 @lru_cache(maxsize=64)
-def time_attention(batch: int, length: int, heads: int, dim: int, hw: str) -> Timed:
+def time_attention(batch: int, length: int, heads: int, dim: int, hw: Hardware) -> Timed:
     """What the dense attention of full sequences takes, `hpack` included."""
     planes, square = TensorType(_CODES, [TOKENS, heads * dim]), [batch, heads, length, length]
     block = Block(arg_types=[planes] * 3)
@@ -119,9 +118,15 @@ def time_attention(batch: int, length: int, heads: int, dim: int, hw: str) -> Ti
     return time_scratch(ModuleOp([function]), hw)
 
 
-def _tile(module: ModuleOp, hw: str) -> None:
-    PlanTilesPass(hw=hw).apply(Context(), module)
-    TileForHdpPass().apply(Context(), module)
+def _tile(module: ModuleOp, hw: Hardware) -> None:
+    context = _context(hw)
+    PlanTilesPass().apply(context, module)
+    TileForHdpPass().apply(context, module)
+
+
+def _context(hw: Hardware) -> HeatcContext:
+    """What passes say of layers that nobody has is for nobody."""
+    return HeatcContext(hardware=hw, remarks=drop_remark)
 
 
 # --- The layer --------------------------------------------------------------------------------

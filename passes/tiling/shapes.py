@@ -49,7 +49,7 @@ def step_of(op: RequantizeOp) -> Step:
     if product is None:
         raise PassFailedException(
             f"{at(op)}the machine has no product for the contraction "
-            f"{contract.equation.data!r}; choose a path for the machine (order-contractions hw=...)"
+            f"{contract.equation.data!r}; choose a path for the machine (order-contractions objective=edp)"
         )
     return Step(op, contract, bias, product)
 

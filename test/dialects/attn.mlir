@@ -29,7 +29,7 @@ func.func @packing(%m: tensor<2x5xi64>, %x: tensor<2x5x4xf32>, %i: tensor<2x5xi6
 }
 
 // CHECK-LABEL: func.func @sdpa(%x: tensor<2x5x4xf32>, %v: tensor<2x5x6xf32>, %m: tensor<2x5xi64>, %b: tensor<2x1x1x5xf32>, %y: tensor<?x4xf32>, %p: !attn.packing<2, 5>, %c: tensor<5x5xf32>) {
-// CHECK-NEXT:    %0 = attn.sdpa %x, %x, %v {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x6xf32> -> tensor<2x5x6xf32>
+// CHECK-NEXT:    %0 = attn.sdpa %x, %x, %v {heads = 2 : i64, scale = 5.000000e-01 : f64, rule = #attn.rule<"ours", {finer = 1 : i64}>} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x6xf32> -> tensor<2x5x6xf32>
 // CHECK-NEXT:    %keys1 = nn.reshape %m : (tensor<2x5xi64>) -> tensor<2x1x1x5xi64>
 // CHECK-NEXT:    %keep1 = nn.cast %keys1 : (tensor<2x1x1x5xi64>) -> tensor<2x1x1x5xi1>
 // CHECK-NEXT:    %1 = attn.sdpa %x, %x, %x masks %keep1 : tensor<2x1x1x5xi1> {heads = 2 : i64, scale = 5.000000e-01 : f64, fills = [0xfff0000000000000 : f64], keyless = "zero"} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32> -> tensor<2x5x4xf32>
@@ -39,7 +39,7 @@ func.func @packing(%m: tensor<2x5xi64>, %x: tensor<2x5x4xf32>, %i: tensor<2x5xi6
 // CHECK-NEXT:    %3 = attn.sdpa %y, %y, %y packed %p : !attn.packing<2, 5> masks %c : tensor<5x5xf32> {heads = 1 : i64, scale = 5.000000e-01 : f64, keyless = "zero"} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
 // CHECK-NEXT:    func.return
 func.func @sdpa(%x: tensor<2x5x4xf32>, %v: tensor<2x5x6xf32>, %m: tensor<2x5xi64>, %b: tensor<2x1x1x5xf32>, %y: tensor<?x4xf32>, %p: !attn.packing<2, 5>, %c: tensor<5x5xf32>) {
-  %0 = attn.sdpa %x, %x, %v {heads = 2 : i64, scale = 0.5 : f64} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x6xf32> -> tensor<2x5x6xf32>
+  %0 = attn.sdpa %x, %x, %v {heads = 2 : i64, scale = 0.5 : f64, rule = #attn.rule<"ours", {finer = 1 : i64}>} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x6xf32> -> tensor<2x5x6xf32>
   %keys1 = nn.reshape %m : (tensor<2x5xi64>) -> tensor<2x1x1x5xi64>
   %keep1 = nn.cast %keys1 : (tensor<2x1x1x5xi64>) -> tensor<2x1x1x5xi1>
   %1 = attn.sdpa %x, %x, %x masks %keep1 : tensor<2x1x1x5xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "zero"} : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32> -> tensor<2x5x4xf32>

@@ -43,3 +43,12 @@ func.func @fuse_codes(%x: tensor<?x8x!fixed.q<16, 9>>, %a: tensor<6x8x!fixed.q<1
   %2 = einsum.contract "tr,or->to" %1, %b : (tensor<?x6x!fixed.q<16, 9>>, tensor<5x6x!fixed.q<16, 14>>) -> tensor<?x5x!fixed.q<48, 23>>
   func.return
 }
+
+// CHECK-LABEL: func.func @format
+func.func @format(%x: tensor<?x4xf32>, %w: tensor<5x4xf32>, %ids: tensor<?xi64>) {
+  // CHECK: %0 = einsum.contract "ti,oi->to" %x, %w {format = #einsum.format<"low-rank", "4|5", [2], (0, 1), (3, 2)>} : (tensor<?x4xf32>, tensor<5x4xf32>) -> tensor<?x5xf32>
+  %0 = einsum.contract "ti,oi->to" %x, %w {format = #einsum.format<"low-rank", "4|5", [2], (0, 1), (3, 2)>} : (tensor<?x4xf32>, tensor<5x4xf32>) -> tensor<?x5xf32>
+  // CHECK: %1 = nn.embedding %w, %ids {format = #einsum.format<"ttm", "1x5|2x2", [2]>} : (tensor<5x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+  %1 = nn.embedding %w, %ids {format = #einsum.format<"ttm", "1x5|2x2", [2]>} : (tensor<5x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+  func.return
+}

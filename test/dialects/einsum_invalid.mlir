@@ -157,3 +157,26 @@ func.func @f(%x: tensor<?x8xf32>, %a: tensor<6x8xf32>, %b: tensor<5x6xf32>, %c: 
   %3 = einsum.contract "tc,dc->td" %2, %c : (tensor<?x5xf32>, tensor<4x5xf32>) -> tensor<?x4xf32>
   func.return
 }
+
+// -----
+
+// CHECK: expected modes as '8x12|12x8', got '4x|5'
+"test.op"() {a = #einsum.format<"low-rank", "4x|5", [2]>} : () -> ()
+
+// -----
+
+// CHECK: expected ranks from 1 on, got [2, 0]
+"test.op"() {a = #einsum.format<"tt", "2x2|5", [2, 0]>} : () -> ()
+
+// -----
+
+// CHECK: expected ranks from 1 on, got []
+"test.op"() {a = #einsum.format<"tt", "2x2|5", []>} : () -> ()
+
+// -----
+
+// CHECK: format: expected an activation and a weight, got 3 operands
+func.func @f(%x: tensor<?x4xf32>, %a: tensor<2x4xf32>, %b: tensor<5x2xf32>) {
+  %2 = einsum.contract "ti,ri,or->to" %x, %a, %b {format = #einsum.format<"low-rank", "4|5", [2]>} : (tensor<?x4xf32>, tensor<2x4xf32>, tensor<5x2xf32>) -> tensor<?x5xf32>
+  func.return
+}

@@ -23,6 +23,7 @@ from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
 from heatc.capture import capture_module
 from heatc.errors import HeatcError
+from heatc.hardware import load_hardware
 from heatc.pipeline import build, run_passes
 from heatc.targets import Hdp, Numpy, Options, pipeline_text
 
@@ -52,9 +53,11 @@ def compiled(model: Any, inputs: dict[str, Any], target: str, padding: str, fold
     example = {name: torch.tensor(value) for name, value in inputs.items()}
     captured = capture_module(model, example)
     options = Options(Numpy() if target == "numpy" else Hdp(target), padding=padding)
-    run_passes(make_context(captured.weights), captured.module, build(pipeline_text(options)))
-    if target != "numpy":
-        return lambda given: run_module(captured.module, given, captured.weights, target)
+    hardware = None if target == "numpy" else load_hardware(target)
+    context = make_context(captured.weights, hardware=hardware)
+    run_passes(context, captured.module, build(pipeline_text(options)))
+    if hardware is not None:
+        return lambda given: run_module(captured.module, given, captured.weights, hardware)
     return run_numpy(captured.module, captured.weights, folder)
 
 

@@ -1,4 +1,4 @@
-// RUN: heatc-opt %s -p 'allocate-buffers{hw=hdp-edge}' | filecheck %s
+// RUN: heatc-opt %s -p allocate-buffers --hw hdp-edge | filecheck %s
 
 // Weights come first, the widest elements in front, then tensors by page. `out` lies where `in` lay.
 

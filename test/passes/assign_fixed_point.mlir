@@ -1,5 +1,5 @@
 // RUN: python %S/Inputs/make_weights.py %t.safetensors
-// RUN: heatc-opt %s -p 'assign-fixed-point{weights="%t.safetensors"}' --split-input-file | filecheck %s
+// RUN: heatc-opt %s -p assign-fixed-point --weights %t.safetensors --split-input-file | filecheck %s
 
 // A linear layer with a bias after a norm. The norm (gamma 1, beta 0, four channels) is below
 // sqrt(3), so 14 fraction bits of 16; the weight 0.5 has 15, the sum 29, and so has the bias. The

@@ -1,10 +1,10 @@
 // RUN: python %S/Inputs/make_weights.py %t.safetensors
-// RUN: heatc-opt %s -p 'assign-fixed-point{weights="%t.safetensors"}' --split-input-file --verify-diagnostics | filecheck %s
+// RUN: heatc-opt %s -p assign-fixed-point --weights %t.safetensors --split-input-file --verify-diagnostics | filecheck %s
 // RUN: not heatc-opt %s -p assign-fixed-point --split-input-file 2>&1 | filecheck %s --check-prefix=NONE
-// RUN: not heatc-opt %s -p 'assign-fixed-point{weights="%t.none"}' --split-input-file 2>&1 | filecheck %s --check-prefix=MISSING
+// RUN: not heatc-opt %s -p assign-fixed-point --weights %t.none --split-input-file 2>&1 | filecheck %s --check-prefix=MISSING
 
 // NONE: error: this pass reads weights and has none
-// NONE: note: give the pass option weights="file.safetensors"
+// NONE: note: give --weights file.safetensors
 // MISSING: none: error: cannot open: no such file
 
 // CHECK: scores of magnitude {{.*}} do not fit 32 bits

@@ -1,5 +1,5 @@
 // RUN: python %S/Inputs/heat_weights.py %t.safetensors %t.npz
-// RUN: heatc-opt %s -p 'fold-weights{weights="%t.safetensors"}' | filecheck %s
+// RUN: heatc-opt %s -p fold-weights --weights %t.safetensors | filecheck %s
 
 // What is done to weights alone is done once; what meets tokens stays, and so do untouched weights.
 

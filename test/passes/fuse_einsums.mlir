@@ -1,7 +1,7 @@
 // RUN: heatc-opt %s -p fuse-einsums | filecheck %s
 // RUN: heatc-opt %s -p 'fuse-einsums{cache=768}' | filecheck %s --check-prefix=SMALL
 // RUN: heatc-opt %s -p 'fuse-einsums{cache=255}' | filecheck %s --check-prefix=NONE
-// RUN: heatc-opt %s -p 'fuse-einsums{hw="hdp-edge" tokens=4096}' | filecheck %s --check-prefix=EDGE
+// RUN: heatc-opt %s -p 'fuse-einsums{tokens=4096}' --hw hdp-edge | filecheck %s --check-prefix=EDGE
 
 // Low-rank, counted for 128 tokens. A token's result takes 2 values of 4 bytes: 96 tokens fit 768
 // bytes, 32 do not fit 255. Of the machine's shared buffer (1 MiB) a token takes 8 codes of 2 bytes

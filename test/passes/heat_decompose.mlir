@@ -1,7 +1,7 @@
 // RUN: python %S/Inputs/heat_weights.py %t.safetensors %t.npz
-// RUN: heatc-opt %s -p 'heat-decompose{rank=3 weights="%t.safetensors" calibrate="%t.npz" factors="%t.factors"}' | filecheck %s --check-prefixes CHECK,LOWRANK
-// RUN: heatc-opt %s -p 'heat-decompose{format=tt modes=2 rank=4 init=plain weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,TT
-// RUN: heatc-opt %s -p 'heat-decompose{format=ttm modes=3 rank=2 tables=true init=plain weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,TABLE
+// RUN: heatc-opt %s -p 'heat-decompose{rank=3}' --weights %t.safetensors --calibrate %t.npz --factors %t.factors | filecheck %s --check-prefixes CHECK,LOWRANK
+// RUN: heatc-opt %s -p 'heat-decompose{format=tt modes=2 rank=4 init=plain}' --weights %t.safetensors | filecheck %s --check-prefixes CHECK,TT
+// RUN: heatc-opt %s -p 'heat-decompose{format=ttm modes=3 rank=2 tables=true init=plain}' --weights %t.safetensors | filecheck %s --check-prefixes CHECK,TABLE
 
 // CHECK-LABEL: func.func @main
 

@@ -1,7 +1,7 @@
 // RUN: python %S/Inputs/heat_weights.py %t.safetensors %t.npz
-// RUN: heatc-opt %s -p 'heat-decompose{format=ttm rank=2 init=plain layers="*.up" weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,TTM
-// RUN: heatc-opt %s -p 'heat-decompose{format=cp modes=2 rank=5 init=plain layers="*.up" weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,CP
-// RUN: heatc-opt %s -p 'heat-decompose{format=tucker modes=2 rank=2 init=plain layers="*.up" weights="%t.safetensors"}' | filecheck %s --check-prefixes CHECK,TUCKER
+// RUN: heatc-opt %s -p 'heat-decompose{format=ttm rank=2 init=plain layers="*.up"}' --weights %t.safetensors | filecheck %s --check-prefixes CHECK,TTM
+// RUN: heatc-opt %s -p 'heat-decompose{format=cp modes=2 rank=5 init=plain layers="*.up"}' --weights %t.safetensors | filecheck %s --check-prefixes CHECK,CP
+// RUN: heatc-opt %s -p 'heat-decompose{format=tucker modes=2 rank=2 init=plain layers="*.up"}' --weights %t.safetensors | filecheck %s --check-prefixes CHECK,TUCKER
 
 // One layer of two; the other stays as it is.
 

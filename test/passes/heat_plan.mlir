@@ -1,6 +1,6 @@
 // RUN: python %S/Inputs/heat_weights.py %t.safetensors %t.npz
-// RUN: heatc-opt %s -p 'heat-decompose{plan="%S/Inputs/heat_plan.json" init=plain weights="%t.safetensors"},order-contractions,lower-contractions,fuse-einsums{plan="%S/Inputs/heat_plan.json"}' | filecheck %s
-// RUN: heatc-opt %s -p 'heat-decompose{plan="%S/Inputs/heat_plan.json" init=plain weights="%t.safetensors"},order-contractions,lower-contractions,fuse-einsums{cache=127 plan="%S/Inputs/heat_plan.json"}' --remarks=- 2>&1 | filecheck %s --check-prefix=SMALL
+// RUN: heatc-opt %s -p 'apply-plan,heat-decompose{init=plain},order-contractions,lower-contractions,fuse-einsums' --plan %S/Inputs/heat_plan.json --weights %t.safetensors | filecheck %s
+// RUN: heatc-opt %s -p 'apply-plan,heat-decompose{init=plain},order-contractions,lower-contractions,fuse-einsums{cache=127}' --plan %S/Inputs/heat_plan.json --weights %t.safetensors --remarks=- 2>&1 | filecheck %s --check-prefix=SMALL
 
 // The plan says each layer's path and what becomes of the results between its steps.
 

@@ -1,4 +1,4 @@
-// RUN: heatc-opt %s -p 'insert-hdp{plan="%S/Inputs/plan.json"}' 2>&1 | filecheck %s --check-prefix=PLAN
+// RUN: heatc-opt %s -p apply-plan,insert-hdp --plan %S/Inputs/plan.json 2>&1 | filecheck %s --check-prefix=PLAN
 // RUN: heatc-opt %s -p 'insert-hdp{rule=spatten ratio=0.4}' | filecheck %s --check-prefix=SPATTEN
 
 // Layers that differ: by a plan, and by what the heads of the layers before put out.

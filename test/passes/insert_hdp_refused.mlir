@@ -3,14 +3,12 @@
 // RUN: not heatc-opt %s -p 'insert-hdp{rule=sangre}' --split-input-file 2>&1 | filecheck %s --check-prefix=RULE
 // RUN: not heatc-opt %s -p 'insert-hdp{rule=topk rho-b=0.5}' --split-input-file 2>&1 | filecheck %s --check-prefix=OPTION
 // RUN: not heatc-opt %s -p 'insert-hdp{rule=paper rho-b=0.5,0.25}' --split-input-file 2>&1 | filecheck %s --check-prefix=HEADS
-// RUN: not heatc-opt %s -p 'insert-hdp{plan="missing.json"}' --split-input-file 2>&1 | filecheck %s --check-prefix=PLAN
 // RUN: not heatc-opt %s -p 'insert-hdp{pruned-score=one}' --split-input-file 2>&1 | filecheck %s --check-prefix=SCORE
 
 // RHO: rho-b 1.0 is outside (-1, 1)
 // RULE: pass 'insert-hdp': {{.*}}'sangre'
 // OPTION: rule topk does not take rho-b; it takes finer, density, pruned-score, block
 // HEADS: insert_hdp_refused.mlir:{{[0-9]+}}: rho-b has 2 values for 1 heads
-// PLAN: missing.json: error: cannot open: no such file
 // SCORE: pass 'insert-hdp': {{.*}}'one'
 
 // The machine adds no bias to scores, and knows no padding but packed one.

@@ -2,9 +2,9 @@
 // RUN: not heatc-opt %s -p order-contractions{objective=edp} 2>&1 | filecheck %s --check-prefix=EDP
 // RUN: not heatc-opt %s -p heat-decompose{ratio=0.5} 2>&1 | filecheck %s --check-prefix=WEIGHTS
 // RUN: not heatc-opt %s -p 'heat-decompose{ratio=0.5 rank=2}' 2>&1 | filecheck %s --check-prefix=BOTH
-// RUN: not heatc-opt %s -p 'heat-decompose{ratio=1.5 init=plain weights="none"}' 2>&1 | filecheck %s --check-prefix=RATIO
+// RUN: not heatc-opt %s -p 'heat-decompose{ratio=1.5 init=plain}' 2>&1 | filecheck %s --check-prefix=RATIO
 
-// EDP: objective 'edp' needs a machine: give hw
+// EDP: objective 'edp' needs a machine: give --hw
 // WEIGHTS: init=activation needs calibration inputs
 // BOTH: heat-decompose takes a rank or a ratio, one of both
 // RATIO: ratio 1.5 is outside (0, 1]

@@ -1,8 +1,8 @@
-// RUN: heatc-opt %s -p 'order-contractions{objective=edp hw="hdp-edge" tokens=128}' --split-input-file --remarks=%t | filecheck %s
+// RUN: heatc-opt %s -p 'order-contractions{objective=edp tokens=128}' --hw hdp-edge --split-input-file --remarks=%t | filecheck %s
 // RUN: filecheck %s --check-prefix REMARKS < %t
 // RUN: not heatc-opt %s -p 'order-contractions{objective=latency}' --split-input-file 2>&1 | filecheck %s --check-prefix NONE
 
-// NONE: objective 'latency' needs a machine: give hw
+// NONE: objective 'latency' needs a machine: give --hw
 
 // Factors of a small rank meet the tokens one after the other.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from unittest.mock import patch
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
@@ -69,10 +68,9 @@ def run_attention(
     The host's part is that of `hpack`; the rest of the cycles are those of the attention.
     """
     module = _module(shape, plan, hw)
-    context = HeatcContext()
+    context = HeatcContext(hardware=hw)
     LowerToHdpPass().apply(context, module)
-    with patch("heatc.passes.allocate_buffers.load_hardware", lambda _: hw):
-        AllocateBuffersPass(hw=hw.name).apply(context, module)
+    AllocateBuffersPass().apply(context, module)
     encoded = encode_module(module)
     memory = Memory(np.zeros(0, np.uint8), encoded.dram_bytes)
     mask = np.arange(shape.length) < length

@@ -1,4 +1,4 @@
-// RUN: heatc-opt %s --split-input-file --verify-diagnostics -p 'plan-tiles{hw=hdp-edge}' | filecheck %s
+// RUN: heatc-opt %s --split-input-file --verify-diagnostics -p plan-tiles --hw hdp-edge | filecheck %s
 
 // A linear of packed tokens, planned for a multiple of 128 of them.
 

@@ -23,6 +23,7 @@ from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
+from heatc.hardware import load_hardware
 from heatc.interpreter import execute
 from heatc.pipeline import build, run_passes
 from heatc.targets import RAISE, Hdp, Options, pipeline_text
@@ -143,7 +144,9 @@ def compare(seed: int) -> None:
     want = execute(module, inputs, weights)["y"]
     passes = pipeline_text(Options(Hdp("hdp-edge"))).split(",")[len(RAISE) :]
     cut = passes.index(FIXED) + 1
-    run_passes(make_context(weights), module, build(",".join(passes[:cut])))
+    hardware = load_hardware("hdp-edge")
+    context = make_context(weights, hardware=hardware)
+    run_passes(context, module, build(",".join(passes[:cut])))
     coarsest = [0.0]
 
     def observe(op: Operation, results: Sequence[Any]) -> None:
@@ -160,8 +163,8 @@ def compare(seed: int) -> None:
     fixed = execute(module, inputs, weights, observe)["y"]
     tolerance = 2e-2 * max(1.0, float(np.abs(want).max())) + 4 * coarsest[0]
     np.testing.assert_allclose(fixed, want, 0, tolerance, err_msg=f"seed {seed}")
-    run_passes(make_context(weights), module, build(",".join(passes[cut:])))
-    got = run_module(module, inputs, weights, "hdp-edge")["y"]
+    run_passes(context, module, build(",".join(passes[cut:])))
+    got = run_module(module, inputs, weights, hardware)["y"]
     np.testing.assert_array_equal(got, fixed, err_msg=f"seed {seed}")
 
 

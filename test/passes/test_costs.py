@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timing_kit import machine_run
-from xdsl.context import Context
 
+from heatc.context import HeatcContext
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import load_hardware
 from heatc.heat.formats import FORMATS, Format, Spec, default_modes
@@ -35,6 +35,7 @@ from heatc.passes.tile_for_hdp import TileForHdpPass
 from heatc.passes.tiling.scratch import scratch_layer, time_packing
 
 PRESETS = ("hdp-edge", "hdp-server")
+EDGE = load_hardware("hdp-edge")
 
 
 def dense(inputs: int, outputs: int, tokens: int) -> Network:
@@ -71,18 +72,20 @@ def test_every_way_costs_what_the_machine_counts(
         network = dense(inputs, outputs, tokens)
     else:
         network = layer(format_, inputs, outputs, tokens)
-    hardware, packing = load_hardware(hw), time_packing(tokens, hw)
+    hardware = load_hardware(hw)
+    packing = time_packing(tokens, hardware)
     possible = 0
-    for way in weigh(network, hw, fused=fused):
+    for way in weigh(network, hardware, fused=fused):
         cost = way.cost
         if not cost.is_possible:
             assert cost.refused
             continue
         possible += 1
-        module = scratch_layer(network, way.path, hw, fused=fused)
+        module = scratch_layer(network, way.path, hardware, fused=fused)
         module.verify()
-        PlanTilesPass(hw=hw).apply(Context(), module)
-        TileForHdpPass().apply(Context(), module)
+        context = HeatcContext(hardware=hardware)
+        PlanTilesPass().apply(context, module)
+        TileForHdpPass().apply(context, module)
         result, report = machine_run(module, hardware, [tokens])
         assert cost.cycles == result.cycles - packing.cycles > 0
         assert cost.joules == pytest.approx(report.joules - packing.joules, rel=1e-9)
@@ -95,21 +98,21 @@ def test_every_way_costs_what_the_machine_counts(
 def test_the_front_is_never_beaten(format_: Format):
     """The choice is among the ways that are possible, and none of them has both less."""
     network = layer(format_, 384, 384, 128)
-    ways = [w for w in weigh(network, "hdp-edge") if w.cost.is_possible]
-    front = machine_front(network, "edp", "hdp-edge")
+    ways = [w for w in weigh(network, EDGE) if w.cost.is_possible]
+    front = machine_front(network, "edp", EDGE)
     assert {c.path for c in front} <= {w.path for w in ways}
     for candidate in front:
         cost = candidate.cost
         for way in ways:
             assert way.cost.joules >= cost.energy or way.cost.seconds > cost.latency
     for objective in ("latency", "energy"):
-        (best,) = machine_front(network, objective, "hdp-edge")
+        (best,) = machine_front(network, objective, EDGE)
         assert best.cost.value(objective) == min(c.cost.value(objective) for c in front)
 
 
 def test_a_quick_search_times_few_paths_and_beats_the_counted_ones():
     network = layer("tucker", 384, 384, 64)
-    quick, long = (weigh(network, "hdp-edge", most=most) for most in (QUICK, None))
+    quick, long = (weigh(network, EDGE, most=most) for most in (QUICK, None))
     assert len(quick) == QUICK < len(long)
 
     def best(ways: tuple[Weighed, ...]) -> float:
@@ -123,8 +126,8 @@ def test_a_quick_search_times_few_paths_and_beats_the_counted_ones():
 def test_a_rebuilt_weight_costs_what_the_dense_layer_does(format_: Format):
     """Steps of weights only are done when the program is compiled."""
     network = layer(format_, 384, 1536, 64)
-    (rebuilt,) = (way for way in weigh(network, "hdp-edge") if way.name == REBUILT)
-    expected = layer_cost(dense(384, 1536, 64), ((0, 1),), "hdp-edge", fused=False)
+    (rebuilt,) = (way for way in weigh(network, EDGE) if way.name == REBUILT)
+    expected = layer_cost(dense(384, 1536, 64), ((0, 1),), EDGE, fused=False)
     assert rebuilt.cost == expected
 
 
@@ -132,7 +135,7 @@ def test_a_step_that_keeps_an_index_of_its_weight_has_no_product():
     """CP's shared rank survives where a factor meets the tokens: refused, and infinite."""
     network = layer("cp", 384, 384, 64)
     path = left_to_right(len(network.terms))
-    cost = layer_cost(network, path, "hdp-edge", fused=False)
+    cost = layer_cost(network, path, EDGE, fused=False)
     assert not cost.is_possible
     assert cost.cycles == cost.joules == math.inf
     assert "no product" in cost.refused
@@ -143,9 +146,9 @@ def test_a_step_that_keeps_an_index_of_its_weight_has_no_product():
 def test_what_is_no_layer_is_refused():
     """Two activations, or a result whose first index is another one."""
     with pytest.raises(HeatcError, match="no layer of one input"):
-        weigh(Network.of(["ti", "tj"], "tij", {"t": 4, "i": 8, "j": 8}), "hdp-edge")
+        weigh(Network.of(["ti", "tj"], "tij", {"t": 4, "i": 8, "j": 8}), EDGE)
     with pytest.raises(HeatcError, match="no layer of one input"):
-        weigh(Network.of(["ti", "oi"], "ot", {"t": 4, "i": 8, "o": 8}, [1]), "hdp-edge")
+        weigh(Network.of(["ti", "oi"], "ot", {"t": 4, "i": 8, "o": 8}, [1]), EDGE)
 
 
 def test_no_path_is_infeasible(tmp_path: pathlib.Path):
@@ -153,7 +156,7 @@ def test_no_path_is_infeasible(tmp_path: pathlib.Path):
     file = tmp_path / "tiny.yaml"
     file.write_text("base: hdp-edge\nbuffers:\n  local: 1 KiB\n  shared: 1 KiB\n")
     with pytest.raises(InfeasibleError, match="no path of"):
-        machine_front(layer("low-rank", 384, 384, 64), "edp", str(file))
+        machine_front(layer("low-rank", 384, 384, 64), "edp", load_hardware(file))
 
 
 # --- Runs -------------------------------------------------------------------------------------

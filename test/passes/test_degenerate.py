@@ -16,12 +16,14 @@ import heatc.heat.decompose as decomposition
 from heatc.api import make_context
 from heatc.errors import HeatcError
 from heatc.execute_each import ExecuteEach
+from heatc.heat.calibrate import read_calibration
 from heatc.heat.decompose import decompose
 from heatc.heat.formats import FORMATS, Format, default_modes, uniform
 from heatc.heat.norm import Matrix, relative_error
 from heatc.interpreter import execute
-from heatc.passes.rewriting import Remark, set_remark_sink
 from heatc.pipeline import build, run_passes
+from heatc.plan import read_plan
+from heatc.remarks import Remark
 from heatc.weights import WeightStore
 
 OUT, IN = 12, 8
@@ -129,15 +131,18 @@ def arrays() -> dict[str, NDArray[Any]]:
     return {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
 
 
-def decomposed(options: str) -> tuple[list[Remark], WeightStore, Any]:
+def decomposed(
+    options: str, *, plan: Path | None = None, data: Path | None = None
+) -> tuple[list[Remark], WeightStore, Any]:
     """What the pass says, the weights after it, and the module."""
     module, weights = Parser(make_context(), SHARED).parse_module(), WeightStore(arrays())
     said: list[Remark] = []
-    before = set_remark_sink(said.append)
-    try:
-        run_passes(make_context(weights), module, build(f"heat-decompose{{{options}}}"))
-    finally:
-        set_remark_sink(before)
+    context = make_context(weights)
+    context.remarks = said.append
+    context.calibration = None if data is None else read_calibration(data)
+    context.plan = None if plan is None else read_plan(plan)
+    first = "" if plan is None else "apply-plan,"
+    run_passes(context, module, build(f"{first}heat-decompose{{{options}}}"))
     return [r for r in said if r.chosen.get("format") != "dense"], weights, module
 
 
@@ -178,8 +183,9 @@ def test_what_is_shared_is_compared_where_it_is_used(
     module, weights = Parser(make_context(), SHARED).parse_module(), WeightStore(arrays())
     lines: list[str] = []
     watcher = ExecuteEach(inputs, weights, lambda *_: {}, lines.append)
-    passes = build(f'heat-decompose{{rank=2 {more} calibrate="{data}"}}')
-    run_passes(make_context(weights), module, passes, [watcher])
+    context = make_context(weights)
+    context.calibration = read_calibration(data)
+    run_passes(context, module, build(f"heat-decompose{{rank=2 {more}}}"), [watcher])
     assert lines[0].startswith("heat-decompose: changes-values, max difference")
     assert len(weights.added) > 1
 
@@ -189,9 +195,9 @@ def test_a_plan_names_the_first_owner(tmp_path: Path) -> None:
     heat = '{"heat": {"format": "low-rank", "ranks": [8]}}'
     plan.write_text(f'{{"schema": 1, "layers": {{"block.1": {heat}}}}}')
     with pytest.raises(HeatcError, match=r"block\.1.*shares its weight with 'block\.0'"):
-        decomposed(f'init=plain plan="{plan}"')
+        decomposed("init=plain", plan=plan)
     plan.write_text(f'{{"schema": 1, "layers": {{"block.0": {heat}}}}}')
-    said, _, _ = decomposed(f'init=plain plan="{plan}"')
+    said, _, _ = decomposed("init=plain", plan=plan)
     assert [r.chosen["ranks"] for r in said] == [[8]] * 3
 
 
@@ -207,14 +213,14 @@ def test_calibration_ids_that_no_table_has(ids: Any, message: str, tmp_path: Pat
     data = tmp_path / "data.npz"
     np.savez(data, ids=ids, attention_mask=np.ones((4, 6), np.int64))
     with pytest.raises(HeatcError, match=f"calibration input 'ids' (has )?{message}"):
-        decomposed(f'rank=4 layers="block.*" calibrate="{data}"')
+        decomposed('rank=4 layers="block.*"', data=data)
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint64])
 def test_calibration_ids_of_any_integers(dtype: Any, tmp_path: Path) -> None:
     data = tmp_path / "data.npz"
     np.savez(data, ids=np.ones((4, 6), dtype), attention_mask=np.ones((4, 6), np.uint8))
-    assert len(decomposed(f'rank=4 layers="block.*" calibrate="{data}"')[0]) == 3
+    assert len(decomposed('rank=4 layers="block.*"', data=data)[0]) == 3
 
 
 @pytest.mark.parametrize(
@@ -228,9 +234,9 @@ def test_calibration_inputs_that_say_little(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     data = tmp_path / "data.npz"
     np.savez(data, ids=np.full((4, 6), 3), attention_mask=mask((4, 6), np.int64))
-    options = f'{more} layers="block.*" calibrate="{data}"'
+    options = f'{more} layers="block.*"'
     if message is None:
-        assert len(decomposed(options)[0]) == 3
+        assert len(decomposed(options, data=data)[0]) == 3
         return
     with pytest.raises(HeatcError, match=message):
-        decomposed(options)
+        decomposed(options, data=data)

@@ -21,8 +21,8 @@ from heatc.dialects.einsum import WeightOp
 from heatc.interpreter import make_interpreter
 from heatc.interpreter.values import Packing, dtype_of
 from heatc.intervals import contained
-from heatc.passes.rewriting import set_remark_sink
 from heatc.pipeline import build
+from heatc.remarks import drop_remark
 from heatc.weights import WeightStore
 
 FOLDER = Path(__file__).parent
@@ -119,14 +119,11 @@ def zero_outputs(module: ModuleOp, label: str) -> list[bool]:
 @pytest.mark.parametrize(("text", "label", "name"), list(cases()))
 def test_same_values(text: str, label: str, name: str):
     context = make_context()
+    context.remarks = drop_remark
     before = Parser(context, text).parse_module()
     after = before.clone()
-    previous = set_remark_sink(lambda line: None)
-    try:
-        (pass_,) = build(name)
-        pass_.apply(context, after)
-    finally:
-        set_remark_sink(previous)
+    (pass_,) = build(name)
+    pass_.apply(context, after)
     after.verify()
     function = function_of(before, label)
     for seed in range(5):

@@ -17,6 +17,7 @@ from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
 from heatc.backends.numpy.emit import emit_program
 from heatc.errors import HeatcError
+from heatc.hardware import load_hardware
 from heatc.interpreter import execute
 from heatc.pipeline import build, run_passes
 from heatc.targets import RAISE, Hdp, Options, pipeline_text
@@ -82,8 +83,10 @@ def on_hdp(change: Change) -> Array:
     change(weights)
     module, store = Parser(make_context(), MODEL).parse_module(), WeightStore(weights)
     passes = pipeline_text(Options(Hdp("hdp-edge"))).split(",")[len(RAISE) :]
-    run_passes(make_context(store), module, build(",".join(passes)))
-    return run_module(module, INPUTS, store, "hdp-edge")["y"]
+    hardware = load_hardware("hdp-edge")
+    context = make_context(store, hardware=hardware)
+    run_passes(context, module, build(",".join(passes)))
+    return run_module(module, INPUTS, store, hardware)["y"]
 
 
 def on_numpy(change: Change, folder: Path) -> Array:

@@ -78,7 +78,8 @@ def moved(widths: list[int], tokens: int, hw: str | None, cache: int) -> tuple[i
 @settings(max_examples=80, deadline=None)
 def test_no_cut_moves_less(widths: list[int], hw: str | None, tokens: int, cache: int) -> None:
     module = chain(widths)
-    FuseEinsumsPass(hw=hw, cache=cache, tokens=tokens).apply(make_context(), module)
+    context = make_context(hardware=None if hw is None else load_hardware(hw))
+    FuseEinsumsPass(cache=cache, tokens=tokens).apply(context, module)
     module.verify()
     steps = len(widths) - 1
     best = min(
@@ -109,7 +110,8 @@ def test_a_fused_layer_moves_less_on_the_machine(tokens: int) -> None:
     """As its instructions are timed, for more tokens than a module without a packing counts too."""
     network = layer_network(Spec("low-rank", (768,), (768,), (153,)), tokens)
     plain, fused = (
-        layer_cost(network, ((0, 1), (3, 2)), "hdp-edge", fused=fuse) for fuse in (False, True)
+        layer_cost(network, ((0, 1), (3, 2)), load_hardware("hdp-edge"), fused=fuse)
+        for fuse in (False, True)
     )
     assert fused.dram_bytes == pytest.approx(plain.dram_bytes - 2 * 2 * 153 * tokens, rel=0.01)
     assert fused.cycles < plain.cycles

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
+from xdsl.passes import ModulePass
 
 from heatc.api import make_context
+from heatc.passes.apply_plan import ApplyPlanPass
 from heatc.passes.insert_hdp import InsertHdpPass
-from heatc.passes.rewriting import set_remark_sink
+from heatc.plan import Plan, read_plan
 
 PLAN = {
     "producer": "heatc 0.1.0 plan",
@@ -53,19 +55,18 @@ def test_other_rules_prune_one_attention():
 def test_a_plan_may_name_a_layer_that_stays_dense(tmp_path: Path):
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(PLAN))
-    said = remarks(InsertHdpPass(plan=str(path)), attentions(2))
+    said = remarks(ApplyPlanPass(), attentions(2), read_plan(path))
     assert said == [
         f"attention rule none: by {path}",
         f"attention rule none: not named in {path}",
     ]
 
 
-def remarks(pass_: InsertHdpPass, module: ModuleOp) -> list[str]:
+def remarks(pass_: ModulePass, module: ModuleOp, plan: Plan | None = None) -> list[str]:
     """What the pass says of a module."""
     said: list[str] = []
-    before = set_remark_sink(lambda remark: said.append(remark.message))
-    try:
-        pass_.apply(make_context(), module)
-    finally:
-        set_remark_sink(before)
+    context = make_context()
+    context.plan = plan
+    context.remarks = lambda remark: said.append(remark.message)
+    pass_.apply(context, module)
     return said

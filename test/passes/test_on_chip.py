@@ -32,8 +32,9 @@ def test_a_preset_differs_in_its_vector_unit_alone(name: str):
 @cache
 def _allocated(hw: str, length: int) -> ModuleOp:
     module = tiled(encoder_layer(Sizes(384, 12, 1536), 1, length), hw)
-    LowerToHdpPass().apply(make_context(), module)
-    AllocateBuffersPass(hw=hw).apply(make_context(), module)
+    context = make_context(hardware=load_hardware(hw))
+    LowerToHdpPass().apply(context, module)
+    AllocateBuffersPass().apply(context, module)
     return module
 
 

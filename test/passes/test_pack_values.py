@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from xdsl.context import Context
 from xdsl.dialects.builtin import DictionaryAttr, StringAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.parser import Parser
@@ -267,7 +268,7 @@ ONE_TOKEN: dict[str, list[str]] = {
 def compare(tail: list[str], padding: str, b: int = N, s: int = N) -> None:
     """Values before and after packing, for several masks."""
     packed = function_of(tail, b, s)
-    pack_function(packed, padding)
+    pack_function(Context(), packed, padding)
     compare_functions(function_of(tail, b, s), packed, padding, b, s)
 
 
@@ -340,21 +341,21 @@ def test_values_where_the_mask_has_four_axes(tail: str, padding: str):
         module = Parser(make_context(), text).parse_module()
         functions += [op for op in module.ops if isinstance(op, FuncOp)]
     function, packed = functions
-    pack_function(packed, padding)
+    pack_function(Context(), packed, padding)
     compare_functions(function, packed, padding, N, N, (N, 1, 1, N))
 
 
 @pytest.mark.parametrize("tail", ["softmax over the width", "softmax over the last axis", "a norm"])
 def test_what_works_on_rows_works_on_packed_ones(tail: str):
     function = function_of(TAILS[tail])
-    pack_function(function)
+    pack_function(Context(), function)
     ops = [op for op in function.walk() if isinstance(op, nn.SoftmaxOp | nn.LayerNormOp)]
     assert (nn.TOKENS, N) in [nn.shape_of(op.results[0]) for op in ops]
 
 
 def test_a_sum_with_a_turned_input_works_on_packed_rows():
     function = function_of(ONE_SEQUENCE["tokens first plus a stream"], 1)
-    pack_function(function)
+    pack_function(Context(), function)
     sums = [op for op in function.walk() if isinstance(op, nn.AddOp)]
     assert (nn.TOKENS, N) in [nn.shape_of(op.result) for op in sums]
 
@@ -367,7 +368,7 @@ def test_a_sum_with_a_flattened_input_works_on_packed_rows():
         f"nn.add %0, %1 : ({flat}, {flat}) -> {flat}",
     ]
     function = function_of(tail)
-    pack_function(function)
+    pack_function(Context(), function)
     sums = [op for op in function.walk() if isinstance(op, nn.AddOp)]
     assert (nn.TOKENS, N) in [nn.shape_of(op.result) for op in sums]
 
@@ -382,5 +383,5 @@ def test_sequences_and_tokens_that_are_one_axis(n: int):
     ]
     compare(tail, "skip", n, n)
     function = function_of(tail, n, n)
-    pack_function(function)
+    pack_function(Context(), function)
     assert not is_zero(function)

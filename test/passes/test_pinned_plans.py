@@ -140,7 +140,7 @@ def layer_pins(format_: Format) -> dict[str, list[float]]:
     return {
         "fused" if fused else "one by one": sorted(
             way.cost.cycles
-            for way in weigh(layer_network(spec, 24), "hdp-edge", fused=fused)
+            for way in weigh(layer_network(spec, 24), load_hardware("hdp-edge"), fused=fused)
             if way.cost.is_possible
         )
         for fused in (False, True)

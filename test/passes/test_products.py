@@ -19,6 +19,7 @@ from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
 from heatc.dialects.einsum import ContractOp, FuseAttr
 from heatc.dialects.nn import TransposeOp
+from heatc.hardware import load_hardware
 from heatc.heat.formats import Format, Spec, rebuild, scaled, top_level
 from heatc.interpreter import execute
 from heatc.passes.analysis.normal_form import product_of
@@ -115,8 +116,10 @@ def on_machine(module: ModuleOp, weights: WeightStore, hw: str) -> tuple[Array, 
     """What the fixed level and the machine compute."""
     run_passes(make_context(weights), module, build("partition-host,assign-fixed-point"))
     expected = execute(module, INPUTS, weights)["y"]
-    run_passes(make_context(weights), module, build(f'plan-tiles{{hw="{hw}"}},tile-for-hdp'))
-    return expected, run_module(module, INPUTS, weights, hw)["y"]
+    hardware = load_hardware(hw)
+    context = make_context(weights, hardware=hardware)
+    run_passes(context, module, build("plan-tiles,tile-for-hdp"))
+    return expected, run_module(module, INPUTS, weights, hardware)["y"]
 
 
 @given(specs(), st.sampled_from([0, 1, 3, 64]))
@@ -216,7 +219,7 @@ def test_a_group_reads_panels(tile: int) -> None:
     steps[1].fuse = FuseAttr(tile)
     run_passes(make_context(weights), module, build("partition-host,assign-fixed-point"))
     expected = execute(module, INPUTS, weights)["y"]
-    hw = "hdp-edge"
-    run_passes(make_context(weights), module, build(f'plan-tiles{{hw="{hw}"}},tile-for-hdp'))
+    run_passes(make_context(weights), module, build("plan-tiles,tile-for-hdp"))
     assert "panel2" in str(module)
-    np.testing.assert_array_equal(run_module(module, INPUTS, weights, hw)["y"], expected)
+    found = run_module(module, INPUTS, weights, load_hardware("hdp-edge"))["y"]
+    np.testing.assert_array_equal(found, expected)

@@ -52,7 +52,8 @@ func.func @main(%x: tensor<?x{WIDTH}xf32>, %ids: tensor<?xi64>)
 
 
 def rest(hw: str, text: str = RAISED, tokens: int = TOKENS) -> Cost:
-    return rest_of_model(Parser(make_context(), text).parse_module(), tokens, hw)
+    module = Parser(make_context(), text).parse_module()
+    return rest_of_model(module, tokens, load_hardware(hw))
 
 
 @pytest.mark.parametrize("hw", PRESETS)
@@ -64,7 +65,7 @@ def test_the_rest_and_the_linears_are_the_model(hw: str):
     parts = rest(hw)
     for inputs, outputs in ends:
         network = Network.of(["ti", "oi"], "to", {"t": TOKENS, "i": inputs, "o": outputs}, [1])
-        parts = parts + layer_cost(network, ((0, 1),), hw, fused=False)
+        parts = parts + layer_cost(network, ((0, 1),), load_hardware(hw), fused=False)
     assert parts.joules == pytest.approx(whole.joules, rel=0.05)
     assert whole.cycles <= 1.05 * parts.cycles
     assert parts.cycles <= 1.4 * whole.cycles
@@ -73,7 +74,7 @@ def test_the_rest_and_the_linears_are_the_model(hw: str):
 @pytest.mark.parametrize("hw", PRESETS)
 def test_attention_is_that_of_the_compiler(hw: str):
     """Without its attention a module takes less by what an attention alone takes."""
-    alone = Cost.of(time_attention(1, TOKENS, HEADS, WIDTH // HEADS, hw))
+    alone = Cost.of(time_attention(1, TOKENS, HEADS, WIDTH // HEADS, load_hardware(hw)))
     start = RAISED.index("  %a = attn.sdpa")
     without = RAISED[:start] + RAISED[RAISED.index("  %row") :].replace("%a,", "%e,")
     less = rest(hw) - rest(hw, without)

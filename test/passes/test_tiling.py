@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_kit import run_attention
-from xdsl.context import Context
 from xdsl.dialects import arith, func, scf
 from xdsl.parser import Parser
 from xdsl.utils.exceptions import PassFailedException, VerifyException
 
+from heatc.context import HeatcContext
 from heatc.dialects.hdp import HDP, TileOp
 from heatc.errors import InfeasibleError
 from heatc.hardware import load_hardware
@@ -110,7 +110,7 @@ def test_activations_by_part_need_no_shared_buffer():
 
 
 def _parse(body: str):
-    ctx = Context()
+    ctx = HeatcContext()
     for dialect in (arith.Arith, func.Func, scf.Scf, HDP):
         ctx.load_dialect(dialect)
     text = f"func.func @main() {{\n{body}\nfunc.return\n}}"
@@ -145,13 +145,14 @@ def test_tiles_that_do_not_fit(tmp_path: Path):
         "hdp.drain %a, %b, %b, has_bias = 0, bias_shift = 0, shift = 0"
     )
     with pytest.raises(InfeasibleError, match="tiles need 80000 bytes of a local") as raised:
-        AllocateBuffersPass("hdp-edge").apply(ctx, module)
+        AllocateBuffersPass().apply(ctx, module)
     assert raised.value.exit_code == 4
     found = re.fullmatch(r"raise buffers.local to (\d+) KiB", raised.value.notes[0])
     assert found is not None
     larger = tmp_path / "larger.yaml"
     larger.write_text(f"base: hdp-edge\nname: larger\nbuffers: {{local: {found[1]} KiB}}\n")
-    AllocateBuffersPass(str(larger)).apply(ctx, module)
+    ctx.hardware = load_hardware(larger)
+    AllocateBuffersPass().apply(ctx, module)
 
 
 def test_tile_over_another_begins_where_it_does():
@@ -163,7 +164,7 @@ def test_tile_over_another_begins_where_it_does():
         "hdp.drain %o, %p, %p, has_bias = 0, bias_shift = 0, shift = 0"
     )
     module.verify()
-    AllocateBuffersPass("hdp-edge").apply(ctx, module)
+    AllocateBuffersPass().apply(ctx, module)
     places = {op.symbol.data: op.address for op in module.walk() if isinstance(op, TileOp)}
     assert places["p"] == places["s"] != places["o"]
 

@@ -1,4 +1,4 @@
-// RUN: heatc-opt %s --split-input-file --verify-diagnostics -p 'plan-tiles{hw=hdp-edge},tile-for-hdp' | filecheck %s
+// RUN: heatc-opt %s --split-input-file --verify-diagnostics -p plan-tiles,tile-for-hdp --hw hdp-edge | filecheck %s
 
 // CHECK: integers computed from an input index a table: the machine has no unit for them
 func.func @main(%mask: tensor<1x8xi64>, %ids: tensor<1x8xi64>) -> tensor<?x4x!fixed.q<16, 12>> {

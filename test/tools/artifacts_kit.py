@@ -89,20 +89,6 @@ def _compile(argv: list[str]) -> int:
     return 0
 
 
-def _opt(argv: list[str]) -> int:
-    """`heatc-opt` on a pass that reads and writes files, which come first."""
-    plan, weights, factors, *others = argv
-    options = f'plan="{plan}" weights="{weights}" factors="{factors}" init=plain'
-    return opt.main([*others, "-p", f"heat-decompose{{{options}}}"])
-
-
-def _with_passes(argv: list[str]) -> int:
-    """`heatc` with a pass that reads and writes files, which come first."""
-    plan, data, factors, *others = argv
-    options = f'plan="{plan}" calibrate="{data}" factors="{factors}"'
-    return main.main([*others, "--pass-pipeline", f"heat-decompose{{{options}}}"])
-
-
 def _inserting(words: tuple[str, ...], argv: list[str]) -> int:
     """`heatc` with a pass more, and other words."""
     return main.main([*argv, "--insert-pass", "cse:after=raise-einsum", *words])
@@ -156,29 +142,28 @@ CASES = {
         more={"form": ASSEMBLY, "has_factors": False},
     ),
     "heatc with a pipeline": Case(
-        commands.HEATC_PASSES,
-        _with_passes,
+        commands.HEATC,
+        main.main,
         {
-            "pass_plans": "plan.json",
-            "pass_inputs": "c.npz",
-            "pass_outputs": "f.safetensors",
+            "plan": "plan.json",
+            "calibrate": "c.npz",
             "model": "m.mlir",
             "weights": ["w.safetensors"],
-            "output": "x.py",
+            "output": "x.mlir",
             "remarks": "r.jsonl",
             "dump_phases_to": "phases",
-            "dump_divergence": "divergence",
         },
-        more={"form": NUMPY, "has_factors": False, "phases": ["00-captured.mlir"]},
+        ("--target", "numpy", "--pass-pipeline", "apply-plan,heat-decompose"),
+        {"form": IR, "has_factors": True, "phases": ["00-captured.mlir"]},
     ),
     "heatc with a pass more": Case(
-        commands.HEATC_PASSES,
+        commands.HEATC,
         partial(_inserting, ()),
         {"model": "folder", "plan": "plan.json", "hw": "hw.yaml", "output": "x.hdp"},
         more={"form": HDP, "has_factors": False},
     ),
     "heatc with a pass more, calibrated": Case(
-        commands.HEATC_PASSES,
+        commands.HEATC,
         partial(_inserting, ("--heat", "low-rank,rank=1")),
         {"model": "m.mlir", "calibrate": "c.npz", "output": "x.py"},
         more={"form": NUMPY, "has_factors": True},
@@ -199,15 +184,18 @@ CASES = {
     ),
     "heatc-opt": Case(
         commands.HEATC_OPT,
-        _opt,
+        opt.main,
         {
-            "pass_plans": "plan.json",
-            "pass_inputs": "w.safetensors",
-            "pass_outputs": "f.safetensors",
+            "plan": "plan.json",
+            "hw": "hw.yaml",
+            "weights": ["w.safetensors", "v.safetensors"],
+            "calibrate": "c.npz",
+            "factors": "f.safetensors",
             "input_file": "m.mlir",
             "output_file": "x.mlir",
             "remarks": "r.jsonl",
         },
+        ("-p", "apply-plan,heat-decompose"),
     ),
     "heatc-tune calibrate": Case(
         commands.CALIBRATE,

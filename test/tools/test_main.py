@@ -254,6 +254,7 @@ def test_a_pipeline_of_ones_own(
         (["--pass-pipeline", "raise-einsm"], "did you mean 'raise-einsum'"),
         (["--pass-pipeline", "cse", "--heat", "tt,rank=1"], "--heat both choose the passes"),
         (["--pass-pipeline", "cse", "--padding", "compute"], "--padding both choose"),
+        (["--pass-pipeline", "cse", "--calibrate", "d.npz"], "nothing asks for calibration"),
         (["--hdp-rule", "papr"], "did you mean 'paper'"),
         (["--hdp-rule", "paper", "--rule-option", "bits=2"], "rule paper has no option 'bits=2'"),
     ],
@@ -261,6 +262,22 @@ def test_a_pipeline_of_ones_own(
 def test_wrong_passes(words: list[str], message: str, capsys: pytest.CaptureFixture[str]):
     assert main(["missing.pt", "-o", "x.py", "--target", "numpy", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_plan_beside_a_pipeline_of_ones_own(
+    applied: bool,
+    model: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"schema": 2, "layers": {"nowhere": {"hdp": {"rule": "ours"}}}}')
+    passes = f"raise-einsum,{'apply-plan' if applied else 'cse'},dce"
+    words = ["--weights", str(model[1]), "-o", str(tmp_path / "x.mlir"), "--pass-pipeline", passes]
+    assert main([str(model[0]), *words, "--target", "hdp-edge", "--plan", str(plan)]) == 2 - applied
+    wanted = "no such attention" if applied else "nothing applies the plan"
+    assert wanted in capsys.readouterr().err
 
 
 def test_phases_and_timing(

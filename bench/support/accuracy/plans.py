@@ -14,6 +14,7 @@ from bench.support.accuracy import calibration
 from bench.support.accuracy.runs import LENGTH, SEED, Bench, Set, of_plan, say
 from bench.support.data import teacher
 from bench.support.data import texts as data
+from heatc.plan import SCHEMA
 from oracle import rules
 from oracle.encoder import Outcome
 from oracle.rules import Rule
@@ -71,7 +72,13 @@ def write_plan(path: Path, chosen: Sequence[Rule]) -> None:
         }
         for index, rule in enumerate(chosen)
     }  # fmt: skip
-    content = {"schema": 1, "model_sha256": None, "hw_sha256": None, "seed": SEED, "layers": layers}
+    content = {
+        "schema": SCHEMA,
+        "model_sha256": None,
+        "hw_sha256": None,
+        "seed": SEED,
+        "layers": layers,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -9,8 +9,8 @@ from bench.support.fuzz import ir, lines, options
 from bench.support.fuzz.case import Case, kind
 from bench.support.fuzz.corpus import Corpus
 
-WEIGHTS = 'weights="../base/tiny.safetensors"'
-HW = 'hw="hdp-edge"'
+FILES = ("--weights", "../base/tiny.safetensors", "--hw", "hdp-edge")
+"""What passes work with."""
 
 PASSES = (
     "canonicalize",
@@ -19,24 +19,23 @@ PASSES = (
     "cse",
     "dce",
     "pack-tokens",
-    f"heat-decompose{{format=low-rank rank=2 init=plain {WEIGHTS}}}",
-    f"heat-decompose{{format=tt rank=2 init=plain {WEIGHTS}}}",
-    f"order-contractions{{objective=edp {HW}}}",
+    "heat-decompose{format=low-rank rank=2 init=plain}",
+    "heat-decompose{format=tt rank=2 init=plain}",
+    "order-contractions{objective=edp}",
     "order-contractions",
     "lower-contractions",
-    f"fuse-einsums{{{HW}}}",
     "fuse-einsums",
     "shape-products",
-    f"fold-weights{{{WEIGHTS}}}",
+    "fold-weights",
     "fuse-projections",
     "insert-hdp{rule=ours}",
     "insert-hdp{rule=paper rho-b=0.5}",
     "insert-hdp{rule=topk density=0.5}",
     "partition-host",
-    f"assign-fixed-point{{{WEIGHTS}}}",
-    f"plan-tiles{{{HW}}},tile-for-hdp",
+    "assign-fixed-point",
+    "plan-tiles,tile-for-hdp",
     "lower-to-hdp",
-    f"allocate-buffers{{{HW}}}",
+    "allocate-buffers",
 )
 """In the order of the pipeline."""
 
@@ -67,7 +66,7 @@ def _pipeline(rng: Random, name: str) -> str:
 def passes(rng: Random, corpus: Corpus) -> Case:
     """A hostile module and some passes."""
     name = _module(rng, corpus)
-    words = ("-p", _pipeline(rng, name)) if rng.random() < 0.8 else ()
+    words = ("-p", _pipeline(rng, name), *FILES) if rng.random() < 0.8 else ()
     return Case(("x.mlir", *words), {"x.mlir": ir.text(rng, corpus, name)})
 
 
@@ -88,7 +87,7 @@ def pass_options(rng: Random, corpus: Corpus) -> Case:
     name = _module(rng, corpus)
     text = rng.choice(PASSES) if rng.random() < 0.7 else _pipeline(rng, name) or "cse"
     text = lines.change(rng, text).replace("\0", "0").replace("\ud800", "?")
-    return Case((f"../base/{name}", "-p", text))
+    return Case((f"../base/{name}", "-p", text, *FILES))
 
 
 @kind("heatc-opt", "options", 3_000)

@@ -45,6 +45,9 @@ _WRONG: tuple[Any, ...] = (
     {"version": 1, "layers": {}},
     {"schema": SCHEMA, "model_sha256": "0" * 64, "layers": {}},
     {"schema": SCHEMA, "hw_sha256": "0" * 64, "layers": {}},
+    {"schema": SCHEMA, "layers": {"wide": {"heat": _HEAT, "widths": {"weights": 8}}}},
+    {"schema": SCHEMA, "layers": {"wide": {"widths": {"weights": 16, "bias": [16]}}}},
+    {"schema": 1, "layers": {"wide": {"widths": {"weights": 16}}}},
 )
 
 

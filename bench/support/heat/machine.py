@@ -100,11 +100,15 @@ def simulated(module: ModuleOp, hw: str) -> tuple[RunResult, EnergyReport]:
 
 def simulated_layer(network: Network, path: Steps, hw: str, *, fused: bool) -> Cost:
     """A layer alone, by the simulator, without `hpack`."""
-    module = scratch_layer(network, path, hw, fused=fused)
-    PlanTilesPass(hw=hw).apply(Context(), module)
-    TileForHdpPass().apply(Context(), module)
+    hardware = load_hardware(hw)
+    module, context = (
+        scratch_layer(network, path, hardware, fused=fused),
+        make_context(hardware=hardware),
+    )
+    PlanTilesPass().apply(context, module)
+    TileForHdpPass().apply(context, module)
     result, report = simulated(module, hw)
-    packing = time_packing(network.sizes[network.result[0]], hw)
+    packing = time_packing(network.sizes[network.result[0]], hardware)
     return Cost(
         result.cycles - packing.cycles,
         report.seconds - packing.seconds,
@@ -134,7 +138,7 @@ def words_part() -> Part:
     table: list[dict[str, Json]] = []
     for hw in PRESETS:
         for name, (net, path, fused) in ways.items():
-            model = layer_cost(net, path, hw, fused=fused).dram_bytes / WORD_BYTES
+            model = layer_cost(net, path, load_hardware(hw), fused=fused).dram_bytes / WORD_BYTES
             counted = simulated_layer(net, path, hw, fused=fused).dram_bytes / WORD_BYTES
             what = f"DRAM words TTM (24,32) r=8, M=128, {name}, {hw}"
             rows.append(Row(f"{what}: cost model", model, "words", 1.05 * KNOWN_WORDS[name], "<="))
@@ -176,12 +180,12 @@ def agreement_part(specs: Sequence[Spec]) -> Part:
 def _planning_rows(specs: Sequence[Spec]) -> Iterator[Row]:
     """CPU seconds to choose paths for all linears of a model, each format's for the first time."""
     hw, counts = PRESETS[0], {(768, 768): 48, (768, 3072): 12, (3072, 768): 12}
-    weigh(layer_network(Spec("low-rank", (64,), (64,), (8,)), TOKENS), hw)
+    weigh(layer_network(Spec("low-rank", (64,), (64,), (8,)), TOKENS), load_hardware(hw))
     for format_ in dict.fromkeys(spec.format for spec in specs):
         own = [spec for spec in specs if spec.format == format_]
         start = time.process_time()
         fronts = [
-            machine_front(layer_network(spec, TOKENS), "edp", hw, most=QUICK)
+            machine_front(layer_network(spec, TOKENS), "edp", load_hardware(hw), most=QUICK)
             for spec in own
             for _ in range(counts[math.prod(spec.inputs), math.prod(spec.outputs)])
         ]
@@ -194,12 +198,12 @@ def _planning_rows(specs: Sequence[Spec]) -> Iterator[Row]:
 def _ways(specs: Sequence[Spec], hw: str) -> Iterator[tuple[str, Network, Weighed, bool]]:
     for inputs, outputs in LAYERS:
         network = Network.of(["ti", "oi"], "to", {"t": TOKENS, "i": inputs, "o": outputs}, [1])
-        for way in weigh(network, hw, fused=False):
+        for way in weigh(network, load_hardware(hw), fused=False):
             yield f"dense {inputs}x{outputs}", network, way, False
     for spec, fused in itertools.product(specs, (False, True)):
         network = layer_network(spec, TOKENS)
         name = f"{spec.format} {math.prod(spec.inputs)}x{math.prod(spec.outputs)}"
-        for way in weigh(network, hw, fused=fused):
+        for way in weigh(network, load_hardware(hw), fused=fused):
             if way.cost.is_possible:
                 yield name, network, way, fused
 
@@ -261,14 +265,18 @@ def chosen_paths(
     can follow, or those of least energy x latency of all layers together.
     """
     if wish == "EDP":
-        fronts = [machine_front(network, "edp", hw, fused=fused) for network in networks]
+        fronts = [
+            machine_front(network, "edp", load_hardware(hw), fused=fused) for network in networks
+        ]
         chosen = least_product(fronts, rest.joules, rest.seconds)
         return [candidate.path for candidate in chosen]
     return [_known(network, wish, hw, fused=fused) for network in networks]
 
 
 def _known(network: Network, wish: Order, hw: str, *, fused: bool) -> Steps:
-    possible = [way for way in weigh(network, hw, fused=fused) if way.cost.is_possible]
+    possible = [
+        way for way in weigh(network, load_hardware(hw), fused=fused) if way.cost.is_possible
+    ]
     naive = left_to_right(len(network.terms))
     if wish == "left to right" and any(way.path == naive for way in possible):
         return naive
@@ -284,14 +292,14 @@ def compiled(model: Model, paths: Sequence[Steps], hw: str, *, fused: bool) -> M
         "lower-contractions" + pipeline_text(Options(Hdp(hw))).partition("lower-contractions")[2]
     )
     passes = [p for p in build(later) if fused or p.name != "fuse-einsums"]
-    run_passes(make_context(model.weights), module, passes)
+    run_passes(make_context(model.weights, hardware=load_hardware(hw)), module, passes)
     return module
 
 
 def columns(model: Model, hw: str) -> Iterator[Column]:
     """Every order, unfused and fused."""
     networks = [network_of(op, TOKENS) for op in model.factorised]
-    rest = rest_of(model.module, model.factorised, TOKENS, hw)
+    rest = rest_of(model.module, model.factorised, TOKENS, load_hardware(hw))
     for fused in (False, True):
         for wish in ORDERS:
             paths = chosen_paths(networks, wish, hw, fused=fused, rest=rest)

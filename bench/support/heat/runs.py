@@ -41,6 +41,7 @@ from heatc.backends.hdp.masks import LENGTHS
 from heatc.backends.hdp.simulation import Simulation, simulate_timing
 from heatc.hardware import Hardware
 from heatc.machine.energy import energy_report
+from heatc.plan import SCHEMA
 
 LENGTH = 64
 BATCH = 50
@@ -303,7 +304,13 @@ def untrained(layers: Layers) -> Path:
 
 def write_plan(path: Path, layers: Mapping[str, Any]) -> None:
     """A plan.json of layers alone."""
-    plan = {"schema": 1, "model_sha256": None, "hw_sha256": None, "seed": SEED, "layers": layers}
+    plan = {
+        "schema": SCHEMA,
+        "model_sha256": None,
+        "hw_sha256": None,
+        "seed": SEED,
+        "layers": layers,
+    }
     keep(path, plan)
 
 

@@ -12,10 +12,10 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import Compilation
 from heatc.files import together
+from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
 from heatc.kinds import PLAN
-from heatc.passes.rewriting import without_remarks
-from heatc.plan import hardware_sha256
+from heatc.plan import hardware_sha256, read_plan
 from heatc.rules import Rule
 from heatc.targets import Hdp, Options
 from heatc.temporary import scratch_folder
@@ -58,7 +58,10 @@ class CostModel:
     def cost(self, rules: Mapping[str, Rule]) -> ProgramCost:
         """Under rules by module path; layers without one are not pruned."""
         pruning = {path: rule for path, rule in rules.items() if rule.name != "none"}
-        texts = {"hw": hardware_sha256(self.hw), **{p: repr(r) for p, r in pruning.items()}}
+        texts = {
+            "hw": hardware_sha256(load_hardware(self.hw)),
+            **{p: repr(r) for p, r in pruning.items()},
+        }
         key = content_key({**texts, "batch": str(self.batch)}, {})
         found = self.store.get(f"cost-{key}", lambda: self._run(pruning))
         return ProgramCost(*(float(found[name].mean()) for name in ProgramCost._fields))
@@ -69,14 +72,15 @@ class CostModel:
         from heatc.backends.hdp import open_program, simulate
         from heatc.machine.energy import energy_report
 
-        with scratch_folder() as folder, without_remarks():
+        with scratch_folder() as folder:
             plan, program = folder / "plan.json", folder / "timed.hdp"
             factorised = self.factorised
             with together() as files:
                 factorised = None if factorised is None else factorised.beside(plan, files)
                 files.open(plan, "w").write(PLAN.json_text(plan_data(rules, factorised=factorised)))
-            heat = None if factorised is None else plan_options(plan, None)
-            compilation = Compilation(Options(Hdp(self.hw), plan=str(plan), heat=heat))
+            heat = None if factorised is None else plan_options(None)
+            options = Options(Hdp(self.hw), plan=read_plan(plan), heat=heat)
+            compilation = Compilation(options, quiet=True)
             # Factors are added to the store: each compilation has its own.
             weights = self.weights if heat is None else WeightStore(dict(self.weights))
             compilation.adopt(self.module.clone(), weights, "timed")

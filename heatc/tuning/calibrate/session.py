@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from heatc.api import Compilation
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.files import together
+from heatc.hardware import load_hardware
 from heatc.kinds import PLAN, REPORT
 from heatc.names import report_file
 from heatc.plan import hardware_sha256, model_sha256
@@ -118,7 +119,7 @@ def calibrate(request: Request, progress: ProgressCallback) -> Result:
     digest = model_sha256(request.model)
     plan = request.compilation.plan
     if plan is not None and request.hw is not None:
-        plan.check_hardware(hardware_sha256(request.hw))
+        plan.check_hardware(hardware_sha256(load_hardware(request.hw)))
     request.compilation.run()
     model = PackedModel(request.compilation.module, request.compilation.weights)
     if not model.attentions:
@@ -147,7 +148,7 @@ def calibrate(request: Request, progress: ProgressCallback) -> Result:
         store.reused,
         0 if layers is None else len(layers.heat),
     )
-    _write(request, digest, found.assignment, layers, report.data())
+    _write(request, found.assignment, layers, report.data())
     return Result(found.assignment.rules, report.data(), report.table(), report.remarks())
 
 
@@ -349,7 +350,6 @@ class _PlanSearch:
 
 def _write(
     request: Request,
-    digest: str,
     assignment: RuleAssignment,
     layers: FactorisedLayers | None,
     report: Mapping[str, Any],
@@ -359,8 +359,8 @@ def _write(
     with together() as files:
         plan = plan_data(
             assignment.rules,
-            model_sha256=digest,
-            hw_sha256=hw if request.hw is None else hardware_sha256(request.hw),
+            model_sha256=request.compilation.weights_sha256(),
+            hw_sha256=hw if request.hw is None else hardware_sha256(load_hardware(request.hw)),
             seed=request.seed,
             factorised=None if layers is None else layers.beside(path, files),
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from heatc.files import Batch, safetensors_bytes, write_safetensors
 from heatc.kinds import PLAN_FACTORS
 from heatc.names import factors_file
-from heatc.plan import Plan, model_sha256, plan_layers
+from heatc.plan import Plan, model_sha256
 from heatc.weights import WeightStore
 
 
@@ -25,12 +25,14 @@ class FactorisedLayers:
         file: the safetensors file of their factors.
         sha256: its digest.
         hw_sha256: of the machine that the plan was made for, None where it does not say.
+        widths: of the operands of layers, by module path, as the plan says them.
     """
 
     heat: Mapping[str, Any]
     file: Path
     sha256: str
     hw_sha256: str | None = None
+    widths: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
 
     @classmethod
     def of(cls, plan: Plan, weights: WeightStore, folder: Path) -> FactorisedLayers:
@@ -44,7 +46,7 @@ class FactorisedLayers:
             file = plan.factors.path
         else:
             write_safetensors(file, {name: weights[name] for name in weights.added}, PLAN_FACTORS)
-        return cls(heat_entries(plan), file, model_sha256(file), plan.hw_sha256)
+        return cls(heat_entries(plan), file, model_sha256(file), plan.hw_sha256, plan.widths)
 
     def beside(self, plan: Path, files: Batch) -> FactorisedLayers:
         """The same with the factors in a file beside a plan, which `files` writes."""
@@ -56,5 +58,4 @@ class FactorisedLayers:
 
 def heat_entries(plan: Plan) -> dict[str, Any]:
     """The `heat` entries of a plan that was read, by module path, as its text has them."""
-    layers = plan_layers(plan)
-    return {path: layers[path]["heat"] for path in plan.heat}
+    return {path: plan.layers[path]["heat"] for path in plan.heat}

@@ -36,6 +36,8 @@ def plan_data(
         "layers": layers,
     }
     if factorised is not None:
+        for path, widths in factorised.widths.items():
+            layers[path] = {**layers.get(path, {}), "widths": dict(widths)}
         plan["factors"] = {"file": factorised.file.name, "sha256": factorised.sha256}
     return plan
 

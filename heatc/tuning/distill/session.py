@@ -16,7 +16,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 from xdsl.passes import ModulePass
 
-from heatc.api import Compilation, make_context
+from heatc.api import Compilation
+from heatc.dialects.attn import SdpaOp
 from heatc.dialects.einsum import ContractOp
 from heatc.errors import HeatcError
 from heatc.files import held_folder, safetensors_bytes, together
@@ -30,7 +31,7 @@ from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.passes.rewriting import describe_location, module_path
 from heatc.pipeline import Instrument, run_passes
-from heatc.plan import SCHEMA, model_sha256, plan_layers, read_plan
+from heatc.plan import SCHEMA
 from heatc.rules import Rule
 from heatc.tuning.common.content_key import content_key
 from heatc.tuning.common.packed_model import PackedModel
@@ -57,12 +58,10 @@ class Request:
     What the user asked for.
 
     Attributes:
-        model: path of the model, for its digest.
         teacher, student: compilations of the same captured model, without and with its factors
             (`Options(Numpy(), level=0)`), not run yet.
         data: the task's inputs by file and name, `extra` unlabelled text of other domains, and
             `dev` what evaluates; without it a quarter of `data` is held back.
-        plan: the plan.json whose layers are factorised, None where options said it.
         output: the plan.json to write; factors and report come beside it.
         rule: the pruning rule of all attentions of the student, None where it is the plan that
             says it.
@@ -71,13 +70,11 @@ class Request:
         kept: the folder of what the teacher gives, None to run it at every step.
     """
 
-    model: str
     teacher: Compilation
     student: Compilation
     data: tuple[str, Mapping[str, Array]]
     extra: Mapping[str, Mapping[str, Array]]
     dev: tuple[str, Mapping[str, Array]] | None
-    plan: str | None
     output: Path
     recipe: Recipe
     rule: Rule | None = None
@@ -119,7 +116,6 @@ def distill(request: Request, progress: ProgressCallback) -> Result:
 
 
 def _distill(request: Request, progress: ProgressCallback) -> Result:
-    digest = model_sha256(request.model)
     request.teacher.run()
     module, weights = request.teacher.module, request.teacher.weights
     shapes = PackedModel(module, weights)
@@ -157,7 +153,7 @@ def _distill(request: Request, progress: ProgressCallback) -> Result:
         "after": training.evaluate(),
         "epochs": training.state.history,
     }
-    _write(request, digest, layers, student.arrays(), report)
+    _write(request, layers, student.arrays(), report)
     return Result(report, training.resumed)
 
 
@@ -217,11 +213,11 @@ class _FactorisedEntries(Instrument):
 def _factorise(student: Compilation) -> dict[str, dict[str, Any]]:
     """Runs the student's pipeline; the plan's layers, or those that options chose."""
     noted = _FactorisedEntries()
-    run_passes(make_context(student.weights), student.module, student.passes, [noted])
+    run_passes(student.context(), student.module, student.passes, [noted])
     if student.plan is None:
         _check_apart(noted.layers)
         return noted.layers
-    return plan_layers(student.plan)
+    return dict(student.plan.layers)
 
 
 def _check_apart(layers: Mapping[str, Any]) -> None:
@@ -254,13 +250,19 @@ def _check_rules(request: Request) -> None:
 
 def _rules(request: Request) -> dict[Operation, Rule]:
     """The rule of each attention of the student that is pruned."""
-    student, plan = request.student, request.student.plan
+    module, chosen = request.student.module, InsertHdpPass()
     if request.rule is not None:
+        _forget_rules(module)
         options: dict[str, Any] = request.rule.options
         chosen = InsertHdpPass(rule=request.rule.name, **options)  # pyright: ignore[reportArgumentType]
-    else:
-        chosen = InsertHdpPass(plan=plan.path if plan is not None and plan.rules else None)
-    return {op: rule for op, rule in chosen.rules(student.module).items() if rule.name != "none"}
+    return {op: rule for op, rule in chosen.rules(module).items() if rule.name != "none"}
+
+
+def _forget_rules(module: ModuleOp) -> None:
+    """One rule is for all attentions, whatever the plan says."""
+    for op in module.walk():
+        if isinstance(op, SdpaOp):
+            op.rule = None
 
 
 def _with_rules(
@@ -317,17 +319,16 @@ def _model_key(module: ModuleOp, weights: WeightStore) -> str:
 
 def _write(
     request: Request,
-    digest: str,
     layers: Mapping[str, Any],
     factors: Mapping[str, NDArray[np.float32]],
     report: Mapping[str, Any],
 ) -> None:
-    path = request.output
+    path, student = request.output, request.student.plan
     content = safetensors_bytes(factors, PLAN_FACTORS)
     plan = {
         "schema": SCHEMA,
-        "model_sha256": digest,
-        "hw_sha256": None if request.plan is None else read_plan(request.plan).hw_sha256,
+        "model_sha256": request.student.weights_sha256(),
+        "hw_sha256": None if student is None else student.hw_sha256,
         "seed": request.recipe.seed,
         "factors": {
             "file": factors_file(path).name,

@@ -16,7 +16,7 @@ from typing import Any
 
 from heatc.errors import InfeasibleError
 from heatc.files import atomic_write, make_folder
-from heatc.hardware import Hardware, render
+from heatc.hardware import Hardware, load_hardware, render
 from heatc.heat.formats import Format, Spec
 from heatc.heat.statistics import cache_root
 from heatc.passes.analysis.costs import QUICK, layer_cost, machine_front
@@ -148,11 +148,11 @@ def _variant(spec: Spec | None, found: Json) -> Variant:
 
 def time_specs(hardware: str, sizes: tuple[int, int, int], texts: Json) -> Json:
     """The variants of some candidates of an extent on the machine of a description, as JSON."""
-    extent, file = Extent(*sizes), _file_of(hardware)
-    return [_timed(extent, _spec(text), file) for text in texts]
+    extent, machine = Extent(*sizes), load_hardware(_file_of(hardware))
+    return [_timed(extent, _spec(text), machine) for text in texts]
 
 
-def _timed(extent: Extent, spec: Spec | None, hw: str) -> Json:
+def _timed(extent: Extent, spec: Spec | None, hw: Hardware) -> Json:
     if spec is None:
         network = dense_network(extent)
         return [_entry(network, ((0, 1),), hw, extent.macs, fused=False)]
@@ -164,7 +164,7 @@ def _timed(extent: Extent, spec: Spec | None, hw: str) -> Json:
     return [_entry(network, one.path, hw, one.cost.macs, fused=True) for one in front]
 
 
-def _entry(network: Network, path: Path, hw: str, macs: int, *, fused: bool) -> Json:
+def _entry(network: Network, path: Path, hw: Hardware, macs: int, *, fused: bool) -> Json:
     cost = layer_cost(network, path, hw, fused=fused)
     if not cost.is_possible:
         raise InfeasibleError(f"a layer {network.equation!r} does not run: {cost.refused}")

@@ -225,7 +225,7 @@ def _plan(request: Request, found: SearchResult, point: Point) -> dict[str, Any]
     }
     return {
         "schema": PLAN_SCHEMA,
-        "model_sha256": found.digest,
+        "model_sha256": request.compilation.weights_sha256(),
         "hw_sha256": point.front.machine.sha256,
         "seed": request.seed,
         "layers": layers,

@@ -7,13 +7,13 @@ are fetched while another computes, so that it is faster, the dense one more tha
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from heatc.api import Compilation
-from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
-from heatc.passes.rewriting import without_remarks
 from heatc.passes.tiling.timing import time_module
+from heatc.plan import read_plan
 from heatc.rules import make_rule
 from heatc.targets import Hdp, Options
 from heatc.weights import WeightStore
@@ -26,14 +26,16 @@ def program_cost(timed: Compilation, plan: Path | None, hw: str) -> dict[str, fl
     `timed` ran without target; factors are those of the weights alone, on which no figure depends.
     Raises `HeatcError` for what does not compile.
     """
-    heat = None if plan is None else {**plan_options(plan, None), "refinements": (0,)}
-    name = None if plan is None else str(plan)
-    compilation = Compilation(Options(Hdp(hw), rule=make_rule("none", {}), plan=name, heat=heat))
+    heat = None if plan is None else {**plan_options(None), "refinements": (0,)}
+    # It is for this model: the digest is not computed again.
+    found = None if plan is None else replace(read_plan(plan), model_sha256=None)
+    options = Options(Hdp(hw), rule=make_rule("none", {}), plan=found, heat=heat)
+    compilation = Compilation(options, quiet=True)
     weights = WeightStore(dict(timed.weights))
-    with without_remarks():
-        compilation.adopt(timed.module.clone(), weights, timed.source)
-        compilation.run()
-    found = time_module(compilation.module, load_hardware(hw))
-    product = found.seconds * found.joules
-    figures = {"cycles": found.cycles, "seconds": found.seconds, "joules": found.joules}
+    compilation.adopt(timed.module.clone(), weights, timed.source)
+    compilation.run()
+    assert compilation.hardware is not None
+    timing = time_module(compilation.module, compilation.hardware)
+    product = timing.seconds * timing.joules
+    figures = {"cycles": timing.cycles, "seconds": timing.seconds, "joules": timing.joules}
     return {**figures, "edp": product}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from heatc.api import Compilation
 from heatc.errors import InfeasibleError
-from heatc.hardware import Hardware
+from heatc.hardware import Hardware, load_hardware
 from heatc.heat.formats import Format, Spec
 from heatc.heat.statistics import cache_root
 from heatc.passes.analysis.costs import Cost
@@ -396,7 +396,7 @@ class _Search:
     def _rest(self, machine: Machine) -> Cost:
         """The rest of the model: attention, the host's part, linears that are not searched."""
         ops = [op for layer in self.timed.values() for op in layer.ops]
-        return rest_of(self.request.timed.module, ops, self.tokens, machine.file)
+        return rest_of(self.request.timed.module, ops, self.tokens, load_hardware(machine.file))
 
     def _space(
         self, found: Sequence[Sequence[Option]], curves: Mapping[str, Curve], rest: Cost
@@ -440,7 +440,7 @@ class _Search:
         if isinstance(hardware, Hardware):
             return fronts[0].machine, fronts[0].dense
         base = Machine.of(hardware.base)
-        return base, rest_of(self.request.timed.module, [], self.tokens, base.file)
+        return base, rest_of(self.request.timed.module, [], self.tokens, load_hardware(base.file))
 
     # --- Figures ------------------------------------------------------------------------------
 

@@ -48,9 +48,10 @@ def context(store: WeightStore) -> HeatcContext:
 def compile_text(text: str, store: WeightStore, hw: str) -> Encoded:
     """The program of a module at the fixed level."""
     ctx = context(store)
+    ctx.hardware = load_hardware(hw)
     module = Parser(ctx, text).parse_module()
     module.verify()
-    for pass_ in (PlanTilesPass(hw), TileForHdpPass(), LowerToHdpPass(), AllocateBuffersPass(hw)):
+    for pass_ in (PlanTilesPass(), TileForHdpPass(), LowerToHdpPass(), AllocateBuffersPass()):
         pass_.apply(ctx, module)
         module.verify()
     return encode_module(module)

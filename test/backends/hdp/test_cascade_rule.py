@@ -28,6 +28,7 @@ from heatc.backends.hdp.simulation import simulate_timing
 from heatc.capture import Captured, capture_module
 from heatc.dialects import attn
 from heatc.errors import HeatcError
+from heatc.hardware import load_hardware
 from heatc.interpreter import execute
 from heatc.passes.tiling.attention_plan import AttentionPlan
 from heatc.pipeline import build, run_passes
@@ -100,20 +101,19 @@ def compiled(
 ) -> tuple[Program, Layers, dict[str, Any]]:
     """The program of a rule or plan, and what the fixed level computes: attentions and outputs."""
     module, weights = captured().module.clone(), captured().weights
-    context = make_context(weights)
+    context = make_context(weights, hardware=load_hardware(hw))
     passes = ",".join((*RAISE, f"insert-hdp{{{options}}}", "partition-host"))
     run_passes(context, module, build(f"{passes},assign-fixed-point"))
     layers = Layers()
     outputs = execute(module, inputs(), weights, layers.observe)
-    run_passes(context, module, build(f'plan-tiles{{hw="{hw}"}}'))
+    run_passes(context, module, build("plan-tiles"))
     if wanted is not None:
         replan(module, hw, wanted)
-    lowered = f'tile-for-hdp,lower-to-hdp,allocate-buffers{{hw="{hw}"}}'
-    run_passes(context, module, build(lowered))
+    run_passes(context, module, build("tile-for-hdp,lower-to-hdp,allocate-buffers"))
     # Programs are mapped from their files: each has its own.
     path = folder / f"{len(list(folder.iterdir()))}.hdp"
     with path.open("wb") as stream:
-        write_module(stream, module, weights, hw)
+        write_module(stream, module, weights, load_hardware(hw))
     return open_program(path), layers, outputs
 
 

@@ -16,6 +16,7 @@ from heatc.backends.hdp.emit import write_module
 from heatc.backends.hdp.simulation import simulate, simulate_timing
 from heatc.capture import capture_module
 from heatc.dialects import attn
+from heatc.hardware import load_hardware
 from heatc.interpreter import execute
 from heatc.pipeline import build, run_passes
 from heatc.rules import make_rule
@@ -64,7 +65,8 @@ def outputs(
     captured = capture_module(model, example)
     text = pipeline_text(Options(Hdp(HW), make_rule(*RULES[rule])))
     above, tiling, below = text.partition("plan-tiles")
-    context = make_context(captured.weights)
+    hardware = load_hardware(HW)
+    context = make_context(captured.weights, hardware=hardware)
     run_passes(context, captured.module, build(above.rstrip(",")))
     seen = Seen()
     expected = execute(captured.module, inputs, captured.weights, seen.observe)
@@ -73,7 +75,7 @@ def outputs(
     run_passes(context, captured.module, build(tiling + below))
     path = folder / "program.hdp"
     with path.open("wb") as stream:
-        write_module(stream, captured.module, captured.weights, HW)
+        write_module(stream, captured.module, captured.weights, hardware)
     program = open_program(path)
     run = simulate(program, inputs, masks=True)
     for name, value in expected.items():

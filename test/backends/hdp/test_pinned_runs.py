@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pytest
-from encode_kit import hardware, write_hardware
+from encode_kit import hardware
 from machine_kit import Given
 
 from heatc.api import make_context
@@ -92,18 +91,16 @@ def captured() -> Captured:
 def program_of(rule: str, hw: Hardware) -> Encoded:
     """The program of that encoder."""
     module, weights = captured().module.clone(), captured().weights
-    with tempfile.TemporaryDirectory() as folder:
-        path = write_hardware(hw, Path(folder))
-        passes = (
-            *RAISE,
-            f"insert-hdp{{rule={rule}}}",
-            "partition-host",
-            "assign-fixed-point",
-            f'plan-tiles{{hw="{path}"}},tile-for-hdp',
-            "lower-to-hdp",
-            f'allocate-buffers{{hw="{path}"}}',
-        )
-        run_passes(make_context(weights), module, build(",".join(passes)))
+    passes = (
+        *RAISE,
+        f"insert-hdp{{rule={rule}}}",
+        "partition-host",
+        "assign-fixed-point",
+        "plan-tiles,tile-for-hdp",
+        "lower-to-hdp",
+        "allocate-buffers",
+    )
+    run_passes(make_context(weights, hardware=hw), module, build(",".join(passes)))
     return encode_module(module)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encode_kit import expect_same, hardware, write_hardware
+from encode_kit import expect_same, hardware
 
 from heatc.api import make_context
 from heatc.backends.hdp import open_program, simulate
@@ -42,18 +42,17 @@ def test_masks_and_codes_of_every_layer(rule: str, hw: str, tmp_path: Path):
         "small": replace(edge, name="small", cores=2, local_buffer_bytes=8192),
         "split": replace(edge, name="split", split_bits=4),
     }
-    path = write_hardware(others[hw], tmp_path) if hw in others else hw
+    machine = others[hw] if hw in others else hardware(hw)
     captured = rules_kit.captured()
     module, weights, inputs = captured.module.clone(), captured.weights, rules_kit.inputs()
-    context = make_context(weights)
+    context = make_context(weights, hardware=machine)
     passes = ",".join((*RAISE, f"insert-hdp{{rule={rule}}}", "partition-host"))
     run_passes(context, module, build(f"{passes},assign-fixed-point"))
     seen = rules_kit.Attentions()
     execute(module, inputs, weights, seen.observe)
-    finish = f'plan-tiles{{hw="{path}"}},tile-for-hdp,lower-to-hdp,allocate-buffers{{hw="{path}"}}'
-    run_passes(context, module, build(finish))
+    run_passes(context, module, build("plan-tiles,tile-for-hdp,lower-to-hdp,allocate-buffers"))
     with (tmp_path / "m.hdp").open("wb") as stream:
-        write_module(stream, module, weights, path)
+        write_module(stream, module, weights, machine)
     program = open_program(tmp_path / "m.hdp")
     found = simulate(program, inputs, layers=True, masks=True)
     names = [name.removeprefix("mask/") for name in found.layers if name.startswith("mask/")]

@@ -18,6 +18,7 @@ from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
 from heatc.dialects import attn
 from heatc.errors import InfeasibleError
+from heatc.hardware import load_hardware
 from heatc.interpreter import execute
 from heatc.interpreter.values import fixed_type
 from heatc.passes.insert_hdp import InsertHdpPass
@@ -86,7 +87,7 @@ def compare(
     found: list[dict[str, Any]] = []
     for name in (rule, "none"):
         module, weights = captured().module.clone(), captured().weights
-        context = make_context(weights)
+        context = make_context(weights, hardware=load_hardware(hw))
         passes = ",".join((*RAISE, f"insert-hdp{{rule={name}}}", "partition-host"))
         run_passes(context, module, build(f"{passes},assign-fixed-point"))
         counted = Gates()
@@ -94,11 +95,11 @@ def compare(
         if name == rule:
             kept = counted.heads / max(counted.all_heads, 1)
             assert not counted.all_heads or 0 < kept < 1 or "1000" in rule
-            run_passes(context, module, build(f'plan-tiles{{hw="{hw}"}}'))
+            run_passes(context, module, build("plan-tiles"))
             if wanted is not None:
                 plans = replan(module, hw, wanted)
             run_passes(context, module, build("tile-for-hdp"))
-            found.append(run_module(module, inputs(), weights, hw))
+            found.append(run_module(module, inputs(), weights, load_hardware(hw)))
     expected, actual, dense = found
     for key, value in expected.items():
         np.testing.assert_array_equal(actual[key], value, err_msg=key)

@@ -19,6 +19,7 @@ from xdsl.parser import Parser
 from heatc.api import Compilation, make_context
 from heatc.backends.hdp import open_program, simulate
 from heatc.dialects import attn
+from heatc.hardware import load_hardware
 from heatc.heat.options import plan_options
 from heatc.interpreter import execute, reference
 from heatc.names import factors_file
@@ -73,7 +74,7 @@ def batches(folder: Path) -> list[dict[str, Any]]:
 def factorised(plan: Path) -> tuple[ModuleOp, WeightStore]:
     """The tiny model with a plan's factors, at the packed level."""
     compilation = Compilation(
-        Options(Numpy(), plan=str(plan), level=0, heat=plan_options(plan, None))
+        Options(Numpy(), plan=read_plan(plan), level=0, heat=plan_options(None))
     )
     compilation.adopt(module_of(8), WeightStore(weights(seed=0)), "tiny")
     compilation.run()
@@ -217,7 +218,7 @@ def test_a_row_that_is_pruned_whole_gives_nothing():
 
 def test_gradients_reach_the_factors(tiny: Path, both: Path):
     module, store = factorised(both)
-    rules: Any = InsertHdpPass(plan=str(both)).rules(module)
+    rules: Any = InsertHdpPass().rules(module)
     inputs = batches(tiny)[0]
     inputs["attention_mask"][3, 1:] = 0
     student = TorchModel(module, store, store.added, rules=rules)
@@ -320,7 +321,7 @@ def test_the_plan_compiles_to_the_program_that_was_trained(
     loaded = open_program(program)
     assert set(loaded.manifest.options["plan"]) == set(LAYERS)
     module, store = factorised(output)
-    rules: Any = InsertHdpPass(plan=str(output)).rules(module)
+    rules: Any = InsertHdpPass().rules(module)
     student = TorchModel(module, store, rules=rules)
     same = total = 0
     for inputs in batches(tiny):
@@ -364,7 +365,7 @@ def test_a_factorised_model_is_calibrated(tiny: Path, heat: Path, both: Path):
 
     # What calibration measured in NumPy is what the student prunes in PyTorch.
     module, store = factorised(both)
-    rules: Any = InsertHdpPass(plan=str(both)).rules(module)
+    rules: Any = InsertHdpPass().rules(module)
     student = TorchModel(module, store, rules=rules)
     decided = [d for inputs in batches(tiny) for d in student(inputs).decisions]
     kept, total = (
@@ -404,7 +405,7 @@ def test_factors_that_the_plan_does_not_bring_are_written(tiny: Path, heat: Path
     found = read_plan(output)
     assert found.factors is not None
     assert len(found.factors.open()) == 8 * 3
-    assert found.hw_sha256 == hardware_sha256("hdp-edge")
+    assert found.hw_sha256 == hardware_sha256(load_hardware("hdp-edge"))
     program = tmp_path / "x.hdp"
     assert compiled(tiny, output, program) == 0
     with np.load(tiny / "unlabelled.npz") as data:

@@ -20,13 +20,16 @@ from heatc.passes.effect import Effect
 from heatc.passes.rewriting import remark
 
 
+@dataclass(frozen=True)
 class ApproximateGelu(RewritePattern):
     """`nn.gelu` with erf becomes `nn.gelu` with tanh."""
+
+    ctx: Context
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: nn.GeluOp, rewriter: PatternRewriter) -> None:
         if op.approximate.data == "none":
-            remark(op, "gelu is approximated with tanh")
+            remark(self.ctx, op, "gelu is approximated with tanh")
             rewriter.replace(op, nn.GeluOp(op.x, "tanh", op.result.type))
 
 
@@ -39,4 +42,4 @@ class TanhGeluPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place."""
-        PatternRewriteWalker(ApproximateGelu()).rewrite_module(op)
+        PatternRewriteWalker(ApproximateGelu(ctx)).rewrite_module(op)
