@@ -125,7 +125,7 @@ class Execution:
         rule, registers = RULES[inst.mnemonic], state.registers
         values = rule.values(inst.operands, registers)
         around = (registers[R_LENGTH], state.parts, *state.block)
-        key = (inst.mnemonic, values, *shapes.values(), *known.values(), *around)
+        key = (inst.mnemonic, values, *shapes.items(), *known.values(), *around)
         found = self._sizes.get(key)
         if found is None:
             named = dict(zip(rule.operands, values)) | known | dict(zip(_AROUND, around))
