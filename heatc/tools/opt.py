@@ -183,20 +183,23 @@ class HeatcOptMain(xDSLOptMain):
             write_safetensors(self.args.factors, added, kinds.IR_FACTORS)
 
     def _read_files(self) -> None:
-        """What passes work with, each file once."""
-        from heatc.hardware import load_hardware
-        from heatc.plan import read_plan
-        from heatc.readers.npz import open_npz
-        from heatc.weights import WeightStore
-
+        """What passes work with, each file once; what reads it is imported where it is given."""
         context, args = self.context, self.args
         if args.weights:
+            from heatc.weights import WeightStore
+
             context.weights = WeightStore.open_all(args.weights)
         if args.hw is not None:
+            from heatc.hardware import load_hardware
+
             context.hardware = load_hardware(args.hw)
         if args.plan is not None:
+            from heatc.plan import read_plan
+
             context.plan = read_plan(args.plan)
         if args.calibrate is not None:
+            from heatc.readers.npz import open_npz
+
             context.calibration = open_npz(args.calibrate)
 
     # --- Input and output ---------------------------------------------------------------------

@@ -32,6 +32,7 @@ from heatc.hardware import load_hardware
 from heatc.interpreter import execute
 from heatc.passes.tiling.attention_plan import AttentionPlan
 from heatc.pipeline import build, run_passes
+from heatc.plan import read_plan
 from heatc.rules import make_rule
 from heatc.targets import RAISE
 from heatc.tuning.common.plan_data import plan_data
@@ -97,12 +98,14 @@ Wanted = Callable[[AttentionPlan], bool]
 
 
 def compiled(
-    options: str, hw: str, folder: Path, wanted: Wanted | None = None
+    options: str, hw: str, folder: Path, wanted: Wanted | None = None, plan: Path | None = None
 ) -> tuple[Program, Layers, dict[str, Any]]:
     """The program of a rule or plan, and what the fixed level computes: attentions and outputs."""
     module, weights = captured().module.clone(), captured().weights
     context = make_context(weights, hardware=load_hardware(hw))
-    passes = ",".join((*RAISE, f"insert-hdp{{{options}}}", "partition-host"))
+    context.plan = None if plan is None else read_plan(plan)
+    rules = f"insert-hdp{{{options}}}" if plan is None else "apply-plan,insert-hdp"
+    passes = ",".join((*RAISE, rules, "partition-host"))
     run_passes(context, module, build(f"{passes},assign-fixed-point"))
     layers = Layers()
     outputs = execute(module, inputs(), weights, layers.observe)
@@ -206,7 +209,7 @@ def test_other_rules_between(tmp_path: Path):
     chosen = {_name(n): ranked for n in (0, 2, 3)} | {_name(1): make_rule("ours", {})}
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(plan_data(chosen)), encoding="utf-8")
-    program, layers, outputs = compiled(f'plan="{path}"', "hdp-edge", tmp_path)
+    program, layers, outputs = compiled("", "hdp-edge", tmp_path, plan=path)
     found = simulate(program, inputs(), layers=True)
     for key, value in outputs.items():
         np.testing.assert_array_equal(found.outputs[key], value, err_msg=key)
