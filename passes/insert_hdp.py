@@ -277,6 +277,11 @@ class InsertHdpPass(ModulePass):
         told = [o for o in rules if isinstance(o, attn.SdpaOp) and o.rule is None]
         if self.rule != "none" and told:
             remark(ctx, op, f"attention rule {self.one_rule()} by option, for all {len(told)}")
+        if self.rule != "none" and len(told) < len(rules):
+            kept = len(rules) - len(told)
+            remark(
+                ctx, op, f"{kept} attention(s) keep the rule that the model says, not the option's"
+            )
         _check_masks(rules)
         for name, layers in _by_rule(rules).items():
             if find_rule(name).ranks_heads and not _prunes(name, layers.values()):

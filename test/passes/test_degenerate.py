@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from xdsl.parser import Parser
 
-import heatc.heat.decompose as decomposition
+import heatc.heat.start as starting
 from heatc.api import make_context
 from heatc.errors import HeatcError
 from heatc.execute_each import ExecuteEach
@@ -95,7 +95,7 @@ def test_factors_that_are_far_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     def worse(w: Matrix, norm: object, spec: object, arrays: list[Matrix], steps: int) -> Any:
         return [100 * a for a in arrays]
 
-    monkeypatch.setattr(decomposition, "refine", worse)
+    monkeypatch.setattr(starting, "refine", worse)
     spec = uniform("cp", (2, 4), (3, 4), 2)
     with pytest.raises(HeatcError, match="comes no nearer to the weight than 0 does") as caught:
         decompose(ranked(4), spec)

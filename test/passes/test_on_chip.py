@@ -50,7 +50,7 @@ def test_activations_on_the_chip_share_no_byte_with_a_tile(hw: str, length: int)
     shared = load_hardware(hw).shared_buffer_bytes
     tiles = [op for op in module.walk() if isinstance(op, hdp.TileOp) and op.space.data == "shared"]
     ends = [op.address.value.data + op.bytes.value.data for op in tiles if op.address is not None]
-    kept = [op for op in _tensors(module) if "on_chip" in op.attributes]
+    kept = [op for op in _tensors(module) if op.on_chip is not None]
     assert kept
     for op in kept:
         assert op.base is not None

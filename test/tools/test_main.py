@@ -247,7 +247,7 @@ def test_a_pipeline_of_ones_own(
         (["--insert-pass", "cse:after=raise-einsm"], "did you mean 'raise-einsum'"),
         (["--insert-pass", "cse"], "malformed insertion 'cse'"),
         (["--insert-pass", ":after=cse"], "malformed insertion"),
-        (["--insert-pass", "cse:after=dce"], "the pipeline has 2 passes 'dce'"),
+        (["--insert-pass", "cse:after=dce"], "the pipeline has 3 passes 'dce'"),
         (["--insert-pass", "cse:after=tile-for-hdp"], "the pipeline has no pass 'tile-for-hdp'"),
         (["--insert-pass", "heat-decompose{rnk=1}:after=cse"], "did you mean 'rank'"),
         (["--pass-pipeline", "raise-einsum,{"], "malformed pass pipeline"),
