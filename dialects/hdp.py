@@ -15,34 +15,17 @@ body between a `loop` and its `end`; `hdp.special` names a register that instruc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
-
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseArrayBase,
-    FloatAttr,
     IndexType,
-    IntAttr,
     IntegerAttr,
-    IntegerType,
     StringAttr,
     UnitAttr,
-    f64,
-    i64,
 )
-from xdsl.ir import (
-    Attribute,
-    Dialect,
-    Operation,
-    ParametrizedAttribute,
-    Region,
-    SSAValue,
-    TypeAttribute,
-)
+from xdsl.ir import Attribute, Dialect, Operation, Region, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
-    irdl_attr_definition,
     irdl_op_definition,
     operand_def,
     opt_operand_def,
@@ -52,17 +35,32 @@ from xdsl.irdl import (
     result_def,
     traits_def,
 )
-from xdsl.parser import AttrParser, Parser
+from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.traits import NoTerminator, Pure
 from xdsl.utils.exceptions import VerifyException
 
 from heatc.dialects.attn_packing import ValuesAttr
+from heatc.dialects.hdp_instructions import INSTRUCTION_OPS, InstructionOp, Operand, instruction
 from heatc.dialects.hdp_plans import PLANS
+from heatc.dialects.hdp_types import (
+    SCALAR,
+    RegType,
+    TensorType,
+    TileType,
+    expect_one_of,
+    expect_within,
+    integer_attr,
+    integers,
+    parse_scalars,
+    print_rest,
+    print_scalars,
+    register_of,
+    take_properties,
+)
 from heatc.isa.table import (
     DESCRIPTORS,
     DTYPES,
-    ISA,
     R_BATCH,
     R_EXTRA,
     R_EXTRA_START,
@@ -70,17 +68,31 @@ from heatc.isa.table import (
     R_START,
     R_TOKENS,
     R_ZERO,
-    REGISTERS,
     SPACES,
     TILE_DTYPES,
     TILES,
-    Field,
-    FieldKind,
-    Instruction,
 )
 
+__all__ = [
+    "HDP",
+    "INSTRUCTION_OPS",
+    "AliasOp",
+    "InstructionOp",
+    "LoopOp",
+    "Operand",
+    "RegType",
+    "SpecialOp",
+    "TensorOp",
+    "TensorType",
+    "TileOp",
+    "TileType",
+    "WindowOp",
+    "instruction",
+    "integers",
+    "register_of",
+]
+
 Value = SSAValue | Operation
-Operand = SSAValue | int | float | str
 
 ROLES = ("weight", "constant", "input", "output", "activation")
 """What a tensor is: `weight` and `constant` are in the program's weights, the rest is written."""
@@ -95,79 +107,6 @@ SPECIAL = {
     "extra": R_EXTRA,
 }
 """Registers with a meaning of their own, by name."""
-
-
-# --- Types --------------------------------------------------------------------------------------
-
-
-@irdl_attr_definition
-class TensorType(ParametrizedAttribute, TypeAttribute):
-    """`!hdp.tensor`: a tensor descriptor."""
-
-    name = "hdp.tensor"
-
-
-@irdl_attr_definition
-class TileType(ParametrizedAttribute, TypeAttribute):
-    """`!hdp.tile`: a tile in a buffer."""
-
-    name = "hdp.tile"
-
-
-@irdl_attr_definition
-class RegType(ParametrizedAttribute, TypeAttribute):
-    """`!hdp.reg<5>`: the scalar register r5."""
-
-    name = "hdp.reg"
-    number: IntAttr
-
-    def __init__(self, number: int | IntAttr):
-        super().__init__(IntAttr(number) if isinstance(number, int) else number)
-
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            return (IntAttr(parser.parse_integer()),)
-
-    def print_parameters(self, printer: Printer) -> None:
-        printer.print_string(f"<{self.number.data}>")
-
-    def verify(self) -> None:
-        if not 0 <= self.number.data < REGISTERS:
-            raise VerifyException(f"register {self.number.data} is outside 0..{REGISTERS - 1}")
-
-
-_SCALAR = IndexType | RegType
-
-
-def register_of(value: SSAValue) -> int:
-    """The register that a value lies in."""
-    if not isinstance(value.type, RegType):
-        raise VerifyException(f"expected a register, got {value.type}")
-    return value.type.number.data
-
-
-def integers(array: Attribute) -> tuple[int, ...]:
-    """The values of an `array<i64: ...>`."""
-    assert isinstance(array, DenseArrayBase)
-    return tuple(int(v) for v in cast("DenseArrayBase[IntegerType]", array).get_values())
-
-
-def _integer(value: int) -> IntegerAttr:
-    return IntegerAttr(value, i64)
-
-
-def _within(what: str, attribute: IntegerAttr | None, low: int, high: int) -> None:
-    if attribute is not None and not low <= attribute.value.data <= high:
-        raise VerifyException(f"{what} {attribute.value.data} is outside {low}..{high}")
-
-
-def _one_of(what: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise VerifyException(f"unknown {what} {value!r}, expected one of {', '.join(choices)}")
-
-
-# --- Values -------------------------------------------------------------------------------------
 
 
 @irdl_op_definition
@@ -189,7 +128,7 @@ class TensorOp(IRDLOperation):
     """
 
     name = "hdp.tensor"
-    rows_value = opt_operand_def(_SCALAR)
+    rows_value = opt_operand_def(SCALAR)
     symbol = prop_def(StringAttr)
     role = prop_def(StringAttr)
     space = prop_def(StringAttr)
@@ -232,9 +171,9 @@ class TensorOp(IRDLOperation):
                 "role": StringAttr(role),
                 "space": StringAttr("dram"),
                 "dtype": StringAttr(dtype),
-                "rows": _integer(extents[0]),
-                "cols": _integer(extents[1]),
-                "point": None if point is None else _integer(point),
+                "rows": integer_attr(extents[0]),
+                "cols": integer_attr(extents[1]),
+                "point": None if point is None else integer_attr(point),
                 **(properties or {}),
             },
         )
@@ -245,12 +184,12 @@ class TensorOp(IRDLOperation):
         return self.rows.value.data * self.cols.value.data * DTYPES[self.dtype.data]
 
     def verify_(self) -> None:
-        _one_of("role", self.role.data, ROLES)
-        _one_of("space", self.space.data, ("dram", "shared"))
-        _one_of("dtype", self.dtype.data, [d for d in DTYPES if d not in TILE_DTYPES])
+        expect_one_of("role", self.role.data, ROLES)
+        expect_one_of("space", self.space.data, ("dram", "shared"))
+        expect_one_of("dtype", self.dtype.data, [d for d in DTYPES if d not in TILE_DTYPES])
         for what, extent in (("rows", self.rows), ("cols", self.cols)):
-            _within(what, extent, 1, (1 << 20) - 1)
-        _within("number", self.number, 0, DESCRIPTORS - 1)
+            expect_within(what, extent, 1, (1 << 20) - 1)
+        expect_within("number", self.number, 0, DESCRIPTORS - 1)
         if self.truth is not None and self.dtype.data != "i8":
             raise VerifyException(f"truth values are i8, got {self.dtype.data}")
 
@@ -264,10 +203,10 @@ class TensorOp(IRDLOperation):
         )
         rows_value = None
         if parser.parse_optional_keyword("rows") is not None:
-            (rows_value,) = _parse_scalars(parser, [parser.parse_unresolved_operand()])
+            (rows_value,) = parse_scalars(parser, [parser.parse_unresolved_operand()])
         op = cls(symbol, role, dtype, (rows, cols), rows_value=rows_value)
         op.space = StringAttr(space)
-        _take_properties(op, parser.parse_optional_attr_dict())
+        take_properties(op, parser.parse_optional_attr_dict())
         return op
 
     def print(self, printer: Printer) -> None:
@@ -278,35 +217,8 @@ class TensorOp(IRDLOperation):
         printer.print_string(f"{words} [{self.rows.value.data}, {self.cols.value.data}]")
         if self.rows_value is not None:
             printer.print_string(" rows ")
-            _print_scalars(printer, [self.rows_value])
-        _print_rest(printer, self, ("symbol", "role", "space", "dtype", "rows", "cols"))
-
-
-def _take_properties(op: Operation, attributes: dict[str, Attribute]) -> None:
-    known = type(op).get_irdl_definition().properties if isinstance(op, IRDLOperation) else {}
-    for name, attribute in attributes.items():
-        (op.properties if name in known else op.attributes)[name] = attribute
-
-
-def _print_rest(printer: Printer, op: Operation, printed: Sequence[str] = ()) -> None:
-    rest = {n: a for n, a in op.properties.items() if n not in printed}
-    rest.update(op.attributes)
-    if rest:
-        printer.print_string(" ")
-        printer.print_attr_dict(rest)
-
-
-def _parse_scalars(parser: Parser, names: Sequence[Any]) -> list[SSAValue]:
-    """`: type, type` after operands, resolved."""
-    parser.parse_punctuation(":")
-    types = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_type)
-    return list(parser.resolve_operands(names, types, parser.pos))
-
-
-def _print_scalars(printer: Printer, values: Sequence[SSAValue]) -> None:
-    printer.print_list(values, printer.print_ssa_value)
-    printer.print_string(" : ")
-    printer.print_list([v.type for v in values], printer.print_attribute)
+            print_scalars(printer, [self.rows_value])
+        print_rest(printer, self, ("symbol", "role", "space", "dtype", "rows", "cols"))
 
 
 @irdl_op_definition
@@ -339,15 +251,15 @@ class TileOp(IRDLOperation):
                 "symbol": StringAttr(symbol),
                 "space": StringAttr(space),
                 "dtype": StringAttr(dtype),
-                "bytes": _integer(nbytes),
+                "bytes": integer_attr(nbytes),
             },
         )
 
     def verify_(self) -> None:
-        _one_of("space", self.space.data, ("shared", "local"))
-        _one_of("dtype", self.dtype.data, tuple(DTYPES))
-        _within("bytes", self.bytes, 1, (1 << 32) - 1)
-        _within("number", self.number, 0, TILES - 1)
+        expect_one_of("space", self.space.data, ("shared", "local"))
+        expect_one_of("dtype", self.dtype.data, tuple(DTYPES))
+        expect_within("bytes", self.bytes, 1, (1 << 32) - 1)
+        expect_within("number", self.number, 0, TILES - 1)
         self._verify_base()
 
     def _verify_base(self) -> None:
@@ -375,7 +287,7 @@ class TileOp(IRDLOperation):
         if parser.parse_optional_keyword("over") is not None:
             base = parser.resolve_operand(parser.parse_unresolved_operand(), TileType())
         op = cls(symbol, space, dtype, nbytes, base)
-        _take_properties(op, parser.parse_optional_attr_dict())
+        take_properties(op, parser.parse_optional_attr_dict())
         return op
 
     def print(self, printer: Printer) -> None:
@@ -386,7 +298,7 @@ class TileOp(IRDLOperation):
         if self.base is not None:
             printer.print_string(" over ")
             printer.print_ssa_value(self.base)
-        _print_rest(printer, self, ("symbol", "space", "dtype", "bytes"))
+        print_rest(printer, self, ("symbol", "space", "dtype", "bytes"))
 
 
 @irdl_op_definition
@@ -395,8 +307,8 @@ class WindowOp(IRDLOperation):
 
     name = "hdp.window"
     src = operand_def(TensorType)
-    start_reg = operand_def(_SCALAR)
-    rows_reg = operand_def(_SCALAR)
+    start_reg = operand_def(SCALAR)
+    rows_reg = operand_def(SCALAR)
     number = opt_prop_def(IntegerAttr)
     result = result_def(TensorType)
 
@@ -404,7 +316,7 @@ class WindowOp(IRDLOperation):
         super().__init__(operands=[src, start, rows], result_types=[TensorType()])
 
     def verify_(self) -> None:
-        _within("number", self.number, 0, DESCRIPTORS - 1)
+        expect_within("number", self.number, 0, DESCRIPTORS - 1)
 
     @classmethod
     def parse(cls, parser: Parser) -> WindowOp:
@@ -414,9 +326,9 @@ class WindowOp(IRDLOperation):
         names = parser.parse_comma_separated_list(
             parser.Delimiter.NONE, parser.parse_unresolved_operand
         )
-        start, rows = _parse_scalars(parser, names)
+        start, rows = parse_scalars(parser, names)
         op = cls(src, start, rows)
-        _take_properties(op, parser.parse_optional_attr_dict())
+        take_properties(op, parser.parse_optional_attr_dict())
         return op
 
     def print(self, printer: Printer) -> None:
@@ -424,8 +336,8 @@ class WindowOp(IRDLOperation):
         printer.print_string(" ")
         printer.print_ssa_value(self.src)
         printer.print_string(", ")
-        _print_scalars(printer, [self.start_reg, self.rows_reg])
-        _print_rest(printer, self)
+        print_scalars(printer, [self.start_reg, self.rows_reg])
+        print_rest(printer, self)
 
 
 @irdl_op_definition
@@ -438,7 +350,7 @@ class AliasOp(IRDLOperation):
 
     name = "hdp.alias"
     src = operand_def(TensorType)
-    rows_value = opt_operand_def(_SCALAR)
+    rows_value = opt_operand_def(SCALAR)
     rows = prop_def(IntegerAttr)
     cols = prop_def(IntegerAttr)
     number = opt_prop_def(IntegerAttr)
@@ -448,7 +360,7 @@ class AliasOp(IRDLOperation):
         super().__init__(
             operands=[src, rows_value],
             result_types=[TensorType()],
-            properties={"rows": _integer(extents[0]), "cols": _integer(extents[1])},
+            properties={"rows": integer_attr(extents[0]), "cols": integer_attr(extents[1])},
         )
 
     @property
@@ -466,8 +378,8 @@ class AliasOp(IRDLOperation):
     def verify_(self) -> None:
         whole = self.tensor
         for what, extent in (("rows", self.rows), ("cols", self.cols)):
-            _within(what, extent, 1, (1 << 20) - 1)
-        _within("number", self.number, 0, DESCRIPTORS - 1)
+            expect_within(what, extent, 1, (1 << 20) - 1)
+        expect_within("number", self.number, 0, DESCRIPTORS - 1)
         size = self.rows.value.data * self.cols.value.data
         if size > whole.rows.value.data * whole.cols.value.data:
             raise VerifyException(
@@ -484,9 +396,9 @@ class AliasOp(IRDLOperation):
         )
         rows_value = None
         if parser.parse_optional_keyword("rows") is not None:
-            (rows_value,) = _parse_scalars(parser, [parser.parse_unresolved_operand()])
+            (rows_value,) = parse_scalars(parser, [parser.parse_unresolved_operand()])
         op = cls(src, (rows, cols), rows_value)
-        _take_properties(op, parser.parse_optional_attr_dict())
+        take_properties(op, parser.parse_optional_attr_dict())
         return op
 
     def print(self, printer: Printer) -> None:
@@ -496,8 +408,8 @@ class AliasOp(IRDLOperation):
         printer.print_string(f" [{self.rows.value.data}, {self.cols.value.data}]")
         if self.rows_value is not None:
             printer.print_string(" rows ")
-            _print_scalars(printer, [self.rows_value])
-        _print_rest(printer, self, ("rows", "cols"))
+            print_scalars(printer, [self.rows_value])
+        print_rest(printer, self, ("rows", "cols"))
 
 
 @irdl_op_definition
@@ -511,7 +423,7 @@ class SpecialOp(IRDLOperation):
 
     name = "hdp.special"
     register = prop_def(StringAttr)
-    result = result_def(_SCALAR)
+    result = result_def(SCALAR)
     traits = traits_def(Pure())
 
     def __init__(self, register: str, result_type: Attribute | None = None):
@@ -521,7 +433,7 @@ class SpecialOp(IRDLOperation):
         )
 
     def verify_(self) -> None:
-        _one_of("register", self.register.data, tuple(SPECIAL))
+        expect_one_of("register", self.register.data, tuple(SPECIAL))
         type_ = self.result.type
         if isinstance(type_, RegType) and type_.number.data != SPECIAL[self.register.data]:
             expected = SPECIAL[self.register.data]
@@ -557,7 +469,7 @@ class LoopOp(IRDLOperation):
     traits = traits_def(NoTerminator())
 
     def __init__(self, bound: Value, step: int, body: Region):
-        super().__init__(operands=[bound], properties={"step": _integer(step)}, regions=[body])
+        super().__init__(operands=[bound], properties={"step": integer_attr(step)}, regions=[body])
 
     @property
     def register(self) -> int:
@@ -565,7 +477,7 @@ class LoopOp(IRDLOperation):
         return register_of(self.body.block.args[0])
 
     def verify_(self) -> None:
-        _within("step", self.step, 1, (1 << 20) - 1)
+        expect_within("step", self.step, 1, (1 << 20) - 1)
         types = [a.type for a in self.body.block.args]
         if len(types) != 1 or not isinstance(types[0], RegType):
             raise VerifyException(f"expected one register as block argument, got {types}")
@@ -593,235 +505,10 @@ class LoopOp(IRDLOperation):
         printer.print_string(" : ")
         printer.print_attribute(argument.type)
         printer.print_string(" = 0 to ")
-        _print_scalars(printer, [self.bound])
+        print_scalars(printer, [self.bound])
         printer.print_string(f" step {self.step.value.data} ")
         printer.print_region(self.body, print_entry_block_args=False, print_empty_block=False)
         printer.exit_scope()
-
-
-# --- Instructions -------------------------------------------------------------------------------
-
-
-def _is_value(field: Field) -> bool:
-    return field.kind in (FieldKind.REG, FieldKind.TILE, FieldKind.DESC)
-
-
-class InstructionOp(IRDLOperation):
-    """
-    Base of the ops made from the table: `hdp.<mnemonic> operands, field = immediate : types`.
-
-    What is said beside the fields is for debug.json, and is no part of the word.
-
-    Attributes:
-        attention: the attention under whose name it reports what it decides or rounds.
-        dim: columns of a head of that attention, of `heads` alone.
-        first_round: whether it decides in the first of two rounds.
-    """
-
-    attention = opt_prop_def(StringAttr)
-    dim = opt_prop_def(IntegerAttr)
-    first_round = opt_prop_def(UnitAttr)
-
-    @property
-    def instruction(self) -> Instruction:
-        """The table's entry."""
-        return ISA[self.name.removeprefix("hdp.")]
-
-    @property
-    def mnemonic(self) -> str:
-        """The instruction's name."""
-        return self.instruction.mnemonic
-
-    @property
-    def value_fields(self) -> list[Field]:
-        """The fields that are operands, in order."""
-        entry = self.instruction
-        return [f for f in entry.fields if _is_value(f) and f.name != entry.defines]
-
-    @property
-    def immediate_fields(self) -> list[Field]:
-        """The fields that are properties, in order."""
-        return [f for f in self.instruction.fields if not _is_value(f)]
-
-    def operand_of(self, field: str) -> SSAValue:
-        """The operand of a field."""
-        names = [f.name for f in self.value_fields]
-        return self.operands[names.index(field)]
-
-    def immediate(self, field: Field) -> int | float | str:
-        """The value of an immediate field."""
-        attribute = self.properties[field.name]
-        if isinstance(attribute, StringAttr):
-            return attribute.data
-        return cast("IntegerAttr | FloatAttr", attribute).value.data
-
-    def verify_(self) -> None:
-        for field in self.immediate_fields:
-            value = self.immediate(field)
-            if field.kind is FieldKind.ENUM:
-                _one_of(field.name, str(value), field.choices)
-            elif isinstance(value, int) and not field.low <= value <= field.high:
-                raise VerifyException(f"{field.name} {value} is outside {field.low}..{field.high}")
-
-    @classmethod
-    def parse(cls, parser: Parser) -> InstructionOp:
-        """Parse the form of the class docstring."""
-        entry = ISA[cls.name.removeprefix("hdp.")]
-        defined = entry.defines
-        names: dict[str, Any] = {}
-        fields: dict[str, Operand] = {}
-        first = True
-        for field in sorted((f for f in entry.fields if f.name != defined), key=_is_immediate):
-            if not first:
-                parser.parse_punctuation(",")
-            first = False
-            if _is_value(field):
-                names[field.name] = parser.parse_unresolved_operand()
-            else:
-                parser.parse_keyword(field.name)
-                parser.parse_punctuation("=")
-                fields[field.name] = _parse_immediate(parser, field)
-        result_type = _resolve(parser, entry, names, fields, defined)
-        op = instruction(entry.mnemonic, result_type, **fields)
-        _take_properties(op, parser.parse_optional_attr_dict())
-        return op
-
-    def print(self, printer: Printer) -> None:
-        """Print the form of the class docstring."""
-        if self.instruction.fields:
-            printer.print_string(" ")
-        printer.print_list(self.operands, printer.print_ssa_value)
-        if self.operands and self.immediate_fields:
-            printer.print_string(", ")
-        printer.print_list(
-            self.immediate_fields,
-            lambda f: printer.print_string(f"{f.name} = {_literal(self.immediate(f))}"),
-        )
-        scalars = [
-            v.type for f, v in zip(self.value_fields, self.operands) if f.kind is FieldKind.REG
-        ]
-        types = [*scalars, *self.result_types]
-        if types:
-            printer.print_string(" : ")
-            printer.print_list(types, printer.print_attribute)
-        _print_rest(printer, self, [f.name for f in self.immediate_fields])
-
-
-def _literal(value: float | str) -> str:
-    """A number as MLIR writes it: 1e-12 has no meaning there, 1.0e-12 has."""
-    text = str(value)
-    if isinstance(value, float) and "e" in text and "." not in text:
-        text = text.replace("e", ".0e")
-    return text
-
-
-def _is_immediate(field: Field) -> bool:
-    return not _is_value(field)
-
-
-def _parse_immediate(parser: Parser, field: Field) -> Operand:
-    if field.kind is FieldKind.ENUM:
-        return parser.parse_identifier()
-    if field.kind is FieldKind.F64:
-        return float(parser.parse_number())
-    return parser.parse_integer()
-
-
-def _resolve(
-    parser: Parser,
-    entry: Instruction,
-    names: dict[str, Any],
-    fields: dict[str, Operand],
-    defined: str,
-) -> Attribute | None:
-    """Resolve operands into `fields`; returns the result's type if there is a result."""
-    kinds = {f.name: f.kind for f in entry.fields}
-    scalars = [n for n in names if kinds[n] is FieldKind.REG]
-    types: list[Attribute] = []
-    if scalars or defined:
-        parser.parse_punctuation(":")
-        types = list(parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_type))
-    if len(types) != len(scalars) + bool(defined):
-        parser.raise_error(f"expected {len(scalars) + bool(defined)} register types")
-    known = dict(zip(scalars, types))
-    for name, operand in names.items():
-        kind = kinds[name]
-        type_ = TileType() if kind is FieldKind.TILE else TensorType()
-        fields[name] = parser.resolve_operand(operand, known.get(name, type_))
-    return types[-1] if defined else None
-
-
-def _operand_constraint(field: Field) -> Any:
-    constraint: Any = {
-        FieldKind.REG: _SCALAR,
-        FieldKind.TILE: TileType,
-        FieldKind.DESC: TensorType,
-    }[field.kind]
-    return operand_def(constraint)
-
-
-def _property(field: Field) -> Any:
-    if field.kind is FieldKind.F64:
-        return prop_def(FloatAttr)
-    return prop_def(StringAttr if field.kind is FieldKind.ENUM else IntegerAttr)
-
-
-def _make(entry: Instruction) -> type[InstructionOp]:
-    body: dict[str, Any] = {
-        "__doc__": f"`{entry.mnemonic}`: {entry.summary} {entry.semantics}",
-        "__module__": __name__,
-        "name": f"hdp.{entry.mnemonic}",
-    }
-    for field in entry.fields:
-        if field.name == entry.defines:
-            body["result"] = result_def(_SCALAR)
-        else:
-            body[field.name] = _operand_constraint(field) if _is_value(field) else _property(field)
-    name = "".join(part.capitalize() for part in entry.mnemonic.split("_")) + "Op"
-    return irdl_op_definition(type(name, (InstructionOp,), body))
-
-
-INSTRUCTION_OPS: dict[str, type[InstructionOp]] = {
-    mnemonic: _make(entry)
-    for mnemonic, entry in ISA.items()
-    if mnemonic not in ("tensor", "window", "tile", "loop", "end")
-}
-"""The generated ops by mnemonic."""
-
-
-def instruction(
-    mnemonic: str, result_type: Attribute | None = None, /, **fields: Operand | Operation
-) -> InstructionOp:
-    """
-    An instruction op from its fields by name; immediates that are left out are 0.
-
-    `li`, `addi` and `span` define a value of `result_type`, an index if none is given.
-    """
-    entry = ISA[mnemonic]
-    defined = entry.defines
-    operands: list[SSAValue | Operation] = []
-    properties: dict[str, Attribute] = {}
-    for field in entry.fields:
-        if field.name == defined:
-            continue
-        if _is_value(field):
-            operands.append(cast("SSAValue | Operation", fields.pop(field.name)))
-        else:
-            properties[field.name] = _immediate_attribute(field, fields.pop(field.name, 0))
-    if fields:
-        raise ValueError(f"{mnemonic} has no field {sorted(fields)[0]!r}")
-    results: list[Attribute] = [result_type or IndexType()] if defined else []
-    return INSTRUCTION_OPS[mnemonic].build(
-        operands=operands, result_types=results, properties=properties
-    )
-
-
-def _immediate_attribute(field: Field, value: object) -> Attribute:
-    if field.kind is FieldKind.F64:
-        return FloatAttr(float(cast(float, value)), f64)
-    if field.kind is FieldKind.ENUM:
-        return StringAttr(value if isinstance(value, str) else field.choices[cast(int, value)])
-    return _integer(int(cast(int, value)))
 
 
 assert set(SPACES) == {"dram", "shared", "local"}

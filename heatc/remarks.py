@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from types import TracebackType
 from typing import Any, Self
 
 from heatc.files import atomic_write
@@ -73,12 +72,7 @@ class RemarkLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         stopped = kind is not None and not issubclass(kind, Exception)
         if stopped or str(self.target) == "-":
             return

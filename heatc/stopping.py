@@ -23,7 +23,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType, TracebackType
+    from types import FrameType
     from typing import Any, NoReturn
 
 WORDS = {
@@ -128,12 +128,7 @@ class deferred:
     def __enter__(self) -> None:
         _State.shielded += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _State.shielded -= 1
         if _State.pending and not _State.shielded:
             number, _State.pending = _State.pending, 0
@@ -146,12 +141,7 @@ class at_once:
     def __enter__(self) -> None:
         _State.brisk += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _State.brisk -= 1
 
 

@@ -35,7 +35,13 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes
-from heatc.passes.analysis.padding import DOUBTED, KeyPadding, MaskTracker, prove_key_padding
+from heatc.passes.analysis.padding import (
+    DOUBTED,
+    POINTWISE,
+    KeyPadding,
+    MaskTracker,
+    prove_key_padding,
+)
 from heatc.passes.analysis.reads import Reads, TokenAxes, is_zero_where_masked
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
@@ -44,16 +50,7 @@ PADDINGS = ("skip", "compute")
 """What becomes of masked positions of outputs that have the token axis: 0, or computed."""
 
 _POINTWISE = (
-    nn.AddOp,
-    nn.SubOp,
-    nn.MulOp,
-    nn.DivOp,
-    nn.AndOp,
-    nn.OrOp,
-    nn.CompareOp,
-    nn.WhereOp,
-    nn.NotOp,
-    nn.CastOp,
+    *POINTWISE,
     nn.GeluOp,
     nn.TanhOp,
     nn.ReluOp,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,7 @@ from heatc.dialects import nn
 from heatc.errors import HeatcError
 from heatc.interpreter.values import Array, element_type, load, static_shape, store
 from heatc.ir_errors import describe_location
-
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-}
+from heatc.isa import units
 
 
 def _operand(array: Array, value: SSAValue, result: SSAValue) -> Array:
@@ -119,7 +110,7 @@ class NnFunctions(InterpreterFunctions):
     def run_compare(
         self, interpreter: Interpreter, op: nn.CompareOp, args: PythonValues
     ) -> PythonValues:
-        return self._binary(op, args, _COMPARE[op.predicate.data])
+        return self._binary(op, args, units.COMPARE[op.predicate.data])
 
     @impl(nn.NotOp)
     def run_not(self, interpreter: Interpreter, op: nn.NotOp, args: PythonValues) -> PythonValues:

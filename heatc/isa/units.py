@@ -11,7 +11,8 @@ the interpreter uses the same functions above the fixed level.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,16 @@ Mask = NDArray[np.bool_]
 
 EXCLUDED = -(1 << 31)
 """The score code that a softmax skips: a pruned score under `neginf`."""
+
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
+"""What each name of a comparison means."""
 
 # exp unit: 2**-f on [0, 1) as C0 - f * (C1 - f * C2), constants with 16 fraction bits.
 EXP_BITS = 16

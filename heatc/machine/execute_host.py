@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from heatc import fixed_point
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.fixed_point import Reals
+from heatc.isa import units
 from heatc.isa.shapes import Shape
 from heatc.isa.table import BITS, COMPARISONS, DTYPES, R_BATCH, R_TOKENS
 from heatc.machine import datapath
@@ -18,15 +19,6 @@ from heatc.machine.execution import Execution, executes
 from heatc.machine.memory import NUMPY_DTYPES, Array
 from heatc.machine.scoreboard import Rows
 from heatc.machine.state import Tensor, Trap, expect
-
-_COMPARE: Mapping[str, Callable[[Array, float], NDArray[np.bool_]]] = {
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-}
 
 HOST_ELEMENTS = 1 << 28
 """Most elements that a host register or a packing may have."""
@@ -147,7 +139,7 @@ def test(run: Execution, dst: int, src: int, compare: int, value: float) -> None
     expect(target.is_integer, f"d{dst} is {target.dtype}, expected integers")
     count = source.data.size
     expect(target.data.size == count, f"d{dst} has {target.data.size} of {count} elements")
-    function = _COMPARE[COMPARISONS[compare]]
+    function = units.COMPARE[COMPARISONS[compare]]
     target.data.reshape(-1)[:] = function(source.data.reshape(-1), value)
     written = _bytes(target, count)
     nbytes = _bytes(source, count) + written

@@ -9,9 +9,9 @@ expressions of the instruction table once for each of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, cast
+from typing import cast
 
-from heatc.hardware.costs import ACTIONS, SPLITS, macs_per_pe, multiplier_bits
+from heatc.hardware.costs import ACTIONS, SPLITS, Sizes, macs_per_pe, multiplier_bits
 from heatc.isa.table import ISA, MAC_ACTION
 from heatc.machine.clocks import up
 
@@ -48,19 +48,6 @@ class Work:
         self.extra[pc, action] = self.extra.get((pc, action), 0) + count
 
 
-class Arrays(Protocol):
-    """What the expressions need of a hardware description."""
-
-    @property
-    def pe_rows(self) -> int: ...
-    @property
-    def pe_columns(self) -> int: ...
-    @property
-    def split_bits(self) -> int: ...
-    @property
-    def vector_lanes(self) -> int: ...
-
-
 _INDEX = {action: i for i, action in enumerate(ACTIONS)}
 _WIDEST = SPLITS[-1]
 
@@ -75,7 +62,7 @@ def mac_row(bits_a: int, bits_b: int, split: int) -> str:
     return f"mac_{low}x{high}"
 
 
-def charged(work: Work, hardware: Arrays) -> Iterator[tuple[int, int, float]]:
+def charged(work: Work, hardware: Sizes) -> Iterator[tuple[int, int, float]]:
     """
     The actions of all pieces of work: pc, position in `ACTIONS`, count.
 
@@ -97,7 +84,7 @@ def charged(work: Work, hardware: Arrays) -> Iterator[tuple[int, int, float]]:
 class _Function:
     """The action expressions of an instruction as one function of its work's variables."""
 
-    def __init__(self, mnemonic: str, names: tuple[str, ...], hardware: Arrays):
+    def __init__(self, mnemonic: str, names: tuple[str, ...], hardware: Sizes):
         entry = ISA[mnemonic]
         on_vector = hardware.vector_lanes and entry.vector
         expressions = entry.vector_energy if on_vector else entry.energy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
 import numpy as np
@@ -39,12 +38,7 @@ class CheckedProgram(Protocol):
     """What the user may want to know of it: approximated, done by the host."""
 
     def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """The outputs by name."""
@@ -63,12 +57,7 @@ class _Plain:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         return None
 
 
@@ -121,14 +110,9 @@ class NumpyFile(_Plain):
         self._path, self._weights = path, weights
         self._loaded: LoadedProgram | None = None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._loaded is not None:
-            self._loaded.__exit__(kind, error, trace)
+            self._loaded.__exit__()
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Call its `main`; all runs share one load, as those of a user do."""

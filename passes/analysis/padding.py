@@ -30,7 +30,7 @@ from heatc.intervals import Interval
 from heatc.passes.analysis.layout import constant_scalar
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
-_POINTWISE = (
+POINTWISE = (
     nn.AddOp,
     nn.SubOp,
     nn.MulOp,
@@ -42,6 +42,8 @@ _POINTWISE = (
     nn.CastOp,
     nn.WhereOp,
 )
+"""Ops that masks are made of, and that compute each element by itself."""
+
 BLOCKED = -1e4
 """A score at or below this has no part in a softmax with others: exp(-1e4) is 0 in float64."""
 
@@ -127,7 +129,7 @@ class MaskTracker:
 
     def _step(self, op: Operation, args: Sequence[Array]) -> Array:
         """One op; what repeats itself along an axis is computed once."""
-        if isinstance(op, _POINTWISE):
+        if isinstance(op, POINTWISE):
             args = [_compact(a) for a in args]
         result: Array = self._interpreter.run_op(op, tuple(args))[0]
         return np.broadcast_to(result, nn.shape_of(op.results[0]))
@@ -153,7 +155,7 @@ class MaskTracker:
             return self._of(owner, [x], self._step(owner, [x.source]), x.plain, x.cut)
         if isinstance(owner, nn.IndexOp):
             return self._index(owner)
-        if isinstance(owner, _POINTWISE):
+        if isinstance(owner, POINTWISE):
             return self._pointwise(owner)
         raise _Unprovable
 
