@@ -1,8 +1,8 @@
 """
 What a pruning rule is: its options, the ops that it writes, and what they mean.
 
-A rule cannot add ops or instructions. It decides with those that there are, and any chain of them
-that `heatc.passes.tiling.attention_parts` can read runs on the machine.
+A rule cannot add ops or instructions. It decides with those that there are, and any steps
+that `heatc.passes.tiling.attention_parts` can read run on the machine.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ class Attention(Protocol):
     """
     The attention that a rule is to write: each step adds one op and gives its result.
 
-    The steps are the ops of `heatc.dialects.attn`; docs/design/rules.md says what each computes. A
-    chain ends with `finish`, once.
+    The steps are the ops of `heatc.dialects.attn`; docs/design/rules.md says what each computes.
+    `finish` is called once.
     """
 
     heads: int
@@ -159,7 +159,7 @@ class Attention(Protocol):
     """What the rule leaves for the attentions after this one."""
 
     def emit(self, op: Operation) -> SSAValue:
-        """Add an op that no step makes; its first result."""
+        """Add a step of `heatc.dialects.attn` that no method makes; its first result."""
         ...
 
     def scores(self) -> SSAValue:
