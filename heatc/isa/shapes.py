@@ -56,7 +56,11 @@ class ShapeRule:
 
     def __init__(self, row: Instruction):
         self.row = row
-        self._cases = {name: tuple(_cases(text)) for name, text in row.shapes.items()}
+
+    @cached_property
+    def _cases(self) -> dict[str, tuple[_Case, ...]]:
+        """The cases by operand; a program has few instructions, so that few rules are compiled."""
+        return {name: tuple(_cases(text)) for name, text in self.row.shapes.items()}
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -141,7 +145,7 @@ def _size_name(node: ast.expr) -> str:
 
 
 def _compiled(node: ast.expr) -> CodeType:
-    return compile(ast.unparse(node), "<shape>", "eval")
+    return compile(ast.fix_missing_locations(ast.Expression(node)), "<shape>", "eval")
 
 
 RULES: Mapping[str, ShapeRule] = MappingProxyType(

@@ -38,7 +38,7 @@ from heatc.backends.hdp.trace import SINKS, TraceRecorder
 from heatc.commands import HDP_RUN
 from heatc.errors import HeatcError
 from heatc.files import Batch, make_folder, together
-from heatc.hardware import Hardware, load_hardware, preset_names, render
+from heatc.hardware import Hardware, load_hardware, render
 from heatc.machine.budget import MAX_SECONDS
 from heatc.names import STATS
 from heatc.readers.npz import open_npz, write_npz
@@ -103,7 +103,7 @@ def _parser() -> ToolParser:
     parser.add_argument(
         "--hw",
         metavar="NAME|FILE.yaml",
-        help=f"other hardware than compiled for: {', '.join(preset_names())} or a file",
+        help="other hardware than compiled for: a preset (see heatc --list-targets) or a file",
     )
     parser.add_argument(
         "--model",
