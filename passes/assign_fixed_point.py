@@ -137,7 +137,7 @@ class _Assigner:
                 self.carry(op)
             elif isinstance(op, ContractOp) and product_of(op) is not None:
                 self.product(op)
-            elif isinstance(op, nn.ReshapeOp) and op.x in self.new:
+            elif isinstance(op, nn.ReshapeOp) and isinstance(nn_element(self.of(op.x)), QType):
                 self.reshape(op)
             elif type(op) in self.rewriters:
                 result = self.rewriters[type(op)](op)

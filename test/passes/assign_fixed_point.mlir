@@ -170,6 +170,61 @@ func.func @scores(%x: tensor<1x3xi64>) -> tensor<?x4xf32> {
 
 // -----
 
+// What an attention puts out is cut for a factor, as codes of the same point.
+
+// CHECK-LABEL: func.func @cut(%x: tensor<1x3xi64>) -> tensor<?x1x4xf32> {
+// CHECK-NEXT:    %p = attn.packing : () -> !attn.packing<1, 3>
+// CHECK-NEXT:    %t = einsum.weight ["table"] : tensor<9x4xf32>
+// CHECK-NEXT:    %g = einsum.weight ["gamma"] : tensor<4xf32>
+// CHECK-NEXT:    %b = einsum.weight ["beta"] : tensor<4xf32>
+// CHECK-NEXT:    %i = attn.pack %x, %p : (tensor<1x3xi64>, !attn.packing<1, 3>) -> tensor<?xi64>
+// CHECK-NEXT:    %q = host.task (%ta = %t : tensor<9x4xf32>, %ia = %i : tensor<?xi64>, %ga = %g : tensor<4xf32>, %ba = %b : tensor<4xf32>) -> (tensor<?x4x!fixed.q<16, 14>>) {
+// CHECK-NEXT:      %e = nn.embedding %ta, %ia : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf64>
+// CHECK-NEXT:      %m = nn.layer_norm %e, %ga, %ba {eps = 1.000000e-12 : f64} : (tensor<?x4xf64>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf64>
+// CHECK-NEXT:      %0 = fixed.quantize %m : tensor<?x4xf64> to tensor<?x4x!fixed.q<16, 14>>
+// CHECK-NEXT:      host.yield %0 : tensor<?x4x!fixed.q<16, 14>>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    %o = attn.pruned (%q_1 = %q : tensor<?x4x!fixed.q<16, 14>>, %p_1 = %p : !attn.packing<1, 3>) -> (tensor<?x4x!fixed.q<16, 14>>) attributes {rule = #attn.rule<"none", {}>} {
+// CHECK-NEXT:      %s = attn.scores %q_1, %q_1, %p_1 {heads = 1 : i64} : (tensor<?x4x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 14>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<32, 28>>
+// CHECK-NEXT:      %r = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x1x3x3x!fixed.q<32, 28>>, !attn.packing<1, 3>) -> tensor<1x1x3x3x!fixed.q<16, 14>>
+// CHECK-NEXT:      %o_1 = attn.weighted_values %r, %q_1, %p_1 {heads = 1 : i64} : (tensor<1x1x3x3x!fixed.q<16, 14>>, tensor<?x4x!fixed.q<16, 14>>, !attn.packing<1, 3>) -> tensor<?x4x!fixed.q<16, 14>>
+// CHECK-NEXT:      attn.yield %o_1 : tensor<?x4x!fixed.q<16, 14>>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    %c = nn.reshape %o : (tensor<?x4x!fixed.q<16, 14>>) -> tensor<?x1x4x!fixed.q<16, 14>>
+// CHECK-NEXT:    %w = einsum.weight ["identity"] : tensor<4x4x!fixed.q<16, 14>>
+// CHECK-NEXT:    %0 = einsum.contract "tab,cb->tac" %c, %w : (tensor<?x1x4x!fixed.q<16, 14>>, tensor<4x4x!fixed.q<16, 14>>) -> tensor<?x1x4x!fixed.q<48, 28>>
+// CHECK-NEXT:    %y = fixed.requantize %0 : tensor<?x1x4x!fixed.q<48, 28>> to tensor<?x1x4x!fixed.q<16, 14>>
+// CHECK-NEXT:    %1 = host.task (%2 = %y : tensor<?x1x4x!fixed.q<16, 14>>) -> (tensor<?x1x4xf32>) {
+// CHECK-NEXT:      %3 = fixed.dequantize %2 : tensor<?x1x4x!fixed.q<16, 14>> to tensor<?x1x4xf64>
+// CHECK-NEXT:      %4 = nn.cast %3 : (tensor<?x1x4xf64>) -> tensor<?x1x4xf32>
+// CHECK-NEXT:      host.yield %4 : tensor<?x1x4xf32>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    func.return %1 : tensor<?x1x4xf32>
+func.func @cut(%x: tensor<1x3xi64>) -> tensor<?x1x4xf32> {
+  %p = attn.packing : () -> !attn.packing<1, 3>
+  %t = einsum.weight ["table"] : tensor<9x4xf32>
+  %g = einsum.weight ["gamma"] : tensor<4xf32>
+  %b = einsum.weight ["beta"] : tensor<4xf32>
+  %i = attn.pack %x, %p : (tensor<1x3xi64>, !attn.packing<1, 3>) -> tensor<?xi64>
+  %q = host.task (%ta = %t : tensor<9x4xf32>, %ia = %i : tensor<?xi64>, %ga = %g : tensor<4xf32>, %ba = %b : tensor<4xf32>) -> (tensor<?x4xf32>) {
+    %e = nn.embedding %ta, %ia : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+    %m = nn.layer_norm %e, %ga, %ba {eps = 1.000000e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+    host.yield %m : tensor<?x4xf32>
+  }
+  %o = attn.pruned (%q_1 = %q : tensor<?x4xf32>, %p_1 = %p : !attn.packing<1, 3>) -> (tensor<?x4xf32>) attributes {rule = #attn.rule<"none", {}>} {
+    %s = attn.scores %q_1, %q_1, %p_1 {heads = 1 : i64} : (tensor<?x4xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
+    %r = attn.softmax %s, %p_1 {scale = 5.000000e-01 : f64} : (tensor<1x1x3x3xf32>, !attn.packing<1, 3>) -> tensor<1x1x3x3xf32>
+    %o_1 = attn.weighted_values %r, %q_1, %p_1 {heads = 1 : i64} : (tensor<1x1x3x3xf32>, tensor<?x4xf32>, !attn.packing<1, 3>) -> tensor<?x4xf32>
+    attn.yield %o_1 : tensor<?x4xf32>
+  }
+  %c = nn.reshape %o : (tensor<?x4xf32>) -> tensor<?x1x4xf32>
+  %w = einsum.weight ["identity"] : tensor<4x4xf32>
+  %y = einsum.contract "tab,cb->tac" %c, %w : (tensor<?x1x4xf32>, tensor<4x4xf32>) -> tensor<?x1x4xf32>
+  func.return %y : tensor<?x1x4xf32>
+}
+
+// -----
+
 // A weight without a magnitude, a weight far below its bias: the bias keeps room in the 48 bits
 // (1000 below 2^10, so 36 of them, 14 of the activation, 22 of the weight). Without a bias the
 // weight has the finest point, 40.
