@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
 import numpy as np
@@ -38,7 +39,12 @@ class CheckedProgram(Protocol):
     """What the user may want to know of it: approximated, done by the host."""
 
     def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """The outputs by name."""
