@@ -44,6 +44,7 @@ class CheckedProgram(Protocol):
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
+        /,
     ) -> None: ...
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
