@@ -79,12 +79,9 @@ from heatc.dialects.attn_scores import (
     WeightedValuesOp,
 )
 from heatc.dialects.attn_steps import (
-    StepOp,
     blocks_shape,
     expect_divides,
     expect_one_of,
-    head_values,
-    per_head,
     scores_shape,
 )
 
@@ -112,7 +109,6 @@ __all__ = [
     "ScoresOp",
     "SoftmaxOp",
     "SplitOp",
-    "StepOp",
     "TokenOp",
     "TopkMaskOp",
     "UnpackOp",
@@ -120,11 +116,9 @@ __all__ = [
     "WeightedValuesOp",
     "YieldOp",
     "blocks_shape",
-    "head_values",
     "inside",
     "outside",
     "packing_of",
-    "per_head",
     "readers",
     "scores_shape",
     "tensor_of",

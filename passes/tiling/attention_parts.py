@@ -158,15 +158,18 @@ def read_attention(attention: attn.PrunedOp) -> AttentionParts:
     kinds = (attn.ScoresOp, attn.MergeScoresOp, attn.MeanQueryOp, attn.ExcludeScoresOp)
     scores, prediction = owner_of(softmax.scores, *kinds), None
     gate, gated = op.gate, "zero" if op.gated is None else op.gated.data
+    _expect(op, len(_packings(attention)) == 1, "steps of several packings")
     if isinstance(scores, attn.MeanQueryOp):
-        gate, gated = scores.gate, "col"
+        _expect(op, gate is None, "a gate behind heads that have their mean query")
+        integer, gate, gated = scores.integer, scores.gate, "col"
         scores = owner_of(scores.scores, attn.MergeScoresOp)
+        _expect(op, integer is scores.integer, "the mean query of other scores")
     if isinstance(scores, attn.ExcludeScoresOp):
         prediction = _prediction(op, scores, softmax)
         scores = owner_of(scores.scores, attn.ScoresOp)
     pruning, ranking, importance = None, None, None
     if isinstance(scores, attn.MergeScoresOp):
-        pruning = _pruning(scores, gate)
+        pruning = _pruning(op, scores, gate)
         planes = {
             "q": scores.q_integer,
             "q.fraction": scores.q_fraction,
@@ -213,13 +216,36 @@ def _sums(
     return sums[-1] if sums else None
 
 
-def _pruning(scores: attn.MergeScoresOp, gated: SSAValue | None) -> Pruning:
+def _packings(attention: attn.PrunedOp) -> set[SSAValue]:
+    """What the steps take for the rows of sequences."""
+    values = (value for op in attention.steps for value in op.operands)
+    return {value for value in values if isinstance(value.type, attn.PackingType)}
+
+
+def _pruning(
+    op: attn.WeightedValuesOp, scores: attn.MergeScoresOp, gated: SSAValue | None
+) -> Pruning:
+    """What is decided on blocks of integer scores; the machine has one chain of steps for it."""
     mask = owner_of(scores.mask, attn.BlockMaskOp, attn.TopkMaskOp)
     topk = isinstance(mask, attn.TopkMaskOp)
     gate: attn.HeadGateOp | None = None
     if gated is not None:
         gate = owner_of(gated, attn.HeadGateOp)
     theta: attn.BlockImportanceOp = owner_of(mask.theta, attn.BlockImportanceOp)
+    integer: attn.IntegerScoresOp = owner_of(scores.integer, attn.IntegerScoresOp)
+    parts = (scores.q_integer, scores.q_fraction), (scores.k_integer, scores.k_fraction)
+    split = all(_are_split(whole, fraction) for whole, fraction in parts)
+    _expect(op, split, "integer and fraction parts of other values")
+    _expect(op, topk or mask.among is None, "blocks among those of another mask")
+    _expect(op, theta.scores is scores.integer, "the importance of other scores")
+    own = (integer.q, integer.k) == (scores.q_integer, scores.k_integer)
+    _expect(op, own, "integer scores of other parts than are merged")
+    deciding = [theta, mask, *([] if gate is None else [gate])]
+    same = all(_block_of(one) == _block_of(scores) for one in deciding)
+    _expect(op, same, "blocks of several sizes in one attention")
+    if gate is not None:
+        alike = gate.theta is mask.theta and gate.importance == theta.importance
+        _expect(op, alike, "a gate by another importance than that of the blocks")
     return Pruning(
         () if topk else mask.ratios,
         () if gate is None else gate.thresholds,
@@ -243,7 +269,7 @@ def _prediction(
         predicted: attn.SoftmaxOp = owner_of(mask.probabilities, attn.SoftmaxOp)
         scaled: attn.ScaleScoresOp = owner_of(predicted.scores, attn.ScaleScoresOp)
         _expect(op, predicted.scale == softmax.scale, "a prediction at another scale")
-        bits = _low_bits(op, scaled.scores, scores)
+        bits = _low_bits(op, scaled.scores, scores, (scaled.q_points, scaled.k_points))
         code = probability_code(mask.threshold.value.data)
         return Prediction((bits,), (), (mask,), _point(scaled.result), code)
     first = mask if mask.among is None else owner_of(mask.among, attn.BlockMaskOp)
@@ -256,7 +282,22 @@ def _prediction(
     return Prediction(bits, tuple(one.ratios[0] for one in rounds), rounds)
 
 
-def _block_of(op: attn.MergeScoresOp | attn.BlockMaskOp) -> tuple[int, int]:
+def _are_split(integer: SSAValue, fraction: SSAValue) -> bool:
+    """Whether two values are the parts of one."""
+    split = integer.owner
+    return isinstance(split, attn.SplitOp) and (split.integer, split.fraction) == (
+        integer,
+        fraction,
+    )
+
+
+def _block_of(
+    op: attn.MergeScoresOp
+    | attn.BlockMaskOp
+    | attn.TopkMaskOp
+    | attn.BlockImportanceOp
+    | attn.HeadGateOp,
+) -> tuple[int, int]:
     rows, columns = (int(b) for b in op.block.get_values())
     return rows, columns
 
@@ -267,10 +308,21 @@ def _expect(op: Operation, holds: bool, what: str) -> None:
         raise PassFailedException(f"{at(op)}the machine has no unit for {what}")
 
 
-def _low_bits(op: Operation, scores: SSAValue, full: attn.ScoresOp) -> int:
-    """The bits of low-bit scores, whose codes must be those of the operands of all scores."""
+def _low_bits(
+    op: Operation,
+    scores: SSAValue,
+    full: attn.ScoresOp,
+    points: tuple[SSAValue, SSAValue] | None = None,
+) -> int:
+    """
+    The bits of low-bit scores, whose codes must be those of the operands of all scores.
+
+    `points` are what the scores are scaled by, if they are.
+    """
     low: attn.IntegerScoresOp = owner_of(scores, attn.IntegerScoresOp)
     q, k = (owner_of(value, attn.LowBitsOp) for value in (low.q, low.k))
     alike = (q.x, k.x, q.bits) == (full.q, full.k, k.bits)
     _expect(op, alike, "low-bit scores of other operands than the scores")
+    own = (low.q, low.k) == (q.codes, k.codes) and points in (None, (q.points, k.points))
+    _expect(op, own, "low-bit scores at points of other codes")
     return q.bits.value.data

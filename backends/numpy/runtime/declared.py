@@ -1,16 +1,18 @@
-"""What every program says of itself, for the files here that speak of it: no program has this text."""
+"""
+What every program says of itself, for the files here that speak of it: no program has this text.
+
+These are declarations for the type checker. Nothing imports this file when heatc or a program runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-INPUTS: tuple[str, ...] = ()
+INPUTS: tuple[str, ...]
 """The names of the model's inputs, in order."""
 
-
-def main(*inputs: NDArray[np.generic]) -> Mapping[str, NDArray[np.generic]]:
-    """The model: its named outputs."""
-    raise NotImplementedError(inputs)
+main: Callable[..., Mapping[str, NDArray[np.generic]]]
+"""The model: of its inputs in order, its named outputs."""
