@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdsl.dialects.builtin import (
-    DenseArrayBase,
     FloatAttr,
     IntegerAttr,
     StringAttr,
@@ -33,10 +32,10 @@ from heatc.dialects.attn_packing import (
     tensor_of,
 )
 from heatc.dialects.attn_steps import (
+    BlockOp,
     StepOp,
     block_attr,
     blocks_shape,
-    expect_block,
     expect_count,
     expect_divides,
     expect_one_of,
@@ -48,7 +47,7 @@ from heatc.rules import IMPORTANCES
 
 
 @irdl_op_definition
-class BlockImportanceOp(StepOp):
+class BlockImportanceOp(BlockOp):
     """
     `attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"}`: theta per block.
 
@@ -62,7 +61,6 @@ class BlockImportanceOp(StepOp):
     scores = operand_def(AnyTensor)
     packing = operand_def(PackingType)
     result = result_def(AnyTensor)
-    block = prop_def(DenseArrayBase.constr(i64))
     importance = prop_def(StringAttr)
 
     def __init__(
@@ -84,13 +82,13 @@ class BlockImportanceOp(StepOp):
         expect_shape(
             "result",
             self.result,
-            blocks_shape(shape, expect_block(self.block), packing_of(self.packing)),
+            blocks_shape(shape, self.extents, packing_of(self.packing)),
         )
         expect_one_of("importance", self.importance, IMPORTANCES)
 
 
 @irdl_op_definition
-class BlockMaskOp(StepOp):
+class BlockMaskOp(BlockOp):
     """
     `attn.block_mask %theta, %p[, %among] {rho_b = 0.5, block}`: i1, 1 where a block is kept.
 
@@ -105,7 +103,6 @@ class BlockMaskOp(StepOp):
     among = opt_operand_def(AnyTensor)
     result = result_def(AnyTensor)
     ratio = prop_def(Attribute, prop_name="rho_b")
-    block = prop_def(DenseArrayBase.constr(i64))
 
     def __init__(
         self,
@@ -133,14 +130,14 @@ class BlockMaskOp(StepOp):
         for rho_b in self.ratios:
             if not -1.0 < rho_b < 1.0:
                 raise VerifyException(f"rho_b {rho_b} is outside (-1, 1)")
-        expect_block(self.block)
+        _ = self.extents
         expect_shape("result", self.result, shape)
         if self.among is not None:
             expect_shape("mask", self.among, shape)
 
 
 @irdl_op_definition
-class TopkMaskOp(StepOp):
+class TopkMaskOp(BlockOp):
     """
     `attn.topk_mask %theta, %p {density = 0.25 : f64, block}`: i1, 1 where a block is kept.
 
@@ -153,7 +150,6 @@ class TopkMaskOp(StepOp):
     packing = operand_def(PackingType)
     result = result_def(AnyTensor)
     density = prop_def(FloatAttr)
-    block = prop_def(DenseArrayBase.constr(i64))
 
     def __init__(self, theta: Value, packing: Value, density: float, block: tuple[int, int]):
         theta = SSAValue.get(theta)
@@ -167,12 +163,12 @@ class TopkMaskOp(StepOp):
         density = self.density.value.data
         if not 0.0 < density <= 1.0:
             raise VerifyException(f"density {density} is outside (0, 1]")
-        expect_block(self.block)
+        _ = self.extents
         expect_shape("result", self.result, tensor_of(self.theta).get_shape())
 
 
 @irdl_op_definition
-class HeadGateOp(StepOp):
+class HeadGateOp(BlockOp):
     """
     `attn.head_gate %theta, %p {tau_h = 1.5 : f64, importance = "abs", block}`: i1 (B, heads), 1 if kept.
 
@@ -186,7 +182,6 @@ class HeadGateOp(StepOp):
     result = result_def(AnyTensor)
     threshold = prop_def(Attribute, prop_name="tau_h")
     importance = prop_def(StringAttr)
-    block = prop_def(DenseArrayBase.constr(i64))
 
     def __init__(
         self,
@@ -216,7 +211,7 @@ class HeadGateOp(StepOp):
         shape = shape_of_rank("importance", self.theta, 4)
         expect_count("tau_h", self.thresholds, shape[1])
         expect_one_of("importance", self.importance, IMPORTANCES)
-        expect_block(self.block)
+        _ = self.extents
         expect_shape("result", self.result, shape[:2])
 
 

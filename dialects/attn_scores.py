@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from xdsl.dialects.builtin import (
-    DenseArrayBase,
     FloatAttr,
     IntegerAttr,
     StringAttr,
@@ -33,10 +32,10 @@ from heatc.dialects.attn_packing import (
     tensor_of,
 )
 from heatc.dialects.attn_steps import (
+    BlockOp,
     StepOp,
     block_attr,
     blocks_shape,
-    expect_block,
     expect_divides,
     expect_one_of,
     scores_shape,
@@ -142,7 +141,7 @@ class IntegerScoresOp(ScoresBase):
 
 
 @irdl_op_definition
-class MergeScoresOp(StepOp):
+class MergeScoresOp(BlockOp):
     """
     `attn.merge_scores %a, %iq, %fq, %ik, %fk, %mask, %p {heads, block, pruned = "zero"}`.
 
@@ -161,7 +160,6 @@ class MergeScoresOp(StepOp):
     packing = operand_def(PackingType)
     result = result_def(AnyTensor)
     heads = prop_def(IntegerAttr)
-    block = prop_def(DenseArrayBase.constr(i64))
     pruned = prop_def(StringAttr)
 
     def __init__(
@@ -193,7 +191,7 @@ class MergeScoresOp(StepOp):
         expect_shape(
             "mask",
             self.mask,
-            blocks_shape(shape, expect_block(self.block), packing_of(self.packing)),
+            blocks_shape(shape, self.extents, packing_of(self.packing)),
         )
         expect_shape("result", self.result, shape)
 

@@ -20,6 +20,7 @@ from xdsl.dialects.builtin import (
     i64,
 )
 from xdsl.ir import Attribute, SSAValue
+from xdsl.irdl import prop_def
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.hints import isa
 
@@ -28,6 +29,20 @@ from heatc.dialects.attn_packing import AttnOp, PackingType, shape_text, tensor_
 
 class StepOp(AttnOp):
     """Base of the steps."""
+
+
+class BlockOp(StepOp):
+    """Base of the steps that work on blocks of scores."""
+
+    block = prop_def(DenseArrayBase.constr(i64))
+
+    @property
+    def extents(self) -> tuple[int, int]:
+        """Rows and columns of a block; `VerifyException` where these are no extents."""
+        extents = tuple(int(b) for b in self.block.get_values())
+        if len(extents) != 2 or min(extents) < 1:
+            raise VerifyException(f"expected a block of two positive extents, got {extents}")
+        return extents[0], extents[1]
 
 
 def expect_divides(heads: int, width: int) -> None:
@@ -53,14 +68,6 @@ def shape_of_rank(what: str, value: SSAValue, rank: int) -> tuple[int, ...]:
 def block_attr(block: Sequence[int]) -> DenseArrayBase[IntegerType]:
     """The attribute of the extents of a block."""
     return DenseArrayBase.from_list(i64, list(block))
-
-
-def expect_block(block: DenseArrayBase[IntegerType]) -> tuple[int, int]:
-    """The extents (rows, columns) of a block; `VerifyException` where they are no extents."""
-    extents = tuple(int(b) for b in block.get_values())
-    if len(extents) != 2 or min(extents) < 1:
-        raise VerifyException(f"expected a block of two positive extents, got {extents}")
-    return extents[0], extents[1]
 
 
 def blocks_shape(

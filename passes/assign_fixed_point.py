@@ -367,7 +367,7 @@ class _Assigner:
     def importance(self, op: attn.BlockImportanceOp) -> SSAValue:
         """Sums of importances, 48 bits."""
         scores = self.of(op.scores)
-        rows, columns = (int(b) for b in op.block.get_values())
+        rows, columns = op.extents
         largest = limits(SCORE_WIDTH)[1] * rows * columns
         if op.importance.data == "positive":
             largest *= 2 * self.max_length
@@ -392,7 +392,7 @@ class _Assigner:
         rest = [_fixed(f).point.data - _fixed(i).point.data for f, i in ((qf, qi), (kf, ki))]
         finest = max(rest) + _fixed(qi).point.data + _fixed(ki).point.data
         point = self._score_point(op, self._reach(qi, ki, heads, dropped=True), finest)
-        rows, columns = (int(b) for b in op.block.get_values())
+        rows, columns = op.extents
         new = attn.MergeScoresOp(
             self.of(op.integer),
             (qi, qf),

@@ -48,17 +48,6 @@ def merge_heads(x: Array) -> Array:
     return x.transpose(1, 0, 2).reshape(x.shape[1], x.shape[0] * x.shape[2])
 
 
-def _block(
-    op: attn.BlockImportanceOp
-    | attn.BlockMaskOp
-    | attn.TopkMaskOp
-    | attn.HeadGateOp
-    | attn.MergeScoresOp,
-) -> tuple[int, int]:
-    rows, columns = (int(b) for b in op.block.get_values())
-    return rows, columns
-
-
 def _point(value: SSAValue) -> int:
     """The binary point of codes; real numbers have none."""
     return fixed_type(value).point.data if is_fixed(value) else 0
@@ -292,7 +281,7 @@ class AttnFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: attn.BlockImportanceOp, args: PythonValues
     ) -> PythonValues:
         scores, packing = args
-        block, importance = _block(op), op.importance.data
+        block, importance = op.extents, op.importance.data
         out = np.zeros(static_shape(op.result), dtype_of(element_type(op.result)))
 
         def theta(rows: Rows) -> Array:
@@ -307,7 +296,7 @@ class AttnFunctions(InterpreterFunctions):
     ) -> PythonValues:
         theta: Array = args[0]
         packing: Packing = args[1]
-        block, rho_b = _block(op), np.array(op.ratios)[:, None]
+        block, rho_b = op.extents, np.array(op.ratios)[:, None]
 
         def mask(rows: Rows) -> Array:
             at = (rows.sequence, slice(None), *rows.blocks(block))
@@ -322,7 +311,7 @@ class AttnFunctions(InterpreterFunctions):
     ) -> PythonValues:
         theta: Array = args[0]
         packing: Packing = args[1]
-        block, density = _block(op), op.density.value.data
+        block, density = op.extents, op.density.value.data
 
         def mask(rows: Rows) -> Array:
             at = (rows.sequence, slice(None), *rows.blocks(block))
@@ -335,7 +324,7 @@ class AttnFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: attn.HeadGateOp, args: PythonValues
     ) -> PythonValues:
         theta, packing = args
-        block = _block(op)
+        block = op.extents
         length, tau_h = np.maximum(packing.lengths, 1)[:, None], np.array(op.thresholds)
         total = np.zeros(theta.shape[:2], _exact(theta[:0]).dtype)
         for rows in _key_rows(packing):
@@ -428,7 +417,7 @@ class AttnFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: attn.MergeScoresOp, args: PythonValues
     ) -> PythonValues:
         integer, qi, qf, ki, kf, mask, packing = args
-        heads, block, pruned = op.heads.value.data, _block(op), op.pruned.data
+        heads, block, pruned = op.heads.value.data, op.extents, op.pruned.data
         dtype = dtype_of(element_type(op.result))
         shape = static_shape(op.result)
         first = _scores(qf, ki, packing, heads, np.zeros(shape, dtype))

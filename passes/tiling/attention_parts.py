@@ -241,7 +241,7 @@ def _pruning(
     own = (integer.q, integer.k) == (scores.q_integer, scores.k_integer)
     _expect(op, own, "integer scores of other parts than are merged")
     deciding = [theta, mask, *([] if gate is None else [gate])]
-    same = all(_block_of(one) == _block_of(scores) for one in deciding)
+    same = all(one.extents == scores.extents for one in deciding)
     _expect(op, same, "blocks of several sizes in one attention")
     if gate is not None:
         alike = gate.theta is mask.theta and gate.importance == theta.importance
@@ -254,7 +254,7 @@ def _pruning(
         gate,
         theta.importance.data,
         _point(scores.integer),
-        _block_of(scores),
+        scores.extents,
         mask.density.value.data if topk else 0.0,
     )
 
@@ -276,7 +276,7 @@ def _prediction(
     _expect(op, first.among is None, "more than two rounds of low-bit scores")
     rounds = (mask,) if mask is first else (first, mask)
     for one in rounds:
-        _expect(op, _block_of(one) == SINGLE, "low-bit scores in blocks")
+        _expect(op, one.extents == SINGLE, "low-bit scores in blocks")
         _expect(op, len(one.ratios) == 1, "ratios of low-bit scores that differ by head")
     bits = tuple(_low_bits(op, one.theta, scores) for one in rounds)
     return Prediction(bits, tuple(one.ratios[0] for one in rounds), rounds)
@@ -289,17 +289,6 @@ def _are_split(integer: SSAValue, fraction: SSAValue) -> bool:
         integer,
         fraction,
     )
-
-
-def _block_of(
-    op: attn.MergeScoresOp
-    | attn.BlockMaskOp
-    | attn.TopkMaskOp
-    | attn.BlockImportanceOp
-    | attn.HeadGateOp,
-) -> tuple[int, int]:
-    rows, columns = (int(b) for b in op.block.get_values())
-    return rows, columns
 
 
 def _expect(op: Operation, holds: bool, what: str) -> None:
