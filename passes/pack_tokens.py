@@ -55,6 +55,7 @@ _POINTWISE = (
     nn.TanhOp,
     nn.ReluOp,
     nn.LayerNormOp,
+    nn.RmsNormOp,
     nn.SoftmaxOp,
 )
 

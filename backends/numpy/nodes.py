@@ -270,7 +270,8 @@ def _takes_activation(node: Node, op: Operation) -> bool:
 def activation_name(op: Operation) -> str | None:
     """The helper that computes an elementwise op in place, None if there is none."""
     if isinstance(op, nn.GeluOp):
-        return "gelu" if op.approximate.data == "none" else "gelu_tanh"
+        form = op.approximate.data
+        return "gelu" if form == "none" else f"gelu_{form}"
     return _ACTIVATIONS.get(op.name)
 
 

@@ -12,6 +12,7 @@ from heatc.backends.numpy.weight_file import dtype_of
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.errors import HeatcError
+from heatc.functions import FUNCTIONS
 
 Read = Callable[[SSAValue], str]
 _OPERATORS = {
@@ -21,7 +22,11 @@ _OPERATORS = {
     nn.DivOp: "/",
     nn.AndOp: "&",
     nn.OrOp: "|",
+    nn.PowOp: "**",
+    nn.FloorDivOp: "//",
+    nn.RemainderOp: "%",
 }
+_CALLS = {nn.MaximumOp: "np.maximum", nn.MinimumOp: "np.minimum"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _SOME_TOKENS = 128
 _NARROW = ("np.int16", "np.int8", "np.uint8")
@@ -43,7 +48,7 @@ def shape_text(value: SSAValue) -> str:
 
 def expression(op: Operation, read: Read, used: set[str]) -> str | None:
     """The expression of an op's result; None for an op without one. Adds helpers to `used`."""
-    for make in (_arithmetic, _shapes, _layers, _attention):
+    for make in (_arithmetic, _along_axes, _shapes, _layers, _attention):
         text = make(op, read, used)
         if text is not None:
             return text
@@ -62,7 +67,14 @@ def _arithmetic(op: Operation, read: Read, used: set[str]) -> str | None:
     for kind, sign in _OPERATORS.items():
         if isinstance(op, kind):
             return _cast(f"{read(op.lhs)} {sign} {read(op.rhs)}", op, op.operands)
+    for kind, function in _CALLS.items():
+        if isinstance(op, kind):
+            return _cast(f"{function}({read(op.lhs)}, {read(op.rhs)})", op, op.operands)
     match op:
+        case nn.MapOp():
+            function = FUNCTIONS[op.function.data]
+            used.update(function.helpers)
+            return _cast(function.text.format(x=read(op.x)), op, [op.x])
         case nn.CompareOp():
             return f"{read(op.lhs)} {_COMPARE[op.predicate.data]} {read(op.rhs)}"
         case nn.NotOp():
@@ -74,9 +86,10 @@ def _arithmetic(op: Operation, read: Read, used: set[str]) -> str | None:
         case nn.CastOp():
             return _converted(op, read)
         case nn.GeluOp():
-            helper = "gelu" if op.approximate.data == "none" else "gelu_tanh"
             if dtype(op.result.type) != "np.float32":
                 return None
+            form = op.approximate.data
+            helper = "gelu" if form == "none" else f"gelu_{form}"
             used.update({helper, "elementwise"})
             return f"elementwise({helper}, {read(op.x)})"
         case nn.SoftmaxOp():
@@ -88,6 +101,38 @@ def _arithmetic(op: Operation, read: Read, used: set[str]) -> str | None:
             return _cast(text, op, [op.lhs, op.rhs])
         case _:
             return None
+
+
+def _along_axes(op: Operation, read: Read, used: set[str]) -> str | None:
+    match op:
+        case nn.ReduceOp():
+            return _reduction(op, read)
+        case nn.ArgmaxOp():
+            return f"{read(op.x)}.argmax(axis={op.axis.value.data})"
+        case nn.CumsumOp():
+            text = f"np.cumsum({read(op.x)}, axis={op.axis.value.data}, dtype={_wide(op.x)})"
+            return f"{text}.astype({dtype(op.result.type)})"
+        case nn.RmsNormOp():
+            used.add("rms_norm")
+            return f"rms_norm({read(op.x)}, {read(op.weight)}, {op.eps.value.data!r})"
+        case _:
+            return None
+
+
+def _wide(value: SSAValue) -> str:
+    """The dtype in which elements are added up."""
+    return "np.float64" if dtype(value.type).startswith("np.float") else "np.int64"
+
+
+def _reduction(op: nn.ReduceOp, read: Read) -> str:
+    """A reduction; floats are added up in float64."""
+    kind, target = op.kind.data, dtype(op.result.type)
+    axes = f"axis=({', '.join(map(str, op.reduced))},)"
+    if kind in ("any", "all"):
+        return f"({read(op.x)} != 0).{kind}({axes}).astype({target})"
+    if kind in ("sum", "mean", "prod"):
+        axes += f", dtype={_wide(op.x)}"
+    return f"np.asarray({read(op.x)}.{kind}({axes})).astype({target})"
 
 
 def _converted(op: nn.CastOp, read: Read) -> str:

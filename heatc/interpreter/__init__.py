@@ -27,6 +27,7 @@ from heatc.interpreter.einsum import EinsumFunctions
 from heatc.interpreter.fixed import FixedFunctions
 from heatc.interpreter.host import HostFunctions
 from heatc.interpreter.nn import NnFunctions
+from heatc.interpreter.nn_math import NnMathFunctions
 from heatc.interpreter.values import dtype_of, element_type
 from heatc.universe import DIALECTS
 from heatc.weights import WeightStore
@@ -98,6 +99,7 @@ def make_interpreter(
     for functions in (
         FuncFunctions(),
         NnFunctions(),
+        NnMathFunctions(),
         EinsumFunctions(weights),
         FixedFunctions(),
         AttnFunctions(),

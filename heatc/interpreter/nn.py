@@ -6,21 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import f64
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
-from xdsl.ir import SSAValue
 
 from heatc.dialects import nn
 from heatc.errors import HeatcError
-from heatc.interpreter.values import Array, element_type, load, static_shape, store
+from heatc.interpreter.nn_math import operand
+from heatc.interpreter.values import Array, load, static_shape, store
 from heatc.ir_errors import describe_location
 from heatc.isa import units
-
-
-def _operand(array: Array, value: SSAValue, result: SSAValue) -> Array:
-    """The numbers of an operand, in float64 where the result is: hosts round once, at the end."""
-    numbers = load(array, value)
-    return numbers.astype(np.float64) if element_type(result) == f64 else numbers
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
@@ -51,6 +44,8 @@ def gelu(x: Array, approximate: str) -> Array:
     x = x.astype(np.float64)
     if approximate == "tanh":
         return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+    if approximate == "quick":
+        return x * 0.5 * (1.0 + np.tanh(0.851 * x))
     gate = x * np.sqrt(0.5)
     _erf(gate)
     gate += 1.0
@@ -77,8 +72,8 @@ class NnFunctions(InterpreterFunctions):
     """One method an op; operands that are codes are read as values, results are rounded once."""
 
     def _binary(self, op: nn.BinaryOp, args: PythonValues, function: Any) -> PythonValues:
-        lhs = _operand(args[0], op.lhs, op.result)
-        rhs = _operand(args[1], op.rhs, op.result)
+        lhs = operand(args[0], op.lhs, op.result)
+        rhs = operand(args[1], op.rhs, op.result)
         result = function(lhs, rhs)
         return (store(result, op.result),)
 
@@ -118,7 +113,7 @@ class NnFunctions(InterpreterFunctions):
 
     @impl(nn.TanhOp)
     def run_tanh(self, interpreter: Interpreter, op: nn.TanhOp, args: PythonValues) -> PythonValues:
-        return (store(np.tanh(_operand(args[0], op.x, op.result)), op.result),)
+        return (store(np.tanh(operand(args[0], op.x, op.result)), op.result),)
 
     @impl(nn.ReluOp)
     def run_relu(self, interpreter: Interpreter, op: nn.ReluOp, args: PythonValues) -> PythonValues:

@@ -15,6 +15,7 @@ from xdsl.ir import Operation, SSAValue
 from heatc.dialects import attn, nn
 from heatc.interpreter import input_names, main_function, output_names
 from heatc.interpreter.nn import NnFunctions
+from heatc.interpreter.nn_math import NnMathFunctions
 from heatc.interpreter.values import Packing
 from heatc.passes.analysis.ports import output_paddings
 from heatc.samples import MaskValues
@@ -119,4 +120,5 @@ def _kept(value: SSAValue, real: Mask) -> Mask:
 def _moved(op: Operation, mask: Mask) -> Mask:
     interpreter = Interpreter(ModuleOp([]))
     interpreter.register_implementations(NnFunctions())
+    interpreter.register_implementations(NnMathFunctions())
     return interpreter.run_op(op, (mask,))[0]

@@ -20,7 +20,7 @@ from heatc.dialects.einsum import ContractOp, parse_equation
 
 Axis = tuple[SSAValue, int]
 
-_UNARY = (nn.UnaryOp, nn.LayerNormOp)
+_UNARY = (nn.UnaryOp, nn.LayerNormOp, nn.RmsNormOp)
 _BROADCAST = (nn.BinaryOp, nn.WhereOp, nn.ExpandOp)
 
 
@@ -127,6 +127,8 @@ class Axes:
             self._slice(op)
         elif isinstance(op, nn.ConcatOp):
             self._concat(op)
+        elif isinstance(op, nn.ReduceOp):
+            self._reduce(op)
 
     def _lead(self, value: SSAValue, result: SSAValue, count: int) -> None:
         for axis in range(count):
@@ -217,3 +219,8 @@ class Axes:
             for axis in range(len(nn.shape_of(value))):
                 if axis != op.dim.value.data or len(op.inputs) == 1:
                     self._join((value, axis), (op.result, axis))
+
+    def _reduce(self, op: nn.ReduceOp) -> None:
+        kept = [a for a in range(len(nn.shape_of(op.x))) if a not in op.reduced]
+        for axis, source in enumerate(kept):
+            self._join((op.x, source), (op.result, axis))

@@ -25,6 +25,7 @@ from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects import nn
 from heatc.interpreter.nn import NnFunctions
+from heatc.interpreter.nn_math import NnMathFunctions
 from heatc.interpreter.values import dtype_of
 from heatc.intervals import Interval
 from heatc.passes.analysis.layout import constant_scalar
@@ -35,6 +36,12 @@ POINTWISE = (
     nn.SubOp,
     nn.MulOp,
     nn.DivOp,
+    nn.MaximumOp,
+    nn.MinimumOp,
+    nn.PowOp,
+    nn.FloorDivOp,
+    nn.RemainderOp,
+    nn.MapOp,
     nn.AndOp,
     nn.OrOp,
     nn.CompareOp,
@@ -98,6 +105,7 @@ class MaskTracker:
     def __init__(self) -> None:
         self._interpreter = Interpreter(ModuleOp([]))
         self._interpreter.register_implementations(NnFunctions())
+        self._interpreter.register_implementations(NnMathFunctions())
         self._known: dict[SSAValue, Traced | None] = {}
         self._depth = 0
 

@@ -122,3 +122,32 @@ func.func @exact() {
   %1 = nn.full {value = 0xFFF0000000000000 : f64} : tensor<f32>
   func.return
 }
+
+// CHECK-LABEL: func.func @functions
+func.func @functions(%x: tensor<2x4xf32>, %w: tensor<4xf32>) {
+  // CHECK: %0 = nn.maximum %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  %0 = nn.maximum %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  // CHECK: %1 = nn.minimum %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  %1 = nn.minimum %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  // CHECK: %2 = nn.pow %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  %2 = nn.pow %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  // CHECK: %3 = nn.floor_div %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  %3 = nn.floor_div %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  // CHECK: %4 = nn.remainder %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  %4 = nn.remainder %x, %w : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  // CHECK: %5 = nn.map %x {function = "exp"} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  %5 = nn.map %x {function = "exp"} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  // CHECK: %6 = nn.gelu %x {approximate = "quick"} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  %6 = nn.gelu %x {approximate = "quick"} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  // CHECK: %7 = nn.reduce %x {axes = array<i64: 1>, kind = "mean"} : (tensor<2x4xf32>) -> tensor<2xf32>
+  %7 = nn.reduce %x {axes = array<i64: 1>, kind = "mean"} : (tensor<2x4xf32>) -> tensor<2xf32>
+  // CHECK: %8 = nn.reduce %x {axes = array<i64: 0, 1>, kind = "max"} : (tensor<2x4xf32>) -> tensor<f32>
+  %8 = nn.reduce %x {axes = array<i64: 0, 1>, kind = "max"} : (tensor<2x4xf32>) -> tensor<f32>
+  // CHECK: %9 = nn.argmax %x {axis = 1 : i64} : (tensor<2x4xf32>) -> tensor<2xi64>
+  %9 = nn.argmax %x {axis = 1 : i64} : (tensor<2x4xf32>) -> tensor<2xi64>
+  // CHECK: %10 = nn.cumsum %x {axis = 1 : i64} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  %10 = nn.cumsum %x {axis = 1 : i64} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  // CHECK: %11 = nn.rms_norm %x, %w {eps = 1.000000e-06 : f64} : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  %11 = nn.rms_norm %x, %w {eps = 1.000000e-06 : f64} : (tensor<2x4xf32>, tensor<4xf32>) -> tensor<2x4xf32>
+  func.return
+}

@@ -32,7 +32,7 @@ func.func @f(%a: tensor<4xf32>, %b: tensor<4xf32>) {
 
 // -----
 
-// CHECK: unknown approximation 'sigmoid', expected 'none' or 'tanh'
+// CHECK: unknown approximation 'sigmoid', expected one of ('none', 'tanh', 'quick')
 func.func @f(%a: tensor<4xf32>) {
   %0 = nn.gelu %a {approximate = "sigmoid"} : (tensor<4xf32>) -> tensor<4xf32>
   func.return
@@ -259,5 +259,85 @@ func.func @f() {
 // CHECK: expected rank 1, got 2
 func.func @f() {
   %0 = nn.iota {start = 0 : i64, step = 1 : i64} : tensor<2x2xi64>
+  func.return
+}
+
+// -----
+
+// CHECK: unknown function 'cosh'
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.map %a {function = "cosh"} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: unknown reduction 'median'
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.reduce %a {kind = "median", axes = array<i64: 1>} : (tensor<2x4xf32>) -> tensor<2xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: axis 2 is out of range for rank 2
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.reduce %a {kind = "sum", axes = array<i64: 2>} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: axes (1, 0) do not ascend
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.reduce %a {kind = "sum", axes = array<i64: 1, 0>} : (tensor<2x4xf32>) -> tensor<f32>
+  func.return
+}
+
+// -----
+
+// CHECK: expected result shape (2,), got (4,)
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.reduce %a {kind = "sum", axes = array<i64: 1>} : (tensor<2x4xf32>) -> tensor<4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: expected result shape (4,), got (2,)
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.argmax %a {axis = 0 : i64} : (tensor<2x4xf32>) -> tensor<2xi64>
+  func.return
+}
+
+// -----
+
+// CHECK: expected element type of the result i64, got f32
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.argmax %a {axis = 0 : i64} : (tensor<2x4xf32>) -> tensor<4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: axis 2 is out of range for rank 2
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.cumsum %a {axis = 2 : i64} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: expected weight shape (4,), got (2, 4)
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.rms_norm %a, %a {eps = 1.0e-6 : f64} : (tensor<2x4xf32>, tensor<2x4xf32>) -> tensor<2x4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: expected result shape (2, 4), got (4,)
+func.func @f(%a: tensor<2x4xf32>) {
+  %0 = nn.maximum %a, %a : (tensor<2x4xf32>, tensor<2x4xf32>) -> tensor<4xf32>
   func.return
 }

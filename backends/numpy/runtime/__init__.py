@@ -44,7 +44,11 @@ HELPERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "transposed": ("buffers", ("transposed",)),
     "gelu": ("elementwise", ("GELU", "gelu")),
     "gelu_tanh": ("elementwise", ("gelu_tanh",)),
+    "gelu_quick": ("elementwise", ("gelu_quick",)),
     "relu": ("elementwise", ("relu",)),
+    "sigmoid": ("elementwise", ("sigmoid",)),
+    "silu": ("elementwise", ("silu",)),
+    "erf": ("elementwise", ("erf",)),
     "elementwise": ("elementwise", ("elementwise",)),
     "apply": ("elementwise", ("apply",)),
     "add": ("products", ("add",)),
@@ -60,6 +64,7 @@ HELPERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "padded_attention": ("attention", ("padded_attention",)),
     "scaled_dot_product": ("attention", ("scaled_dot_product",)),
     "plain_layer_norm": ("norms", ("plain_layer_norm",)),
+    "rms_norm": ("norms", ("rms_norm",)),
 }
 """The file and the definitions of each helper, in the order of a program."""
 

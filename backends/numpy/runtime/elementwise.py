@@ -52,9 +52,39 @@ def gelu_tanh(x, out):
     np.multiply(x, t, out=out)
 
 
+def gelu_quick(x, out):
+    """out = x / (1 + exp(-1.702 x)); `out` may be `x`."""
+    t = scratch("gelu_a", x.shape)
+    np.multiply(x, np.float32(0.851), out=t)
+    np.tanh(t, out=t)
+    np.add(t, np.float32(1), out=t)
+    np.multiply(t, np.float32(0.5), out=t)
+    np.multiply(x, t, out=out)
+
+
 def relu(x, out):
     """out = max(x, 0); `out` may be `x`."""
     np.maximum(x, np.float32(0), out=out)
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), without an overflow."""
+    return np.float32(0.5) * (np.float32(1) + np.tanh(np.float32(0.5) * x))
+
+
+def silu(x):
+    """x / (1 + exp(-x))."""
+    return x * sigmoid(x)
+
+
+def erf(x):
+    """The error function, to 2e-7: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26."""
+    a = np.abs(x)
+    t = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * a)
+    p = np.float32(1.061405429)
+    for c in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        p = p * t + np.float32(c)
+    return np.copysign(np.float32(1) - p * t * np.exp(-a * a), x)
 
 
 def elementwise(function, x):

@@ -31,3 +31,8 @@ def plain_layer_norm(x, weight, bias, eps):
     """Layer norm over the last axis."""
     y = x - x.mean(axis=-1, keepdims=True)
     return y / np.sqrt((y * y).mean(axis=-1, keepdims=True) + np.float32(eps)) * weight + bias
+
+
+def rms_norm(x, weight, eps):
+    """x / sqrt(mean(x ** 2) + eps) * weight over the last axis."""
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + np.float32(eps)) * weight

@@ -253,7 +253,30 @@ def _filled(x: Tensor, axis: int | None) -> Tensor:
 
 
 def _gelu(op: nn.GeluOp, values: list[Tensor]) -> Tensor:
+    if op.approximate.data == "quick":
+        return values[0] * torch.sigmoid(1.702 * values[0])
     return functional.gelu(values[0], approximate=op.approximate.data)
+
+
+def _map(op: nn.MapOp, values: list[Tensor]) -> Tensor:
+    # The table's names are those of PyTorch.
+    return getattr(torch.ops.aten, op.function.data)(values[0])
+
+
+def _rms_norm(op: nn.RmsNormOp, values: list[Tensor]) -> Tensor:
+    x, weight = values
+    return functional.rms_norm(x, weight.shape, weight, op.eps.value.data)
+
+
+def _reduce(op: nn.ReduceOp, values: list[Tensor]) -> Tensor:
+    kind, axes = op.kind.data, op.reduced
+    if kind == "prod":
+        for axis in reversed(axes):
+            values = [values[0].prod(axis)]
+        return values[0]
+    functions = {"max": torch.amax, "min": torch.amin, "mean": torch.mean, "sum": torch.sum}
+    functions |= {"any": torch.any, "all": torch.all}
+    return functions[kind](values[0], dim=axes)
 
 
 def _layer_norm(op: nn.LayerNormOp, values: list[Tensor]) -> Tensor:
@@ -415,6 +438,16 @@ _FUNCTIONS: dict[type[Operation], Callable[[Any, list[Any]], Tensor]] = {
     nn.SubOp: lambda op, v: v[0] - v[1],
     nn.MulOp: lambda op, v: v[0] * v[1],
     nn.DivOp: lambda op, v: v[0] / v[1],
+    nn.MaximumOp: lambda op, v: torch.maximum(v[0], v[1]),
+    nn.MinimumOp: lambda op, v: torch.minimum(v[0], v[1]),
+    nn.PowOp: lambda op, v: v[0] ** v[1],
+    nn.FloorDivOp: lambda op, v: v[0] // v[1],
+    nn.RemainderOp: lambda op, v: v[0] % v[1],
+    nn.MapOp: _map,
+    nn.ReduceOp: _reduce,
+    nn.ArgmaxOp: lambda op, v: v[0].argmax(op.axis.value.data),
+    nn.CumsumOp: lambda op, v: v[0].cumsum(op.axis.value.data),
+    nn.RmsNormOp: _rms_norm,
     nn.TanhOp: lambda op, v: v[0].tanh(),
     nn.ReluOp: lambda op, v: v[0].relu(),
     nn.GeluOp: _gelu,
