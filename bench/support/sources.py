@@ -20,8 +20,13 @@ _BY_NAME = {"heatc.universe": ("dialects", "passes")}
 
 def digest(*modules: str) -> str:
     """A digest of some modules of heatc and of all of heatc that they import, with its presets."""
+    return of_files(files(*modules))
+
+
+def of_files(paths: Iterable[Path]) -> str:
+    """A digest of some files of the project, their names included."""
     found = hashlib.sha256()
-    for path in files(*modules):
+    for path in paths:
         found.update(path.relative_to(report.ROOT).as_posix().encode())
         found.update(path.read_bytes())
     return found.hexdigest()

@@ -192,7 +192,7 @@ def compiled(model: Captured, target: str, program: Program, folder: Path) -> Co
     compilation.run()
     path = folder / ("program.py" if target == "numpy" else "program.hdp")
     compilation.write(path, target)
-    return _numpy(path) if target == "numpy" else _hdp(path)
+    return load_numpy(path) if target == "numpy" else load_hdp(path)
 
 
 def compiled_by_tools(
@@ -205,7 +205,7 @@ def compiled_by_tools(
     options = ["--hdp-rule=none", f"--target={program.hardware}"] if target == "hdp" else []
     options.append(f"--padding={program.positions}")
     _tool(heatc_tool.main, [str(model), "-o", str(path), *options])
-    built = _numpy(path) if target == "numpy" else _hdp(path)
+    built = load_numpy(path) if target == "numpy" else load_hdp(path)
     words = [str(path), "--inputs", str(inputs), "-o", str(outputs), "--quiet"]
 
     def run(arrays: Arrays) -> Arrays:
@@ -237,7 +237,8 @@ def _tool(main: Callable[[Sequence[str]], int], words: Sequence[str]) -> None:
     raise RuntimeError(f"exit code {code}: {text}")
 
 
-def _hdp(path: Path) -> Compiled:
+def load_hdp(path: Path) -> Compiled:
+    """An HDP program out of its file."""
     loaded = open_program(path)
     # The coarsest binary point of all values: no step of the program rounds more.
     step = 2.0 ** -min(loaded.manifest.points.values(), default=16)
@@ -249,7 +250,8 @@ def _hdp(path: Path) -> Compiled:
     )
 
 
-def _numpy(path: Path) -> Compiled:
+def load_numpy(path: Path) -> Compiled:
+    """A NumPy program out of its file."""
     spec = importlib.util.spec_from_file_location("heatc_program", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,0 +1,172 @@
+"""
+Every family of encoders through heatc: which compile, and whether what they compute is right.
+
+    python bench/families.py                         all parts; writes bench/results/families.json
+    python bench/families.py --part families --only bert --jobs 0     some models; writes nothing
+    python bench/families.py --state run.json        a run that may be killed, and goes on
+    python bench/families.py --page                  docs/families.md from the results
+
+The zoo of models is in bench/support/families/; docs/families.md says what is judged and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+# One thread a process: two processes then use both cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import transformers
+from rich.console import Console
+
+from bench.support import parts, report, sources
+from bench.support.families import page, summary, tasks
+from bench.support.families.entry import Entry
+from bench.support.families.judge import judge
+from bench.support.families.zoo import zoo
+from bench.support.heat.page import tables as as_tables
+from bench.support.parts import Part
+
+RESULT = report.RESULTS / "families.json"
+SEED = 0
+_WORDS = "|"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A part of the bench: its tasks of some models, what does one, what they come to."""
+
+    tasks: Callable[[Sequence[Entry]], list[str]]
+    run: tasks.Work
+    part: Callable[[summary.Entries], Part]
+
+
+@cache
+def entries() -> Mapping[str, Entry]:
+    """The zoo by name; the libraries that it uses say nothing."""
+    logging: Any = cast(Any, transformers).logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return {entry.name: entry for entry in zoo()}
+
+
+# ---- Families against PyTorch --------------------------------------------------------------------
+
+
+def family_tasks(chosen: Sequence[Entry]) -> list[str]:
+    """Each model by each route with each implementation of attention."""
+    return [
+        _WORDS.join(("families", entry.name, implementation, route))
+        for entry in chosen
+        for implementation in entry.implementations
+        for route in entry.routes
+    ]
+
+
+def judge_family(task: str) -> list[dict[str, Any]]:
+    """The verdicts of one task."""
+    _, name, implementation, route = task.split(_WORDS)
+    tasks.prepare()
+    found = judge(entries()[name], implementation, route)
+    return [dataclasses.asdict(verdict) for verdict in found]
+
+
+def family_part(found: summary.Entries) -> Part:
+    """Rows and tables of the verdicts."""
+    return Part(
+        summary.rows(found),
+        {
+            "families: summary": summary.families(found),
+            "families: heads": summary.heads(found),
+            "families: wrong": summary.faults(found, "wrong"),
+            "families: refused": summary.faults(found, "refused"),
+        },
+    )
+
+
+STUDIES: dict[str, Study] = {"families": Study(family_tasks, judge_family, family_part)}
+
+
+# ---- Command -------------------------------------------------------------------------------------
+
+
+def key() -> str:
+    """A digest of the compiler and of what makes and judges models."""
+    own = sorted((report.ROOT / "bench" / "support" / "families").glob("*.py"))
+    return sources.digest("heatc.tools.main", "heatc.tools.run") + sources.of_files(own)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description="every family of encoders through heatc")
+    add = result.add_argument
+    add("--part", action="append", choices=list(STUDIES), help="one part alone")
+    add("--only", action="append", metavar="NAME", help="models whose name has it; writes nothing")
+    add("--jobs", type=int, default=2, help="processes (2), 0 for this one")
+    add("--state", type=Path, metavar="FILE", help="where a run is kept that may be killed")
+    add("--list", action="store_true", help="print the names of all models")
+    add("--messages", action="store_true", help="print every message as a whole")
+    add("--page", action="store_true", help="write docs/families.md from the results")
+    return result
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the parts asked for; 0 if nothing is wrong."""
+    options = parser().parse_args(arguments)
+    if options.page:
+        content = json.loads(RESULT.read_text(encoding="utf-8"))
+        page.PAGE.write_text(page.page(content), encoding="utf-8")
+        return 0
+    if options.list:
+        print("\n".join(entries()))
+        return 0
+    chosen = [entry for entry in entries().values() if _is_chosen(entry, options.only)]
+    state = tasks.State(options.state, key())
+    found: dict[str, Part] = {}
+    try:
+        for name in options.part or STUDIES:
+            study = STUDIES[name]
+            todo = study.tasks(chosen)
+            tasks.run(todo, study.run, state, options.jobs)
+            cases = [case for task in todo for case in state.done[task]]
+            found[name] = study.part(cases)
+            if options.messages:
+                print(json.dumps([c for c in cases if c.get("message")], indent=1))
+    except KeyboardInterrupt:
+        return 130
+    _show(found)
+    if not options.only:
+        command = " ".join(["python bench/families.py", *arguments])
+        parts.merge(RESULT, found, list(STUDIES), report.provenance(command, SEED))
+    rows = [row for part in found.values() for row in part.rows]
+    return int(any("wrong" in row.what and not row.holds for row in rows))
+
+
+def _is_chosen(entry: Entry, names: Sequence[str] | None) -> bool:
+    return not names or any(name.lower() in entry.name.lower() for name in names)
+
+
+def _show(found: Mapping[str, Part]) -> None:
+    console = Console()
+    for part in found.values():
+        for name, table in part.tables.items():
+            if table:
+                console.print(name)
+                print("\n".join(as_tables(cast(Any, table))))
+        report.show(part.rows, console)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
