@@ -76,7 +76,8 @@ Python expressions; fractions are rounded up. `m`, `n`, `k` are the sizes of the
 rows, columns and depth of the result; `macs` is how many multiply-accumulates of these operands
 a PE does in a cycle: (16 / a) * (16 / b) where it splits into a x b bit multipliers, 1 where it does
 not (`pe_array.split`), along the depth; `folds` and `depth` are defined where they are used;
-`blocks`, `elements`, `nbytes` count what the instruction handles. Where a machine has vector units
+`blocks`, `elements`, `nbytes` count what the instruction handles; `operations`, `steps` and `functions`
+are those of an element (see Energy). Where a machine has vector units
 (`vector_unit.lanes`) the element-wise instructions of the host are theirs, and last as long as their
 bytes take at the DMA engine if that is longer. Control instructions take the
 sequencer a cycle. All are modelled.
@@ -153,10 +154,14 @@ def _accesses(entry: Instruction) -> Iterator[str]:
         if texts:
             yield f"* {what}: {', '.join(f'`{text}`' for text in texts)}"
     if entry.shapes:
-        shapes = (f"{name} `{text}`" for name, text in entry.shapes.items())
+        shapes = (f"{n} {_shape(text, entry.becomes.get(n))}" for n, text in entry.shapes.items())
         yield f"* shapes: {', '.join(shapes)}"
     if entry.decides:
         yield f"* decides: {entry.decides}"
+
+
+def _shape(before: str, after: str | None) -> str:
+    return f"`{before}`" if after is None else f"`{before}`, then `{after}`"
 
 
 def _actions(actions: Actions) -> str:

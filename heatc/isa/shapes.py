@@ -3,7 +3,7 @@ The shape rules of the instruction table, evaluated.
 
 A rule is a text for each operand, `(m, k)` or `(n, k) if b_transposed else (k, n)`. What is read
 gives its names their sizes, what is written takes them. A name that has its size already must have
-it again.
+it again. A host register that changes its shape has a text for each.
 """
 
 from __future__ import annotations
@@ -63,9 +63,15 @@ class ShapeRule:
         return {name: tuple(_cases(text)) for name, text in self.row.shapes.items()}
 
     @cached_property
+    def _results(self) -> dict[str, tuple[_Case, ...]]:
+        """The cases of what is written, where it was read in another shape."""
+        return {name: tuple(_cases(text)) for name, text in self.row.becomes.items()}
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """All names of the rule."""
-        codes = (c for cases in self._cases.values() for case in cases for c in _codes(case))
+        rules = (*self._cases.values(), *self._results.values())
+        codes = (c for cases in rules for case in cases for c in _codes(case))
         return frozenset(name for code in codes for name in code.co_names)
 
     @cached_property
@@ -102,7 +108,7 @@ class ShapeRule:
             got = shapes.get(field)
             if got is None:
                 continue
-            case = self._case(field, sizes)
+            case = _holding(self._cases[field], sizes)
             for side, size in zip((case.rows, case.columns), got):
                 if side.name:
                     sizes.setdefault(side.name, size)
@@ -112,14 +118,19 @@ class ShapeRule:
         return sizes
 
     def shape(self, field: str, sizes: dict[str, Any]) -> Shape:
-        """The shape of an operand."""
-        return self._case(field, sizes).of(sizes)
+        """The shape of an operand, before it is written."""
+        return _holding(self._cases[field], sizes).of(sizes)
 
-    def _case(self, field: str, sizes: dict[str, Any]) -> _Case:
-        cases = self._cases[field]
-        if len(cases) == 1:
-            return cases[0]
-        return next(case for case in cases if eval(case.condition, sizes))
+    def result(self, field: str, sizes: dict[str, Any]) -> Shape:
+        """The shape of an operand when the instruction is done."""
+        return _holding(self._results.get(field) or self._cases[field], sizes).of(sizes)
+
+
+def _holding(cases: tuple[_Case, ...], sizes: dict[str, Any]) -> _Case:
+    """The case whose condition holds."""
+    if len(cases) == 1:
+        return cases[0]
+    return next(case for case in cases if eval(case.condition, sizes))
 
 
 def _codes(case: _Case) -> tuple[CodeType, ...]:

@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.hardware.costs import Sizes
-from heatc.isa.table import CORE_ENGINES, CYCLE_CONSTANTS, ISA, Engine
+from heatc.isa.table import (
+    CORE_ENGINES,
+    CYCLE_CONSTANTS,
+    HOST_REGISTERS,
+    ISA,
+    ElementCost,
+    Engine,
+)
 from heatc.isa.units import Mask
 
 Times = int | NDArray[np.int64]
@@ -170,11 +177,26 @@ class HostWork:
         """The cycles that bytes of the vector units take at the DMA engine."""
         return math.ceil(nbytes / self._widths[space])
 
-    def cycles(self, mnemonic: str, elements: int, nbytes: int, space: str, *, reads: bool) -> int:
-        """The cycles of some elements, whose bytes lie in `space`; `reads`: they come from there."""
+    def cycles(
+        self,
+        mnemonic: str,
+        elements: int,
+        nbytes: int,
+        space: str,
+        *,
+        reads: bool,
+        each: ElementCost | None = None,
+    ) -> int:
+        """
+        The cycles of some elements, whose bytes lie in `space`; `reads`: they come from there.
+
+        `each` is what an element costs, where the table's row leaves it open.
+        """
         if mnemonic not in self._vector:
-            return math.ceil(self._host[mnemonic](elements=elements, nbytes=nbytes))
-        work = max(self._vector[mnemonic](elements=elements), self.moved(nbytes, space))
+            chosen = {} if each is None else {"operations": each.operations}
+            return math.ceil(self._host[mnemonic](elements=elements, nbytes=nbytes, **chosen))
+        chosen = {} if each is None else {"steps": each.steps, "functions": each.functions}
+        work = max(self._vector[mnemonic](elements=elements, **chosen), self.moved(nbytes, space))
         return work + (self._latencies[space] if reads else 0)
 
 
@@ -246,17 +268,24 @@ class Rows:
     Some rows of a tensor, as an instruction reads or writes them.
 
     `moved` is how many of them it moves: a gather may read any row of a table, and reads few.
+    `nbytes` is what it moves of them: all their bytes, or those of some columns.
     """
 
-    __slots__ = ("count", "moved", "row", "tensor")
+    __slots__ = ("count", "nbytes", "row", "tensor")
 
     def __init__(
-        self, tensor: Described, row: int = 0, count: int | None = None, moved: int | None = None
+        self,
+        tensor: Described,
+        row: int = 0,
+        count: int | None = None,
+        moved: int | None = None,
+        nbytes: int | None = None,
     ):
         self.tensor = tensor
         self.row = row
         self.count = tensor.rows if count is None else count
-        self.moved = self.count if moved is None else moved
+        whole = (self.count if moved is None else moved) * tensor.pitch
+        self.nbytes = whole if nbytes is None else nbytes
 
 
 class Clocks(Generic[T]):
@@ -284,6 +313,7 @@ class Clocks(Generic[T]):
             entry.mnemonic: compile_cycles(entry.cycles, constants) for entry in ISA.values()
         }
         self.host_work = HostWork(hardware)
+        self._register_free = [0] * HOST_REGISTERS
         self.busy_vector = {e: np.zeros(hardware.cores, np.int64) for e in CORE_ENGINES}
         self.busy_all: dict[Engine, int] = dict.fromkeys(Engine, 0)
         self.pc_busy = {e: [0] * program for e in Engine if e is not Engine.CONTROL}
@@ -428,36 +458,49 @@ class Clocks(Generic[T]):
         nbytes: int,
         reads: Sequence[Rows] = (),
         writes: Sequence[Rows] = (),
+        registers: Sequence[int] = (),
+        each: ElementCost | None = None,
+        spilled: int = 0,
     ) -> int:
         """
         An operation of the host, or of the vector units where they do it; returns when it ends.
 
-        `nbytes` is what it moves.
+        `nbytes` is what it moves, `registers` are those of the host that it reads or writes, `each`
+        what an element costs where the row leaves that open. `spilled` bytes of registers are written
+        to DRAM and read from there: the vector units have them, and the host does the work.
         """
         engine = self.host_work.engine(mnemonic)
         start = max(self.clock, cast(int, self.free[engine]))
+        # Work on one register may change hands between the host and the vector units.
+        start = max(start, *(self._register_free[register] for register in registers), 0)
         for rows in reads:
             start = max(start, self._memory(rows, writes=False))
         for rows in writes:
             start = max(start, self._memory(rows, writes=True))
         space = (*reads, *writes)[0].tensor.space if reads or writes else "dram"
-        cycles = self.host_work.cycles(mnemonic, elements, nbytes, space, reads=bool(reads))
+        cycles = self.host_work.cycles(
+            mnemonic, elements, nbytes, space, reads=bool(reads), each=each
+        )
         if engine is Engine.VECTOR:
             self._stream(pc, nbytes, space, writes=bool(writes))
         end = start + cycles
         self.free[engine] = end
+        for register in registers:
+            self._register_free[register] = end
         self.busy_all[engine] += cycles
         self.pc_busy[engine][pc] += cycles
         self.end = max(self.end, end)
         self._saw_host(pc, engine, start, end)
+        self.pc_read[pc] += spilled
+        self.pc_written[pc] += spilled
         for rows in reads:
             self._touch(rows, busy=end)
             if rows.tensor.space == "dram":
-                self.pc_read[pc] += rows.moved * rows.tensor.pitch
+                self.pc_read[pc] += rows.nbytes
         for rows in writes:
             self._touch(rows, ready=end)
             if rows.tensor.space == "dram":
-                self.pc_written[pc] += rows.moved * rows.tensor.pitch
+                self.pc_written[pc] += rows.nbytes
         return end
 
     def _stream(self, pc: int, nbytes: int, space: str, *, writes: bool) -> None:

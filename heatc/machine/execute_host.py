@@ -1,47 +1,38 @@
-"""What the host does: packing, gathers, layer norm and activations, in float64."""
+"""What the host does: packing, gathers, layer norm and activations, in float64, and what it writes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heatc import fixed_point
-from heatc.errors import HeatcError, InfeasibleError
+from heatc.errors import HeatcError
 from heatc.fixed_point import Reals
 from heatc.isa import units
-from heatc.isa.shapes import Shape
-from heatc.isa.table import BITS, COMPARISONS, DTYPES, R_BATCH, R_TOKENS
+from heatc.isa.table import BITS, COMPARISONS, R_BATCH, R_TOKENS
 from heatc.machine import datapath
 from heatc.machine.execution import Execution, executes
+from heatc.machine.host_registers import (
+    apply,
+    apply_to_codes,
+    bytes_of,
+    charge,
+    expect_room,
+    first_row,
+    in_dram,
+    indices_of,
+    integers,
+    put,
+    reals,
+    row_vector,
+    shape_of,
+    writable,
+)
 from heatc.machine.memory import NUMPY_DTYPES, Array
 from heatc.machine.scoreboard import Rows
 from heatc.machine.state import Tensor, Trap, expect
-
-HOST_ELEMENTS = 1 << 28
-"""Most elements that a host register or a packing may have."""
-
-
-def _integers(run: Execution, index: int) -> Tensor:
-    tensor = run.state.tensor(index)
-    expect(tensor.is_integer, f"d{index} is {tensor.dtype}, expected integers")
-    return tensor
-
-
-def _writable(run: Execution, index: int) -> Tensor:
-    tensor = run.state.tensor(index)
-    expect(tensor.writable, f"d{index} lies among the weights")
-    return tensor
-
-
-def _bytes(tensor: Tensor, elements: int) -> int:
-    return elements * DTYPES[tensor.dtype]
-
-
-def _in_dram(tensor: Tensor) -> int:
-    return int(tensor.space == "dram")
 
 
 @executes("hpack")
@@ -67,7 +58,7 @@ def pack_with_reads(
     batch: int,
     length: int,
 ) -> None:
-    mask, read = _mask(run, dmask, batch, length), _integers(run, dread)
+    mask, read = _mask(run, dmask, batch, length), integers(run, dread)
     positions = read.data.reshape(-1).astype(np.int64)
     ascends = positions.size > 0 and positions[0] >= 0 and bool((np.diff(positions) > 0).all())
     expect(ascends and bool(positions[-1] < length), f"d{dread} holds no ascending positions")
@@ -77,14 +68,14 @@ def pack_with_reads(
 
 
 def _mask(run: Execution, index: int, batch: int, length: int) -> Tensor:
-    mask, count = _integers(run, index), batch * length
+    mask, count = integers(run, index), batch * length
     expect(mask.data.size == count, f"d{index} has {mask.data.size} of {count} elements")
     return mask
 
 
 def _places(run: Execution, index: int, count: int) -> Tensor:
     """A tensor that takes a number for each position of the batch."""
-    tensor = _writable(run, index)
+    tensor = writable(run, index)
     expect(tensor.dtype == "i64", f"d{index} is {tensor.dtype}, expected i64")
     expect(tensor.data.size >= count, f"d{index} has {tensor.data.size} of {count} elements")
     return tensor
@@ -125,7 +116,7 @@ def _list_rows(
     starts = np.cumsum(lengths + extras) - lengths - extras
     state.sequences = list(zip(starts.tolist(), lengths.tolist(), extras.tolist()))
     state.registers[R_TOKENS], state.registers[R_BATCH] = int(flat.size), len(real)
-    nbytes = sum(_bytes(tensor, count) for _, tensor in targets) + 8 * count
+    nbytes = sum(bytes_of(tensor, count) for _, tensor in targets) + 8 * count
     written = nbytes - 8 * count
     run.work(elements=count, nbytes=nbytes, written=written, from_dram=1)
     writes = [Rows(tensor) for _, tensor in targets]
@@ -135,37 +126,26 @@ def _list_rows(
 
 @executes("htest")
 def test(run: Execution, dst: int, src: int, compare: int, value: float) -> None:
-    target, source = _writable(run, dst), run.state.tensor(src)
+    target, source = writable(run, dst), run.state.tensor(src)
     expect(target.is_integer, f"d{dst} is {target.dtype}, expected integers")
     count = source.data.size
     expect(target.data.size == count, f"d{dst} has {target.data.size} of {count} elements")
     function = units.COMPARE[COMPARISONS[compare]]
     target.data.reshape(-1)[:] = function(source.data.reshape(-1), value)
-    written = _bytes(target, count)
-    nbytes = _bytes(source, count) + written
+    written = bytes_of(target, count)
+    nbytes = bytes_of(source, count) + written
     run.work(elements=count, nbytes=nbytes, written=written, from_dram=1)
     run.board.host(run.pc, "htest", count, nbytes, (Rows(source),), (Rows(target),))
 
 
-def _indices(
-    run: Execution, tensor: Tensor, what: str, low: int, count: int, rows: int
-) -> NDArray[np.int64]:
-    """Elements [low, low + count) of an index tensor, each -1 or below `rows`."""
-    indices = tensor.data.reshape(-1)[low : low + count].astype(np.int64)
-    if indices.size and (int(indices.min()) < -1 or int(indices.max()) >= rows):
-        worst = int(indices.min()) if int(indices.min()) < -1 else int(indices.max())
-        raise Trap(f"index {worst} of {what} is outside of {rows} rows")
-    return indices
-
-
 @executes("hidx")
 def gather_integers(run: Execution, dst: int, src: int, idx: int) -> None:
-    target, source, index = _writable(run, dst), _integers(run, src), _integers(run, idx)
+    target, source, index = writable(run, dst), integers(run, src), integers(run, idx)
     expect(target.is_integer, f"d{dst} is {target.dtype}, expected integers")
     count = target.data.size
     expect(index.data.size >= count, f"d{idx} has {index.data.size} of {count} elements")
     flat = source.data.reshape(-1)
-    indices = _indices(run, index, f"d{idx}", 0, count, flat.size)
+    indices = indices_of(index, f"d{idx}", 0, count, flat.size, "elements")
     if flat.size:
         gathered = np.where(indices < 0, 0, flat[np.maximum(indices, 0)])
     else:
@@ -173,90 +153,55 @@ def gather_integers(run: Execution, dst: int, src: int, idx: int) -> None:
     codes, saturated = fixed_point.saturate(gathered.astype(np.int64), BITS[target.dtype])
     run.saturated(saturated)
     target.data.reshape(-1)[:] = codes
-    nbytes = sum(_bytes(tensor, count) for tensor in (target, source, index))
-    run.work(elements=count, nbytes=nbytes, written=_bytes(target, count), from_dram=1)
+    nbytes = sum(bytes_of(tensor, count) for tensor in (target, source, index))
+    run.work(elements=count, nbytes=nbytes, written=bytes_of(target, count), from_dram=1)
     run.board.host(run.pc, "hidx", count, nbytes, (Rows(source), Rows(index)), (Rows(target),))
-
-
-def _reals(codes: Array, tensor: Tensor, point: int) -> Reals:
-    if not tensor.is_integer:
-        return codes.astype(np.float64)
-    values = codes.astype(np.float64)
-    values *= 2.0**-point
-    return values
-
-
-def _first_row(run: Execution, row_reg: int, rows: int, what: str) -> int:
-    row = run.state.registers[row_reg]
-    if not 0 <= row <= rows:
-        raise Trap(f"row {row} is outside of {what} with {rows} rows")
-    return row
-
-
-def _expect_size(rows: int, columns: int) -> None:
-    if rows * columns > HOST_ELEMENTS:
-        raise Trap(
-            f"{rows}x{columns} float64 exceed a host register's {HOST_ELEMENTS} elements",
-            error=InfeasibleError,
-        )
 
 
 @executes("hget")
 def get(run: Execution, h: int, d: int, row_reg: int, rows: int, point: int) -> None:
     tensor = run.state.tensor(d)
-    row = _first_row(run, row_reg, tensor.rows, f"d{d}")
+    row = first_row(run, row_reg, tensor.rows, f"d{d}")
     shape = run.sizes({"d": (tensor.rows, tensor.columns)}).of("h")
     codes = tensor.data[row : row + shape[0]]
-    _expect_size(*shape)
-    run.state.host[h] = run.values.array(shape, lambda: _reals(codes, tensor, point))
+    expect_room(run, h, shape)
+    run.state.host[h] = run.values.array(shape, lambda: reals(codes, tensor, point))
     if tensor.dtype == "i16":
         run.host_codes[h] = (run.values.array(shape, codes.copy), point)
     else:
         run.host_codes.pop(h, None)
-    nbytes = _bytes(tensor, codes.size)
-    run.work(elements=codes.size, nbytes=nbytes, written=0, from_dram=_in_dram(tensor))
-    run.board.host(run.pc, "hget", codes.size, nbytes, (Rows(tensor, row, codes.shape[0]),))
+    nbytes = bytes_of(tensor, codes.size)
+    run.work(elements=codes.size, nbytes=nbytes, written=0, from_dram=in_dram(tensor))
+    reads = (Rows(tensor, row, codes.shape[0]),)
+    run.board.host(run.pc, "hget", codes.size, nbytes, reads, registers=(h,))
 
 
 @executes("hgeti")
 def get_indexed(
     run: Execution, h: int, d: int, idx: int, row_reg: int, rows: int, point: int
 ) -> None:
-    tensor, index = run.state.tensor(d), _integers(run, idx)
-    row = _first_row(run, row_reg, index.data.size, f"d{idx}")
-    indices = _indices(run, index, f"d{idx}", row, rows, tensor.rows)
+    tensor, index = run.state.tensor(d), integers(run, idx)
+    row = first_row(run, row_reg, index.data.size, f"d{idx}")
+    indices = indices_of(index, f"d{idx}", row, rows, tensor.rows)
     shapes = {"d": (tensor.rows, tensor.columns), "idx": (index.rows, index.columns)}
     shape = run.sizes(shapes).of("h")
-    _expect_size(*shape)
+    expect_room(run, h, shape)
     result = run.values.array(shape, lambda: _rows_at(tensor, indices, point))
     run.state.host[h] = result
     run.host_codes.pop(h, None)
-    nbytes = _bytes(tensor, result.size) + _bytes(index, indices.size)
-    run.work(elements=result.size, nbytes=nbytes, written=0, from_dram=_in_dram(tensor))
+    nbytes = bytes_of(tensor, result.size) + bytes_of(index, indices.size)
+    run.work(elements=result.size, nbytes=nbytes, written=0, from_dram=in_dram(tensor))
     reads = (Rows(tensor, moved=indices.size), Rows(index))
-    run.board.host(run.pc, "hgeti", result.size, nbytes, reads)
+    run.board.host(run.pc, "hgeti", result.size, nbytes, reads, registers=(h,))
 
 
 def _rows_at(tensor: Tensor, indices: NDArray[np.int64], point: int) -> Reals:
     """The rows at `indices`, zeros for -1."""
     if not tensor.rows:
         return np.zeros((indices.size, tensor.columns))
-    result = _reals(tensor.data[np.maximum(indices, 0)], tensor, point)
+    result = reals(tensor.data[np.maximum(indices, 0)], tensor, point)
     result[indices < 0] = 0.0
     return result
-
-
-def _shape(x: Reals) -> Shape:
-    return x.shape[0], x.shape[1]
-
-
-def _apply(run: Execution, mnemonic: str, h: int, function: Callable[[Reals], Reals]) -> None:
-    x = run.state.host_register(h)
-    shape = run.sizes({"h": _shape(x)}).of("h")
-    run.state.host[h] = run.values.array(shape, lambda: function(x))
-    run.host_codes.pop(h, None)
-    run.work(elements=x.size, nbytes=0, written=0, from_dram=1)
-    run.board.host(run.pc, mnemonic, x.size, 0)
 
 
 @executes("hadd")
@@ -264,27 +209,17 @@ def add(run: Execution, h: int, g: int) -> None:
     x, y = run.state.host_register(h), run.state.host_register(g)
     if y.shape not in (x.shape, (1, x.shape[1])):
         raise Trap(f"h{g} is {y.shape}, expected {x.shape} or one row")
-    _apply(run, "hadd", h, lambda x: x + y)
-
-
-def _row(run: Execution, index: int, width: int) -> Reals:
-    tensor = run.state.tensor(index)
-    expect(tensor.dtype == "f32", f"d{index} is {tensor.dtype}, expected f32")
-    expect(tensor.data.size == width, f"d{index} has {tensor.data.size} of {width} elements")
-    return tensor.data.reshape(-1).astype(np.float64)
+    apply(run, h, lambda x: x + y)
 
 
 @executes("hln")
 def layer_norm(run: Execution, h: int, gamma: int, beta: int, eps: float) -> None:
     x = run.state.host_register(h)
-    scale, offset = _row(run, gamma, x.shape[1]), _row(run, beta, x.shape[1])
-    shape = run.sizes({"h": _shape(x)}).of("h")
-    run.state.host[h] = run.values.array(shape, lambda: _normalised(x, scale, offset, eps))
-    run.host_codes.pop(h, None)
+    scale, offset = row_vector(run, gamma, x.shape[1]), row_vector(run, beta, x.shape[1])
+    put(run, h, run.sizes({"h": shape_of(x)}), lambda: _normalised(x, scale, offset, eps))
     tensors = (run.state.tensor(gamma), run.state.tensor(beta))
     nbytes = sum(tensor.data.nbytes for tensor in tensors)
-    run.work(elements=x.size, nbytes=nbytes, written=0, from_dram=1)
-    run.board.host(run.pc, "hln", x.size, nbytes, [Rows(tensor) for tensor in tensors])
+    charge(run, x.size, nbytes=nbytes, reads=[Rows(tensor) for tensor in tensors])
 
 
 def _normalised(x: Reals, scale: Reals, offset: Reals, eps: float) -> Reals:
@@ -300,18 +235,7 @@ def _normalised(x: Reals, scale: Reals, offset: Reals, eps: float) -> Reals:
 
 @executes("hgelu")
 def gelu(run: Execution, h: int) -> None:
-    source = run.host_codes.get(h)
-    if source is None:
-        _apply(run, "hgelu", h, _gelu)
-    else:
-        _apply(run, "hgelu", h, lambda _: _gelu_table(source[1]).take(source[0].view(np.uint16)))
-
-
-@lru_cache(maxsize=16)
-def _gelu_table(point: int) -> Reals:
-    """GELU of every int16 code: there are fewer codes than values in most tensors."""
-    values = np.arange(1 << 16).astype(np.uint16).view(np.int16).astype(np.float64)
-    return _gelu(values * 2.0**-point)
+    apply_to_codes(run, h, "gelu", _gelu)
 
 
 def _gelu(x: Reals) -> Reals:
@@ -323,36 +247,55 @@ def _gelu(x: Reals) -> Reals:
 
 @executes("htanh")
 def tanh(run: Execution, h: int) -> None:
-    _apply(run, "htanh", h, np.tanh)
+    apply(run, h, np.tanh)
 
 
 @executes("hrelu")
 def relu(run: Execution, h: int) -> None:
-    _apply(run, "hrelu", h, lambda x: np.maximum(x, 0.0))
+    apply(run, h, lambda x: np.maximum(x, 0.0))
 
 
 @executes("hput")
-def put(run: Execution, d: int, h: int, row_reg: int, point: int) -> None:
-    tensor, x = _writable(run, d), run.state.host_register(h)
-    run.sizes({"d": (tensor.rows, tensor.columns), "h": _shape(x)})
-    row = _first_row(run, row_reg, tensor.rows, f"d{d}")
+def put_rows(run: Execution, d: int, h: int, row_reg: int, point: int) -> None:
+    tensor, x = writable(run, d), run.state.host_register(h)
+    run.sizes({"d": (tensor.rows, tensor.columns), "h": shape_of(x)})
+    _store(run, d, h, first_row(run, row_reg, tensor.rows, f"d{d}"), 0, point)
+
+
+@executes("hputc")
+def put_columns(run: Execution, d: int, h: int, row_reg: int, column: int, point: int) -> None:
+    tensor, x = writable(run, d), run.state.host_register(h)
+    run.sizes({"d": (tensor.rows, tensor.columns), "h": shape_of(x)})
+    end = column + x.shape[1]
+    expect(
+        end <= tensor.columns, f"columns {column}..{end} are outside of d{d} with {tensor.columns}"
+    )
+    _store(run, d, h, first_row(run, row_reg, tensor.rows, f"d{d}"), column, point)
+
+
+def _store(run: Execution, d: int, h: int, row: int, column: int, point: int) -> None:
+    """Write a register into the rows from `row` and the columns from `column` on."""
+    tensor, x = run.state.tensor(d), run.state.host_register(h)
     x = x[: tensor.rows - row]
-    target = tensor.data[row : row + x.shape[0]]
+    target = tensor.data[row : row + x.shape[0], column : column + x.shape[1]]
     run.values.store(lambda: _write(run, tensor, target, x, point, h))
-    rows, nbytes = Rows(tensor, row, x.shape[0]), _bytes(tensor, x.size)
-    run.work(elements=x.size, nbytes=nbytes, written=nbytes, from_dram=_in_dram(tensor))
-    run.board.host(run.pc, "hput", x.size, nbytes, (), (rows,))
+    nbytes = bytes_of(tensor, x.size)
+    rows = Rows(tensor, row, x.shape[0], nbytes=nbytes)
+    run.work(elements=x.size, nbytes=nbytes, written=nbytes, from_dram=in_dram(tensor))
+    mnemonic = run.program[run.pc].mnemonic
+    run.board.host(run.pc, mnemonic, x.size, nbytes, (), (rows,), registers=(h,))
 
 
 def _write(
     run: Execution, tensor: Tensor, target: Array, x: Reals, point: int, register: int
 ) -> None:
     """Round to the tensor's codes, or to f32."""
+    # A NaN makes the sum one; so do infinities of both signs, which f32 has.
+    if np.isnan(x.sum()):
+        expect(not np.isnan(x).any(), f"h{register} holds a NaN, which has no code")
     if not tensor.is_integer:
         target[...] = x.astype(np.float32)
         return
     codes, saturated = datapath.requantise(x, -point, min(BITS[tensor.dtype], 53))
-    # A NaN passes through rounding and clipping, and makes the sum one.
-    expect(not np.isnan(codes.sum()), f"h{register} holds a NaN, which has no code")
     run.saturated(saturated)
     target[...] = codes.astype(NUMPY_DTYPES[tensor.dtype])

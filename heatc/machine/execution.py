@@ -57,10 +57,10 @@ class Sizes:
         return self._named[name]
 
     def of(self, field: str) -> Shape:
-        """The rows and columns of an operand."""
+        """The rows and columns of an operand when the instruction is done."""
         found = self._shapes.get(field)
         if found is None:
-            found = self._shapes[field] = self._rule.shape(field, self._named)
+            found = self._shapes[field] = self._rule.result(field, self._named)
         return found
 
 
@@ -152,7 +152,12 @@ class Execution:
             self.saturations[self.pc] = self.saturations.get(self.pc, 0) + count
 
 
-_FUNCTIONS: dict[str, Any] = {"up": up, "min": min}
+def wider(x: int, y: int) -> int:
+    """The size of a side of x and y, one of which is repeated if it is 1."""
+    return y if x == 1 else x
+
+
+_FUNCTIONS: dict[str, Any] = {"up": up, "min": min, "wider": wider}
 _AROUND = ("r60", "parts", "block_rows", "block_columns")
 """The state that shapes are over."""
 _MOST_SIZES = 1 << 12

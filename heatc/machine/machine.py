@@ -26,6 +26,9 @@ from heatc.machine import execute_control as _control
 from heatc.machine import execute_dma as _dma
 from heatc.machine import execute_drain as _drain
 from heatc.machine import execute_host as _host
+from heatc.machine import execute_host_math as _host_math
+from heatc.machine import execute_host_moves as _host_moves
+from heatc.machine import execute_host_reduce as _host_reduce
 from heatc.machine import execute_masked as _masked
 from heatc.machine import execute_prediction as _prediction
 from heatc.machine import execute_units as _units
@@ -48,6 +51,9 @@ _MODULES = (
     _dma,
     _drain,
     _host,
+    _host_math,
+    _host_moves,
+    _host_reduce,
     _masked,
     _prediction,
     _units,

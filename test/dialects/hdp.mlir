@@ -161,5 +161,45 @@ func.func @rest(%row: index) {
   hdp.hrelu h = 1
   // CHECK-NEXT: hdp.hput %w, %row, h = 1, point = 2 : index
   hdp.hput %w, %row, h = 1, point = 2 : index
+  // CHECK-NEXT: hdp.hfun h = 1, function = exp
+  hdp.hfun h = 1, function = exp
+  // CHECK-NEXT: hdp.hop h = 1, g = 2, operation = rsub
+  hdp.hop h = 1, g = 2, operation = rsub
+  // CHECK-NEXT: hdp.hsel h = 1, g = 2, f = 3
+  hdp.hsel h = 1, g = 2, f = 3
+  // CHECK-NEXT: hdp.hrms %w, h = 1, eps = 1.0e-06
+  hdp.hrms %w, h = 1, eps = 1.0e-06
+  // CHECK-NEXT: hdp.hsoft h = 1
+  hdp.hsoft h = 1
+  // CHECK-NEXT: hdp.hrope h = 1, g = 2, f = 3, heads = 4
+  hdp.hrope h = 1, g = 2, f = 3, heads = 4
+  // CHECK-NEXT: hdp.hdot h = 1, g = 2, transposed = 1, batches = 4
+  hdp.hdot h = 1, g = 2, transposed = 1, batches = 4
+  // CHECK-NEXT: hdp.hred h = 1, kind = argmax
+  hdp.hred h = 1, kind = argmax
+  // CHECK-NEXT: hdp.hredr h = 1, group = 4, kind = mean
+  hdp.hredr h = 1, group = 4, kind = mean
+  // CHECK-NEXT: hdp.hscan h = 1
+  hdp.hscan h = 1
+  // CHECK-NEXT: hdp.hnum h = 1, rows = 2, columns = 3, value = -0.5
+  hdp.hnum h = 1, rows = 2, columns = 3, value = -0.5
+  // CHECK-NEXT: hdp.hnum h = 1, rows = 2, columns = 3, value = -inf
+  hdp.hnum h = 1, rows = 2, columns = 3, value = -inf
+  // CHECK-NEXT: hdp.hnum h = 1, rows = 2, columns = 3, value = inf
+  hdp.hnum h = 1, rows = 2, columns = 3, value = inf
+  // CHECK-NEXT: hdp.hiota h = 1, rows = 2, columns = 3, start = -4, step = 2
+  hdp.hiota h = 1, rows = 2, columns = 3, start = -4, step = 2
+  // CHECK-NEXT: hdp.hcopy g = 2, h = 1
+  hdp.hcopy g = 2, h = 1
+  // CHECK-NEXT: hdp.hcut h = 1, start = 2, columns = 3, step = -1
+  hdp.hcut h = 1, start = 2, columns = 3, step = -1
+  // CHECK-NEXT: hdp.hcat h = 1, g = 2
+  hdp.hcat h = 1, g = 2
+  // CHECK-NEXT: hdp.hcols %w, h = 1
+  hdp.hcols %w, h = 1
+  // CHECK-NEXT: hdp.hshape h = 1, columns = 3
+  hdp.hshape h = 1, columns = 3
+  // CHECK-NEXT: hdp.hputc %w, %row, h = 1, column = 2, point = 3 : index
+  hdp.hputc %w, %row, h = 1, column = 2, point = 3 : index
   func.return
 }

@@ -9,10 +9,12 @@ import pytest
 from heatc.isa.shapes import RULES, Shape, WrongShapeError
 from heatc.isa.table import ISA, SHAPE_NAMES, FieldKind
 from heatc.machine.clocks import up
+from heatc.machine.execution import wider
 
 STATE: dict[str, Any] = {
     "up": up,
     "min": min,
+    "wider": wider,
     "r60": 11,
     "parts": 2,
     "block_rows": 2,
@@ -42,7 +44,7 @@ def test_a_result_follows_from_what_is_read(mnemonic: str):
     sizes = dict.fromkeys(rule.names - known.keys(), 3)
     shapes = {name: rule.shape(name, {**known, **sizes}) for name in reads}
     found = rule.sizes(known, shapes)
-    assert all(len(rule.shape(name, found)) == 2 for name in row.results)
+    assert all(len(rule.result(name, found)) == 2 for name in row.results)
 
 
 def test_names_are_documented():
@@ -74,3 +76,27 @@ def test_rows_of_a_mask_come_after_those_before():
 def test_a_part_is_clipped():
     sizes = {"row_reg": 6, "col_reg": 0, "rows": 4, "cols": 5}
     assert _shape("ld", "t", {"d": (8, 4)}, **sizes) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("mnemonic", "operands", "shape"),
+    [
+        ("hred", {}, (4, 1)),
+        ("hredr", {"group": 2}, (2, 6)),
+        ("hshape", {"columns": 8}, (3, 8)),
+        ("hcut", {"columns": 2}, (4, 2)),
+    ],
+)
+def test_a_register_becomes_another_shape(mnemonic: str, operands: dict[str, int], shape: Shape):
+    rule = RULES[mnemonic]
+    sizes = rule.sizes({**STATE, **operands}, {"h": (4, 6)})
+    assert (rule.shape("h", sizes), rule.result("h", sizes)) == ((4, 6), shape)
+
+
+def test_sides_of_one_are_repeated():
+    rule = RULES["hop"]
+    found = [
+        rule.result("h", rule.sizes(STATE, {"h": h, "g": g}))
+        for h, g in (((4, 1), (1, 6)), ((1, 1), (4, 6)), ((0, 3), (1, 3)), ((1, 3), (0, 1)))
+    ]
+    assert found == [(4, 6), (4, 6), (0, 3), (0, 3)]

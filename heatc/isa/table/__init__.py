@@ -13,7 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from heatc.isa.table import adder, control, dma, host, pe_array, softmax, sparsity
+from heatc.isa.table import (
+    adder,
+    control,
+    dma,
+    host,
+    host_math,
+    host_moves,
+    host_reduce,
+    pe_array,
+    softmax,
+    sparsity,
+)
 from heatc.isa.table.fields import (
     ACC_BITS,
     BITS,
@@ -48,6 +59,8 @@ from heatc.isa.table.fields import (
     sorting_compares,
     split_dtypes,
 )
+from heatc.isa.table.host_actions import ElementCost
+from heatc.isa.table.host_math import FUNCTION_COSTS, OPERATION_COSTS
 from heatc.isa.table.instruction import (
     CORE_ENGINES,
     CYCLE_CONSTANTS,
@@ -72,6 +85,7 @@ __all__ = [
     "DESCRIPTORS",
     "DTYPES",
     "ENERGY_CONSTANTS",
+    "FUNCTION_COSTS",
     "HEADS",
     "HOST_REGISTERS",
     "INDEX_KINDS",
@@ -80,6 +94,7 @@ __all__ = [
     "MAC_ACTION",
     "MASK_AXES",
     "OPCODE_BITS",
+    "OPERATION_COSTS",
     "PARAMETERS",
     "PRUNED_SCORES",
     "REGISTERS",
@@ -99,6 +114,7 @@ __all__ = [
     "WORK_VARIABLES",
     "Access",
     "Actions",
+    "ElementCost",
     "Engine",
     "Field",
     "FieldKind",
@@ -122,12 +138,22 @@ def _checked(*tables: tuple[Instruction, ...]) -> Mapping[str, Instruction]:
         assert {*row.writes, *(access.field for access in row.accesses)} <= names, row.mnemonic
         assert row.defines in {"", *names}
         assert {*row.results} <= row.shapes.keys() <= names, row.mnemonic
+        assert row.becomes.keys() <= {*row.results}, row.mnemonic
         assert bool(row.vector) == bool(row.vector_energy)
     return MappingProxyType(found)
 
 
 ISA: Mapping[str, Instruction] = _checked(
-    control.ROWS, dma.ROWS, pe_array.ROWS, sparsity.ROWS, adder.ROWS, softmax.ROWS, host.ROWS
+    control.ROWS,
+    dma.ROWS,
+    pe_array.ROWS,
+    sparsity.ROWS,
+    adder.ROWS,
+    softmax.ROWS,
+    host.ROWS,
+    host_math.ROWS,
+    host_reduce.ROWS,
+    host_moves.ROWS,
 )
 """Instructions by mnemonic, in opcode order."""
 

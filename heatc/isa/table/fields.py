@@ -9,7 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
-ISA_VERSION = 2
+ISA_VERSION = 3
 WORD_BYTES = 16
 WORD_BITS = 8 * WORD_BYTES
 OPCODE_BITS = 8

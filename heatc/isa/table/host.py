@@ -3,43 +3,8 @@
 from __future__ import annotations
 
 from heatc.isa.table.fields import COMPARISONS, desc, enum, f64, flag, host, reg, sint, uint
-from heatc.isa.table.instruction import Actions, Engine, Instruction
-
-_HOST = "call + {ops} * elements / host_ops + nbytes / host_width"
-_PASS = "up(elements, vector_lanes)"
-_MOVED = {
-    "dram_read": "from_dram * (nbytes - written)",
-    "dram_write": "from_dram * written",
-    "shared_read": "(1 - from_dram) * (nbytes - written)",
-    "shared_write": "(1 - from_dram) * written",
-}
-
-
-def _host(operations: int) -> Actions:
-    return {
-        "host_operation": f"{operations} * elements",
-        "host_byte": "nbytes",
-        **_MOVED,
-    }
-
-
-def _vector(action: str, reads: int, writes: int, times: int = 1) -> Actions:
-    """
-    On the vector units; `reads` and `writes` are rows of the local buffers, of `_ROW` bytes each.
-
-    What comes from DRAM or goes there passes the DMA engine.
-    """
-    return {
-        action: f"{times} * elements",
-        "local_read": f"{reads * times * _ROW} * elements",
-        "local_write": f"{writes * _ROW} * elements",
-        "dma": "nbytes",
-        **_MOVED,
-    }
-
-
-_ROW = 4
-"""Bytes of an element between two instructions of the vector units."""
+from heatc.isa.table.host_actions import HOST, PASS, host_actions, vector_actions
+from heatc.isa.table.instruction import Engine, Instruction
 
 ROWS = (
     Instruction(
@@ -66,8 +31,8 @@ ROWS = (
         ),
         reads=("dmask if has_mask",),
         writes=("dpos", "dinv"),
-        cycles=_HOST.format(ops=2),
-        energy=_host(2),
+        cycles=HOST.format(ops=2),
+        energy=host_actions(2),
     ),
     Instruction(
         "hidx",
@@ -79,8 +44,8 @@ ROWS = (
         precondition="dst, src, idx are integer tensors, idx has as many elements as dst, each within src.",
         reads=("src", "idx"),
         writes=("dst",),
-        cycles=_HOST.format(ops=1),
-        energy=_host(1),
+        cycles=HOST.format(ops=1),
+        energy=host_actions(1),
     ),
     Instruction(
         "hrows",
@@ -108,8 +73,8 @@ ROWS = (
         ),
         reads=("dmask", "dread"),
         writes=("dpos", "dinv", "dreal"),
-        cycles=_HOST.format(ops=3),
-        energy=_host(3),
+        cycles=HOST.format(ops=3),
+        energy=host_actions(3),
     ),
     Instruction(
         "htest",
@@ -121,8 +86,8 @@ ROWS = (
         precondition="dst is an integer tensor with as many elements as src.",
         reads=("src",),
         writes=("dst",),
-        cycles=_HOST.format(ops=1),
-        energy=_host(1),
+        cycles=HOST.format(ops=1),
+        energy=host_actions(1),
     ),
     Instruction(
         "hget",
@@ -131,14 +96,14 @@ ROWS = (
         (host("h"), desc("d"), reg("row_reg"), uint("rows", 24), sint("point", 8)),
         summary="Read rows as float64.",
         semantics="h := d[row : row + rows] * 2^-point, clipped at d's rows; f32 as it is",
-        precondition="row is inside d.",
+        precondition="row is inside d, an i64 is at most 2^53 from 0, beyond which float64 skips integers.",
         reads=("d",),
         writes=("h",),
         shapes={"d": "(i, n)", "h": "(min(rows, i - row_reg), n)"},
-        cycles=_HOST.format(ops=1),
-        vector=_PASS,
-        energy=_host(1),
-        vector_energy=_vector("vector_element", 0, 1),
+        cycles=HOST.format(ops=1),
+        vector=PASS,
+        energy=host_actions(1),
+        vector_energy=vector_actions("vector_element", 0, 1),
     ),
     Instruction(
         "hgeti",
@@ -154,14 +119,17 @@ ROWS = (
         ),
         summary="Gather rows as float64.",
         semantics="h[i] := d[idx[row + i]] * 2^-point for i < rows, clipped at idx's elements; idx -1 gives 0",
-        precondition="idx is an integer tensor, each index read is -1 or a row of d.",
+        precondition=(
+            "idx is an integer tensor, each index read is -1 or a row of d, an i64 of d is at most 2^53 "
+            "from 0."
+        ),
         reads=("d", "idx"),
         writes=("h",),
         shapes={"d": "(i, n)", "idx": "(j, k)", "h": "(min(rows, j * k - row_reg), n)"},
-        cycles=_HOST.format(ops=1),
-        vector=_PASS,
-        energy=_host(1),
-        vector_energy=_vector("vector_element", 0, 1),
+        cycles=HOST.format(ops=1),
+        vector=PASS,
+        energy=host_actions(1),
+        vector_energy=vector_actions("vector_element", 0, 1),
     ),
     Instruction(
         "hadd",
@@ -174,10 +142,10 @@ ROWS = (
         reads=("h", "g"),
         writes=("h",),
         shapes={"h": "(m, n)", "g": "(k, n)"},
-        cycles=_HOST.format(ops=1),
-        vector=_PASS,
-        energy=_host(1),
-        vector_energy=_vector("vector_element", 2, 1),
+        cycles=HOST.format(ops=1),
+        vector=PASS,
+        energy=host_actions(1),
+        vector_energy=vector_actions("vector_element", 2, 1),
     ),
     Instruction(
         "hln",
@@ -190,10 +158,10 @@ ROWS = (
         reads=("h", "gamma", "beta"),
         writes=("h",),
         shapes={"h": "(m, n)"},
-        cycles=_HOST.format(ops=8),
-        vector=f"2 * {_PASS}",
-        energy=_host(8),
-        vector_energy=_vector("vector_norm", 1, 1, times=2),
+        cycles=HOST.format(ops=8),
+        vector=f"2 * {PASS}",
+        energy=host_actions(8),
+        vector_energy=vector_actions("vector_norm", 1, 1, times=2),
     ),
     Instruction(
         "hgelu",
@@ -205,10 +173,10 @@ ROWS = (
         reads=("h",),
         writes=("h",),
         shapes={"h": "(m, n)"},
-        cycles=_HOST.format(ops=20),
-        vector=_PASS,
-        energy=_host(20),
-        vector_energy=_vector("vector_function", 1, 1),
+        cycles=HOST.format(ops=20),
+        vector=PASS,
+        energy=host_actions(20),
+        vector_energy=vector_actions("vector_function", 1, 1),
     ),
     Instruction(
         "htanh",
@@ -220,10 +188,10 @@ ROWS = (
         reads=("h",),
         writes=("h",),
         shapes={"h": "(m, n)"},
-        cycles=_HOST.format(ops=20),
-        vector=_PASS,
-        energy=_host(20),
-        vector_energy=_vector("vector_function", 1, 1),
+        cycles=HOST.format(ops=20),
+        vector=PASS,
+        energy=host_actions(20),
+        vector_energy=vector_actions("vector_function", 1, 1),
     ),
     Instruction(
         "hrelu",
@@ -235,10 +203,10 @@ ROWS = (
         reads=("h",),
         writes=("h",),
         shapes={"h": "(m, n)"},
-        cycles=_HOST.format(ops=1),
-        vector=_PASS,
-        energy=_host(1),
-        vector_energy=_vector("vector_element", 1, 1),
+        cycles=HOST.format(ops=1),
+        vector=PASS,
+        energy=host_actions(1),
+        vector_energy=vector_actions("vector_element", 1, 1),
     ),
     Instruction(
         "hput",
@@ -246,14 +214,17 @@ ROWS = (
         Engine.HOST,
         (desc("d"), host("h"), reg("row_reg"), sint("point", 8)),
         summary="Write rows of codes.",
-        semantics="d[row ..] := sat(RHE(h * 2^point)) in d's dtype, i64 in 53 bits, f32 the value; rows beyond d's are clipped",
+        semantics=(
+            "d[row ..] := sat(RHE(h * 2^point)) in d's dtype, i64 in 53 bits (beyond +-2^52 it saturates), "
+            "f32 the value; rows beyond d's are clipped"
+        ),
         precondition="h has d's width, row is inside d, d does not lie among the weights, no value is a NaN.",
         reads=("h",),
         writes=("d",),
         shapes={"d": "(i, n)", "h": "(m, n)"},
-        cycles=_HOST.format(ops=4),
-        vector=_PASS,
-        energy=_host(4),
-        vector_energy=_vector("vector_element", 1, 0),
+        cycles=HOST.format(ops=4),
+        vector=PASS,
+        energy=host_actions(4),
+        vector_energy=vector_actions("vector_element", 1, 0),
     ),
 )

@@ -61,6 +61,7 @@ SHAPE_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "up": "as in cycles",
         "min": "the less of two numbers",
+        "wider": "wider(x, y) = y where x is 1, else x, which then is y or y is 1: sides that are repeated",
         "r60": "the length of the current sequence",
         "parts": "cores that share a head, see `group`",
         "block_rows": "query rows of a block",
@@ -109,6 +110,9 @@ WORK_VARIABLES: Mapping[str, str] = MappingProxyType(
         "from_dram": "1 if the tensor lies in DRAM, 0 if in the shared buffer",
         "in_local": "1 if the tile lies in the local buffer, 0 if in the shared one",
         "elements": "elements that the host or the vector units handle",
+        "operations": "operations of the host an element, where a field or an operand decides that",
+        "steps": "passes of the vector units in which an adder or comparator does one step, likewise",
+        "functions": "passes in which they take a function, likewise",
         "written": "those of `nbytes` that they write",
     }
 )
@@ -135,6 +139,7 @@ class Instruction:
     for their values (`acc if not first`). `in_place`: what is written may begin where an operand does;
     otherwise no bytes are both. `shapes` has the shape of each tile and host register, (rows, columns):
     what is read names sizes, the same name has the same size, and what is written follows from them.
+    `becomes` has the shapes of host registers that are read, and written in another shape.
     `decides` says what it decides: blocks of a mask, or heads.
 
     `cycles` is how long its engine is occupied. `energy` counts actions on all cores together; what
@@ -155,6 +160,7 @@ class Instruction:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     shapes: Mapping[str, str] = field(default_factory=dict[str, str])
+    becomes: Mapping[str, str] = field(default_factory=dict[str, str])
     in_place: bool = False
     decides: Literal["", "mask", "heads"] = ""
     energy: Actions = field(default_factory=dict[str, str])
