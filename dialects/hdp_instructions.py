@@ -6,6 +6,7 @@ Tiles, tensors and registers are SSA values, immediates are properties.
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, StringAttr, UnitAttr, f64
@@ -157,8 +158,16 @@ def _parse_immediate(parser: Parser, field: Field) -> Operand:
     if field.kind is FieldKind.ENUM:
         return parser.parse_identifier()
     if field.kind is FieldKind.F64:
-        return float(parser.parse_number())
+        return _parse_real(parser)
     return parser.parse_integer()
+
+
+def _parse_real(parser: Parser) -> float:
+    """A number, or `inf` or `-inf`."""
+    sign = -1.0 if parser.parse_optional_punctuation("-") is not None else 1.0
+    if parser.parse_optional_keyword("inf") is not None:
+        return sign * math.inf
+    return sign * parser.parse_number()
 
 
 def _resolve(

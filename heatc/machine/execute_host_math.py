@@ -28,7 +28,7 @@ from heatc.machine.state import Trap, expect
 Unary = Callable[[Reals], Reals]
 Binary = Callable[[Reals, Reals], Reals]
 
-HOST_PRODUCTS = 1 << 36
+HOST_PRODUCTS = 1 << 34
 """Most multiplications of a `hdot`, some seconds of this computer."""
 
 

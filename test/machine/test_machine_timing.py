@@ -211,7 +211,7 @@ def test_cycle_expressions_compile(mnemonic: str):
     assert set(names) <= {
         "m", "n", "k", "macs", "macs_f1", "macs_f2", "folds", "depth", "blocks", "nbytes", "merged",
         "taken", "longest", "compares",
-        "elements", "width",
+        "elements", "operations", "width",
     }  # fmt: skip
     low = function(**dict.fromkeys(names, 4))
     assert (

@@ -197,7 +197,7 @@ ROWS = (
         ),
         precondition=(
             "batches is not 0 and divides the rows of h and g; a batch of g has as many rows (columns, if "
-            "transposed) as h has columns; at most 2^36 products."
+            "transposed) as h has columns; at most 2^34 products."
         ),
         reads=("h", "g"),
         writes=("h",),
