@@ -149,12 +149,13 @@ class Kit:
         return number
 
     @property
-    def _first_writable(self) -> int:
+    def weight_bytes(self) -> int:
+        """Where the constants end, and what is written begins."""
         return -(-len(self._weights) // 4096) * 4096
 
     def _base(self, index: int) -> int:
         _, constant, base, _, _ = self._tensors[index]
-        return base if constant else self._first_writable + base
+        return base if constant else self.weight_bytes + base
 
     def program(self) -> list[Inst]:
         """Descriptors first: they have no effect on time but their issue."""
@@ -180,7 +181,7 @@ class Kit:
     ) -> RunResult:
         """Run the program through its encoding; pcs of `saturations` are those of `emit`."""
         weights = np.frombuffer(self._weights, np.uint8)
-        padded = np.concatenate([weights, np.zeros(self._first_writable - weights.size, np.uint8)])
+        padded = np.concatenate([weights, np.zeros(self.weight_bytes - weights.size, np.uint8)])
         self.memory = Memory(padded, self.size)
         program = decode_program(encode_program(self.program()))
         result = Machine(self.hardware, self.memory).run(

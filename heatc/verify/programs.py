@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
@@ -14,6 +14,8 @@ from xdsl.dialects.builtin import ModuleOp
 from heatc.backends.hdp.container import open_program
 from heatc.backends.hdp.simulation import simulate
 from heatc.backends.numpy.program import LoadedProgram
+from heatc.isa.table import ISA
+from heatc.isa.words import Inst
 from heatc.verify.levels import run_level
 from heatc.verify.trace import Trace
 from heatc.weights import WeightStore
@@ -28,8 +30,37 @@ _HOST_WORK = {
     "hgelu": "gelu",
     "htanh": "tanh",
     "hrelu": "relu",
+    "hfun": "",
+    "hop": "",
+    "hsel": "where",
+    "hrms": "rms norm",
+    "hsoft": "softmax",
+    "hrope": "rotation",
+    "hdot": "matmul",
+    "hred": "",
+    "hredr": "",
+    "hscan": "cumsum",
 }
-"""What the host's instructions of the machine compute; vector units do it where there are any."""
+"""
+What the host's instructions of the machine compute, or "" where a field says it.
+
+Vector units do some of it where there are any.
+"""
+
+
+def host_work(instructions: Sequence[Inst], lanes: int) -> list[str]:
+    """What the host computes in a program on a machine with so many lanes of vector units."""
+    found: set[str] = set()
+    for mnemonic, choice in {(i.mnemonic, _choice(i)) for i in instructions}:
+        if mnemonic in _HOST_WORK and not (lanes and ISA[mnemonic].vector):
+            found.add(_HOST_WORK[mnemonic] or choice)
+    return sorted(found)
+
+
+def _choice(instruction: Inst) -> str:
+    """The name of an instruction's enumeration, if it has one."""
+    pairs = zip(instruction.instruction.fields, instruction.operands)
+    return next((field.choices[int(value)] for field, value in pairs if field.choices), "")
 
 
 class CheckedProgram(Protocol):
@@ -91,9 +122,10 @@ class HdpFile(_Plain):
     def __init__(self, path: Path):
         self._program = open_program(path)
         used = {i.mnemonic for i in self._program.instructions}
-        host = sorted(text for name, text in _HOST_WORK.items() if name in used)
+        lanes = self._program.manifest.hardware.vector_lanes
+        host = host_work(self._program.instructions, lanes)
         self.parts = ("approximated: softmax",) if "softmax" in used else ()
-        if host and not self._program.manifest.hardware.vector_lanes:
+        if host:
             self.parts += (f"on the host: {', '.join(host)}",)
 
     def run(self, inputs: Arrays) -> dict[str, Array]:

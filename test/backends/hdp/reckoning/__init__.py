@@ -6,9 +6,9 @@ instruction table. It shares the decoding of words with heatc, and nothing else.
 is given, in the order in which a program asks.
 
 A module is a class on top of the one before: `control`, `transfers`, `array`, `pruning`, `adder`,
-`host`. An instruction is the method of its name; `parts` has what they work on.
+`host`, `registers`. An instruction is the method of its name; `parts` has what they work on.
 """
 
-from reckoning.host import Host as Reckoning
+from reckoning.registers import Registers as Reckoning
 
 __all__ = ["Reckoning"]

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from heatc.hardware import Hardware
 from heatc.isa.words import Inst
+from heatc.machine.clocks import HardwareModel
 from reckoning.parts import EXTRA, EXTRA_START, LENGTH, START, Buffer, Mask, Tensor, Tile
 
 
@@ -22,7 +22,7 @@ class Control:
 
     def __init__(
         self,
-        hw: Hardware,
+        hw: HardwareModel,
         program: Sequence[Inst],
         lengths: Sequence[int],
         weights: int,
@@ -36,6 +36,7 @@ class Control:
         self.tensors: dict[int, Tensor] = {}
         self.tiles: dict[int, Tile] = {}
         self.host_sizes: dict[int, tuple[int, int]] = {}
+        self.register_free: dict[int, int] = {}
         self.local = [Buffer(hw.local_buffer_bytes) for _ in range(hw.cores)]
         self.shared = Buffer(hw.shared_buffer_bytes)
         self.page_written: dict[tuple[str, int], int] = defaultdict(int)

@@ -21,11 +21,21 @@ class Host(Adder):
         nbytes: int,
         reads: Sequence[tuple[Tensor, int, int, int]] = (),
         writes: Sequence[tuple[Tensor, int, int, int]] = (),
+        registers: Sequence[int] = (),
+        each: tuple[int, int] | None = None,
+        spilled: int = 0,
     ) -> int:
-        """`reads` and `writes`: a tensor, the first row, how many rows, how many of them move."""
+        """
+        `reads` and `writes`: a tensor, the first row, how many rows, how many of them move.
+
+        `each` are operations of the host and passes of the vector units, where they are not the
+        instruction's. `spilled` bytes of `registers` come from the vector units, or go there.
+        """
         vector = self.hw.vector_lanes > 0 and name in VECTOR_PASSES
         engine = "vector" if vector else "host"
         start = max(self.issued, self.engine_free[engine, 0])
+        start = max(start, *(self.register_free.get(h, 0) for h in registers), 0)
+        operations, passes = each or (HOST_OPERATIONS[name], VECTOR_PASSES.get(name, 0))
         for tensor, row, rows, _ in (*reads, *writes):
             start = max(start, self._known(self._pages(tensor, row, rows)))
         for tensor, row, rows, _ in writes:
@@ -34,16 +44,18 @@ class Host(Adder):
         if vector:
             lanes = self.hw.cores * self.hw.vector_lanes
             moved = math.ceil(nbytes / self._width(space))
-            cycles = max(VECTOR_PASSES[name] * up(elements, lanes), moved)
+            cycles = max(passes * up(elements, lanes), moved)
             cycles += self._latency(space) if reads else 0
             queue = "store" if writes else "load"
             self.queue_free[queue] = max(self.queue_free[queue], self.issued) + moved
             self.busy["dma"] += moved
         else:
-            seconds = Fraction(HOST_OPERATIONS[name] * elements, self.hw.host_ops_per_second)
-            seconds += Fraction(nbytes, self.hw.host_bytes_per_second)
+            seconds = Fraction(operations * elements, self.hw.host_ops_per_second)
+            seconds += Fraction(nbytes + 2 * spilled, self.hw.host_bytes_per_second)
             cycles = math.ceil(self.hw.host_call_cycles + seconds * self.hw.clock_hz)
+            self.read, self.written = self.read + spilled, self.written + spilled
         end = start + cycles
+        self.register_free.update(dict.fromkeys(registers, end))
         self.engine_free[engine, 0] = end
         self.busy[engine] += cycles
         self.last = max(self.last, end)
@@ -108,7 +120,7 @@ class Host(Adder):
         count = min(rows, tensor.rows - row)
         self.host_sizes[h] = (count, tensor.columns)
         reads = [(tensor, row, count, count)]
-        self._host("hget", count * tensor.columns, count * tensor.pitch, reads)
+        self._host("hget", count * tensor.columns, count * tensor.pitch, reads, registers=[h])
 
     def _hgeti(self, h: int, d: int, idx: int, row_reg: int, rows: int, point: int) -> None:
         tensor, index = self.tensors[d], self.tensors[idx]
@@ -116,14 +128,22 @@ class Host(Adder):
         self.host_sizes[h] = (count, tensor.columns)
         nbytes = count * tensor.pitch + count * BYTES[index.dtype]
         reads = [(tensor, 0, tensor.rows, count), self._whole(idx)]
-        self._host("hgeti", count * tensor.columns, nbytes, reads)
+        self._host("hgeti", count * tensor.columns, nbytes, reads, registers=[h])
 
-    def _in_place(self, name: str, h: int, reads: Sequence[Any] = (), nbytes: int = 0) -> None:
+    def _in_place(
+        self,
+        name: str,
+        h: int,
+        reads: Sequence[Any] = (),
+        nbytes: int = 0,
+        others: Sequence[int] = (),
+        each: tuple[int, int] | None = None,
+    ) -> None:
         rows, columns = self.host_sizes[h]
-        self._host(name, rows * columns, nbytes, reads)
+        self._host(name, rows * columns, nbytes, reads, registers=[h, *others], each=each)
 
     def _hadd(self, h: int, g: int) -> None:
-        self._in_place("hadd", h)
+        self._in_place("hadd", h, others=[g])
 
     def _hgelu(self, h: int) -> None:
         self._in_place("hgelu", h)
@@ -144,4 +164,4 @@ class Host(Adder):
         rows, columns = self.host_sizes[h]
         count = min(rows, tensor.rows - row)
         writes = [(tensor, row, count, count)]
-        self._host("hput", count * columns, count * tensor.pitch, (), writes)
+        self._host("hput", count * columns, count * tensor.pitch, (), writes, registers=[h])

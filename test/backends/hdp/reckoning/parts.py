@@ -16,9 +16,26 @@ PAGE = 4096
 HOST_OPERATIONS = {
     **{"hpack": 2, "hrows": 3, "hidx": 1, "hget": 1, "hgeti": 1, "hadd": 1, "hln": 8},
     **{"hgelu": 20, "htanh": 20, "hrelu": 1, "hput": 4, "htest": 1},
+    **{"hsel": 1, "hrms": 5, "hsoft": 27, "hrope": 3, "hred": 1, "hredr": 1, "hscan": 1},
+    **{"hnum": 1, "hiota": 1, "hcopy": 1, "hcut": 1, "hcat": 1, "hcols": 1, "hshape": 1},
+    **{"hputc": 4},
 }
-VECTOR_PASSES = {"hget": 1, "hgeti": 1, "hadd": 1, "hln": 2, "hgelu": 1, "hput": 1, "hrelu": 1}
-VECTOR_PASSES["htanh"] = 1
+VECTOR_PASSES = {
+    **{"hget": 1, "hgeti": 1, "hadd": 1, "hln": 2, "hgelu": 1, "hput": 1, "hrelu": 1, "htanh": 1},
+    **{"hsel": 1, "hrms": 2, "hsoft": 3, "hrope": 2, "hred": 1, "hredr": 1, "hfun": 1, "hop": 1},
+    **{"hnum": 1, "hiota": 1, "hcopy": 1, "hcut": 1, "hcat": 1, "hshape": 1, "hputc": 1},
+}
+EACH = {
+    **dict.fromkeys(("abs", "neg", "sign", "floor", "ceil", "round", "trunc"), (1, 1)),
+    **dict.fromkeys(("exp", "log", "sigmoid", "erf", "cos", "sin"), (20, 1)),
+    **{"sqrt": (4, 1), "reciprocal": (4, 1), "rsqrt": (8, 1), "silu": (21, 1)},
+    **{"gelu_tanh": (28, 1), "gelu_quick": (22, 1)},
+    **dict.fromkeys(("add", "sub", "rsub", "mul", "max", "min"), (1, 1)),
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), (1, 1)),
+    **{"div": (4, 1), "rdiv": (4, 1), "pow": (41, 3), "rpow": (41, 3)},
+    **{"floor_div": (5, 2), "rfloor_div": (5, 2), "remainder": (7, 3), "rremainder": (7, 3)},
+}
+"""Operations of the host an element, and passes of the vector units."""
 
 TOKENS, BATCH, START, LENGTH, EXTRA_START, EXTRA = 63, 62, 61, 60, 59, 58
 
