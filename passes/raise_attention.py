@@ -17,202 +17,53 @@ Example: test/passes/raise_attention.mlir.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType, i1, i64
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from heatc.dialects import attn, nn
-from heatc.passes.analysis.columns import columns_of
-from heatc.passes.analysis.layout import (
-    Layout,
-    constant_scalar,
-    head_digits,
-    is_same_order,
-    layout_of,
-    scaled_operand,
+from heatc.passes.analysis.attention import (
+    Found,
+    Group,
+    Mask,
+    NotAttention,
+    match_products,
+    match_sdpa,
 )
+from heatc.passes.analysis.columns import columns_of
+from heatc.passes.analysis.heads import Rows, extent, roles_of
+from heatc.passes.analysis.layout import Digit, counted, is_same_order, joined, layout_of
 from heatc.passes.effect import Effect
-from heatc.passes.rewriting import erase_dead, insert_before, replace_value
+from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
 
-
-class Mask(NamedTuple):
-    """A mask, the shape of the scores it is applied to, and what it fills in where it is false."""
-
-    value: SSAValue
-    applied_to: tuple[int, ...]
-    fill: float = -math.inf
-
-
-@dataclass
-class Found:
-    """
-    An attention found in the graph: its last op, operands, scale, and masks in order.
-
-    `keyless` is what a query without a key gives, see `attn.sdpa`.
-    """
-
-    last: Operation
-    result: SSAValue
-    q: Layout
-    k: Layout
-    v: Layout
-    scale: float
-    masks: list[Mask] = field(default_factory=list[Mask])
-    causal: bool = False
-    k_transposed: bool = False
-    keyless: str = "zero"
-
-
-def _peel_layout(value: SSAValue) -> SSAValue | None:
-    """The value below reshapes that keep the element order; None if the order changes."""
-    layout = layout_of(value)
-    return layout.root if layout.scale == 1.0 and is_same_order(layout) else None
-
-
-def match_sdpa(op: nn.SdpaOp) -> Found:
-    """PyTorch's fused op."""
-    shape = (*nn.shape_of(op.q)[:-1], nn.shape_of(op.k)[-2])
-    masks = [] if op.mask is None else [Mask(op.mask, shape)]
-    q, k, v = (layout_of(x) for x in (op.q, op.k, op.v))
-    scale = op.scale.value.data * q.scale * k.scale
-    causal = bool(op.is_causal.value.data)
-    return Found(op, op.result, q, k, v, scale, masks, causal)
-
-
-def match_eager(op: nn.MatmulOp) -> Found | None:
-    """`matmul(softmax(...), v)` in any spelling."""
-    probabilities = _peel_layout(op.lhs)
-    if probabilities is None or not isinstance(probabilities.owner, nn.SoftmaxOp):
-        return None
-    softmax = probabilities.owner
-    rank = len(nn.shape_of(softmax.x))
-    if softmax.dim.value.data not in (-1, rank - 1):
-        return None
-    scale, masks, current = 1.0, list[Mask](), softmax.x
-    while True:
-        owner = current.owner
-        if isinstance(owner, nn.MatmulOp):
-            break
-        scaled = scaled_operand(owner)
-        if scaled is not None:
-            current, factor = scaled
-            scale *= factor
-            continue
-        masked = _masked_operand(owner)
-        if masked is not None:
-            if scale != 1.0:
-                return None
-            current, mask = masked
-            masks.insert(0, mask)
-            continue
-        if isinstance(owner, nn.ReshapeOp):
-            current = owner.x
-            continue
-        return None
-    if nn.shape_of(current)[-1] != nn.shape_of(softmax.x)[-1]:
-        return None
-    q, k, v = layout_of(owner.lhs), layout_of(owner.rhs), layout_of(op.rhs)
-    scale *= q.scale * k.scale
-    keyless = "nan" if softmax.safe is None else "zero"
-    return Found(op, op.result, q, k, v, scale, masks, k_transposed=True, keyless=keyless)
-
-
-def _masked_operand(op: object) -> tuple[SSAValue, Mask] | None:
-    """Scores and mask of `scores + mask` or `where(mask, scores, constant)`."""
-    if isinstance(op, nn.AddOp):
-        shape = nn.shape_of(op.result)
-        for scores, mask in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
-            if nn.shape_of(scores) == shape and _leads_to_matmul(scores):
-                return scores, Mask(mask, shape)
-        return None
-    if not isinstance(op, nn.WhereOp) or nn.element_of(op.condition) != i1:
-        return None
-    shape = nn.shape_of(op.result)
-    fill = constant_scalar(op.rhs)
-    if fill is not None and nn.shape_of(op.lhs) == shape:
-        return op.lhs, Mask(op.condition, shape, fill)
-    fill = constant_scalar(op.lhs)
-    if fill is not None and nn.shape_of(op.rhs) == shape:
-        inverse = nn.NotOp(op.condition)
-        insert_before(op, inverse)
-        return op.rhs, Mask(inverse.result, shape, fill)
-    return None
-
-
-def _leads_to_matmul(value: SSAValue) -> bool:
-    owner = value.owner
-    while True:
-        if isinstance(owner, nn.MatmulOp):
-            return True
-        scaled = scaled_operand(owner)
-        if scaled is not None:
-            owner = scaled[0].owner
-        elif isinstance(owner, nn.ReshapeOp):
-            owner = owner.x.owner
-        elif isinstance(owner, nn.AddOp | nn.WhereOp):
-            owner = (owner.lhs if _leads_to_matmul(owner.lhs) else owner.rhs).owner
-        else:
-            return False
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Extents of an attention: batch, tokens, heads, width of a head of q/k and of v."""
-
-    batch: int
-    length: int
-    heads: int
-    dim: int
-    v_dim: int
-
-
-def heads_of(found: Found) -> Heads | None:
-    """The extents, if every operand is a head split of a (B, S, width) tensor; else None."""
-    q, v = found.q.shape, found.v.shape
-    if len(q) not in (3, 4) or q[-2] != v[-2]:
-        return None
-    length, dim = q[-2:]
-    outer, width = math.prod(q[:-2]), nn.shape_of(found.q.root)[-1]
-    heads = width // dim
-    if width % dim or outer % heads:
-        return None
-    extents = Heads(outer // heads, length, heads, dim, v[-1])
-    keys = head_digits(extents.batch, length, heads, dim, flipped=found.k_transposed)
-    expected = (
-        (found.q, head_digits(extents.batch, length, heads, dim)),
-        (found.k, keys),
-        (found.v, head_digits(extents.batch, length, heads, v[-1])),
-    )
-    return extents if all(layout.digits == digits for layout, digits in expected) else None
-
-
-def _as_tokens(value: SSAValue, extents: Heads, width: int, anchor: Operation) -> SSAValue:
-    shape = (extents.batch, extents.length, width)
-    if nn.shape_of(value) == shape:
-        return value
-    reshape = nn.ReshapeOp(value, shape)
-    insert_before(anchor, reshape)
-    return reshape.result
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class RaiseAttention:
-    """Rewrites the attentions of one function."""
+    """Rewrites one attention that was found."""
 
-    def rewrite(self, found: Found) -> bool:
-        """Replace one attention; False where it is not provably one."""
-        extents = heads_of(found)
-        if extents is None or found.v.scale != 1.0 or found.scale <= 0.0:
-            return False
-        anchor = found.last
-        width, v_width = extents.heads * extents.dim, extents.heads * extents.v_dim
-        q = _as_tokens(found.q.root, extents, width, anchor)
-        k = _as_tokens(found.k.root, extents, width, anchor)
-        v = _as_tokens(found.v.root, extents, v_width, anchor)
-        masks = self._masks(found, extents)
+    def __init__(self, found: Found):
+        self.found, self.anchor = found, found.last
+        self.roles = roles = roles_of(found)
+        self.scale = found.scale * roles.q.scale * roles.k.scale
+        if self.scale <= 0.0:
+            raise NotAttention(found.last, f"its scores are scaled by {self.scale:g}")
+        self.batch, self.heads = extent(roles.batch), extent(roles.heads)
+        self.length = extent(roles.keys)
+
+    def rewrite(self) -> None:
+        """Replace the attention."""
+        found, roles, anchor = self.found, self.roles, self.anchor
+        dim, v_dim = extent(roles.q.dim), extent(roles.v.dim)
+        q, k = self._tokens(roles.q, dim), self._tokens(roles.k, dim)
+        v = self._tokens(roles.v, v_dim)
+        masks = self._masks()
         # A fill of 0 is one too: the score of a hidden key, which has a part in the softmax.
         fills = any(nn.element_of(mask) == i1 for mask, _ in masks)
         element = nn.element_of(found.result)
@@ -220,51 +71,172 @@ class RaiseAttention:
             q,
             k,
             v,
-            extents.heads,
-            found.scale,
+            self.heads,
+            self.scale,
             masks=[mask for mask, _ in masks],
             fills=[fill for _, fill in masks] if fills else (),
             keyless=found.keyless,
-            result_type=TensorType(element, (extents.batch, extents.length, v_width)),
+            result_type=TensorType(element, (self.batch, self.length, self.heads * v_dim)),
         )
-        split = nn.ReshapeOp(
-            sdpa.result, (extents.batch, extents.length, extents.heads, extents.v_dim)
-        )
-        heads_first = nn.TransposeOp(split.result, (0, 2, 1, 3))
-        shaped = nn.ReshapeOp(heads_first.result, nn.shape_of(found.result))
-        insert_before(anchor, sdpa, split, heads_first, shaped)
-        replace_value(found.result, shaped.result)
-        return True
+        insert_before(anchor, sdpa)
+        replace_value(found.result, self._result(sdpa.result))
 
-    def _masks(self, found: Found, extents: Heads) -> list[tuple[SSAValue, float]]:
+    # -- operands --------------------------------------------------------------------------
+
+    def _tokens(self, rows: Rows, dim: int) -> SSAValue:
+        """An operand as (B, S, heads * dim)."""
+        own = extent(d for d in rows.heads if d[1])
+        value = arranged(
+            rows.root,
+            joined([*rows.batch, *rows.length, *(d for d in rows.heads if d[1]), *rows.dim]),
+            (self.batch, self.length, own * dim),
+            self.anchor,
+        )
+        return value if own == self.heads else self._repeated(value, rows.heads, dim)
+
+    def _repeated(self, value: SSAValue, heads: Group, dim: int) -> SSAValue:
+        """Columns of (B, S, heads * dim) for every head that shares them, in order."""
+        counts = [0]
+        inner = extent(d for d in heads if d[1])
+        for n, stride in heads:
+            step = 0
+            if stride:
+                inner //= n
+                step = inner
+            counts = [c + i * step for c in counts for i in range(n)]
+        batch, length = nn.shape_of(value)[:2]
+        columns: dict[int, SSAValue] = {}
+        for head in dict.fromkeys(counts):
+            if nn.shape_of(value)[-1] == dim:
+                columns[head] = value
+                continue
+            part = nn.SliceOp(value, (0, 0, head * dim), (batch, length, dim))
+            insert_before(self.anchor, part)
+            columns[head] = part.result
+        type_ = TensorType(nn.element_of(value), (batch, length, len(counts) * dim))
+        whole = nn.ConcatOp([columns[head] for head in counts], 2, type_)
+        insert_before(self.anchor, whole)
+        return whole.result
+
+    def _result(self, value: SSAValue) -> SSAValue:
+        """(B, S, heads * dim) in the shape of what it replaces."""
+        found, roles = self.found, self.roles
+        names = [axis for axis in found.v.axes if isinstance(axis, str)]
+        sizes = dict(zip(found.v.axes, nn.shape_of(found.v.value)))
+        order: list[Digit | str] = [*roles.batch, *roles.queries, *roles.heads, *names]
+        extents = [sizes[a] if isinstance(a, str) else a[0] for a in order]
+        wanted = [
+            part
+            for axis in found.result_axes
+            for part in ([axis] if isinstance(axis, str) else roles.cut(axis))
+        ]
+        value = reshaped(value, extents, self.anchor)
+        value = transposed(value, [order.index(part) for part in wanted], self.anchor)
+        return reshaped(value, nn.shape_of(found.result), self.anchor)
+
+    # -- masks -----------------------------------------------------------------------------
+
+    def _masks(self) -> list[tuple[SSAValue, float]]:
         """Masks that broadcast to (B, heads, S, S), each with its fill; 0 for one that is added."""
         masks: list[tuple[SSAValue, float]] = []
-        for mask in found.masks:
-            value = self._of_scores(mask.value, mask.applied_to, extents, found.last)
-            masks.append((value, mask.fill if nn.element_of(value) == i1 else 0.0))
-        if found.causal:
-            masks.append((_causal(extents.length, found.last), -math.inf))
+        for mask in self.found.masks:
+            fill = 0.0 if mask.added else _in_single(mask.fill)
+            masks.append((self._of_scores(self._valued(mask), mask), fill))
+        if self.found.causal:
+            masks.append((_causal(self.length, self.anchor), -math.inf))
         return masks
 
-    def _of_scores(
-        self, mask: SSAValue, applied_to: tuple[int, ...], extents: Heads, anchor: Operation
-    ) -> SSAValue:
+    def _valued(self, mask: Mask) -> SSAValue:
+        """What a mask adds, or where it lets scores be."""
+        value, anchor = mask.value, self.anchor
+        if not mask.added:
+            if mask.factor > 0:
+                return value
+            inverse = nn.NotOp(value)
+            insert_before(anchor, inverse)
+            return inverse.result
+        element = nn.element_of(self.found.q.value)
+        if nn.element_of(value) != element:
+            cast = nn.CastOp(value, TensorType(element, nn.shape_of(value)))
+            insert_before(anchor, cast)
+            value = cast.result
+        if mask.factor == 1.0:
+            return value
+        factor = nn.FullOp(mask.factor, TensorType(element, ()))
+        product = nn.MulOp(value, factor.result, value.type)
+        insert_before(anchor, factor, product)
+        return product.result
+
+    def _of_scores(self, value: SSAValue, mask: Mask) -> SSAValue:
         """A mask of scores of some shape as one that broadcasts to (B, heads, S, S)."""
-        full = (extents.batch, extents.heads, extents.length, extents.length)
-        shape = nn.shape_of(mask)
-        rows = (1,) * (len(applied_to) - len(shape)) + shape
-        square = applied_to[-2:] == full[-2:]
-        if applied_to == full or (square and set(rows[:-2]) <= {1}):
-            return mask
-        spread = (*applied_to[:-2], *rows[-2:]) if square else applied_to
-        if shape != spread:
-            expand = nn.ExpandOp(mask, spread)
-            insert_before(anchor, expand)
-            mask = expand.result
-        tail = rows[-2:] if square else full[-2:]
-        apart = nn.ReshapeOp(mask, (extents.batch, extents.heads, *tail))
-        insert_before(anchor, apart)
-        return apart.result
+        roles, shape = self.roles, nn.shape_of(value)
+        parts = [roles.batch, roles.heads, roles.queries, roles.keys]
+        axes = mask.axes[len(mask.axes) - len(shape) :]
+        own = [roles.cut(axis) if n > 1 else () for axis, n in zip(axes, shape)]
+        tail = parts[len(parts) - len(own) :]
+        if len(own) <= 4 and all(a in ((), b) for a, b in zip(own, tail)):
+            return value
+        have = {atom for atoms in own for atom in atoms}
+        ordered = [atom for atoms in own for atom in atoms]
+        value = reshaped(value, [n for n, _ in ordered], self.anchor)
+        order = [atom for part in parts for atom in part if atom in have]
+        value = transposed(value, [ordered.index(atom) for atom in order], self.anchor)
+        # Of the heads in an axis of sequences and heads a mask has all or none; else it is spread.
+        kept = [part if have & set(part) else () for part in parts]
+        atoms = [atom for part in kept for atom in part]
+        value = reshaped(value, [a[0] if a in have else 1 for a in atoms], self.anchor)
+        value = expanded(value, [n for n, _ in atoms], self.anchor)
+        return reshaped(value, [extent(part) for part in kept], self.anchor)
+
+
+def _in_single(fill: float) -> float:
+    """A fill that a factor made too large is infinite, as it is in the model."""
+    return fill if abs(fill) <= _LARGEST else math.copysign(math.inf, fill)
+
+
+def arranged(root: SSAValue, digits: Group, shape: tuple[int, ...], anchor: Operation) -> SSAValue:
+    """
+    The elements of `root` that `digits` count, in `shape`; inserted before `anchor`.
+
+    Raises `NotAttention` where an element is counted twice, or not at all.
+    """
+    own = sorted((d for d in digits if d[1]), key=lambda d: -d[1])
+    if joined(own) != counted(nn.shape_of(root)):
+        raise NotAttention(anchor, "an operand is parts of a value")
+    if tuple(own) == digits:
+        return reshaped(root, shape, anchor)
+    value = reshaped(root, [n for n, _ in own], anchor)
+    value = transposed(value, [own.index(d) for d in digits if d[1]], anchor)
+    value = reshaped(value, [n if stride else 1 for n, stride in digits], anchor)
+    value = expanded(value, [n for n, _ in digits], anchor)
+    return reshaped(value, shape, anchor)
+
+
+def reshaped(value: SSAValue, shape: Sequence[int], anchor: Operation) -> SSAValue:
+    """A value in another shape; itself where it has that shape."""
+    if nn.shape_of(value) == tuple(shape):
+        return value
+    op = nn.ReshapeOp(value, shape)
+    insert_before(anchor, op)
+    return op.result
+
+
+def transposed(value: SSAValue, order: Sequence[int], anchor: Operation) -> SSAValue:
+    """A value with its axes in another order; itself where they are in that order."""
+    if list(order) == sorted(order):
+        return value
+    op = nn.TransposeOp(value, order)
+    insert_before(anchor, op)
+    return op.result
+
+
+def expanded(value: SSAValue, shape: Sequence[int], anchor: Operation) -> SSAValue:
+    """A value spread to a shape; itself where it has that shape."""
+    if nn.shape_of(value) == tuple(shape):
+        return value
+    op = nn.ExpandOp(value, shape)
+    insert_before(anchor, op)
+    return op.result
 
 
 def _causal(length: int, anchor: Operation) -> SSAValue:
@@ -314,6 +286,16 @@ def slice_columns(op: nn.SliceOp) -> None:
     replace_value(op.result, new.result)
 
 
+def _raise(ctx: Context, op: Operation) -> None:
+    """Replace an attention that ends in this op; where it only looks like one say why."""
+    try:
+        found = match_sdpa(op) if isinstance(op, nn.SdpaOp) else match_products(op)
+        if found is not None:
+            RaiseAttention(found).rewrite()
+    except NotAttention as error:
+        remark(ctx, error.op, f"no attention that heatc knows: {error.text}")
+
+
 @dataclass(frozen=True)
 class RaiseAttentionPass(ModulePass):
     """Eager, fused and hand-written attention become `attn.sdpa`; exact."""
@@ -326,14 +308,8 @@ class RaiseAttentionPass(ModulePass):
         for inner in list(op.walk()):
             if isinstance(inner, nn.SliceOp):
                 slice_columns(inner)
-        raiser = RaiseAttention()
         for inner in list(op.walk()):
-            if isinstance(inner, nn.SdpaOp):
-                raiser.rewrite(match_sdpa(inner))
-            elif isinstance(inner, nn.MatmulOp):
-                found = match_eager(inner)
-                if found is not None:
-                    raiser.rewrite(found)
+            _raise(ctx, inner)
         erase_dead(op)
         folder = FoldLayouts()
         for inner in list(op.walk()):

@@ -1,10 +1,11 @@
 """
-Where the elements of a value come from, through any chain of reshapes and transposes.
+Where the elements of a value come from, through any chain of reshapes, transposes and expansions.
 
 Patterns match what a chain does, never how it is written. A chain is followed on *digits*: the
 elements of its root are numbered row by row, and a value's elements, row by row, count through
 digits of given extents, each of which adds its stride to that number. A reshape regroups digits
-and a transpose permutes groups, so that nothing is ever as large as the value itself.
+and a transpose permutes groups, so that nothing is ever as large as the value itself. An axis that is
+expanded counts with a stride of 0.
 """
 
 from __future__ import annotations
@@ -94,66 +95,71 @@ def grouped(digits: Sequence[Digit], shape: Sequence[int]) -> list[list[Digit]] 
     return groups
 
 
-def layout_of(value: SSAValue) -> Layout:
+Move = nn.ReshapeOp | nn.TransposeOp | nn.ExpandOp
+
+
+def layout_of(value: SSAValue, *, scaled: bool = True) -> Layout:
     """
-    Follow reshapes, transposes and constant factors up to the value they start from.
+    Follow moves, and constant factors if `scaled`, up to the value they start from.
 
     The chain ends early, at an op whose axes cut through the digits of what it rearranges.
     """
-    chain: list[nn.ReshapeOp | nn.TransposeOp | float] = []
+    chain: list[Move | float] = []
     root = value
     while True:
         owner = root.owner
-        if isinstance(owner, nn.ReshapeOp | nn.TransposeOp):
+        if isinstance(owner, Move):
             chain.append(owner)
             root = owner.x
             continue
-        scaled = scaled_operand(owner)
-        if scaled is None:
+        found = scaled_operand(owner) if scaled else None
+        if found is None:
             return _followed(root, chain[::-1])
-        root, factor = scaled
+        root, factor = found
         chain.append(factor)
 
 
-def _followed(root: SSAValue, chain: Sequence[nn.ReshapeOp | nn.TransposeOp | float]) -> Layout:
+def _followed(root: SSAValue, chain: Sequence[Move | float]) -> Layout:
     shape, scale = nn.shape_of(root), 1.0
-    digits = _counted(shape)
+    digits = counted(shape)
     for step in chain:
         if isinstance(step, float | int):
             scale *= step
             continue
-        if isinstance(step, nn.TransposeOp):
-            groups = grouped(digits, shape)
-            if groups is None:
-                # From here on elements can only be followed from this op's operand.
-                root, scale = step.x, 1.0
-                groups = grouped(_counted(shape), shape)
-                assert groups is not None
-            order = (int(p) for p in step.permutation.get_values())
-            digits = joined([digit for axis in order for digit in groups[axis]])
-        shape = nn.shape_of(step.result)
+        moved = moved_digits(step, digits)
+        if moved is None:
+            # From here on elements can only be followed from this op's operand.
+            root, scale = step.x, 1.0
+            moved = moved_digits(step, counted(shape))
+            assert moved is not None
+        digits, shape = moved, nn.shape_of(step.result)
     return Layout(root, shape, digits, scale)
 
 
-def _counted(shape: Sequence[int]) -> tuple[Digit, ...]:
+def moved_digits(step: Move, digits: Sequence[Digit]) -> tuple[Digit, ...] | None:
+    """The digits of a move's result by those of its operand; None where an axis cuts through one."""
+    if isinstance(step, nn.ReshapeOp):
+        return tuple(digits)
+    own = nn.shape_of(step.x)
+    groups = grouped(digits, own)
+    if groups is None:
+        return None
+    if isinstance(step, nn.TransposeOp):
+        order = (int(p) for p in step.permutation.get_values())
+        return joined([digit for axis in order for digit in groups[axis]])
+    shape = nn.shape_of(step.result)
+    missing = len(shape) - len(own)
+    spread: list[Digit] = [(n, 0) for n in shape[:missing]]
+    for extent, size, group in zip(own, shape[missing:], groups):
+        spread += group if extent == size else [(size, 0)]
+    return joined(spread)
+
+
+def counted(shape: Sequence[int]) -> tuple[Digit, ...]:
     """The digits of a value's own elements."""
     return joined([(math.prod(shape), 1)])
 
 
 def is_same_order(layout: Layout) -> bool:
     """Whether the chain only renames axes: the elements keep their row-major order."""
-    return layout.digits == _counted(layout.shape)
-
-
-def head_digits(
-    batch: int, length: int, heads: int, dim: int, *, flipped: bool = False
-) -> tuple[Digit, ...]:
-    """
-    The digits of (B, heads, L, dim) in a row-major (B, L, heads * dim).
-
-    `flipped`: those of (B, heads, dim, L).
-    """
-    width = heads * dim
-    last = [(length, width), (dim, 1)]
-    outer = [(batch, length * width), (heads, dim)]
-    return joined([*outer, *(last[::-1] if flipped else last)])
+    return layout.digits == counted(layout.shape)
