@@ -162,6 +162,8 @@ class _Packer:
             return None if ids is None else nn.EmbeddingOp(op.table, ids)
         if isinstance(op, nn.SliceOp):
             return self._columns(op)
+        if isinstance(op, nn.ConcatOp):
+            return self._side_by_side(op)
         last = len(nn.shape_of(op.results[0])) - 1
         if isinstance(op, nn.SoftmaxOp) and op.dim.value.data not in (-1, last):
             return None
@@ -241,6 +243,15 @@ class _Packer:
         width = nn.shape_of(op.result)[-1]
         return nn.SliceOp(self.packed[op.x], (0, starts[-1]), (nn.TOKENS, width), (1, steps[-1]))
 
+    def _side_by_side(self, op: nn.ConcatOp) -> Operation | None:
+        """Streams put together along their last axis."""
+        lead = len(nn.shape_of(op.result)) - 1
+        streams = all(v in self.packed and self.tokens.is_stream(v) for v in op.inputs)
+        if op.dim.value.data != lead or not streams:
+            return None
+        type_ = TensorType(nn.element_of(op.result), (nn.TOKENS, nn.shape_of(op.result)[-1]))
+        return nn.ConcatOp([self.packed[v] for v in op.inputs], 1, type_)
+
     def _rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
         """
         The packed form of an operand.
@@ -259,6 +270,8 @@ class _Packer:
     def _new_rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
         shape = nn.shape_of(value)
         is_ids = isinstance(anchor, nn.EmbeddingOp)
+        if isinstance(anchor, attn.SdpaOp):
+            return self._packed_rows(value, shape, anchor)
         if not is_ids and len(shape) < 2:
             return value
         if not is_ids and len(shape) == 3 and shape[:2] == (1, 1):

@@ -1,15 +1,17 @@
 """
 Attention written any way becomes one `attn.sdpa`.
 
-Assumes the captured level. Finds `softmax(scale * Q K^T + mask) V` by dataflow: PyTorch's fused
-op, the eager form, or a form written by hand. Operands are followed through any chain of reshapes,
-transposes and constant factors. What a chain does is compared with a head split
-(`passes/analysis/layout.py`). Slices of a rearranged packed projection become slices of its columns
-(`passes/analysis/columns.py`).
+Assumes the captured level. Finds `softmax(scale * Q K^T + masks) V` by dataflow: PyTorch's fused op,
+or two products with a softmax between them (`passes/analysis/attention.py`). The axes of the scores
+say what are sequences, heads, queries and keys (`passes/analysis/heads.py`). Operands become
+(B, S, heads * dim): the value that a head split starts from where they are one, else rearranged.
+Heads that share keys and values get columns of their own. Slices of a rearranged packed projection
+become slices of its columns (`passes/analysis/columns.py`).
 
-Masks stay as the model spells them: added, or filled in where they are false, in the model's order.
-The result of a query without any key stays too. What a mask means is left to `pack-tokens`. Leaves
-a computation that it cannot prove to be attention, and the layout ops that became dead.
+Masks stay as the model spells them: added, or filled in where they are false, in the model's order;
+a scale that comes after a mask scales it. The result of a query without any key stays too. What a
+mask means is left to `pack-tokens`. Leaves what is no attention of as many queries as keys; a
+remark names the op that breaks the pattern. Leaves the layout ops that became dead.
 
 Example: test/passes/raise_attention.mlir.
 """

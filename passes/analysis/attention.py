@@ -80,7 +80,8 @@ def product_of(op: object) -> Product | None:
     alone = set(left) ^ set(right)
     if len(set(left)) < len(left) or len(set(right)) < len(right) or alone - set(out):
         return None
-    return Product(op, *op.inputs, tuple(left), tuple(right), tuple(out))
+    lhs, rhs = op.inputs
+    return Product(op, lhs, rhs, tuple(left), tuple(right), tuple(out))
 
 
 def _matmul(op: nn.MatmulOp) -> Product:

@@ -9,6 +9,7 @@ is 0 there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from xdsl.dialects.builtin import TensorType
@@ -18,6 +19,7 @@ from xdsl.ir import Operation, SSAValue
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes, Axis
+from heatc.passes.analysis.layout import Digit, grouped, joined, layout_of
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
 
@@ -94,6 +96,11 @@ class TokenAxes:
             return True
         return isinstance(value.type, TensorType) and self.is_stream(value)
 
+    def digits(self, value: SSAValue) -> list[tuple[Digit, ...]]:
+        """By how much sequences and tokens of a stream move in its elements, row by row."""
+        width = nn.shape_of(value)[-1]
+        return [joined([(self.batch, self.length * width)]), joined([(self.length, width)])]
+
     def spreads(self, value: SSAValue) -> list[tuple[tuple[int, ...], bool]]:
         """
         For every token axis of a value: the shape in which (B, S) broadcasts to it, or (S, B).
@@ -135,7 +142,7 @@ class Reads:
     def of_use(self, op: Operation, value: SSAValue) -> frozenset[int]:
         """The positions of a value that one op reads, in the end."""
         if op in self.converted:
-            return frozenset()
+            return frozenset() if self._is_in_place(value) else self.everything
         if isinstance(op, ReturnOp):
             silent = not self.compute and self.tokens.has_tokens(value)
             return frozenset() if silent else self.everything
@@ -149,6 +156,29 @@ class Reads:
             # An element is of two tokens and no others: where either is masked nobody reads it.
             return self.everything if self.of(op.result) else frozenset()
         return self.everything
+
+    def _is_in_place(self, value: SSAValue) -> bool:
+        """
+        Whether a value that is packed has its tokens where a stream has them.
+
+        What moved them elsewhere makes a row of a position of several tokens.
+        """
+        if value.owner in self.converted:
+            return True
+        if not isinstance(value.owner, _MOVES):
+            return len(self.tokens.token_axes(value)) <= 1
+        layout = layout_of(value, scaled=False)
+        root, shape = layout.root, nn.shape_of(value)
+        if isinstance(root.owner, nn.SliceOp) and root.owner not in self.converted:
+            return False
+        extents = (self.tokens.batch, self.tokens.length)
+        whole = math.prod(extents)
+        groups = grouped(layout.digits, [*extents, math.prod(shape) // whole])
+        return (
+            groups is not None
+            and self.tokens.is_stream(root)
+            and [joined(group) for group in groups[:2]] == self.tokens.digits(root)
+        )
 
     def _keeps_tokens(self, op: ContractOp, value: SSAValue) -> bool:
         """Whether no token axis of a value is summed over: each is an axis of the result."""

@@ -349,18 +349,20 @@ func.func @one_head(%q: tensor<2x3x4xf32>, %k: tensor<2x3x4xf32>, %v: tensor<2x3
 
 // -----
 
-// Heads that come split from outside are a batch of single heads; the mask is repeated for each.
+// Heads that come split from outside are put side by side.
 
 // CHECK-LABEL: func.func @split_outside(%q: tensor<2x2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x2x3x4xf32> {
 // CHECK-NEXT:    %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
 // CHECK-NEXT:    %m1 = nn.cast %m0 : (tensor<2x1x1x3xi64>) -> tensor<2x1x1x3xi1>
-// CHECK-NEXT:    %0 = nn.reshape %q : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
-// CHECK-NEXT:    %1 = nn.reshape %q : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
-// CHECK-NEXT:    %2 = nn.reshape %q : (tensor<2x2x3x4xf32>) -> tensor<4x3x4xf32>
-// CHECK-NEXT:    %3 = nn.expand %m1 : (tensor<2x1x1x3xi1>) -> tensor<2x2x1x3xi1>
-// CHECK-NEXT:    %4 = nn.reshape %3 : (tensor<2x2x1x3xi1>) -> tensor<4x1x1x3xi1>
-// CHECK-NEXT:    %5 = attn.sdpa %0, %1, %2 masks %4 : tensor<4x1x1x3xi1> {heads = 1 : i64, scale = 5.000000e-01 : f64, fills = [0xfff0000000000000 : f64], keyless = "zero"} : tensor<4x3x4xf32>, tensor<4x3x4xf32>, tensor<4x3x4xf32> -> tensor<4x3x4xf32>
-// CHECK-NEXT:    %o = nn.reshape %5 : (tensor<4x3x4xf32>) -> tensor<2x2x3x4xf32>
+// CHECK-NEXT:    %0 = nn.transpose %q {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+// CHECK-NEXT:    %1 = nn.reshape %0 : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %2 = nn.transpose %q {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+// CHECK-NEXT:    %3 = nn.reshape %2 : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %4 = nn.transpose %q {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+// CHECK-NEXT:    %5 = nn.reshape %4 : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %6 = attn.sdpa %1, %3, %5 masks %m1 : tensor<2x1x1x3xi1> {heads = 2 : i64, scale = 5.000000e-01 : f64, fills = [0xfff0000000000000 : f64], keyless = "zero"} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %7 = nn.reshape %6 : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+// CHECK-NEXT:    %o = nn.transpose %7 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
 // CHECK-NEXT:    func.return %o : tensor<2x2x3x4xf32>
 func.func @split_outside(%q: tensor<2x2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x2x3x4xf32> {
   %m0 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
@@ -379,8 +381,7 @@ func.func @split_outside(%q: tensor<2x2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor
 // CHECK-NEXT:    %2 = nn.slice %x {starts = array<i64: 0, 0, 16>, steps = array<i64: 1, 1, 1>} : (tensor<2x3x24xf32>) -> tensor<2x3x8xf32>
 // CHECK-NEXT:    %3 = attn.sdpa %0, %1, %2 {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
 // CHECK-NEXT:    %4 = nn.reshape %3 : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
-// CHECK-NEXT:    %5 = nn.transpose %4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
-// CHECK-NEXT:    %o = nn.reshape %5 : (tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+// CHECK-NEXT:    %o = nn.transpose %4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
 // CHECK-NEXT:    func.return %o : tensor<2x2x3x4xf32>
 func.func @packed(%x: tensor<2x3x24xf32>) -> tensor<2x2x3x4xf32> {
   %qkv = nn.reshape %x : (tensor<2x3x24xf32>) -> tensor<2x3x3x2x4xf32>
@@ -395,4 +396,145 @@ func.func @packed(%x: tensor<2x3x24xf32>) -> tensor<2x2x3x4xf32> {
   %v = nn.transpose %v1 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
   %o = nn.sdpa %q, %k, %v {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
   func.return %o : tensor<2x2x3x4xf32>
+}
+
+// -----
+
+// Heads that lie interleaved in the last axis are put side by side.
+
+// CHECK-LABEL: func.func @interleaved(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %0 = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<6x4x2xf32>
+// CHECK-NEXT:    %1 = nn.transpose %0 {permutation = array<i64: 0, 2, 1>} : (tensor<6x4x2xf32>) -> tensor<6x2x4xf32>
+// CHECK-NEXT:    %2 = nn.reshape %1 : (tensor<6x2x4xf32>) -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %om = attn.sdpa %2, %k, %v {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @interleaved(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x4x2xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 3, 1, 2>} : (tensor<2x3x4x2xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %kt = nn.transpose %kh {permutation = array<i64: 0, 1, 3, 2>} : (tensor<2x2x3x4xf32>) -> tensor<2x2x4x3xf32>
+  %s = nn.matmul %qh, %kt : (tensor<2x2x3x4xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x3x3xf32>
+  %c = nn.full {value = 0.5 : f64} : tensor<f32>
+  %s1 = nn.mul %s, %c : (tensor<2x2x3x3xf32>, tensor<f32>) -> tensor<2x2x3x3xf32>
+  %p = nn.softmax %s1 {dim = -1 : i64} : (tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
+  %o = nn.matmul %p, %vh : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// Heads that change places between keys and values.
+
+// CHECK-LABEL: func.func @heads_permuted(%q: tensor<2x2x4xf32>, %k: tensor<2x2x4xf32>, %v: tensor<2x2x4xf32>) -> tensor<2x2x4xf32> {
+// CHECK-NEXT:    %0 = nn.reshape %v : (tensor<2x2x4xf32>) -> tensor<2x2x2x2xf32>
+// CHECK-NEXT:    %1 = nn.transpose %0 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x2x2xf32>) -> tensor<2x2x2x2xf32>
+// CHECK-NEXT:    %2 = nn.reshape %1 : (tensor<2x2x2x2xf32>) -> tensor<2x2x4xf32>
+// CHECK-NEXT:    %3 = attn.sdpa %q, %k, %2 {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x2x4xf32>, tensor<2x2x4xf32>, tensor<2x2x4xf32> -> tensor<2x2x4xf32>
+// CHECK-NEXT:    %4 = nn.reshape %3 : (tensor<2x2x4xf32>) -> tensor<2x2x2x2xf32>
+// CHECK-NEXT:    %o = nn.transpose %4 {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x2x2xf32>) -> tensor<2x2x2x2xf32>
+// CHECK-NEXT:    %om = nn.reshape %o : (tensor<2x2x2x2xf32>) -> tensor<2x2x4xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x2x4xf32>
+func.func @heads_permuted(%q: tensor<2x2x4xf32>, %k: tensor<2x2x4xf32>, %v: tensor<2x2x4xf32>) -> tensor<2x2x4xf32> {
+  %qs = nn.reshape %q : (tensor<2x2x4xf32>) -> tensor<2x2x2x2xf32>
+  %ks = nn.reshape %k : (tensor<2x2x4xf32>) -> tensor<2x2x2x2xf32>
+  %vs = nn.reshape %v : (tensor<2x2x4xf32>) -> tensor<2x2x2x2xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x2x2xf32>) -> tensor<2x2x2x2xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x2x2xf32>) -> tensor<2x2x2x2xf32>
+  %o = nn.sdpa %qh, %kh, %vs {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x2x2xf32>, tensor<2x2x2x2xf32>, tensor<2x2x2x2xf32>) -> tensor<2x2x2x2xf32>
+  %om = nn.reshape %o : (tensor<2x2x2x2xf32>) -> tensor<2x2x4xf32>
+  func.return %om : tensor<2x2x4xf32>
+}
+
+// -----
+
+// Scaled values stay scaled.
+
+// CHECK-LABEL: func.func @values_scaled(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+// CHECK-NEXT:    %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+// CHECK-NEXT:    %g = nn.full {value = 3.000000e+00 : f64} : tensor<f32>
+// CHECK-NEXT:    %vg = nn.mul %vh, %g : (tensor<2x2x3x4xf32>, tensor<f32>) -> tensor<2x2x3x4xf32>
+// CHECK-NEXT:    %0 = nn.transpose %vg {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+// CHECK-NEXT:    %1 = nn.reshape %0 : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %1 {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @values_scaled(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %kt = nn.transpose %kh {permutation = array<i64: 0, 1, 3, 2>} : (tensor<2x2x3x4xf32>) -> tensor<2x2x4x3xf32>
+  %s = nn.matmul %qh, %kt : (tensor<2x2x3x4xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x3x3xf32>
+  %c = nn.full {value = 0.5 : f64} : tensor<f32>
+  %s1 = nn.mul %s, %c : (tensor<2x2x3x3xf32>, tensor<f32>) -> tensor<2x2x3x3xf32>
+  %p = nn.softmax %s1 {dim = -1 : i64} : (tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
+  %g = nn.full {value = 3.0 : f64} : tensor<f32>
+  %vg = nn.mul %vh, %g : (tensor<2x2x3x4xf32>, tensor<f32>) -> tensor<2x2x3x4xf32>
+  %o = nn.matmul %p, %vg : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
+}
+
+// -----
+
+// Keys that are not transposed are attention to channels: as many tokens as channels hides it from the
+// shapes, and not from the axes.
+
+// CHECK-LABEL: func.func @keys_not_transposed(%q: tensor<2x4x8xf32>, %k: tensor<2x4x8xf32>, %v: tensor<2x4x8xf32>) -> tensor<2x4x8xf32> {
+// CHECK-NEXT:    %0 = nn.reshape %k : (tensor<2x4x8xf32>) -> tensor<2x4x2x4xf32>
+// CHECK-NEXT:    %1 = nn.transpose %0 {permutation = array<i64: 0, 3, 2, 1>} : (tensor<2x4x2x4xf32>) -> tensor<2x4x2x4xf32>
+// CHECK-NEXT:    %2 = nn.reshape %1 : (tensor<2x4x2x4xf32>) -> tensor<2x4x8xf32>
+// CHECK-NEXT:    %om = attn.sdpa %q, %2, %v {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<2x4x8xf32>, tensor<2x4x8xf32>, tensor<2x4x8xf32> -> tensor<2x4x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x4x8xf32>
+func.func @keys_not_transposed(%q: tensor<2x4x8xf32>, %k: tensor<2x4x8xf32>, %v: tensor<2x4x8xf32>) -> tensor<2x4x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x4x8xf32>) -> tensor<2x4x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x4x2x4xf32>) -> tensor<2x2x4x4xf32>
+  %ks = nn.reshape %k : (tensor<2x4x8xf32>) -> tensor<2x4x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x4x2x4xf32>) -> tensor<2x2x4x4xf32>
+  %vs = nn.reshape %v : (tensor<2x4x8xf32>) -> tensor<2x4x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x4x2x4xf32>) -> tensor<2x2x4x4xf32>
+  %s = nn.matmul %qh, %kh : (tensor<2x2x4x4xf32>, tensor<2x2x4x4xf32>) -> tensor<2x2x4x4xf32>
+  %c = nn.full {value = 0.5 : f64} : tensor<f32>
+  %s1 = nn.mul %s, %c : (tensor<2x2x4x4xf32>, tensor<f32>) -> tensor<2x2x4x4xf32>
+  %p = nn.softmax %s1 {dim = -1 : i64} : (tensor<2x2x4x4xf32>) -> tensor<2x2x4x4xf32>
+  %o = nn.matmul %p, %vh : (tensor<2x2x4x4xf32>, tensor<2x2x4x4xf32>) -> tensor<2x2x4x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x4x4xf32>) -> tensor<2x4x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x4x2x4xf32>) -> tensor<2x4x8xf32>
+  func.return %om : tensor<2x4x8xf32>
+}
+
+// -----
+
+// A scale after the mask, which scales the mask too.
+
+// CHECK-LABEL: func.func @mask_scaled(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %b: tensor<3x3xf32>) -> tensor<2x3x8xf32> {
+// CHECK-NEXT:    %0 = nn.full {value = 5.000000e-01 : f64} : tensor<f32>
+// CHECK-NEXT:    %1 = nn.mul %b, %0 : (tensor<3x3xf32>, tensor<f32>) -> tensor<3x3xf32>
+// CHECK-NEXT:    %om = attn.sdpa %q, %k, %v masks %1 : tensor<3x3xf32> {heads = 2 : i64, scale = 5.000000e-01 : f64, keyless = "nan"} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    func.return %om : tensor<2x3x8xf32>
+func.func @mask_scaled(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %b: tensor<3x3xf32>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
+  %kt = nn.transpose %kh {permutation = array<i64: 0, 1, 3, 2>} : (tensor<2x2x3x4xf32>) -> tensor<2x2x4x3xf32>
+  %s = nn.matmul %qh, %kt : (tensor<2x2x3x4xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x3x3xf32>
+  %s1 = nn.add %s, %b : (tensor<2x2x3x3xf32>, tensor<3x3xf32>) -> tensor<2x2x3x3xf32>
+  %c = nn.full {value = 0.5 : f64} : tensor<f32>
+  %s2 = nn.mul %s1, %c : (tensor<2x2x3x3xf32>, tensor<f32>) -> tensor<2x2x3x3xf32>
+  %p = nn.softmax %s2 {dim = -1 : i64} : (tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
+  %o = nn.matmul %p, %vh : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
+  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
+  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %om : tensor<2x3x8xf32>
 }

@@ -2,79 +2,6 @@
 
 // What looks like attention and is not, or not provably, stays.
 
-// Heads that lie interleaved in the last axis are no head split.
-
-// CHECK-LABEL: func.func @interleaved(
-// CHECK-NOT:     attn.
-// CHECK:         nn.softmax
-// CHECK-NOT:     attn.
-func.func @interleaved(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
-  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x4x2xf32>
-  %qh = nn.transpose %qs {permutation = array<i64: 0, 3, 1, 2>} : (tensor<2x3x4x2xf32>) -> tensor<2x2x3x4xf32>
-  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
-  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
-  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
-  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
-  %kt = nn.transpose %kh {permutation = array<i64: 0, 1, 3, 2>} : (tensor<2x2x3x4xf32>) -> tensor<2x2x4x3xf32>
-  %s = nn.matmul %qh, %kt : (tensor<2x2x3x4xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x3x3xf32>
-  %c = nn.full {value = 0.5 : f64} : tensor<f32>
-  %s1 = nn.mul %s, %c : (tensor<2x2x3x3xf32>, tensor<f32>) -> tensor<2x2x3x3xf32>
-  %p = nn.softmax %s1 {dim = -1 : i64} : (tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
-  %o = nn.matmul %p, %vh : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
-  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
-  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
-  func.return %om : tensor<2x3x8xf32>
-}
-
-// -----
-
-// Heads that change places between keys and values.
-
-// CHECK-LABEL: func.func @heads_permuted(
-// CHECK-NOT:     attn.
-// CHECK:         nn.sdpa
-// CHECK-NOT:     attn.
-func.func @heads_permuted(%q: tensor<2x2x4xf32>, %k: tensor<2x2x4xf32>, %v: tensor<2x2x4xf32>) -> tensor<2x2x4xf32> {
-  %qs = nn.reshape %q : (tensor<2x2x4xf32>) -> tensor<2x2x2x2xf32>
-  %ks = nn.reshape %k : (tensor<2x2x4xf32>) -> tensor<2x2x2x2xf32>
-  %vs = nn.reshape %v : (tensor<2x2x4xf32>) -> tensor<2x2x2x2xf32>
-  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x2x2xf32>) -> tensor<2x2x2x2xf32>
-  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x2x2xf32>) -> tensor<2x2x2x2xf32>
-  %o = nn.sdpa %qh, %kh, %vs {scale = 0.5 : f64, is_causal = false} : (tensor<2x2x2x2xf32>, tensor<2x2x2x2xf32>, tensor<2x2x2x2xf32>) -> tensor<2x2x2x2xf32>
-  %om = nn.reshape %o : (tensor<2x2x2x2xf32>) -> tensor<2x2x4xf32>
-  func.return %om : tensor<2x2x4xf32>
-}
-
-// -----
-
-// Scaled values.
-
-// CHECK-LABEL: func.func @values_scaled(
-// CHECK-NOT:     attn.
-// CHECK:         nn.softmax
-// CHECK-NOT:     attn.
-func.func @values_scaled(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
-  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
-  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
-  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
-  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
-  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
-  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
-  %kt = nn.transpose %kh {permutation = array<i64: 0, 1, 3, 2>} : (tensor<2x2x3x4xf32>) -> tensor<2x2x4x3xf32>
-  %s = nn.matmul %qh, %kt : (tensor<2x2x3x4xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x3x3xf32>
-  %c = nn.full {value = 0.5 : f64} : tensor<f32>
-  %s1 = nn.mul %s, %c : (tensor<2x2x3x3xf32>, tensor<f32>) -> tensor<2x2x3x3xf32>
-  %p = nn.softmax %s1 {dim = -1 : i64} : (tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
-  %g = nn.full {value = 3.0 : f64} : tensor<f32>
-  %vg = nn.mul %vh, %g : (tensor<2x2x3x4xf32>, tensor<f32>) -> tensor<2x2x3x4xf32>
-  %o = nn.matmul %p, %vg : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
-  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
-  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
-  func.return %om : tensor<2x3x8xf32>
-}
-
-// -----
-
 // A softmax over the queries.
 
 // CHECK-LABEL: func.func @other_axis(
@@ -101,31 +28,6 @@ func.func @other_axis(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2
 
 // -----
 
-// Keys that are not transposed: as many tokens as channels hides it from the shapes.
-
-// CHECK-LABEL: func.func @keys_not_transposed(
-// CHECK-NOT:     attn.
-// CHECK:         nn.softmax
-// CHECK-NOT:     attn.
-func.func @keys_not_transposed(%q: tensor<2x4x8xf32>, %k: tensor<2x4x8xf32>, %v: tensor<2x4x8xf32>) -> tensor<2x4x8xf32> {
-  %qs = nn.reshape %q : (tensor<2x4x8xf32>) -> tensor<2x4x2x4xf32>
-  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x4x2x4xf32>) -> tensor<2x2x4x4xf32>
-  %ks = nn.reshape %k : (tensor<2x4x8xf32>) -> tensor<2x4x2x4xf32>
-  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x4x2x4xf32>) -> tensor<2x2x4x4xf32>
-  %vs = nn.reshape %v : (tensor<2x4x8xf32>) -> tensor<2x4x2x4xf32>
-  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x4x2x4xf32>) -> tensor<2x2x4x4xf32>
-  %s = nn.matmul %qh, %kh : (tensor<2x2x4x4xf32>, tensor<2x2x4x4xf32>) -> tensor<2x2x4x4xf32>
-  %c = nn.full {value = 0.5 : f64} : tensor<f32>
-  %s1 = nn.mul %s, %c : (tensor<2x2x4x4xf32>, tensor<f32>) -> tensor<2x2x4x4xf32>
-  %p = nn.softmax %s1 {dim = -1 : i64} : (tensor<2x2x4x4xf32>) -> tensor<2x2x4x4xf32>
-  %o = nn.matmul %p, %vh : (tensor<2x2x4x4xf32>, tensor<2x2x4x4xf32>) -> tensor<2x2x4x4xf32>
-  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x4x4xf32>) -> tensor<2x4x2x4xf32>
-  %om = nn.reshape %os : (tensor<2x4x2x4xf32>) -> tensor<2x4x8xf32>
-  func.return %om : tensor<2x4x8xf32>
-}
-
-// -----
-
 // A softmax over all scores of a head at once.
 
 // CHECK-LABEL: func.func @flattened_softmax(
@@ -146,33 +48,6 @@ func.func @flattened_softmax(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: t
   %s2 = nn.reshape %s1 : (tensor<2x2x3x3xf32>) -> tensor<2x2x9xf32>
   %p2 = nn.softmax %s2 {dim = -1 : i64} : (tensor<2x2x9xf32>) -> tensor<2x2x9xf32>
   %p = nn.reshape %p2 : (tensor<2x2x9xf32>) -> tensor<2x2x3x3xf32>
-  %o = nn.matmul %p, %vh : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
-  %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
-  %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
-  func.return %om : tensor<2x3x8xf32>
-}
-
-// -----
-
-// A scale after the mask, which scales the mask too.
-
-// CHECK-LABEL: func.func @mask_scaled(
-// CHECK-NOT:     attn.
-// CHECK:         nn.softmax
-// CHECK-NOT:     attn.
-func.func @mask_scaled(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>, %b: tensor<3x3xf32>) -> tensor<2x3x8xf32> {
-  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
-  %qh = nn.transpose %qs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
-  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
-  %kh = nn.transpose %ks {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
-  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
-  %vh = nn.transpose %vs {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x3x2x4xf32>) -> tensor<2x2x3x4xf32>
-  %kt = nn.transpose %kh {permutation = array<i64: 0, 1, 3, 2>} : (tensor<2x2x3x4xf32>) -> tensor<2x2x4x3xf32>
-  %s = nn.matmul %qh, %kt : (tensor<2x2x3x4xf32>, tensor<2x2x4x3xf32>) -> tensor<2x2x3x3xf32>
-  %s1 = nn.add %s, %b : (tensor<2x2x3x3xf32>, tensor<3x3xf32>) -> tensor<2x2x3x3xf32>
-  %c = nn.full {value = 0.5 : f64} : tensor<f32>
-  %s2 = nn.mul %s1, %c : (tensor<2x2x3x3xf32>, tensor<f32>) -> tensor<2x2x3x3xf32>
-  %p = nn.softmax %s2 {dim = -1 : i64} : (tensor<2x2x3x3xf32>) -> tensor<2x2x3x3xf32>
   %o = nn.matmul %p, %vh : (tensor<2x2x3x3xf32>, tensor<2x2x3x4xf32>) -> tensor<2x2x3x4xf32>
   %os = nn.transpose %o {permutation = array<i64: 0, 2, 1, 3>} : (tensor<2x2x3x4xf32>) -> tensor<2x3x2x4xf32>
   %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>

@@ -1,0 +1,100 @@
+"""Attention in any spelling is PyTorch's, and is one op; what only looks like it is PyTorch's too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from attention_spellings import EQUAL_EXTENTS, HEADS, LOOKALIKES, SPELLINGS, Speller
+from padded_models import masks, run_numpy
+from xdsl.dialects.builtin import ModuleOp
+
+from heatc.api import make_context
+from heatc.capture import capture_module
+from heatc.dialects import attn, nn
+from heatc.pipeline import build, run_passes
+from heatc.remarks import Remark
+from heatc.targets import Numpy, Options, pipeline_text
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+WIDTH = 32
+Array = np.ndarray[Any, Any]
+
+
+def inputs_of(mask: Array) -> dict[str, Any]:
+    """Ids of other values at masked positions too."""
+    ids = np.random.default_rng(1).integers(1, 40, mask.shape)
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+class Compiled:
+    """A model's module before packing and after all passes, its program's outputs and PyTorch's."""
+
+    def __init__(self, model: Any, inputs: dict[str, Any], folder: Path):
+        captured = capture_module(model.eval(), inputs)
+        self.remarks: list[Remark] = []
+        context = make_context(captured.weights)
+        context.remarks = self.remarks.append
+        run_passes(context, captured.module, build(pipeline_text(Options(Numpy()))))
+        self.module: ModuleOp = captured.module
+        given = {name: value.numpy() for name, value in inputs.items()}
+        self.found: dict[str, Array] = run_numpy(captured.module, captured.weights, folder)(given)
+        with torch.no_grad():
+            self.wanted = {name: y.numpy() for name, y in model(**inputs).items()}
+
+    def count(self, kind: type[Any]) -> int:
+        """How many ops of a kind the compiled module has."""
+        return sum(isinstance(op, kind) for op in self.module.walk())
+
+    def check(self, real: Array) -> None:
+        """Real tokens, and what no longer has a token axis, are PyTorch's."""
+        for name, value in self.found.items():
+            own, wanted = (x[real] if name == "tokens" else x for x in (value, self.wanted[name]))
+            np.testing.assert_allclose(own, wanted, atol=3e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_is_one_op(spelling: str, tmp_path: Path):
+    """No padding, right, left, holes, one token; every softmax is in an attention."""
+    mask = masks(12)
+    model = Speller(SPELLINGS[spelling], WIDTH, 12, layers=2)
+    compiled = Compiled(model, inputs_of(mask), tmp_path)
+    compiled.check(mask > 0)
+    assert compiled.count(attn.SdpaOp) == 2
+    assert compiled.count(nn.SoftmaxOp) == 0
+
+
+@pytest.mark.parametrize(("batch", "tokens"), [(4, 4), (8, 8), (1, 6), (3, 1), (1, 1)])
+@pytest.mark.parametrize("spelling", [*SPELLINGS, *LOOKALIKES])
+def test_equal_extents(spelling: str, batch: int, tokens: int, tmp_path: Path):
+    """As many sequences as tokens, as heads, as channels of a head; one of either."""
+    if tokens == 1 and spelling in {"window", "window_and"}:
+        pytest.skip("one token has no window")
+    mask = np.ones((batch, tokens), np.int64)
+    mask[-1, : tokens // 2] = 0
+    model = Speller({**SPELLINGS, **LOOKALIKES}[spelling], WIDTH, tokens)
+    Compiled(model, inputs_of(mask), tmp_path).check(mask > 0)
+
+
+@pytest.mark.parametrize("lookalike", LOOKALIKES)
+def test_lookalikes_stay(lookalike: str, tmp_path: Path):
+    """What is no attention is left, computed right, and one remark says what broke the pattern."""
+    mask = np.ones((3, 8), np.int64)
+    compiled = Compiled(Speller(LOOKALIKES[lookalike], WIDTH, 8), inputs_of(mask), tmp_path)
+    compiled.check(mask > 0)
+    assert compiled.count(attn.SdpaOp) == 0
+    assert len(compiled.remarks) == 1
+    assert "no attention" in compiled.remarks[0].message
+
+
+@pytest.mark.parametrize("lookalike", EQUAL_EXTENTS)
+def test_equal_extents_hide_nothing(lookalike: str, tmp_path: Path):
+    """Axes of one extent change places: the result is PyTorch's, whatever it is taken for."""
+    batch, tokens = HEADS, WIDTH // HEADS if lookalike in ("keys_not_turned", "channels") else HEADS
+    for mask in (np.ones((batch, tokens), np.int64), masks(tokens)[:batch]):
+        model = Speller(EQUAL_EXTENTS[lookalike], WIDTH, tokens)
+        Compiled(model, inputs_of(mask), tmp_path).check(mask > 0)
