@@ -167,3 +167,28 @@ func.func @many_bits() {
 
 // CHECK: unknown dtype 'i4', expected one of i8, i16, i32, i64, f32
 %0 = hdp.tensor "x" activation dram i4 [4, 4]
+
+// -----
+
+// CHECK: unknown function 'tan', expected one of gelu_tanh, gelu_quick
+hdp.hfun h = 1, function = tan
+
+// -----
+
+// CHECK: unknown operation 'xor', expected one of add, sub
+hdp.hop h = 1, g = 2, operation = xor
+
+// -----
+
+// CHECK: unknown kind 'argmax', expected one of sum, mean, max, min, any, all, prod
+hdp.hredr h = 1, group = 2, kind = argmax
+
+// -----
+
+// CHECK: step -16777217 is outside -16777216..16777215
+hdp.hcut h = 1, start = 0, columns = 2, step = -16777217
+
+// -----
+
+// CHECK: integer or float literal expected
+hdp.hnum h = 1, rows = 2, columns = 2, value = nan
