@@ -15,6 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from heatc.capture.blocks import block_of
 from heatc.capture.graph import (
     Arg,
     AtenCall,
@@ -22,6 +23,7 @@ from heatc.capture.graph import (
     AtenTensor,
     Bound,
     Dtype,
+    Named,
     Ref,
     dynamic_shape_error,
     is_plain_number,
@@ -66,6 +68,7 @@ SCALAR_TYPES = {
     13: "bf16",
 }
 
+_DEEPEST_BLOCK = 16
 _STRIDED_LAYOUT = 7
 _IGNORED_ARGS = ("as_device", "as_layout", "as_memory_format")
 _WEIGHT_KINDS = {
@@ -240,9 +243,36 @@ def _read_graph(
     for name in dict.fromkeys((*first, *declared)):
         graph.tensors[name] = _tensor_meta(declared[name], name)[0]
     _read_inputs(graph, module, signature, file, table)
-    graph.calls = [_read_call(node) for node in get(body, "nodes", list)]
+    renamed = _read_calls(graph, body, {}, "", 0)
     _read_outputs(graph, module, signature)
+    graph.outputs = [Named(renamed.get(n.value, n.value), n.name) for n in graph.outputs]
     return graph
+
+
+def _read_calls(
+    graph: AtenGraph, body: Mapping[str, Any], outer: Mapping[str, str], prefix: str, depth: int
+) -> dict[str, str]:
+    """
+    Add the calls of a graph, and those of the blocks in it where these stand.
+
+    `outer` says what the inputs of a block are outside, `prefix` keeps its other names apart.
+    Returns the names in `graph` of those that are called otherwise in `body`.
+    """
+    names = dict(outer)
+    for number, node in enumerate(get(body, "nodes", list)):
+        block = block_of(node) if depth < _DEEPEST_BLOCK else None
+        if block is None:
+            graph.calls.append(_read_call(node, names, prefix))
+            continue
+        inside = f"{prefix}block{number}."
+        for name, meta in get(block.body, "tensor_values", dict).items():
+            graph.tensors[inside + name] = _tensor_meta(meta, name)[0]
+        given = [names.get(name, prefix + name) for name in block.given]
+        entered = dict(zip(block.inner_inputs, given))
+        found = _read_calls(graph, block.body, entered, inside, depth + 1)
+        for result, inner in zip(block.results, block.inner_outputs):
+            names[result] = found.get(inner, inside + inner)
+    return names
 
 
 def _user_input_name(spec: Mapping[str, Any]) -> str:
@@ -346,13 +376,20 @@ def _read_outputs(
     graph.outputs = name_outputs(values, _root_spec(module, "out_spec"))
 
 
-def _read_call(node: object) -> AtenCall:
+def _read_call(node: object, names: Mapping[str, str], prefix: str) -> AtenCall:
+    """A call; tensors are called as `names` say, all others with the prefix before their name."""
+
+    def within(arg: Arg) -> Arg:
+        if isinstance(arg, list):
+            return [within(item) for item in arg]
+        return Ref(names.get(arg.name, prefix + arg.name)) if isinstance(arg, Ref) else arg
+
     target = get(node, "target", str).removeprefix("torch.ops.")
     args: dict[str, Arg] = {}
     for item in get(node, "inputs", list):
         kind, content = only_field(get(item, "arg", dict), "an argument")
         if kind not in _IGNORED_ARGS:
-            args[get(item, "name", str)] = _read_arg(kind, content)
+            args[get(item, "name", str)] = within(_read_arg(kind, content))
     outputs: list[str] = []
     for item in get(node, "outputs", list):
         kind, content = only_field(item, "a result")
@@ -364,7 +401,7 @@ def _read_call(node: object) -> AtenCall:
     place = place_of(
         _module_path(metadata.get("nn_module_stack")), _text(metadata.get("stack_trace"))
     )
-    return AtenCall(target, args, tuple(outputs), place)
+    return AtenCall(target, args, tuple(prefix + name for name in outputs), place)
 
 
 def _text(value: object) -> str | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from xdsl.dialects.builtin import ModuleOp
 
 from heatc.capture.convert import convert, weights_used
+from heatc.capture.functional import decomposed, unknown_targets
 from heatc.capture.graph import (
     SUPPORTED_DTYPES,
     Arg,
@@ -54,6 +55,9 @@ _DTYPES = {
     "uint8": "u8",
     "bool": "i1",
 }
+TORCH_DTYPES = {ours: name for name, ours in _DTYPES.items()}
+"""What torch calls the dtypes of a graph."""
+
 _WEIGHT_KINDS = ("PARAMETER", "BUFFER", "CONSTANT_TENSOR")
 
 
@@ -81,7 +85,7 @@ def export(
     named = cast(Mapping[str, Any], example_inputs) if by_name else {}
     kwargs = {name: _clone(x) for name, x in named.items()}
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _quiet_torch():
+        with warnings.catch_warnings(), torch.no_grad(), quiet_torch():
             warnings.simplefilter("ignore")
             return torch.export.export(module, args, kwargs=kwargs, strict=False)
     # Export runs the model's own code, which may raise anything.
@@ -94,7 +98,7 @@ def export(
 
 
 @contextlib.contextmanager
-def _quiet_torch() -> Generator[None]:
+def quiet_torch() -> Generator[None]:
     """torch logs a traceback before it raises; what matters becomes an error here."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -111,11 +115,14 @@ def _clone(value: Any) -> Any:
 def capture_program(program: ExportedProgram) -> tuple[ModuleOp, WeightStore]:
     """The module of a live program, and its weights as views of the program's tensors."""
     graph, tensors = read_program(program)
+    if unknown_targets(graph):
+        with quiet_torch():
+            graph, tensors = read_program(decomposed(program))
     module = convert(graph)
-    return module, WeightStore({name: _array(name, tensors[name]) for name in weights_used(module)})
+    return module, WeightStore({name: array_of(name, tensors[name]) for name in weights_used(module)})
 
 
-def _array(name: str, tensor: torch.Tensor) -> Array:
+def array_of(name: str, tensor: torch.Tensor) -> Array:
     """A read-only view of a tensor's memory."""
     torch = import_torch("reading weights")
     if type(tensor.data) is not torch.Tensor or tensor.is_meta or tensor.is_sparse:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
 
-from heatc.capture.archive import is_archive, read_archive
+from heatc.capture.archive import Archive, is_archive, read_archive
 from heatc.capture.convert import convert, weights_used
+from heatc.capture.functional import unknown_targets
 from heatc.capture.graph import AtenGraph
 from heatc.capture.inputs import InputSpec, check_inputs
 from heatc.capture.mapped import MappedZip
@@ -100,12 +102,34 @@ def _capture_archive(file: MappedZip, inputs: Inputs) -> tuple[ModuleOp, WeightS
     archive = read_archive(file)
     graph = archive.graph
     check_inputs(inputs, _declared(graph), str(file.path))
-    module = convert(graph)
-    weights = archive.weights(weights_used(module))
+    if unknown_targets(graph) and _has_torch():
+        module, weights = _capture_decomposed(archive)
+    else:
+        module = convert(graph)
+        weights = archive.weights(weights_used(module))
     # What is not read may be damaged, too: then the archive is not the one that was written.
     file.check()
     _sign(module, file)
     return module, weights
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def _capture_decomposed(archive: Archive) -> tuple[ModuleOp, WeightStore]:
+    """The module of an archive with calls that no converter knows."""
+    from heatc.capture.exported import array_of
+    from heatc.capture.rebuild import decomposed_graph
+
+    mapped = archive.weights({bound.weight for bound in archive.graph.weights})
+    graph, tensors = decomposed_graph(archive.graph, mapped)
+    module = convert(graph)
+    arrays = {
+        name: mapped[name] if name in mapped else array_of(name, tensors[name])
+        for name in weights_used(module)
+    }
+    return module, WeightStore(arrays, archive.file.path)
 
 
 def _declared(graph: AtenGraph) -> dict[str, InputSpec]:

@@ -1,0 +1,49 @@
+"""
+Graphs with calls that no converter knows, written by PyTorch in terms of those that converters know.
+
+`ExportedProgram.run_decompositions` does the work: ops in place become ops that return their
+result, blocks such as autocast become what is in them, and composite ops without a converter
+become their parts. Ops with a converter stay whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from heatc.capture.aten import CONVERTERS
+from heatc.capture.graph import AtenGraph
+from heatc.errors import HeatcError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+def unknown_targets(graph: AtenGraph) -> list[str]:
+    """The targets of a graph that no converter knows, each once."""
+    return list(dict.fromkeys(c.target for c in graph.calls if c.target not in CONVERTERS))
+
+
+def decomposed(program: ExportedProgram) -> ExportedProgram:
+    """
+    A program without calls in place and without blocks, of ops with converters where torch can.
+
+    Raises `HeatcError` where torch fails.
+    """
+    try:
+        return program.run_decompositions(_table())
+    # Decomposing runs torch's own tracing, which may raise anything.
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+        raise HeatcError(
+            f"torch cannot decompose the program: {type(error).__name__}: {lines[0][:200]}",
+            notes=["program.run_decompositions({}) alone shows why"],
+        ) from error
+
+
+def _table() -> Mapping[Any, Callable[..., Any]]:
+    """How torch writes the ops that have no converter."""
+    import torch
+
+    rules: Iterable[tuple[Any, Any]] = torch.export.default_decompositions().items()
+    return {op: rule for op, rule in rules if str(op) not in CONVERTERS}
