@@ -253,6 +253,70 @@ class Call:
         sizes[axis], starts[axis], steps[axis] = size, start, step
         return self.add(nn.SliceOp(value, starts, sizes, steps))
 
+    def map(self, value: SSAValue, function: str) -> SSAValue:
+        """A function of `heatc.functions` of each element."""
+        return self.add(nn.MapOp(value, function))
+
+    def scaled(self, value: SSAValue, factor: float) -> SSAValue:
+        """`value` times a number."""
+        if factor == 1:
+            return value
+        return self.add(nn.MulOp(value, self.full(factor, nn.element_of(value))))
+
+    def shifted(self, value: SSAValue, number: float) -> SSAValue:
+        """`value` plus a number."""
+        if number == 0:
+            return value
+        return self.add(nn.AddOp(value, self.full(number, nn.element_of(value))))
+
+    def compare(self, lhs: SSAValue, rhs: SSAValue, predicate: str) -> SSAValue:
+        """A comparison, as booleans."""
+        shape = nn.broadcast_shapes(nn.shape_of(lhs), nn.shape_of(rhs))
+        return self.add(nn.CompareOp(lhs, rhs, predicate, TensorType(i1, shape)))
+
+    def where(self, condition: SSAValue, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+        """`lhs` where the condition holds, `rhs` elsewhere; of one element type."""
+        shape = nn.broadcast_shapes(*(nn.shape_of(v) for v in (condition, lhs, rhs)))
+        return self.add(nn.WhereOp(condition, lhs, rhs, TensorType(nn.element_of(lhs), shape)))
+
+    def iota(self, count: int, start: int = 0, step: int = 1) -> SSAValue:
+        """`count` integers from `start` on, every `step`-th."""
+        return self.add(nn.IotaOp(start, step, TensorType(i64, [count])))
+
+    def reduce(
+        self, value: SSAValue, kind: str, axes: Sequence[int], *, keep: bool = False
+    ) -> SSAValue:
+        """One number for the elements along axes, which stay with extent 1 where `keep` says so."""
+        if not axes:
+            return value
+        shape = nn.shape_of(value)
+        result = self.add(nn.ReduceOp(value, kind, sorted(axes)))
+        if not keep:
+            return result
+        return self.reshape(result, [1 if a in axes else n for a, n in enumerate(shape)])
+
+    def concat(self, values: Sequence[SSAValue], axis: int) -> SSAValue:
+        """Values of one element type, one behind the other along an axis."""
+        if len(values) == 1:
+            return values[0]
+        shape = list(nn.shape_of(values[0]))
+        shape[axis] = sum(nn.shape_of(value)[axis] for value in values)
+        return self.add(nn.ConcatOp(values, axis, TensorType(nn.element_of(values[0]), shape)))
+
+    def padded(
+        self, value: SSAValue, axis: int, before: int, after: int, number: float = 0
+    ) -> SSAValue:
+        """`value` with so many elements of a number before and after along an axis."""
+        shape = list(nn.shape_of(value))
+        parts: list[SSAValue] = []
+        for count in (before, None, after):
+            if count is None:
+                parts.append(value)
+            elif count > 0:
+                shape[axis] = count
+                parts.append(self.full(number, nn.element_of(value), shape))
+        return self.concat(parts, axis)
+
     def operand(self, name: str, element: Attribute) -> SSAValue:
         """A tensor or number argument as a value of the given element type."""
         arg = self.arg(name)

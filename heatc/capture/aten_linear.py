@@ -88,9 +88,11 @@ def convert_embedding(call: Call) -> SSAValue:
 def convert_sdpa(call: Call) -> SSAValue:
     if call.number("dropout_p", 0.0) != 0:
         raise Unsupported("attention with dropout, call model.eval() before exporting")
-    if call.flag("enable_gqa"):
-        raise Unsupported("grouped-query attention (enable_gqa)")
     q, k, v = call.value("query"), call.value("key"), call.value("value")
+    lead = nn.shape_of(q)[:-2]
+    if call.flag("enable_gqa"):
+        k, v = (_repeated(call, x, lead[-1]) for x in (k, v))
+    k, v = (call.expand(x, [*lead, *nn.shape_of(x)[-2:]]) for x in (k, v))
     scale = call.arg("scale")
     if scale is None:
         scale = 1 / math.sqrt(nn.shape_of(q)[-1])
@@ -98,6 +100,14 @@ def convert_sdpa(call: Call) -> SSAValue:
         raise HeatcError(f"expected a number for argument 'scale' of {call}, got {scale!r}")
     mask, causal = call.optional("attn_mask"), call.flag("is_causal")
     return call.add(nn.SdpaOp(q, k, v, mask, float(scale), causal, call.out_type))
+
+
+def _repeated(call: Call, value: SSAValue, heads: int) -> SSAValue:
+    """(..., groups, S, E) -> (..., heads, S, E): a head of keys for several of queries."""
+    *lead, groups, length, width = nn.shape_of(value)
+    value = call.reshape(value, [*lead, groups, 1, length, width])
+    value = call.expand(value, [*lead, groups, heads // groups, length, width])
+    return call.reshape(value, [*lead, heads, length, width])
 
 
 @converter("einsum.default")

@@ -1,6 +1,8 @@
-"""Elementwise ops, comparisons, choices, softmax, norms and activations."""
+"""Elementwise ops, comparisons, choices, softmax and activations."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from xdsl.dialects.builtin import TensorType, f32, i1, i64
 from xdsl.ir import Attribute, SSAValue
@@ -55,6 +57,58 @@ def convert_div(call: Call) -> SSAValue:
     return _binary(call, nn.DivOp)
 
 
+@converter("maximum.default", "max.other", "fmax.default")
+def convert_maximum(call: Call) -> SSAValue:
+    return _binary(call, nn.OrOp if call.out_element == i1 else nn.MaximumOp)
+
+
+@converter("minimum.default", "min.other", "fmin.default")
+def convert_minimum(call: Call) -> SSAValue:
+    return _binary(call, nn.AndOp if call.out_element == i1 else nn.MinimumOp)
+
+
+@converter("floor_divide.default", "floor_divide.Scalar")
+def convert_floor_divide(call: Call) -> SSAValue:
+    return _binary(call, nn.FloorDivOp)
+
+
+@converter("div.Tensor_mode", "div.Scalar_mode")
+def convert_rounded_quotient(call: Call) -> SSAValue:
+    mode = call.arg("rounding_mode")
+    if mode is None:
+        return _binary(call, nn.DivOp)
+    if mode == "floor":
+        return _binary(call, nn.FloorDivOp)
+    if call.out_element == f32:
+        return call.map(_binary(call, nn.DivOp), "trunc")
+    return _signed(call, nn.FloorDivOp, ("self", "other"))
+
+
+@converter("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
+def convert_remainder(call: Call) -> SSAValue:
+    return _binary(call, nn.RemainderOp)
+
+
+@converter("fmod.Tensor", "fmod.Scalar")
+def convert_fmod(call: Call) -> SSAValue:
+    """What cutting off leaves, with the sign of the dividend."""
+    return _signed(call, nn.RemainderOp, ("self",))
+
+
+def _signed(call: Call, op: type[nn.BinaryOp], signs: Sequence[str]) -> SSAValue:
+    """An op on absolute values, with the product of the signs of the named operands."""
+    element = call.out_element
+    sizes = [call.operand(name, element) for name in ("self", "other")]
+    if not nn.is_unsigned(element):
+        sizes = [call.map(value, "abs") for value in sizes]
+    result = call.add(op(*sizes))
+    if nn.is_unsigned(element):
+        return result
+    for name in signs:
+        result = call.add(nn.MulOp(result, call.map(call.operand(name, element), "sign")))
+    return result
+
+
 @converter("neg.default")
 def convert_neg(call: Call) -> SSAValue:
     value = call.value("self")
@@ -71,52 +125,6 @@ def convert_reciprocal(call: Call) -> SSAValue:
 def convert_square(call: Call) -> SSAValue:
     value = call.value("self")
     return call.add(nn.MulOp(value, value))
-
-
-@converter("pow.Tensor_Scalar")
-def convert_pow(call: Call) -> SSAValue:
-    exponent = call.number("exponent")
-    value = call.operand("self", call.out_element)
-    constant = constant_of(value)
-    if constant is not None:
-        return _constant(call, constant, float(exponent))
-    if exponent not in (1, 2, 3, 4):
-        raise Unsupported(f"exponent {exponent}, supported are 1, 2, 3, 4 or a constant base")
-    result = value
-    for _ in range(int(exponent) - 1):
-        result = call.add(nn.MulOp(result, value))
-    return result
-
-
-@converter("sqrt.default")
-def convert_sqrt(call: Call) -> SSAValue:
-    return _constant_power(call, 0.5)
-
-
-@converter("rsqrt.default")
-def convert_rsqrt(call: Call) -> SSAValue:
-    return _constant_power(call, -0.5)
-
-
-def _constant_power(call: Call, exponent: float) -> SSAValue:
-    constant = constant_of(call.operand("self", call.out_element))
-    if constant is None:
-        raise Unsupported("only the root of a constant is supported")
-    return _constant(call, constant, exponent)
-
-
-def _constant(call: Call, base: float, exponent: float) -> SSAValue:
-    if base <= 0:
-        raise Unsupported(f"{base} to the power {exponent}")
-    return call.full(base**exponent, call.out_element, call.out.shape)
-
-
-def constant_of(value: SSAValue) -> float | None:
-    """The number that a value is everywhere, if it is known."""
-    owner = value.owner
-    if isinstance(owner, nn.CastOp) and nn.element_of(owner.x) != i1:
-        return constant_of(owner.x)
-    return owner.value.value.data if isinstance(owner, nn.FullOp) else None
 
 
 _PREDICATES = {"eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge"}
@@ -152,6 +160,16 @@ def convert_and(call: Call) -> SSAValue:
 @converter("__or__.Tensor", "__or__.Scalar", "bitwise_or.Tensor", "bitwise_or.Scalar")
 def convert_or(call: Call) -> SSAValue:
     return _binary(call, nn.OrOp)
+
+
+@converter("__xor__.Tensor", "__xor__.Scalar", "bitwise_xor.Tensor", "bitwise_xor.Scalar")
+def convert_xor(call: Call) -> SSAValue:
+    """Of integers, what either has and not both."""
+    element = call.out_element
+    lhs, rhs = call.operand("self", element), call.operand("other", element)
+    if element == i1:
+        return call.compare(lhs, rhs, "ne")
+    return call.add(nn.SubOp(call.add(nn.OrOp(lhs, rhs)), call.add(nn.AndOp(lhs, rhs))))
 
 
 @converter("logical_and.default")
@@ -216,18 +234,6 @@ def convert_softmax(call: Call) -> SSAValue:
     value = call.operand("self", call.out_element)
     dim, safe = call.axis("dim", len(call.out.shape)), "_safe" in call.call.target
     return call.add(nn.SoftmaxOp(value, dim, safe=safe))
-
-
-@converter("layer_norm.default", "native_layer_norm.default")
-def convert_layer_norm(call: Call) -> SSAValue:
-    value = call.value("input")
-    extents = call.integers("normalized_shape")
-    if extents != list(nn.shape_of(value)[-1:]):
-        raise Unsupported(f"normalized_shape {extents}, only the last axis is supported")
-    element = nn.element_of(value)
-    weight = call.optional("weight") or call.full(1.0, element, extents)
-    bias = call.optional("bias") or call.full(0.0, element, extents)
-    return call.add(nn.LayerNormOp(value, weight, bias, float(call.number("eps", 1e-5))))
 
 
 @converter("dropout.default", "native_dropout.default", "feature_dropout.default")

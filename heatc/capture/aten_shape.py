@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
-from xdsl.dialects.builtin import TensorType, i1, i64
-from xdsl.ir import SSAValue
+from xdsl.dialects.builtin import TensorType
+from xdsl.ir import Attribute, SSAValue
 
-from heatc.capture.aten import ELEMENTS, Call, Unsupported, converter, tensor_type
-from heatc.capture.graph import Arg
+from heatc.capture.aten import Call, Unsupported, converter, tensor_type
 from heatc.dialects import nn
 from heatc.errors import HeatcError
-
-_MASKS = (i1, ELEMENTS["u8"])
-"""Element types of what picks by truth when it indexes."""
 
 
 @converter(
@@ -177,7 +173,7 @@ def convert_unbind(call: Call) -> list[SSAValue]:
 @converter("cat.default", "concat.default", "concatenate.default")
 def convert_cat(call: Call) -> SSAValue:
     inputs = [call.cast(value, call.out_element) for value in call.values_of("tensors")]
-    return _concat(call, inputs, call.axis("dim", len(call.out.shape), 0))
+    return call.concat(inputs, call.axis("dim", len(call.out.shape), 0))
 
 
 @converter("stack.default")
@@ -186,69 +182,106 @@ def convert_stack(call: Call) -> SSAValue:
     part = list(call.out.shape)
     part[axis] = 1
     values = [call.cast(value, call.out_element) for value in call.values_of("tensors")]
-    return _concat(call, [call.reshape(value, part) for value in values], axis)
+    return call.concat([call.reshape(value, part) for value in values], axis)
 
 
-def _concat(call: Call, inputs: Sequence[SSAValue], axis: int) -> SSAValue:
-    if len(inputs) == 1:
-        return inputs[0]
-    return call.add(nn.ConcatOp(inputs, axis, call.out_type))
+@converter("slice_scatter.default")
+def convert_slice_scatter(call: Call) -> SSAValue:
+    """`self` with a part of one axis replaced; what lies between every `step`-th stays."""
+    value, part = call.value("self"), call.cast(call.value("src"), call.out_element)
+    axis = call.axis("dim", len(nn.shape_of(value)), 0)
+    extent, step = nn.shape_of(value)[axis], call.integer("step", 1)
+    given = [call.integer(n) if call.has(n) else None for n in ("start", "end")]
+    start, _, step = slice(*given, step).indices(extent)
+    count = nn.shape_of(part)[axis]
+    if step != 1:
+        return _scattered(call, value, part, axis, range(start, start + count * step, step))
+    return _replaced(call, value, part, axis, start)
 
 
-@converter("index.Tensor")
-def convert_index(call: Call) -> SSAValue:
-    items = call.arg("indices")
-    if not isinstance(items, list):
-        raise HeatcError(f"expected a list for argument 'indices' of {call}")
-    axes = [axis for axis, item in enumerate(items) if item is not None]
-    if not axes or axes != list(range(axes[0], axes[-1] + 1)):
-        raise Unsupported("indices with gaps between them")
-    return _index(call, call.value("self"), axes, [items[axis] for axis in axes], "indices")
-
-
-@converter("index_select.default")
-def convert_index_select(call: Call) -> SSAValue:
+@converter("select_scatter.default")
+def convert_select_scatter(call: Call) -> SSAValue:
     value = call.value("self")
-    axis = call.axis("dim", len(nn.shape_of(value)))
-    return _index(call, value, [axis], [call.arg("index")], "index")
+    shape = list(nn.shape_of(value))
+    axis = call.axis("dim", len(shape))
+    index = call.integer("index")
+    start = index + shape[axis] if index < 0 else index
+    shape[axis] = 1
+    part = call.reshape(call.cast(call.value("src"), call.out_element), shape)
+    return _replaced(call, value, part, axis, start)
 
 
-@converter("gather.default")
-def convert_gather(call: Call) -> SSAValue:
-    """Every axis but one is indexed by its own position."""
-    value, index = call.value("self"), call.value("index")
-    shape = nn.shape_of(index)
-    rank = len(shape)
-    axis = call.axis("dim", rank)
-    if not rank or rank != len(nn.shape_of(value)):
-        raise Unsupported(
-            f"gather from rank {len(nn.shape_of(value))} with an index of rank {rank}"
-        )
-    indices: list[SSAValue] = []
-    for other, extent in enumerate(shape):
-        iota = call.add(nn.IotaOp(0, 1, TensorType(i64, [extent])))
-        position = [extent if a == other else 1 for a in range(rank)]
-        indices.append(index if other == axis else call.reshape(iota, position))
-    return call.add(nn.IndexOp(value, indices, call.out_type))
+def _replaced(call: Call, value: SSAValue, part: SSAValue, axis: int, start: int) -> SSAValue:
+    """`value` with `part` from `start` on along an axis."""
+    extent, count = nn.shape_of(value)[axis], nn.shape_of(part)[axis]
+    pieces = [part]
+    if start > 0:
+        pieces.insert(0, call.cut(value, axis, 0, start))
+    if start + count < extent:
+        pieces.append(call.cut(value, axis, start + count, extent - start - count))
+    return call.concat(pieces, axis)
 
 
-def _index(
-    call: Call, value: SSAValue, axes: Sequence[int], items: Sequence[Arg], name: str
-) -> SSAValue:
-    """Integer indexing of adjacent axes: they are moved to the front and their result back."""
-    indices = [call.resolve(item, name) for item in items]
-    if any(nn.element_of(index) in _MASKS for index in indices):
-        raise Unsupported("indexing with a boolean mask: its result has no static shape")
+def _scattered(call: Call, value: SSAValue, part: SSAValue, axis: int, places: range) -> SSAValue:
+    """`value` with `part` at some places of an axis."""
+    pieces: list[SSAValue] = []
+    for place in range(nn.shape_of(value)[axis]):
+        source, at = (part, places.index(place)) if place in places else (value, place)
+        pieces.append(call.cut(source, axis, at, 1))
+    return call.concat(pieces, axis)
+
+
+@converter("copy.default")
+def convert_copy(call: Call) -> SSAValue:
+    return call.expand(call.cast(call.value("src"), call.out_element), call.out.shape)
+
+
+@converter("roll.default")
+def convert_roll(call: Call) -> SSAValue:
+    value = call.value("self")
     shape = nn.shape_of(value)
-    if axes[-1] >= len(shape):
-        raise HeatcError(f"{call} has too many indices for rank {len(shape)}")
-    before = [axis for axis in range(axes[0])]
-    after = [axis for axis in range(axes[-1] + 1, len(shape))]
-    lead = nn.broadcast_shapes(*(nn.shape_of(index) for index in indices))
-    value = call.permute(value, [*axes, *before, *after])
-    rest = [shape[axis] for axis in (*before, *after)]
-    type_ = TensorType(nn.element_of(value), [*lead, *rest])
-    result = call.add(nn.IndexOp(value, indices, type_))
-    width, first = len(lead), len(before)
-    order = [*range(width, width + first), *range(width), *range(width + first, width + len(rest))]
-    return call.permute(result, order)
+    shifts, axes = call.integers("shifts"), call.integers("dims") if call.has("dims") else []
+    if not axes:
+        value, axes = call.reshape(value, [math.prod(shape)]), [0]
+    for shift, axis in zip(shifts, axes):
+        axis = call.wrap(axis, len(nn.shape_of(value)))
+        extent = nn.shape_of(value)[axis]
+        kept = extent - shift % extent if extent else 0
+        if kept != extent:
+            parts = [call.cut(value, axis, kept, extent - kept), call.cut(value, axis, 0, kept)]
+            value = call.concat(parts, axis)
+    return call.reshape(value, shape)
+
+
+@converter("constant_pad_nd.default", "pad.default")
+def convert_pad(call: Call) -> SSAValue:
+    """Pairs of how many elements come before and after, the last axis first; negative ones cut."""
+    if call.arg("mode", "constant") != "constant":
+        raise Unsupported(f"padding by {call.arg('mode')!r}, only a constant is supported")
+    value, pad = call.value("self"), call.integers("pad")
+    number = call.number("value") if call.has("value") else 0
+    for i in range(len(pad) // 2):
+        axis = len(nn.shape_of(value)) - 1 - i
+        before, after = pad[2 * i], pad[2 * i + 1]
+        extent = nn.shape_of(value)[axis] + min(before, 0) + min(after, 0)
+        value = call.cut(value, axis, max(-before, 0), extent)
+        value = call.padded(value, axis, before, after, number)
+    return value
+
+
+@converter("diagonal.default", "diagonal_copy.default")
+def convert_diagonal(call: Call) -> SSAValue:
+    """The first two axes are the named ones; of those the same positions are taken."""
+    value = call.value("self")
+    rank, offset = len(nn.shape_of(value)), call.integer("offset", 0)
+    axes = [call.axis("dim1", rank, 0), call.axis("dim2", rank, 1)]
+    rest = [axis for axis in range(rank) if axis not in axes]
+    value = call.permute(value, [*axes, *rest])
+    count = call.out.shape[-1]
+    rows, columns = call.iota(count, max(-offset, 0)), call.iota(count, max(offset, 0))
+    found = call.add(nn.IndexOp(value, [rows, columns], _front(call, value, count)))
+    return call.permute(found, [*range(1, len(rest) + 1), 0])
+
+
+def _front(call: Call, value: SSAValue, count: int) -> TensorType[Attribute]:
+    return TensorType(nn.element_of(value), [count, *nn.shape_of(value)[2:]])

@@ -26,7 +26,17 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.rewriter import InsertPoint
 from xdsl.utils.exceptions import VerifyException
 
-from heatc.capture import aten_create, aten_linear, aten_math, aten_shape
+from heatc.capture import (
+    aten_conv,
+    aten_create,
+    aten_functions,
+    aten_index,
+    aten_linear,
+    aten_math,
+    aten_norms,
+    aten_reduce,
+    aten_shape,
+)
 from heatc.capture.aten import CONVERTERS, ELEMENTS, Call, Tensors, Unsupported, tensor_type
 from heatc.capture.graph import SUPPORTED_DTYPES, Arg, AtenCall, AtenGraph, Place, Ref
 from heatc.dialects import nn
@@ -35,7 +45,17 @@ from heatc.errors import HeatcError
 from heatc.passes.rewriting import name_hint
 
 # Importing a family registers its converters.
-FAMILIES = (aten_create, aten_linear, aten_math, aten_shape)
+FAMILIES = (
+    aten_conv,
+    aten_create,
+    aten_functions,
+    aten_index,
+    aten_linear,
+    aten_math,
+    aten_norms,
+    aten_reduce,
+    aten_shape,
+)
 
 
 @dataclass(frozen=True)

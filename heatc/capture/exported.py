@@ -119,7 +119,9 @@ def capture_program(program: ExportedProgram) -> tuple[ModuleOp, WeightStore]:
         with quiet_torch():
             graph, tensors = read_program(decomposed(program))
     module = convert(graph)
-    return module, WeightStore({name: array_of(name, tensors[name]) for name in weights_used(module)})
+    return module, WeightStore(
+        {name: array_of(name, tensors[name]) for name in weights_used(module)}
+    )
 
 
 def array_of(name: str, tensor: torch.Tensor) -> Array:

@@ -8,7 +8,7 @@ become their parts. Ops with a converter stay whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from heatc.capture.aten import CONVERTERS
@@ -44,6 +44,8 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
 def _table() -> Mapping[Any, Callable[..., Any]]:
     """How torch writes the ops that have no converter."""
     import torch
+    from torch._decomp import decomposition_table
 
-    rules: Iterable[tuple[Any, Any]] = torch.export.default_decompositions().items()
-    return {op: rule for op, rule in rules if str(op) not in CONVERTERS}
+    # The first one has more ops, the second one those that export treats specially.
+    rules: dict[Any, Any] = {**decomposition_table, **torch.export.default_decompositions()}
+    return {op: rule for op, rule in rules.items() if str(op) not in CONVERTERS}

@@ -75,7 +75,9 @@ class _Rebuilding:
             self.add(call)
         results = tuple(self.nodes[named.value] for named in self.source.outputs)
         self.graph.output(results)
-        outputs = [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(n.name), None) for n in results]
+        outputs = [
+            OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(n.name), None) for n in results
+        ]
         given = tuple(0 for _ in self.source.inputs)
         trees = [pytree.tree_structure(tree) for tree in ((given, {}), results)]
         signature = ModuleCallSignature([], [], trees[0], trees[1])

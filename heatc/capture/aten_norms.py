@@ -1,0 +1,100 @@
+"""Norms of activations, and norms that a weight is divided by."""
+
+from __future__ import annotations
+
+import math
+
+from xdsl.ir import SSAValue
+
+from heatc.capture.aten import Call, Unsupported, converter
+from heatc.capture.aten_reduce import vector_norm
+from heatc.dialects import nn
+
+_LEAST_STEP = 2.0**-23
+"""The distance of float32 from 1 to the next number, which RMS norm adds where it is told no eps."""
+
+
+@converter("layer_norm.default", "native_layer_norm.default")
+def convert_layer_norm(call: Call) -> SSAValue:
+    value = call.value("input")
+    extents = call.integers("normalized_shape")
+    if extents != list(nn.shape_of(value)[-1:]):
+        raise Unsupported(f"normalized_shape {extents}, only the last axis is supported")
+    element = nn.element_of(value)
+    weight = call.optional("weight") or call.full(1.0, element, extents)
+    bias = call.optional("bias") or call.full(0.0, element, extents)
+    return call.add(nn.LayerNormOp(value, weight, bias, float(call.number("eps", 1e-5))))
+
+
+@converter("rms_norm.default", "_fused_rms_norm.default")
+def convert_rms_norm(call: Call) -> SSAValue:
+    value = call.value("input")
+    extents = call.integers("normalized_shape")
+    if extents != list(nn.shape_of(value)[-1:]):
+        raise Unsupported(f"normalized_shape {extents}, only the last axis is supported")
+    weight = call.optional("weight") or call.full(1.0, nn.element_of(value), extents)
+    eps = call.number("eps") if call.has("eps") else _LEAST_STEP
+    return call.add(nn.RmsNormOp(value, weight, float(eps)))
+
+
+@converter("group_norm.default")
+def convert_group_norm(call: Call) -> SSAValue:
+    return _group_norm(call, call.integer("num_groups"))
+
+
+@converter("native_group_norm.default")
+def convert_native_group_norm(call: Call) -> SSAValue:
+    return _group_norm(call, call.integer("group"))
+
+
+def _group_norm(call: Call, groups: int) -> SSAValue:
+    """A layer norm of every group of channels, then a scale and an offset for every channel."""
+    value = call.value("input")
+    shape, element = nn.shape_of(value), nn.element_of(value)
+    count = math.prod(shape) // (shape[0] * groups)
+    one, zero = (call.full(number, element, [count]) for number in (1, 0))
+    rows = call.reshape(value, [shape[0], groups, count])
+    eps = float(call.number("eps", 1e-5))
+    normal = call.reshape(call.add(nn.LayerNormOp(rows, one, zero, eps)), shape)
+    return _each_channel(call, normal, call.optional("weight"), call.optional("bias"))
+
+
+def _each_channel(
+    call: Call, value: SSAValue, scale: SSAValue | None, offset: SSAValue | None
+) -> SSAValue:
+    """`value` (B, C, ...) times `scale` (C) plus `offset` (C)."""
+    shape = [-1] + [1] * (len(nn.shape_of(value)) - 2)
+    shape[0] = nn.shape_of(value)[1]
+    if scale is not None:
+        value = call.add(nn.MulOp(value, call.reshape(scale, shape)))
+    if offset is not None:
+        value = call.add(nn.AddOp(value, call.reshape(offset, shape)))
+    return value
+
+
+@converter("batch_norm.default", "_native_batch_norm_legit_no_training.default")
+def convert_batch_norm(call: Call) -> SSAValue:
+    """In evaluation mode: a scale and an offset for every channel, of constants."""
+    if call.flag("training"):
+        raise Unsupported("batch norm in training mode, call model.eval() before exporting")
+    mean, variance = call.value("running_mean"), call.value("running_var")
+    scale = call.map(call.shifted(variance, float(call.number("eps", 1e-5))), "rsqrt")
+    if (weight := call.optional("weight")) is not None:
+        scale = call.add(nn.MulOp(scale, weight))
+    centre = call.add(nn.MulOp(mean, scale))
+    bias = call.optional("bias") or call.full(0, nn.element_of(centre), nn.shape_of(centre))
+    offset = call.add(nn.SubOp(bias, centre))
+    return _each_channel(call, call.value("input"), scale, offset)
+
+
+@converter("_weight_norm.default", "_weight_norm_interface.default")
+def convert_weight_norm(call: Call) -> SSAValue:
+    """`v g / |v|`, the norm over all axes but one; over all where the axis is -1."""
+    direction, size = call.value("v"), call.value("g")
+    rank = len(nn.shape_of(direction))
+    kept = call.integer("dim", 0)
+    axes = [axis for axis in range(rank) if kept == -1 or axis != call.wrap(kept, rank)]
+    norm = vector_norm(call, direction, 2, axes)
+    shape = [1 if axis in axes else n for axis, n in enumerate(nn.shape_of(direction))]
+    factor = call.add(nn.DivOp(call.reshape(size, shape), call.reshape(norm, shape)))
+    return call.add(nn.MulOp(direction, factor))
