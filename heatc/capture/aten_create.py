@@ -38,8 +38,10 @@ def convert_scalar_tensor(call: Call) -> SSAValue:
     return _fill(call, call.number("s"))
 
 
-@converter("empty.memory_format", "empty_like.default", "new_empty.default")
-@converter("new_empty_strided.default", "empty_strided.default")
+@converter(
+    "empty.memory_format", "empty_like.default", "new_empty.default", "new_empty_strided.default"
+)
+@converter("empty_strided.default", "empty_permuted.default")
 def convert_empty(call: Call) -> SSAValue:
     """What is written before it is read, as calls in place were; zeros are as good as anything."""
     return _fill(call, 0)

@@ -23,12 +23,20 @@ def convert_real(call: Call) -> SSAValue:
     return call.map(call.operand("self", call.out_element), name)
 
 
-@converter("abs.default", "sign.default", "sgn.default", "absolute.default")
+@converter("abs.default", "absolute.default", "sign.default", "sgn.default")
 def convert_magnitude(call: Call) -> SSAValue:
     value = call.value("self")
-    if nn.element_of(value) == i1:
+    element = nn.element_of(value)
+    if element == i1:
         return value
-    return call.map(value, "abs" if ".abs" in call.call.target else "sign")
+    if "aten.abs" in call.call.target:
+        return call.map(value, "abs")
+    if element != f32:
+        return call.map(value, "sign")
+    # PyTorch's sign of NaN is 0, NumPy's is NaN.
+    zero = call.full(0, element)
+    above, below = (call.cast(call.compare(value, zero, p), element) for p in ("gt", "lt"))
+    return call.add(nn.SubOp(above, below))
 
 
 @converter(*(f"{name}.default" for name in _WHOLE), "fix.default")

@@ -101,7 +101,7 @@ def _signed(call: Call, op: type[nn.BinaryOp], signs: Sequence[str]) -> SSAValue
     sizes = [call.operand(name, element) for name in ("self", "other")]
     if not nn.is_unsigned(element):
         sizes = [call.map(value, "abs") for value in sizes]
-    result = call.add(op(*sizes))
+    result = call.add(op(sizes[0], sizes[1]))
     if nn.is_unsigned(element):
         return result
     for name in signs:

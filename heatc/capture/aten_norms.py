@@ -9,6 +9,7 @@ from xdsl.ir import SSAValue
 from heatc.capture.aten import Call, Unsupported, converter
 from heatc.capture.aten_reduce import vector_norm
 from heatc.dialects import nn
+from heatc.errors import HeatcError
 
 _LEAST_STEP = 2.0**-23
 """The distance of float32 from 1 to the next number, which RMS norm adds where it is told no eps."""
@@ -16,25 +17,40 @@ _LEAST_STEP = 2.0**-23
 
 @converter("layer_norm.default", "native_layer_norm.default")
 def convert_layer_norm(call: Call) -> SSAValue:
+    """Several last axes are one."""
     value = call.value("input")
-    extents = call.integers("normalized_shape")
-    if extents != list(nn.shape_of(value)[-1:]):
-        raise Unsupported(f"normalized_shape {extents}, only the last axis is supported")
-    element = nn.element_of(value)
+    shape, element, extents = nn.shape_of(value), nn.element_of(value), _extents(call)
     weight = call.optional("weight") or call.full(1.0, element, extents)
     bias = call.optional("bias") or call.full(0.0, element, extents)
-    return call.add(nn.LayerNormOp(value, weight, bias, float(call.number("eps", 1e-5))))
+    rows, weight, bias = _last_axes_as_one(call, len(extents), value, weight, bias)
+    eps = float(call.number("eps", 1e-5))
+    return call.reshape(call.add(nn.LayerNormOp(rows, weight, bias, eps)), shape)
+
+
+def _extents(call: Call) -> list[int]:
+    """The axes that are normalised, which have to be the last ones."""
+    extents, shape = call.integers("normalized_shape"), nn.shape_of(call.value("input"))
+    if not extents or extents != list(shape[-len(extents) :]):
+        raise HeatcError(f"{call} has normalized_shape {extents} for a tensor {shape}")
+    return extents
+
+
+def _last_axes_as_one(call: Call, count: int, *values: SSAValue) -> list[SSAValue]:
+    shapes = [nn.shape_of(value) for value in values]
+    return [
+        call.reshape(value, [*shape[:-count], math.prod(shape[-count:])])
+        for value, shape in zip(values, shapes)
+    ]
 
 
 @converter("rms_norm.default", "_fused_rms_norm.default")
 def convert_rms_norm(call: Call) -> SSAValue:
     value = call.value("input")
-    extents = call.integers("normalized_shape")
-    if extents != list(nn.shape_of(value)[-1:]):
-        raise Unsupported(f"normalized_shape {extents}, only the last axis is supported")
+    shape, extents = nn.shape_of(value), _extents(call)
     weight = call.optional("weight") or call.full(1.0, nn.element_of(value), extents)
+    rows, weight = _last_axes_as_one(call, len(extents), value, weight)
     eps = call.number("eps") if call.has("eps") else _LEAST_STEP
-    return call.add(nn.RmsNormOp(value, weight, float(eps)))
+    return call.reshape(call.add(nn.RmsNormOp(rows, weight, float(eps))), shape)
 
 
 @converter("group_norm.default")

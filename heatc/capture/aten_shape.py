@@ -191,8 +191,8 @@ def convert_slice_scatter(call: Call) -> SSAValue:
     value, part = call.value("self"), call.cast(call.value("src"), call.out_element)
     axis = call.axis("dim", len(nn.shape_of(value)), 0)
     extent, step = nn.shape_of(value)[axis], call.integer("step", 1)
-    given = [call.integer(n) if call.has(n) else None for n in ("start", "end")]
-    start, _, step = slice(*given, step).indices(extent)
+    first = call.integer("start") if call.has("start") else None
+    start = slice(first, None, step).indices(extent)[0]
     count = nn.shape_of(part)[axis]
     if step != 1:
         return _scattered(call, value, part, axis, range(start, start + count * step, step))

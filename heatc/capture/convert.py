@@ -257,10 +257,10 @@ def _names_in(args: Sequence[Arg]) -> list[str]:
     return names
 
 
+_NEEDS_TORCH = "PyTorch, which rewrites it, is not here: pip install 'heatc[torch]'"
 _HINTS = {
-    "aten.cumsum.default": "unsupported; if it computes positions, make position_ids an input",
-    "aten.any.dim": "unsupported; capture the program before run_decompositions(), which made it",
-    "aten.conv2d.default": "unsupported, convolutions are no part of an encoder of text",
+    "aten.sort.default": "unsupported, as are all ops that put elements in an order of their own",
+    "aten.topk.default": "unsupported, as are all ops that put elements in an order of their own",
 }
 
 
@@ -268,12 +268,9 @@ def _refusal(target: str) -> str:
     """Why a target without a converter is refused."""
     name = target.removeprefix("aten.").partition(".")[0]
     if target.startswith("aten.") and name.endswith("_") and not name.endswith("__"):
-        return (
-            "it changes a tensor in place: write it without the trailing underscore, "
-            "or export ep.run_decompositions({})"
-        )
+        return f"it changes a tensor in place; {_NEEDS_TORCH}"
     if target.startswith("higher_order."):
-        return "unsupported; take blocks such as `with torch.no_grad()` out of forward"
+        return "unsupported; take such blocks out of forward"
     return _HINTS.get(target, "unsupported")
 
 
@@ -290,8 +287,22 @@ def _report(problems: Sequence[_Problem]) -> HeatcError:
         place=str(problems[0].place),
         notes=[
             *notes,
-            "rewrite these lines with other ops, or export only the part of the model without them",
+            _remedy(problems),
         ],
+    )
+
+
+def _remedy(problems: Sequence[_Problem]) -> str:
+    """What to do about calls in one's own lines, and about those in the lines of a library."""
+    libraries = sorted({p.place.library for p in problems if p.place.library})
+    if not libraries:
+        return (
+            "rewrite these lines with other ops, or export only the part of the model without them"
+        )
+    return (
+        f"these lines are {' and '.join(libraries)}': give the model without them (the base model "
+        "without its head, or its encoder alone, as a torch.export archive), try the other "
+        "attn_implementation ('eager' or 'sdpa') where they belong to attention, or report the op"
     )
 
 

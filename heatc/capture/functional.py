@@ -8,7 +8,7 @@ become their parts. Ops with a converter stay whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from heatc.capture.aten import CONVERTERS
@@ -41,7 +41,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
         ) from error
 
 
-def _table() -> Mapping[Any, Callable[..., Any]]:
+def _table() -> dict[Any, Callable[..., Any]]:
     """How torch writes the ops that have no converter."""
     import torch
     from torch._decomp import decomposition_table

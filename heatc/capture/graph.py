@@ -20,6 +20,7 @@ from heatc.errors import HeatcError
 SUPPORTED_DTYPES = ("f32", "i64", "i32", "i16", "i8", "u8", "i1")
 
 _FRAME = re.compile(r'File "([^"\n]*)", line (\d+)')
+_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]([^/\\]+)[/\\]")
 _TORCH_FRAME = re.compile(r"(site|dist)-packages[/\\]torch[/\\]|[/\\]torch[/\\]nn[/\\]")
 
 
@@ -58,11 +59,16 @@ class AtenTensor:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a call comes from: `module` is torch's fully qualified name ("" is the model itself)."""
+    """
+    Where a call comes from: `module` is torch's fully qualified name ("" is the model itself).
+
+    `library` is the installed package that the file belongs to, "" for a file of the user's own.
+    """
 
     module: str = ""
     file: str = ""
     line: int = 0
+    library: str = ""
 
     def __str__(self) -> str:
         module = self.module or "the model"
@@ -134,7 +140,9 @@ def place_of(module_path: str, stack_trace: str | None) -> Place:
     for file, line in reversed(frames):
         if not _TORCH_FRAME.search(file):
             # Paths differ from machine to machine, the name of the file does not.
-            return Place(module_path, re.split(r"[/\\]", file)[-1], int(line[:9]))
+            library = _LIBRARY.search(file)
+            name, number = re.split(r"[/\\]", file)[-1], int(line[:9])
+            return Place(module_path, name, number, library.group(1) if library else "")
     return Place(module_path)
 
 

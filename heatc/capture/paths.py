@@ -102,7 +102,7 @@ def _capture_archive(file: MappedZip, inputs: Inputs) -> tuple[ModuleOp, WeightS
     archive = read_archive(file)
     graph = archive.graph
     check_inputs(inputs, _declared(graph), str(file.path))
-    if unknown_targets(graph) and _has_torch():
+    if unknown_targets(graph) and has_torch():
         module, weights = _capture_decomposed(archive)
     else:
         module = convert(graph)
@@ -113,7 +113,8 @@ def _capture_archive(file: MappedZip, inputs: Inputs) -> tuple[ModuleOp, WeightS
     return module, weights
 
 
-def _has_torch() -> bool:
+def has_torch() -> bool:
+    """Whether PyTorch is installed; it is not imported for this."""
     return importlib.util.find_spec("torch") is not None
 
 
@@ -123,7 +124,11 @@ def _capture_decomposed(archive: Archive) -> tuple[ModuleOp, WeightStore]:
     from heatc.capture.rebuild import decomposed_graph
 
     mapped = archive.weights({bound.weight for bound in archive.graph.weights})
-    graph, tensors = decomposed_graph(archive.graph, mapped)
+    try:
+        graph, tensors = decomposed_graph(archive.graph, mapped)
+    except HeatcError:
+        # What torch cannot decompose is reported by its own name.
+        return convert(archive.graph), WeightStore({})
     module = convert(graph)
     arrays = {
         name: mapped[name] if name in mapped else array_of(name, tensors[name])

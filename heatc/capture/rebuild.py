@@ -7,6 +7,7 @@ of the archive is executed: calls of ATen ops are made again on tensors without 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,10 @@ class _Rebuilding:
         self.mode = FakeTensorMode(allow_non_fake_inputs=False)
         self.graph: Graph = torch.fx.Graph()
         self.nodes: dict[str, Node] = {}
-        # The arrays are read-only, and so is what torch does with them.
-        self.tensors: Tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        with warnings.catch_warnings():
+            # The arrays are read-only, and so is what torch does with them.
+            warnings.simplefilter("ignore")
+            self.tensors: Tensors = {n: torch.from_numpy(array) for n, array in arrays.items()}
         self.numbers: Tensors = {}
 
     def program(self) -> ExportedProgram:
@@ -149,15 +152,16 @@ class _Rebuilding:
         place = call.place
         node.meta["nn_module_stack"] = {"place": (place.module, "")}
         if place.file:
-            node.meta["stack_trace"] = f'File "{place.file}", line {place.line}, in forward\n'
+            folder = f"/site-packages/{place.library}/" if place.library else ""
+            line = f'File "{folder}{place.file}", line {place.line}, in forward\n'
+            node.meta["stack_trace"] = line
 
     def run(self, node: Node) -> Any:
         """The tensors without memory that a call returns."""
         import torch
+        from torch.fx.node import map_arg
 
-        args, kwargs = torch.fx.node.map_arg(
-            (node.args, node.kwargs), lambda inner: inner.meta["val"]
-        )
+        args, kwargs = map_arg((node.args, node.kwargs), lambda inner: inner.meta["val"])
         with self.mode, torch.no_grad():
             return node.target(*args, **kwargs)  # pyright: ignore
 

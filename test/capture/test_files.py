@@ -315,13 +315,42 @@ def test_dynamic_archive(tmp_path: Path) -> None:
 def test_unsupported_ops_of_an_archive(tmp_path: Path) -> None:
     class Model(torch.nn.Module):
         def forward(self, x: Any) -> Any:
-            return torch.erf(x) + torch.cumsum(x, 0)
+            return torch.sort(x)[0] + torch.bernoulli(x)
 
     error = refuse(
         save(torch.export.export(Model(), (torch.ones(2, 3),)), tmp_path / "x"),
         match="2 unsupported calls of 2 ops",
     )
     assert "test_files.py" in error.notes[0]
+    assert "rewrite these lines" in error.notes[-1]
+
+
+def test_what_to_do_about_the_lines_of_a_library(archive: Path, tmp_path: Path) -> None:
+    def edit(name: str, data: bytes) -> bytes:
+        return data.replace(b"aten.tanh.default", b"aten.erfinv.default")
+
+    error = refuse(rewrite(archive, tmp_path / "x.pt2", edit), match="1 unsupported call of 1 op")
+    assert "aten.erfinv.default: 1 call, first in pooler.activation" in str(error)
+    assert "these lines are transformers'" in error.notes[-1]
+    assert "attn_implementation" in error.notes[-1]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_calls_in_place_of_an_archive_need_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return (x + 1).mul_(2)
+
+    path = save(torch.export.export(Model(), (torch.ones(2, 3),)), tmp_path / "x")
+    if is_there:
+        assert "nn.mul" in str(capture_path(path).module)
+        return
+    monkeypatch.setattr("heatc.capture.paths.has_torch", lambda: False)
+    error = refuse(path, match="1 unsupported call of 1 op")
+    assert "in place" in error.notes[0]
+    assert "pip install" in error.notes[0]
 
 
 @pytest.mark.parametrize("table", ["weights", "constants"])
