@@ -57,6 +57,11 @@ class Budget:
                 raise _stopped(pc, what, "does a loop of the program end?")
         return min(steps + _PERIOD, self._max_steps)
 
+    def check_clock(self, pc: int) -> None:
+        """Raise `HeatcError` where the time is up, before an instruction that takes long by itself."""
+        if time.monotonic() > self._deadline:
+            raise _stopped(pc, f"{self._max_seconds:g} seconds", self._bound, _MORE)
+
     @property
     def _bound(self) -> str:
         return (

@@ -31,7 +31,7 @@ def count(run: Execution, h: int, rows: int, columns: int, start: int, step: int
 
 def _counted(rows: int, columns: int, start: int, step: int) -> Reals:
     row = start + step * np.arange(columns, dtype=np.float64)
-    return np.tile(row, (rows, 1))
+    return np.broadcast_to(row, (rows, columns))
 
 
 @executes("hcopy")

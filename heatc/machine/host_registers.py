@@ -19,7 +19,18 @@ from heatc.machine.scoreboard import Rows
 from heatc.machine.state import Tensor, Trap, expect
 
 HOST_ELEMENTS = 1 << 28
-"""Most elements that all host registers together, or a packing, may have."""
+"""Most elements that all host registers together may have, however large the memory is."""
+
+SMALL_ELEMENTS = 1 << 24
+"""
+As many they may have however small it is.
+
+In between they have as many as memory has bytes: what a program works on comes from there, and a
+number that is repeated without end does not.
+"""
+
+MANY_ELEMENTS = 1 << 20
+"""Work on so many elements takes long enough to look at the clock before it."""
 
 EXACT = 1 << 53
 """Integers up to here are float64 values."""
@@ -96,11 +107,14 @@ def shape_of(x: Reals) -> Shape:
 
 
 def expect_room(run: Execution, h: int, shape: Shape) -> None:
-    """A register of this shape has room beside the others."""
+    """A register of this shape has room beside the others, and there is time to make it."""
+    if shape[0] * shape[1] >= MANY_ELEMENTS and run.budget is not None:
+        run.budget.check_clock(run.pc)
     others = sum(x.size for i, x in enumerate(run.state.host) if x is not None and i != h)
-    if shape[0] * shape[1] + others > HOST_ELEMENTS:
+    limit = min(max(run.memory.size, SMALL_ELEMENTS), HOST_ELEMENTS)
+    if shape[0] * shape[1] + others > limit:
         raise Trap(
-            f"{shape[0]}x{shape[1]} float64 exceed the host registers' {HOST_ELEMENTS} elements"
+            f"{shape[0]}x{shape[1]} float64 exceed the host registers' {limit} elements"
             + (f", of which others have {others}" if others else ""),
             "run the operation on fewer rows at a time",
             error=InfeasibleError,

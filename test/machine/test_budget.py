@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from machine_kit import Tiny
@@ -78,3 +80,15 @@ def test_work_takes_time():
     error = refused([*WORK, *loop(1000, loop(1000, [LOAD], register=2))], max_seconds=0.5)
     assert "stopped after" in error.message
     assert error.notes[0] == "a pass takes 0.5 seconds and 16384 instructions at most"
+
+
+def test_work_that_takes_long_by_itself_looks_at_the_clock():
+    """A hundred instructions of a few hundred milliseconds each, of which no more than some begin."""
+    slow = [
+        inst("hnum", h=0, rows=1 << 11, columns=1 << 10, value=0.5),
+        inst("hfun", h=0, function="erf"),
+    ]
+    start = time.monotonic()
+    error = refused(slow * 100, max_seconds=0.2)
+    assert "stopped after 0.2 seconds" in error.message
+    assert time.monotonic() - start < 10

@@ -327,6 +327,7 @@ def test_products_refuse(
 
 def test_work_beyond_reason_is_refused_before_it_is_done():
     kit = HostKit()
+    kit.kit.size = 1 << 28
     for h in (0, 1):
         kit.emit("hnum", h=h, rows=8192, columns=8192, value=0.0)
     kit.emit("hdot", h=0, g=1, transposed=0, batches=1)

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.isa.table.host_reduce import GROUP_KINDS, KINDS
-from heatc.machine.host_registers import HOST_ELEMENTS
+from heatc.machine.host_registers import HOST_ELEMENTS, SMALL_ELEMENTS
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIDES = st.integers(1, 6)
@@ -304,16 +304,24 @@ def test_a_product_of_sides_is_bounded(mnemonic: str, operands: dict[str, int]):
     kit.emit("hnum", h=1, rows=1, columns=1 << 20, value=1.0)
     kit.emit(mnemonic, **operands)
     with pytest.raises(
-        InfeasibleError, match=f"exceed the host registers' {HOST_ELEMENTS} elements"
+        InfeasibleError, match=f"exceed the host registers' {SMALL_ELEMENTS} elements"
     ):
         kit.run()
 
 
-def test_all_registers_together_are_bounded():
+@pytest.mark.parametrize(
+    ("size", "limit"),
+    [(1 << 20, SMALL_ELEMENTS), (1 << 25, 1 << 25), (1 << 29, HOST_ELEMENTS)],
+)
+def test_all_registers_together_are_bounded(size: int, limit: int):
+    """As many elements as memory has bytes, within limits of its own."""
     kit = HostKit()
-    for h in range(8):
-        kit.emit("hnum", h=h, rows=1 << 14, columns=1 << 12, value=1.0)
-    with pytest.raises(InfeasibleError, match="of which others have 268435456"):
+    kit.kit.size = size
+    for h in range(4):
+        kit.emit("hnum", h=h, rows=limit >> 12, columns=1 << 10, value=1.0)
+    kit.run()
+    kit.emit("hnum", h=4, rows=1, columns=1, value=1.0)
+    with pytest.raises(InfeasibleError, match=f"1x1 float64 exceed the host registers' {limit}"):
         kit.run()
 
 
