@@ -46,6 +46,11 @@ def _table() -> dict[Any, Callable[..., Any]]:
     import torch
     from torch._decomp import decomposition_table
 
-    # The first one has more ops, the second one those that export treats specially.
-    rules: dict[Any, Any] = {**decomposition_table, **torch.export.default_decompositions()}
+    # Rules of other modules end in ops of torch's compiler, which no message should name.
+    rules: dict[Any, Any] = {
+        op: rule
+        for op, rule in decomposition_table.items()
+        if rule.__module__ == "torch._decomp.decompositions"
+    }
+    rules |= torch.export.default_decompositions().items()
     return {op: rule for op, rule in rules.items() if str(op) not in CONVERTERS}
