@@ -35,13 +35,8 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes
-from heatc.passes.analysis.padding import (
-    DOUBTED,
-    POINTWISE,
-    KeyPadding,
-    MaskTracker,
-    prove_key_padding,
-)
+from heatc.passes.analysis.masks import Part, Reading, read_masks, with_masks
+from heatc.passes.analysis.padding import DOUBTED, POINTWISE, KeyPadding, MaskTracker
 from heatc.passes.analysis.reads import Reads, TokenAxes, is_zero_where_masked
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
@@ -61,10 +56,15 @@ _POINTWISE = (
 
 
 class Masks(NamedTuple):
-    """The key padding of a function, and the attentions whose masks say that, or nothing."""
+    """
+    The key padding of a function, and the masks that each attention keeps beside it.
+
+    Without `every_row` masked positions must not be read.
+    """
 
     padding: KeyPadding
-    seen: set[attn.SdpaOp]
+    kept: dict[attn.SdpaOp, list[Part]]
+    every_row: bool = True
 
 
 class _Packer:
@@ -80,14 +80,19 @@ class _Packer:
         self.tokens = tokens
         self.batch, self.length = tokens.batch, tokens.length
         self.compute = compute
-        self.padding, self.seen = masks
+        self.padding, self.kept, self.every_row = masks
         self.packing = self._packing_op(())
         self.packed: dict[SSAValue, SSAValue] = {}
         self.rows: dict[SSAValue, SSAValue] = {}
         self.converted: set[Operation] = set()
 
-    def run(self) -> None:
-        """Pack every op that can be packed, then put padded values back where they are read."""
+    def run(self) -> bool:
+        """
+        Pack every op that can be packed, then put padded values back where they are read.
+
+        False where masked positions are read that must not be; then nothing has changed but that
+        there are ops that nobody uses.
+        """
         block = self.function.body.block
         ops = list(block.ops)
         self._insert_packing(ops[0])
@@ -105,11 +110,16 @@ class _Packer:
         outputs = list(last.operands)
         reads = Reads(self.tokens, self.converted, compute=self.compute)
         if self.padding.mask is not None:
-            self._keep(reads)
+            positions = self._positions(reads)
+            if positions and not self.every_row:
+                return False
+            self._keep(positions)
+            reads.rows = positions
         for padded, packed in self.packed.items():
             self._put_back(padded, packed, reads)
         if self.padding.mask is not None and not self.compute:
             self._clear(last, outputs)
+        return True
 
     # -- the packing -----------------------------------------------------------------------
 
@@ -128,11 +138,15 @@ class _Packer:
             self.packing.operands[0] = reshape.result
         Rewriter.insert_op(self.packing, InsertPoint.before(first))
 
-    def _keep(self, reads: Reads) -> None:
-        """Give masked positions that are read a row of their own."""
-        positions: set[int] = set(range(self.length)) if self.compute else set()
+    def _positions(self, reads: Reads) -> frozenset[int]:
+        """The masked positions that are read."""
+        positions: frozenset[int] = reads.everything if self.compute else frozenset()
         for padded in self.packed:
             positions |= reads.of(padded)
+        return positions
+
+    def _keep(self, positions: frozenset[int]) -> None:
+        """Give masked positions that are read a row of their own."""
         if not positions:
             return
         old, new = self.packing, self._packing_op(tuple(sorted(positions)))
@@ -217,7 +231,7 @@ class _Packer:
         q, k, v = rows
         if q is None or k is None or v is None:
             return None
-        masks = [] if op in self.seen else list(op.masks)
+        masks, fills = with_masks(self.kept[op])
         packed = attn.SdpaOp(
             q,
             k,
@@ -226,7 +240,7 @@ class _Packer:
             op.scale.value.data,
             packing=self.packing.result,
             masks=masks,
-            fills=op.fills if masks and op.filled is not None else (),
+            fills=fills,
             keyless=op.keyless,
             result_type=TensorType(
                 nn.element_of(op.result), (nn.TOKENS, nn.shape_of(op.result)[-1])
@@ -314,6 +328,11 @@ class _Packer:
 
     # -- back ------------------------------------------------------------------------------
 
+    @property
+    def _reads(self) -> tuple[int, ...]:
+        """The masked positions that have rows."""
+        return attn.packing_of(self.packing.result).reads
+
     def _put_back(self, padded: SSAValue, packed: SSAValue, reads: Reads) -> None:
         for use in list(padded.uses):
             self._select(use.operation, padded, packed)
@@ -323,7 +342,7 @@ class _Packer:
         for chosen, kept in ((rest, False), (read, True)):
             if not chosen:
                 continue
-            kept = kept and bool(attn.packing_of(self.packing.result).reads)
+            kept = kept and bool(self._reads)
             unpack = attn.UnpackOp(packed, self.packing.result, read=kept)
             unpack.result.name_hint = padded.name_hint
             owner = packed.owner
@@ -359,6 +378,8 @@ class _Packer:
             return
         if reshape.dropped_axis not in (None, 1):
             # Another axis of extent 1: the tokens are still there.
+            return
+        if self.packing.mask is not None and position not in self._reads:
             return
         token = attn.TokenOp(packed, self.packing.result, position)
         insert_before(reshape, token)
@@ -443,22 +464,22 @@ def _token_axes(ctx: Context, function: FuncOp, attentions: list[attn.SdpaOp]) -
     return tokens
 
 
-def _common_masks(ctx: Context, attentions: list[attn.SdpaOp], tokens: TokenAxes) -> Masks:
-    """The key padding that all masks are proven to be; none, with a remark, where they are not."""
+def _common_masks(ctx: Context, attentions: list[attn.SdpaOp]) -> Masks:
+    """The key padding that all masks are proven to have; none, with a remark, if they have not."""
     tracker = MaskTracker()
-    proofs = {op: _proven(op, tracker, tokens) for op in attentions}
-    hides_nothing = {op for op, found in proofs.items() if found == {KeyPadding(None)}}
-    unproven = [op for op, found in proofs.items() if found is None]
+    found = {op: read_masks(op, tracker) for op in attentions}
+    unproven = [op for op, reading in found.items() if reading is None]
     if unproven:
         remark(ctx, unproven[0], "the mask is not provably key padding: every position is computed")
-        return Masks(KeyPadding(None), hides_nothing)
-    together = {proof for found in proofs.values() if found is not None for proof in found}
+        return _whole(attentions, found)
+    readings = {op: reading for op, reading in found.items() if reading is not None}
+    together = {p for r in readings.values() for p in r.paddings or {KeyPadding(None)}}
     if len(together) > 1:
         # One without a mask is more likely to be a mistake than those with one.
         bare = (op for op in attentions if not op.masks)
         odd = next(bare, attentions[0])
         remark(ctx, odd, "attentions disagree about the mask: every position is computed")
-        return Masks(KeyPadding(None), hides_nothing)
+        return _whole(attentions, found)
     padding = together.pop()
     if padding.weakest > DOUBTED:
         remark(
@@ -467,19 +488,18 @@ def _common_masks(ctx: Context, attentions: list[attn.SdpaOp], tokens: TokenAxes
             f"a key with a score of {padding.weakest:g} is taken to be hidden: scores of thousands "
             "would need a lower fill",
         )
-    return Masks(padding, set(attentions))
+    kept = {op: reading.kept for op, reading in readings.items()}
+    return Masks(padding, kept, all(reading.every_row for reading in readings.values()))
 
 
-def _proven(op: attn.SdpaOp, tracker: MaskTracker, tokens: TokenAxes) -> set[KeyPadding] | None:
-    """What an attention's masks are proven to be, beside what hides nothing; None if they are not."""
-    batch, heads, length = tokens.batch, op.heads.value.data, tokens.length
-    found: set[KeyPadding] = set()
-    for mask, fill in zip(op.masks, op.fills):
-        proof = prove_key_padding(tracker, mask, fill, batch, heads, length)
-        if proof is None:
-            return None
-        found.add(proof)
-    return {proof for proof in found if proof.mask is not None} or {KeyPadding(None)}
+def _whole(attentions: list[attn.SdpaOp], found: dict[attn.SdpaOp, Reading | None]) -> Masks:
+    """Every position has a row, and all masks stay but those that hide nothing."""
+    kept: dict[attn.SdpaOp, list[Part]] = {}
+    for op in attentions:
+        reading = found[op]
+        nothing = reading is not None and not reading.paddings and not reading.kept
+        kept[op] = [] if nothing else [Part(m, fill) for m, fill in zip(op.masks, op.fills)]
+    return Masks(KeyPadding(None), kept)
 
 
 def pack_function(ctx: Context, function: FuncOp, padding: str = "skip") -> None:
@@ -490,8 +510,14 @@ def pack_function(ctx: Context, function: FuncOp, padding: str = "skip") -> None
     tokens = _token_axes(ctx, function, attentions)
     if tokens is None:
         return
-    masks = _common_masks(ctx, attentions, tokens)
-    _Packer(function, tokens, masks, padding == "compute").run()
+    masks = _common_masks(ctx, attentions)
+    if _Packer(function, tokens, masks, padding == "compute").run():
+        return
+    erase_dead(function)
+    text = "masked positions are read, and see no key that is real: every position is computed"
+    remark(ctx, attentions[0], text)
+    whole = _whole(attentions, dict.fromkeys(attentions))
+    _Packer(function, tokens, whole, padding == "compute").run()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ only compares its input with constants, the answer changes at these constants al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -279,6 +279,45 @@ def prove_key_padding(
         return None
     if traced.input is None or bool((_compact(traced.source) < 0).all()):
         return KeyPadding(None) if _attends(tracker.run(mask, 0.0)) else None
+    source = _of_keys(traced, batch, heads, length)
+    if source is None or bool((source < 0).any()):
+        return None
+    return _padding(tracker, mask, fill, _attends, lambda values: _hides(values, fill))
+
+
+def prove_masking(
+    tracker: MaskTracker, mask: SSAValue, fill: float, batch: int, heads: int, length: int
+) -> KeyPadding | None:
+    """
+    Prove that a masked key is hidden from every other token, and each real token sees itself.
+
+    What real tokens see beside themselves is not asked. The arguments are those of
+    `prove_key_padding`.
+    """
+    traced = tracker.trace(mask)
+    if traced is None or traced.input is None or _of_keys(traced, batch, heads, length) is None:
+        return None
+
+    def sees_itself(values: Array) -> bool:
+        return not hidden(values, fill, length).diagonal(axis1=-2, axis2=-1).any()
+
+    def is_hidden(values: Array) -> bool:
+        own = np.eye(length, dtype=np.bool_) & (length > 1)
+        return bool((hidden(values, fill, length) | own).all())
+
+    return _padding(tracker, mask, fill, sees_itself, is_hidden)
+
+
+def hidden(values: Array, fill: float, length: int) -> NDArray[np.bool_]:
+    """Which keys a mask hides from which query, (..., S, S)."""
+    values = _compact(np.atleast_2d(values))
+    found = ~values & (fill <= BLOCKED) if values.dtype == np.bool_ else values <= BLOCKED
+    return np.broadcast_to(found, (*values.shape[:-2], length, length))
+
+
+def _of_keys(traced: Traced, batch: int, heads: int, length: int) -> NDArray[np.int64] | None:
+    """The sources of a mask's elements, if each depends on its own key of its sequence at most."""
+    assert traced.input is not None
     if math.prod(nn.shape_of(traced.input)) != batch * length:
         return None
     try:
@@ -286,18 +325,31 @@ def prove_key_padding(
     except ValueError:
         return None
     keys = np.arange(batch * length).reshape(batch, 1, 1, length)
-    if not (source == keys).all():
-        return None
+    return source if bool(((source == keys) | (source < 0)).all()) else None
+
+
+def _padding(
+    tracker: MaskTracker,
+    mask: SSAValue,
+    fill: float,
+    is_real: Callable[[Array], bool],
+    is_masked: Callable[[Array], bool],
+) -> KeyPadding | None:
+    """The key padding of a mask by what it is for each value of its input."""
+    traced = tracker.trace(mask)
+    assert traced is not None
+    assert traced.input is not None
     real: list[Interval] = []
     masked: list[Interval] = []
     weakest = -math.inf
     for low, high, tried in _pieces(traced):
         values = tracker.run(mask, tried)
-        if _attends(values):
-            real.append((low, high))
-        elif _hides(values, fill):
+        if is_masked(values):
             masked.append((low, high))
-            weakest = max(weakest, fill if values.dtype == np.bool_ else float(values.max()))
+            least = fill if values.dtype == np.bool_ else float(values[values <= BLOCKED].max())
+            weakest = max(weakest, least)
+        elif is_real(values):
+            real.append((low, high))
         elif traced.cut or tried in (0.0, 1.0):
             # A weak bias, such as (1 - mask) * -1000: values that masks usually have do neither.
             return None

@@ -20,8 +20,10 @@ from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes, Axis
 from heatc.passes.analysis.layout import Digit, grouped, joined, layout_of
+from heatc.passes.analysis.padding import POINTWISE
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
+_ELEMENTWISE = (*POINTWISE, nn.GeluOp, nn.ReluOp, nn.TanhOp)
 
 
 class TokenAxes:
@@ -96,10 +98,25 @@ class TokenAxes:
             return True
         return isinstance(value.type, TensorType) and self.is_stream(value)
 
-    def digits(self, value: SSAValue) -> list[tuple[Digit, ...]]:
-        """By how much sequences and tokens of a stream move in its elements, row by row."""
-        width = nn.shape_of(value)[-1]
-        return [joined([(self.batch, self.length * width)]), joined([(self.length, width)])]
+    def digits(self, value: SSAValue) -> list[tuple[Digit, ...]] | None:
+        """
+        By how much sequences and tokens move in a value's elements, row by row.
+
+        None where it does not have one axis of each, or one of both.
+        """
+        shape = nn.shape_of(value)
+        if len(shape) == 2 and self._is_flat(value):
+            return [
+                joined([(self.batch, self.length * shape[1])]),
+                joined([(self.length, shape[1])]),
+            ]
+        found: list[tuple[Digit, ...]] = []
+        for which, extent in enumerate((self.batch, self.length)):
+            axes = self._axes(value, which)
+            if extent > 1 and len(axes) != 1:
+                return None
+            found.append(tuple((extent, math.prod(shape[axis + 1 :])) for axis in axes))
+        return found
 
     def spreads(self, value: SSAValue) -> list[tuple[tuple[int, ...], bool]]:
         """
@@ -131,6 +148,8 @@ class Reads:
         self.converted = converted
         self.compute = compute
         self.everything = frozenset(range(tokens.length))
+        self.rows: frozenset[int] = frozenset()
+        """Masked positions that have rows: masks of attention are read there, once they are known."""
 
     def of(self, value: SSAValue) -> frozenset[int]:
         """The positions of a value that are read."""
@@ -141,14 +160,19 @@ class Reads:
 
     def of_use(self, op: Operation, value: SSAValue) -> frozenset[int]:
         """The positions of a value that one op reads, in the end."""
-        if op in self.converted:
-            return frozenset() if self._is_in_place(value) else self.everything
+        if isinstance(op, attn.SdpaOp) and value in op.masks:
+            is_packed = op.packing is not None or op in self.converted
+            return self.rows if is_packed else self.everything
+        if op in self.converted or isinstance(op, attn.PackOp):
+            if value.owner in self.converted:
+                return frozenset()
+            return self.rows if self._is_in_place(value) else self.everything
         if isinstance(op, ReturnOp):
             silent = not self.compute and self.tokens.has_tokens(value)
             return frozenset() if silent else self.everything
         if isinstance(op, nn.SliceOp):
             return self._of_slice(op, value)
-        if isinstance(op, _MOVES):
+        if isinstance(op, (*_MOVES, *_ELEMENTWISE)) or self._is_of_each_token(op, value):
             return self.of(op.results[0])
         if isinstance(op, nn.ConcatOp) and op.dim.value.data not in self.tokens.token_axes(value):
             return self.of(op.result)
@@ -157,14 +181,23 @@ class Reads:
             return self.everything if self.of(op.result) else frozenset()
         return self.everything
 
+    def _is_of_each_token(self, op: Operation, value: SSAValue) -> bool:
+        """Whether an op is along an axis that has no tokens."""
+        last = len(nn.shape_of(value)) - 1
+        if isinstance(op, nn.LayerNormOp | nn.RmsNormOp):
+            axis = last
+        elif isinstance(op, nn.SoftmaxOp):
+            axis = op.dim.value.data % (last + 1)
+        else:
+            return False
+        return value is op.operands[0] and axis not in self.tokens.token_axes(value)
+
     def _is_in_place(self, value: SSAValue) -> bool:
         """
-        Whether a value that is packed has its tokens where a stream has them.
+        Whether a value that is about to be packed has its tokens where a stream has them.
 
         What moved them elsewhere makes a row of a position of several tokens.
         """
-        if value.owner in self.converted:
-            return True
         if not isinstance(value.owner, _MOVES):
             return len(self.tokens.token_axes(value)) <= 1
         layout = layout_of(value, scaled=False)
@@ -174,11 +207,9 @@ class Reads:
         extents = (self.tokens.batch, self.tokens.length)
         whole = math.prod(extents)
         groups = grouped(layout.digits, [*extents, math.prod(shape) // whole])
-        return (
-            groups is not None
-            and self.tokens.is_stream(root)
-            and [joined(group) for group in groups[:2]] == self.tokens.digits(root)
-        )
+        if groups is None:
+            return False
+        return [joined(group) for group in groups[:2]] == self.tokens.digits(root)
 
     def _keeps_tokens(self, op: ContractOp, value: SSAValue) -> bool:
         """Whether no token axis of a value is summed over: each is an axis of the result."""

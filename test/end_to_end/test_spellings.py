@@ -98,3 +98,22 @@ def test_equal_extents_hide_nothing(lookalike: str, tmp_path: Path):
     for mask in (np.ones((batch, tokens), np.int64), masks(tokens)[:batch]):
         model = Speller(EQUAL_EXTENTS[lookalike], WIDTH, tokens)
         Compiled(model, inputs_of(mask), tmp_path).check(mask > 0)
+
+
+class Tokens(Speller):
+    """No pooled output: no masked position is read."""
+
+    def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+        return {"tokens": super().forward(input_ids, attention_mask)["tokens"]}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_padding_is_skipped(spelling: str, tmp_path: Path):
+    """Key padding is packed away beside static masks and biases: no masked position has a row."""
+    mask = masks(12)
+    compiled = Compiled(Tokens(SPELLINGS[spelling], WIDTH, 12, layers=2), inputs_of(mask), tmp_path)
+    compiled.check(mask > 0)
+    (packing,) = (op for op in compiled.module.walk() if isinstance(op, attn.PackingOp))
+    assert packing.mask is not None
+    assert attn.packing_of(packing.result).reads == ()
+    assert not compiled.remarks
