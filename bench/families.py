@@ -32,12 +32,15 @@ import transformers
 from rich.console import Console
 
 from bench.support import parts, report, sources
-from bench.support.families import page, summary, tasks
+from bench.support.families import capture, page, summary, tasks
 from bench.support.families.entry import Entry
+from bench.support.families.first import first_run
+from bench.support.families.heat import COSINE, HEAT, heated
 from bench.support.families.judge import judge
 from bench.support.families.zoo import zoo
 from bench.support.heat.page import tables as as_tables
 from bench.support.parts import Part
+from bench.support.report import Row
 
 RESULT = report.RESULTS / "families.json"
 SEED = 0
@@ -96,7 +99,75 @@ def family_part(found: summary.Entries) -> Part:
     )
 
 
-STUDIES: dict[str, Study] = {"families": Study(family_tasks, judge_family, family_part)}
+# ---- One model of each family --------------------------------------------------------------------
+
+
+def _one_each(part: str, chosen: Sequence[Entry], route: str) -> list[str]:
+    """The first model of each family that has a route."""
+    first: dict[str, str] = {}
+    for entry in chosen:
+        if route in entry.routes:
+            first.setdefault(entry.family, entry.name)
+    return [_WORDS.join((part, name)) for name in first.values()]
+
+
+def heat_tasks(chosen: Sequence[Entry]) -> list[str]:
+    """A family, factorised."""
+    return _one_each("heat", chosen, "archive")
+
+
+def judge_heat(task: str) -> list[dict[str, Any]]:
+    """What `heat.heated` says of one family."""
+    tasks.prepare()
+    return [heated(entries()[task.split(_WORDS)[1]])]
+
+
+def heat_part(found: summary.Entries) -> Part:
+    """How many families are right factorised."""
+    what = (
+        f"--heat {HEAT} on each family: compiles, HDP agrees with NumPy >= {COSINE}, "
+        "shared layers are counted once"
+    )
+    return Part(_held(what, found), {"heat: low-rank": list(map(_told, found))})
+
+
+def first_tasks(chosen: Sequence[Entry]) -> list[str]:
+    """A family's folder."""
+    return _one_each("first", chosen, "folder")
+
+
+def judge_first(task: str) -> list[dict[str, Any]]:
+    """What `first.first_run` says of one family."""
+    tasks.prepare()
+    return [first_run(entries()[task.split(_WORDS)[1]])]
+
+
+def first_part(found: summary.Entries) -> Part:
+    """How many families need no option beyond `--inputs`."""
+    what = "a family's first run from nothing (heatc FOLDER -o x.py): no option beyond --inputs"
+    return Part(_held(what, found), {"first: from nothing": list(map(_told, found))})
+
+
+def _held(what: str, found: summary.Entries) -> list[Row]:
+    right, wrong = (sum(case["kind"] == kind for case in found) for kind in ("right", "wrong"))
+    return [
+        Row(what, right, "families", len(found), ">="),
+        Row(f"{what}: wrong", wrong, "families", 0, "<="),
+    ]
+
+
+def _told(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A case without numbers of no meaning, its message short."""
+    line = {name: value for name, value in case.items() if name != "message"}
+    return {**line, "message": summary.normalised(case["message"])}
+
+
+STUDIES: dict[str, Study] = {
+    "families": Study(family_tasks, judge_family, family_part),
+    "heat": Study(heat_tasks, judge_heat, heat_part),
+    "first": Study(first_tasks, judge_first, first_part),
+}
+PARTS = (*STUDIES, "capture")
 
 
 # ---- Command -------------------------------------------------------------------------------------
@@ -112,8 +183,10 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(description="every family of encoders through heatc")
     add = result.add_argument
-    add("--part", action="append", choices=list(STUDIES), help="one part alone")
+    add("--part", action="append", choices=PARTS, help="one part alone")
+    add("--before", type=Path, metavar="DIR", help="an older checkout, which part capture needs")
     add("--only", action="append", metavar="NAME", help="models whose name has it; writes nothing")
+    add("--quick", action="store_true", help="one head, route and attention; writes nothing")
     add("--jobs", type=int, default=2, help="processes (2), 0 for this one")
     add("--state", type=Path, metavar="FILE", help="where a run is kept that may be killed")
     add("--list", action="store_true", help="print the names of all models")
@@ -134,11 +207,17 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     chosen = [entry for entry in entries().values() if _is_chosen(entry, options.only)]
     state = tasks.State(options.state, key())
+    names = options.part or [name for name in PARTS if name in STUDIES or options.before]
+    if "capture" in names and options.before is None:
+        parser().error("part capture needs --before")
     found: dict[str, Part] = {}
     try:
-        for name in options.part or STUDIES:
+        for name in names:
+            if name == "capture":
+                found[name] = capture.capture_part(options.before)
+                continue
             study = STUDIES[name]
-            todo = study.tasks(chosen)
+            todo = study.tasks(quick(chosen) if options.quick else chosen)
             tasks.run(todo, study.run, state, options.jobs)
             cases = [case for task in todo for case in state.done[task]]
             found[name] = study.part(cases)
@@ -147,11 +226,21 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     _show(found)
-    if not options.only:
+    if not options.only and not options.quick:
         command = " ".join(["python bench/families.py", *arguments])
-        parts.merge(RESULT, found, list(STUDIES), report.provenance(command, SEED))
+        parts.merge(RESULT, found, PARTS, report.provenance(command, SEED))
     rows = [row for part in found.values() for row in part.rows]
     return int(any("wrong" in row.what and not row.holds for row in rows))
+
+
+def quick(chosen: Sequence[Entry]) -> list[Entry]:
+    """Each family's first model, and all that are no models of transformers; by one route."""
+    found: dict[str, Entry] = {}
+    for entry in chosen:
+        name = entry.family if entry.routes[1:] else entry.name
+        few = {"implementations": entry.implementations[-1:], "routes": entry.routes[:1]}
+        found.setdefault(name, dataclasses.replace(entry, **few))
+    return list(found.values())
 
 
 def _is_chosen(entry: Entry, names: Sequence[str] | None) -> bool:

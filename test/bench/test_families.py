@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 
 from bench import families
 from bench.support.differential.build import Compiled, Rounding
-from bench.support.families import judge, summary, tasks
+from bench.support.families import heat, judge, summary, tasks
 from bench.support.families.entry import (
     BATCH,
     LENGTH,
@@ -183,6 +184,34 @@ def test_names_shapes_and_dtypes_are_pytorchs() -> None:
     assert "names" in found({"output": a}, {"output": a, "more": a}, "numpy").message
     assert "shape" in found({"output": a}, {"output": a[:, :1]}, "numpy").message
     assert "dtype" in found({"output": a}, {"output": a.astype(np.float64)}, "numpy").message
+
+
+# ---- Factorised ----------------------------------------------------------------------------------
+
+RIGHT = {"layers": 2, "cosine": 0.99999, "parameters left": 0.5, "stored once": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": 0}, "no layer"),
+        ({"cosine": 0.9998}, "0.999800"),
+        ({"parameters left": 0.6}, "0.6"),
+        ({"stored once": False}, "more than each factor once"),
+    ],
+)
+def test_a_factorised_family_is_held_to_each_figure(change: dict[str, float], message: str) -> None:
+    assert heat.verdict(RIGHT) == ("right", "")
+    kind, found = heat.verdict({**RIGHT, **change})
+    assert kind == "wrong"
+    assert message in found
+
+
+def test_a_layer_that_is_used_twice_is_counted_once() -> None:
+    chosen = {"format": "low-rank", "shape": "32|32", "parameters": 512}
+    line = json.dumps({"pass": "heat-decompose", "layer": "a", "chosen": chosen})
+    other = json.dumps({"pass": "verify", "layer": "a", "chosen": {}})
+    assert heat.factors([line, other, line]) == {"a": (1024, 512)}
 
 
 # ---- The zoo -------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ SECONDS = 120
 """A step that takes longer is refused"""
 _REFUSALS = (1, 3, 4)
 """Exit codes: bad input, not verified, infeasible"""
+_LONGEST = 1500
 _DTYPES = {"int64": "i64", "float32": "f32", "bool": "i1"}
 
 
@@ -263,17 +264,19 @@ def masked(entry: Entry, shape: tuple[int, ...], keep: Keep) -> Keep:
 def _failed(
     blank: Verdict, error: Exception, target: str, mask: str, *, running: bool = False
 ) -> Verdict:
-    """A clear message is a refusal; a crash, and a program that refuses padding, is wrong."""
+    """A verdict of what was raised; a program that refuses what it was compiled for is wrong."""
+    kind, message = fault(error)
+    if running:
+        kind, message = "wrong", f"refused when run: {message}"
+    return dataclasses.replace(blank, target=target, mask=mask, kind=kind, message=message)
+
+
+def fault(error: Exception) -> tuple[Kind, str]:
+    """A clear message, or no end, is a refusal; a crash is wrong."""
     refusal = explain(error)
-    kind: Kind = "wrong"
     if isinstance(error, TooSlow):
-        kind, text = "refused", str(error)
-    elif refusal is not None:
-        text = "\n".join((refusal.message, *refusal.notes))
-        kind = "wrong" if running or refusal.exit_code not in _REFUSALS else "refused"
-    else:
-        text = f"{type(error).__name__}: {error}"
-    when = "refused when run: " if running else ""
-    return dataclasses.replace(
-        blank, target=target, mask=mask, kind=kind, message=f"{when}{text}"[:1500]
-    )
+        return "refused", str(error)
+    if refusal is None:
+        return "wrong", f"{type(error).__name__}: {error}"[:_LONGEST]
+    text = "\n".join((refusal.message, *refusal.notes))[:_LONGEST]
+    return ("refused" if refusal.exit_code in _REFUSALS else "wrong"), text

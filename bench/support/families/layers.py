@@ -154,7 +154,7 @@ def entries() -> Iterator[Entry]:
         )
     if importlib.util.find_spec("tltorch") is not None:
         for kind, how in itertools.product(
-            ("tucker", "cp", "blocktt"), ("factorized", "reconstructed")
+            ("tucker", "cp", "blocktt"), ("reconstructed", "factorized")
         ):
             yield _tokens("tltorch", f"{kind}, {how}", _made(Factorised, kind, how))
 

@@ -27,7 +27,7 @@ TITLES = {
     "families: refused": "Refused, by message",
     "rules: oracle": "Pruned, beside the oracle",
     "heat: low-rank": "Factorised",
-    "first run: from nothing": "First run",
+    "first: from nothing": "First run",
     "capture: BERT-Base": "Capture of BERT-Base",
 }
 
