@@ -127,17 +127,17 @@ func.func @mixed(%x: tensor<2x3x4xf32>, %z: tensor<3x3xf32>) -> tensor<2x3x4xf32
 // Weights of a position are not the same for all tokens.
 
 // CHECK-LABEL: func.func @per_position(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>, %z: tensor<3x4xf32>) -> (tensor<2x3x4xf32> {heatc.padding = "zero"}) {
-// CHECK-NEXT:    %0 = attn.packing %m {real = #attn.values<min : -1, 1 : max>, masked = #attn.values<0 : 0>} : (tensor<2x3xi64>) -> !attn.packing<2, 3, reads all>
-// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3, reads all>) -> tensor<?x4xf32>
-// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 3, reads all> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
-// CHECK-NEXT:    %a_1 = attn.unpack %a, %0 {read} : (tensor<?x4xf32>, !attn.packing<2, 3, reads all>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    %0 = attn.packing %m {real = #attn.values<min : -1, 1 : max>, masked = #attn.values<0 : 0>} : (tensor<2x3xi64>) -> !attn.packing<2, 3>
+// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 3> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK-NEXT:    %a_1 = attn.unpack %a, %0 : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
 // CHECK-NEXT:    %t = einsum.contract "bsd,sd->bsd" %a_1, %z : (tensor<2x3x4xf32>, tensor<3x4xf32>) -> tensor<2x3x4xf32>
 // CHECK-NEXT:    %2 = nn.expand %z : (tensor<3x4xf32>) -> tensor<2x3x4xf32>
-// CHECK-NEXT:    %3 = attn.pack %2, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3, reads all>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %3 = attn.pack %2, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
 // CHECK-NEXT:    %r = nn.mul %a, %3 : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
-// CHECK-NEXT:    %4 = attn.pack %t, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3, reads all>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %4 = attn.pack %t, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
 // CHECK-NEXT:    %u = nn.sub %r, %4 : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
-// CHECK-NEXT:    %u_1 = attn.unpack %u, %0 : (tensor<?x4xf32>, !attn.packing<2, 3, reads all>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    %u_1 = attn.unpack %u, %0 : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
 // CHECK-NEXT:    func.return %u_1 : tensor<2x3x4xf32>
 func.func @per_position(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>, %z: tensor<3x4xf32>) -> tensor<2x3x4xf32> {
   %keys3 = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
