@@ -169,7 +169,9 @@ class Compilation:
         path = as_path(model, "model")
         self.check_model(path)
         start = time.perf_counter()
-        captured = capture_path(path, inputs, trust_pickle=trust_pickle)
+        with self._remarks or nullcontext():
+            self._pass_begins("capture")
+            captured = capture_path(path, inputs, trust_pickle=trust_pickle, remarks=self._tell)
         self.adopt(captured.module, captured.weights, path.name)
         self._steps.append(("capture", time.perf_counter() - start))
 

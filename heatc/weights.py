@@ -2,7 +2,8 @@
 Weights by state-dict name, mapped from the file they came in.
 
 A store never copies: `store[name]` is a read-only view of the mapped file, and a page of it
-is read when it is touched. The IR carries names; whoever executes or emits carries a store.
+is read when it is touched. What a file holds in another form is made when it is asked for, and
+dropped with its last reader. The IR carries names; whoever executes or emits carries a store.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,20 @@ from heatc.readers.safetensors_file import NUMPY_DTYPES, open_safetensors
 from heatc.readers.source import as_path
 
 Array = NDArray[np.generic]
+
+
+class LazyArray(Protocol):
+    """An array that is not there yet: `shape` is known, `read` makes it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what `read` gives."""
+        ...
+
+    def read(self) -> Array:
+        """Make the array."""
+        ...
+
 
 _MADV_DONTNEED, _MADV_PAGEOUT = 4, 21  # of <sys/mman.h> on Linux
 
@@ -83,14 +99,19 @@ class WeightStore(Mapping[str, Array]):
     `source` is the file the arrays are mapped from, or None for arrays given from Python.
     """
 
-    def __init__(self, arrays: Mapping[str, Array], source: Path | None = None):
-        self._arrays = dict(arrays)
+    def __init__(self, arrays: Mapping[str, Array | LazyArray], source: Path | None = None):
+        self._arrays: dict[str, Array | LazyArray] = dict(arrays)
+        self._made: weakref.WeakValueDictionary[str, Array] = weakref.WeakValueDictionary()
         self._added: list[str] = []
         self.source = source
 
-    def copy(self) -> WeightStore:
+    def copy(self, source: Path | None = None) -> WeightStore:
         """A store of the same arrays, to which nothing was added."""
-        return WeightStore(self, self.source)
+        return WeightStore(self._arrays, source or self.source)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a weight, which is not made for this."""
+        return self._entry(name).shape
 
     @property
     def added(self) -> tuple[str, ...]:
@@ -120,6 +141,17 @@ class WeightStore(Mapping[str, Array]):
         return merged
 
     def __getitem__(self, name: str) -> Array:
+        entry = self._entry(name)
+        if isinstance(entry, np.ndarray):
+            return entry
+        made = self._made.get(name)
+        if made is None:
+            made = entry.read()
+            made.flags.writeable = False
+            self._made[name] = made
+        return made
+
+    def _entry(self, name: str) -> Array | LazyArray:
         try:
             return self._arrays[name]
         except KeyError:
@@ -158,12 +190,14 @@ class WeightStore(Mapping[str, Array]):
 
         A compiler that walks over all weights then holds one at a time, not all of them.
         """
-        _page_out(self[name])
+        entry = self._entry(name)
+        if isinstance(entry, np.ndarray):
+            _page_out(entry)
 
     def release_files(self) -> None:
         """`release` every weight that is mapped from a file."""
         for name, array in self._arrays.items():
-            if _is_mapped(array):
+            if isinstance(array, np.ndarray) and _is_mapped(array):
                 self.release(name)
 
     def checksum(self, names: Sequence[str]) -> str:

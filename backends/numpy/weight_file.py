@@ -100,7 +100,7 @@ class WeightTable:
         dtype = dtype_of(type_)
         if dtype is None:
             raise HeatcError(f"the NumPy backend has no weights of type {type_}")
-        shapes = [self.weights[key].shape for key in op.keys]
+        shapes = [self.weights.shape(key) for key in op.keys]
         shape = shapes[0]
         if len(shapes) > 1:
             shape = (sum(s[0] for s in shapes), *shape[1:])

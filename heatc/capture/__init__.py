@@ -18,6 +18,7 @@ from heatc.capture.inputs import InputSpec, check_specs, parse_inputs
 from heatc.errors import HeatcError
 from heatc.ir_errors import translated
 from heatc.readers.source import as_path
+from heatc.remarks import RemarkSink, print_remark
 from heatc.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -47,20 +48,23 @@ def capture_path(
     inputs: Mapping[str, InputSpec] | None = None,
     *,
     trust_pickle: bool = False,
+    remarks: RemarkSink = print_remark,
 ) -> Captured:
     """
     Capture a model file or folder, recognised by its content.
 
-    A torch.export archive, a Hugging Face folder (config.json and safetensors), or a `.pt` state
-    dict beside a config.json. `inputs` gives shapes and dtypes where the file leaves them open,
-    and must agree where it does not. `trust_pickle` allows a pickled module, which may run code.
+    A torch.export archive, a Hugging Face folder (config.json with safetensors or `.bin` files), a
+    folder of sentence-transformers, or a `.pt` state dict beside a config.json. `inputs` gives shapes
+    and dtypes where the file leaves them open, and must agree where it does not. `trust_pickle`
+    allows a pickled module, which may run code; `remarks` takes what there is to say of a folder.
 
     Raises `HeatcError` for anything that is no such model, damaged, or not supported.
     """
-    from heatc.capture.paths import capture_any
+    from heatc.capture.paths import Request, capture_any
 
     check_specs(inputs)
-    return Captured(*capture_any(as_path(path, "model"), inputs, trust_pickle))
+    request = Request(inputs, trust_pickle, remarks)
+    return Captured(*capture_any(as_path(path, "model"), request))
 
 
 @translated()

@@ -34,6 +34,7 @@ from heatc.capture.graph import (
     place_of,
     refused_output,
 )
+from heatc.capture.placeholders import Absent, Placeholders, absent_error
 from heatc.errors import HeatcError
 from heatc.readers.json_text import parse_json
 from heatc.weights import Array, WeightStore
@@ -112,16 +113,27 @@ def _clone(value: Any) -> Any:
     return value.clone() if hasattr(value, "clone") else value
 
 
-def capture_program(program: ExportedProgram) -> tuple[ModuleOp, WeightStore]:
-    """The module of a live program, and its weights as views of the program's tensors."""
+def capture_program(
+    program: ExportedProgram, placeholders: Placeholders | None = None
+) -> tuple[ModuleOp, WeightStore]:
+    """
+    The module of a live program, and its weights as views of the program's tensors.
+
+    The elements of `placeholders` are made when they are read. Raises `HeatcError` where an output is
+    computed from one that has none.
+    """
     graph, tensors = read_program(program)
     if unknown_targets(graph):
         with quiet_torch():
             graph, tensors = read_program(decomposed(program))
     module = convert(graph)
-    return module, WeightStore(
-        {name: array_of(name, tensors[name]) for name in weights_used(module)}
-    )
+    known = placeholders or Placeholders()
+    sources = {name: known.source(tensors[name]) for name in weights_used(module)}
+    absent = [source.name for source in sources.values() if isinstance(source, Absent)]
+    if absent:
+        raise absent_error(absent)
+    arrays = {n: array_of(n, tensors[n]) if s is None else s for n, s in sources.items()}
+    return module, WeightStore(arrays)
 
 
 def array_of(name: str, tensor: torch.Tensor) -> Array:

@@ -10,37 +10,109 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from heatc.capture.config import bounded_modules
+from heatc.capture.checkpoint import Checkpoint
+from heatc.capture.config import bounded_modules, check_config
+from heatc.capture.hf_names import Fit, fit
+from heatc.capture.hf_weights import listed, load
+from heatc.capture.placeholders import Placeholders
 from heatc.errors import HeatcError
 
-if TYPE_CHECKING:
-    import torch
-
-    Tensors = dict[str, torch.Tensor]
-
 _LARGEST_BUFFERS = 256 << 20
-_LEGACY_NAMES = ((".gamma", ".weight"), (".beta", ".bias"))
 
 
-def build_model(path: Path, config: Mapping[str, Any], tensors: Tensors) -> Any:
+@dataclass(frozen=True)
+class Choice:
+    """
+    A way to build the model of a configuration.
+
+    Attributes:
+        build: makes it, in evaluation mode.
+        remark: what the user is to know of it, if anything.
+    """
+
+    build: Callable[[], Any]
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model whose parameters are views of the weights, and what there is to say of it."""
+
+    model: Any
+    placeholders: Placeholders
+    remarks: list[str]
+
+
+def build_model(
+    path: Path,
+    config: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    *,
+    is_base: bool = False,
+    tolerates: Callable[[Any], bool] = lambda model: False,
+) -> Built:
     """
     The model of a configuration in evaluation mode, with these weights.
 
-    `path` is the folder of the configuration or a file in it. Raises `HeatcError` for an
-    architecture that transformers cannot build, and for weights that do not fit it.
+    `path` is the folder of the configuration or a file in it. With `is_base` it is the model without
+    a head, whatever class the configuration names. A model that `tolerates` says so of may lack
+    weights, which are then refused when something reads them. Raises `HeatcError` for an architecture
+    that transformers cannot build, and for weights that do not fit it.
     """
     folder = path if path.is_dir() else path.parent
-    build = _constructor(folder, config)
-    with bounded_modules(len(tensors), str(folder / "config.json")):
-        skeleton = _build(folder, config, lambda: _on_meta(build))
-    _fitting(path, skeleton, tensors)
-    _check_buffers(folder, skeleton, tensors)
-    model = _build(folder, config, lambda: _without_memory(build))
-    model.load_state_dict(_fitting(path, model, tensors), strict=False, assign=True)
-    return model
+    place = str(folder / "config.json")
+    check_config(config, {n: s.shape for n, s in checkpoint.items()}, place)
+    _check_quantised(folder, config)
+    failed: HeatcError | None = None
+    for choice in _choices(folder, config, is_base):
+        try:
+            skeleton, found = _try(path, config, checkpoint, choice, tolerates)
+        except HeatcError as error:
+            if failed is None and not isinstance(error, _Misfit):
+                raise
+            failed = failed or error
+            continue
+        return _loaded(path, config, choice, skeleton, found)
+    assert failed is not None
+    raise failed
+
+
+def _loaded(
+    path: Path, config: Mapping[str, Any], choice: Choice, skeleton: Any, found: Fit
+) -> Built:
+    folder = path if path.is_dir() else path.parent
+    loading = load(path, skeleton, found)
+    model = _build(folder, config, lambda: _without_memory(choice.build))
+    model.load_state_dict(loading.state, strict=False, assign=True)
+    remarks = [choice.remark, *loading.remarks]
+    return Built(model, loading.placeholders, [text for text in remarks if text])
+
+
+class _Misfit(HeatcError):
+    """Weights that do not fit an architecture."""
+
+
+def _try(
+    path: Path,
+    config: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    choice: Choice,
+    tolerates: Callable[[Any], bool],
+) -> tuple[Any, Fit]:
+    """The model without memory, and how the weights fit it; `_Misfit` where they do not."""
+    folder = path if path.is_dir() else path.parent
+    with bounded_modules(len(checkpoint), str(folder / "config.json")):
+        skeleton = _build(folder, config, lambda: _on_meta(choice.build))
+    found = fit(path, skeleton, checkpoint)
+    if found.missing and not (found.sources and tolerates(skeleton)):
+        raise _misfit(path, skeleton, found)
+    _check_buffers(folder, skeleton, sum(stored.nbytes for stored in checkpoint.values()))
+    return skeleton, found
 
 
 @contextlib.contextmanager
@@ -71,28 +143,59 @@ def import_transformers() -> Any:
     return transformers
 
 
-def _constructor(folder: Path, config: Mapping[str, Any]) -> Callable[[], Any]:
-    """What makes the model of a configuration; raises `HeatcError`."""
+def _choices(folder: Path, config: Mapping[str, Any], is_base: bool) -> list[Choice]:
+    """The ways to build the model that a configuration names, the best one first; `HeatcError`."""
     transformers = import_transformers()
     attention = config.get("attn_implementation") or config.get("_attn_implementation")
     attention = "eager" if attention == "eager" else "sdpa"
 
-    def find() -> tuple[Any, Any]:
+    def read() -> tuple[Any, Any, str]:
         settings = transformers.AutoConfig.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
-        return settings, _model_class(transformers, config)._from_config
+        # Outputs have names, whatever the configuration says.
+        settings.return_dict = True
+        return settings, *_model_class(transformers, config)
 
-    settings, build = _build(folder, config, find)
+    settings, known, foreign = _build(folder, config, read)
+    if known is not None and not is_base:
+        return [Choice(_constructor(known._from_config, settings, attention, {}))]
+    remark = ""
+    if foreign and not is_base:
+        remark = f"transformers has no class {foreign}: the model without a head is compiled"
+    base = partial(transformers.AutoModel.from_config, trust_remote_code=False)
+    whole = Choice(_constructor(base, settings, attention, {}), remark)
+    without = "no weights of a pooler: the model is compiled without one"
+    bare = _constructor(base, settings, attention, {"add_pooling_layer": False})
+    return [whole, Choice(bare, "; ".join(filter(None, (remark, without))))]
+
+
+def _constructor(
+    build: Callable[..., Any], settings: Any, attention: str, options: Mapping[str, Any]
+) -> Callable[[], Any]:
+    """What makes a model in float32, whatever its weights are."""
+    import torch
+
+    told = {"dtype": torch.float32, **options}
 
     def make() -> Any:
         try:
-            return build(settings, attn_implementation=attention).eval()
+            return build(settings, attn_implementation=attention, **told).eval()
         except ValueError:
             # Raised for architectures that have no such attention.
-            return build(settings, attn_implementation="eager").eval()
+            return build(settings, attn_implementation="eager", **told).eval()
 
     return make
+
+
+def _check_quantised(folder: Path, config: Mapping[str, Any]) -> None:
+    if config.get("quantization_config"):
+        method = str(config["quantization_config"])[:80]
+        raise HeatcError(
+            f"the weights are quantised: quantization_config is {method}",
+            place=str(folder / "config.json"),
+            notes=["give the model that was quantised, with weights in floating point"],
+        )
 
 
 def _build(folder: Path, config: Mapping[str, Any], step: Callable[[], Any]) -> Any:
@@ -128,10 +231,9 @@ def _without_memory(build: Callable[[], Any]) -> Any:
         return build()
 
 
-def _check_buffers(folder: Path, skeleton: Any, tensors: Tensors) -> None:
+def _check_buffers(folder: Path, skeleton: Any, weights: int) -> None:
     """Refuse a model whose tables, such as masks of all positions, are far above its weights."""
     buffers = sum(buffer.nbytes for buffer in skeleton.buffers())
-    weights = sum(tensor.nbytes for tensor in tensors.values())
     if buffers > weights + _LARGEST_BUFFERS:
         raise HeatcError(
             f"the model makes tables of {buffers} bytes, the weights have {weights}",
@@ -140,13 +242,16 @@ def _check_buffers(folder: Path, skeleton: Any, tensors: Tensors) -> None:
         )
 
 
-def _model_class(transformers: Any, config: Mapping[str, Any]) -> Any:
-    for name in config.get("architectures") or ():
-        found = getattr(transformers, str(name), None)
+def _model_class(transformers: Any, config: Mapping[str, Any]) -> tuple[Any, str]:
+    """The class that a configuration names, None without one; and a name that is no class."""
+    names = config.get("architectures") or ()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"architectures is {str(names)[:60]}, expected a list of names")
+    for name in names:
+        found = getattr(transformers, name, None) if name.isidentifier() else None
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
-            return found
-        raise ValueError(f"unknown architecture {str(name)[:60]!r}")
-    return transformers.AutoModel
+            return found, ""
+    return None, f"{names[0][:60]!r}" if names else ""
 
 
 @contextlib.contextmanager
@@ -167,69 +272,12 @@ def _parameters_without_memory() -> Generator[None]:
         handle.remove()
 
 
-def _fitting(path: Path, model: Any, tensors: Tensors) -> Tensors:
-    """The weights by the model's names; raises `HeatcError` if names or shapes do not fit."""
-    groups = _parameter_groups(model)
-    buffers = dict(model.named_buffers())
-    renamed = _renamed(model, tensors, {name for group in groups for name in group})
-    state: Tensors = {}
-    missing: list[str] = []
-    for group in groups:
-        name = next((name for name in group if name in renamed), None)
-        if name is None:
-            missing.append(next(iter(group)))
-        else:
-            state |= {other: renamed[name] for other in group}
-    used = set(state) | set(buffers)
-    _check_names(path, model, missing, [name for name in renamed if name not in used])
-    expected = {name: parameter.shape for group in groups for name, parameter in group.items()}
-    for name, tensor in state.items():
-        if tensor.shape != expected[name]:
-            raise HeatcError(
-                f"weight {name!r} has shape {tuple(tensor.shape)}, the model needs "
-                f"{tuple(expected[name])}",
-                place=str(path),
-                notes=["config.json and the weights belong to different models"],
-            )
-    persistent = set(model.state_dict()) & set(buffers) & set(renamed)
-    return state | {name: renamed[name] for name in persistent}
-
-
-def _parameter_groups(model: Any) -> list[dict[str, Any]]:
-    """Parameters by name; tied ones in one group."""
-    groups: dict[int, dict[str, Any]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), {})[name] = parameter
-    return list(groups.values())
-
-
-def _renamed(model: Any, tensors: Tensors, expected: set[str]) -> Tensors:
-    """The weights under the model's own names: with or without the base model's prefix."""
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    renamed: Tensors = {}
-    for name, tensor in tensors.items():
-        new = name
-        for old_end, new_end in _LEGACY_NAMES:
-            if new not in expected and new.endswith(old_end):
-                new = new.removesuffix(old_end) + new_end
-        candidates = (new, new.removeprefix(prefix), prefix + new)
-        renamed[next((c for c in candidates if c in expected), name)] = tensor
-    return renamed
-
-
-def _check_names(path: Path, model: Any, missing: list[str], unexpected: list[str]) -> None:
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    # Buffers that older versions of transformers saved.
-    known = {name for name, _ in model.named_buffers()}
-    unexpected = [name for name in unexpected if name.removeprefix(prefix) not in known]
-    if not missing and not unexpected:
-        return
+def _misfit(path: Path, model: Any, found: Fit) -> _Misfit:
     notes: list[str] = []
-    for what, names in (("missing", missing), ("unexpected", unexpected)):
+    for what, names in (("missing", found.missing), ("unexpected", found.unused)):
         if names:
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            notes.append(f"{len(names)} {what}: {', '.join(sorted(names)[:8])}{more}")
-    raise HeatcError(
+            notes.append(f"{len(names)} {what}: {listed(names)}")
+    return _Misfit(
         f"the weights do not fit {type(model).__name__}",
         place=str(path),
         notes=[*notes, "check that config.json names the architecture the weights belong to"],

@@ -1,5 +1,5 @@
 """
-Weight files mapped into memory: archives of torch, and safetensors.
+Archives of torch, mapped into memory.
 
 Nothing is copied and nothing is unpickled; an array is a read-only view of the mapped file.
 Every offset and size that a file claims is checked against the file before it is used.
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from heatc.errors import HeatcError
 from heatc.readers.json_text import parse_json
-from heatc.readers.safetensors_file import open_safetensors
 from heatc.readers.zip_archive import Member, ZipArchive
 
 NUMPY_DTYPES = {
@@ -28,19 +27,6 @@ NUMPY_DTYPES = {
     "i8": np.dtype("i1"),
     "u8": np.dtype("u1"),
     "i1": np.dtype("?"),
-}
-
-SAFETENSORS_DTYPES = {
-    "F32": "f32",
-    "F64": "f64",
-    "F16": "f16",
-    "BF16": "bf16",
-    "I64": "i64",
-    "I32": "i32",
-    "I16": "i16",
-    "I8": "i8",
-    "U8": "u8",
-    "BOOL": "i1",
 }
 
 _REMEDY = "the file is damaged or no model: fetch it or export it again"
@@ -153,18 +139,3 @@ class MappedZip:
         return parse_json(
             self._zip.read(self.members[name].name, _LARGEST_JSON), f"{self.path}:{name}"
         )
-
-
-def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
-    """
-    The tensors of a safetensors file, mapped, by name.
-
-    Raises `HeatcError` for a damaged file or an unsupported element type.
-    """
-    file = open_safetensors(path)
-    for name, entry in file.entries.items():
-        dtype = SAFETENSORS_DTYPES.get(entry.dtype, entry.dtype)
-        if dtype not in NUMPY_DTYPES:
-            error = unsupported_dtype(name, dtype)
-            raise HeatcError(error.message, place=str(path), notes=error.notes)
-    return {name: file.array(name) for name in file.entries}

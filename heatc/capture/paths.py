@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
@@ -15,14 +16,16 @@ from heatc.capture.functional import unknown_targets
 from heatc.capture.graph import AtenGraph
 from heatc.capture.inputs import InputSpec, check_inputs
 from heatc.capture.mapped import MappedZip
+from heatc.capture.pickle_file import records_of
 from heatc.errors import HeatcError
 from heatc.files import from_os_error
 from heatc.readers.source import open_file
+from heatc.remarks import RemarkSink
 from heatc.weights import WeightStore
 
 ACCEPTED = (
-    "accepted are a torch.export archive (torch.export.save), a Hugging Face folder "
-    "(config.json and *.safetensors), and a .pt state dict beside a config.json"
+    "accepted are a torch.export archive (torch.export.save), a Hugging Face folder (config.json "
+    "with *.safetensors or pytorch_model.bin), and a .pt state dict beside a config.json"
 )
 
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -31,34 +34,43 @@ _PICKLE_MAGIC = b"\x80"
 Inputs = Mapping[str, InputSpec] | None
 
 
-def capture_any(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
+@dataclass(frozen=True)
+class Request:
+    """What is asked for beside the path: inputs, whether pickles are trusted, who takes remarks."""
+
+    inputs: Inputs
+    trust_pickle: bool
+    remarks: RemarkSink
+
+
+def capture_any(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
     """The module and the weights of a model file or folder; raises `HeatcError` with a place."""
     try:
-        return _capture(path, inputs, trust_pickle)
+        return _capture(path, request)
     except HeatcError as error:
         if not error.place:
             error.place = str(path)
         raise
 
 
-def _capture(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
+def _capture(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
     if not path.exists():
         raise HeatcError("no such file or folder", place=str(path), notes=[ACCEPTED])
     if path.is_dir():
-        return _capture_folder(path, inputs)
+        return _capture_folder(path, request)
     if not path.is_file():
         raise HeatcError("not a regular file", place=str(path), notes=[ACCEPTED])
-    return _capture_file(path, inputs, trust_pickle)
+    return _capture_file(path, request)
 
 
-def _capture_file(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
+def _capture_file(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
     magic = _first_bytes(path, 8)
     if not magic:
         raise HeatcError("the file is empty", place=str(path), notes=[ACCEPTED])
     if magic.startswith(_ZIP_MAGIC):
-        return _capture_zip(path, inputs, trust_pickle)
+        return _capture_zip(path, request)
     if magic.startswith(_PICKLE_MAGIC):
-        return _capture_pickle(path, inputs, trust_pickle)
+        return _capture_pickle(path, request)
     if magic[7:8] == b"\0" and _is_safetensors(path):
         raise HeatcError(
             "a safetensors file holds weights but no model",
@@ -80,10 +92,10 @@ def _is_safetensors(path: Path) -> bool:
     return _first_bytes(path, 9)[8:] == b"{"
 
 
-def _capture_zip(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[ModuleOp, WeightStore]:
+def _capture_zip(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
     file = MappedZip(path)
     if is_archive(file):
-        return _capture_archive(file, inputs)
+        return _capture_archive(file, request.inputs)
     if "serialized_exported_program.json" in file.members:
         raise HeatcError(
             "the torch.export archive is of an older format",
@@ -93,8 +105,7 @@ def _capture_zip(path: Path, inputs: Inputs, trust_pickle: bool) -> tuple[Module
     if "data.pkl" in file.members:
         # torch looks at no checksum.
         file.check()
-        records = [m.size for name, m in file.members.items() if name.startswith("data/")]
-        return _capture_pickle(path, inputs, trust_pickle, records)
+        return _capture_pickle(path, request, records_of(file))
     raise HeatcError("the zip file holds no model", place=str(path), notes=[ACCEPTED])
 
 
@@ -157,15 +168,17 @@ def _sign(module: ModuleOp, file: MappedZip) -> None:
     )
 
 
-def _capture_folder(path: Path, inputs: Inputs) -> tuple[ModuleOp, WeightStore]:
+def _capture_folder(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
     from heatc.capture.folder import capture_folder
 
-    return capture_folder(path, inputs)
+    return capture_folder(path, request.inputs, request.remarks)
 
 
 def _capture_pickle(
-    path: Path, inputs: Inputs, trust_pickle: bool, records: Collection[int] | None = None
+    path: Path, request: Request, records: Collection[int] | None = None
 ) -> tuple[ModuleOp, WeightStore]:
     from heatc.capture.folder import capture_pickle
 
-    return capture_pickle(path, inputs, trust_pickle, records)
+    return capture_pickle(
+        path, request.inputs, request.remarks, trusted=request.trust_pickle, records=records
+    )

@@ -144,7 +144,6 @@ def _compilations(
     from heatc.api import Compilation, factor_options
     from heatc.plan import read_plan
     from heatc.targets import Numpy, Options
-    from heatc.weights import WeightStore
 
     plan = None if arguments.plan is None else read_plan(arguments.plan)
     if plan is not None and not plan.heat:
@@ -161,7 +160,7 @@ def _compilations(
     options = Options(Numpy(), plan=plan, level=0, heat=heat, calibrate=own)
     student = Compilation(options)
     student.check_model(arguments.model)
-    student.adopt(teacher.module.clone(), WeightStore(dict(teacher.weights)), teacher.source)
+    student.adopt(teacher.module.clone(), teacher.weights.copy(), teacher.source)
     return teacher, student
 
 

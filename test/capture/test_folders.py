@@ -29,7 +29,7 @@ from capture_support import (
 
 from heatc.capture import InputSpec, capture_path, parse_inputs
 from heatc.capture.config import bounded_modules
-from heatc.capture.mapped import read_safetensors
+from heatc.capture.checkpoint import read_safetensors
 from heatc.errors import HeatcError
 
 torch = pytest.importorskip("torch")

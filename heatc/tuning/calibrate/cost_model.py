@@ -82,7 +82,7 @@ class CostModel:
             options = Options(Hdp(self.hw), plan=read_plan(plan), heat=heat)
             compilation = Compilation(options, quiet=True)
             # Factors are added to the store: each compilation has its own.
-            weights = self.weights if heat is None else WeightStore(dict(self.weights))
+            weights = self.weights if heat is None else self.weights.copy()
             compilation.adopt(self.module.clone(), weights, "timed")
             compilation.run()
             compilation.write(program, "hdp")

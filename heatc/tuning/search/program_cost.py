@@ -16,7 +16,6 @@ from heatc.passes.tiling.timing import time_module
 from heatc.plan import read_plan
 from heatc.rules import make_rule
 from heatc.targets import Hdp, Options
-from heatc.weights import WeightStore
 
 
 def program_cost(timed: Compilation, plan: Path | None, hw: str) -> dict[str, float]:
@@ -31,7 +30,7 @@ def program_cost(timed: Compilation, plan: Path | None, hw: str) -> dict[str, fl
     found = None if plan is None else replace(read_plan(plan), model_sha256=None)
     options = Options(Hdp(hw), rule=make_rule("none", {}), plan=found, heat=heat)
     compilation = Compilation(options, quiet=True)
-    weights = WeightStore(dict(timed.weights))
+    weights = timed.weights.copy()
     compilation.adopt(timed.module.clone(), weights, timed.source)
     compilation.run()
     assert compilation.hardware is not None
