@@ -26,6 +26,7 @@ from heatc.names import (
     point_file,
     report_file,
 )
+from heatc.readers.model_folder import model_files as folder_files
 
 Files = Iterable[tuple[Path, Kind]]
 
@@ -43,13 +44,12 @@ _STATS_KINDS = (
 
 def model_files(path: Path) -> list[Path]:
     """
-    The files of a MODEL: of a folder its config.json, weights and their index.
+    The files of a MODEL: of a folder its configurations, weights and their index.
 
     A state dict is read with the config.json beside it. What heatc wrote is no part of a folder.
     """
     if path.is_dir():
-        found = [*path.glob("*.safetensors"), *path.glob("*.safetensors.index.json")]
-        return [path / "config.json", *(f for f in found if not kinds.is_heatc_safetensors(f))]
+        return folder_files(path)
     config = path.parent / "config.json"
     return [path, config] if path.suffix != ".mlir" and config.exists() else [path]
 

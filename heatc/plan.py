@@ -37,9 +37,9 @@ from heatc.errors import HeatcError
 from heatc.files import from_os_error
 from heatc.hardware import Hardware, render
 from heatc.heat.plan import LayerHeat, layer_heat
-from heatc.kinds import is_heatc_safetensors
 from heatc.readers.fields import short
 from heatc.readers.json_text import kind_of, read_json
+from heatc.readers.model_folder import is_index, model_files
 from heatc.readers.source import as_path, open_file
 from heatc.rules import OPTIONS, RULES, Rule, RuleError, known_options, make_rule
 from heatc.weights import WeightStore
@@ -147,21 +147,21 @@ _NAMES = {"model": "model", "hw": "hardware description"}
 
 def model_sha256(model: str | PathLike[str]) -> str:
     """
-    The SHA-256 of a model file, or of the config and weights of a Hugging Face folder.
+    The SHA-256 of a model file, or of the configurations and weights of a model folder.
 
-    Of a folder: name and bytes of config.json and of every .safetensors file, by name; what heatc
-    wrote there, weights of programs and factors, is no part of the model.
+    Of a folder: name and bytes of every file that it is read from, by name, without an index of
+    shards; what heatc wrote there, weights of programs and factors, is no part of the model.
     """
     path, digest = as_path(model, "a model"), hashlib.sha256()
     files = [path]
     if path.is_dir():
         try:
-            files = sorted(p for p in path.iterdir() if _is_part(p))
+            files = [f for f in model_files(path) if f.exists() and not is_index(f)]
         except OSError as error:
             raise from_os_error(error, verb="read") from error
     for file in files:
         if path.is_dir():
-            digest.update(f"{file.name}\n".encode())
+            digest.update(f"{file.relative_to(path)}\n".encode())
         try:
             with open_file(file, "a model", pipes=False) as stream:
                 while chunk := stream.read(1 << 20):
@@ -193,11 +193,6 @@ def weights_sha256(weights: WeightStore, names: Iterable[str]) -> str:
 def hardware_sha256(hardware: Hardware) -> str:
     """The SHA-256 of a resolved hardware description."""
     return hashlib.sha256(render(hardware).encode()).hexdigest()
-
-
-def _is_part(path: Path) -> bool:
-    is_weights = path.suffix == ".safetensors" and not is_heatc_safetensors(path)
-    return path.name == "config.json" or is_weights
 
 
 def read_plan(path: str | PathLike[str]) -> Plan:

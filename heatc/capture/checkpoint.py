@@ -156,13 +156,6 @@ _READERS: dict[str, Callable[[Path], dict[str, Stored]]] = {
 }
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files that `read_checkpoint` may read of a folder."""
-    found = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
-    found += [*folder.glob("pytorch_model*.bin"), *folder.glob("pytorch_model*.bin.index.json")]
-    return found
-
-
 def _read_shards(
     folder: Path, index: Path, read: Callable[[Path], dict[str, Stored]]
 ) -> dict[str, Stored]:

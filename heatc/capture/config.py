@@ -22,7 +22,7 @@ LARGEST_CONFIG = 8 << 20
 LARGEST_NUMBER = 1 << 24
 """No extent, token id or position of a model is above it."""
 
-_PARTS = re.compile(r"(layers?|blocks?|experts?|groups?|stages?)$")
+_PARTS = re.compile(r"(?<!per_)(layers?|blocks?|experts?|groups?|stages?)$")
 _FEWEST_PARTS = 64
 _LABELS = "num_labels"
 

@@ -23,6 +23,7 @@ from heatc.capture.hf_model import Built, build_model, quiet_transformers
 from heatc.capture.inputs import InputSpec
 from heatc.capture.pickle_file import load, state_dict
 from heatc.errors import HeatcError
+from heatc.readers.model_folder import MODULES
 from heatc.remarks import Remark, RemarkSink
 from heatc.weights import WeightStore
 
@@ -42,7 +43,7 @@ def capture_folder(folder: Path, inputs: Inputs, remarks: RemarkSink) -> Capture
     """
     import_torch("a Hugging Face folder")
     with _fewer_collections():
-        if (folder / "modules.json").is_file():
+        if (folder / MODULES).is_file():
             return _capture_sentence_model(folder, inputs, remarks)
         return _capture(folder, read_config(folder), read_checkpoint(folder), inputs, remarks)
 

@@ -244,7 +244,7 @@ def _check_buffers(folder: Path, skeleton: Any, weights: int) -> None:
 
 def _model_class(transformers: Any, config: Mapping[str, Any]) -> tuple[Any, str]:
     """The class that a configuration names, None without one; and a name that is no class."""
-    names = config.get("architectures") or ()
+    names = config.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"architectures is {str(names)[:60]}, expected a list of names")
     for name in names:

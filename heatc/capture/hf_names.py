@@ -254,7 +254,7 @@ def _missing(model: Any, sources: Mapping[str, Source]) -> tuple[list[str], list
     ]
     for name, module in model.named_modules():
         # Statistics of the training data: only the checkpoint has them.
-        if isinstance(module, torch.nn.modules.batchnorm._NormBase):
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
             own = {f"{name}.{n}" for n, _ in module.named_buffers() if n.startswith("running_")}
             lacking += sorted(own - sources.keys())
     kept = SimpleNamespace(missing_keys=set(lacking), unexpected_keys=set[str]())

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from heatc.capture.checkpoint import FLOATS, read_checkpoint, weight_files
+from heatc.capture.checkpoint import FLOATS, read_checkpoint
 from heatc.capture.hf_inputs import DEFAULT_LENGTH
 from heatc.capture.hf_names import Cast
 from heatc.capture.placeholders import Placeholders
 from heatc.errors import HeatcError
 from heatc.readers.json_text import parse_json, read_json
+from heatc.readers.model_folder import CONFIG, ENCODER_SETTINGS, MODULES
 from heatc.readers.source import read_bytes
 
-MODULES = "modules.json"
 _LARGEST = 1 << 20
 _PACKAGE = "sentence_transformers"
 _ENCODERS = (
@@ -29,7 +29,6 @@ _ENCODERS = (
     # Names of the first versions.
     *("BERT", "RoBERTa", "DistilBERT", "ALBERT", "CamemBERT", "XLMRoBERTa", "XLNet", "T5"),
 )
-_ENCODER_SETTINGS = "sentence_*_config.json"
 _EMBEDDING = "sentence_embedding"
 
 # The order in which earlier versions put several poolings side by side.
@@ -53,7 +52,7 @@ class Part:
 
     def error(self, message: str, *notes: str) -> HeatcError:
         """An error at this module."""
-        return HeatcError(message, place=str(self.folder / "config.json"), notes=notes)
+        return HeatcError(message, place=str(self.folder / CONFIG), notes=notes)
 
 
 @dataclass(frozen=True)
@@ -118,20 +117,12 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
             notes=[f"its modules are {', '.join(kinds)}"],
         )
     parts = [
-        Part(kind, path, read_json(path / "config.json", "a module's configuration", _LARGEST))
-        if (path / "config.json").is_file()
+        Part(kind, path, read_json(path / CONFIG, "a module's configuration", _LARGEST))
+        if (path / CONFIG).is_file()
         else Part(kind, path, {})
         for kind, path in zip(kinds[1:], folders[1:])
     ]
     return SentenceFolder(folders[0], _length(folders[0]), parts)
-
-
-def sentence_files(folder: Path) -> list[Path]:
-    """The files of a folder that has a modules.json, beside those of a folder of transformers."""
-    found = [folder / MODULES, *folder.glob(_ENCODER_SETTINGS)]
-    for path in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[:1].isdigit()):
-        found += [path / "config.json", *path.glob(_ENCODER_SETTINGS), *weight_files(path)]
-    return [path for path in found if path.is_file()]
 
 
 def _entries(place: Path) -> list[Mapping[str, Any]]:
@@ -163,7 +154,7 @@ def _below(folder: Path, entry: Mapping[str, Any], place: Path) -> Path:
 
 
 def _length(encoder: Path) -> int:
-    for path in sorted(encoder.glob(_ENCODER_SETTINGS)):
+    for path in sorted(encoder.glob(ENCODER_SETTINGS)):
         most = read_json(path, "an encoder's settings", _LARGEST).get("max_seq_length")
         if isinstance(most, int) and most > 0:
             return min(DEFAULT_LENGTH, most)
@@ -208,7 +199,7 @@ def _dense(part: Part, width: int, placeholders: Placeholders) -> tuple[Any, int
             f"what comes before gives {width}"
         )
     residual = bool(part.config.get("use_residual", False))
-    shapes = {"linear.weight": (wide, width)}
+    shapes: dict[str, tuple[int, ...]] = {"linear.weight": (wide, width)}
     if bias:
         shapes["linear.bias"] = (wide,)
     if residual and wide != width:

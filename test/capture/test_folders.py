@@ -28,8 +28,8 @@ from capture_support import (
 )
 
 from heatc.capture import InputSpec, capture_path, parse_inputs
-from heatc.capture.config import bounded_modules
 from heatc.capture.checkpoint import read_safetensors
+from heatc.capture.config import bounded_modules
 from heatc.errors import HeatcError
 
 torch = pytest.importorskip("torch")
@@ -142,20 +142,10 @@ def test_other_shape(broken: Path) -> None:
     refuse(broken, match=r"has shape \(64, 32\), the model needs \(63, 32\)")
 
 
-def test_other_precision(broken: Path) -> None:
-    def change(arrays: dict[str, Any]) -> None:
-        arrays["pooler.dense.bias"] = arrays["pooler.dense.bias"].astype(np.float16)
-
-    edit_weights(broken, change)
-    error = refuse(broken, match="element type")
-    assert "float()" in error.notes[0]
-
-
 @pytest.mark.parametrize(
     "settings",
     [
         {"model_type": "nonsense"},
-        {"architectures": ["Nonsense"]},
         {"architectures": 7},
         {"num_hidden_layers": 10**9},
         {"num_hidden_layers": "two"},
@@ -222,7 +212,7 @@ def test_tables_are_bounded_by_the_weights(broken: Path) -> None:
     model = torch.nn.Module()
     model.register_buffer("table", torch.empty(1 << 28, dtype=torch.float32, device="meta"))
     with pytest.raises(HeatcError, match="tables of 1073741824 bytes, the weights have 4"):
-        _check_buffers(broken, model, {"w": torch.zeros(1)})
+        _check_buffers(broken, model, 4)
 
 
 def test_a_configuration_of_python(broken: Path) -> None:
