@@ -111,13 +111,33 @@ class Snippet(NamedTuple):
 
 def model_folder(*, verify: bool = False) -> Path:
     """
-    The folder with config.json, model.safetensors and tokenizer.json.
+    A folder with config.json, model.safetensors and tokenizer.json: the encoder alone.
+
+    The package's own folder is one of sentence-transformers, which pools and normalises too.
 
     Args:
         verify: also compare the weights' checksum (0.1 s).
 
     Raises:
         MissingError: the package is not installed, or its weights are others.
+    """
+    package, folder = sentence_folder(verify=verify), cache_folder().parent / "minilm"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        link = folder / name
+        if not link.exists() or link.resolve() != (package / name).resolve():
+            made = folder / f"{name}.{os.getpid()}"
+            made.symlink_to(package / name)
+            made.replace(link)
+    return folder
+
+
+def sentence_folder(*, verify: bool = False) -> Path:
+    """
+    The package's folder, with modules.json; see `model_folder` for what is raised.
+
+    Args:
+        verify: also compare the weights' checksum (0.1 s).
     """
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
