@@ -50,10 +50,13 @@ from heatc.passes.fixing.common import (
     point_of,
     typed,
 )
-from heatc.passes.rewriting import at, erase_dead, insert_before
+from heatc.passes.fixing.host_tasks import HostAssigner
+from heatc.passes.fixing.inputs import read_ranges
+from heatc.passes.fixing.widths import WIDE, is_wide_product
+from heatc.passes.rewriting import at, erase_dead
 
 
-class _Assigner(AttentionAssigner):
+class _Assigner(HostAssigner, AttentionAssigner):
     """Rewrites one function."""
 
     def run(self, block: Block) -> None:
@@ -125,10 +128,10 @@ class _Assigner(AttentionAssigner):
             last = add.result
         half = 2.0 ** -(weight_type.point.data + 1)
         bound = bounds.of_product(self.bound(x), product, weight, bias, half)
-        out_point, bound = self.rounded(op, bound)
-        requantize = RequantizeOp(
-            total, typed(nn.shape_of(total), ACTIVATION_WIDTH, min(out_point, point))
-        )
+        width = WIDE if is_wide_product(last) else ACTIVATION_WIDTH
+        out_point = min(point_of(op, bound.largest, width, "its result"), point)
+        bound = bound.rounded(out_point)
+        requantize = RequantizeOp(total, typed(nn.shape_of(total), width, out_point))
         self.place(op, requantize)
         self.bind(last, requantize.result)
         self.known[requantize.result] = bound
@@ -187,98 +190,6 @@ class _Assigner(AttentionAssigner):
                 f"{ACCUMULATOR_WIDTH}-bit accumulator"
             )
 
-    # -- host ------------------------------------------------------------------------------
-
-    def task(self, op: TaskOp) -> None:
-        """Float64 inside, codes (or float32, for model outputs) outside."""
-        inputs = [self.of(v) for v in op.inputs]
-        types: list[Attribute] = [v.type for v in inputs]
-        body = Block(arg_types=types)
-        limits = HostBounds(self.weights, dict(zip(body.args, inputs)))
-        inner: dict[SSAValue, SSAValue] = {}
-        for old, value, argument in zip(op.body.block.args, inputs, body.args):
-            argument.name_hint = old.name_hint
-            inner[old] = argument
-            if isinstance(nn_element(value), QType):
-                real = DequantizeOp(argument, TensorType(f64, nn.shape_of(value)))
-                body.add_op(real)
-                inner[old] = real.result
-                limits.known[real.result] = self.bound(value)
-        last = self._copy_body(op, body, inner)
-        found = [self._leave(body, inner[v], limits, r) for v, r in zip(last, op.outputs)]
-        results = [value for value, _ in found]
-        body.add_op(YieldOp(*results))
-        task = TaskOp(inputs, [r.type for r in results], Region(body))
-        self.place(op, task)
-        for old, new, (_, bound) in zip(op.outputs, task.outputs, found):
-            self.bind(old, new)
-            if bound is not None:
-                self.known[new] = bound
-
-    def _copy_body(
-        self, op: TaskOp, body: Block, inner: dict[SSAValue, SSAValue]
-    ) -> tuple[SSAValue, ...]:
-        for old in op.body.block.ops:
-            if isinstance(old, YieldOp):
-                return tuple(old.arguments)
-            operands = [inner[v] for v in old.operands]
-            result = old.results[0]
-            new = old.create(
-                operands=operands,
-                result_types=[TensorType(f64, nn.shape_of(result))],
-                properties=dict(old.properties),
-            )
-            new.location = old.location
-            new.results[0].name_hint = result.name_hint
-            body.add_op(new)
-            inner[result] = new.results[0]
-        raise PassFailedException("host.task without a yield")
-
-    def _leave(
-        self, body: Block, value: SSAValue, limits: HostBounds, result: SSAValue
-    ) -> tuple[SSAValue, Bound | None]:
-        """
-        A result rounded into codes, with their bound; cast to float32 where only the caller reads it.
-        """
-        shape = nn.shape_of(value)
-        if all(isinstance(use.operation, ReturnOp) for use in result.uses):
-            cast = nn.CastOp(value, TensorType(f32, shape))
-            body.add_op(cast)
-            return cast.result, None
-        bound = limits.of(value)
-        op = value.owner if isinstance(value.owner, Operation) else result.owner
-        assert isinstance(op, Operation)
-        if bound is None:
-            raise PassFailedException(
-                f"{at(op)}nothing says how large the result of {op.name} can be, so "
-                "that it has no fixed-point type; use --target numpy for this model"
-            )
-        point, bound = self.rounded(op, bound)
-        quantize = QuantizeOp(value, typed(shape, ACTIVATION_WIDTH, point))
-        body.add_op(quantize)
-        return quantize.result, bound
-
-    def outputs(self, op: ReturnOp) -> None:
-        """The model's outputs leave as float32."""
-        for i, value in enumerate(op.operands):
-            new = self.of(value)
-            if isinstance(nn_element(new), QType):
-                new = self._output_task(op, new)
-            op.operands[i] = new
-
-    def _output_task(self, op: ReturnOp, value: SSAValue) -> SSAValue:
-        shape = nn.shape_of(value)
-        types: list[Attribute] = [value.type]
-        body = Block(arg_types=types)
-        real = DequantizeOp(body.args[0], TensorType(f64, shape))
-        cast = nn.CastOp(real.result, TensorType(f32, shape))
-        body.add_ops([real, cast, YieldOp(cast.result)])
-        task = TaskOp([value], [cast.result.type], Region(body))
-        insert_before(op, task)
-        if isinstance(value.owner, Operation):
-            task.location = value.owner.location
-        return task.outputs[0]
-
 
 def _bias_behind(
     op: ContractOp,
@@ -302,10 +213,20 @@ def _max_length(function: FuncOp) -> int:
 
 @dataclass(frozen=True)
 class AssignFixedPointPass(ModulePass):
-    """Fixed-point types from sound bounds; changes values by the rounding they state."""
+    """
+    Fixed-point types from sound bounds; changes values by the rounding they state.
+
+    `input_range` declares how large inputs are: `pixel_values=4`, `mask=0:1`.
+    """
 
     name = "assign-fixed-point"
     effect: ClassVar[Effect] = Effect.CHANGES_VALUES
+
+    input_range: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a text that is no range."""
+        read_ranges(self.input_range)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """
@@ -314,10 +235,13 @@ class AssignFixedPointPass(ModulePass):
         Raises `HeatcError` without weights, `PassFailedException` where no type fits.
         """
         store = weights_of(ctx)
+        declared = read_ranges(self.input_range)
         for function in list(op.ops):
             if not isinstance(function, FuncOp) or not function.body.blocks:
                 continue
+            assigner = _Assigner(ctx, function, store, _max_length(function), declared)
             # Bounds that float32 does not hold are refused where a type is to hold them.
             with np.errstate(over="ignore", invalid="ignore"):
-                _Assigner(store, _max_length(function)).run(function.body.block)
+                assigner.run(function.body.block)
+            assigner.inputs.write()
         erase_dead(op)

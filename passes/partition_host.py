@@ -3,119 +3,118 @@ What the co-processor has no unit for moves into `host.task` regions.
 
 Assumes the pruned level (packed tokens, HDP attention). The co-processor keeps contractions of an
 activation with one weight that are products (`shape-products`), their biases, and attention
-(`attn.pruned`). Reshapes of rows are free. Every other floating-point op becomes host work. An embedding or
-a sum joins the task of its only reader. A residual sum and its layer norm are therefore rounded
-once, and so are embeddings and their layer norm. Integer work on token ids stays where it is. Ops
-that neither side has are refused, all of them in one message.
+(`attn.pruned`). Views of memory are free. Everything else that an input decides becomes host work,
+integers too. Ops that read each other without passing memory make one task
+(`passes/analysis/host_work.py`): what stays within a task is not rounded. Rows by an index that
+inputs decide become embeddings. Ops that neither side has an instruction for are refused, all of
+them in one message.
 
 Example: test/passes/partition_host.mlir.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, TensorType, i1, i64
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
-from heatc.dialects import attn, nn
-from heatc.dialects.einsum import WeightOp
 from heatc.dialects.host import TaskOp
-from heatc.passes.analysis.normal_form import bias_of, product_of
+from heatc.passes.analysis.host_work import HostWork, numbers_of
 from heatc.passes.effect import Effect
-from heatc.passes.rewriting import describe_location, insert_before
-
-_JOINS_ITS_READER = (nn.EmbeddingOp, nn.AddOp)
-_FROM_MEMORY = (attn.UnpackOp, attn.TokenOp)
-"""What reads rows by an index, hence from memory."""
-_HOST = (
-    *_JOINS_ITS_READER,
-    nn.LayerNormOp,
-    nn.GeluOp,
-    nn.TanhOp,
-    nn.ReluOp,
-    attn.UnpackOp,
-    attn.TokenOp,
-)
+from heatc.passes.partitioning.broadcasts import expand_operands
+from heatc.passes.partitioning.indices import index_rows
+from heatc.passes.partitioning.refusals import refusals
+from heatc.passes.rewriting import erase_dead, insert_before
 
 
-def _is_float(value: SSAValue) -> bool:
-    type_ = value.type
-    return isinstance(type_, TensorType) and type_.get_element_type() not in (i64, i1)
-
-
-@dataclass
-class _Group:
-    root: Operation
-    ops: list[Operation] = field(default_factory=list[Operation])
-
-
-def _is_free(op: Operation) -> bool:
-    """Whether an op gives the bytes of rows another shape."""
-    if not isinstance(op, nn.ReshapeOp) or not _is_float(op.result):
-        return False
-    return nn.shape_of(op.x)[:1] == nn.shape_of(op.result)[:1]
-
-
-def _is_host(op: Operation) -> bool:
-    if isinstance(op, (WeightOp, attn.PrunedOp)) or not op.results:
-        return False
-    if product_of(op) is not None or bias_of(op) is not None or _is_free(op):
-        return False
-    return all(_is_float(r) for r in op.results)
-
-
-def _groups(block: Block) -> list[_Group]:
-    """The host ops of a block by task, in program order of their roots."""
-    groups: dict[Operation, _Group] = {}
-    found: list[_Group] = []
-    for op in reversed(list(block.ops)):
-        if not _is_host(op):
-            continue
-        reader = op.results[0].get_user_of_unique_use()
-        joins = isinstance(op, _JOINS_ITS_READER) and not isinstance(reader, _FROM_MEMORY)
-        if joins and reader is not None and reader in groups:
-            group = groups[reader]
-        else:
-            group = _Group(op)
-            found.append(group)
-        groups[op] = group
-        group.ops.append(op)
-    for group in found:
-        group.ops.reverse()
-    return found[::-1]
-
-
-def _outline(group: _Group) -> None:
-    """Move a group's ops into one `host.task` at the place of its root."""
-    root, block = group.root, Block()
-    behind = root.next_op
+def _outline(ops: Sequence[Operation], returned: Sequence[SSAValue]) -> None:
+    """Move a task's ops into one `host.task` at the place of the last."""
+    last, block = ops[-1], Block()
+    behind = last.next_op
     assert behind is not None
-    for op in group.ops:
+    for number in numbers_of(ops):
+        own = number.clone()
+        own.location = number.location
+        own.result.name_hint = number.result.name_hint
+        number.result.replace_uses_with_if(own.result, lambda use: use.operation in ops)
+        block.add_op(own)
+    for op in ops:
         op.detach()
         block.add_op(op)
-    task = TaskOp.around(block, root.results)
-    task.location = root.location
+    task = TaskOp.around(block, returned)
+    task.location = last.location
     insert_before(behind, task)
 
 
-def _refuse_unsupported(function: FuncOp) -> None:
-    bad = [
-        f"{op.name} at {describe_location(op) or 'an unknown place'}"
-        for op in function.body.block.ops
-        if _is_host(op) and not isinstance(op, _HOST)
-    ]
-    if bad:
-        listing = "\n".join(f"  {line}" for line in bad)
-        raise PassFailedException(
-            f"{len(bad)} op(s) that neither the co-processor nor its host has a unit for:\n"
-            f"{listing}\nuse --target numpy for this model"
+def _read_elsewhere(ops: Sequence[Operation]) -> list[SSAValue]:
+    """The results of a task's ops that others read."""
+    inside = set(ops)
+    results = (result for op in ops for result in op.results)
+    return [r for r in results if any(use.operation not in inside for use in r.uses)]
+
+
+def _split_views(work: HostWork) -> None:
+    """A view that is read both in its task and from memory becomes two."""
+    for op in work.torn:
+        own = op.clone()
+        own.location = op.location
+        own.results[0].name_hint = op.results[0].name_hint
+        insert_before(op, own)
+        op.results[0].replace_uses_with_if(
+            own.results[0], lambda use, op=op: work.joins(use.operation, op)
         )
+
+
+def _sort(block: Block) -> None:
+    """Put ops behind what they read, as near to where they were as that allows."""
+    ops = list(block.ops)
+    place = {op: i for i, op in enumerate(ops)}
+    readers: dict[Operation, set[Operation]] = {op: set() for op in ops}
+    missing = dict.fromkeys(ops, 0)
+    for op in ops:
+        makers = {v.owner for v in op.operands if v.owner in place}
+        for maker in makers:
+            assert isinstance(maker, Operation)
+            readers[maker].add(op)
+        missing[op] = len(makers)
+    if all(place[maker] < place[op] for maker in ops for op in readers[maker]):
+        return
+    ready = [place[op] for op in ops if not missing[op]]
+    heapq.heapify(ready)
+    while ready:
+        op = ops[heapq.heappop(ready)]
+        op.detach()
+        block.add_op(op)
+        for reader in readers[op]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, place[reader])
+
+
+def _partition(function: FuncOp) -> None:
+    work = HostWork(function)
+    changed = index_rows(work)
+    if expand_operands(work.ops) or changed:
+        work = HostWork(function)
+    while work.torn:
+        _split_views(work)
+        work = HostWork(function)
+    message = refusals(work)
+    if message:
+        raise PassFailedException(message)
+    for ops in work.tasks:
+        returned = _read_elsewhere(ops)
+        if returned:
+            _outline(ops, returned)
+    _sort(function.body.block)
 
 
 @dataclass(frozen=True)
@@ -127,9 +126,8 @@ class PartitionHostPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite every function in place; `PassFailedException` for ops without a unit."""
+        erase_dead(op)
         for function in list(op.ops):
-            if not isinstance(function, FuncOp) or not function.body.blocks:
-                continue
-            _refuse_unsupported(function)
-            for group in _groups(function.body.block):
-                _outline(group)
+            if isinstance(function, FuncOp) and function.body.blocks:
+                _partition(function)
+        erase_dead(op)

@@ -120,13 +120,13 @@ class _Tiler:
         tensors = self.tensors
         count = max((len(self.products.panels.get(v, ())) for v in task.inputs), default=0)
         if not count:
-            HostTask(self.e, tensors.tensor, self.rows.index_of, tensors.extents).emit(task)
+            HostTask(tensors, tensors.tensor, self.rows.index_of).emit(task)
         for i in range(count):
 
             def panel(value: SSAValue, i: int = i) -> SSAValue:
                 return self.products.panels[value][i]
 
-            HostTask(self.e, panel, self.rows.index_of, tensors.extents).emit(task)
+            HostTask(tensors, panel, self.rows.index_of).emit(task)
 
     def _attention(self, op: attn.PrunedOp) -> None:
         parts = read_attention(op)

@@ -221,6 +221,12 @@ def of_layer_norm(gamma: Vector, beta: Vector) -> Bound:
     return Bound(peak * MARGIN, [], gamma, beta)
 
 
+def of_rms_norm(gamma: Vector) -> Bound:
+    """Rows over their root mean square have norm at most sqrt(d), and so has any channel."""
+    peak = np.abs(gamma) * np.sqrt(len(gamma))
+    return Bound(peak * MARGIN, [], gamma, np.zeros(len(gamma)))
+
+
 def of_linear(x: Bound, weight: Matrix, bias: Vector | None, weight_rounding: float) -> Bound:
     """
     `x W^T + b` for a weight (O, I) whose codes are off by at most `weight_rounding`.

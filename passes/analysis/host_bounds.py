@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import AnyFloat
+from xdsl.dialects.builtin import AnyFloat, TensorType
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
@@ -17,6 +17,8 @@ from heatc.interpreter.einsum import weight_array
 from heatc.passes.analysis import bounds
 from heatc.passes.analysis.bounds import Bound
 from heatc.passes.analysis.finite import check_finite, possible_rows
+from heatc.passes.analysis.quotients import quotient_range
+from heatc.passes.analysis.ranges import Range, of_type, range_of
 from heatc.passes.rewriting import at
 from heatc.weights import WeightStore
 
@@ -35,12 +37,14 @@ class HostBounds:
     Attributes:
         weights: the model's.
         inputs: the task's operands, by the block's arguments.
+        ranges: the ranges of arguments that have no bound: integers, and floats that an input gives.
         known: of values that have a bound already; those that `of` finds are added, None where
             nothing bounds them.
     """
 
     weights: WeightStore
     inputs: Mapping[SSAValue, SSAValue]
+    ranges: dict[SSAValue, Range] = field(default_factory=dict[SSAValue, Range])
     known: dict[SSAValue, Bound | None] = field(default_factory=dict[SSAValue, "Bound | None"])
 
     def of(self, value: SSAValue) -> Bound | None:
@@ -52,6 +56,17 @@ class HostBounds:
         for op in self._leading_to(value):
             self.known[op.results[0]] = self._bound(op)
         return self.known.get(value)
+
+    def range(self, value: SSAValue) -> Range:
+        """The range of a value of the task: its own, or by its bound."""
+        self.of(value)
+        return self._range(value)
+
+    def _range(self, value: SSAValue) -> Range:
+        if value in self.ranges:
+            return self.ranges[value]
+        bound = self.known.get(value)
+        return of_type(nn.element_of(value)) if bound is None else Range(-bound.peak, bound.peak)
 
     def _leading_to(self, value: SSAValue) -> Sequence[Operation]:
         """The ops of the task that a value depends on and that have no bound yet, in order."""
@@ -74,26 +89,21 @@ class HostBounds:
         if isinstance(op, nn.LayerNormOp):
             gamma, beta = (self._given(op, weights, v) for v in (op.weight, op.bias))
             return bounds.of_layer_norm(gamma.astype(np.float64), beta.astype(np.float64))
-        if isinstance(op, nn.EmbeddingOp):
-            return _of_rows(self._given(op, weights, op.table))
+        if isinstance(op, nn.RmsNormOp):
+            gamma = self._given(op, weights, op.weight)
+            return bounds.of_rms_norm(gamma.astype(np.float64))
         of = {v: _of_rows(a) for v, a in weights.items() if a.ndim}
         found = [of[v] if v in of else self.known.get(v) for v in op.operands]
-        known = [b for b in found if b is not None]
-        if isinstance(op, nn.AddOp) and len(known) == 2:
-            return bounds.of_sum(*known)
-        if not known:
-            return None
-        match op:
-            case nn.GeluOp():
-                return bounds.of_gelu(known[0])
-            case nn.TanhOp():
-                return bounds.of_tanh(known[0])
-            case nn.ReluOp():
-                return bounds.of_relu(known[0])
-            case attn.UnpackOp() | attn.TokenOp():
-                return known[0].with_zeros()
-            case _:
-                return None
+        own = _of_known(op, found)
+        if own is not None and not any(v in self.ranges for v in op.operands):
+            return own
+        for value, array in weights.items():
+            self.ranges[value] = _channels(array)
+        range_ = quotient_range(op, self._range)
+        if range_ is None:
+            range_ = range_of(op, [self._range(v) for v in op.operands if _is_tensor(v)])
+        self.ranges[op.results[0]] = range_
+        return _of_range(range_, op.results[0]) if own is None else own
 
     def _is_weight(self, value: SSAValue) -> bool:
         source = self.inputs.get(value)
@@ -119,6 +129,46 @@ class HostBounds:
         if value not in weights:
             raise PassFailedException(f"{at(op)}{op.name} of a computed weight")
         return weights[value]
+
+
+def _is_tensor(value: SSAValue) -> bool:
+    return isinstance(value.type, TensorType)
+
+
+def _of_known(op: Operation, found: Sequence[Bound | None]) -> Bound | None:
+    """The bound of an op by those of its operands, where it keeps more than magnitudes."""
+    first = found[0] if found else None
+    match op:
+        case nn.AddOp():
+            other = found[1]
+            return None if first is None or other is None else bounds.of_sum(first, other)
+        case nn.EmbeddingOp():
+            return first
+        case nn.GeluOp() if first is not None:
+            return bounds.of_gelu(first)
+        case nn.TanhOp() if first is not None:
+            return bounds.of_tanh(first)
+        case nn.ReluOp() if first is not None:
+            return bounds.of_relu(first)
+        case attn.UnpackOp() | attn.TokenOp() if first is not None:
+            return first.with_zeros()
+        case _:
+            return None
+
+
+def _of_range(found: Range, value: SSAValue) -> Bound | None:
+    """Magnitudes of every channel, None where one has no end."""
+    peak = np.maximum(np.abs(found.low), np.abs(found.high))
+    if not np.isfinite(peak).all():
+        return None
+    shape = nn.shape_of(value)
+    return Bound(np.broadcast_to(peak, (shape[-1] if shape else 1,)).copy())
+
+
+def _channels(array: NDArray[np.generic]) -> Range:
+    """The range of a weight's channels."""
+    rows = array.reshape(-1, array.shape[-1] if array.ndim else 1)
+    return Range(rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64))
 
 
 def _of_rows(array: NDArray[np.generic]) -> Bound:

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from xdsl.dialects.builtin import IntegerAttr, IntegerType, StringAttr, i64
+from xdsl.dialects.builtin import IntegerType, StringAttr, i64
 from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
@@ -141,48 +141,49 @@ class PackedRows:
         return tested
 
     def tile_pack(self, op: attn.PackOp) -> None:
-        """The rows of an integer input, or of constants."""
+        """The rows of integers: of an input, of constants, or what the host computed."""
         if not isinstance(nn.element_of(op.x), IntegerType):
             raise PassFailedException(f"{at(op)}attn.pack of {op.x.type}: only integers are packed")
         behind = input_behind(op.x)
         source = behind if isinstance(behind, BlockArgument) else op.x
-        packing, tensor = self._packings[op.packing], self.tensors.tensor(source)
+        tensor = self.tensors.tensor(source)
         result = self.tensors.tensor(op.result)
+        index = self._token_positions(self._packings[op.packing])
+        self.e.do("hidx", dst=result, src=tensor, idx=index)
+        self._limit(op, tensor)
+
+    def _token_positions(self, packing: Packing) -> SSAValue:
+        """The flat position of each row."""
         if packing.token_positions is None:
             window = hdp.WindowOp(packing.positions, self.e.constant(0), self.tensors.token_count())
             packing.token_positions = self.e.emit(window)
-        self.e.do("hidx", dst=result, src=tensor, idx=packing.token_positions)
-        self._limit(op, tensor)
+        return packing.token_positions
 
     def _limit(self, op: attn.PackOp, tensor: SSAValue) -> None:
         """Tell the input how many rows the table has that it indexes."""
-        source = tensor.owner
-        assert isinstance(source, hdp.TensorOp)
-        if source.role.data != "input":
-            return
-        limits: list[int] = []
         for use in op.result.uses:
             if not isinstance(use.operation, TaskOp):
                 continue
             argument = use.operation.body.block.args[use.index]
-            limits += [
-                nn.shape_of(u.operation.table)[0]
-                for u in argument.uses
-                if isinstance(u.operation, nn.EmbeddingOp) and u.index == 1
-            ]
-        if source.limit is not None:
-            limits.append(source.limit.value.data)
-        if limits:
-            source.limit = IntegerAttr(min(limits), i64)
+            for inner in argument.uses:
+                if isinstance(inner.operation, nn.EmbeddingOp) and inner.index == 1:
+                    self.tensors.limit(tensor, nn.shape_of(inner.operation.table)[0])
 
     def index_of(self, op: Operation) -> SSAValue:
-        """The index tensor that puts rows back (`attn.unpack`) or picks one of each sequence."""
-        assert isinstance(op, attn.UnpackOp | attn.TokenOp)
+        """
+        The index tensor that puts rows back (`attn.unpack`), picks one of each sequence or all, or
+        says which are real.
+        """
+        assert isinstance(op, attn.UnpackOp | attn.TokenOp | attn.PackOp | attn.RealOp)
         task = op.parent_op()
         assert isinstance(task, TaskOp)
         arguments: list[SSAValue] = list(task.body.block.args)
         outer = dict(zip(arguments, task.inputs))
         packing = self._packings[outer[op.packing]]
+        if isinstance(op, attn.RealOp):
+            return packing.real
+        if isinstance(op, attn.PackOp):
+            return self._token_positions(packing)
         if isinstance(op, attn.UnpackOp):
             return packing.real if op.read is None else packing.inverse
         position = op.position.value.data

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseArrayBase,
+    IntegerAttr,
     IntegerType,
     StringAttr,
     UnitAttr,
@@ -25,6 +27,7 @@ from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
 from heatc.interpreter import input_names, output_names
 from heatc.passes.analysis.constants import evaluate, ops_behind
+from heatc.passes.analysis.host_work import is_view
 from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.shapes import Shapes
 from heatc.passes.tiling.values import fixed_type, is_integer, isa_dtype
@@ -61,6 +64,7 @@ class Tensors:
         self.tokens: SSAValue | None = None
         self.shapes = Shapes(function)
         self.capacity = self.shapes.capacity
+        self._indices: dict[bytes, SSAValue] = {}
 
     def ops(self, kind: type[Operation]) -> list[Any]:
         """The ops of a kind, in order."""
@@ -99,15 +103,15 @@ class Tensors:
             return self._input(value)
         if isinstance(owner, WeightOp):
             return self._weight(owner)
-        if isinstance(owner, nn.ReshapeOp) and isinstance(nn.element_of(value), QType):
-            base = self.tensor(owner.x)
+        assert isinstance(owner, Operation)
+        if is_integer(owner) and self._is_constant(value):
+            return self._constant(owner, value)
+        if is_view(owner):
+            base = self.tensor(owner.operands[0])
             if self.whole(base) in self.on_chip:
                 return base
             rows, columns = self.extents(value)
             return self.view(base, rows, columns, self.rows(value))
-        assert isinstance(owner, Operation)
-        if is_integer(owner):
-            return self._constant(owner, value)
         return self._result(value, self.e.symbol_of(owner, value))
 
     def _result(self, value: SSAValue, symbol: str) -> SSAValue:
@@ -215,7 +219,7 @@ class Tensors:
 
     def _constant(self, op: Operation, value: SSAValue) -> SSAValue:
         """Integers that depend on no input."""
-        array = np.asarray(self._evaluate(value)).reshape(-1)
+        array = np.asarray(self.evaluate(value)).reshape(-1)
         return self.integers(self.e.symbol_of(op, value), [int(x) for x in array])
 
     def integers(self, symbol: str, values: list[int]) -> SSAValue:
@@ -224,12 +228,37 @@ class Tensors:
         extents = (len(values), 1)
         return self.e.tensor(symbol, "constant", "i64", extents, properties={"values": array})
 
-    def _evaluate(self, value: SSAValue) -> Any:
+    def index(self, indices: NDArray[np.int64]) -> SSAValue:
+        """The tensor of an index, one for all that read the same."""
+        key = indices.tobytes()
+        if key not in self._indices:
+            self._indices[key] = self.integers(self.e.symbol("index"), indices.tolist())
+        return self._indices[key]
+
+    def limit(self, tensor: SSAValue, rows: int) -> None:
+        """Tell an input that indexes a table how many rows that has."""
+        owner = self.whole(tensor).owner
+        if not isinstance(owner, hdp.TensorOp) or owner.role.data != "input":
+            return
+        limits = [rows] if owner.limit is None else [rows, owner.limit.value.data]
+        owner.limit = IntegerAttr(min(limits), i64)
+
+    def _is_constant(self, value: SSAValue) -> bool:
+        """Whether no input decides a value."""
+        behind = ops_behind(value, lambda op: isinstance(op, WeightOp))
+        arguments = (v for op in behind for v in op.operands)
+        made = all(isinstance(op, WeightOp | nn.NnOp) for op in behind)
+        return made and not any(isinstance(v, BlockArgument) for v in arguments)
+
+    def evaluate(self, value: SSAValue) -> Any:
+        """The array of a value that no input decides."""
         made_of = ops_behind(value, lambda op: isinstance(op, WeightOp))
         reads_weights = any(isinstance(op, WeightOp) for op in made_of)
-        try:
-            return evaluate(value, self.store() if reads_weights else WeightStore({}))
-        except KeyError:
-            raise PassFailedException(
-                "integers computed from an input index a table: the machine has no unit for them"
-            ) from None
+        return evaluate(value, self.store() if reads_weights else WeightStore({}))
+
+
+def width_of(tensor: SSAValue) -> int:
+    """The columns of a tensor."""
+    owner = tensor.owner
+    assert isinstance(owner, hdp.TensorOp | hdp.AliasOp)
+    return owner.cols.value.data

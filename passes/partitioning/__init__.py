@@ -1,0 +1,1 @@
+"""What `partition-host` does before it forms tasks."""
