@@ -20,21 +20,20 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, TensorType, f32, f64
+from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.context import weights_of
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, WeightOp
-from heatc.dialects.fixed import DequantizeOp, QType, QuantizeOp, RequantizeOp
-from heatc.dialects.host import TaskOp, YieldOp
+from heatc.dialects.fixed import QType, RequantizeOp
+from heatc.dialects.host import TaskOp
 from heatc.passes.analysis import bounds
-from heatc.passes.analysis.bounds import Bound
 from heatc.passes.analysis.finite import check_finite
-from heatc.passes.analysis.host_bounds import MUST_BE_FINITE, HostBounds
+from heatc.passes.analysis.host_bounds import MUST_BE_FINITE
 from heatc.passes.analysis.normal_form import bias_of, product_of
 from heatc.passes.effect import Effect
 from heatc.passes.fixing.attention import AttentionAssigner
