@@ -28,6 +28,7 @@ from heatc.dialects.fixed import QType
 from heatc.interpreter import input_names, output_names
 from heatc.passes.analysis.constants import evaluate, ops_behind
 from heatc.passes.analysis.host_work import is_view
+from heatc.passes.rewriting import at
 from heatc.passes.tiling.emitter import Emitter
 from heatc.passes.tiling.shapes import Shapes
 from heatc.passes.tiling.values import fixed_type, is_integer, isa_dtype
@@ -112,6 +113,11 @@ class Tensors:
                 return base
             rows, columns = self.extents(value)
             return self.view(base, rows, columns, self.rows(value))
+        if is_integer(owner):
+            raise PassFailedException(
+                f"{at(owner)}{owner.name} of an input is no part of a task of the host; run "
+                "partition-host first"
+            )
         return self._result(value, self.e.symbol_of(owner, value))
 
     def _result(self, value: SSAValue, symbol: str) -> SSAValue:
