@@ -24,7 +24,16 @@ from xdsl.passes import ModulePass
 
 from heatc.context import weights_of
 from heatc.dialects.einsum import ContractOp, WeightOp
-from heatc.dialects.nn import ReshapeOp, SliceOp, TransposeOp, element_of, shape_of
+from heatc.dialects.nn import (
+    LayerNormOp,
+    NnOp,
+    ReshapeOp,
+    RmsNormOp,
+    SliceOp,
+    TransposeOp,
+    element_of,
+    shape_of,
+)
 from heatc.passes.analysis.constants import evaluate, ops_behind
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, replace_value
@@ -57,7 +66,7 @@ class _Folder:
         made_of = ops_behind(value, lambda op: isinstance(op, WeightOp))
         keys = sorted({key for op in made_of if isinstance(op, WeightOp) for key in op.keys})
         shape = "x".join(str(n) for n in shape_of(value))
-        name, number = f"{'*'.join(keys)}:{shape}", 1
+        name, number = f"{'*'.join(keys) or 'constant'}:{shape}", 1
         while name in self.weights:
             name, number = f"{'*'.join(keys)}:{shape}.{number}", number + 1
         array = np.ascontiguousarray(evaluate(value, self.weights, wide=True), np.float32)
@@ -65,6 +74,26 @@ class _Folder:
         weight = WeightOp([name], TensorType(element_of(value), shape_of(value)))
         insert_before(op, weight)
         replace_value(value, weight.result)
+
+
+def _fold_norms(ctx: Context, module: ModuleOp) -> None:
+    """What norms scale and shift by, which the machine reads from memory, are weights."""
+    for op in list(module.walk()):
+        if not isinstance(op, LayerNormOp | RmsNormOp):
+            continue
+        for value in list(op.operands)[1:]:
+            maker = value.owner
+            if isinstance(maker, WeightOp) or not isinstance(maker, Operation):
+                continue
+            behind = ops_behind(value, lambda op: isinstance(op, WeightOp))
+            if all(isinstance(b, WeightOp | NnOp) and _is_given(b) for b in behind):
+                _Folder(weights_of(ctx)).fold(maker)
+    erase_dead(module)
+
+
+def _is_given(op: Operation) -> bool:
+    """Whether an op reads results of ops alone, and no argument."""
+    return all(isinstance(v.owner, Operation) for v in op.operands)
 
 
 @dataclass(frozen=True)
@@ -76,6 +105,7 @@ class FoldWeightsPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Rewrite the module in place; `HeatcError` without weights where there is work."""
+        _fold_norms(ctx, op)
         found = _folded(op)
         last = [
             inner

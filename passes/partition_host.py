@@ -31,6 +31,7 @@ from heatc.passes.analysis.host_work import HostWork, numbers_of
 from heatc.passes.effect import Effect
 from heatc.passes.partitioning.broadcasts import expand_operands
 from heatc.passes.partitioning.indices import index_rows
+from heatc.passes.partitioning.masks import unpack_factors
 from heatc.passes.partitioning.refusals import refusals
 from heatc.passes.rewriting import erase_dead, insert_before
 
@@ -100,6 +101,7 @@ def _sort(block: Block) -> None:
 
 
 def _partition(function: FuncOp) -> None:
+    unpack_factors(function)
     work = HostWork(function)
     changed = index_rows(work)
     if expand_operands(work.ops) or changed:

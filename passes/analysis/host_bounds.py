@@ -66,7 +66,11 @@ class HostBounds:
         if value in self.ranges:
             return self.ranges[value]
         bound = self.known.get(value)
-        return of_type(nn.element_of(value)) if bound is None else Range(-bound.peak, bound.peak)
+        if bound is None:
+            return of_type(nn.element_of(value))
+        shape = nn.shape_of(value)
+        peak = bound.over(shape[-1] if shape else 1).peak
+        return Range(-peak, peak)
 
     def _leading_to(self, value: SSAValue) -> Sequence[Operation]:
         """The ops of the task that a value depends on and that have no bound yet, in order."""

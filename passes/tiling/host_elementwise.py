@@ -10,7 +10,7 @@ from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import nn
 from heatc.passes.analysis.broadcasts import padded, rows_of
-from heatc.passes.tiling.host_registers import Held, Registers, columns_of, refuse
+from heatc.passes.tiling.host_registers import Held, Registers, refuse
 
 OPERATIONS: Mapping[type[Operation], str] = {
     nn.AddOp: "add",
@@ -176,7 +176,5 @@ def emit_cast(regs: Registers, op: nn.CastOp) -> None:
 
 
 def emit_full(regs: Registers, op: nn.FullOp) -> None:
-    """`hnum`."""
-    columns = columns_of(op.result)
-    rows = math.prod(nn.shape_of(op.result)) // columns
-    regs.set(op.result, regs.number(op.value.value.data, rows, columns))
+    """`hnum`, where it is read."""
+    regs.numbers[op.result] = op.value.value.data

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -40,9 +40,17 @@ class Source:
     index: SSAValue | None = None
 
 
+@dataclass(frozen=True)
+class Moved:
+    """A value that is elements of another one, which are not gathered yet: `places` in it, flat."""
+
+    source: SSAValue
+    places: Indices
+
+
 @dataclass
 class Held:
-    """A register and how many columns its value has there."""
+    """A register, and how many columns its value has there."""
 
     register: int
     columns: int
@@ -73,6 +81,8 @@ class Registers:
         self.constant = constant
         self.view = view
         self.sources: dict[SSAValue, Source] = {}
+        self.numbers: dict[SSAValue, float] = {}
+        self.moves: dict[SSAValue, Moved] = {}
         self.held: dict[SSAValue, Held] = {}
         self.free = list(range(HOST_REGISTERS))
 
@@ -95,8 +105,25 @@ class Registers:
     def done(self, value: SSAValue) -> None:
         """An op has read a value that it does not overwrite."""
         self.reads[value] -= 1
-        if self.reads[value] <= 0 and value in self.held:
+        if self.reads[value] > 0:
+            return
+        if value in self.moves:
+            self.done(self.moves.pop(value).source)
+        elif value in self.held:
             self.release(self.held.pop(value).register)
+
+    def moved_from(self, value: SSAValue) -> Moved:
+        """What a value is moved from; all of itself where it is not moved, or already gathered."""
+        if value in self.moves:
+            return self.moves[value]
+        return Moved(value, np.arange(math.prod(nn.shape_of(value)), dtype=np.int64))
+
+    def move(self, value: SSAValue, moved: Moved, operands: Sequence[SSAValue]) -> None:
+        """Note that a value is moved, by an op that has read `operands`."""
+        self.moves[value] = moved
+        self.reads[moved.source] += 1
+        for operand in operands:
+            self.done(operand)
 
     def take(self, value: SSAValue, columns: int = 0) -> Held:
         """A register that holds a value and may be overwritten."""
@@ -157,7 +184,7 @@ class Registers:
         held.columns = count
 
     def _evict(self) -> None:
-        known = [v for v in self.held if v in self.sources]
+        known = [v for v in self.held if v in self.sources or v in self.numbers]
         if not known:
             op = self.e.source
             raise PassFailedException(
@@ -167,6 +194,12 @@ class Registers:
         self.release(self.held.pop(known[0]).register)
 
     def _load(self, value: SSAValue) -> Held:
+        if value in self.moves:
+            return self._gathered(self.moves.pop(value), nn.shape_of(value))
+        if value in self.numbers:
+            columns = columns_of(value)
+            rows = math.prod(nn.shape_of(value)) // columns
+            return self.number(self.numbers[value], rows, columns)
         source = self.source(value)
         assert source is not None
         zero = self.e.constant(0)
@@ -177,6 +210,59 @@ class Registers:
         else:
             self.e.do("hgeti", **fields, idx=source.index, point=source.point)
         return held
+
+    def _gathered(self, moved: Moved, shape: Sequence[int]) -> Held:
+        """The elements of a moved value: runs of them from memory, or columns of a register."""
+        value, places = moved.source, moved.places
+        size = math.prod(nn.shape_of(value))
+        source = self.source(value)
+        if source is not None and source.index is None and value not in self.held:
+            run = _run(places, size)
+            if run >= LONG_RUN and run < places.size:
+                rows = places[::run] // run
+                tensor = self.view(source.tensor, size // run, run)
+                held = Held(self.new(), run)
+                self.e.do(
+                    "hgeti",
+                    h=held.register,
+                    d=tensor,
+                    row_reg=self.e.constant(0),
+                    rows=rows.size,
+                    idx=self.constant(rows),
+                    point=source.point,
+                )
+                self.done(value)
+                return held
+        rows, columns = _rows(places, size, shape)
+        held = self.take(value)
+        if columns.size != size // rows or bool((columns != np.arange(columns.size)).any()):
+            self.shape(held, size // rows)
+            self.gather(held, columns)
+        return held
+
+
+LONG_RUN = 4
+"""From so many neighbours on, rows of them are gathered from memory."""
+
+
+def _rows(places: Indices, size: int, shape: Sequence[int]) -> tuple[int, Indices]:
+    """In how many rows the same columns are kept, as many as can be, and these columns."""
+    counts = [math.prod(shape[:axes]) for axes in range(len(shape), -1, -1)]
+    for rows in counts:
+        if rows and size % rows == 0:
+            table = places.reshape(rows, -1)
+            starts = np.arange(rows, dtype=np.int64)[:, None] * (size // rows)
+            if bool((table[:1] + starts == table).all()) and int(table[0].max()) < size // rows:
+                return rows, table[0]
+    raise AssertionError
+
+
+def _run(places: Indices, size: int) -> int:
+    """The most neighbours that stay together all over, beginning at multiples of their number."""
+    breaks = np.flatnonzero(np.diff(places) != 1) + 1
+    run = math.gcd(size, places.size, *map(int, np.unique(breaks)))
+    starts = places[:: max(run, 1)]
+    return math.gcd(run, int(np.gcd.reduce(starts)))
 
 
 def columns_of(value: SSAValue, rows: int = -1) -> int:

@@ -29,7 +29,7 @@ from heatc.interpreter import input_names, output_names
 from heatc.passes.analysis.constants import evaluate, ops_behind
 from heatc.passes.analysis.host_work import is_view
 from heatc.passes.rewriting import at
-from heatc.passes.tiling.emitter import Emitter
+from heatc.passes.tiling.emitter import MOST_TOKENS, Emitter
 from heatc.passes.tiling.shapes import Shapes
 from heatc.passes.tiling.values import fixed_type, is_integer, isa_dtype
 from heatc.weights import WeightStore
@@ -229,9 +229,11 @@ class Tensors:
         return self.integers(self.e.symbol_of(op, value), [int(x) for x in array])
 
     def integers(self, symbol: str, values: list[int]) -> SSAValue:
-        """A constant column of integers."""
+        """A constant column of integers; more columns where a tensor has not so many rows."""
         array = DenseArrayBase.from_list(i64, values)
-        extents = (len(values), 1)
+        count = len(values)
+        columns = next(n for n in range(1, count + 1) if count % n == 0 and count // n <= MOST_TOKENS)
+        extents = (count // columns, columns)
         return self.e.tensor(symbol, "constant", "i64", extents, properties={"values": array})
 
     def index(self, indices: NDArray[np.int64]) -> SSAValue:
