@@ -41,7 +41,7 @@ from heatc.readers.source import as_path
 from heatc.remarks import Remark, RemarkLog, RemarkSink, drop_remark, print_remark
 from heatc.rules import PRUNING_RULE, RuleError, make_rule
 from heatc.targets import Hdp, Numpy, Options, find_target, pipeline
-from heatc.targets.base import Result
+from heatc.targets.base import Result, Target
 from heatc.targets.text import IR, write_ir
 from heatc.universe import HEATC_UNIVERSE, known_dialects
 from heatc.verify import Levels, Settings, Verification
@@ -361,6 +361,7 @@ def compile(
     plan: str | PathLike[str] | None = None,
     heat: str | None = None,
     padding: str = "skip",
+    input_range: Mapping[str, float | tuple[float, float]] | None = None,
     calibrate: str | PathLike[str] | None = None,
     remarks: str | PathLike[str] | None = None,
     verify: bool = True,
@@ -382,6 +383,7 @@ def compile(
         plan: a plan.json that says a rule for each attention, factors for each layer, or both.
         heat: how weights are factorised, as the command's `--heat`: `low-rank,ratio=0.5`.
         padding: `skip`, outputs of tokens are 0 at masked positions, or `compute`, as PyTorch does.
+        input_range: how large inputs are, by name: the greatest magnitude, or (least, greatest).
         calibrate: an .npz file of inputs on which factors are to be near the weights.
         remarks: a file for what the passes decided and weighed, a JSON object a line.
         verify: run the program on made-up inputs before it is written, against the model.
@@ -421,7 +423,15 @@ def compile(
     if padding not in PADDINGS:
         raise UsageError(f"unknown padding {padding!r}, expected skip or compute", place="padding")
     data = None if calibrate is None else str(calibrate)
-    options = Options(chosen, rule, found, heat=factors, calibrate=data, padding=padding)
+    options = Options(
+        chosen,
+        rule,
+        found,
+        heat=factors,
+        calibrate=data,
+        padding=padding,
+        input_range=_range_texts(chosen, input_range),
+    )
     form = chosen.forms[0]
     if isinstance(chosen, Numpy) and Path(output).suffix != form.suffix:
         raise UsageError("the name of a NumPy program ends in .py", place="output")
@@ -440,6 +450,30 @@ def compile(
     compilation.run()
     compilation.write(output, form.name)
     return Path(output)
+
+
+def _range_texts(
+    target: Target, ranges: Mapping[str, float | tuple[float, float]] | None
+) -> list[str]:
+    """Declared ranges as the pass takes them."""
+    from heatc.passes.fixing.inputs import read_ranges
+
+    if not ranges:
+        return []
+    if target.hw is None:
+        raise UsageError(
+            f"target {target.name} computes in floating point: no range is needed",
+            place="input_range",
+        )
+    texts = [
+        f"{name}={':'.join(map(str, ends)) if isinstance(ends, tuple) else ends}"
+        for name, ends in ranges.items()
+    ]
+    try:
+        read_ranges(texts)
+    except ValueError as error:
+        raise UsageError(str(error), place="input_range") from error
+    return texts
 
 
 def _capture(compilation: Compilation, model: Any, inputs: Any) -> None:

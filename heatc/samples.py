@@ -157,6 +157,7 @@ def sample_inputs(
     seed: int = 0,
     most_integer: int = MOST_INTEGER,
     far: bool = False,
+    ranges: Mapping[str, Interval] | None = None,
 ) -> dict[str, Array]:
     """
     Random inputs by name, of the shapes and types of a captured module.
@@ -168,6 +169,7 @@ def sample_inputs(
         seed: the same seed gives the same arrays.
         most_integer: the greatest integer where no table says it.
         far: whether masks hold numbers far from the usual ones too.
+        ranges: the least and the greatest value of inputs that have them.
 
     Raises:
         HeatcError: an input has a type that no array has.
@@ -194,6 +196,8 @@ def sample_inputs(
         else:
             most = limits.get(name, most_integer + 1)
             inputs[name] = rng.integers(0, most, shape).astype(dtype)
+        if ranges is not None and name in ranges and dtype.kind != "b":
+            inputs[name] = np.clip(inputs[name], *ranges[name]).astype(dtype)
     return inputs
 
 

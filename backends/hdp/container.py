@@ -16,6 +16,7 @@ verifies every byte before anything is used, executes nothing, and maps the weig
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ from heatc.backends.hdp.mask_values import MaskValues
 from heatc.errors import HeatcError
 from heatc.hardware import Hardware
 from heatc.hardware import from_json as hardware_from_json
+from heatc.intervals import Interval
 from heatc.isa.table import ISA_VERSION, WORD_BYTES
 from heatc.isa.words import Inst, decode_program, encode_program
 from heatc.readers.json_text import parse_json
@@ -113,7 +115,8 @@ class Port:
     `limit` is the number of rows of the table that an input indexes (valid are 0 .. limit - 1),
     0 where it indexes none. `role` is `mask` for the key-padding mask, else empty; `mask` says what
     its values mean. `padding` is what an output has at masked positions of a token axis: `zero`, or
-    `computed` values; it is empty for inputs, and for outputs of older programs.
+    `computed` values; it is empty for inputs, and for outputs of older programs. `within` are the least and
+    the greatest value that the program takes of an input, None where it takes all.
     """
 
     name: str
@@ -124,6 +127,7 @@ class Port:
     role: str = ""
     mask: MaskValues | None = None
     padding: str = ""
+    within: Interval | None = None
 
     @property
     def nbytes(self) -> int:
@@ -163,6 +167,8 @@ class Manifest:
                 value["mask"] = p.mask.to_json()
             if p.padding:
                 value["padding"] = p.padding
+            if p.within is not None:
+                value["within"] = list(p.within)
             return value
 
         return {
@@ -543,10 +549,20 @@ class _Parser:
             role,
             self._mask(data.get("mask"), f"{key}.mask"),
             padding,
+            self._within(data.get("within"), f"{key}.within"),
         )
         if int(np.prod(port.shape, dtype=object)) > _LARGEST_DRAM:
             self._place.fail(f"{key}.shape: {port.shape} is absurdly large")
         return port
+
+    def _within(self, value: object, key: str) -> Interval | None:
+        if value is None:
+            return None
+        ends = cast("list[object]", value) if isinstance(value, list) else []
+        numbers = [float(n) for n in ends if isinstance(n, int | float) and math.isfinite(n)]
+        if len(ends) != 2 or len(numbers) != 2 or numbers[0] > numbers[1]:
+            self._place.fail(f"{key}: expected two ascending numbers, found {_brief(value)}")
+        return numbers[0], numbers[1]
 
     def _mask(self, value: object, key: str) -> MaskValues | None:
         if value is None:

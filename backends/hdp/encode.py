@@ -283,6 +283,7 @@ def _ports(function: FuncOp, tensors: Sequence[hdp.TensorOp], role: str) -> tupl
                 "" if op.port_role is None else op.port_role.data,
                 _mask_values(op, reads),
                 paddings.get(name.data, ""),
+                None if op.within is None else op.within.intervals[0],
             )
     order = _texts(function, f"{role}s")
     return tuple(ports[name] for name in order) if order else tuple(ports.values())

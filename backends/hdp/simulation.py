@@ -22,6 +22,7 @@ from heatc.backends.hdp.layers import PACKS, LayerRecorder, Layers, concatenate
 from heatc.backends.hdp.masks import LENGTHS, REAL, split_masks
 from heatc.errors import HeatcError, InfeasibleError
 from heatc.hardware import Hardware
+from heatc.intervals import Interval, number_text
 from heatc.machine.budget import MAX_SECONDS
 from heatc.machine.memory import Memory
 from heatc.readers.npz import LABELS, Form, forms_of
@@ -336,6 +337,8 @@ def _converted(port: Port, array: Array) -> Array:
         _fail(port.name, "a value is not finite in float32")
     if array.size and target.kind in "iu":
         _check_range(port, array, target)
+    if array.size and port.within is not None:
+        _check_within(port, array, port.within)
     return np.ascontiguousarray(array.astype(target))
 
 
@@ -352,6 +355,24 @@ def _check_range(port: Port, array: Array, target: np.dtype[np.generic]) -> None
     value = int(array[where])
     reason = f"the table it indexes has {port.limit} rows" if port.limit else f"it is {target}"
     _fail(port.name, f"{value} at {list(where)} is outside {low} to {high}: {reason}")
+
+
+def _check_within(port: Port, array: Array, within: Interval) -> None:
+    """The program's numbers are of a size that was declared when it was compiled."""
+    low, high = within
+    values = array.astype(np.float64)
+    wrong = (values < low) | (values > high)
+    if not wrong.any():
+        return
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    ends = f"{number_text(low)} to {number_text(high)}"
+    least, most = (number_text(float(f(values))) for f in (np.min, np.max))
+    _fail(
+        port.name,
+        f"{number_text(float(values[where]))} at {list(where)} is outside {ends}, which the program "
+        "was compiled for",
+        f"compile with --input-range {port.name}={least}:{most}, or as far as its values go",
+    )
 
 
 def _samples(manifest: Manifest, arrays: Arrays) -> tuple[int, int]:

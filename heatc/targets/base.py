@@ -56,7 +56,8 @@ class Options:
     how weights are factorised. `heat` is what `heat-decompose` is told, None where weights stay as they are,
     `calibrate` the path of the inputs that factors are found on. `level` is
     -O0..-O3; no level changes what is computed, -O3 searches longer for contraction paths. `padding`
-    is what becomes of masked positions, see `heatc.passes.pack_tokens`. `pipeline` are the passes
+    is what becomes of masked positions, see `heatc.passes.pack_tokens`. `input_range` declares how large
+    inputs are, see `heatc.passes.fixing.inputs`. `pipeline` are the passes
     themselves, instead of those that follow from all this; `inserted` are more of them.
     """
 
@@ -67,6 +68,7 @@ class Options:
     heat: PassOptions | None = None
     calibrate: str | None = None
     padding: str = "skip"
+    input_range: Sequence[str] = ()
     pipeline: Sequence[ArgSpec] | None = None
     inserted: Sequence[Insertion] = ()
 

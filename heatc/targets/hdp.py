@@ -12,6 +12,7 @@ from xdsl.utils.arg_spec import ArgSpec
 from heatc import kinds
 from heatc.files import together
 from heatc.hardware import DEFAULT_PRESET, load_hardware
+from heatc.heat.options import PassOptions
 from heatc.targets.base import Check, Form, Options, Result, insert_hdp
 
 DEFAULT = DEFAULT_PRESET
@@ -47,7 +48,7 @@ class Hdp:
             ArgSpec("fold-weights", {}),
             insert_hdp(options),
             ArgSpec("partition-host", {}),
-            ArgSpec("assign-fixed-point", {}),
+            ArgSpec("assign-fixed-point", _ranges(options)),
             ArgSpec("plan-tiles", {}),
             ArgSpec("tile-for-hdp", {}),
             ArgSpec("lower-to-hdp", {}),
@@ -78,6 +79,11 @@ class Hdp:
             )
             written = files.draft(stream)
             check(None if written is None else partial(HdpFile, written))
+
+
+def _ranges(options: Options) -> PassOptions:
+    """What `assign-fixed-point` is told of inputs."""
+    return {"input_range": tuple(options.input_range)} if options.input_range else {}
 
 
 def _write_assembly(result: Result, output: Path | None, check: Check) -> None:

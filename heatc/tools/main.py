@@ -63,6 +63,13 @@ def _parser() -> ToolParser:
         default="skip",
         help="masked positions of outputs: 0 (default), or computed as PyTorch does",
     )
+    add(
+        "--input-range",
+        metavar="NAME=LOW:HIGH",
+        action="append",
+        default=[],
+        help="what values an input has, NAME=MOST for magnitudes; may be repeated (HDP targets)",
+    )
     add("--plan", metavar="FILE", help="plan.json: rules of attentions and factors of layers")
     heat = parser.add_argument_group("factorised weights")
     add = heat.add_argument
@@ -285,7 +292,25 @@ def _options(arguments: argparse.Namespace, target: Target) -> Options:
         arguments.padding,
         pipeline,
         inserted,
+        input_range=_input_ranges(arguments, target),
     )
+
+
+def _input_ranges(arguments: argparse.Namespace, target: Target) -> Sequence[str]:
+    """The declared ranges of inputs; wrong texts, and targets that read none, are wrong usage."""
+    from heatc.passes.fixing.inputs import read_ranges
+
+    texts: list[str] = arguments.input_range
+    try:
+        read_ranges(texts)
+    except ValueError as error:
+        raise UsageError(str(error), place="--input-range") from error
+    if texts and target.hw is None:
+        raise UsageError(
+            f"target {target.name} computes in floating point: no range is needed",
+            place="--input-range",
+        )
+    return texts
 
 
 def _pipeline(arguments: argparse.Namespace) -> tuple[ArgSpec, ...] | None:

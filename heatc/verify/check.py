@@ -169,6 +169,7 @@ def made_up(
                 seed=seed,
                 most_integer=most,
                 far=is_far,
+                ranges=stages.ranges,
             )
             return inputs, stages.run("model", inputs)
         except (IndexError, FloatingPointError) as error:

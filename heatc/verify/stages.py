@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
+from heatc.interpreter import main_function
+from heatc.intervals import Interval
+from heatc.passes.analysis.ports import input_ranges
 from heatc.samples import MaskValues, mask_inputs
 from heatc.verify.compare import CLOSE, IDENTICAL, ROUNDED, Bound
 from heatc.verify.levels import Levels, run_level
@@ -61,6 +64,10 @@ class Stages:
         self.masks: Mapping[str, MaskValues] = mask_inputs(levels.packed or levels.captured)
         self.modules: dict[Stage, ModuleOp] = {"model": levels.captured, "module": written}
         self.quanta: Quanta = {}
+        fixed = levels.fixed
+        self.ranges: Mapping[str, Interval] = (
+            {} if fixed is None else input_ranges(main_function(fixed))
+        )
         if levels.unchanged is not None:
             self.modules["level"] = levels.unchanged
         if levels.fixed is not None:

@@ -137,9 +137,7 @@ class HostWork:
         users = {use.operation for result in op.results for use in result.uses}
         if not users or not users <= members:
             return self._levels[op]
-        return max(
-            self._levels[op], min(self._levels[user] - reads_memory(user) for user in users)
-        )
+        return max(self._levels[op], min(self._levels[user] - reads_memory(user) for user in users))
 
     def _views_outside(self, block: Block, members: set[Operation]) -> set[Operation]:
         """Views that the co-processor, or another task, reads."""
@@ -195,5 +193,8 @@ class HostWork:
 def numbers_of(ops: list[Operation]) -> Mapping[nn.FullOp, None]:
     """The `nn.full` ops that the ops of a task read."""
     return {
-        value.owner: None for op in ops for value in op.operands if isinstance(value.owner, nn.FullOp)
+        value.owner: None
+        for op in ops
+        for value in op.operands
+        if isinstance(value.owner, nn.FullOp)
     }

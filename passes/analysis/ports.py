@@ -7,6 +7,23 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from heatc.dialects import attn
+from heatc.interpreter import input_names
+from heatc.intervals import Interval
+
+RANGE = "heatc.range"
+"""The attribute of an argument that says the least and the greatest value it may hold."""
+
+
+def input_ranges(function: FuncOp) -> dict[str, Interval]:
+    """The inputs that a program relies on to be within a range, by name."""
+    if function.arg_attrs is None:
+        return {}
+    found: dict[str, Interval] = {}
+    for name, attributes in zip(input_names(function), function.arg_attrs.data):
+        range_ = attributes.data.get(RANGE)
+        if isinstance(range_, attn.ValuesAttr):
+            found[name] = range_.intervals[0]
+    return found
 
 
 def output_paddings(function: FuncOp) -> list[str]:

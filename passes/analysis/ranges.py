@@ -231,9 +231,11 @@ def _cast(op: nn.CastOp, x: Range) -> Range:
         return x
     held = of_type(element)
     low, high = x.whole
-    inside = held.whole[0] <= math.trunc(low) and math.trunc(high) <= held.whole[1] if (
-        math.isfinite(low) and math.isfinite(high)
-    ) else False
+    inside = (
+        held.whole[0] <= math.trunc(low) and math.trunc(high) <= held.whole[1]
+        if (math.isfinite(low) and math.isfinite(high))
+        else False
+    )
     if element == i1 or not inside:
         return held
     return Range(np.trunc(x.low), np.trunc(x.high))

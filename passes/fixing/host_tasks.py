@@ -91,7 +91,9 @@ class HostAssigner(Assigner):
             new = old.create(
                 operands=operands,
                 result_types=[
-                    TensorType(f64 if isinstance(element, AnyFloat) else element, nn.shape_of(result))
+                    TensorType(
+                        f64 if isinstance(element, AnyFloat) else element, nn.shape_of(result)
+                    )
                 ],
                 properties=dict(old.properties),
             )

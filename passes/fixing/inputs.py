@@ -16,19 +16,18 @@ from dataclasses import dataclass, field
 from xdsl.context import Context
 from xdsl.dialects.builtin import AnyFloat, ArrayAttr, DictionaryAttr
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
+from xdsl.ir import Attribute, BlockArgument, Operation
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, nn
 from heatc.interpreter import input_names
 from heatc.intervals import Interval, number_text
+from heatc.passes.analysis.ports import RANGE
 from heatc.passes.analysis.ranges import Range, of_type
 from heatc.passes.rewriting import remark
 
 USUAL = 16.0
 """The greatest magnitude of a float input that nobody declares."""
-
-KEY = "heatc.range"
 
 
 def read_ranges(texts: Sequence[str]) -> dict[str, Interval]:
@@ -114,7 +113,7 @@ class Inputs:
         attributes = [*known.data] if known is not None else [DictionaryAttr({})] * count
         for value, ends in self.relied.items():
             index = value.index
-            data: dict[str, Attribute] = {**attributes[index].data, KEY: attn.ValuesAttr([ends])}
+            data: dict[str, Attribute] = {**attributes[index].data, RANGE: attn.ValuesAttr([ends])}
             attributes[index] = DictionaryAttr(data)
         self.function.arg_attrs = ArrayAttr(attributes)
 
@@ -131,11 +130,3 @@ def _mask_range(value: BlockArgument) -> Range | None:
             ends = [end for pair in (*op.real.intervals, *op.masked.intervals) for end in pair]
             return Range.of(min(ends), max(ends))
     return None
-
-
-def range_on(function: FuncOp, value: SSAValue) -> Interval | None:
-    """The range that a function's argument is to have, None where nothing depends on it."""
-    if not isinstance(value, BlockArgument) or function.arg_attrs is None:
-        return None
-    found = function.arg_attrs.data[value.index].data.get(KEY)
-    return found.intervals[0] if isinstance(found, attn.ValuesAttr) else None

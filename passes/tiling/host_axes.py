@@ -81,9 +81,7 @@ def emit_argmax(regs: Registers, op: nn.ArgmaxOp) -> None:
 
 def emit_cumsum(regs: Registers, op: nn.CumsumOp) -> None:
     """`hscan`."""
-    _along_and_back(
-        regs, op, op.x, op.axis.value.data, lambda held: _do(regs, "hscan", held)
-    )
+    _along_and_back(regs, op, op.x, op.axis.value.data, lambda held: _do(regs, "hscan", held))
 
 
 def emit_softmax(regs: Registers, op: nn.SoftmaxOp) -> None:
@@ -119,7 +117,9 @@ def emit_contract(regs: Registers, op: ContractOp) -> None:
     own.append([c for c in right if c not in left])
     if not gone or any(c not in result for letters in own for c in letters):
         refuse(op, f"{op.equation.data!r} is no product of matrices")
-    extents = dict(zip(left, nn.shape_of(op.inputs[0]))) | dict(zip(right, nn.shape_of(op.inputs[1])))
+    extents = dict(zip(left, nn.shape_of(op.inputs[0]))) | dict(
+        zip(right, nn.shape_of(op.inputs[1]))
+    )
     if nn.TOKENS in [extents[c] for c in (*batch, *gone, *own[1])]:
         refuse(op, f"{op.equation.data!r} multiplies rows of packed tokens with each other")
     depth = math.prod(extents[c] for c in gone)

@@ -45,9 +45,7 @@ EMIT: Mapping[type[Operation], Emit] = {
     **dict.fromkeys(
         (*host_elementwise.OPERATIONS, nn.CompareOp), _alone(host_elementwise.emit_binary)
     ),
-    **dict.fromkeys(
-        (nn.GeluOp, nn.TanhOp, nn.ReluOp), _alone(host_elementwise.emit_activation)
-    ),
+    **dict.fromkeys((nn.GeluOp, nn.TanhOp, nn.ReluOp), _alone(host_elementwise.emit_activation)),
     nn.MapOp: _alone(host_elementwise.emit_function),
     nn.NotOp: _alone(host_elementwise.emit_not),
     nn.WhereOp: _alone(host_elementwise.emit_where),
@@ -87,5 +85,3 @@ def why_not(op: Operation) -> str | None:
     if moves and nn.TOKENS in nn.shape_of(op.results[0])[1:]:
         return "it moves rows whose number is known at run time"
     return None
-
-

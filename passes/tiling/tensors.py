@@ -23,11 +23,13 @@ from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import hdp, nn
+from heatc.dialects.attn import ValuesAttr
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
 from heatc.interpreter import input_names, output_names
 from heatc.passes.analysis.constants import evaluate, ops_behind
 from heatc.passes.analysis.host_work import is_view
+from heatc.passes.analysis.ports import input_ranges
 from heatc.passes.rewriting import at
 from heatc.passes.tiling.emitter import MOST_TOKENS, Emitter
 from heatc.passes.tiling.shapes import Shapes
@@ -166,6 +168,9 @@ class Tensors:
             "ports": ArrayAttr([StringAttr(name)]),
             "shape": DenseArrayBase.from_list(i64, list(self._port_shape(value))),
         }
+        within = input_ranges(self.function).get(name)
+        if within is not None:
+            properties["within"] = ValuesAttr([within])
         if element == i1:
             properties["truth"] = UnitAttr()
         return self.e.tensor(
@@ -232,7 +237,9 @@ class Tensors:
         """A constant column of integers; more columns where a tensor has not so many rows."""
         array = DenseArrayBase.from_list(i64, values)
         count = len(values)
-        columns = next(n for n in range(1, count + 1) if count % n == 0 and count // n <= MOST_TOKENS)
+        columns = next(
+            n for n in range(1, count + 1) if count % n == 0 and count // n <= MOST_TOKENS
+        )
         extents = (count // columns, columns)
         return self.e.tensor(symbol, "constant", "i64", extents, properties={"values": array})
 

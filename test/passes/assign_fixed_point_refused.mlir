@@ -27,11 +27,11 @@ func.func @f(%i: tensor<?xi64>, %p: !attn.packing<1, 3>) -> tensor<?x4xf32> {
 
 // -----
 
-// CHECK: nn.embedding of a computed weight
-func.func @f(%t: tensor<9x4xf32>, %i: tensor<?xi64>) -> tensor<?x4xf32> {
+// CHECK: nn.layer_norm of a computed weight
+func.func @f(%a: tensor<?x4xf32>, %g: tensor<4xf32>) -> tensor<?x4xf32> {
   %w = einsum.weight ["half"] : tensor<4x4xf32>
-  %x = host.task (%ta = %t : tensor<9x4xf32>, %ia = %i : tensor<?xi64>) -> (tensor<?x4xf32>) {
-    %e = nn.embedding %ta, %ia : (tensor<9x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+  %x = host.task (%aa = %a : tensor<?x4xf32>, %ga = %g : tensor<4xf32>) -> (tensor<?x4xf32>) {
+    %e = nn.layer_norm %aa, %ga, %ga {eps = 1.0e-12 : f64} : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
     host.yield %e : tensor<?x4xf32>
   }
   %y = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
@@ -40,11 +40,11 @@ func.func @f(%t: tensor<9x4xf32>, %i: tensor<?xi64>) -> tensor<?x4xf32> {
 
 // -----
 
-// CHECK: nothing says how large the result of nn.gelu can be, so that it has no fixed-point type; use --target numpy
+// CHECK: nothing says how large the result of nn.map can be, so that it has no fixed-point type; use --target numpy
 func.func @f(%a: tensor<?x4xf32>) -> tensor<?x4xf32> {
   %w = einsum.weight ["half"] : tensor<4x4xf32>
   %x = host.task (%aa = %a : tensor<?x4xf32>) -> (tensor<?x4xf32>) {
-    %g = nn.gelu %aa {approximate = "none"} : (tensor<?x4xf32>) -> tensor<?x4xf32>
+    %g = nn.map %aa {function = "log"} : (tensor<?x4xf32>) -> tensor<?x4xf32>
     host.yield %g : tensor<?x4xf32>
   }
   %y = einsum.contract "ti,oi->to" %x, %w : (tensor<?x4xf32>, tensor<4x4xf32>) -> tensor<?x4xf32>
