@@ -558,10 +558,10 @@ class _Parser:
     def _within(self, value: object, key: str) -> Interval | None:
         if value is None:
             return None
-        ends = cast("list[object]", value) if isinstance(value, list) else []
+        ends: list[object] = list(cast("list[object]", value)) if isinstance(value, list) else []
         numbers = [float(n) for n in ends if isinstance(n, int | float) and math.isfinite(n)]
         if len(ends) != 2 or len(numbers) != 2 or numbers[0] > numbers[1]:
-            self._place.fail(f"{key}: expected two ascending numbers, found {_brief(value)}")
+            self._place.fail(f"{key}: expected two ascending numbers, found {_brief(ends)}")
         return numbers[0], numbers[1]
 
     def _mask(self, value: object, key: str) -> MaskValues | None:

@@ -68,9 +68,9 @@ class Options:
     heat: PassOptions | None = None
     calibrate: str | None = None
     padding: str = "skip"
-    input_range: Sequence[str] = ()
     pipeline: Sequence[ArgSpec] | None = None
     inserted: Sequence[Insertion] = ()
+    input_range: Sequence[str] = ()
 
 
 Check = Callable[[Callable[[], "CheckedProgram"] | None], None]

@@ -14,7 +14,7 @@ task is never rounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects.builtin import IntegerType, TensorType
@@ -53,7 +53,8 @@ def is_view(op: Operation) -> bool:
     if not isinstance(op, nn.CastOp) or not is_integer_value(op.x):
         return False
     to = nn.element_of(op.result)
-    return isinstance(to, IntegerType) and to.bitwidth == 64 and not nn.is_unsigned(to)
+    unsigned = nn.is_unsigned(to)
+    return isinstance(to, IntegerType) and to.bitwidth == 64 and not unsigned
 
 
 def reads_memory(op: Operation) -> bool:
@@ -190,7 +191,7 @@ class HostWork:
         yield from sorted(found.values(), key=lambda ops: places[ops[-1]])
 
 
-def numbers_of(ops: list[Operation]) -> Mapping[nn.FullOp, None]:
+def numbers_of(ops: Sequence[Operation]) -> Mapping[nn.FullOp, None]:
     """The `nn.full` ops that the ops of a task read."""
     return {
         value.owner: None

@@ -77,9 +77,10 @@ def of_type(element: Any) -> Range:
     """What an element type holds: truth values, integers of a width, or anything."""
     if element == i1:
         return TRUTH
+    unsigned = nn.is_unsigned(element)
     if isinstance(element, IntegerType):
         width = element.bitwidth
-        if nn.is_unsigned(element):
+        if unsigned:
             return Range.of(0.0, 2.0**width - 1)
         return Range.of(-(2.0 ** (width - 1)), 2.0 ** (width - 1) - 1)
     return ANYTHING

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from xdsl.ir import Operation, SSAValue
 
@@ -107,42 +108,86 @@ def _do(regs: Registers, mnemonic: str, held: Held) -> None:
     regs.e.do(mnemonic, h=held.register)
 
 
+@dataclass
+class _Term:
+    """A register and the letters of its axes."""
+
+    held: Held
+    letters: str
+
+
 def emit_contract(regs: Registers, op: ContractOp) -> None:
-    """`hdot`: axes of both and the result are batches, axes of both alone are summed."""
-    (left, right), result = parse_equation(op.equation.data)
-    shared = [c for c in left if c in right]
-    batch = [c for c in shared if c in result]
-    gone = [c for c in shared if c not in result]
-    own = [[c for c in term if c not in right] for term in (left,)]
-    own.append([c for c in right if c not in left])
-    if not gone or any(c not in result for letters in own for c in letters):
-        refuse(op, f"{op.equation.data!r} is no product of matrices")
-    extents = dict(zip(left, nn.shape_of(op.inputs[0]))) | dict(
-        zip(right, nn.shape_of(op.inputs[1]))
-    )
-    if nn.TOKENS in [extents[c] for c in (*batch, *gone, *own[1])]:
+    """
+    Sums of what one operand has alone; of two, `hdot`.
+
+    Axes of both and the result are batches, axes of both alone are summed.
+    """
+    terms, result = parse_equation(op.equation.data)
+    extents: dict[str, int] = {}
+    for value, letters in zip(op.inputs, terms):
+        extents |= dict(zip(letters, nn.shape_of(value)))
+    made = [
+        _summed(regs, op, value, letters, "".join((*terms[:i], *terms[i + 1 :], result)), extents)
+        for i, (value, letters) in enumerate(zip(op.inputs, terms))
+    ]
+    last = made[0] if len(made) == 1 else _product(regs, op, made, result, extents)
+    shape = [extents[c] for c in last.letters]
+    order = [last.letters.index(c) for c in result]
+    if order != sorted(order):
+        if nn.TOKENS in shape[1:] or (nn.TOKENS in shape and order[0] != 0):
+            refuse(op, f"{op.equation.data!r} moves rows of packed tokens")
+        permuted(regs, last.held, shape, order)
+    regs.set(op.result, last.held)
+
+
+def _summed(
+    regs: Registers,
+    op: ContractOp,
+    value: SSAValue,
+    letters: str,
+    others: str,
+    extents: Mapping[str, int],
+) -> _Term:
+    """An operand without the axes that nothing else has."""
+    held = regs.take(value, columns_of(value))
+    alone = "".join(c for c in letters if c not in others)
+    if not alone:
+        return _Term(held, letters)
+    if nn.TOKENS in [extents[c] for c in alone]:
+        refuse(op, f"{op.equation.data!r} sums rows of packed tokens")
+    kept = "".join(c for c in letters if c in others)
+    _ordered(regs, held, letters, kept + alone, extents)
+    regs.shape(held, math.prod(extents[c] for c in alone))
+    regs.e.do("hred", h=held.register, kind="sum")
+    held.columns = 1
+    return _Term(held, kept)
+
+
+def _product(
+    regs: Registers, op: ContractOp, terms: Sequence[_Term], result: str, extents: Mapping[str, int]
+) -> _Term:
+    left, right = terms
+    shared = [c for c in left.letters if c in right.letters]
+    batch = "".join(c for c in shared if c in result)
+    gone = "".join(c for c in shared if c not in result)
+    own = ["".join(c for c in t.letters if c not in shared) for t in terms]
+    if nn.TOKENS in [extents[c] for c in batch + gone + own[1]]:
         refuse(op, f"{op.equation.data!r} multiplies rows of packed tokens with each other")
-    depth = math.prod(extents[c] for c in gone)
-    registers: list[Held] = []
-    for value, term, letters in zip(op.inputs, (left, right), own):
-        held = regs.take(value, columns_of(value))
-        order = [term.index(c) for c in (*batch, *letters, *gone)]
-        registers.append(_in_order(regs, held, nn.shape_of(value), order, depth))
-    h, g = registers
+    for term, letters in zip(terms, own):
+        _ordered(regs, term.held, term.letters, batch + letters + gone, extents)
+        regs.shape(term.held, math.prod(extents[c] for c in gone))
     batches = math.prod(extents[c] for c in batch)
+    h, g = left.held, right.held
     regs.e.do("hdot", h=h.register, g=g.register, transposed=True, batches=batches)
     regs.release(g.register)
-    made = [*batch, *own[0], *own[1]]
     h.columns = math.prod(extents[c] for c in own[1])
-    order = [made.index(c) for c in result]
-    shape = [extents[c] for c in made]
-    regs.set(op.result, _in_order(regs, h, shape, order, 0))
+    return _Term(h, batch + own[0] + own[1])
 
 
-def _in_order(
-    regs: Registers, held: Held, shape: Sequence[int], order: Sequence[int], columns: int
-) -> Held:
-    if list(order) != sorted(order):
-        permuted(regs, held, shape, order)
-    regs.shape(held, columns)
-    return held
+def _ordered(
+    regs: Registers, held: Held, letters: str, wanted: str, extents: Mapping[str, int]
+) -> None:
+    """The axes of a register in another order."""
+    order = [letters.index(c) for c in wanted]
+    if order != sorted(order):
+        permuted(regs, held, [extents[c] for c in letters], order)

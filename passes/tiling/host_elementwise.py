@@ -104,10 +104,11 @@ def _expect_truth(op: Operation) -> None:
 def wrapped(regs: Registers, held: Held, value: SSAValue) -> None:
     """Integers of fewer than 64 bits wrap around, as in PyTorch."""
     element = nn.element_of(value)
+    unsigned = nn.is_unsigned(element)
     if not isinstance(element, IntegerType) or element.bitwidth in (1, 64):
         return
     span = 2.0**element.bitwidth
-    low = 0.0 if nn.is_unsigned(element) else -span / 2
+    low = 0.0 if unsigned else -span / 2
     for operation, number in (("sub", low), ("remainder", span), ("add", low)):
         if number:
             with_number(regs, held, operation, number)

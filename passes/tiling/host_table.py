@@ -15,7 +15,7 @@ from xdsl.dialects.builtin import i1
 from xdsl.ir import Operation
 
 from heatc.dialects import attn, nn
-from heatc.dialects.einsum import ContractOp
+from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.tiling import host_axes, host_elementwise, host_moves, host_rows
 from heatc.passes.tiling.host_registers import Registers
 from heatc.passes.tiling.host_rows import Memory
@@ -73,14 +73,23 @@ EMIT: Mapping[type[Operation], Emit] = {
 """By op."""
 
 
+def _why_no_product(op: ContractOp) -> str | None:
+    terms, _ = parse_equation(op.equation.data)
+    if len(terms) > 2:
+        return "the host multiplies two at a time"
+    if any(len(set(letters)) < len(letters) for letters in terms):
+        return "it reads a diagonal"
+    return None
+
+
 def why_not(op: Operation) -> str | None:
     """Why the host has no instruction for an op, None where it has one."""
     if type(op) not in EMIT:
         return "the host has no instruction for it"
     if isinstance(op, nn.AndOp | nn.OrOp) and nn.element_of(op.result) != i1:
         return "the host has it for truth values alone"
-    if isinstance(op, ContractOp) and len(op.inputs) != 2:
-        return "the host multiplies two at a time"
+    if isinstance(op, ContractOp):
+        return _why_no_product(op)
     moves = isinstance(op, nn.TransposeOp | nn.ConcatOp | nn.ExpandOp | nn.IndexOp)
     if moves and nn.TOKENS in nn.shape_of(op.results[0])[1:]:
         return "it moves rows whose number is known at run time"

@@ -34,8 +34,8 @@ WEIGHTS = {
 }
 X = RNG.standard_normal((2, 3, 6)).astype(np.float32)
 Y = RNG.standard_normal((2, 3, 6)).astype(np.float32)
-I = RNG.integers(0, 5, (2, 3))
-INPUTS: Arrays = {"x": X, "y": Y, "i": I}
+IDS = RNG.integers(0, 5, (2, 3))
+INPUTS: Arrays = {"x": X, "y": Y, "i": IDS}
 
 
 def module_of(body: str, outputs: str) -> str:
@@ -114,7 +114,8 @@ def test_both_sides_repeat(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "function", ["exp", "sigmoid", "silu", "erf", "abs", "neg", "cos", "sin", "floor", "sign", "round"]
+    "function",
+    ["exp", "sigmoid", "silu", "erf", "abs", "neg", "cos", "sin", "floor", "sign", "round"],
 )
 def test_functions(function: str, tmp_path: Path):
     """Each alone."""
@@ -216,7 +217,14 @@ def test_softmax_and_running_sums(dim: int, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("equation", "shape"),
-    [("abc,adc->abd", "2x3x3"), ("abc,adc->adb", "2x3x3"), ("abc,dec->adbe", "2x2x3x3")],
+    [
+        ("abc,adc->abd", "2x3x3"),
+        ("abc,adc->adb", "2x3x3"),
+        ("abc,dec->adbe", "2x2x3x3"),
+        ("abc,adc->db", "3x3"),
+        ("abc,dec->ac", "2x6"),
+        ("abc,abd->cd", "6x6"),
+    ],
 )
 def test_products_of_activations(equation: str, shape: str, tmp_path: Path):
     """Batches, and results in another order."""
@@ -293,10 +301,12 @@ def test_a_product_of_a_float_input(tmp_path: Path):
     text = module_of(body, "tensor<2x3x4xf32>")
     compare(text, tmp_path, atol=2e-2)
     run = on_machine(text, tmp_path, '{input-range="x=3"}')
-    np.testing.assert_allclose(run(INPUTS)["output_0"], expected(text, INPUTS)["output_0"], atol=4e-3)
+    np.testing.assert_allclose(
+        run(INPUTS)["output_0"], expected(text, INPUTS)["output_0"], atol=4e-3
+    )
+    far = X.copy()
+    far[1, 2, 5] = 4.0
     with pytest.raises(HeatcError, match=r"4 at \[1, 2, 5\] is outside -3 to 3") as caught:
-        far = X.copy()
-        far[1, 2, 5] = 4.0
         run({**INPUTS, "x": far})
     assert "--input-range x=" in caught.value.notes[0]
 
