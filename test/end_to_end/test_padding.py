@@ -41,6 +41,12 @@ PAIRS = [
 ]
 
 
+def close(found: Any, wanted: Any, target: str, name: str) -> None:
+    """Codes are as far off as their share of a sum of many of them."""
+    rtol = 0.0 if target == "numpy" else 4e-3
+    np.testing.assert_allclose(found, wanted, rtol=rtol, atol=TOLERANCE[target], err_msg=name)
+
+
 def expected(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """PyTorch's outputs."""
     with torch.no_grad():
@@ -72,7 +78,7 @@ def test_every_reading_is_the_models(reading: str, target: str, tmp_path: Path):
     assert found.keys() == wanted.keys()
     for name, value in found.items():
         if name != "tokens":
-            np.testing.assert_allclose(value, wanted[name], atol=TOLERANCE[target])
+            close(value, wanted[name], target, name)
             continue
         np.testing.assert_allclose(value[real], wanted[name][real], atol=TOLERANCE[target])
         np.testing.assert_array_equal(value[~real], 0)
@@ -85,7 +91,7 @@ def test_computed_padding_is_pytorch(reading: str, target: str, tmp_path: Path):
     inputs = batch(TOKENS)
     found = compiled(model, inputs, target, "compute", tmp_path)(inputs)
     for name, value in expected(model, inputs).items():
-        np.testing.assert_allclose(found[name], value, atol=TOLERANCE[target], err_msg=name)
+        close(found[name], value, target, name)
 
 
 @pytest.mark.parametrize("reading", sorted(READINGS.keys() - ON_HDP))
