@@ -79,6 +79,7 @@ PASSES: dict[str, Callable[[], type[ModulePass]]] = {
         "lower-contractions",
         "fuse-einsums",
         "shape-products",
+        "fold-constants",
         "fold-weights",
         "fuse-projections",
         "insert-hdp",

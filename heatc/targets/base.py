@@ -26,7 +26,17 @@ from heatc.weights import WeightStore
 if TYPE_CHECKING:
     from heatc.verify.programs import CheckedProgram
 
-RAISE = ("canonicalize", "raise-attention", "raise-einsum", "cse", "dce", "pack-tokens", "dce")
+RAISE = (
+    "canonicalize",
+    "cse",
+    "fold-constants",
+    "raise-attention",
+    "raise-einsum",
+    "cse",
+    "dce",
+    "pack-tokens",
+    "dce",
+)
 PATHS = ("order-contractions", "lower-contractions")
 
 
