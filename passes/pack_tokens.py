@@ -83,7 +83,7 @@ class _Packer:
         self.padding, self.kept, self.every_row = masks
         self.packing = self._packing_op(())
         self.packed: dict[SSAValue, SSAValue] = {}
-        self.rows: dict[SSAValue, SSAValue] = {}
+        self.rows: dict[tuple[SSAValue, bool], SSAValue] = {}
         self.converted: set[Operation] = set()
 
     def run(self) -> bool:
@@ -186,12 +186,18 @@ class _Packer:
         return None
 
     def _same_rows(self, op: nn.ReshapeOp | nn.TransposeOp) -> None:
-        """(B, S, width) as (B * S, width), or the only sequence turned, or the other way."""
-        if isinstance(op, nn.TransposeOp) and not _moves_no_row(op):
+        """(B, S, width) as (B * S, width), tokens first as they are, or the other way."""
+        if op.x not in self.packed or not self.tokens.is_stream(op.x):
             return
-        if op.x in self.packed and self.tokens.is_stream(op.x):
-            self.packed[op.result] = self.packed[op.x]
-            self.converted.add(op)
+        turns = self.tokens.is_turned(op.x) != self.tokens.is_turned(op.result)
+        if isinstance(op, nn.TransposeOp):
+            order = [int(axis) for axis in op.permutation.get_values()]
+            if not _moves_no_row(op) and not (turns and order == [1, 0, 2]):
+                return
+        elif turns and 1 not in (self.batch, self.length):
+            return
+        self.packed[op.result] = self.packed[op.x]
+        self.converted.add(op)
 
     def _pointwise(self, op: Operation) -> Operation | None:
         if not any(v in self.packed for v in op.operands):
@@ -274,12 +280,34 @@ class _Packer:
         """
         if value in self.packed:
             return self.packed[value]
-        if value not in self.rows:
-            rows = self._new_rows(value, anchor)
+        turned = self.tokens.is_turned(anchor.results[0])
+        if (value, turned) not in self.rows:
+            rows = self._turned_rows(value, anchor) if turned else self._new_rows(value, anchor)
             if rows is None or rows is value:
                 return rows
-            self.rows[value] = rows
-        return self.rows[value]
+            self.rows[value, turned] = rows
+        return self.rows[value, turned]
+
+    def _turned_rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
+        """The packed form of an operand of an op whose result has its tokens first."""
+        is_ids = isinstance(anchor, nn.EmbeddingOp)
+        rank, shape = len(nn.shape_of(anchor.results[0])) - is_ids, nn.shape_of(value)
+        if len(shape) < 2 and not is_ids:
+            return value
+        shape = (1,) * (rank - len(shape)) + shape
+        full = (self.length, self.batch)
+        if rank == 2 and not is_ids:
+            # (S * B, width)
+            if shape[0] != self.length * self.batch:
+                return None
+            shape = (*full, shape[-1])
+        if len(shape) < 2 or any(a not in (1, b) for a, b in zip(shape, full)):
+            return None
+        order = (1, 0, *range(2, len(shape)))
+        apart = nn.ReshapeOp(value, shape)
+        turned = nn.TransposeOp(apart.result, order)
+        insert_before(anchor, apart, turned)
+        return self._packed_rows(turned.result, (*full[::-1], *shape[2:]), anchor)
 
     def _new_rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
         shape = nn.shape_of(value)
@@ -294,8 +322,6 @@ class _Packer:
             return flat.result
         if not is_ids and len(shape) == 2 and self.batch > 1 and self.tokens.is_stream(value):
             return self._packed_rows(value, (self.batch, self.length, shape[-1]), anchor)
-        if not is_ids and self.tokens.is_turned_stream(value):
-            return self._packed_rows(value, (1, self.length, shape[-1]), anchor)
         rank = 2 if is_ids else 3
         shape = (1,) * (rank - len(shape)) + shape
         if len(shape) != rank or any(
@@ -349,14 +375,24 @@ class _Packer:
             assert isinstance(owner, Operation)
             unpack.location = owner.location
             Rewriter.insert_op(unpack, InsertPoint.after(owner))
-            found = unpack.result
-            if nn.shape_of(padded) != nn.shape_of(found):
-                flat = nn.ReshapeOp(found, nn.shape_of(padded))
-                flat.location = owner.location
-                Rewriter.insert_op(flat, InsertPoint.after(unpack))
-                found = flat.result
+            found = self._in_shape(unpack, padded)
             for use in chosen:
                 use.operation.operands[use.index] = found
+
+    def _in_shape(self, unpack: attn.UnpackOp, padded: SSAValue) -> SSAValue:
+        """What was unpacked, (B, S, width), in the shape and order of a padded value."""
+        found, last = unpack.result, unpack
+        moves: list[nn.TransposeOp | nn.ReshapeOp] = []
+        if self.tokens.is_turned(padded):
+            moves.append(nn.TransposeOp(found, (1, 0, 2)))
+            found = moves[-1].result
+        if nn.shape_of(padded) != nn.shape_of(found):
+            moves.append(nn.ReshapeOp(found, nn.shape_of(padded)))
+            found = moves[-1].result
+        for move in moves:
+            move.location = unpack.location
+        Rewriter.insert_op(moves, InsertPoint.after(last))
+        return found
 
     def _select(self, op: Operation, padded: SSAValue, packed: SSAValue) -> None:
         """`x[:, i]`, a slice of one position that is reshaped to (B, width), is `attn.token`."""
@@ -365,18 +401,20 @@ class _Packer:
             return
         if not isinstance(op, nn.SliceOp):
             return
-        width = nn.shape_of(padded)[-1]
-        starts = [int(s) for s in op.starts.get_values()]
-        if nn.shape_of(op.result) != (self.batch, 1, width) or starts[0] != 0 or starts[2] != 0:
+        shape, starts = nn.shape_of(op.result), [int(s) for s in op.starts.get_values()]
+        token = 0 if self.tokens.is_turned(padded) else 1
+        wanted = [self.batch, nn.shape_of(padded)[-1]]
+        wanted.insert(token, 1)
+        if shape != tuple(wanted) or any(starts[:token] + starts[token + 1 :]):
             return
         for use in list(op.result.uses):
             if isinstance(use.operation, nn.ReshapeOp):
-                self._take(use.operation, packed, starts[1])
+                self._take(use.operation, packed, starts[token], token)
 
-    def _take(self, reshape: nn.ReshapeOp, packed: SSAValue, position: int) -> None:
+    def _take(self, reshape: nn.ReshapeOp, packed: SSAValue, position: int, axis: int = 1) -> None:
         if nn.shape_of(reshape.result) != (self.batch, nn.shape_of(packed)[-1]):
             return
-        if reshape.dropped_axis not in (None, 1):
+        if reshape.dropped_axis not in (None, axis):
             # Another axis of extent 1: the tokens are still there.
             return
         if self.packing.mask is not None and position not in self._reads:

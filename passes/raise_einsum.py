@@ -3,7 +3,8 @@ Linear layers and matrix products become contractions.
 
 Assumes the captured level. Changes `nn.linear` into `einsum.contract` plus an `nn.add` of the
 bias, and `nn.matmul` (mm, bmm, matmul) into `einsum.contract` where the leading axes match.
-Leaves products whose leading axes broadcast, and everything else.
+A matrix that is repeated along the leading axes is taken once. Leaves other
+products whose leading axes broadcast, and everything else.
 
 Example (test/passes/raise_einsum.mlir):
 `nn.linear %x, %w, %b` on (1, 16, 4) becomes `einsum.contract "abi,oi->abo" %x, %w`, `nn.add`.
@@ -16,6 +17,7 @@ from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import (
     GreedyRewritePatternApplier,
@@ -27,6 +29,7 @@ from xdsl.pattern_rewriter import (
 
 from heatc.dialects.einsum import ContractOp
 from heatc.dialects.nn import AddOp, LinearOp, MatmulOp, shape_of
+from heatc.passes.analysis.layout import grouped, layout_of
 from heatc.passes.effect import Effect
 
 _LEAD = "abcdefgh"
@@ -49,12 +52,23 @@ class RaiseLinear(RewritePattern):
 
 
 class RaiseMatmul(RewritePattern):
-    """A product whose leading axes agree, or are the left operand's alone, is a contraction."""
+    """
+    A product whose leading axes agree, or are the left operand's alone, is a contraction.
+
+    So is one with a matrix that is spread along leading axes, as PyTorch takes linears apart.
+    """
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: MatmulOp, rewriter: PatternRewriter) -> None:
         left, right = shape_of(op.lhs), shape_of(op.rhs)
         lead = _LEAD[: len(left) - 2]
+        shared = _shared(op.rhs)
+        if shared is not None and len(left) >= len(right):
+            matrix, term = shared
+            contract = ContractOp(f"{lead}mk,{term}->{lead}mn", [op.lhs, matrix], op.result.type)
+            contract.location = op.location
+            rewriter.replace(op, contract)
+            return
         if right[:-2] not in (left[:-2], ()):
             return
         shared = lead if right[:-2] else ""
@@ -62,6 +76,26 @@ class RaiseMatmul(RewritePattern):
         contract = ContractOp(equation, [op.lhs, op.rhs], op.result.type)
         contract.location = op.location
         rewriter.replace(op, contract)
+
+
+def _shared(value: SSAValue) -> tuple[SSAValue, str] | None:
+    """The matrix that a right operand repeats along its leading axes, and its term; else None."""
+    layout = layout_of(value, scaled=False)
+    groups = grouped(layout.digits, layout.shape)
+    root = shape_of(layout.root)
+    if len(layout.shape) < 3 or len(root) != 2 or groups is None:
+        return None
+    *lead, inner, outer = groups
+    if any(stride for group in lead for _, stride in group):
+        return None
+    for term, own in (("kn", (inner, outer)), ("nk", (outer, inner))):
+        wanted = [
+            [(root[0], root[1])] if root[0] > 1 else [],
+            [(root[1], 1)] if root[1] > 1 else [],
+        ]
+        if list(own) == wanted:
+            return layout.root, term
+    return None
 
 
 @dataclass(frozen=True)

@@ -208,18 +208,57 @@ class _Chain:
 def _from_softmax(value: SSAValue) -> _Chain | None:
     """The chain that ends in a value, None where there is none."""
     moves: list[Move] = []
-    safe = False
     while True:
         owner = value.owner
         if isinstance(owner, nn.SoftmaxOp):
-            return _Chain(owner, tuple(moves[::-1]), safe or owner.safe is not None)
+            return _Chain(owner, tuple(moves[::-1]), owner.safe is not None)
         if isinstance(owner, nn.ReshapeOp | nn.TransposeOp):
             moves.append(owner)
             value = owner.x
         elif isinstance(owner, nn.CastOp) and owner.x.type == owner.result.type:
             value = owner.x
+        elif isinstance(owner, nn.WhereOp) and (own := _safe(owner)) is not None:
+            return _Chain(own, tuple(moves[::-1]), safe=True)
         else:
             return None
+
+
+def _safe(op: nn.WhereOp) -> nn.SoftmaxOp | None:
+    """The softmax that an op puts 0 for where all scores are -inf, as PyTorch takes its own apart."""
+    for value, other, hidden in ((op.rhs, op.lhs, True), (op.lhs, op.rhs, False)):
+        softmax = value.owner
+        if constant_scalar(other) == 0.0 and isinstance(softmax, nn.SoftmaxOp):
+            return softmax if _is_keyless(op.condition, softmax, hidden) else None
+    return None
+
+
+def _is_keyless(value: SSAValue, softmax: nn.SoftmaxOp, true: bool) -> bool:
+    """Whether truth values say, or deny, that all of a softmax's scores along its axis are -inf."""
+    shape = list(nn.shape_of(softmax.x))
+    axis = softmax.dim.value.data % len(shape)
+    shape[axis] = 1
+    if nn.shape_of(value) != tuple(shape):
+        return False
+    owner = value.owner
+    if isinstance(owner, nn.NotOp):
+        owner, true = owner.x.owner, not true
+    if not isinstance(owner, nn.ReshapeOp) or not isinstance(owner.x.owner, nn.ReduceOp):
+        return False
+    reduce = owner.x.owner
+    if reduce.reduced != (axis,):
+        return False
+    # All of them are -inf, or there is none that is not.
+    if reduce.kind.data != ("all" if true else "any"):
+        return False
+    compare, equal = reduce.x.owner, true
+    if isinstance(compare, nn.NotOp):
+        compare, equal = compare.x.owner, not equal
+    return (
+        isinstance(compare, nn.CompareOp)
+        and compare.lhs is softmax.x
+        and constant_scalar(compare.rhs) == -math.inf
+        and compare.predicate.data == ("eq" if equal else "ne")
+    )
 
 
 @dataclass(frozen=True)

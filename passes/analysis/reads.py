@@ -35,36 +35,44 @@ class TokenAxes:
         self.batch, self.length = nn.shape_of(keys)[:2]
 
     def is_stream(self, value: SSAValue) -> bool:
-        """Whether a value is (B, S, width) or (B * S, width) of this stream, or (S, 1, width)."""
+        """Whether a value is (B, S, width) or (B * S, width) of this stream, or is turned."""
+        if self.is_turned(value):
+            return True
         shape = nn.shape_of(value)
         if len(shape) == 2:
-            return self._is_flat(value)
-        if self.is_turned_stream(value):
-            return True
-        if len(shape) != 3 or shape[:2] != (self.batch, self.length):
-            return False
-        return all(self._is_axis((value, axis), axis) for axis in (0, 1))
+            return self._is_flat(value, (0, 1))
+        return self._leads(value, (0, 1))
 
-    def is_turned_stream(self, value: SSAValue) -> bool:
-        """Whether a value is (S, 1, width): the tokens of the only sequence, put first."""
+    def is_turned(self, value: SSAValue) -> bool:
+        """Whether a value is (S, B, width) or (S * B, width) of this stream: tokens first."""
         shape = nn.shape_of(value)
-        if len(shape) != 3 or self.batch != 1 or shape[:2] != (self.length, 1):
+        if self.length == 1:
             return False
-        return self.length > 1 and self._is_axis((value, 0), 1)
+        if len(shape) == 2:
+            return self.batch > 1 and self._is_flat(value, (1, 0))
+        alone = 1 in (self.batch, self.length) and shape[:2] == (self.batch, self.length)
+        return not alone and self._leads(value, (1, 0))
+
+    def _leads(self, value: SSAValue, order: tuple[int, int]) -> bool:
+        """Whether a value of rank 3 begins with sequences (0) and tokens (1) in an order."""
+        shape, own = nn.shape_of(value), nn.shape_of(self.keys)
+        if len(shape) != 3 or shape[:2] != tuple(own[which] for which in order):
+            return False
+        return all(self._is_axis((value, axis), which) for axis, which in enumerate(order))
 
     def _is_axis(self, axis: Axis, which: int) -> bool:
         """Whether an axis is that of sequences (0) or tokens (1); one of extent 1 is any axis."""
         return nn.shape_of(self.keys)[which] == 1 or self.axes.same(axis, (self.keys, which))
 
-    def _is_flat(self, value: SSAValue) -> bool:
-        """Whether the first axis is that of all tokens of the batch, row by row."""
+    def _is_flat(self, value: SSAValue, order: tuple[int, int]) -> bool:
+        """Whether the first axis is that of all tokens of the batch, in an order."""
         if self.length == 1:
             # One token of each sequence, as a pooler has it, is no stream.
             return False
         if self.batch == 1:
             return self._is_axis((value, 0), 1)
         parts = self.axes.parts(value, 0)
-        return len(parts) == 2 and all(self._is_axis(part, i) for i, part in enumerate(parts))
+        return len(parts) == 2 and all(self._is_axis(p, i) for p, i in zip(parts, order))
 
     def is_ambiguous(self) -> bool:
         """Whether sequences and tokens are one axis, as in a sum with a transposed value."""
@@ -75,6 +83,10 @@ class TokenAxes:
     def token_axes(self, value: SSAValue) -> list[int]:
         """The axes of a value that are the token axis."""
         return self._axes(value, 1)
+
+    def batch_axes(self, value: SSAValue) -> list[int]:
+        """The axes of a value that are the batch axis."""
+        return self._axes(value, 0)
 
     def _axes(self, value: SSAValue, which: int) -> list[int]:
         if not isinstance(value.type, TensorType):
@@ -105,12 +117,12 @@ class TokenAxes:
         None where it does not have one axis of each, or one of both.
         """
         shape = nn.shape_of(value)
-        if len(shape) == 2 and self._is_flat(value):
-            return [
-                joined([(self.batch, self.length * shape[1])]),
-                joined([(self.length, shape[1])]),
-            ]
         found: list[tuple[Digit, ...]] = []
+        if len(shape) == 2 and self.is_stream(value):
+            order = [self.batch, self.length][:: -1 if self.is_turned(value) else 1]
+            strides = [order[1] * shape[1], shape[1]]
+            found = [joined([digit]) for digit in zip(order, strides)]
+            return found[:: -1 if self.is_turned(value) else 1]
         for which, extent in enumerate((self.batch, self.length)):
             axes = self._axes(value, which)
             if extent > 1 and len(axes) != 1:
@@ -182,7 +194,7 @@ class Reads:
         return self.everything
 
     def _is_of_each_token(self, op: Operation, value: SSAValue) -> bool:
-        """Whether an op is along an axis that has no tokens."""
+        """Whether an op is along an axis that has no sequences and no tokens."""
         last = len(nn.shape_of(value)) - 1
         if isinstance(op, nn.LayerNormOp | nn.RmsNormOp):
             axis = last
@@ -190,7 +202,9 @@ class Reads:
             axis = op.dim.value.data % (last + 1)
         else:
             return False
-        return value is op.operands[0] and axis not in self.tokens.token_axes(value)
+        if value is not op.operands[0] or self.tokens.digits(value) is None:
+            return False
+        return axis not in (*self.tokens.token_axes(value), *self.tokens.batch_axes(value))
 
     def _is_in_place(self, value: SSAValue) -> bool:
         """
@@ -204,12 +218,13 @@ class Reads:
         root, shape = layout.root, nn.shape_of(value)
         if isinstance(root.owner, nn.SliceOp) and root.owner not in self.converted:
             return False
-        extents = (self.tokens.batch, self.tokens.length)
-        whole = math.prod(extents)
-        groups = grouped(layout.digits, [*extents, math.prod(shape) // whole])
+        extents = [self.tokens.batch, self.tokens.length]
+        step = -1 if self.tokens.is_turned(value) else 1
+        width = math.prod(shape) // math.prod(extents)
+        groups = grouped(layout.digits, [*extents[::step], width])
         if groups is None:
             return False
-        return [joined(group) for group in groups[:2]] == self.tokens.digits(root)
+        return [joined(group) for group in groups[:2]][::step] == self.tokens.digits(root)
 
     def _keeps_tokens(self, op: ContractOp, value: SSAValue) -> bool:
         """Whether no token axis of a value is summed over: each is an axis of the result."""

@@ -12,7 +12,7 @@ from padded_models import masks, run_numpy
 from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import make_context
-from heatc.capture import capture_module
+from heatc.capture import capture_exported
 from heatc.dialects import attn, nn
 from heatc.pipeline import build, run_passes
 from heatc.remarks import Remark
@@ -34,8 +34,9 @@ def inputs_of(mask: Array) -> dict[str, Any]:
 class Compiled:
     """A model's module before packing and after all passes, its program's outputs and PyTorch's."""
 
-    def __init__(self, model: Any, inputs: dict[str, Any], folder: Path):
-        captured = capture_module(model.eval(), inputs)
+    def __init__(self, model: Any, inputs: dict[str, Any], folder: Path, *, apart: bool = False):
+        program = torch.export.export(model.eval(), (), kwargs=inputs, strict=False)
+        captured = capture_exported(program.run_decompositions() if apart else program)
         self.remarks: list[Remark] = []
         context = make_context(captured.weights)
         context.remarks = self.remarks.append
@@ -117,3 +118,40 @@ def test_padding_is_skipped(spelling: str, tmp_path: Path):
     assert packing.mask is not None
     assert attn.packing_of(packing.result).reads == ()
     assert not compiled.remarks
+
+
+class Encoder(torch.nn.Module):
+    """PyTorch's own encoder, its tokens first or its sequences; `causal` hides what follows."""
+
+    def __init__(self, batch_first: bool, causal: bool):
+        super().__init__()
+        torch.manual_seed(0)
+        layer = torch.nn.TransformerEncoderLayer(WIDTH, HEADS, 48, batch_first=batch_first)
+        self.words = torch.nn.Embedding(40, WIDTH)
+        self.layers = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.batch_first, self.causal = batch_first, causal
+
+    def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+        x = self.words(input_ids)
+        turned = x if self.batch_first else x.transpose(0, 1)
+        seen = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1) if self.causal else None
+        y = self.layers(
+            turned, seen, src_key_padding_mask=attention_mask == 0, is_causal=self.causal
+        )
+        return {"tokens": y if self.batch_first else y.transpose(0, 1)}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_encoders_of_pytorch(batch_first: bool, causal: bool, apart: bool, tmp_path: Path):
+    """As exported, and after all of PyTorch's decompositions; padding has no rows in either."""
+    mask = masks(12)
+    compiled = Compiled(Encoder(batch_first, causal), inputs_of(mask), tmp_path, apart=apart)
+    # A causal row of padding alone is NaN in PyTorch, and so is what follows of it.
+    defined = ~np.isnan(compiled.wanted["tokens"]).any(-1)
+    compiled.check((mask > 0) & defined)
+    assert compiled.count(attn.SdpaOp) == 2
+    (packing,) = (op for op in compiled.module.walk() if isinstance(op, attn.PackingOp))
+    assert packing.mask is not None
+    assert attn.packing_of(packing.result).reads == ()

@@ -272,18 +272,13 @@ func.func @cleared(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x3xf32
 // Batch and tokens are told apart by where they come from, not by their extents.
 
 // CHECK-LABEL: func.func @turned(%x: tensor<2x2x4xf32>, %m: tensor<2x2xi64>) -> (tensor<2x2x4xf32> {heatc.padding = "zero"}) {
-// CHECK-NEXT:    %0 = attn.packing %m {real = #attn.values<min : -1, 1 : max>, masked = #attn.values<0 : 0>} : (tensor<2x2xi64>) -> !attn.packing<2, 2, reads all>
-// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x2x4xf32>, !attn.packing<2, 2, reads all>) -> tensor<?x4xf32>
-// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 2, reads all> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
-// CHECK-NEXT:    %a_1 = attn.unpack %a, %0 {read} : (tensor<?x4xf32>, !attn.packing<2, 2, reads all>) -> tensor<2x2x4xf32>
-// CHECK-NEXT:    %t = nn.transpose %a_1 {permutation = array<i64: 1, 0, 2>} : (tensor<2x2x4xf32>) -> tensor<2x2x4xf32>
-// CHECK-NEXT:    %g = nn.gelu %t {approximate = "none"} : (tensor<2x2x4xf32>) -> tensor<2x2x4xf32>
-// CHECK-NEXT:    %2 = attn.real %0 : (!attn.packing<2, 2, reads all>) -> tensor<2x2xi1>
-// CHECK-NEXT:    %3 = nn.transpose %2 {permutation = array<i64: 1, 0>} : (tensor<2x2xi1>) -> tensor<2x2xi1>
-// CHECK-NEXT:    %4 = nn.reshape %3 : (tensor<2x2xi1>) -> tensor<2x2x1xi1>
-// CHECK-NEXT:    %5 = nn.full {value = 0.000000e+00 : f64} : tensor<f32>
-// CHECK-NEXT:    %6 = nn.where %4, %g, %5 : (tensor<2x2x1xi1>, tensor<2x2x4xf32>, tensor<f32>) -> tensor<2x2x4xf32>
-// CHECK-NEXT:    func.return %6 : tensor<2x2x4xf32>
+// CHECK-NEXT:    %0 = attn.packing %m {real = #attn.values<min : -1, 1 : max>, masked = #attn.values<0 : 0>} : (tensor<2x2xi64>) -> !attn.packing<2, 2>
+// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x2x4xf32>, !attn.packing<2, 2>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 2> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK-NEXT:    %g = nn.gelu %a {approximate = "none"} : (tensor<?x4xf32>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %g_1 = attn.unpack %g, %0 : (tensor<?x4xf32>, !attn.packing<2, 2>) -> tensor<2x2x4xf32>
+// CHECK-NEXT:    %2 = nn.transpose %g_1 {permutation = array<i64: 1, 0, 2>} : (tensor<2x2x4xf32>) -> tensor<2x2x4xf32>
+// CHECK-NEXT:    func.return %2 : tensor<2x2x4xf32>
 func.func @turned(%x: tensor<2x2x4xf32>, %m: tensor<2x2xi64>) -> tensor<2x2x4xf32> {
   %k0 = nn.reshape %m : (tensor<2x2xi64>) -> tensor<2x1x1x2xi64>
   %k = nn.cast %k0 : (tensor<2x1x1x2xi64>) -> tensor<2x1x1x2xi1>

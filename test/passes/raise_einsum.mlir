@@ -64,3 +64,17 @@ func.func @broadcast(%a: tensor<3x4xf32>, %b: tensor<1x3x4xf32>, %c: tensor<2x4x
   %1 = nn.matmul %b, %c : (tensor<1x3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
   func.return
 }
+
+// -----
+
+// A matrix that is spread along the leading axes, as PyTorch takes linears apart, is taken once.
+
+// CHECK-LABEL: func.func @spread(
+// CHECK:         %y = einsum.contract "abmk,nk->abmn" %x, %w : (tensor<2x3x4x5xf32>, tensor<6x5xf32>) -> tensor<2x3x4x6xf32>
+func.func @spread(%x: tensor<2x3x4x5xf32>, %w: tensor<6x5xf32>) -> tensor<2x3x4x6xf32> {
+  %t = nn.transpose %w {permutation = array<i64: 1, 0>} : (tensor<6x5xf32>) -> tensor<5x6xf32>
+  %r = nn.reshape %t : (tensor<5x6xf32>) -> tensor<1x1x5x6xf32>
+  %e = nn.expand %r : (tensor<1x1x5x6xf32>) -> tensor<2x3x5x6xf32>
+  %y = nn.matmul %x, %e : (tensor<2x3x4x5xf32>, tensor<2x3x5x6xf32>) -> tensor<2x3x4x6xf32>
+  func.return %y : tensor<2x3x4x6xf32>
+}

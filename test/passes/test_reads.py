@@ -37,9 +37,9 @@ def function_of(
 @pytest.mark.parametrize(
     ("b", "s", "streams"),
     [
-        (2, 3, "x flat sum"),
-        (3, 2, "x flat sum"),
-        # Of one sequence the tokens may come first, or alone.
+        # Tokens may come first.
+        (2, 3, "x flat sum turned mixed"),
+        (3, 2, "x flat sum turned mixed"),
         (1, 3, "x flat sum turned mixed"),
         # One token of each sequence, as a pooler has it, is no stream.
         (3, 1, "x sum"),
