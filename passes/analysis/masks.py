@@ -1,11 +1,13 @@
 """
 What the masks of an attention are: key padding, and what stays when padding is packed away.
 
-A mask is taken apart where it is a sum or a conjunction. Each part is one of four.
+A mask is taken apart where it is a sum or a conjunction. Each part is one of five.
 
 * Key padding (`passes/analysis/padding.py`): its keys have no rows, and it goes.
 * Static: it depends on positions alone, as a causal mask or a sliding window does. It stays.
 * Key padding and static parts in one that cannot be taken apart. It stays whole.
+* A mask of queries: it hides everything from masked tokens and nothing from others. It goes, and
+  masked positions must not be read.
 * A bias: numbers that are made of weights and of what a model computes, as scores are. It stays.
 
 A row must see a key that has a row, or padding would have a part in its softmax. So static parts
@@ -17,11 +19,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-from xdsl.dialects.builtin import i1
+from xdsl.dialects.builtin import IntegerType, TensorType, i1
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import attn, nn
@@ -35,6 +37,7 @@ from heatc.passes.analysis.padding import (
     hidden,
     prove_key_padding,
     prove_masking,
+    prove_query_padding,
 )
 from heatc.passes.rewriting import insert_before
 
@@ -46,10 +49,21 @@ _WEAKEST_BIAS = -BLOCKED / 2
 
 
 class Part(NamedTuple):
-    """A mask as `attn.sdpa` has it, and what it fills in; 0 for one that is added."""
+    """
+    A mask as `attn.sdpa` has it, and what it fills in; 0 for one that is added.
+
+    It is what it says for inputs up to `most`, if that is not infinite.
+    """
 
     value: SSAValue
     fill: float
+    most: float = math.inf
+
+    def of(self, padding: KeyPadding) -> KeyPadding:
+        """A key padding of this part alone, which refuses larger inputs."""
+        most = self.most
+        pairs = ((max(low, -most), min(high, most)) for low, high in padding.real)
+        return replace(padding, real=tuple(pair for pair in pairs if pair[0] <= pair[1]))
 
 
 @dataclass
@@ -71,7 +85,7 @@ class Reading:
 
 
 def read_masks(op: attn.SdpaOp, tracker: MaskTracker) -> Reading | None:
-    """What the masks of an attention of padded rows are, None where a part is none of the four."""
+    """What the masks of an attention of padded rows are, None where a part is none of them."""
     reading = Reading()
     for mask, fill in zip(op.masks, op.fills):
         for part in _parts(Part(mask, fill), op, 0):
@@ -87,7 +101,7 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
     """Put a part where it belongs; False where it belongs nowhere."""
     batch, length, _ = nn.shape_of(op.q)
     heads = op.heads.value.data
-    value, fill = part
+    value, fill, _ = part
     truth = nn.element_of(value) == i1
     traced = tracker.trace(value)
     if traced is None:
@@ -97,16 +111,21 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
         return True
     proof = prove_key_padding(tracker, value, fill, batch, heads, length)
     if proof is not None:
-        reading.paddings |= {proof} if proof.mask is not None else set()
+        reading.paddings |= {part.of(proof)} if proof.mask is not None else set()
         return True
     if truth and fill > BLOCKED:
         return False
+    of_queries = prove_query_padding(tracker, value, fill, batch, heads, length)
+    if of_queries is not None:
+        reading.paddings.add(part.of(of_queries))
+        reading.every_row = False
+        return True
     if traced.input is None:
         return _read_static(part, length, tracker, reading)
     masking = prove_masking(tracker, value, fill, batch, heads, length)
     if masking is None:
         return False
-    reading.paddings.add(masking)
+    reading.paddings.add(part.of(masking))
     reading.kept.append(part)
     reading.every_row = False
     return True
@@ -136,7 +155,7 @@ def _parts(part: Part, anchor: Operation, depth: int) -> Iterator[Part]:
 
     Each broadcasts to the shape of the whole.
     """
-    value, fill = part
+    value, fill, _ = part
     owner = value.owner
     truth = nn.element_of(value) == i1
     inner: list[Part] = []
@@ -145,7 +164,8 @@ def _parts(part: Part, anchor: Operation, depth: int) -> Iterator[Part]:
             inner = list(_parts(Part(owner.x, fill), anchor, depth + 1))
         elif isinstance(owner, nn.ReshapeOp):
             below = list(_parts(Part(owner.x, fill), anchor, depth + 1))
-            inner = _reshaped(owner, below, anchor) if len(below) > 1 else []
+            split = len(below) > 1 or below[0].value is not owner.x
+            inner = _reshaped(owner, below, anchor) if split else []
         elif isinstance(owner, nn.AddOp) and not truth:
             inner = [p for v in owner.operands for p in _parts(Part(v, 0.0), anchor, depth + 1)]
         elif isinstance(owner, nn.AndOp) and truth:
@@ -154,6 +174,8 @@ def _parts(part: Part, anchor: Operation, depth: int) -> Iterator[Part]:
             inner = _inverted(owner, fill, anchor, depth)
         elif isinstance(owner, nn.WhereOp) and not truth:
             inner = _chosen(owner, anchor, depth)
+        elif isinstance(owner, nn.CastOp) and truth:
+            inner = _product(owner, fill, anchor, depth)
     yield from inner or [part]
 
 
@@ -177,17 +199,43 @@ def _inverted(op: nn.NotOp, fill: float, anchor: Operation, depth: int) -> list[
 
 
 def _chosen(op: nn.WhereOp, anchor: Operation, depth: int) -> list[Part]:
-    """`where(keep, 0, low)` that is added hides what the truth values hide, if low is low enough."""
+    """`where(keep, x, low)` that is added adds x, and hides what the truth values hide."""
     if nn.element_of(op.condition) != i1:
         return []
-    lhs, rhs = constant_scalar(op.lhs), constant_scalar(op.rhs)
-    if lhs == 0.0 and rhs is not None and rhs <= BLOCKED:
-        return list(_parts(Part(op.condition, rhs), anchor, depth + 1))
-    if rhs == 0.0 and lhs is not None and lhs <= BLOCKED:
-        inverse = nn.NotOp(op.condition)
-        insert_before(anchor, inverse)
-        return list(_parts(Part(inverse.result, lhs), anchor, depth + 1))
+    for chosen, other, inverted in ((op.lhs, op.rhs, False), (op.rhs, op.lhs, True)):
+        low = constant_scalar(other)
+        if low is None or low > BLOCKED:
+            continue
+        keep = op.condition
+        if inverted:
+            inverse = nn.NotOp(keep)
+            insert_before(anchor, inverse)
+            keep = inverse.result
+        hiding = list(_parts(Part(keep, low), anchor, depth + 1))
+        if constant_scalar(chosen) == 0.0:
+            return hiding
+        return [*_parts(Part(chosen, 0.0), anchor, depth + 1), *hiding]
     return []
+
+
+def _product(op: nn.CastOp, fill: float, anchor: Operation, depth: int) -> list[Part]:
+    """Whether a product of integers is not 0: whether neither is, if both are small."""
+    product = op.x.owner
+    if not isinstance(product, nn.MulOp) or _most(op.x) < 1.0:
+        return []
+    found: list[Part] = []
+    for value in product.operands:
+        cast = nn.CastOp(value, TensorType(i1, nn.shape_of(value)))
+        insert_before(anchor, cast)
+        for part in _parts(Part(cast.result, fill), anchor, depth + 1):
+            found.append(part._replace(most=min(part.most, _most(op.x))))
+    return found
+
+
+def _most(value: SSAValue) -> float:
+    """The largest integers of which two have a product that is not 0 by wrapping around."""
+    element = nn.element_of(value)
+    return float((1 << element.bitwidth // 2) - 1) if isinstance(element, IntegerType) else 0.0
 
 
 def _reshaped(op: nn.ReshapeOp, parts: Sequence[Part], anchor: Operation) -> list[Part]:
@@ -197,13 +245,13 @@ def _reshaped(op: nn.ReshapeOp, parts: Sequence[Part], anchor: Operation) -> lis
     if [own[axis] for axis in long] != [n for n in new if n > 1]:
         return []
     found: list[Part] = []
-    for value, fill in parts:
+    for value, fill, most in parts:
         shape = (1,) * (len(own) - len(nn.shape_of(value))) + nn.shape_of(value)
         source = iter(long)
         target = tuple(shape[next(source)] if n > 1 else 1 for n in new)
         reshape = nn.ReshapeOp(value, target)
         insert_before(anchor, reshape)
-        found.append(Part(reshape.result, fill))
+        found.append(Part(reshape.result, fill, most))
     return found
 
 

@@ -308,6 +308,29 @@ def prove_masking(
     return _padding(tracker, mask, fill, sees_itself, is_hidden)
 
 
+def prove_query_padding(
+    tracker: MaskTracker, mask: SSAValue, fill: float, batch: int, heads: int, length: int
+) -> KeyPadding | None:
+    """
+    Prove that a mask hides all keys from masked queries, and none from others.
+
+    The result says which tokens are masked. The arguments are those of `prove_key_padding`.
+    """
+    traced = tracker.trace(mask)
+    if traced is None or traced.input is None:
+        return None
+    if math.prod(nn.shape_of(traced.input)) != batch * length:
+        return None
+    queries = np.arange(batch * length).reshape(batch, 1, length, 1)
+    try:
+        source = np.broadcast_to(traced.source, (batch, heads, length, length))
+    except ValueError:
+        return None
+    if not (source == queries).all():
+        return None
+    return _padding(tracker, mask, fill, _attends, lambda values: _hides(values, fill))
+
+
 def hidden(values: Array, fill: float, length: int) -> NDArray[np.bool_]:
     """Which keys a mask hides from which query, (..., S, S)."""
     values = _compact(np.atleast_2d(values))

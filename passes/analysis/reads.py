@@ -84,9 +84,13 @@ class TokenAxes:
         """The axes of a value that are the token axis."""
         return self._axes(value, 1)
 
-    def batch_axes(self, value: SSAValue) -> list[int]:
-        """The axes of a value that are the batch axis."""
-        return self._axes(value, 0)
+    def touches(self, value: SSAValue, axis: int) -> bool:
+        """Whether an axis is, or is made of, that of sequences or that of tokens."""
+        whole = any(
+            extent > 1 and self.axes.same((value, axis), (self.keys, which))
+            for which, extent in enumerate((self.batch, self.length))
+        )
+        return whole or any(self.touches(*part) for part in self.axes.parts(value, axis))
 
     def _axes(self, value: SSAValue, which: int) -> list[int]:
         if not isinstance(value.type, TensorType):
@@ -186,6 +190,10 @@ class Reads:
             return self._of_slice(op, value)
         if isinstance(op, (*_MOVES, *_ELEMENTWISE)) or self._is_of_each_token(op, value):
             return self.of(op.results[0])
+        if isinstance(op, nn.IndexOp) and value is op.x and self._keeps_rows(op):
+            return self.of(op.result)
+        if isinstance(op, nn.ReduceOp) and self._keeps_reduced(op):
+            return self.of(op.result)
         if isinstance(op, nn.ConcatOp) and op.dim.value.data not in self.tokens.token_axes(value):
             return self.of(op.result)
         if isinstance(op, ContractOp) and self._keeps_tokens(op, value):
@@ -204,7 +212,21 @@ class Reads:
             return False
         if value is not op.operands[0] or self.tokens.digits(value) is None:
             return False
-        return axis not in (*self.tokens.token_axes(value), *self.tokens.batch_axes(value))
+        return not self.tokens.touches(value, axis)
+
+    def _keeps_reduced(self, op: nn.ReduceOp) -> bool:
+        """Whether a reduction is along axes that have no sequences and no tokens."""
+        if self.tokens.digits(op.x) is None:
+            return False
+        return not any(self.tokens.touches(op.x, axis) for axis in op.reduced)
+
+    def _keeps_rows(self, op: nn.IndexOp) -> bool:
+        """Whether elements are looked up along one axis without tokens, and the others stay."""
+        free = [a for a, index in enumerate(op.indices) if not _counts(index, op.x, a)]
+        if len(free) != 1 or len(op.indices) != len(nn.shape_of(op.x)):
+            return False
+        places = [_place(index) for a, index in enumerate(op.indices) if a != free[0]]
+        return len(set(places)) == len(places) and not self.tokens.touches(op.x, free[0])
 
     def _is_in_place(self, value: SSAValue) -> bool:
         """
@@ -227,14 +249,14 @@ class Reads:
         return [joined(group) for group in groups[:2]][::step] == self.tokens.digits(root)
 
     def _keeps_tokens(self, op: ContractOp, value: SSAValue) -> bool:
-        """Whether no token axis of a value is summed over: each is an axis of the result."""
+        """Whether no sequences and no tokens of a value are summed over."""
         terms, result = parse_equation(op.equation.data)
-        tokens = self.tokens.token_axes(value)
-        return all(
-            indices[axis] in result
+        return not any(
+            self.tokens.touches(value, axis)
             for indices, operand in zip(terms, op.inputs)
             if operand is value
-            for axis in tokens
+            for axis, letter in enumerate(indices)
+            if letter not in result
         )
 
     def _of_slice(self, op: nn.SliceOp, value: SSAValue) -> frozenset[int]:
@@ -252,3 +274,20 @@ def is_zero_where_masked(value: SSAValue) -> bool:
     while isinstance(value.owner, _MOVES):
         value = value.owner.operands[0]
     return isinstance(value.owner, attn.UnpackOp) and value.owner.read is None
+
+
+def _counts(index: SSAValue, x: SSAValue, axis: int) -> bool:
+    """Whether an index counts through an axis of what is indexed, in one axis of its own."""
+    while isinstance(index.owner, nn.ReshapeOp):
+        index = index.owner.x
+    iota = index.owner
+    if not isinstance(iota, nn.IotaOp):
+        return False
+    whole = nn.shape_of(iota.result) == (nn.shape_of(x)[axis],)
+    return whole and (iota.start.value.data, iota.step.value.data) == (0, 1)
+
+
+def _place(index: SSAValue) -> int:
+    """The axis that an index of one axis varies along, counted from behind."""
+    shape = nn.shape_of(index)
+    return next((axis - len(shape) for axis, n in enumerate(shape) if n > 1), 0)
