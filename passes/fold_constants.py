@@ -176,8 +176,10 @@ class _Folder:
             for value in op.operands:
                 reads[value] = reads.get(value, 0) + 1
         for op in [o for o in constants.ops if o in needed]:
-            found = self.interpreter.run_op(op, tuple(self.values[v] for v in op.operands))
-            self.values[op.results[0]] = found[0]
+            arguments = tuple(self.values[v] for v in op.operands)
+            # What is not used of a table of buckets may be infinite.
+            with np.errstate(all="ignore"):
+                self.values[op.results[0]] = self.interpreter.run_op(op, arguments)[0]
             if op in self.roots:
                 self.put(op, made_of=constants.behind(op))
             for value in set(op.operands):

@@ -9,7 +9,7 @@ from xdsl.ir import SSAValue
 
 from heatc.capture.aten import Call, Unsupported, converter
 from heatc.dialects import nn
-from heatc.dialects.einsum import ContractOp
+from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.errors import HeatcError
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -44,11 +44,27 @@ def convert_matmul(call: Call) -> SSAValue:
 
 
 def _matmul(call: Call, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    """A product; with a weight that is transposed for it, a linear layer without a bias."""
     a, b = nn.shape_of(lhs), nn.shape_of(rhs)
     if len(a) < 2 or len(b) < 2:
         raise HeatcError(f"{call} multiplies tensors of shapes {a} and {b}")
     shape = (*nn.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
-    return call.add(nn.MatmulOp(lhs, rhs, TensorType(nn.element_of(lhs), shape)))
+    type_ = TensorType(nn.element_of(lhs), shape)
+    weight = _transposed_weight(rhs)
+    if weight is not None and shape[:-1] == a[:-1]:
+        return call.add(nn.LinearOp(lhs, weight, None, type_))
+    return call.add(nn.MatmulOp(lhs, rhs, type_))
+
+
+def _transposed_weight(value: SSAValue) -> SSAValue | None:
+    """The weight (O, I) that `value` (..., I, O) repeats transposed: decomposed linears do that."""
+    matrix = nn.shape_of(value)[-2:]
+    owner = value.owner
+    while isinstance(owner, nn.ReshapeOp | nn.ExpandOp) and nn.shape_of(owner.x)[-2:] == matrix:
+        owner = owner.x.owner
+    if not isinstance(owner, nn.TransposeOp) or not isinstance(owner.x.owner, WeightOp):
+        return None
+    return owner.x if nn.shape_of(owner.result) == matrix else None
 
 
 @converter("addmm.default")
@@ -62,7 +78,12 @@ def convert_baddbmm(call: Call) -> SSAValue:
 
 
 def _add_product(call: Call, lhs: str, rhs: str) -> SSAValue:
-    """`beta * self + alpha * (lhs @ rhs)`."""
+    """`beta * self + alpha * (lhs @ rhs)`; with a transposed weight, a linear layer with a bias."""
+    bias, weight = call.value("self"), _transposed_weight(call.value(rhs))
+    is_plain = call.number("alpha", 1) == call.number("beta", 1) == 1
+    if weight is not None and is_plain and len(nn.shape_of(bias)) == 1:
+        if nn.shape_of(bias) == nn.shape_of(weight)[:1]:
+            return call.add(nn.LinearOp(call.value(lhs), weight, bias, call.out_type))
     product = _scaled(call, _matmul(call, call.value(lhs), call.value(rhs)), "alpha")
     if call.number("beta", 1) == 0:
         return product

@@ -8,6 +8,7 @@ become their parts. Ops with a converter stay whole.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
     Raises `HeatcError` where torch fails.
     """
     try:
-        return program.run_decompositions(_table())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return program.run_decompositions(_table())
     # Decomposing runs torch's own tracing, which may raise anything.
     except Exception as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]

@@ -121,7 +121,9 @@ class NnFunctions(InterpreterFunctions):
 
     @impl(nn.CastOp)
     def run_cast(self, interpreter: Interpreter, op: nn.CastOp, args: PythonValues) -> PythonValues:
-        return (store(load(args[0], op.x), op.result),)
+        # An infinite number becomes some integer, as in PyTorch.
+        with np.errstate(invalid="ignore"):
+            return (store(load(args[0], op.x), op.result),)
 
     @impl(nn.GeluOp)
     def run_gelu(self, interpreter: Interpreter, op: nn.GeluOp, args: PythonValues) -> PythonValues:
