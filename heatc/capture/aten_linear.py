@@ -81,9 +81,8 @@ def _add_product(call: Call, lhs: str, rhs: str) -> SSAValue:
     """`beta * self + alpha * (lhs @ rhs)`; with a transposed weight, a linear layer with a bias."""
     bias, weight = call.value("self"), _transposed_weight(call.value(rhs))
     is_plain = call.number("alpha", 1) == call.number("beta", 1) == 1
-    if weight is not None and is_plain and len(nn.shape_of(bias)) == 1:
-        if nn.shape_of(bias) == nn.shape_of(weight)[:1]:
-            return call.add(nn.LinearOp(call.value(lhs), weight, bias, call.out_type))
+    if weight is not None and is_plain and nn.shape_of(bias) == nn.shape_of(weight)[:1]:
+        return call.add(nn.LinearOp(call.value(lhs), weight, bias, call.out_type))
     product = _scaled(call, _matmul(call, call.value(lhs), call.value(rhs)), "alpha")
     if call.number("beta", 1) == 0:
         return product
