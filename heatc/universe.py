@@ -73,6 +73,7 @@ PASSES: dict[str, Callable[[], type[ModulePass]]] = {
         "raise-attention",
         "raise-einsum",
         "pack-tokens",
+        "raise-activations",
         "apply-plan",
         "heat-decompose",
         "order-contractions",

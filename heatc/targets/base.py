@@ -34,6 +34,7 @@ RAISE = (
     "raise-einsum",
     "cse",
     "dce",
+    "raise-activations",
     "pack-tokens",
     "dce",
 )

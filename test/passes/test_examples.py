@@ -30,6 +30,7 @@ PASSES = {
     "raise_einsum": "raise-einsum",
     "raise_attention": "raise-attention",
     "raise_attention_left": "raise-attention",
+    "raise_activations": "raise-activations",
     "pack_tokens": "pack-tokens",
     "insert_hdp": "insert-hdp",
     "fuse_projections": "fuse-projections",
