@@ -1,10 +1,11 @@
 """
 What is computed of weights alone becomes a weight.
 
-Needs the weights. A chain of contractions, transposes, slices and reshapes whose operands are all weights
-is computed once, here, in float64, rounded to float32, and added to the weights: a program for
-the machine fetches the result and computes nothing of it again at every run. Exact up to that
-rounding. The new weight is named by what it is made of, `<key>*<key>`; a changed shape is part of
+Needs the weights. A chain of contractions, moves, sums, products, quotients, functions and
+reductions whose operands are weights, or numbers beside them, is computed once, here, in float64,
+rounded to float32, and added to the weights: a program for the machine fetches the result and
+computes nothing of it again at every run. What norms scale and shift by becomes a weight, too.
+Exact up to that rounding. The new weight is named by what it is made of, `<key>*<key>`; a changed shape is part of
 the name. Leaves weights that nothing is done to.
 
 Example (test/passes/fold_weights.mlir): `nn.reshape` of `einsum.weight ["d.1"]` to 8 x 3 becomes
@@ -25,11 +26,20 @@ from xdsl.passes import ModulePass
 from heatc.context import weights_of
 from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.dialects.nn import (
+    AddOp,
+    ConcatOp,
+    DivOp,
+    ExpandOp,
+    FullOp,
     LayerNormOp,
+    MapOp,
+    MulOp,
     NnOp,
+    ReduceOp,
     ReshapeOp,
     RmsNormOp,
     SliceOp,
+    SubOp,
     TransposeOp,
     element_of,
     shape_of,
@@ -39,7 +49,20 @@ from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, replace_value
 from heatc.weights import WeightStore
 
-_FOLDED = (ContractOp, ReshapeOp, SliceOp, TransposeOp)
+_FOLDED = (
+    ContractOp,
+    ReshapeOp,
+    SliceOp,
+    TransposeOp,
+    ExpandOp,
+    ConcatOp,
+    AddOp,
+    SubOp,
+    MulOp,
+    DivOp,
+    MapOp,
+    ReduceOp,
+)
 
 
 def _folded(module: ModuleOp) -> dict[Operation, None]:
@@ -49,7 +72,9 @@ def _folded(module: ModuleOp) -> dict[Operation, None]:
         if not isinstance(op, _FOLDED) or not isinstance(element_of(op.results[0]), Float32Type):
             continue
         makers = [v.owner for v in op.operands]
-        if all(isinstance(m, WeightOp) or (isinstance(m, _FOLDED) and m in found) for m in makers):
+        weighs = [isinstance(m, WeightOp) or (isinstance(m, _FOLDED) and m in found) for m in makers]
+        given = zip(weighs, makers)
+        if any(weighs) and all(is_one or isinstance(m, FullOp) for is_one, m in given):
             found[op] = None
     return found
 
