@@ -72,7 +72,9 @@ def _folded(module: ModuleOp) -> dict[Operation, None]:
         if not isinstance(op, _FOLDED) or not isinstance(element_of(op.results[0]), Float32Type):
             continue
         makers = [v.owner for v in op.operands]
-        weighs = [isinstance(m, WeightOp) or (isinstance(m, _FOLDED) and m in found) for m in makers]
+        weighs = [
+            isinstance(m, WeightOp) or (isinstance(m, _FOLDED) and m in found) for m in makers
+        ]
         given = zip(weighs, makers)
         if any(weighs) and all(is_one or isinstance(m, FullOp) for is_one, m in given):
             found[op] = None

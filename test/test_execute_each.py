@@ -218,12 +218,10 @@ def test_a_wrong_rule_is_named(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_bad_rounding_is_named(monkeypatch: pytest.MonkeyPatch):
-    from heatc.passes import assign_fixed_point
+    from heatc.passes.fixing import common
 
-    right = assign_fixed_point.point_for
-    monkeypatch.setattr(
-        assign_fixed_point, "point_for", lambda bound, width: right(bound, width) - 9
-    )
+    right = common.point_for
+    monkeypatch.setattr(common, "point_for", lambda bound, width: right(bound, width) - 9)
     with pytest.raises(VerificationError, match="'assign-fixed-point': rounding changed"):
         run(f"{TO_HOST},assign-fixed-point")
 

@@ -163,14 +163,16 @@ def test_an_op_without_a_unit_is_refused(
 ):
     text = MODULE.replace(
         "func.return %y",
-        "%z = nn.mul %y, %y : (tensor<1x2xf32>, "
-        "tensor<1x2xf32>) -> tensor<1x2xf32>\n  func.return %z",
+        "%e = nn.expand %y : (tensor<1x2xf32>) -> tensor<2x2xf32>\n"
+        '  %d = einsum.contract "aa->a" %e : (tensor<2x2xf32>) -> tensor<2xf32>\n'
+        "  %z = nn.reshape %d : (tensor<2xf32>) -> tensor<1x2xf32>\n  func.return %z",
     )
     model[0].write_text(text)
     output = tmp_path / "x.hdp"
     code = main([str(model[0]), "--weights", str(model[1]), "-o", str(output)])
     assert code == 1
-    assert "nn.mul at model.mlir:5" in capsys.readouterr().err.replace(f"{tmp_path}/", "")
+    message = capsys.readouterr().err.replace(f"{tmp_path}/", "")
+    assert "einsum.contract at model.mlir:6: it reads a diagonal" in message
     assert not output.exists()
 
 
