@@ -15,7 +15,9 @@ a region. docs/design/rules.md is normative for what the steps compute:
 * without pruning: `scores -> softmax -> weighted_values`;
 * rules that predict with codes of few bits: `low_bits -> integer_scores -> ... -> exclude_scores`
   between scores and softmax;
-* `spatten` gates heads by `head_importance -> head_ranking` of the layers before.
+* `spatten` gates heads by `head_importance -> head_ranking` of the layers before;
+* masks of the model's own are `visible` and `visible_blocks` for whatever decides, and `bias_scores`,
+  `hide_scores` behind the scores: `heatc.dialects.attn_masks`.
 """
 
 from __future__ import annotations
@@ -45,6 +47,12 @@ from heatc.dialects.attn_decisions import (
     HeadRankingOp,
     ProbabilityMaskOp,
     TopkMaskOp,
+)
+from heatc.dialects.attn_masks import (
+    BiasScoresOp,
+    HideScoresOp,
+    VisibleBlocksOp,
+    VisibleOp,
 )
 from heatc.dialects.attn_packing import (
     AnyTensor,
@@ -87,12 +95,14 @@ from heatc.dialects.attn_steps import (
 
 __all__ = [
     "GATED_VALUES",
+    "BiasScoresOp",
     "BlockImportanceOp",
     "BlockMaskOp",
     "ExcludeScoresOp",
     "HeadGateOp",
     "HeadImportanceOp",
     "HeadRankingOp",
+    "HideScoresOp",
     "IntegerScoresOp",
     "LowBitsOp",
     "MeanQueryOp",
@@ -113,6 +123,8 @@ __all__ = [
     "TopkMaskOp",
     "UnpackOp",
     "ValuesAttr",
+    "VisibleBlocksOp",
+    "VisibleOp",
     "WeightedValuesOp",
     "YieldOp",
     "blocks_shape",
@@ -260,6 +272,10 @@ ATTN = Dialect(
         ExcludeScoresOp,
         HeadImportanceOp,
         HeadRankingOp,
+        VisibleOp,
+        VisibleBlocksOp,
+        BiasScoresOp,
+        HideScoresOp,
         SoftmaxOp,
         WeightedValuesOp,
         PrunedOp,

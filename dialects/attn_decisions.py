@@ -23,6 +23,7 @@ from xdsl.irdl import (
 )
 from xdsl.utils.exceptions import VerifyException
 
+from heatc.dialects.attn_masks import expect_visible
 from heatc.dialects.attn_packing import (
     AnyTensor,
     PackingType,
@@ -49,17 +50,19 @@ from heatc.rules import IMPORTANCES
 @irdl_op_definition
 class BlockImportanceOp(BlockOp):
     """
-    `attn.block_importance %a, %p {block = array<i64: 2, 2>, importance = "abs"}`: theta per block.
+    `attn.block_importance %a, %p[, %visible] {block = array<i64: 2, 2>, importance = "abs"}`: theta per block.
 
     (B, H, S, S) -> (B, H, ceil(S / rows), ceil(S / columns)): the sum over the scores of each
     block of |score| (`abs`), or of L times the part of the score above the mean of its row of L
     keys (`positive`). Blocks start at the first key of each sequence, and again at the first row
-    that is no key: where padding is read there is a row of blocks more.
+    that is no key: where padding is read there is a row of blocks more. With `visible` only scores
+    that are visible count, and L is the number of them in the score's row.
     """
 
     name = "attn.block_importance"
     scores = operand_def(AnyTensor)
     packing = operand_def(PackingType)
+    visible = opt_operand_def(AnyTensor)
     result = result_def(AnyTensor)
     importance = prop_def(StringAttr)
 
@@ -70,9 +73,10 @@ class BlockImportanceOp(BlockOp):
         block: tuple[int, int],
         result_type: Attribute,
         importance: str = "abs",
+        visible: Value | None = None,
     ):
         super().__init__(
-            operands=[scores, packing],
+            operands=[scores, packing, visible],
             result_types=[result_type],
             properties={"block": block_attr(block), "importance": StringAttr(importance)},
         )
@@ -85,6 +89,7 @@ class BlockImportanceOp(BlockOp):
             blocks_shape(shape, self.extents, packing_of(self.packing)),
         )
         expect_one_of("importance", self.importance, IMPORTANCES)
+        expect_visible(self.visible, self.scores)
 
 
 @irdl_op_definition
@@ -139,22 +144,30 @@ class BlockMaskOp(BlockOp):
 @irdl_op_definition
 class TopkMaskOp(BlockOp):
     """
-    `attn.topk_mask %theta, %p {density = 0.25 : f64, block}`: i1, 1 where a block is kept.
+    `attn.topk_mask %theta, %p[, %among] {density = 0.25 : f64, block}`: i1, 1 where a block is kept.
 
-    Of each row of n real blocks the max(1, ceil(density * n)) of the greatest theta; of equal ones
-    those further left.
+    Of each row of n real blocks (of those of the mask `among` where it is given) the
+    max(1, ceil(density * n)) of the greatest theta; of equal ones those further left.
     """
 
     name = "attn.topk_mask"
     theta = operand_def(AnyTensor)
     packing = operand_def(PackingType)
+    among = opt_operand_def(AnyTensor)
     result = result_def(AnyTensor)
     density = prop_def(FloatAttr)
 
-    def __init__(self, theta: Value, packing: Value, density: float, block: tuple[int, int]):
+    def __init__(
+        self,
+        theta: Value,
+        packing: Value,
+        density: float,
+        block: tuple[int, int],
+        among: Value | None = None,
+    ):
         theta = SSAValue.get(theta)
         super().__init__(
-            operands=[theta, packing],
+            operands=[theta, packing, among],
             result_types=[TensorType(i1, tensor_of(theta).get_shape())],
             properties={"density": FloatAttr(density, f64), "block": block_attr(block)},
         )
@@ -164,21 +177,26 @@ class TopkMaskOp(BlockOp):
         if not 0.0 < density <= 1.0:
             raise VerifyException(f"density {density} is outside (0, 1]")
         _ = self.extents
-        expect_shape("result", self.result, tensor_of(self.theta).get_shape())
+        shape = tensor_of(self.theta).get_shape()
+        expect_shape("result", self.result, shape)
+        if self.among is not None:
+            expect_shape("mask", self.among, shape)
 
 
 @irdl_op_definition
 class HeadGateOp(BlockOp):
     """
-    `attn.head_gate %theta, %p {tau_h = 1.5 : f64, importance = "abs", block}`: i1 (B, heads), 1 if kept.
+    `attn.head_gate %theta, %p[, %visible] {tau_h = 1.5 : f64, importance = "abs", block}`: i1 (B, heads).
 
-    A head is pruned when the mean of its theta is below tau_h (one value, or one a head): the sum of
-    its keys' rows over L * L real scores, of `positive` importance over L * L * L.
+    A head is pruned, 0, when the mean of its theta is below tau_h (one value, or one a head): the sum of
+    its keys' rows over L * L real scores, of `positive` importance over L * L * L. With `visible` the
+    number is the sum of n, or of n * n, over these rows, each of which sees n keys.
     """
 
     name = "attn.head_gate"
     theta = operand_def(AnyTensor)
     packing = operand_def(PackingType)
+    visible = opt_operand_def(AnyTensor)
     result = result_def(AnyTensor)
     threshold = prop_def(Attribute, prop_name="tau_h")
     importance = prop_def(StringAttr)
@@ -190,10 +208,11 @@ class HeadGateOp(BlockOp):
         tau_h: Sequence[float],
         block: tuple[int, int],
         importance: str = "abs",
+        visible: Value | None = None,
     ):
         theta = SSAValue.get(theta)
         super().__init__(
-            operands=[theta, packing],
+            operands=[theta, packing, visible],
             result_types=[TensorType(i1, tensor_of(theta).get_shape()[:2])],
             properties={
                 "tau_h": per_head(tau_h),
@@ -213,6 +232,8 @@ class HeadGateOp(BlockOp):
         expect_one_of("importance", self.importance, IMPORTANCES)
         _ = self.extents
         expect_shape("result", self.result, shape[:2])
+        if self.visible is not None:
+            expect_visible(self.visible, self.visible)
 
 
 @irdl_op_definition

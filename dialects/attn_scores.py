@@ -22,6 +22,7 @@ from xdsl.irdl import (
 )
 from xdsl.utils.exceptions import VerifyException
 
+from heatc.dialects.attn_masks import expect_visible
 from heatc.dialects.attn_packing import (
     AnyTensor,
     PackingType,
@@ -143,11 +144,11 @@ class IntegerScoresOp(ScoresBase):
 @irdl_op_definition
 class MergeScoresOp(BlockOp):
     """
-    `attn.merge_scores %a, %iq, %fq, %ik, %fk, %mask, %p {heads, block, pruned = "zero"}`.
+    `attn.merge_scores %a, %iq, %fq, %ik, %fk, %mask, %p[, %visible] {heads, block, pruned = "zero"}`.
 
     Kept blocks: a + F_Q I_K^T + I_Q F_K^T (F_Q F_K^T is never computed). Pruned blocks: 0
     (`zero`), no part in the softmax (`neginf`), the integer score (`int`), or the mean integer
-    score of the row's pruned entries (`mean`).
+    score of the row's pruned entries (`mean`), with `visible` of those of them that are visible.
     """
 
     name = "attn.merge_scores"
@@ -158,6 +159,7 @@ class MergeScoresOp(BlockOp):
     k_fraction = operand_def(AnyTensor)
     mask = operand_def(AnyTensor)
     packing = operand_def(PackingType)
+    visible = opt_operand_def(AnyTensor)
     result = result_def(AnyTensor)
     heads = prop_def(IntegerAttr)
     pruned = prop_def(StringAttr)
@@ -173,10 +175,11 @@ class MergeScoresOp(BlockOp):
         block: tuple[int, int],
         pruned: str,
         result_type: Attribute | None = None,
+        visible: Value | None = None,
     ):
         type_ = SSAValue.get(integer).type if result_type is None else result_type
         super().__init__(
-            operands=[integer, *q, *k, mask, packing],
+            operands=[integer, *q, *k, mask, packing, visible],
             result_types=[type_],
             properties={
                 "heads": IntegerAttr(heads, i64),
@@ -194,6 +197,7 @@ class MergeScoresOp(BlockOp):
             blocks_shape(shape, self.extents, packing_of(self.packing)),
         )
         expect_shape("result", self.result, shape)
+        expect_visible(self.visible, self.integer)
 
 
 @irdl_op_definition

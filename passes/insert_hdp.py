@@ -7,8 +7,9 @@ steps (docs/design/rules.md) in a region. The rule writes the steps itself, see
 does so over the layers that have it, in program order.
 
 An attention that has a `rule`, which `apply-plan` writes, keeps to it. The others have that of the
-options; options that are left out have the rule's defaults. Leaves the element types to
-`assign-fixed-point`. Attention with masks of its own is refused: the machine has no unit for them.
+options; options that are left out have the rule's defaults. Masks that the attention kept become
+what it sees and a bias (`heatc.passes.attention_masks`), which all steps take. Leaves the element
+types to `assign-fixed-point`.
 
 Example: test/passes/insert_hdp.mlir, the worked example of the HDP paper (Q 8x4, K 4x8).
 """
@@ -25,12 +26,14 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
+from heatc.context import weights_of
 from heatc.dialects import attn
 from heatc.dialects.attn import RuleAttr
+from heatc.passes.attention_masks import MaskReader, ScoreMasks
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import (
     at,
-    describe_location,
+    erase_dead,
     insert_before,
     remark,
     replace_value,
@@ -58,8 +61,18 @@ class _Chain:
     the attentions before. `close` makes an op of them.
     """
 
-    def __init__(self, op: attn.SdpaOp, layer: int, layers: int, memory: dict[str, SSAValue]):
+    def __init__(
+        self,
+        op: attn.SdpaOp,
+        layer: int,
+        layers: int,
+        memory: dict[str, SSAValue],
+        masks: ScoreMasks,
+    ):
         self.op = op
+        self.masks = masks
+        self._visible: SSAValue | None = None
+        self._visible_blocks: dict[tuple[int, int], SSAValue] = {}
         self.block = Block()
         self.output: SSAValue | None = None
         self.layer, self.layers, self.memory = layer, layers, memory
@@ -101,6 +114,44 @@ class _Chain:
         """Scores of an element type."""
         return TensorType(element, self.shape)
 
+    # -- the model's own masks -------------------------------------------------------------
+
+    @property
+    def visible(self) -> SSAValue | None:
+        """What each row sees, None where it sees all keys."""
+        if self._visible is None and self.masks.visible:
+            step = attn.VisibleOp(self.packing, self.masks.visible, self.heads)
+            self._visible = self.emit(step)
+        return self._visible
+
+    def _among(self, block: Sequence[int]) -> SSAValue | None:
+        """The blocks that have a visible score, None where all have."""
+        visible, extents = self.visible, _extents(block)
+        if visible is None:
+            return None
+        if extents not in self._visible_blocks:
+            step = attn.VisibleBlocksOp(visible, self.packing, extents)
+            self._visible_blocks[extents] = self.emit(step)
+        return self._visible_blocks[extents]
+
+    def _masked(self, scores: SSAValue) -> SSAValue:
+        """Scores with what the model adds, and without what it hides."""
+        for bias in self.masks.biases:
+            scores = self.emit(attn.BiasScoresOp(scores, bias, self.packing))
+        if self.visible is None:
+            return scores
+        keyless = self.masks.keyless
+        return self.emit(attn.HideScoresOp(scores, self.visible, self.packing, keyless))
+
+    def _expect_no_masks(self, what: str) -> None:
+        if self.masks.visible or self.masks.biases:
+            raise PassFailedException(
+                f"{at(self.op)}the machine has no unit for {what} where the model has a mask of its "
+                "own: choose another rule (none, paper, ours, topk), or --target numpy"
+            )
+
+    # -- steps -----------------------------------------------------------------------------
+
     def scores(self) -> SSAValue:
         op, type_ = self.op, self._typed(self.element)
         return self.emit(attn.ScoresOp(op.q, op.k, self.packing, self.heads, type_))
@@ -122,7 +173,9 @@ class _Chain:
         extents = _extents(block)
         shape = attn.blocks_shape(self.shape, extents, attn.packing_of(self.packing))
         sums = TensorType(f64, shape)
-        return self.emit(attn.BlockImportanceOp(integer, self.packing, extents, sums, importance))
+        return self.emit(
+            attn.BlockImportanceOp(integer, self.packing, extents, sums, importance, self.visible)
+        )
 
     def mean_filter(
         self,
@@ -131,18 +184,22 @@ class _Chain:
         block: Sequence[int],
         among: SSAValue | None = None,
     ) -> SSAValue:
+        among = self._among(block) if among is None else among
         return self.emit(
             attn.BlockMaskOp(values, self.packing, tuple(ratios), _extents(block), among)
         )
 
     def greatest(self, importance: SSAValue, density: float, block: Sequence[int]) -> SSAValue:
-        return self.emit(attn.TopkMaskOp(importance, self.packing, density, _extents(block)))
+        among, extents = self._among(block), _extents(block)
+        return self.emit(attn.TopkMaskOp(importance, self.packing, density, extents, among))
 
     def head_gate(
         self, importance: SSAValue, thresholds: Sequence[float], block: Sequence[int], kind: str
     ) -> SSAValue:
         return self.emit(
-            attn.HeadGateOp(importance, self.packing, tuple(thresholds), _extents(block), kind)
+            attn.HeadGateOp(
+                importance, self.packing, tuple(thresholds), _extents(block), kind, self.visible
+            )
         )
 
     def merged(
@@ -156,13 +213,18 @@ class _Chain:
         q, k = parts[:2], parts[2:]
         packing, heads, extents = self.packing, self.heads, _extents(block)
         return self.emit(
-            attn.MergeScoresOp(integer, q, k, mask, packing, heads, extents, pruned_score)
+            attn.MergeScoresOp(
+                *(integer, q, k, mask, packing, heads, extents, pruned_score),
+                visible=self.visible if pruned_score == "mean" else None,
+            )
         )
 
     def mean_query(self, scores: SSAValue, integer: SSAValue, gate: SSAValue) -> SSAValue:
+        self._expect_no_masks("the mean query of a pruned head (--gated col)")
         return self.emit(attn.MeanQueryOp(scores, integer, gate, self.packing))
 
     def low_bits(self, bits: int) -> LowBits:
+        self._expect_no_masks("predictions by low-bit codes")
         q = attn.LowBitsOp(self.op.q, self.packing, self.heads, bits)
         k = attn.LowBitsOp(self.op.k, self.packing, self.heads, bits)
         self.emit(q)
@@ -196,7 +258,9 @@ class _Chain:
     def finish(
         self, scores: SSAValue, gate: SSAValue | None = None, gated: str = "zero"
     ) -> SSAValue:
-        p = self.probabilities(scores)
+        if gate is not None and gated != "zero":
+            self._expect_no_masks(f"pruned heads that put out their {gated} (--gated {gated})")
+        p = self.probabilities(self._masked(scores))
         values = attn.WeightedValuesOp(p, self.op.v, self.packing, gate, self.heads, gated=gated)
         self.output = self.emit(values)
         return self.output
@@ -282,7 +346,6 @@ class InsertHdpPass(ModulePass):
             remark(
                 ctx, op, f"{kept} attention(s) keep the rule that the model says, not the option's"
             )
-        _check_masks(rules)
         for name, layers in _by_rule(rules).items():
             if find_rule(name).ranks_heads and not _prunes(name, layers.values()):
                 text = f"rule {name} ranks heads by layers before: here it leaves out none"
@@ -290,19 +353,25 @@ class InsertHdpPass(ModulePass):
         numbered = {name: list(layers) for name, layers in _by_rule(rules).items()}
         memories: dict[str, dict[str, SSAValue]] = {name: {} for name in numbered}
         written: list[tuple[_Chain, Rule]] = []
+        reader = MaskReader(lambda: weights_of(ctx))
         for attention, rule in rules.items():
             assert isinstance(attention, attn.SdpaOp)
             _check_machine(attention)
             layers = numbered[rule.name]
             place = layers.index(attention), len(layers)
-            chain = _Chain(attention, *place, memories[rule.name])
+            masks = reader.read(attention)
+            chain = _Chain(attention, *place, memories[rule.name], masks)
             with RULES.blamed(rule.name):
                 find_rule(rule.name).insert(chain, rule)
             if chain.output is None:
                 raise PassFailedException(f"{at(attention)}rule {rule.name} wrote no attention")
             written.append((chain, rule))
+        masked = any(chain.op.masks for chain, _ in written)
         for chain, rule in written:
             chain.close(rule)
+        if masked:
+            # What masks were computed with, where they are known now.
+            erase_dead(op)
 
     def pruning(self, module: ModuleOp) -> tuple[str, ...]:
         """The names of the rules that leave out something; raises what `rules` raises."""
@@ -311,10 +380,10 @@ class InsertHdpPass(ModulePass):
 
 
 def _check_machine(op: attn.SdpaOp) -> None:
-    if op.packing is None or op.masks:
+    if op.packing is None:
         raise PassFailedException(
-            f"{at(op)}hdp attention needs a mask that is provably key "
-            "padding (or none), the same for all attentions; use --target numpy for this model"
+            f"{at(op)}hdp attention needs one stream of tokens that attends to itself; use "
+            "--target numpy for this model"
         )
 
 
@@ -329,18 +398,6 @@ def _by_rule(rules: Mapping[Operation, Rule]) -> dict[str, dict[Operation, Layer
 
 def _prunes(name: str, layers: Iterable[Layer]) -> bool:
     return find_rule(name).prunes(tuple(layers))
-
-
-def _check_masks(ops: Iterable[Operation]) -> None:
-    """Either all attentions have the mask that became a packing, or none has one."""
-    packed = [op for op in ops if isinstance(op, attn.SdpaOp) and op.packing is not None]
-    masked, bare = ([op for op in packed if bool(op.masks) == has] for has in (True, False))
-    if masked and bare:
-        other = describe_location(masked[0])
-        raise PassFailedException(
-            f"{at(bare[0])}this attention has no mask, {f'that of {other}' if other else 'another'} "
-            "has one: hdp attention needs the same mask for all; use --target numpy for this model"
-        )
 
 
 def _check_ranking(rule: str, ops: Sequence[Operation]) -> None:

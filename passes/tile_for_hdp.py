@@ -50,6 +50,7 @@ from heatc.passes.tiling.head_sums import Cascade
 from heatc.passes.tiling.host import HostTask
 from heatc.passes.tiling.packed_rows import PackedRows
 from heatc.passes.tiling.products import Products
+from heatc.passes.tiling.score_masks import ScoreMaskTensors
 from heatc.passes.tiling.shapes import plan_of
 from heatc.passes.tiling.tensors import Tensors
 from heatc.passes.tiling.values import is_integer
@@ -65,6 +66,7 @@ class _Tiler:
         self.e = self.tensors.e
         self.rows = PackedRows(self.tensors)
         self.products = Products(self.tensors)
+        self.masks = ScoreMaskTensors(self.tensors)
 
     def run(self) -> FuncOp:
         """The tiled function."""
@@ -152,9 +154,22 @@ class _Tiler:
             parts.pruning,
             parts.prediction,
             bool(attn.packing_of(parts.values.packing).reads),
+            parts.masks.shifts,
+            parts.masks.keyless,
         )
-        tensors = {**planes, "o": output}
+        tensors = {**planes, "o": output, **self._masks(parts)}
         emit_attention(self.e, owner.symbol.data, attention, tensors, plan, tiles.cores, cascade)
+
+    def _masks(self, parts: AttentionParts) -> dict[str, SSAValue]:
+        """The tensors of an attention's masks, and the positions of rows."""
+        if not parts.masks.any:
+            return {}
+        positions = self.rows.positions_of(attn.outside(parts.values.packing))
+        found = {"dq": positions, "dk": positions}
+        for kind, values in (("visible", parts.masks.visible), ("bias", parts.masks.biases)):
+            for i, value in enumerate(values):
+                found[f"{kind}.{i}"] = self.masks.tensor_of(value)
+        return found
 
     def _cascade(self, parts: AttentionParts) -> Cascade:
         """What dense attention has to do with the importance of heads."""

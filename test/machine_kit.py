@@ -91,7 +91,7 @@ def expected_attention(
     p = units.softmax_unit(merged.codes, points[2], scale)
     out = fixed_point.saturate(fixed_point.round_shift(p @ v, 14), 16).codes
     if tau > 0:
-        out = out * units.head_gate(theta.sum(axis=(1, 2)), length, tau)[:, None, None]
+        out = out * units.head_gate(theta.sum(axis=(1, 2)), length * length, tau)[:, None, None]
     return out.swapaxes(0, 1).reshape(length, width), kept
 
 

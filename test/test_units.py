@@ -76,7 +76,7 @@ def test_block_mask_keeps_at_the_threshold():
 
 
 def test_head_gate_keeps_at_the_threshold():
-    assert units.head_gate(np.array([17, 18, 19]), 3, 2.0).tolist() == [False, True, True]
+    assert units.head_gate(np.array([17, 18, 19]), 9, 2.0).tolist() == [False, True, True]
 
 
 def test_block_mask_of_heads_is_that_of_each_head():
@@ -127,9 +127,9 @@ def test_positive_importance(rows: int, length: int):
 def test_head_gate_of_positive_importance():
     """Over L^3, and the point of the scores taken off."""
     total = np.array([8 * 27 - 1, 8 * 27])
-    kept = units.head_gate(total, 3, np.array([2.0, 2.0]), "positive", 2)
+    kept = units.head_gate(total, 27, np.array([2.0, 2.0]), 2)
     assert kept.tolist() == [False, True]
-    assert units.head_gate(total, 3, np.array([2.0, 1.9]), "positive", 2).tolist() == [False, True]
+    assert units.head_gate(total, 27, np.array([2.0, 1.9]), 2).tolist() == [False, True]
 
 
 @seeded

@@ -23,6 +23,7 @@ from xdsl.ir import Operation
 from heatc.errors import HeatcError
 from heatc.extensions import Registry
 from heatc.interpreter.attn import AttnFunctions
+from heatc.interpreter.attn_masks import AttnMaskFunctions
 from heatc.interpreter.einsum import EinsumFunctions
 from heatc.interpreter.fixed import FixedFunctions
 from heatc.interpreter.host import HostFunctions
@@ -103,6 +104,7 @@ def make_interpreter(
         EinsumFunctions(weights),
         FixedFunctions(),
         AttnFunctions(),
+        AttnMaskFunctions(),
         HostFunctions(),
         *_foreign(module),
     ):

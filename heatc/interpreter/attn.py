@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from heatc.dialects import attn
 from heatc.errors import HeatcError
 from heatc.fixed_point import matmul, requantize
 from heatc.fixed_point import split as split_codes
+from heatc.interpreter.attn_rows import Rows, all_rows, each, key_rows
 from heatc.interpreter.nn import masked_softmax, softmax
 from heatc.interpreter.values import (
     Array,
@@ -64,48 +65,6 @@ def _scores(q: Array, k: Array, packing: Packing, heads: int, out: Array) -> Arr
         a, c = split_heads(q[queries], heads), split_heads(k[keys], heads).transpose(0, 2, 1)
         m, n = a.shape[1], c.shape[2]
         out[b, :, :m, :n] = matmul(a, c) if out.dtype == np.int64 else a @ c
-    return out
-
-
-class Rows(NamedTuple):
-    """Some rows of a sequence: those of its keys, or those of masked positions that are read."""
-
-    sequence: int
-    first: int
-    number: int
-    keys: int
-
-    @property
-    def scores(self) -> tuple[slice, slice]:
-        """Where their scores lie in (S, S)."""
-        return slice(self.first, self.first + self.number), slice(self.keys)
-
-    def blocks(self, block: tuple[int, int]) -> tuple[slice, slice]:
-        """Where their blocks lie: rows that are no keys begin a row of blocks behind the keys'."""
-        start = units.block_count(self.first, block[0])
-        stop = start + units.block_count(self.number, block[0])
-        return slice(start, stop), slice(units.block_count(self.keys, block[1]))
-
-
-def _key_rows(packing: Packing) -> list[Rows]:
-    """The rows of each sequence's keys, where it has any."""
-    return [Rows(b, 0, n, n) for b, n in enumerate(packing.lengths.tolist()) if n]
-
-
-def _all_rows(packing: Packing) -> list[Rows]:
-    """The rows of each sequence, those of its keys apart from the others."""
-    pairs = list(zip(packing.lengths.tolist(), packing.extras.tolist()))
-    extra = [Rows(b, n, count, n) for b, (n, count) in enumerate(pairs) if count]
-    return [*_key_rows(packing), *extra]
-
-
-def _each(
-    packing: Packing, out: Array, block: tuple[int, int], function: Callable[[Rows], Array]
-) -> Array:
-    """Fill the part of `out` (B, heads, blocks, blocks) that each sequence's rows have."""
-    for rows in _all_rows(packing):
-        high, wide = rows.blocks(block)
-        out[rows.sequence, :, high, wide] = function(rows)
     return out
 
 
@@ -280,15 +239,16 @@ class AttnFunctions(InterpreterFunctions):
     def run_block_importance(
         self, interpreter: Interpreter, op: attn.BlockImportanceOp, args: PythonValues
     ) -> PythonValues:
-        scores, packing = args
+        scores, packing = args[:2]
         block, importance = op.extents, op.importance.data
         out = np.zeros(static_shape(op.result), dtype_of(element_type(op.result)))
 
         def theta(rows: Rows) -> Array:
-            own = scores[(rows.sequence, slice(None), *rows.scores)]
-            return units.block_importance(_exact(own), block, importance)
+            at = (rows.sequence, slice(None), *rows.scores)
+            visible = None if op.visible is None else args[2][at]
+            return units.block_importance(_exact(scores[at]), block, importance, visible)
 
-        return (_each(packing, out, block, theta),)
+        return (each(packing, out, block, theta),)
 
     @impl(attn.BlockMaskOp)
     def run_block_mask(
@@ -303,7 +263,7 @@ class AttnFunctions(InterpreterFunctions):
             among = None if op.among is None else args[2][at]
             return units.block_mask(_exact(theta[at]), rho_b, among)
 
-        return (_each(packing, np.zeros(theta.shape, np.bool_), block, mask),)
+        return (each(packing, np.zeros(theta.shape, np.bool_), block, mask),)
 
     @impl(attn.TopkMaskOp)
     def run_topk_mask(
@@ -315,22 +275,29 @@ class AttnFunctions(InterpreterFunctions):
 
         def mask(rows: Rows) -> Array:
             at = (rows.sequence, slice(None), *rows.blocks(block))
-            return units.topk_mask(theta[at], density)
+            among = None if op.among is None else args[2][at]
+            return units.topk_mask(theta[at], density, among)
 
-        return (_each(packing, np.zeros(theta.shape, np.bool_), block, mask),)
+        return (each(packing, np.zeros(theta.shape, np.bool_), block, mask),)
 
     @impl(attn.HeadGateOp)
     def run_head_gate(
         self, interpreter: Interpreter, op: attn.HeadGateOp, args: PythonValues
     ) -> PythonValues:
-        theta, packing = args
-        block = op.extents
-        length, tau_h = np.maximum(packing.lengths, 1)[:, None], np.array(op.thresholds)
+        theta, packing = args[:2]
+        block, importance = op.extents, op.importance.data
+        tau_h = np.array(op.thresholds)
+        number = units.gate_number(np.maximum(packing.lengths, 1)[:, None], importance)
         total = np.zeros(theta.shape[:2], _exact(theta[:0]).dtype)
-        for rows in _key_rows(packing):
+        for rows in key_rows(packing):
             own = theta[(rows.sequence, slice(None), *rows.blocks(block))]
             total[rows.sequence] = _exact(own).sum(axis=(1, 2))
-        kept = units.head_gate(total, length, tau_h, op.importance.data, _point(op.theta))
+        if op.visible is not None:
+            number = np.ones(theta.shape[:2], np.int64)
+            for rows in key_rows(packing):
+                seen = args[2][(rows.sequence, slice(None), *rows.scores)].sum(axis=-1)
+                number[rows.sequence] = units.visible_number(seen, importance)
+        kept = units.head_gate(total, number, tau_h, _point(op.theta))
         return (kept | (tau_h <= 0),)
 
     @impl(attn.MeanQueryOp)
@@ -339,7 +306,7 @@ class AttnFunctions(InterpreterFunctions):
     ) -> PythonValues:
         scores, integer, gate, packing = args
         out = scores.copy()
-        for b, _, n, _ in _key_rows(packing):
+        for b, _, n, _ in key_rows(packing):
             m = n + int(packing.extras[b])
             a, kept = integer[b, :, :n, :n], gate[b][:, None, None]
             if is_fixed(op.scores):
@@ -380,7 +347,7 @@ class AttnFunctions(InterpreterFunctions):
         if is_fixed(op.probabilities):
             threshold = units.probability_code(threshold)
         out = np.zeros(probabilities.shape, np.bool_)
-        for rows in _all_rows(packing):
+        for rows in all_rows(packing):
             at = (rows.sequence, slice(None), *rows.scores)
             out[at] = units.probability_mask(probabilities[at], threshold)
         return (out,)
@@ -416,26 +383,27 @@ class AttnFunctions(InterpreterFunctions):
     def run_merge_scores(
         self, interpreter: Interpreter, op: attn.MergeScoresOp, args: PythonValues
     ) -> PythonValues:
-        integer, qi, qf, ki, kf, mask, packing = args
+        integer, qi, qf, ki, kf, mask, packing = args[:7]
         heads, block, pruned = op.heads.value.data, op.extents, op.pruned.data
         dtype = dtype_of(element_type(op.result))
         shape = static_shape(op.result)
         first = _scores(qf, ki, packing, heads, np.zeros(shape, dtype))
         second = _scores(qi, kf, packing, heads, np.zeros(shape, dtype))
         out = np.zeros(shape, dtype)
-        for rows in _all_rows(packing):
+        for rows in all_rows(packing):
             at = (rows.sequence, slice(None), *rows.scores)
             blocks = mask[(rows.sequence, slice(None), *rows.blocks(block))]
             kept = units.expand_mask(blocks, block, (rows.number, rows.keys))
             a, f1, f2 = (x[at] for x in (integer, first, second))
+            visible = None if op.visible is None else args[7][at]
             if is_fixed(op.result):
                 points = units.Points(
                     *map(_point, (op.q_fraction, op.k_fraction, op.result)),
                     *map(_point, (op.q_integer, op.k_integer)),
                 )
-                out[at] = units.merge_scores(a, f1, f2, kept, pruned, points).codes
+                out[at] = units.merge_scores(a, f1, f2, kept, pruned, points, visible).codes
             else:
-                out[at] = _merge_values(a, f1, f2, kept, pruned)
+                out[at] = _merge_values(a, f1, f2, kept, pruned, visible)
         return (out,)
 
     @impl(attn.SoftmaxOp)
@@ -445,7 +413,7 @@ class AttnFunctions(InterpreterFunctions):
         scores, packing = args
         scale = op.scale.value.data
         out = np.zeros(scores.shape, dtype_of(element_type(op.result)))
-        for rows in _all_rows(packing):
+        for rows in all_rows(packing):
             at = (rows.sequence, slice(None), *rows.scores)
             if is_fixed(op.scores):
                 point = fixed_type(op.scores).point.data
@@ -485,13 +453,16 @@ def _pruned_output(op: attn.WeightedValuesOp, values: Array) -> Array:
     return values.mean(axis=1, keepdims=True)
 
 
-def _merge_values(integer: Array, first: Array, second: Array, kept: Array, pruned: str) -> Array:
+def _merge_values(
+    integer: Array, first: Array, second: Array, kept: Array, pruned: str, visible: Array | None
+) -> Array:
     """`units.merge_scores` on real numbers."""
     merged = integer + first + second
     if pruned == "int":
         return np.where(kept, merged, integer)
     if pruned == "mean":
-        count = np.maximum((~kept).sum(axis=-1, keepdims=True), 1)
-        mean = np.where(kept, 0, integer).sum(axis=-1, keepdims=True) / count
+        rest = ~kept if visible is None else ~kept & visible
+        count = np.maximum(rest.sum(axis=-1, keepdims=True), 1)
+        mean = np.where(rest, integer, 0).sum(axis=-1, keepdims=True) / count
         return np.where(kept, merged, mean)
     return np.where(kept, merged, 0.0 if pruned == "zero" else -np.inf)

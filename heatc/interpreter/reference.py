@@ -7,14 +7,14 @@ nor with the units of the machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
 from xdsl.ir import Operation
 
 from heatc.dialects import attn
-from heatc.interpreter.values import Packing, store
+from heatc.interpreter.values import Array, Packing, store
 from heatc.rules import Rule, find_rule
 from heatc.rules.definition import Cascade, Head, Reals
 
@@ -24,6 +24,31 @@ __all__ = ["Head", "RuleAttention", "attend"]
 def attend(q: Reals, k: Reals, v: Reals, scale: float, head: Head) -> Reals:
     """One head of one sequence: the keys' own rows of q (M, dim) first; L keys; (M, dim) out."""
     return find_rule(head.rule.name).attend(q, k, v, scale, head)
+
+
+def with_masks(head: Head, op: attn.SdpaOp, masks: Sequence[Array], packing: Packing) -> Head:
+    """
+    A head with masks (M, L) as `attn.sdpa` spells them.
+
+    What lowers a score by 10000 or more hides it. A row that sees no key looks at all of them if
+    float32 has room for a score beside the number that hides it, and at none in particular if not.
+    """
+    if not masks:
+        return head
+    visible, bias = np.ones(masks[0].shape, np.bool_), np.zeros(masks[0].shape)
+    lowest = 0.0
+    for mask, fill in zip(masks, op.fills):
+        hides = ~mask if mask.dtype == np.bool_ else mask <= -10000.0
+        if mask.dtype != np.bool_:
+            bias += np.where(hides, 0.0, mask)
+        low = np.where(hides, fill if mask.dtype == np.bool_ else mask, 0.0)
+        lowest = min(lowest, float(low.min()))
+        visible &= ~hides
+    added = all(mask.dtype != np.bool_ for mask in masks)
+    keyless = "all" if added and lowest > -1e8 else "mean"
+    if lowest == -np.inf:
+        keyless = "refuse" if op.keyless == "nan" else "zero"
+    return head._replace(bias=np.where(visible, bias, 0.0), visible=visible, keyless=keyless)
 
 
 @register_impls
@@ -55,6 +80,8 @@ class RuleAttention(InterpreterFunctions):
         q, k, v = (x.astype(np.float64) for x in args[:3])
         packing: Packing = args[3]
         heads, rule = op.heads.value.data, self.rules[op]
+        full = (*packing.mask.shape[:1], heads, *packing.mask.shape[1:] * 2)
+        masks: list[Array] = [np.broadcast_to(mask, full) for mask in args[4:]]
         out = np.zeros(v.shape, np.float64)
         dim, v_dim = q.shape[1] // heads, v.shape[1] // heads
         for sequence, (rows, keys) in enumerate(zip(packing.queries(), packing.sequences())):
@@ -63,7 +90,11 @@ class RuleAttention(InterpreterFunctions):
                 of_q, of_v = slice(h * dim, (h + 1) * dim), slice(h * v_dim, (h + 1) * v_dim)
                 if keys.stop > keys.start and h not in gone:
                     operands = q[rows, of_q], k[keys, of_q], v[keys, of_v]
-                    out[rows, of_v] = attend(*operands, op.scale.value.data, Head.of(rule, h))
+                    at = packing.positions(sequence)
+                    keys_at = at[: keys.stop - keys.start]
+                    own = [m[sequence, h][at][:, keys_at] for m in masks]
+                    head = with_masks(Head.of(rule, h), op, own, packing)
+                    out[rows, of_v] = attend(*operands, op.scale.value.data, head)
                     put_out = float(np.abs(out[keys, of_v]).sum())
                     self.output[sequence, h] = self.output.get((sequence, h), 0.0) + put_out
         return (store(out, op.result),)

@@ -70,21 +70,43 @@ def block_sums(values: Codes, block: tuple[int, int]) -> Codes:
     return padded.reshape(shape).sum(axis=(-3, -1))
 
 
-def score_importance(scores: Codes, importance: str) -> Codes:
+def score_importance(scores: Codes, importance: str, visible: Mask | None = None) -> Codes:
     """
     What each integer score of whole rows (..., M, L) adds to theta.
 
-    `abs`: its magnitude; `positive`: L times its part above the mean of its row.
+    `abs`: its magnitude; `positive`: L times its part above the mean of its row. With `visible` the
+    others add nothing, and row and L are those of the visible ones.
     """
+    if visible is not None:
+        scores = np.where(visible, scores, 0)
     if importance == "abs":
         return np.abs(scores)
-    length = scores.shape[-1]
-    return np.maximum(length * scores - scores.sum(axis=-1, keepdims=True), 0)
+    length: Any = scores.shape[-1]
+    if visible is not None:
+        length = visible.sum(axis=-1, keepdims=True)
+    added = np.maximum(length * scores - scores.sum(axis=-1, keepdims=True), 0)
+    return added if visible is None else np.where(visible, added, 0)
 
 
-def block_importance(scores: Codes, block: tuple[int, int], importance: str = "abs") -> Codes:
+def block_importance(
+    scores: Codes, block: tuple[int, int], importance: str = "abs", visible: Mask | None = None
+) -> Codes:
     """theta: the importance of the integer scores of each block, summed."""
-    return block_sums(score_importance(scores, importance), block)
+    return block_sums(score_importance(scores, importance, visible), block)
+
+
+def shown(visible: Mask, keyless: str) -> Mask | None:
+    """
+    The scores (..., M, L) that have a part in the softmax; None where `refuse` refuses a row.
+
+    In a row that sees no key none has one under `zero`, and all have one under `all` and `mean`.
+    """
+    if keyless == "zero":
+        return visible
+    none = ~visible.any(axis=-1, keepdims=True)
+    if keyless == "refuse":
+        return None if none.any() else visible
+    return visible | none
 
 
 def block_mask(theta: Codes, rho_b: float | NDArray[np.float64], among: Mask | None = None) -> Mask:
@@ -114,34 +136,42 @@ def block_mask(theta: Codes, rho_b: float | NDArray[np.float64], among: Mask | N
     return kept if among is None else kept & among
 
 
-def topk_mask(theta: Codes, density: float) -> Mask:
+def topk_mask(theta: Codes, density: float, among: Mask | None = None) -> Mask:
     """
     True for the max(1, ceil(density * n)) blocks of the greatest theta in each row of n blocks.
 
-    Of equal ones those further left are kept.
+    Of equal ones those further left are kept. With `among` a row consists of the blocks where it is
+    true.
     """
-    columns = theta.shape[-1]
-    count = max(1, int(np.ceil(density * columns)))
-    order = np.argsort(-theta, axis=-1, kind="stable")
-    kept = np.zeros(theta.shape, np.bool_)
-    np.put_along_axis(kept, order[..., :count], True, axis=-1)
-    return kept
+    seen = np.broadcast_to(np.True_ if among is None else among, theta.shape)
+    count = np.maximum(1, np.ceil(density * seen.sum(axis=-1, keepdims=True)))
+    order = np.lexsort((-theta, ~seen), axis=-1)
+    place = np.argsort(order, axis=-1, kind="stable")
+    return (place < count) & seen
+
+
+def gate_number(length: Any, importance: str) -> Any:
+    """The scores of a head of `length` keys; of `positive` importance, L times as many."""
+    return length * length if importance == "abs" else length * length * length
+
+
+def visible_number(seen: NDArray[np.int64], importance: str) -> NDArray[np.int64]:
+    """The same of rows (..., M) that see so many keys, at least 1."""
+    number = seen if importance == "abs" else seen * seen
+    return np.maximum(number.sum(axis=-1), 1)
 
 
 def head_gate(
     theta_sum: Codes,
-    length: int | NDArray[np.int64],
+    number: int | NDArray[np.int64],
     tau_h: float | NDArray[np.float64],
-    importance: str = "abs",
     point: int = 0,
 ) -> Mask:
     """
     True where a head is kept: the mean importance of its integer scores is at least `tau_h`.
 
-    The mean is over L * L scores, of `positive` importance (L times a score's) over L * L * L;
-    `theta_sum` is at `point`.
+    The mean is over a `gate_number` of scores; `theta_sum` is at `point`.
     """
-    number = length * length if importance == "abs" else length * length * length
     return np.ldexp(theta_sum.astype(np.float64), -point) / number >= tau_h
 
 
@@ -234,6 +264,7 @@ def merge_scores(
     kept: Mask,
     pruned: str,
     points: Points,
+    visible: Mask | None = None,
 ) -> Rounded:
     """
     The adder: integer scores plus both fraction products on kept blocks, int32 codes.
@@ -242,7 +273,7 @@ def merge_scores(
     point `points.q + points.k_integer`, `k_fraction` (I_Q F_K) `points.q_integer + points.k`;
     `kept` is a mask of scores. Pruned scores become 0 (`zero`), EXCLUDED (`neginf`), their integer
     score (`int`) or the mean integer score of their row's pruned scores (`mean`, float64, rounded
-    half to even).
+    half to even), of the `visible` ones where these are given.
     """
     point = points.q_integer + points.k_integer
     rest_q, rest_k = points.q - points.q_integer, points.k - points.k_integer
@@ -254,16 +285,17 @@ def merge_scores(
     elif pruned == "int":
         merged = np.where(kept, merged, round_shift(integer, point - points.score))
     elif pruned == "mean":
-        merged = np.where(kept, merged, _pruned_mean(integer, kept, points.score - point))
+        rest = ~kept if visible is None else ~kept & visible
+        merged = np.where(kept, merged, _pruned_mean(integer, rest, points.score - point))
     rounded = saturate(merged, 32)
     if pruned == "neginf":
         return Rounded(np.where(kept, rounded.codes, EXCLUDED), rounded.saturated)
     return rounded
 
 
-def _pruned_mean(integer: Codes, kept: Mask, point: int) -> Codes:
-    count = np.maximum((~kept).sum(axis=-1), 1)
-    total = np.where(kept, 0, integer).sum(axis=-1)
+def _pruned_mean(integer: Codes, rest: Mask, point: int) -> Codes:
+    count = np.maximum(rest.sum(axis=-1), 1)
+    total = np.where(rest, integer, 0).sum(axis=-1)
     mean = total.astype(np.float64) / count
     return np.rint(np.ldexp(mean, point)).astype(np.int64)[..., None]
 

@@ -262,11 +262,48 @@ def _merge_wide(
     return codes.astype(np.int32), saturated
 
 
-def pruned_mean(integer: Reals, kept: Mask, point: int) -> Reals:
-    """(P, m, 1): the mean of each row's pruned integer scores, rounded half to even at `point`."""
-    count = np.maximum(np.count_nonzero(~kept, axis=-1), 1)
-    total = np.where(kept, 0, integer).sum(axis=-1)
+def pruned_mean(integer: Reals, kept: Mask, point: int, visible: Mask | None = None) -> Reals:
+    """
+    (P, m, 1): the mean of each row's pruned integer scores, rounded half to even at `point`.
+
+    Of the visible ones alone, where these are given.
+    """
+    rest = ~kept if visible is None else ~kept & visible
+    count = np.maximum(np.count_nonzero(rest, axis=-1), 1)
+    total = np.where(rest, integer, 0).sum(axis=-1)
     return np.rint(np.ldexp(total / count, point))[..., None]
+
+
+def masked_scores(
+    codes: NDArray[np.int32],
+    bias: tuple[Reals | None, int],
+    visible: Mask | None,
+    keyless: str,
+    real: Mask | None,
+) -> tuple[NDArray[np.int32], int]:
+    """
+    Scores (P, m, n) plus a bias, without what is hidden, and how many saturated.
+
+    `bias` are its codes and by how many bits they are finer than scores; `real` says which rows (P, m, 1) a
+    core has, None for all. A `Trap` for a row that sees no key under `refuse`.
+    """
+    out, saturated = codes, 0
+    if bias[0] is not None:
+        total = codes + np.rint(bias[0] * 2.0 ** -bias[1])
+        total = np.where(codes == units.EXCLUDED, units.EXCLUDED, total)
+        clipped, saturated = saturate(total, 32)
+        out = clipped.astype(np.int32)
+    if visible is None:
+        return out, saturated
+    shown = units.shown(visible if real is None else visible | ~real, keyless)
+    if shown is None:
+        raise Trap(
+            "a row sees no key: the model has no number there",
+            "give every row a key that its mask does not hide",
+        )
+    if keyless == "mean":
+        out = np.where(visible.any(axis=-1, keepdims=True), out, np.int32(0))
+    return np.where(shown, out, np.int32(units.EXCLUDED)), saturated
 
 
 def rest_mean(integer: Reals, kept: Mask, point: int, total: Reals) -> Reals:

@@ -85,12 +85,21 @@ def _work_product(run: Execution, tiles: tuple[Tile, Tile], first: int, sizes: S
 
 @executes("scores")
 def scores(
-    run: Execution, a: int, q: int, k: int, theta: int, col_reg: int, r: int, positive: int
+    run: Execution,
+    a: int,
+    q: int,
+    k: int,
+    theta: int,
+    col_reg: int,
+    r: int,
+    positive: int,
+    plain: int,
 ) -> None:
     state = run.state
     target, sums = local_tile(state.tile(a), "i32", "acc"), local_tile(state.tile(theta), "acc")
     left, right = local_tile(state.tile(q), *NARROW), state.tile(k)
     expect_distinct(target, sums)
+    expect(not (plain and positive), "importance is asked for, and none")
     x, y = operand(state, left, clipped="rows"), operand(state, right)
     row_sums = (local_tile(state.tile(r), "acc"),) if positive else ()
     above = {"r": accumulators(state, row_sums[0])} if row_sums else {}
@@ -100,20 +109,23 @@ def scores(
     expect_columns(state, length, at, n)
     high, wide = state.block
     result = product_of(run, (m, n), x, y, True)
-    importance = _importances(run, result, above.get("r"), length)
+    importance = None if plain else _importances(run, result, above.get("r"), length)
     largest = float(high * wide) * k * NARROW[left.dtype] * NARROW[right.dtype]
-    run.values.bounded(importance, largest * 2 * length if positive else largest)
+    if importance is not None:
+        run.values.bounded(importance, largest * 2 * length if positive else largest)
     scored = result
     if target.dtype == "i32":
         scored, saturated = run.values.codes(result.shape, lambda: datapath.integer_scores(result))
         run.saturated(live_copies(state, scored, saturated))
     put_columns(state, target, scored, sizes.of("a"), at, x.rows_of)
     own = size_of(state, m, x.rows_of)
-    _work_scores(run, (left, right, target), own, (n, k), positive)
-    ranked = None if x.rows_of is None else -(-x.rows_of // high)
-    put_columns(state, sums, importance, sizes.of("theta"), at // wide, ranked, state.block)
+    ranks = importance is not None and target.dtype != "acc"
+    _work_scores(run, (left, right, target), own, (n, k), (positive, int(ranks)))
+    if importance is not None:
+        ranked = None if x.rows_of is None else -(-x.rows_of // high)
+        put_columns(state, sums, importance, sizes.of("theta"), at // wide, ranked, state.block)
     run.pc_macs[run.pc] += sum_cores(state, own) * n * k
-    _charge_scores(run, (left, right, *row_sums), (target, sums), own, (n, k))
+    _charge_scores(run, (left, right, *row_sums), (target, sums), own, (n, k), ranks=ranks)
 
 
 def _importances(run: Execution, scored: Reals, sums: Contents | None, length: int) -> Reals:
@@ -136,6 +148,8 @@ def _charge_scores(
     results: tuple[Tile, Tile],
     m: Times,
     size: tuple[int, int],
+    *,
+    ranks: bool,
 ) -> None:
     """
     The integer pass: on the PE array, whose accumulators emit the block sums.
@@ -149,7 +163,7 @@ def _charge_scores(
     cycles = nonempty(cycles, m)
     rows = sum_cores(run.state, m)
     run.core(cycles, _refetched(run, operands[:1], n, rows * k))
-    if not hardware.block_importance_in_array and results[0].dtype != "acc":
+    if not hardware.block_importance_in_array and ranks:
         run.works.act(run.pc, "local_read", rows * n * DTYPES["i32"])
         reads = (results[0], *operands[2:])
         board.core(run.pc, Engine.ADDER, board.cycles["add"](merged=m * n), reads, results[1:])
@@ -175,9 +189,10 @@ def _work_scores(
     tiles: tuple[Tile, Tile, Tile],
     m: Times,
     size: tuple[int, int],
-    positive: int,
+    flags: tuple[int, int],
 ) -> None:
-    n, k = size
+    """`flags`: importance is what lies above means; blocks are ranked."""
+    (n, k), (positive, ranked) = size, flags
     a, b, t = (DTYPES[tile.dtype] for tile in tiles)
     for cores, once, rows in by_size(run.state, m):
         run.work(
@@ -186,7 +201,7 @@ def _work_scores(
             m=rows,
             n=n,
             k=k,
-            ranked=int(tiles[2].dtype != "acc"),
+            ranked=ranked,
             positive=positive,
             bits_a=8 * a,
             bits_b=8 * b,

@@ -124,6 +124,7 @@ def heads(run: Execution, rc: int, stride: int, limit: int) -> None:
     active = active if left > 0 else 0
     state.activate(active * state.parts, (state.registers[rc], stride))
     state.theta_head[:] = 0
+    state.seen_head[:] = 0
     state.extra = False
     run.board.kept_at = run.board.listed_at
     run.pc_heads[run.pc] += active

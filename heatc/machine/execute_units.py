@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from heatc.fixed_point import Reals
 from heatc.isa import units
 from heatc.isa.table import DTYPES, PRUNED_SCORES, sorting_compares
+from heatc.isa.units import Mask
 from heatc.machine import datapath
 from heatc.machine.core_tiles import (
     NARROW,
@@ -34,6 +35,7 @@ from heatc.machine.core_tiles import (
     size_of,
     sum_cores,
 )
+from heatc.machine.execute_score_masks import visible_of
 from heatc.machine.execution import Execution, executes
 from heatc.machine.mask_tiles import place_rows, write_rows
 from heatc.machine.memory import Array
@@ -58,8 +60,9 @@ def mask(run: Execution, m: int, theta: int, row_reg: int, rho: float, own: int)
     first = place_rows(run, row, theta=importance)
     ranked = state.take(importance.reals())
     ratio = state.take(state.parameter("rho"))[:, None] if own else rho
-    kept, totals = run.values.mask(run.pc, state, ranked, ratio, first)
-    ranks = write_rows(run, target, kept, row, importance.rows_of)
+    among = _counted(state, importance)
+    kept, totals = run.values.mask(run.pc, state, ranked, ratio, first, among)
+    ranks = write_rows(run, target, kept, row, importance.rows_of, among=among)
     if not state.extra:
         state.theta_head[state.select] += totals
     cycles = run.board.cycles["mask"](blocks=ranks)
@@ -74,6 +77,11 @@ def _importance(state: MachineState, tile: Tile) -> Contents:
     return contents
 
 
+def _counted(state: MachineState, importance: Contents) -> Mask | None:
+    """The live cores' blocks that have a visible score, None where all have."""
+    return None if importance.counted is None else state.take(importance.counted)
+
+
 @executes("topk")
 def greatest(run: Execution, m: int, theta: int, row_reg: int, density: float) -> None:
     state, row = run.state, run.state.registers[row_reg]
@@ -81,23 +89,23 @@ def greatest(run: Execution, m: int, theta: int, row_reg: int, density: float) -
     importance = _importance(state, source)
     expect(0.0 < density <= 1.0, f"density {density} is outside of (0, 1]")
     first = place_rows(run, row, theta=importance)
-    ranked = state.take(importance.reals())
+    ranked, among = state.take(importance.reals()), _counted(state, importance)
     kept = run.values.decided(
         run.pc,
         state,
         first,
         ranked.shape[1:],
-        lambda: units.topk_mask(ranked.astype(np.int64), density),
+        lambda: units.topk_mask(ranked.astype(np.int64), density, among),
     )
     each = sorting_compares(importance.columns)
-    ranks = write_rows(run, target, kept, row, importance.rows_of, compares=each)
+    ranks = write_rows(run, target, kept, row, importance.rows_of, compares=each, among=among)
     compares = size_of(state, importance.rows, importance.rows_of) * each
     cycles = run.board.cycles["topk"](blocks=ranks, compares=compares)
     run.core(cycles)
 
 
 @executes("gate")
-def gate(run: Execution, tau: float, own: int, positive: int) -> None:
+def gate(run: Execution, tau: float, own: int, positive: int, visible: int) -> None:
     state = run.state
     length = sequence_length(state)
     expect(length < 1 << (17 if positive else 26), "r60, the sequence length, is too large")
@@ -105,8 +113,12 @@ def gate(run: Execution, tau: float, own: int, positive: int) -> None:
     if state.parts > 1:
         totals = state.of_group(state.theta_head[: state.active]).sum(axis=1)
         state.theta_head[: state.active] = np.repeat(totals, state.parts)
+        seen = state.of_group(state.seen_head[: state.active]).sum(axis=1)
+        state.seen_head[: state.active] = np.repeat(seen, state.parts)
     threshold = state.parameter("tau") if own else tau
-    kept = run.values.gate(run.pc, state, threshold, "positive" if positive else "abs")
+    number = np.maximum(state.seen_head[: state.active], 1) if visible else None
+    importance = "positive" if positive else "abs"
+    kept = run.values.gate(run.pc, state, threshold, importance, number)
     if state.parts > 1:
         # A head has one decision, whoever gives it.
         kept = np.repeat(state.of_group(kept)[:, 0], state.parts)
@@ -138,6 +150,7 @@ def add(
     point_s: int,
     r: int,
     constant: int,
+    hides: int,
 ) -> None:
     state = run.state
     target, source = local_tile(state.tile(s), "i32"), state.tile(a)
@@ -151,6 +164,8 @@ def add(
     rule, in_place = PRUNED_SCORES[pruned], target is source
     sums = state.tile(r) if constant and rule == "mean" else None
     of_rows = {} if sums is None else {"r": accumulators(state, sums)}
+    if hides:
+        of_rows["r"] = visible_of(state, state.tile(r))
     sizes = shaped(run, f1=by_q, f2=by_k, a=integer, **of_rows)
     m, n = sizes["m"], sizes["n"]
     expect(
@@ -165,10 +180,16 @@ def add(
         not constant or rule in ("zero", "mean"), f"a pruned score that is {rule} is no constant"
     )
 
+    expect(
+        not hides or (rule == "mean" and not constant), "only means of pruned scores leave some out"
+    )
+
+    seen = cast(Mask, state.take(of_rows["r"].array)) if hides else None
+
     def mean() -> Reals:
         _, every = masked_blocks(state, selected, row, 0, m, length, integer.rows_of)
-        if not of_rows:
-            return datapath.pruned_mean(whole, every, points.score)
+        if sums is None:
+            return datapath.pruned_mean(whole, every, points.score, seen)
         total = state.take(of_rows["r"].reals())
         return datapath.rest_mean(whole, every, points.score, total)
 

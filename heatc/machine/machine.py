@@ -31,6 +31,7 @@ from heatc.machine import execute_host_moves as _host_moves
 from heatc.machine import execute_host_reduce as _host_reduce
 from heatc.machine import execute_masked as _masked
 from heatc.machine import execute_prediction as _prediction
+from heatc.machine import execute_score_masks as _score_masks
 from heatc.machine import execute_units as _units
 from heatc.machine.budget import MAX_SECONDS, Budget
 from heatc.machine.execution import EXECUTES, Execution
@@ -56,6 +57,7 @@ _MODULES = (
     _host_reduce,
     _masked,
     _prediction,
+    _score_masks,
     _units,
 )
 assert EXECUTES.keys() == ISA.keys(), EXECUTES.keys() ^ ISA.keys()

@@ -64,13 +64,14 @@ def write_rows(
     rows_of: Extent | None,
     flags: Mapping[str, int] | None = None,
     compares: int | None = None,
+    among: Mask | None = None,
 ) -> Times:
     """
     Append the live cores' mask rows (P, rows, blocks) and count them.
 
     `flags` are further variables of the work, `compares` comparisons of a row beside one a block,
     for instructions that sort (none if a row has a single block). Rows that are no keys are not
-    counted among the kept and pruned blocks.
+    counted among the kept and pruned blocks, nor is a block that is not `among` those ranked.
     Returns the blocks that were ranked on each core.
     """
     state, (rows, blocks) = run.state, kept.shape[1:]
@@ -79,7 +80,11 @@ def write_rows(
     _append(state, target, kept, _first_of_tile(state, row))
     high = size_of(state, rows, rows_of)
     if not state.extra:
-        run.pc_blocks[run.pc] += sum_cores(state, high) * blocks
+        if among is None:
+            run.pc_blocks[run.pc] += sum_cores(state, high) * blocks
+        else:
+            ranked = np.count_nonzero(among, axis=(1, 2)).astype(np.int64)
+            run.pc_blocks[run.pc] += live_sum(state, ranked)
         kept_blocks = np.count_nonzero(kept, axis=(1, 2)).astype(np.int64)
         run.pc_blocks_kept[run.pc] += live_sum(state, kept_blocks)
     for cores, _, count in by_size(state, high):

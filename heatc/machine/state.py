@@ -69,6 +69,7 @@ class Contents:
         taken: (live, rows), how many scores of each row have a part in the softmax; None for all.
         merging: whether this is a tile of integer scores whose first `filled` columns are merged.
         block: the size of the blocks of a mask, or of the blocks that have the importances.
+        counted: which of these blocks are ranked, (P, m, n); None for all.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Contents:
         "array",
         "block",
         "columns_of",
+        "counted",
         "expanded",
         "filled",
         "is_mask",
@@ -106,6 +108,7 @@ class Contents:
         self.is_mask = is_mask
         self.taken: Extent | None = None
         self.merging = False
+        self.counted: Mask | None = None
         self.written: Mask | None = None
         self.expanded: Mask | None = None
         self._reals: Reals | None = None
@@ -234,6 +237,7 @@ class MachineState:
         kept: which of these have not been pruned, None for all of them.
         zeroed: the same on a machine whose pruned cores work on (`early_head_exit` off).
         theta_head: (cores,), the importance of each core's head.
+        seen_head: (cores,), over how many visible scores it is, see `weigh`.
         parts: cores that share an item. Core c is part c mod parts of item c / parts.
         part_rows: rows of a part; part i has the rows from i * `part_rows` on.
         block: rows and columns of a block of scores.
@@ -256,6 +260,7 @@ class MachineState:
         self.sequences: list[tuple[int, int, int]] = []
         self.extra = False
         self.theta_head: Codes = np.zeros(cores, np.int64)
+        self.seen_head: Codes = np.zeros(cores, np.int64)
         self.parameters: Reals = np.zeros((len(PARAMETERS), HEADS))
         self.round: tuple[int, int] | None = None
         self.listed: Codes | None = None

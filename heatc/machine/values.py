@@ -21,7 +21,7 @@ from heatc.isa import units
 from heatc.isa.table import ACC_BITS, R_BATCH, R_LENGTH, R_TOKENS
 from heatc.isa.units import Mask
 from heatc.machine.memory import Array
-from heatc.machine.state import ACC_LIMIT, Extent, MachineState, Trap
+from heatc.machine.state import ACC_LIMIT, Extent, MachineState, Tensor, Trap
 
 A = TypeVar("A", bound=NDArray[Any])
 
@@ -84,15 +84,21 @@ class Values:
         return actual
 
     def mask(
-        self, pc: int, state: MachineState, importance: Reals, rho: float | Reals, first: Extent
+        self,
+        pc: int,
+        state: MachineState,
+        importance: Reals,
+        rho: float | Reals,
+        first: Extent,
+        among: Mask | None = None,
     ) -> tuple[Mask, Codes]:
         """
         The live cores' kept blocks of block rows from `first` on, and sums of importance.
 
-        `rho` is that of all cores, or (live, 1).
+        `rho` is that of all cores, or (live, 1); `among` are the blocks that are ranked, None for all.
         """
         codes = importance.astype(np.int64)
-        return units.block_mask(codes, rho), codes.sum(axis=(1, 2))
+        return units.block_mask(codes, rho, among), codes.sum(axis=(1, 2))
 
     def decided(
         self,
@@ -106,11 +112,21 @@ class Values:
         return compute()
 
     def gate(
-        self, pc: int, state: MachineState, tau: float | Reals, importance: str = "abs"
+        self,
+        pc: int,
+        state: MachineState,
+        tau: float | Reals,
+        importance: str = "abs",
+        number: Codes | None = None,
     ) -> Mask:
-        """The active cores whose head is important enough; `tau` of all, or (active,)."""
+        """
+        The active cores whose head is important enough; `tau` of all, or (active,).
+
+        `number` are the scores that importances are the sums of, None for all.
+        """
         theta = state.theta_head[: state.active]
-        kept = units.head_gate(theta, state.registers[R_LENGTH], tau, importance)
+        whole = units.gate_number(state.registers[R_LENGTH], importance)
+        kept = units.head_gate(theta, whole if number is None else number, tau)
         return kept | (np.asarray(tau) <= 0)
 
     def cascade(self, pc: int, sums: Array, keep: int) -> Mask:
@@ -120,6 +136,9 @@ class Values:
     def store(self, write: Callable[[], None]) -> None:
         """Write to memory."""
         write()
+
+    def expect_known(self, tensor: Tensor) -> None:
+        """Trap where nothing says what a mask in memory holds."""
 
     def begin(self, state: MachineState) -> None:
         """Before the first instruction of a run."""
@@ -154,7 +173,13 @@ class Shapes(Values):
         return 0.0
 
     def mask(
-        self, pc: int, state: MachineState, importance: Reals, rho: float | Reals, first: Extent
+        self,
+        pc: int,
+        state: MachineState,
+        importance: Reals,
+        rho: float | Reals,
+        first: Extent,
+        among: Mask | None = None,
     ) -> tuple[Mask, Codes]:
         rows, columns = importance.shape[1:]
         kept = self._decisions.mask(pc, state, first, rows, columns)
@@ -172,7 +197,12 @@ class Shapes(Values):
         return state.take(self._decisions.mask(pc, state, first, rows, columns))
 
     def gate(
-        self, pc: int, state: MachineState, tau: float | Reals, importance: str = "abs"
+        self,
+        pc: int,
+        state: MachineState,
+        tau: float | Reals,
+        importance: str = "abs",
+        number: Codes | None = None,
     ) -> Mask:
         return self._decisions.gate(pc, state)
 
@@ -181,6 +211,13 @@ class Shapes(Values):
 
     def store(self, write: Callable[[], None]) -> None:
         pass
+
+    def expect_known(self, tensor: Tensor) -> None:
+        if tensor.writable:
+            raise Trap(
+                "the model's own mask depends on inputs, which timing alone does not have",
+                "run with --model both",
+            )
 
     def begin(self, state: MachineState) -> None:
         lengths = self._lengths or ()

@@ -84,16 +84,29 @@ class Rule:
 
 
 class Head(NamedTuple):
-    """What a rule is told of one head."""
+    """
+    What a rule is told of one head of one sequence.
+
+    Of the rows and keys at hand, (M, L): `bias` is added to scaled scores, and `visible` says which
+    scores have a part in anything; None without masks of the model's own. `keyless` is what a row
+    gives that sees no key (`attn.hide_scores`).
+    """
 
     rule: Rule
     rho_b: float
     tau_h: float
+    bias: Reals | None = None
+    visible: Mask | None = None
+    keyless: str = "zero"
 
     @classmethod
     def of(cls, rule: Rule, head: int) -> Head:
         """The values of one head, which may be those of all."""
         return cls(rule, _of_head(rule.rho_b, head), _of_head(rule.tau_h, head))
+
+    def shown(self, rows: int, keys: int) -> Mask:
+        """What is visible, (M, L)."""
+        return np.ones((rows, keys), np.bool_) if self.visible is None else self.visible
 
 
 class Cascade(NamedTuple):

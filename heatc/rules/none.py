@@ -20,7 +20,7 @@ class NoPruning(PruningRule):
 
     def attend(self, q: Reals, k: Reals, v: Reals, scale: float, head: Head) -> Reals:
         """As the model has it."""
-        return dense(q, k, v, scale)
+        return dense(q, k, v, scale, head)
 
     def prunes(self, layers: Sequence[Layer]) -> bool:
         """It leaves out nothing."""

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from heatc.rules.definition import Mask, Reals
+from heatc.rules.definition import Head, Mask, Reals
 
 
 def kept_of_row(values: Reals, rho_b: float) -> Mask:
@@ -38,9 +38,21 @@ def softmax(scores: Reals) -> Reals:
     return weights
 
 
-def dense(q: Reals, k: Reals, v: Reals, scale: float) -> Reals:
+def masked(scores: Reals, head: Head) -> Reals:
+    """Scaled scores (M, L) with the bias, and without what is hidden."""
+    if head.bias is not None:
+        scores = scores + head.bias
+    if head.visible is None:
+        return scores
+    blind: Mask = ~np.any(head.visible, axis=1, keepdims=True)
+    instead = {"zero": -np.inf, "refuse": np.nan, "mean": 0.0}.get(head.keyless, scores)
+    return np.where(blind, instead, np.where(head.visible, scores, -np.inf))
+
+
+def dense(q: Reals, k: Reals, v: Reals, scale: float, head: Head | None = None) -> Reals:
     """Attention that prunes nothing."""
-    return softmax(q @ k.T * scale) @ v
+    scores = q @ k.T * scale
+    return softmax(scores if head is None else masked(scores, head)) @ v
 
 
 def of_kept(q: Reals, k: Reals, v: Reals, scale: float, kept: Mask) -> Reals:

@@ -33,7 +33,7 @@ class SpAtten(PruningRule):
 
     def attend(self, q: Reals, k: Reals, v: Reals, scale: float, head: Head) -> Reals:
         """A head that is not left out is as the model has it."""
-        return dense(q, k, v, scale)
+        return dense(q, k, v, scale, head)
 
     def prunes(self, layers: Sequence[Layer]) -> bool:
         """Whether a head is left out anywhere: never in the first of the layers."""

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from xdsl.ir import Operation, SSAValue
 from xdsl.rewriter import Rewriter
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, nn
+from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
 from heatc.fixed_point import limits
+from heatc.interpreter.einsum import weight_array
 from heatc.isa.units import PROBABILITY_POINT
 from heatc.passes.analysis import bounds
+from heatc.passes.analysis.bounds import Bound
+from heatc.passes.analysis.finite import check_finite
+from heatc.passes.analysis.host_bounds import MUST_BE_FINITE
 from heatc.passes.fixing.common import (
     ACCUMULATOR_WIDTH,
     ACTIVATION_WIDTH,
@@ -24,6 +30,12 @@ from heatc.passes.fixing.common import (
 )
 from heatc.passes.rewriting import at
 from heatc.weights import WeightStore
+
+FINE_BIAS = 8
+"""Fraction bits that a bias needs: a score is then off by 2^-9 at most."""
+
+FINEST_BIAS = 24
+"""Fraction bits beyond which a bias gains nothing."""
 
 
 class AttentionAssigner(Assigner):
@@ -42,6 +54,10 @@ class AttentionAssigner(Assigner):
             attn.ProbabilityMaskOp: self.carry,
             attn.ExcludeScoresOp: self.exclude,
             attn.MeanQueryOp: self.mean_query,
+            attn.VisibleOp: self.carry,
+            attn.VisibleBlocksOp: self.carry,
+            attn.BiasScoresOp: self.bias_scores,
+            attn.HideScoresOp: self.hide_scores,
             attn.HeadImportanceOp: self.carry,
             attn.HeadRankingOp: self.carry,
             attn.MergeScoresOp: self.merge,
@@ -51,6 +67,9 @@ class AttentionAssigner(Assigner):
 
     def attention(self, op: attn.PrunedOp) -> None:
         """The steps in their region, on the fixed forms of what they are given."""
+        for value in self._biases(op):
+            if isinstance(value.owner, WeightOp) and value not in self.new:
+                self._bias_weight(op, value.owner)
         op.operands = [self.of(value) for value in op.inputs]
         for argument, value in zip(op.body.block.args, op.inputs):
             self._follow(argument, value)
@@ -105,7 +124,10 @@ class AttentionAssigner(Assigner):
     def scores(self, op: attn.ScoresOp) -> SSAValue:
         """All bits of Q K^T, rounded to 32."""
         q, k, heads = self.of(op.q), self.of(op.k), op.heads.value.data
-        type_ = typed(nn.shape_of(op.result), SCORE_WIDTH, self._dense_point(op, q, k, heads))
+        reach = self._reach(q, k, heads) + self._added_behind(op.result)
+        finest = fixed_of(q).point.data + fixed_of(k).point.data
+        point = self._score_point(op, reach, finest)
+        type_ = typed(nn.shape_of(op.result), SCORE_WIDTH, point)
         new = attn.ScoresOp(q, k, self.of(op.packing), heads, type_)
         self.place(op, new)
         return new.result
@@ -141,7 +163,12 @@ class AttentionAssigner(Assigner):
             )
         type_ = typed(nn.shape_of(op.result), ACCUMULATOR_WIDTH, fixed_of(scores).point.data)
         new = attn.BlockImportanceOp(
-            scores, self.of(op.packing), (rows, columns), type_, op.importance.data
+            scores,
+            self.of(op.packing),
+            (rows, columns),
+            type_,
+            op.importance.data,
+            None if op.visible is None else self.of(op.visible),
         )
         self.place(op, new)
         return new.result
@@ -154,7 +181,8 @@ class AttentionAssigner(Assigner):
         heads = op.heads.value.data
         rest = [fixed_of(f).point.data - fixed_of(i).point.data for f, i in ((qf, qi), (kf, ki))]
         finest = max(rest) + fixed_of(qi).point.data + fixed_of(ki).point.data
-        point = self._score_point(op, self._reach(qi, ki, heads, dropped=True), finest)
+        reach = self._reach(qi, ki, heads, dropped=True) + self._added_behind(op.result)
+        point = self._score_point(op, reach, finest)
         rows, columns = op.extents
         new = attn.MergeScoresOp(
             self.of(op.integer),
@@ -166,6 +194,7 @@ class AttentionAssigner(Assigner):
             (rows, columns),
             op.pruned.data,
             typed(nn.shape_of(op.result), SCORE_WIDTH, point),
+            None if op.visible is None else self.of(op.visible),
         )
         self.place(op, new)
         return new.result
@@ -198,6 +227,58 @@ class AttentionAssigner(Assigner):
         new = attn.MeanQueryOp(operands[0], operands[1], operands[2], operands[3])
         self.place(op, new)
         return new.result
+
+    # -- the model's own masks -------------------------------------------------------------
+
+    def bias_scores(self, op: attn.BiasScoresOp) -> SSAValue:
+        """Scores of the same type, and a bias of 16 or 32 bits."""
+        bias = self.of(op.bias)
+        fixed_of(bias)
+        new = attn.BiasScoresOp(self.of(op.scores), bias, self.of(op.packing))
+        self.place(op, new)
+        return new.result
+
+    def _biases(self, op: attn.PrunedOp) -> list[SSAValue]:
+        """What an attention is given that it adds to scores."""
+        added = {step.bias for step in op.steps if isinstance(step, attn.BiasScoresOp)}
+        pairs = zip(op.body.block.args, op.inputs)
+        return [value for argument, value in pairs if argument in added]
+
+    def _bias_weight(self, reader: Operation, op: WeightOp) -> None:
+        """A bias that is a weight: 16 bits where these are fine enough, else 32."""
+        values = weight_array(op, self.weights)
+        check_finite(op, values, reader, *MUST_BE_FINITE)
+        largest = float(np.abs(values).max(initial=0.0))
+        width, what = ACTIVATION_WIDTH, f"bias {op.keys[0]!r}"
+        if point_of(reader, largest, width, what) < FINE_BIAS:
+            width = SCORE_WIDTH
+        point = min(point_of(reader, largest, width, what), FINEST_BIAS)
+        new = WeightOp(op.keys, typed(nn.shape_of(op.result), width, point))
+        self.place(op, new)
+        self.bind(op.result, new.result)
+        self.known[new.result] = Bound(np.array([largest])).rounded(point)
+
+    def hide_scores(self, op: attn.HideScoresOp) -> SSAValue:
+        """The codes that are left."""
+        operands = [self.of(v) for v in op.operands]
+        new = attn.HideScoresOp(operands[0], operands[1], operands[2], op.keyless.data)
+        self.place(op, new)
+        return new.result
+
+    def _added_behind(self, scores: SSAValue) -> float:
+        """The greatest magnitude that biases add to scores before their softmax."""
+        total = 0.0
+        for use in scores.uses:
+            reader = use.operation
+            if isinstance(reader, attn.BiasScoresOp) and use.index == 0:
+                total += self._largest(reader.bias) + self._added_behind(reader.result)
+            elif isinstance(reader, attn.MeanQueryOp) and use.index == 0:
+                total += self._added_behind(reader.result)
+        return total
+
+    def _largest(self, bias: SSAValue) -> float:
+        """The greatest magnitude of a bias."""
+        return self.bound(self.of(bias)).largest
 
     def softmax(self, op: attn.SoftmaxOp) -> SSAValue:
         """Probabilities of 16 bits with 14 fraction bits."""

@@ -18,7 +18,7 @@ from typing import Generic
 from xdsl.ir import SSAValue
 
 from heatc.isa.table import BLOCK
-from heatc.passes.tiling.attention_loads import OF_QUERIES, Loads, Row
+from heatc.passes.tiling.attention_loads import OF_QUERIES, POSITIONS, Loads, Row
 from heatc.passes.tiling.attention_plan import AttentionPlan
 from heatc.passes.tiling.attention_sink import REPORTED, N, ProgramSink, Sink, T
 from heatc.passes.tiling.attention_stages import Attention, Stages
@@ -38,7 +38,8 @@ def emit_attention(
     """
     Loops over sequences, heads, and tiles of queries.
 
-    `tensors` are q, k, v, or q, k and their fractions, and v; and the output `o`. What instructions
+    `tensors` are q, k, v, or q, k and their fractions, and v; the output `o`, and what masks of the
+    model's own need (`heatc.passes.tiling.attention_sink.ProgramSink`). What instructions
     decide or round is reported under `symbol`.
     """
     sink = ProgramSink(emitter, symbol, attention.shape, tensors)
@@ -99,7 +100,7 @@ class Kernel(Generic[N, T]):
 
     def _open_windows(self, start: N) -> None:
         s, loads = self.s, self.loads
-        names = (*self.shape.plane_names, "o")
+        names = (*self.shape.plane_names, "o", *(POSITIONS if self.shape.masked else ()))
         loads.windows = {name: s.window(name, start, loads.length) for name in names}
         if not self.attention.padded:
             return

@@ -74,7 +74,8 @@ def _unnamed(shape: AttentionShape) -> Attention:
     if shape.bits:
         ratios = () if shape.likely else (0.0,) * len(shape.bits)
         prediction = Prediction(shape.bits, ratios, (None,) * len(shape.bits))
-    return Attention(shape, 1.0, dict.fromkeys("qkvso", 0), pruning, prediction)
+    points, shifts = dict.fromkeys("qkvso", 0), (0,) * len(shape.biases)
+    return Attention(shape, 1.0, points, pruning, prediction, shifts=shifts)
 
 
 class _Tile(NamedTuple):
@@ -148,6 +149,10 @@ class _Count:
         """A plane."""
         return _Tile((name,))
 
+    def tensor(self, name: str) -> _Tile:
+        """A mask."""
+        return _Tile((name,))
+
     def tiles(self, specs: Sequence[TileSpec], space: str = "local") -> dict[str, _Tile]:
         """Tiles of one declaration; those of a row tile lie over scores or have a place of their own."""
         number, self._declared = self._declared, self._declared + 1
@@ -206,6 +211,8 @@ class _Count:
         return {
             "ld": self._load,
             "ldm": self._load_wanted,
+            "ldv": self._load_mask,
+            "ldb": self._load_mask,
             "st": self._store,
             "mm": self._all_scores,
             "drainc": self._leave_scores,
@@ -228,6 +235,8 @@ class _Count:
             "likely": self._decide_scores,
             "gate": self._gate,
             "softmax": self._softmax,
+            "weigh": self._weigh,
+            "offset": self._offset,
         }
 
     # -- engines ---------------------------------------------------------------------------
@@ -310,6 +319,17 @@ class _Count:
         """Keys that stay are loaded when the gate, which waits for all masks, is through."""
         stay = self.plan.resident and not self.plan.chained
         self._load(**fields, reads=() if stay else (mask,))
+
+    def _load_mask(
+        self, t: _Tile, d: _Tile, row_reg: int, by_head: int, by_row: int, **_: Any
+    ) -> None:
+        """A part of a mask: of each head of a round, or one for all of them."""
+        which, number = d.names[0].split(".")
+        shapes = self.shape.visible if which == "visible" else self.shape.biases
+        rows = min(self.plan.step, self.length - row_reg) if by_row else 1
+        heads = self._heads if by_head else 1
+        nbytes = heads * rows * self.length * DTYPES[shapes[int(number)].dtype]
+        self._move("load", nbytes, (), t)
 
     def _store(self, t: _Tile, row_reg: int, **_: Any) -> None:
         rows = min(self.plan.step, self.length - row_reg)
@@ -417,6 +437,14 @@ class _Count:
         share = self.shape.share if self.shape.sparse or self.shape.constant else 1.0
         cycles = share * self._rows_of(s) * self._columns / self.hw.adder_lanes
         self._take("adder", cycles, (a, f1, mask), s)
+
+    def _weigh(self, theta: _Tile, a: _Tile, v: _Tile, positive: bool, **_: Any) -> None:
+        cells = self._rows_of(a) * self.length * (1 + positive)
+        self._take("adder", up(cells, self.hw.adder_lanes), (a, v), theta)
+
+    def _offset(self, s: _Tile, b: _Tile, v: _Tile, **_: Any) -> None:
+        cells = self._rows_of(s) * self.length
+        self._take("adder", up(cells, self.hw.adder_lanes), (b, v), s)
 
     def _decide_blocks(self, m: _Tile, **_: Any) -> None:
         high, wide = self.shape.block

@@ -14,8 +14,11 @@ from heatc.passes.tiling.attention_plan import AttentionPlan, AttentionShape
 from heatc.passes.tiling.attention_sink import N, Sink, T
 from heatc.passes.tiling.packing import TileSpec
 
-OF_QUERIES = ("q", "q.fraction", "o")
+OF_QUERIES = ("q", "q.fraction", "o", "dq")
 """Tensors that have rows of queries; all others are read by key."""
+
+POSITIONS = ("dq", "dk")
+"""Positions of queries and keys, where the model has masks of its own."""
 
 
 class Row(NamedTuple, Generic[N]):
@@ -97,6 +100,19 @@ class Loads(Generic[N, T]):
         tile = self.slots[row.slot][name]
         self.load(tile, name, row.row, row.column, self.plan.rows)
         return tile
+
+    def masks(self, row: Row[N]) -> None:
+        """What a row tile sees, and its parts of biases, in its slot."""
+        s, shape, tiles = self.s, self.shape, self.slots[row.slot]
+        place = {name: self.windows[name] for name in POSITIONS} if shape.masked else {}
+        core_rows = self.plan.rows if self.plan.parts > 1 else 0
+        size = {"row_reg": row.row, "rows": self.plan.rows, "core_rows": core_rows}
+        for i, mask in enumerate(shape.visible):
+            fields = {"t": tiles["visible"], "d": s.tensor(f"visible.{i}"), **place}
+            s.do("ldv", **fields, **size, **mask.fields, also=i > 0)
+        for i, mask in enumerate(shape.biases):
+            fields = {"t": tiles[f"bias.{i}"], "d": s.tensor(f"bias.{i}"), **place}
+            s.do("ldb", **fields, **size, **mask.fields)
 
     def by_parts(self, tile: T, name: str, column: N, emit: Callable[[N, bool], None]) -> None:
         """All rows of a plane in parts; `emit` takes the first row, and whether it is 0."""

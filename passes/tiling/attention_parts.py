@@ -17,7 +17,7 @@ from heatc.dialects import attn, nn
 from heatc.isa.table import BLOCK, split_dtypes
 from heatc.isa.units import probability_code
 from heatc.passes.rewriting import at
-from heatc.passes.tiling.attention_plan import AttentionShape
+from heatc.passes.tiling.attention_plan import AttentionShape, MaskShape
 from heatc.passes.tiling.cascade import importance_of, ranking_of, source_of
 from heatc.passes.tiling.values import fixed_type, isa_dtype, owner_of
 
@@ -69,6 +69,27 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class ScoreSteps:
+    """
+    What the model's own masks do to scores: values outside of the attention.
+
+    `visible` hide, `biases` are added, `shifts` bits finer than scores. `step` is what the steps of the
+    attention take for what is visible, None where all is. `keyless` is that of `attn.hide_scores`.
+    """
+
+    visible: tuple[SSAValue, ...] = ()
+    biases: tuple[SSAValue, ...] = ()
+    shifts: tuple[int, ...] = ()
+    keyless: str = "zero"
+    step: SSAValue | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(self.visible or self.biases)
+
+
+@dataclass(frozen=True)
 class AttentionParts:
     """
     The parts of an attention.
@@ -86,6 +107,7 @@ class AttentionParts:
         importance: what adds the output to the importance of heads, if anything does.
         sums: the importance of heads so far, if it is read.
         gated: what pruned heads put out.
+        masks: what the model's own masks do to scores.
     """
 
     op: attn.PrunedOp
@@ -99,6 +121,7 @@ class AttentionParts:
     importance: attn.HeadImportanceOp | None
     sums: SSAValue | None
     gated: str
+    masks: ScoreSteps = ScoreSteps()
 
     @property
     def cascades(self) -> bool:
@@ -130,16 +153,24 @@ class AttentionParts:
             pruning is not None and pruning.gate is not None,
             tuple((name, dtype) for name, dtype in planes if dtype != "i16"),
             "zero" if pruning is None else pruning.pruned,
-            pruning is not None and pruning.positive,
+            pruning is not None and pruning.positive and self.masks.step is None,
             self.gated,
             0 if self.sums is None else self.heads,
             self.importance is not None,
             self.block,
             0.0 if pruning is None else pruning.density,
+            visible=tuple(_mask_shape(value) for value in self.masks.visible),
+            biases=tuple(_mask_shape(value) for value in self.masks.biases),
         )
         if prediction is None:
             return shape
         return replace(shape, bits=prediction.bits, likely=not prediction.ratios)
+
+
+def _mask_shape(value: SSAValue) -> MaskShape:
+    """How a mask lies in memory."""
+    batch, heads, rows, _ = nn.shape_of(value)
+    return MaskShape(isa_dtype(nn.element_of(value)), heads, batch > 1, rows > 1)
 
 
 def _dtype(value: SSAValue) -> str:
@@ -156,9 +187,12 @@ def read_attention(attention: attn.PrunedOp) -> AttentionParts:
     op: attn.WeightedValuesOp = owner_of(attention.yielded[0], attn.WeightedValuesOp)
     softmax: attn.SoftmaxOp = owner_of(op.probabilities, attn.SoftmaxOp)
     kinds = (attn.ScoresOp, attn.MergeScoresOp, attn.MeanQueryOp, attn.ExcludeScoresOp)
-    scores, prediction = owner_of(softmax.scores, *kinds), None
+    masks, unmasked = _score_steps(softmax.scores)
+    scores, prediction = owner_of(unmasked, *kinds), None
     gate, gated = op.gate, "zero" if op.gated is None else op.gated.data
     _expect(op, len(_packings(attention)) == 1, "steps of several packings")
+    if isinstance(scores, attn.MeanQueryOp | attn.ExcludeScoresOp):
+        _expect(op, not masks.any, f"{scores.name} beside masks of the model's own")
     if isinstance(scores, attn.MeanQueryOp):
         _expect(op, gate is None, "a gate behind heads that have their mean query")
         integer, gate, gated = scores.integer, scores.gate, "col"
@@ -169,7 +203,8 @@ def read_attention(attention: attn.PrunedOp) -> AttentionParts:
         scores = owner_of(scores.scores, attn.ScoresOp)
     pruning, ranking, importance = None, None, None
     if isinstance(scores, attn.MergeScoresOp):
-        pruning = _pruning(op, scores, gate)
+        pruning = _pruning(op, scores, gate, masks.step)
+        _expect(op, gated == "zero" or not masks.any, "means of pruned heads beside masks")
         planes = {
             "q": scores.q_integer,
             "q.fraction": scores.q_fraction,
@@ -195,7 +230,25 @@ def read_attention(attention: attn.PrunedOp) -> AttentionParts:
         importance,
         _sums(op, ranking, importance),
         gated,
+        masks,
     )
+
+
+def _score_steps(scores: SSAValue) -> tuple[ScoreSteps, SSAValue]:
+    """What is done to scores right before the softmax, and the scores before that."""
+    visible, keyless, step = list[SSAValue](), "zero", None
+    biases, shifts = list[SSAValue](), list[int]()
+    if isinstance(scores.owner, attn.HideScoresOp):
+        hide = scores.owner
+        seen: attn.VisibleOp = owner_of(hide.visible, attn.VisibleOp)
+        visible, keyless, step = list(seen.masks), hide.keyless.data, seen.result
+        scores = hide.scores
+    while isinstance(scores.owner, attn.BiasScoresOp):
+        biases.insert(0, scores.owner.bias)
+        shifts.insert(0, _point(scores.owner.bias) - _point(scores))
+        scores = scores.owner.scores
+    hidden, added = (tuple(map(attn.outside, values)) for values in (visible, biases))
+    return ScoreSteps(hidden, added, tuple(shifts), keyless, step), scores
 
 
 def _point(value: SSAValue) -> int:
@@ -223,7 +276,10 @@ def _packings(attention: attn.PrunedOp) -> set[SSAValue]:
 
 
 def _pruning(
-    op: attn.WeightedValuesOp, scores: attn.MergeScoresOp, gated: SSAValue | None
+    op: attn.WeightedValuesOp,
+    scores: attn.MergeScoresOp,
+    gated: SSAValue | None,
+    visible: SSAValue | None,
 ) -> Pruning:
     """What is decided on blocks of integer scores; the machine has one chain of steps for it."""
     mask = owner_of(scores.mask, attn.BlockMaskOp, attn.TopkMaskOp)
@@ -236,7 +292,12 @@ def _pruning(
     parts = (scores.q_integer, scores.q_fraction), (scores.k_integer, scores.k_fraction)
     split = all(_are_split(whole, fraction) for whole, fraction in parts)
     _expect(op, split, "integer and fraction parts of other values")
-    _expect(op, topk or mask.among is None, "blocks among those of another mask")
+    _expect(op, _sees(mask, visible), "blocks among those of another mask")
+    seen = [theta.visible, *([] if gate is None else [gate.visible])]
+    means = scores.pruned.data == "mean"
+    seen.append(scores.visible if means else visible)
+    same = all(value is visible for value in seen)
+    _expect(op, same, "decisions on other scores than those that are visible")
     _expect(op, theta.scores is scores.integer, "the importance of other scores")
     own = (integer.q, integer.k) == (scores.q_integer, scores.k_integer)
     _expect(op, own, "integer scores of other parts than are merged")
@@ -257,6 +318,16 @@ def _pruning(
         scores.extents,
         mask.density.value.data if topk else 0.0,
     )
+
+
+def _sees(mask: attn.BlockMaskOp | attn.TopkMaskOp, visible: SSAValue | None) -> bool:
+    """Whether a mask is decided among the blocks that have a visible score, and no others."""
+    if mask.among is None or visible is None:
+        return mask.among is None and visible is None
+    among = mask.among.owner
+    if not isinstance(among, attn.VisibleBlocksOp):
+        return False
+    return among.visible is visible and among.extents == mask.extents
 
 
 def _prediction(

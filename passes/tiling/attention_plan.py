@@ -19,6 +19,29 @@ _ACC, _CODE, _WIDE = DTYPES["acc"], DTYPES["i16"], DTYPES["i32"]
 
 
 @dataclass(frozen=True)
+class MaskShape:
+    """
+    A mask of the model's own in memory: its dtype, its heads, and along which axes it changes.
+    """
+
+    dtype: str
+    heads: int = 1
+    by_batch: bool = False
+    by_row: bool = True
+
+    @property
+    def by_head(self) -> bool:
+        """Whether heads have masks of their own."""
+        return self.heads > 1
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """Fields of the instructions that load a part of it."""
+        flags = {"by_batch": self.by_batch, "by_head": self.by_head, "by_row": self.by_row}
+        return {"heads": self.heads, **{name: int(flag) for name, flag in flags.items()}}
+
+
+@dataclass(frozen=True)
 class AttentionShape:
     """
     One attention, as far as its tiles depend on it.
@@ -39,6 +62,8 @@ class AttentionShape:
         density: share of blocks that are kept, 0 where a threshold decides.
         bits: widths of the rounds of low-bit codes that predict which scores are computed at all.
         likely: the prediction is by the softmax of low-bit scores.
+        visible: masks that hide scores.
+        biases: masks that are added to scores.
     """
 
     length: int
@@ -56,6 +81,13 @@ class AttentionShape:
     density: float = 0.0
     bits: tuple[int, ...] = ()
     likely: bool = False
+    visible: tuple[MaskShape, ...] = ()
+    biases: tuple[MaskShape, ...] = ()
+
+    @property
+    def masked(self) -> bool:
+        """Whether the model has masks of its own."""
+        return bool(self.visible or self.biases)
 
     @property
     def share(self) -> float:
@@ -70,12 +102,14 @@ class AttentionShape:
     @property
     def constant(self) -> bool:
         """Whether one number stands for all pruned scores of a row, in adder and softmax unit."""
+        if self.masked:
+            return False
         return self.pruned and (self.score == "zero" or (self.score == "mean" and self.row_sums))
 
     @property
     def even(self) -> bool:
         """Whether all pruned scores of a row have one probability, which is not 0."""
-        return self.pruned and self.score in ("zero", "mean")
+        return self.pruned and self.score in ("zero", "mean") and not self.masked
 
     @property
     def plane_names(self) -> tuple[str, ...]:
@@ -244,10 +278,22 @@ class AttentionPlan:
             tiles.append(TileSpec("r", "acc", self.rows * _ACC))
         return [
             *tiles,
+            *self._score_mask_tiles(),
             TileSpec("s", "i32", cells * _WIDE),
             TileSpec("p", "i16", cells * _CODE, over="s"),
             TileSpec("o", "i16", self.rows * shape.dim * _CODE),
         ]
+
+    def _score_mask_tiles(self) -> list[TileSpec]:
+        """What the rows of a row tile see, a bit a score, and their parts of biases."""
+        shape, cells = self.shape, self.rows * self.shape.length
+        tiles = [
+            TileSpec(f"bias.{i}", bias.dtype, cells * DTYPES[bias.dtype])
+            for i, bias in enumerate(shape.biases)
+        ]
+        if shape.visible:
+            tiles.append(TileSpec("visible", "i8", self.rows * up(shape.length, 8)))
+        return tiles
 
     @property
     def score_tiles(self) -> list[TileSpec]:

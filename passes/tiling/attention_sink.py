@@ -81,6 +81,10 @@ class Sink(Protocol[N, T]):
         """Some rows of a plane, or of the output `o`."""
         ...
 
+    def tensor(self, name: str) -> T:
+        """A whole mask."""
+        ...
+
     def tiles(self, specs: Sequence[TileSpec], space: str = "local") -> dict[str, T]:
         """Tiles that last for the attention."""
         ...
@@ -109,7 +113,8 @@ class ProgramSink:
     """
     Appends the instructions of the attention `symbol` to a function.
 
-    `tensors` are its planes and the output `o`.
+    `tensors` are its planes and the output `o`, its masks by the names of their tiles (those that hide
+    as `visible.0` and so on), and the positions of rows as `dq` and `dk`.
     """
 
     def __init__(
@@ -165,6 +170,10 @@ class ProgramSink:
         window = self.e.emit(hdp.WindowOp(self.tensors[name], start, rows))
         window.name_hint = f"{name.replace('.', '_')}{suffix}_rows"
         return window
+
+    def tensor(self, name: str) -> SSAValue:
+        """A whole tensor."""
+        return self.tensors[name]
 
     def row(self, tensor: SSAValue, row: SSAValue) -> SSAValue:
         """One row of a tensor of one's own."""

@@ -36,6 +36,10 @@ class Attention:
     prediction: Prediction | None = None
     padded: bool = False
     """Whether sequences may have rows that are no keys."""
+    shifts: tuple[int, ...] = ()
+    """By how many bits each bias is finer than scores."""
+    keyless: str = "zero"
+    """What a row gives that sees no key."""
 
 
 class Stages(Generic[N, T]):
@@ -97,6 +101,7 @@ class Stages(Generic[N, T]):
     def scores(self, row: Row[N]) -> None:
         """Queries and their first scores: integer ones and their mask, or all of them."""
         self.loads.queries("q", row)
+        self.loads.masks(row)
         own = self.s.stage_tiles(self.plan.score_tiles)
         if self.shape.pruned:
             self._integer_scores(own["theta"], row)
@@ -143,14 +148,20 @@ class Stages(Generic[N, T]):
 
         def emit(planes: dict[str, T], key: N, first: bool) -> None:
             fields = {"a": scores, "q": tiles["q"], "k": planes["k"], "theta": theta}
-            s.do("scores", **fields, col_reg=key, **sums)
+            s.do("scores", **fields, col_reg=key, **sums, plain=bool(self.shape.visible))
 
         if self.plan.shared:
             emit(loads.shared[loads.turn], s.constant(0), True)
         else:
             loads.over_keys(("k",), row, emit)
-        if not loads.ranked:
-            self._decide(theta, row)
+        if loads.ranked:
+            return
+        if self.shape.visible:
+            pruning = self.attention.pruning
+            assert pruning is not None
+            fields = {"a": scores, "v": tiles["visible"], "positive": pruning.positive}
+            s.do("weigh", theta=theta, **fields)
+        self._decide(theta, row)
 
     def _decide(self, theta: T, row: Row[N]) -> None:
         """The mask of a row tile, of its block sums."""
@@ -172,7 +183,8 @@ class Stages(Generic[N, T]):
         tau = math.ldexp(pruning.tau_h[0], pruning.point)
         own, positive = len(pruning.tau_h) > 1, pruning.positive
         about = About(pruning.gate, report=True)
-        self.s.do("gate", about, tau=tau, own=own, positive=positive)
+        visible = bool(self.shape.visible)
+        self.s.do("gate", about, tau=tau, own=own, positive=positive, visible=visible)
 
     # -- predictions -----------------------------------------------------------------------
 
@@ -256,7 +268,22 @@ class Stages(Generic[N, T]):
         elif self.shape.bits:
             acc, shift = self.s.stage_tiles(self.plan.merge_tiles)["f"], self._dense_shift()
             self._picked(row, acc, tiles["q"], self.loads.head["mask"], shift)
+        self._mask_scores(tiles)
         self.softmax_of(tiles["p"], tiles["s"])
+
+    def _mask_scores(self, tiles: dict[str, T]) -> None:
+        """What the model adds to the scores of a row tile, and what it hides of them."""
+        s, shape = self.s, self.shape
+        seen = bool(shape.visible)
+        visible = tiles["visible"] if seen else tiles["s"]
+        last = len(shape.biases) - 1
+        for i, shift in enumerate(self.attention.shifts):
+            fields = {"s": tiles["s"], "b": tiles[f"bias.{i}"], "v": visible, "has_bias": 1}
+            hides = {"has_visible": seen and i == last, "keyless": self.attention.keyless}
+            s.do("offset", REPORTED, **fields, **hides, shift=shift)
+        if seen and not shape.biases:
+            fields = {"s": tiles["s"], "b": tiles["s"], "v": visible, "has_visible": 1}
+            s.do("offset", REPORTED, **fields, keyless=self.attention.keyless)
 
     def softmax_of(self, p: T, s: T) -> None:
         """The softmax of some scores."""
@@ -269,6 +296,7 @@ class Stages(Generic[N, T]):
         assert pruning is not None
         fraction = loads.queries("q.fraction", row)
         parts = s.stage_tiles(self.plan.merge_tiles)
+        hides = bool(self.shape.visible) and pruning.pruned == "mean"
 
         def emit(planes: dict[str, T], key: N, first: bool) -> None:
             place = {"mask": loads.mask(row.slot), "row_reg": row.row, "col_reg": key}
@@ -284,8 +312,9 @@ class Stages(Generic[N, T]):
                 point_q=points["q"],
                 point_k=points["k"],
                 point_s=points["s"] - pruning.point,
-                r=tiles.get("r", tiles["s"]),
+                r=tiles["visible"] if hides else tiles.get("r", tiles["s"]),
                 constant=self.shape.constant,
+                hides=hides,
             )
 
         loads.over_keys(("k", "k.fraction"), row, emit)

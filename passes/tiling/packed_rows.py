@@ -169,6 +169,10 @@ class PackedRows:
                 if isinstance(inner.operation, nn.EmbeddingOp) and inner.index == 1:
                     self.tensors.limit(tensor, nn.shape_of(inner.operation.table)[0])
 
+    def positions_of(self, packing: SSAValue) -> SSAValue:
+        """The flat positions of all rows of a packing."""
+        return self._packings[packing].positions
+
     def index_of(self, op: Operation) -> SSAValue:
         """
         The index tensor that puts rows back (`attn.unpack`), picks one of each sequence or all, or

@@ -22,7 +22,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
-from heatc.dialects import hdp, nn
+from heatc.dialects import attn, hdp, nn
 from heatc.dialects.attn import ValuesAttr
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
@@ -80,7 +80,7 @@ class Tensors:
             raise PassFailedException("packed tokens without an attn.packing")
         if nn.TOKENS in nn.shape_of(value) and len(shape) > 1:
             return shape[0], math.prod(shape[1:])
-        if isinstance(nn.element_of(value), IntegerType):
+        if isinstance(nn.element_of(value), IntegerType) and not _is_score_mask(value):
             return math.prod(shape), 1
         return (1, math.prod(shape)) if len(shape) < 2 else (math.prod(shape[:-1]), shape[-1])
 
@@ -277,3 +277,9 @@ def width_of(tensor: SSAValue) -> int:
     owner = tensor.owner
     assert isinstance(owner, hdp.TensorOp | hdp.AliasOp)
     return owner.cols.value.data
+
+
+def _is_score_mask(value: SSAValue) -> bool:
+    """Whether truth values say which scores of an attention are visible."""
+    read = any(isinstance(use.operation, attn.PrunedOp) for use in value.uses)
+    return read and nn.element_of(value) == i1

@@ -27,12 +27,14 @@ ROWS = (
             sint("point_s", 8),
             tile("r"),
             flag("constant"),
+            flag("hides"),
         ),
         summary="Merge integer and fraction parts of some key columns.",
         semantics=(
             "s[:, col : col + n] := sat32(RHE(((a << f) + (f1 << (f - point_q)) + (f2 << (f - point_k))) "
             "* 2^-(f - point_s))), f = max(point_q, point_k, 0), on kept blocks; elsewhere 0 (zero), "
-            "excluded (neginf), sat32(a * 2^point_s) (int) or the mean of the row's pruned a (mean); "
+            "excluded (neginf), sat32(a * 2^point_s) (int) or the mean of the row's pruned a (mean), with "
+            "hides of those that r keeps; "
             "col = 0 begins new contents of s. s may be a: each column is read before it is written. "
             "merged: the scores of a core, under neginf the kept ones: a bit beside each score says "
             "that it is excluded; with constant the kept ones and, with col = 0, one of each row, which "
@@ -42,11 +44,12 @@ ROWS = (
             "f1 and f2 are acc tiles, a is complete (from col on where s is a, with `mean` "
             "n = r60 then), s is a local i32 tile; columns as in `scores`, mask as in `frac`; constant only "
             "for zero and mean, r is then an acc tile if it is a mean; "
+            "hides only for mean and not constant, r is then what `ldv` wrote; "
             "0 <= point_q, point_k <= 40, -40 <= point_s <= 40."
         ),
-        reads=("a", "f1", "f2", "mask", "r if constant and pruned == 'mean'"),
+        reads=("a", "f1", "f2", "mask", "r if hides or (constant and pruned == 'mean')"),
         writes=("s",),
-        shapes={"f1": "(m, n)", "f2": "(m, n)", "a": "(m, r60)", "r": "(m, 1)", "s": "(m, r60)"},
+        shapes={"f1": "(m, n)", "f2": "(m, n)", "a": "(m, r60)", "r": "(m, r60) if hides else (m, 1)", "s": "(m, r60)"},
         cycles="up(merged, adder_lanes)",
         energy={
             "add": "merged",

@@ -78,6 +78,11 @@ PrunedScore: TypeAlias = Literal["zero", "neginf", "int", "mean"]
 PRUNED_SCORES: tuple[str, ...] = get_args(PrunedScore)
 """What becomes of a pruned score."""
 MASK_AXES = ("key", "query")
+KEYLESS_ROWS = ("zero", "refuse", "all", "mean")
+"""
+What a row gives that sees no key: zeros, an error at run time, attention to all keys as if none were
+hidden, or the mean of the values.
+"""
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 PARAMETERS = ("rho", "tau")
 """Thresholds that every head can have of its own."""

@@ -117,17 +117,19 @@ ROWS = (
             reg("col_reg"),
             tile("r"),
             flag("positive"),
+            flag("plain"),
         ),
         summary="Integer scores of some key columns, and their block sums.",
         semantics=(
             "a[:, col : col + n] := q k^T; theta[:, col / c ..] := sums over blocks of |q k^T|, with "
-            "positive of max(r60 (q k^T)_ij - r_i, 0); col = 0 begins new contents of a and theta, r60 "
-            "key columns wide"
+            "positive of max(r60 (q k^T)_ij - r_i, 0), with plain nothing; col = 0 begins new contents of a and "
+            "theta, r60 key columns wide"
         ),
         precondition=(
             "q and k are i16 or i8 tiles, q is local, a is i32 (saturating) or acc, theta is "
             "acc; with positive r is a local acc tile; col begins a block, columns are written in "
-            "ascending order without a gap, only the last n may end inside a block, col + n <= r60."
+            "ascending order without a gap, only the last n may end inside a block, col + n <= r60; plain and "
+            "positive exclude each other."
         ),
         reads=("q", "k", "r if positive"),
         writes=("a", "theta"),

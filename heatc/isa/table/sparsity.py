@@ -42,11 +42,12 @@ ROWS = (
         "gate",
         0x41,
         Engine.SE,
-        (f64("tau"), flag("own"), flag("positive")),
+        (f64("tau"), flag("own"), flag("positive"), flag("visible")),
         summary="END_H: keep or prune the head.",
         semantics=(
-            "kept := kept and theta_head / r60^2 (with positive r60^3) >= tau (float64), with own tau of "
-            "the core's head instead; none at or below 0 prunes"
+            "kept := kept and theta_head / r60^2 (with positive r60^3, with visible what `weigh` added up "
+            "for the head, at least 1) >= tau (float64), with own tau of the core's head instead; none at or "
+            "below 0 prunes"
         ),
         precondition="r60 >= 1.",
         decides="heads",

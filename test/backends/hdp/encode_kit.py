@@ -268,7 +268,7 @@ class Net:
                 pruned,
                 units.Points(q.point, k.point, points[0]),
             )
-            alive = tau <= 0 or bool(units.head_gate(importance.sum(), len(a), tau))
+            alive = tau <= 0 or bool(units.head_gate(importance.sum(), len(a) ** 2, tau))
             return merged.codes, alive
 
         return self._rest(q, k, v, heads, points, "%g" if tau > 0 else "", score)

@@ -1,0 +1,315 @@
+"""
+What the masks of an attention say on the machine: which scores are visible, and a bias.
+
+`insert-hdp` asks. Truth values that fill with `HIDDEN` or less hide; so do numbers of `HIDDEN` or less
+that are added. All other numbers are a bias, in float64 and divided by the attention's scale, since
+the machine adds it before it scales.
+
+Masks that no input decides are computed here, each once, and become weights of one value for every
+axis along which nothing changes. All others stay ops of the host. An expansion of one is taken off,
+so that no axis is multiplied in memory.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import TensorType, f32, i1
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
+from xdsl.utils.exceptions import PassFailedException
+
+from heatc.dialects import attn, nn
+from heatc.dialects.attn_masks import mask_type
+from heatc.dialects.einsum import WeightOp
+from heatc.passes.analysis.constants import evaluate
+from heatc.passes.rewriting import at, insert_before
+from heatc.weights import WeightStore
+
+HIDDEN = -1e4
+"""Scores that a mask lowers this far are hidden: e^-10000 is 0 in every type."""
+
+SWALLOWED = -1e8
+"""Numbers so low leave nothing of a score in float32: added to a whole row they make it constant."""
+
+Array = NDArray[Any]
+
+
+class ScoreMasks(NamedTuple):
+    """
+    What the masks of one attention say.
+
+    Each of `visible` (i1, a score is visible where all are) and `biases` (in units of scores) is
+    (B, heads, S, S) with axes of extent 1. `keyless` is that of `attn.hide_scores`.
+    """
+
+    visible: tuple[SSAValue, ...] = ()
+    biases: tuple[SSAValue, ...] = ()
+    keyless: str = "zero"
+
+
+class MaskReader:
+    """Reads the masks of attentions; what several of them have is made once."""
+
+    def __init__(self, store: Callable[[], WeightStore]):
+        self._store = store
+        self._arrays: dict[tuple[Operation, str, tuple[int, ...], int], SSAValue] = {}
+        self._values: dict[SSAValue, Array | None] = {}
+        self._computed: dict[tuple[Any, ...], ScoreMasks] = {}
+
+    def read(self, op: attn.SdpaOp) -> ScoreMasks:
+        """The masks of an attention; `PassFailedException` for those that are neither of both."""
+        if not op.masks:
+            return ScoreMasks()
+        for mask, fill in zip(op.masks, op.fills):
+            if nn.element_of(mask) == i1 and not fill <= HIDDEN:
+                raise PassFailedException(
+                    f"{at(op)}hdp attention takes masks of truth values that hide, with a fill of "
+                    f"{HIDDEN:g} or less; this one makes scores {fill:g}: use --target numpy"
+                )
+        key = (*op.masks, op.fills, op.keyless, op.scale, _packs(op))
+        if key not in self._computed:
+            self._computed[key] = self._read(op)
+        return self._computed[key]
+
+    def _read(self, op: attn.SdpaOp) -> ScoreMasks:
+        """Masks that are known together, and each of the others."""
+        arrays = [(self._constant(mask), mask, fill) for mask, fill in zip(op.masks, op.fills)]
+        known = [(array, fill) for array, _, fill in arrays if array is not None]
+        others = [(mask, fill) for array, mask, fill in arrays if array is None]
+        found = self._of_inputs(op, others)
+        return self._of_constants(op, known, found) if known else found
+
+    def _constant(self, mask: SSAValue) -> Array | None:
+        """The values of a mask that no input decides."""
+        if mask not in self._values:
+            try:
+                self._values[mask] = np.asarray(evaluate(mask, _Lazily(self._store)))
+            except KeyError:
+                self._values[mask] = None
+        return self._values[mask]
+
+    # -- masks that are known ----------------------------------------------------------------
+
+    def _of_constants(
+        self, op: attn.SdpaOp, masks: Sequence[tuple[Array, float]], others: ScoreMasks
+    ) -> ScoreMasks:
+        visible, bias, lowest = _combined(op, masks)
+        keyless: Array = ~np.any(visible, axis=-1, keepdims=True)
+        mode = _keyless(op, lowest)
+        if others.visible:
+            # What the others hide decides with these whether a row sees a key.
+            mode = mode if mode == others.keyless or lowest == 0.0 else "refuse"
+            mode = others.keyless if lowest == 0.0 else mode
+        elif mode == "all" and keyless.any():
+            visible, bias = _shifted(visible, bias, keyless, [array for array, _ in masks])
+            mode = "zero"
+        if mode == "refuse" and keyless.any() and not _packs(op):
+            raise PassFailedException(
+                f"{at(op)}a query sees no key, which gives NaN: use --target numpy for this model"
+            )
+        shown = () if visible.all() else (self._weight(op, "visible", visible, i1),)
+        scaled = (bias / op.scale.value.data).astype(np.float32)
+        added = (self._weight(op, "bias", scaled, f32),) if scaled.any() else ()
+        return ScoreMasks((*shown, *others.visible), (*added, *others.biases), mode)
+
+    def _weight(self, op: attn.SdpaOp, kind: str, values: Array, element: Attribute) -> SSAValue:
+        """A constant of the program, once for equal values."""
+        array = np.ascontiguousarray(_narrowed(values))
+        function = _function(op)
+        key = (function, kind, array.shape, zlib.crc32(array.view(np.uint8).data))
+        if key not in self._arrays:
+            store, shape = self._store(), "x".join(map(str, array.shape))
+            name, number = f"attention.{kind}:{shape}", 1
+            while name in store:
+                name, number = f"attention.{kind}:{shape}.{number}", number + 1
+            store.add(name, array)
+            weight = WeightOp([name], TensorType(element, array.shape))
+            first = function.body.block.first_op
+            assert first is not None
+            weight.location = op.location
+            insert_before(first, weight)
+            weight.result.name_hint = kind
+            self._arrays[key] = weight.result
+        return self._arrays[key]
+
+    # -- masks that inputs decide ------------------------------------------------------------
+
+    def _of_inputs(self, op: attn.SdpaOp, masks: Sequence[tuple[SSAValue, float]]) -> ScoreMasks:
+        """Comparisons and choices for the host."""
+        visible: list[SSAValue] = []
+        biases: list[SSAValue] = []
+        modes: set[str] = set()
+        for mask, fill in masks:
+            value = _spread(op, mask)
+            if nn.element_of(mask) == i1:
+                visible.append(value)
+                modes.add(_keyless(op, fill))
+                continue
+            values = possible_values(mask)
+            lowest = None if values is None else min(values)
+            modes.add("refuse" if lowest is None else _keyless(op, lowest))
+            shown, bias = self._of_numbers(op, value)
+            visible.append(shown.result)
+            insert_before(op, shown)
+            # What an input of the model adds is checked at run time: 0, or it hides.
+            known = (0.0,) if isinstance(_given(mask), BlockArgument) else values
+            if known is None or any(HIDDEN < x != 0.0 for x in known):
+                insert_before(op, *bias)
+                biases.append(bias[-1].results[0])
+        mode = modes.pop() if len(modes) == 1 else "refuse" if modes else "zero"
+        return ScoreMasks(tuple(visible), tuple(biases), mode)
+
+    def _of_numbers(
+        self, op: attn.SdpaOp, mask: SSAValue
+    ) -> tuple[nn.CompareOp, tuple[Operation, ...]]:
+        """What of numbers hides, and what is a bias."""
+        element, shape = nn.element_of(mask), nn.shape_of(mask)
+        limit, none = (_number(op, x, element) for x in (HIDDEN, 0.0))
+        visible = nn.CompareOp(mask, limit, "gt", TensorType(i1, shape))
+        bias = nn.WhereOp(visible.result, mask, none, TensorType(element, shape))
+        scale = _number(op, 1.0 / op.scale.value.data, element)
+        scaled = nn.MulOp(bias.result, scale, TensorType(element, shape))
+        return visible, (bias, scaled)
+
+
+_MOST_VALUES = 16
+_ARITHMETIC: dict[type[Operation], Callable[[float, float], float]] = {
+    nn.AddOp: operator.add,
+    nn.SubOp: operator.sub,
+    nn.MulOp: lambda a, b: 0.0 if 0.0 in (a, b) else a * b,
+}
+
+
+def possible_values(value: SSAValue) -> frozenset[float] | None:
+    """All values that elements of a mask can have, if that is known and they are few."""
+    owner = value.owner
+    if nn.element_of(value) == i1:
+        return frozenset((0.0, 1.0))
+    if isinstance(owner, nn.FullOp):
+        return frozenset((owner.value.value.data,))
+    if isinstance(owner, nn.ReshapeOp | nn.ExpandOp | nn.SliceOp | nn.TransposeOp | nn.CastOp):
+        return possible_values(owner.x)
+    if isinstance(owner, nn.WhereOp):
+        parts = [possible_values(v) for v in (owner.lhs, owner.rhs)]
+        return None if None in parts else frozenset(x for part in parts for x in part or ())
+    function = _ARITHMETIC.get(type(owner)) if isinstance(owner, Operation) else None
+    if function is None:
+        return None
+    assert isinstance(owner, Operation)
+    left, right = (possible_values(v) for v in owner.operands)
+    if left is None or right is None:
+        return None
+    found = frozenset(function(a, b) for a in left for b in right)
+    return found if len(found) <= _MOST_VALUES else None
+
+
+class _Lazily(WeightStore):
+    """The weights of the context, which are asked for when a mask reads one."""
+
+    def __init__(self, store: Callable[[], WeightStore]):
+        super().__init__({})
+        self._given = store
+
+    def __getitem__(self, name: str) -> Any:
+        return self._given()[name]
+
+
+def _packs(op: attn.SdpaOp) -> bool:
+    """Whether padding was taken out of an attention, so that its rows may see fewer keys."""
+    packing = None if op.packing is None else op.packing.owner
+    return isinstance(packing, attn.PackingOp) and packing.mask is not None
+
+
+def _function(op: Operation) -> FuncOp:
+    while not isinstance(op, FuncOp):
+        parent = op.parent_op()
+        assert parent is not None
+        op = parent
+    return op
+
+
+def _keyless(op: attn.SdpaOp, lowest: float) -> str:
+    """What a row without a key gives, if `lowest` is the least that stands for a hidden score."""
+    if lowest == -math.inf:
+        return "refuse" if op.keyless == "nan" else "zero"
+    if _packs(op):
+        # The model looks at padding there, which is gone.
+        return "refuse"
+    fills = any(nn.element_of(mask) == i1 for mask in op.masks)
+    return "mean" if fills or lowest <= SWALLOWED else "all"
+
+
+def _combined(op: attn.SdpaOp, masks: Sequence[tuple[Array, float]]) -> tuple[Array, Array, float]:
+    """Visible scores, the bias of these, and the least number that hides one; four axes each."""
+    length = attn.packing_of(op.packing).length.data if op.packing is not None else 1
+    shape = np.broadcast_shapes((1, 1, 1, length), *(mask.shape for mask, _ in masks))
+    visible, bias, lowest = np.ones(shape, np.bool_), np.zeros(shape), 0.0
+    for mask, fill in masks:
+        if mask.dtype == np.bool_:
+            visible = visible & mask
+            lowest = lowest if mask.all() else min(lowest, fill)
+            continue
+        if np.isnan(mask).any() or (mask == np.inf).any():
+            raise PassFailedException(f"{at(op)}a mask that is added holds NaN or infinity")
+        hides = mask <= HIDDEN
+        visible, lowest = visible & ~hides, min(lowest, float(mask.min(where=hides, initial=0.0)))
+        bias = bias + np.where(hides, 0.0, mask)
+    return visible, np.where(visible, bias, 0.0), lowest
+
+
+def _shifted(
+    visible: Array, bias: Array, keyless: Array, masks: Sequence[Array]
+) -> tuple[Array, Array]:
+    """In rows that see no key the numbers that are added decide, however low they are."""
+    total = np.zeros(visible.shape)
+    for mask in masks:
+        total = total + mask
+    above = total - total.max(axis=-1, keepdims=True)
+    seen = np.where(keyless, above > HIDDEN, visible)
+    return seen, np.where(keyless & seen, above, bias)
+
+
+def _narrowed(values: Array) -> Array:
+    """One entry for each of the first three axes along which nothing changes."""
+    for axis in range(3):
+        first = values.take([0], axis=axis)
+        if values.shape[axis] > 1 and (values == first).all():
+            values = first
+    return values
+
+
+def _spread(op: attn.SdpaOp, mask: SSAValue) -> SSAValue:
+    """A mask with four axes, without the expansions that only repeat it, and with all keys."""
+    while isinstance(mask.owner, nn.ExpandOp):
+        mask = mask.owner.x
+    shape = mask_type(nn.element_of(mask), nn.shape_of(mask)).get_shape()
+    if shape != nn.shape_of(mask):
+        reshape = nn.ReshapeOp(mask, shape)
+        insert_before(op, reshape)
+        mask = reshape.result
+    length = attn.packing_of(op.packing).length.data if op.packing is not None else shape[-1]
+    if shape[-1] != length:
+        expand = nn.ExpandOp(mask, (*shape[:-1], length))
+        insert_before(op, expand)
+        mask = expand.result
+    return mask
+
+
+def _given(mask: SSAValue) -> SSAValue:
+    """What a mask is another shape of."""
+    while isinstance(mask.owner, nn.ReshapeOp | nn.ExpandOp):
+        mask = mask.owner.x
+    return mask
+
+
+def _number(op: Operation, value: float, element: Attribute) -> SSAValue:
+    full = nn.FullOp(value, TensorType(element, ()))
+    insert_before(op, full)
+    return full.result

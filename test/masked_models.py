@@ -1,0 +1,129 @@
+"""Small encoders whose attentions have masks of their own: every kind of mask and bias."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+nn: Any = torch.nn
+
+Array = np.ndarray[Any, Any]
+LOWEST = torch.finfo(torch.float32).min
+VOCABULARY = 50
+
+Scores = Callable[["Attention", Any, dict[str, Any]], Any]
+"""An attention, its scaled scores (B, H, S, S) and the inputs of the model, to masked scores."""
+
+
+def _apart(tokens: int) -> Any:
+    """How far keys lie behind queries, (S, S)."""
+    places = torch.arange(tokens)
+    return places[:, None] - places[None]
+
+
+def _past(tokens: int) -> Any:
+    return _apart(tokens) >= 0
+
+
+def _near(tokens: int, reach: int = 2) -> Any:
+    apart = _apart(tokens)
+    return (apart <= reach) & (apart >= -reach)
+
+
+def _slopes(heads: int, tokens: int) -> Any:
+    """ALiBi's bias, -|i - j| by slopes that halve from head to head."""
+    apart = _apart(tokens)
+    distance = torch.where(apart > 0, apart, -apart).float()
+    return -distance[None] * torch.tensor([0.5 ** (i + 1) for i in range(heads)])[:, None, None]
+
+
+KINDS: dict[str, Scores] = {
+    "causal": lambda m, s, x: s.masked_fill(~_past(m.tokens), -math.inf),
+    "causal added": lambda m, s, x: s + torch.where(_past(m.tokens), 0.0, LOWEST),
+    "window": lambda m, s, x: s.masked_fill(~_near(m.tokens), -1e4),
+    "alibi": lambda m, s, x: s + _slopes(m.heads, m.tokens),
+    "causal alibi": lambda m, s, x: (s + _slopes(m.heads, m.tokens)).masked_fill(
+        ~_past(m.tokens), -math.inf
+    ),
+    "learned": lambda m, s, x: s + m.relative(_apart(m.tokens) + m.tokens - 1).permute(2, 0, 1),
+    "unscaled": lambda m, s, x: s + m.relative(_apart(m.tokens) + m.tokens - 1).permute(2, 0, 1),
+    "given": lambda m, s, x: s.masked_fill(~x["keep"], -math.inf),
+    "given added": lambda m, s, x: s + x["added"],
+    "given causal": lambda m, s, x: s.masked_fill(~x["keep"], -math.inf).masked_fill(
+        ~_past(m.tokens), -math.inf
+    ),
+    "none": lambda m, s, x: s,
+}
+"""What an attention does to its scores, by a name for the test's report."""
+
+
+class Attention(nn.Module):
+    """One post-norm attention block; `sharpness` spreads its scores over integers."""
+
+    def __init__(self, kind: str, tokens: int, width: int, heads: int, sharpness: float):
+        super().__init__()
+        self.kind, self.tokens, self.heads = kind, tokens, heads
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.norm = nn.LayerNorm(width)
+        self.relative = nn.Embedding(2 * tokens - 1, heads)
+        for layer in (self.q, self.k):
+            layer.weight.data *= sharpness
+
+    def forward(self, x: Any, inputs: dict[str, Any]) -> Any:
+        """`x` is (B, S, width)."""
+        batch, tokens, width = x.shape
+
+        def heads(y: Any) -> Any:
+            return y.view(batch, tokens, self.heads, width // self.heads).transpose(1, 2)
+
+        q, k, v = heads(self.q(x)), heads(self.k(x)), heads(self.v(x))
+        scores = q @ k.transpose(-1, -2)
+        if self.kind != "unscaled":
+            scores = scores / math.sqrt(width // self.heads)
+        y = KINDS[self.kind](self, scores, inputs).softmax(-1) @ v
+        return self.norm(x + self.o(y.transpose(1, 2).reshape(batch, tokens, width)))
+
+
+class Encoder(nn.Module):
+    """Embeddings and attentions, a kind for each."""
+
+    def __init__(
+        self,
+        kinds: tuple[str, ...],
+        tokens: int = 12,
+        width: int = 32,
+        heads: int = 4,
+        sharpness: float = 3.0,
+    ):
+        super().__init__()
+        torch.manual_seed(5)
+        self.words = nn.Embedding(VOCABULARY, width)
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(
+            Attention(kind, tokens, width, heads, sharpness) for kind in kinds
+        )
+
+    def forward(self, ids: Any, keep: Any = None, added: Any = None) -> Any:
+        """(B, S) to (B, S, width)."""
+        x, inputs = self.norm(self.words(ids)), {"keep": keep, "added": added}
+        for layer in self.layers:
+            x = layer(x, inputs)
+        return x
+
+
+def batch(kinds: tuple[str, ...], sequences: int = 2, tokens: int = 12) -> dict[str, Array]:
+    """Inputs: ids, and masks (B, 1, S, S) in which every query sees itself, where a kind takes one."""
+    rng = np.random.default_rng(3)
+    found: dict[str, Array] = {"ids": rng.integers(0, VOCABULARY, (sequences, tokens))}
+    keep = rng.random((sequences, 1, tokens, tokens)) < 0.6
+    keep |= np.eye(tokens, dtype=bool)
+    if any("given" in kind and kind != "given added" for kind in kinds):
+        found["keep"] = keep
+    if "given added" in kinds:
+        found["added"] = np.where(keep, 0.0, LOWEST).astype(np.float32)
+    return found
