@@ -155,28 +155,30 @@ class MaskReader:
             values = possible_values(mask)
             lowest = None if values is None else min(values)
             modes.add("refuse" if lowest is None else _keyless(op, lowest))
-            shown, bias = self._of_numbers(op, value)
-            visible.append(shown.result)
-            insert_before(op, shown)
+            visible.append(self._visible(op, value))
             # What an input of the model adds is checked at run time: 0, or it hides.
             known = (0.0,) if isinstance(_given(mask), BlockArgument) else values
             if known is None or any(HIDDEN < x != 0.0 for x in known):
-                insert_before(op, *bias)
-                biases.append(bias[-1].results[0])
+                biases.append(self._bias(op, value, visible[-1]))
         mode = modes.pop() if len(modes) == 1 else "refuse" if modes else "zero"
         return ScoreMasks(tuple(visible), tuple(biases), mode)
 
-    def _of_numbers(
-        self, op: attn.SdpaOp, mask: SSAValue
-    ) -> tuple[nn.CompareOp, tuple[Operation, ...]]:
-        """What of numbers hides, and what is a bias."""
+    def _visible(self, op: attn.SdpaOp, mask: SSAValue) -> SSAValue:
+        """Where numbers do not hide."""
+        limit = _number(op, HIDDEN, nn.element_of(mask))
+        visible = nn.CompareOp(mask, limit, "gt", TensorType(i1, nn.shape_of(mask)))
+        insert_before(op, visible)
+        return visible.result
+
+    def _bias(self, op: attn.SdpaOp, mask: SSAValue, visible: SSAValue) -> SSAValue:
+        """What numbers add where they do not hide."""
         element, shape = nn.element_of(mask), nn.shape_of(mask)
-        limit, none = (_number(op, x, element) for x in (HIDDEN, 0.0))
-        visible = nn.CompareOp(mask, limit, "gt", TensorType(i1, shape))
-        bias = nn.WhereOp(visible.result, mask, none, TensorType(element, shape))
+        none = _number(op, 0.0, element)
+        bias = nn.WhereOp(visible, mask, none, TensorType(element, shape))
         scale = _number(op, 1.0 / op.scale.value.data, element)
         scaled = nn.MulOp(bias.result, scale, TensorType(element, shape))
-        return visible, (bias, scaled)
+        insert_before(op, bias, scaled)
+        return scaled.result
 
 
 _MOST_VALUES = 16

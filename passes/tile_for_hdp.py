@@ -92,7 +92,7 @@ class _Tiler:
             self.rows.tile_packing(op)
         elif isinstance(op, attn.PackOp):
             self.rows.tile_pack(op)
-        elif not isinstance(op, (WeightOp, *PARTS, ReturnOp)) and not is_integer(op):
+        elif not isinstance(op, (WeightOp, nn.FullOp, *PARTS, ReturnOp)) and not is_integer(op):
             raise PassFailedException(
                 f"{at(op)}{op.name} is not part of the fixed level; run "
                 "partition-host and assign-fixed-point first"

@@ -252,7 +252,7 @@ def weigh(run: Execution, theta: int, a: int, v: int, positive: int) -> None:
         run.work(
             cores=cores, m=own, n=n, positive=positive, bits_a=16, bits_b=16, **block_work(state)
         )
-    run.core(nonempty(run.board.cycles["weigh"](m=rows, n=n, positive=positive), rows))
+    run.core(nonempty(run.board.cycles["weigh"](elements=rows * n * (1 + positive)), rows))
 
 
 def _block_rows(contents: Contents, high: int) -> Extent | None:

@@ -34,8 +34,8 @@ func.func @tiled(%row: index) {
   hdp.mask %t, %acc, %row, rho = -0.5, own = 1 : index
   // CHECK: hdp.topk %t, %acc, %row, density = 0.25 : index
   hdp.topk %t, %acc, %row, density = 0.25 : index
-  // CHECK: hdp.add %s, %s, %acc, %acc, %t, %row, %row, %s, pruned = neginf, point_q = 4, point_k = 3, point_s = 5, constant = 1 : index, index
-  hdp.add %s, %s, %acc, %acc, %t, %row, %row, %s, pruned = neginf, point_q = 4, point_k = 3, point_s = 5, constant = 1 : index, index
+  // CHECK: hdp.add %s, %s, %acc, %acc, %t, %row, %row, %s, pruned = neginf, point_q = 4, point_k = 3, point_s = 5, constant = 1, hides = 0 : index, index
+  hdp.add %s, %s, %acc, %acc, %t, %row, %row, %s, pruned = neginf, point_q = 4, point_k = 3, point_s = 5, constant = 1, hides = 0 : index, index
   // CHECK: hdp.pick %acc, %t, %t, %t, %row, %row : index, index
   hdp.pick %acc, %t, %t, %t, %row, %row : index, index
   // CHECK: hdp.drainm %s, %acc, %t, %row, %row, shift = -3 : index, index
@@ -78,8 +78,8 @@ func.func @machine() {
   hdp.loop %i : !hdp.reg<7> = 0 to %s : !hdp.reg<6> step 16 {
     hdp.st %x, %t, %i, %zero, core_rows = 0, core_cols = 3, leave = 0 : !hdp.reg<7>, !hdp.reg<0>
   }
-  // CHECK: hdp.gate tau = 0.25, own = 1, positive = 1 {attention = "self"}
-  hdp.gate tau = 0.25, own = 1, positive = 1 {attention = "self"}
+  // CHECK: hdp.gate tau = 0.25, own = 1, positive = 1, visible = 0 {attention = "self"}
+  hdp.gate tau = 0.25, own = 1, positive = 1, visible = 0 {attention = "self"}
   // CHECK: hdp.halt
   hdp.halt
   func.return
@@ -103,8 +103,8 @@ func.func @rest(%row: index) {
   hdp.drain %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2
   // CHECK-NEXT: hdp.drains %t, %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2, point = 2
   hdp.drains %t, %t, %t, %t, has_bias = 1, bias_shift = 2, shift = 2, point = 2
-  // CHECK-NEXT: hdp.scores %t, %t, %t, %t, %row, %t, positive = 1 : index
-  hdp.scores %t, %t, %t, %t, %row, %t, positive = 1 : index
+  // CHECK-NEXT: hdp.scores %t, %t, %t, %t, %row, %t, positive = 1, plain = 0 : index
+  hdp.scores %t, %t, %t, %t, %row, %t, positive = 1, plain = 0 : index
   // CHECK-NEXT: hdp.frac %t, %t, %t, %t, %t, %t, %t, %row, %row : index, index
   hdp.frac %t, %t, %t, %t, %t, %t, %t, %row, %row : index, index
   // CHECK-NEXT: hdp.pv %t, %t, %t, %t, %row, %row, %t, first = 1, sparse = 1, constant = 1 : index, index

@@ -84,7 +84,7 @@ hdp.stzero %w, %r, %r, cols = 65536, core_cols = 0 : !hdp.reg<0>, !hdp.reg<0>
 // CHECK: unknown pruned 'one', expected one of zero, neginf, int, mean
 %t = hdp.tile "t" local i16 64
 %r = hdp.special zero : !hdp.reg<0>
-hdp.add %t, %t, %t, %t, %t, %r, %r, %t, pruned = one, point_q = 0, point_k = 0, point_s = 0, constant = 0 : !hdp.reg<0>, !hdp.reg<0>
+hdp.add %t, %t, %t, %t, %t, %r, %r, %t, pruned = one, point_q = 0, point_k = 0, point_s = 0, constant = 0, hides = 0 : !hdp.reg<0>, !hdp.reg<0>
 
 // -----
 

@@ -64,7 +64,7 @@ def test_programs():
 def test_text():
     text = "mm t4, t0, t1, first=1, b_transposed=1"
     assert to_text(from_text(text)) == text
-    assert from_text("add t1, t2, t3, t4, t5, r6, r7, neginf, 9, 10, 11, t1, 0")["pruned"] == 1
+    assert from_text("add t1, t2, t3, t4, t5, r6, r7, neginf, 9, 10, 11, t1, 0, 0")["pruned"] == 1
     assert to_text(inst("add", pruned="mean")).count("pruned=mean") == 1
     assert to_text(inst("halt")) == "halt"
 

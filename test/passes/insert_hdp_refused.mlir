@@ -11,29 +11,28 @@
 // HEADS: insert_hdp_refused.mlir:{{[0-9]+}}: rho-b has 2 values for 1 heads
 // SCORE: pass 'insert-hdp': {{.*}}'one'
 
-// The machine adds no bias to scores, and knows no padding but packed one.
+// What a fill of -100 leaves is no hidden score.
 
-// CHECK: insert_hdp_refused.mlir:{{[0-9]+}}: hdp attention needs a mask that is provably key padding (or none)
-func.func @bias(%q: tensor<?x4xf32>, %p: !attn.packing<1, 8>, %b: tensor<8x8xf32>) -> tensor<?x4xf32> {
-  %o = attn.sdpa %q, %q, %q packed %p : !attn.packing<1, 8> masks %b : tensor<8x8xf32> {heads = 1 : i64, scale = 0.5 : f64, keyless = "zero"} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK: insert_hdp_refused.mlir:{{[0-9]+}}: hdp attention takes masks of truth values that hide, with a fill of -10000 or less; this one makes scores -100
+func.func @filled(%q: tensor<?x4xf32>, %p: !attn.packing<1, 8>, %b: tensor<8x8xi1>) -> tensor<?x4xf32> {
+  %o = attn.sdpa %q, %q, %q packed %p : !attn.packing<1, 8> masks %b : tensor<8x8xi1> {heads = 1 : i64, scale = 0.5 : f64, fills = [-100.0 : f64], keyless = "zero"} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
   func.return %o : tensor<?x4xf32>
 }
 
 // -----
 
-// The one without a mask is named, not the first.
-
-// CHECK: second (m.py:2): this attention has no mask, that of first (m.py:1) has one: hdp attention needs the same mask for all
-func.func @one_without(%q: tensor<?x4xf32>, %p: !attn.packing<1, 8>, %b: tensor<8x8xf32>) -> tensor<?x4xf32> {
-  %a = attn.sdpa %q, %q, %q packed %p : !attn.packing<1, 8> masks %b : tensor<8x8xf32> {heads = 1 : i64, scale = 0.5 : f64, keyless = "zero"} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32> loc("first"("m.py":1:0))
-  %o = attn.sdpa %a, %a, %a packed %p : !attn.packing<1, 8> {heads = 1 : i64, scale = 0.5 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32> loc("second"("m.py":2:0))
-  func.return %o : tensor<?x4xf32>
-}
-
-// -----
-
-// CHECK: insert_hdp_refused.mlir:{{[0-9]+}}: hdp attention needs a mask that is provably key padding (or none)
+// CHECK: insert_hdp_refused.mlir:{{[0-9]+}}: hdp attention needs one stream of tokens that attends to itself
 func.func @not_packed(%q: tensor<1x8x4xf32>) -> tensor<1x8x4xf32> {
   %o = attn.sdpa %q, %q, %q {heads = 1 : i64, scale = 0.5 : f64} : tensor<1x8x4xf32>, tensor<1x8x4xf32>, tensor<1x8x4xf32> -> tensor<1x8x4xf32>
   func.return %o : tensor<1x8x4xf32>
+}
+
+// -----
+
+// Low-bit codes predict nothing of scores that a mask changes.
+
+// CHECK: insert_hdp_refused.mlir:{{[0-9]+}}: the machine has no unit for predictions by low-bit codes where the model has a mask of its own
+func.func @predicted(%q: tensor<?x4xf32>, %p: !attn.packing<1, 8>, %b: tensor<8x8xi1>) -> tensor<?x4xf32> {
+  %o = attn.sdpa %q, %q, %q packed %p : !attn.packing<1, 8> masks %b : tensor<8x8xi1> {heads = 1 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "zero", rule = #attn.rule<"energon", {}>} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+  func.return %o : tensor<?x4xf32>
 }

@@ -81,7 +81,7 @@ func.func @main() {
   %zero = hdp.special zero : index
   hdp.seq %zero : index
   hdp.heads %zero, stride = 1, limit = 8 : index
-  hdp.gate tau = 0.5, own = 0, positive = 0
+  hdp.gate tau = 0.5, own = 0, positive = 0, visible = 0
   hdp.halt
   func.return
 }

@@ -277,35 +277,35 @@ func.func @main(%mask: tensor<1x256xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) ->
 // CHECK-NEXT: scf.for %11 = %c0 to %length step %c128 {
 // CHECK-NEXT: hdp.ld %q, %q_rows, %11, %10, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta, %c0, %theta, positive = 0 : index
+// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta, %c0, %theta, positive = 0, plain = 0 : index
 // CHECK-NEXT: hdp.mask %mask, %theta, %11, rho = 0.0, own = 0 : index {attention = "o"}
 // CHECK-NEXT: }
-// CHECK-NEXT: hdp.gate tau = 0.5, own = 0, positive = 0 {attention = "o"}
+// CHECK-NEXT: hdp.gate tau = 0.5, own = 0, positive = 0, visible = 0 {attention = "o"}
 // CHECK-NEXT: scf.for %12 = %c0 to %length step %c128 {
 // CHECK-NEXT: hdp.ld %q, %q_rows, %12, %10, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta_1 = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta_1, %c0, %theta_1, positive = 0 : index
+// CHECK-NEXT: hdp.scores %s, %q, %k_2, %theta_1, %c0, %theta_1, positive = 0, plain = 0 : index
 // CHECK-NEXT: hdp.ld %q_fraction_1, %q_fraction_rows, %12, %10, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %f1 = hdp.tile "f1" local acc 4608
 // CHECK-NEXT: %f2 = hdp.tile "f2" local acc 4608
 // CHECK-NEXT: hdp.ld %k, %k_rows, %c0, %10, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %c0, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1, %f2, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %12, %c0 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %c0, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %c0, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0, hides = 0 : index, index
 // CHECK-NEXT: %13 = arith.addi %length, %cm48 : index
 // CHECK-NEXT: %14 = scf.for %15 = %c0 to %13 step %c96 iter_args(%16 = %13) -> (index) {
 // CHECK-NEXT: %17 = arith.addi %15, %c48 : index
 // CHECK-NEXT: hdp.ld %k_1, %k_rows, %17, %10, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_2, %k_fraction_rows, %17, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1, %f2, %q, %q_fraction_1, %k_1, %k_fraction_2, %mask, %12, %17 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %17, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %17, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0, hides = 0 : index, index
 // CHECK-NEXT: %18 = arith.addi %16, %cm48 : index
 // CHECK-NEXT: scf.for %19 = %c0 to %18 step %c256 {
 // CHECK-NEXT: %20 = arith.addi %15, %c96 : index
 // CHECK-NEXT: hdp.ld %k, %k_rows, %20, %10, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %20, %10, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1, %f2, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %12, %20 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %20, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1, %f2, %mask, %12, %20, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0, hides = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: %21 = arith.addi %16, %cm96 : index
 // CHECK-NEXT: scf.yield %21 : index
@@ -338,35 +338,35 @@ func.func @main(%mask: tensor<1x256xi64>, %x: tensor<?x768x!fixed.q<16, 11>>) ->
 // CHECK-NEXT: scf.for %33 = %c0 to %length step %c128 {
 // CHECK-NEXT: hdp.ld %q, %q_rows, %33, %32, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta_2 = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_2, %c0, %theta_2, positive = 0 : index
+// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_2, %c0, %theta_2, positive = 0, plain = 0 : index
 // CHECK-NEXT: hdp.mask %mask, %theta_2, %33, rho = 0.0, own = 0 : index {attention = "o"}
 // CHECK-NEXT: }
-// CHECK-NEXT: hdp.gate tau = 0.5, own = 0, positive = 0 {attention = "o"}
+// CHECK-NEXT: hdp.gate tau = 0.5, own = 0, positive = 0, visible = 0 {attention = "o"}
 // CHECK-NEXT: scf.for %34 = %c0 to %length step %c128 {
 // CHECK-NEXT: hdp.ld %q, %q_rows, %34, %32, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %theta_3 = hdp.tile "theta" local acc 6144
-// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_3, %c0, %theta_3, positive = 0 : index
+// CHECK-NEXT: hdp.scores %s, %q, %k_3, %theta_3, %c0, %theta_3, positive = 0, plain = 0 : index
 // CHECK-NEXT: hdp.ld %q_fraction_1, %q_fraction_rows, %34, %32, rows = 16, cols = 64, core_rows = 16, core_cols = 64 : index, index
 // CHECK-NEXT: %f1_1 = hdp.tile "f1" local acc 4608
 // CHECK-NEXT: %f2_1 = hdp.tile "f2" local acc 4608
 // CHECK-NEXT: hdp.ld %k, %k_rows, %c0, %32, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %c0, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1_1, %f2_1, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %34, %c0 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %c0, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %c0, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0, hides = 0 : index, index
 // CHECK-NEXT: %35 = arith.addi %length, %cm48 : index
 // CHECK-NEXT: %36 = scf.for %37 = %c0 to %35 step %c96 iter_args(%38 = %35) -> (index) {
 // CHECK-NEXT: %39 = arith.addi %37, %c48 : index
 // CHECK-NEXT: hdp.ld %k_1, %k_rows, %39, %32, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_2, %k_fraction_rows, %39, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1_1, %f2_1, %q, %q_fraction_1, %k_1, %k_fraction_2, %mask, %34, %39 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %39, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %39, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0, hides = 0 : index, index
 // CHECK-NEXT: %40 = arith.addi %38, %cm48 : index
 // CHECK-NEXT: scf.for %41 = %c0 to %40 step %c256 {
 // CHECK-NEXT: %42 = arith.addi %37, %c96 : index
 // CHECK-NEXT: hdp.ld %k, %k_rows, %42, %32, rows = 48, cols = 64, core_rows = 0, core_cols = 64 : index, index
 // CHECK-NEXT: hdp.ldm %k_fraction_1, %k_fraction_rows, %42, %32, %mask, rows = 48, cols = 64, core_rows = 0, core_cols = 64, axis = key : index, index
 // CHECK-NEXT: hdp.frac %f1_1, %f2_1, %q, %q_fraction_1, %k, %k_fraction_1, %mask, %34, %42 : index, index
-// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %42, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0 : index, index
+// CHECK-NEXT: hdp.add %s, %s, %f1_1, %f2_1, %mask, %34, %42, %s, pruned = neginf, point_q = 12, point_k = 11, point_s = 12, constant = 0, hides = 0 : index, index
 // CHECK-NEXT: }
 // CHECK-NEXT: %43 = arith.addi %38, %cm96 : index
 // CHECK-NEXT: scf.yield %43 : index

@@ -172,7 +172,7 @@ def test_hand_written_text():
         ("li r1\n", "a.s:1: error: li takes 2 operands"),
         ("li r64, imm=1\n", "a.s:1: error: li: rd = 64 does not fit"),
         ("li x1, 5\n", "a.s:1: error: expected rd as r<number>"),
-        ("gate tau=nan, own=0, positive=0\n", "a.s:1: error: gate: tau is not a number"),
+        ("gate tau=nan, own=0, positive=0, visible=0\n", "a.s:1: error: gate: tau is not a number"),
         ("\n\nx\ny\nz\n", "note: 3 errors in all"),
         ("li r1, 99999999999999999999\n", "does not fit its field"),
         ("li r1, " + "9" * 5000, "a.s:1: error"),

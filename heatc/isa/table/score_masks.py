@@ -84,7 +84,10 @@ ROWS = (
             "which v keeps nothing are excluded: `mask` and `topk` do not rank them. Adds up the n_i (with "
             "positive n_i^2) of the rows that are keys, for `gate` with visible"
         ),
-        precondition="a is a complete i32 tile, v is what `ldv` wrote, theta is a local acc tile.",
+        precondition=(
+            "a is a complete i32 tile, v is what `ldv` wrote, theta is a local acc tile. elements: those of a "
+            "that are looked at, twice with positive"
+        ),
         reads=("a", "v"),
         writes=("theta",),
         shapes={
@@ -92,7 +95,7 @@ ROWS = (
             "v": "(m, r60)",
             "theta": "(up(m, block_rows), up(r60, block_columns))",
         },
-        cycles="up(m * n * (1 + positive), adder_lanes)",
+        cycles="up(elements, adder_lanes)",
         energy={
             "mac": "positive * cores * m * up(n, block_columns) * 2",
             "add": "cores * m * n * (1 + positive)",

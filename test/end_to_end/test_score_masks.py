@@ -1,0 +1,168 @@
+"""HDP attention under masks of the model's own: causal, windows, biases, masks that are inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from xdsl.dialects.builtin import ModuleOp
+
+from heatc.api import make_context
+from heatc.backends.hdp.emit import run_module
+from heatc.capture import capture_module
+from heatc.errors import HeatcError
+from heatc.hardware import load_hardware
+from heatc.interpreter import execute
+from heatc.passes.insert_hdp import InsertHdpPass
+from heatc.pipeline import build, run_passes
+from heatc.targets import Hdp, Options, pipeline_text
+from heatc.weights import WeightStore
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+from masked_models import KINDS, LOWEST, Array, Encoder, batch  # noqa: E402
+
+ABOVE, _, BELOW = pipeline_text(Options(Hdp())).partition(",plan-tiles")
+RULES = (
+    "paper rho_b=0.1",
+    "paper rho_b=0.1 pruned_score=mean",
+    "paper rho_b=0.1 pruned_score=neginf block=1,2",
+    "paper rho_b=0.1 pruned_score=int tau_h=4.0",
+    "ours",
+    "ours tau_h=1.0 gated=zero block=4,4",
+    "topk density=0.3",
+    "topk density=0.4 pruned_score=mean block=2,4",
+)
+
+
+class Compiled:
+    """A model at the fixed level and as a program, both run on its inputs."""
+
+    def __init__(self, model: Any, inputs: dict[str, Array], rule: str = "none"):
+        self.inputs, self.hw = inputs, load_hardware("hdp-edge")
+        given = {name: torch.tensor(value) for name, value in inputs.items()}
+        with torch.no_grad():
+            self.expected: Array = model.eval()(**given).numpy()
+        found = capture_module(model, given)
+        self.module: ModuleOp = found.module
+        self.weights: WeightStore = found.weights
+        passes = ABOVE.replace("rule=none", f"rule={rule.replace('_', '-')}")
+        context = make_context(self.weights, hardware=self.hw)
+        run_passes(context, self.module, build(passes))
+        self.fixed = self.module.clone()
+        run_passes(context, self.module, build("plan-tiles" + BELOW))
+
+    def run(self) -> Array:
+        """The program's output."""
+        return self.run_on(self.inputs)
+
+    def interpreted(self) -> Array:
+        """What the ops of the fixed level compute."""
+        (value,) = execute(self.fixed, self.inputs, self.weights).values()
+        return value.reshape(self.expected.shape)
+
+    def run_on(self, inputs: dict[str, Array]) -> Array:
+        (value,) = run_module(self.module, inputs, self.weights, self.hw).values()
+        return value.reshape(self.expected.shape)
+
+
+def worst_cosine(found: Array, expected: Array) -> float:
+    """Of a token."""
+    a, b = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (found, expected))
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return float(((a * b).sum(-1) / norms).min())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_pruning_it_is_the_model(kind: str):
+    kinds = (kind, kind)
+    assert worst_cosine(*_found(Compiled(Encoder(kinds), batch(kinds)))) >= 0.999
+
+
+def _found(compiled: Compiled) -> tuple[Array, Array]:
+    return compiled.run(), compiled.expected
+
+
+@pytest.mark.parametrize(
+    ("kinds", "tokens", "width", "heads"),
+    [
+        (("none", "causal"), 12, 32, 4),
+        (("causal", "window", "alibi"), 13, 32, 2),
+        (("alibi", "given"), 9, 24, 3),
+        (("causal alibi",), 1, 16, 2),
+        (("causal",), 70, 16, 1),
+        (("learned", "causal"), 10, 256, 1),
+        (("causal", "learned"), 10, 32, 4),
+        (("given causal",), 12, 96, 2),
+    ],
+)
+def test_shapes_and_masks_that_differ(kinds: tuple[str, ...], tokens: int, width: int, heads: int):
+    """One token, one head, heads of 8 to 256 columns, several row tiles, each attention its own."""
+    model = Encoder(kinds, tokens, width, heads)
+    assert worst_cosine(*_found(Compiled(model, batch(kinds, 3, tokens)))) >= 0.999
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("kind", ["causal", "window", "causal alibi", "learned", "given"])
+def test_rules_compute_the_fixed_level(kind: str, rule: str):
+    """The machine's bits are those of the ops, and some blocks are pruned."""
+    kinds = (kind, "none")
+    model, inputs = Encoder(kinds, 14), batch(kinds, 2, 14)
+    compiled = Compiled(model, inputs, rule)
+    found = compiled.run()
+    np.testing.assert_array_equal(found, compiled.interpreted())
+    assert np.abs(found - compiled.expected).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "rule", ["ours tau_h=1.0", "ours tau_h=1.0 gated=mean", "energon", "sanger"]
+)
+def test_what_has_no_unit_is_refused(rule: str):
+    kinds = ("causal",)
+    with pytest.raises(Exception, match=r"the machine has no unit for .* mask of its own"):
+        Compiled(Encoder(kinds), batch(kinds), rule)
+
+
+def test_spatten_ranks_heads_under_masks():
+    kinds = ("causal", "window", "alibi")
+    model, inputs = Encoder(kinds), batch(kinds)
+    compiled = Compiled(model, inputs, "spatten ratio=0.4")
+    np.testing.assert_array_equal(compiled.run(), compiled.interpreted())
+
+
+def test_rows_without_a_key():
+    """A mask that is given at run time: NaN is refused, the program says where to look."""
+    kinds = ("given",)
+    compiled = Compiled(Encoder(kinds), batch(kinds))
+    blind = {**compiled.inputs, "keep": compiled.inputs["keep"].copy()}
+    blind["keep"][1, 0, 3] = False
+    with pytest.raises(HeatcError, match="a row sees no key"):
+        compiled.run_on(blind)
+
+
+def test_an_added_input_hides_or_adds_nothing():
+    """A bias that is given at run time has no point: what neither hides nor is 0 is refused."""
+    kinds = ("given added",)
+    compiled = Compiled(Encoder(kinds), batch(kinds))
+    other = {**compiled.inputs, "added": compiled.inputs["added"].copy()}
+    other["added"][0, 0, 0, 0] = -3.0
+    with pytest.raises(HeatcError, match="means neither"):
+        compiled.run_on(other)
+    other["added"][0, 0, 0, 0] = LOWEST / 2
+    compiled.run_on({**other, "ids": other["ids"]})
+
+
+def test_masks_are_not_multiplied_in_memory():
+    """One causal mask serves all layers, heads and sequences."""
+    kinds = ("causal", "causal added", "causal")
+    compiled = Compiled(Encoder(kinds), batch(kinds, 4))
+    assert [compiled.weights[name].shape for name in compiled.weights.added] == [(1, 1, 12, 12)]
+
+
+def test_the_options_are_those_of_the_pass():
+    """The rules of this file are spelled as the pass takes them."""
+    for rule in RULES:
+        (made,) = build(f"insert-hdp{{rule={rule.replace('_', '-')}}}")
+        assert isinstance(made, InsertHdpPass)
