@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import TensorType, f32, i1
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, nn
@@ -156,10 +156,8 @@ class MaskReader:
             lowest = None if values is None else min(values)
             modes.add("refuse" if lowest is None else _keyless(op, lowest))
             visible.append(self._visible(op, value))
-            # What an input of the model adds is checked at run time: 0, or it hides.
-            known = (0.0,) if isinstance(_given(mask), BlockArgument) else values
-            if known is None or any(HIDDEN < x != 0.0 for x in known):
-                biases.append(self._bias(op, value, visible[-1]))
+            if values is None or any(HIDDEN < x != 0.0 for x in values):
+                biases.append(self._bias(op, value))
         mode = modes.pop() if len(modes) == 1 else "refuse" if modes else "zero"
         return ScoreMasks(tuple(visible), tuple(biases), mode)
 
@@ -170,8 +168,9 @@ class MaskReader:
         insert_before(op, visible)
         return visible.result
 
-    def _bias(self, op: attn.SdpaOp, mask: SSAValue, visible: SSAValue) -> SSAValue:
-        """What numbers add where they do not hide."""
+    def _bias(self, op: attn.SdpaOp, mask: SSAValue) -> SSAValue:
+        """What numbers add where they do not hide; their test is the host's, the other the attention's."""
+        visible = self._visible(op, mask)
         element, shape = nn.element_of(mask), nn.shape_of(mask)
         none = _number(op, 0.0, element)
         bias = nn.WhereOp(visible, mask, none, TensorType(element, shape))
@@ -301,13 +300,6 @@ def _spread(op: attn.SdpaOp, mask: SSAValue) -> SSAValue:
         expand = nn.ExpandOp(mask, (*shape[:-1], length))
         insert_before(op, expand)
         mask = expand.result
-    return mask
-
-
-def _given(mask: SSAValue) -> SSAValue:
-    """What a mask is another shape of."""
-    while isinstance(mask.owner, nn.ReshapeOp | nn.ExpandOp):
-        mask = mask.owner.x
     return mask
 
 

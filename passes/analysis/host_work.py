@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from xdsl.dialects.builtin import IntegerType, TensorType
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import WeightOp
@@ -55,6 +55,23 @@ def is_view(op: Operation) -> bool:
     to = nn.element_of(op.result)
     unsigned = nn.is_unsigned(to)
     return isinstance(to, IntegerType) and to.bitwidth == 64 and not unsigned
+
+
+def is_tested_input(op: Operation) -> bool:
+    """
+    Whether an op says by an input alone what attentions see: one test of the input as it was given.
+
+    It is a comparison with a number, or truth values turned.
+    """
+    if not isinstance(op, nn.NotOp | nn.CompareOp):
+        return False
+    if isinstance(op, nn.CompareOp) and not isinstance(op.rhs.owner, nn.FullOp):
+        return False
+    value = op.operands[0]
+    while isinstance(value.owner, nn.ReshapeOp):
+        value = value.owner.x
+    readers = [use.operation for use in op.results[0].uses]
+    return isinstance(value, BlockArgument) and all(isinstance(r, attn.PrunedOp) for r in readers)
 
 
 def reads_memory(op: Operation) -> bool:
@@ -111,7 +128,7 @@ class HostWork:
         if product_of(op) is not None or bias_of(op) is not None:
             return False
         result = op.results[0]
-        if not isinstance(result.type, TensorType):
+        if not isinstance(result.type, TensorType) or is_tested_input(op):
             return False
         if isinstance(op, attn.PackOp):
             return not is_integer_value(result)

@@ -22,7 +22,7 @@ def round_what_is_given(function: FuncOp) -> None:
     copies: dict[SSAValue, SSAValue] = {}
     for op in list(function.body.block.ops):
         for index, value in enumerate(_read_as_codes(op)):
-            if not _is_given(value):
+            if not _is_given(value) or _is_bias(op, index):
                 continue
             if value not in copies:
                 copy = nn.CastOp(value, value.type)
@@ -35,6 +35,14 @@ def _read_as_codes(op: Operation) -> list[SSAValue]:
     if product_of(op) is not None:
         return [op.operands[0]]
     return list(op.operands) if isinstance(op, attn.PrunedOp) else []
+
+
+def _is_bias(op: Operation, index: int) -> bool:
+    """Whether a weight is what an attention adds to scores: it has codes of its own."""
+    if not isinstance(op, attn.PrunedOp) or not isinstance(op.operands[index].owner, WeightOp):
+        return False
+    uses = op.body.block.args[index].uses
+    return all(isinstance(use.operation, attn.BiasScoresOp) for use in uses)
 
 
 def _is_given(value: SSAValue) -> bool:

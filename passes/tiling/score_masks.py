@@ -12,6 +12,7 @@ from heatc.dialects import hdp, nn
 from heatc.dialects.attn_packing import ValuesAttr
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
+from heatc.dialects.host import TaskOp
 from heatc.passes.rewriting import at
 from heatc.passes.tiling.packed_rows import input_behind
 from heatc.passes.tiling.tensors import Tensors
@@ -40,10 +41,11 @@ class ScoreMaskTensors:
             return self._inverted(source.owner)
         if isinstance(source.owner, nn.CompareOp):
             return self._tested(source.owner)
-        if isinstance(mask.owner, WeightOp) or isinstance(nn.element_of(mask), QType):
+        stored = isinstance(mask.owner, WeightOp | TaskOp) or isinstance(nn.element_of(mask), QType)
+        if stored or mask in self.tensors.known:
             return self.tensors.tensor(mask)
-        if mask in self.tensors.known:
-            return self.tensors.known[mask]
+        if isinstance(source.owner, TaskOp):
+            return self.tensors.tensor(source)
         place = (
             "" if isinstance(source.owner, BlockArgument) else at(next(iter(mask.uses)).operation)
         )
@@ -78,6 +80,8 @@ class ScoreMaskTensors:
         tensor, value = self.tensors.tensor(source), limit.value
         owner = tensor.owner
         assert isinstance(owner, hdp.TensorOp)
-        owner.real = ValuesAttr(((0.0, 0.0),))
-        owner.masked = ValuesAttr(((-math.inf, value.value.data),))
+        if owner.within is not None:
+            # What hides is compared as it is: the range holds for all other values.
+            owner.real, owner.within = owner.within, None
+            owner.masked = ValuesAttr(((-math.inf, value.value.data),))
         return self._test(tensor, op.predicate.data, value.value.data)

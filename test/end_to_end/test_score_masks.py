@@ -142,16 +142,18 @@ def test_rows_without_a_key():
         compiled.run_on(blind)
 
 
-def test_an_added_input_hides_or_adds_nothing():
-    """A bias that is given at run time has no point: what neither hides nor is 0 is refused."""
+def test_what_an_input_adds():
+    """It hides, or it is a bias within the input's range; all else is refused."""
     kinds = ("given added",)
-    compiled = Compiled(Encoder(kinds), batch(kinds))
-    other = {**compiled.inputs, "added": compiled.inputs["added"].copy()}
-    other["added"][0, 0, 0, 0] = -3.0
-    with pytest.raises(HeatcError, match="means neither"):
+    inputs = batch(kinds)
+    inputs["added"] = np.where(inputs["added"] == 0.0, inputs["added"] - 0.75, LOWEST / 2)
+    inputs["added"][1, 0, :, 3] = 2.5
+    compiled = Compiled(Encoder(kinds), inputs)
+    assert worst_cosine(*_found(compiled)) >= 0.999
+    other = {**inputs, "added": inputs["added"].copy()}
+    other["added"][0, 0, 0, 0] = -100.0
+    with pytest.raises(HeatcError, match=r"-100\.0 at"):
         compiled.run_on(other)
-    other["added"][0, 0, 0, 0] = LOWEST / 2
-    compiled.run_on({**other, "ids": other["ids"]})
 
 
 def test_masks_are_not_multiplied_in_memory():
