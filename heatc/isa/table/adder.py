@@ -49,7 +49,13 @@ ROWS = (
         ),
         reads=("a", "f1", "f2", "mask", "r if hides or (constant and pruned == 'mean')"),
         writes=("s",),
-        shapes={"f1": "(m, n)", "f2": "(m, n)", "a": "(m, r60)", "r": "(m, r60) if hides else (m, 1)", "s": "(m, r60)"},
+        shapes={
+            "f1": "(m, n)",
+            "f2": "(m, n)",
+            "a": "(m, r60)",
+            "r": "(m, r60) if hides else (m, 1)",
+            "s": "(m, r60)",
+        },
         cycles="up(merged, adder_lanes)",
         energy={
             "add": "merged",
