@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.passes import ModulePass
 from xdsl.utils.arg_spec import ArgSpec
 
@@ -25,12 +25,14 @@ from heatc.hardware import Hardware, load_hardware
 from heatc.heat.calibrate import read_calibration
 from heatc.heat.options import PassOptions, heat_options, plan_options
 from heatc.ir_errors import translated
+from heatc.passed import name_of, passed
 from heatc.passes.pack_tokens import PADDINGS
 from heatc.pipeline import (
     CountAttentions,
     DumpPhases,
     Instrument,
     PrintAfter,
+    RecordPasses,
     Timing,
     build,
     run_passes,
@@ -40,7 +42,7 @@ from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan, weights_s
 from heatc.readers.source import as_path
 from heatc.remarks import Remark, RemarkLog, RemarkSink, drop_remark, print_remark
 from heatc.rules import PRUNING_RULE, RuleError, make_rule
-from heatc.targets import Hdp, Numpy, Options, find_target, pipeline
+from heatc.targets import RAISE, Hdp, Numpy, Options, find_target, pipeline
 from heatc.targets.base import Result, Target
 from heatc.targets.text import IR, write_ir
 from heatc.universe import HEATC_UNIVERSE, known_dialects
@@ -52,6 +54,16 @@ if TYPE_CHECKING:
 
     from heatc.capture import InputSpec
     from heatc.verify.programs import CheckedProgram
+
+
+MACHINE = "heatc.machine"
+"""Attribute of a module: the digest of the machine whose costs decided."""
+
+_DECIDED = ("apply-plan", "heat-decompose")
+_GO_ON = (
+    "compile from 00-captured.mlir, with the options that the text was made with, or name the passes "
+    "that are to follow by --pass-pipeline"
+)
 
 
 def make_context(
@@ -112,9 +124,10 @@ class Compilation:
             self._tell = self._remarks.take
         self._timing = Timing()
         self._counted = CountAttentions()
-        self._instruments: list[Instrument] = [self._timing, self._counted]
-        if dump_phases_to is not None:
-            self._instruments.append(DumpPhases(Path(dump_phases_to)))
+        self._instruments: list[Instrument] = [self._timing, self._counted, RecordPasses()]
+        self._phases = None if dump_phases_to is None else DumpPhases(Path(dump_phases_to))
+        if self._phases is not None:
+            self._instruments.append(self._phases)
         if print_ir_after or print_ir_after_all:
             self._instruments.append(PrintAfter(print_ir_after, print_ir_after_all))
         self._levels = Levels()
@@ -224,6 +237,33 @@ class Compilation:
         if self.plan is not None and self.plan.names_weights:
             self.plan.check_model(self.weights_sha256())
 
+    def resume(self, module: ModuleOp, place: str) -> None:
+        """
+        Leave out the passes that a module from a text has behind it, as far as it says so.
+
+        Raises `HeatcError` where they are not those that this compilation begins with.
+        """
+        behind = passed(module)
+        if not behind:
+            return
+        self._levels.resume(module, behind)
+        if self.options.pipeline is not None:
+            return
+        ahead = [spelled([pass_.pipeline_pass_spec()]) for pass_ in self.passes]
+        names = {name_of(text) for text in ahead}
+        # What a plan or --heat decided is in the text, and need not be said again.
+        told = [t for t in behind if name_of(t) in names or name_of(t) not in _DECIDED]
+        is_shared = len(told) <= len(RAISE)
+        machine = module.attributes.get(MACHINE)
+        if ahead[: len(told)] == told and (is_shared or machine == self._machine()):
+            self.passes = self.passes[len(told) :]
+            return
+        raise HeatcError(_another_way(told, ahead), place=place, notes=[_GO_ON])
+
+    def _machine(self) -> StringAttr | None:
+        """What says on a module for which machine it is compiled."""
+        return None if self.hardware is None else StringAttr(hardware_sha256(self.hardware))
+
     def weights_sha256(self) -> str:
         """`heatc.plan.weights_sha256` of what the module read when it was captured."""
         if self._digest is None:
@@ -234,6 +274,10 @@ class Compilation:
     def run(self) -> None:
         """Run the pipeline; raises `HeatcError` where a pass refuses the model."""
         instruments = list(self._instruments)
+        if self._phases is not None:
+            self._phases.weights = self.weights
+        if (machine := self._machine()) is not None:
+            self.module.attributes[MACHINE] = machine
         if self.execute_each:
             instruments.append(self._comparison())
         with self._remarks or nullcontext():
@@ -325,6 +369,8 @@ class Compilation:
 
         if program is None:
             self.verification = Verification(reason="what was written cannot be run")
+        elif self._levels.captured is None:
+            self.verification = Verification(reason="what was read is below the model's levels")
         else:
             seconds = sum(s for _, s in self.seconds) + time.perf_counter() - since
             stages = Stages(self._levels, self.module, self.weights)
@@ -332,6 +378,15 @@ class Compilation:
         with self._remarks or nullcontext():
             self._pass_begins("verify")
             self._tell(Remark("", place, str(self.verification), {}, (), True))
+
+
+def _another_way(behind: Sequence[str], ahead: Sequence[str]) -> str:
+    """Why a module that has been through passes cannot go on."""
+    for number, name in enumerate(behind):
+        if number >= len(ahead) or ahead[number] != name:
+            wanted = f"has {ahead[number]}" if number < len(ahead) else "ends before it"
+            return f"the module has been through {name}, where this compilation {wanted}"
+    return "the module was compiled for another machine"
 
 
 def factor_options(

@@ -19,9 +19,10 @@ from heatc.names import (
     FRONT_FILE,
     FRONT_PLAN,
     FRONT_REPORT,
+    PHASE,
     STATS,
     factors_file,
-    ir_factors_file,
+    ir_weights_file,
     machine_file,
     point_file,
     report_file,
@@ -46,12 +47,18 @@ def model_files(path: Path) -> list[Path]:
     """
     The files of a MODEL: of a folder its configurations, weights and their index.
 
-    A state dict is read with the config.json beside it. What heatc wrote is no part of a folder.
+    A state dict is read with the config.json beside it. What heatc wrote is no part of a folder; of
+    IR it is what the weights are read from.
     """
     if path.is_dir():
         return folder_files(path)
+    if path.suffix == ".mlir":
+        is_phase = PHASE.match(path.name) is not None
+        phases = path.parent.glob("*.mlir.safetensors") if is_phase else ()
+        beside = [ir_weights_file(path), *(f for f in phases if PHASE.match(f.name))]
+        return [path, *(f for f in dict.fromkeys(beside) if f.is_file())]
     config = path.parent / "config.json"
-    return [path, config] if path.suffix != ".mlir" and config.exists() else [path]
+    return [path, config] if config.exists() else [path]
 
 
 def plan_files(path: Path) -> list[Path]:
@@ -80,13 +87,17 @@ def _compiled(path: Path, values: Values) -> Files:
     """The output of a compilation, in the form (`heatc.targets.base.Form`) that was asked for."""
     form = values["form"]
     found = [(path, form.kind), *form.beside(path)]
-    if form.has_factors and values["has_factors"]:
-        found.append((ir_factors_file(path), kinds.IR_FACTORS))
+    if form.has_weights:
+        found.append((ir_weights_file(path), kinds.IR_WEIGHTS))
+    elif form.has_factors and values["has_factors"]:
+        found.append((ir_weights_file(path), kinds.IR_FACTORS))
     return found
 
 
 def _phases(path: Path, values: Values) -> Files:
-    return [(path / name, kinds.IR) for name in values["phases"]]
+    texts = [path / name for name in values["phases"]]
+    weights = [(ir_weights_file(text), kinds.IR_WEIGHTS) for text in texts]
+    return [*((text, kinds.IR) for text in texts), *weights]
 
 
 def _calibrated(path: Path, values: Values) -> Files:

@@ -38,6 +38,7 @@ from heatc.pipeline import Instrument, run_passes
 from heatc.remarks import drop_remark
 from heatc.samples import mask_inputs
 from heatc.universe import PASSES
+from heatc.verify.levels import MACHINE_LEVEL
 from heatc.verify.rows import Rows, Tokens, output_rows, tokens_of
 from heatc.weights import WeightStore
 
@@ -46,9 +47,6 @@ RunMachine = Callable[[ModuleOp, Arrays], dict[str, NDArray[Any]]]
 
 PACKING = "pack-tokens"
 """The pass with which padding disappears."""
-
-MACHINE_LEVEL = ("tile-for-hdp", "lower-to-hdp", "allocate-buffers")
-"""Passes after which a module is an instruction stream: it runs on the functional machine."""
 
 PRUNING = (attn.BlockMaskOp, attn.TopkMaskOp, attn.ProbabilityMaskOp, attn.HeadRankingOp)
 """Ops that decide on scores or heads, so that a rounding can change much."""

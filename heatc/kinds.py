@@ -94,6 +94,7 @@ HDP = Kind("HDP program", rb"PK\x03\x04.{26}program\.bin.{0,256}?HDPPROG\x00")
 ASSEMBLY = text_kind("assembly", "#")
 IR = text_kind("IR", "//", other_leads="# ; ;; *")
 IR_FACTORS = _safetensors("IR factors")
+IR_WEIGHTS = _safetensors("IR weights")
 REMARKS = Kind("remarks", rb'\{"pass": "[^"\n]*", "layer": ')
 
 DIVERGENCE = _npz("divergence")
@@ -127,7 +128,7 @@ def is_heatc_safetensors(path: Path) -> bool:
     """
     try:
         is_kind = path.is_file() and any(
-            kind.is_kind_of(path) for kind in (WEIGHTS, IR_FACTORS, PLAN_FACTORS)
+            kind.is_kind_of(path) for kind in (WEIGHTS, IR_FACTORS, IR_WEIGHTS, PLAN_FACTORS)
         )
     except OSError:
         return False

@@ -6,6 +6,7 @@ No two of them meet: `x.json`, `x.py` and `x.mlir` may lie side by side, each wi
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 STATS = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json")
@@ -25,8 +26,8 @@ def weights_file(program: Path) -> Path:
     return program.with_suffix(".safetensors")
 
 
-def ir_factors_file(text: Path) -> Path:
-    """`x.mlir.safetensors` of the text `x.mlir`."""
+def ir_weights_file(text: Path) -> Path:
+    """`x.mlir.safetensors` of the text `x.mlir`: its weights; of another text the factors."""
     return text.with_name(f"{text.name}.safetensors")
 
 
@@ -38,6 +39,10 @@ def factors_file(plan: Path) -> Path:
 def report_file(plan: Path) -> Path:
     """`x.report.json` of the plan `x.json`."""
     return plan.with_suffix(".report.json")
+
+
+PHASE = re.compile(r"\d\d-")
+"""What the name of a phase's file begins with."""
 
 
 def phase_file(number: int, name: str) -> str:

@@ -16,11 +16,14 @@ from xdsl.passes import ModulePass
 from xdsl.utils.arg_spec import ArgSpec, parse_pipeline
 
 from heatc.dialects import attn
-from heatc.files import atomic_write, make_folder
+from heatc.files import make_folder, together
 from heatc.heat.options import Value
+from heatc.ir_weights import weights_read, write_weights
 from heatc.kinds import IR
-from heatc.names import phase_file
+from heatc.names import ir_weights_file, phase_file
+from heatc.passed import name_of, passed, record
 from heatc.universe import known_passes
+from heatc.weights import WeightStore
 
 _NAME = re.compile(r"(?!(true|false)$)[A-Za-z_][A-Za-z0-9_-]*")
 """A text that needs no quotes in a pipeline."""
@@ -78,26 +81,52 @@ class Instrument:
         """Called after a pass ran and the module was verified."""
 
 
+class RecordPasses(Instrument):
+    """Notes on the module which passes it has been through, so that a text of it can go on."""
+
+    def after(self, pass_: ModulePass, module: ModuleOp) -> None:
+        """Note the pass."""
+        record(module, spelled([pass_.pipeline_pass_spec()]))
+
+
 @dataclass
 class DumpPhases(Instrument):
-    """Writes the IR after every pass to `folder/NN-pass.mlir`, `00-captured.mlir` first."""
+    """
+    Writes the IR after every pass to `folder/NN-pass.mlir`, `00-captured.mlir` first.
+
+    With `weights` what a phase reads lies beside it, see `heatc.ir_weights`. What was read from a
+    text goes on with its number.
+    """
 
     folder: Path
+    weights: WeightStore | None = None
     _count: int = 0
+    _begun: bool = False
+    _added: int = 0
 
     def before(self, pass_: ModulePass, module: ModuleOp) -> None:
-        """Write what capture gave, once."""
-        if self._count == 0:
-            make_folder(self.folder)
-            self._write("captured", module)
+        """Write what the first pass is given, once."""
+        if self._begun:
+            return
+        self._begun = True
+        make_folder(self.folder)
+        behind = passed(module)
+        self._count = len(behind)
+        names = [] if self.weights is None else weights_read(module, self.weights)
+        self._write(name_of(behind[-1]) if behind else "captured", module, names)
 
     def after(self, pass_: ModulePass, module: ModuleOp) -> None:
         """Write the result of a pass."""
-        self._write(pass_.name, module)
+        added = () if self.weights is None else self.weights.added
+        self._write(pass_.name, module, added[self._added :])
+        self._added = len(added)
 
-    def _write(self, name: str, module: ModuleOp) -> None:
-        with atomic_write(self.folder / phase_file(self._count, name), "w") as stream:
-            stream.write(f"{IR.line()}{module!s}\n")
+    def _write(self, name: str, module: ModuleOp, weights: Sequence[str]) -> None:
+        path = self.folder / phase_file(self._count, name)
+        with together() as files:
+            if self.weights is not None and weights:
+                write_weights(files.open(ir_weights_file(path)), self.weights, weights)
+            files.open(path, "w").write(f"{IR.line()}{module!s}\n")
         self._count += 1
 
 

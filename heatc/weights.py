@@ -28,7 +28,7 @@ Array = NDArray[np.generic]
 
 
 class LazyArray(Protocol):
-    """An array that is not there yet: `shape` is known, `read` makes it."""
+    """An array of float32 that is not there yet: `shape` is known, `read` makes it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,6 +76,10 @@ def _is_mapped(array: Array) -> bool:
     return isinstance(owner, mmap.mmap)  # `map_file` maps to read alone
 
 
+def _are_same(one: Array, other: Array) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
 def joined_name(keys: Sequence[str]) -> str:
     """`attention.query+key.weight` for `attention.query.weight`, `attention.key.weight`."""
     if len(keys) == 1:
@@ -113,6 +117,11 @@ class WeightStore(Mapping[str, Array]):
         """The shape of a weight, which is not made for this."""
         return self._entry(name).shape
 
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """The element type of a weight, which is not made for this."""
+        entry = self._entry(name)
+        return entry.dtype if isinstance(entry, np.ndarray) else np.dtype(np.float32)
+
     @property
     def added(self) -> tuple[str, ...]:
         """The names of what passes added, in order."""
@@ -130,15 +139,28 @@ class WeightStore(Mapping[str, Array]):
 
     @classmethod
     def open_all(cls, paths: Sequence[str | Path]) -> WeightStore:
-        """Map several safetensors files as one store; a name may stand in one of them only."""
+        """
+        Map several safetensors files as one store.
+
+        Raises `HeatcError` for a name that two of them have with other values.
+        """
         stores = [cls.open(path) for path in paths]
         merged = cls({}, Path(paths[0]) if paths else None)
         for path, store in zip(paths, stores):
-            twice = [name for name in store if name in merged]
-            if twice:
-                raise HeatcError(f"weight {twice[0]!r} is in two files", place=str(path))
+            for name in store:
+                if name in merged and not _are_same(merged[name], store[name]):
+                    raise HeatcError(
+                        f"weight {name!r} is in two files, with other values", place=str(path)
+                    )
             merged._arrays.update(store._arrays)
         return merged
+
+    def fill(self, paths: Sequence[Path]) -> None:
+        """Take from safetensors files what is not there yet."""
+        for path in paths:
+            found = _map_safetensors(path)
+            self._arrays.update({n: array for n, array in found.items() if n not in self._arrays})
+            self.source = self.source or path
 
     def __getitem__(self, name: str) -> Array:
         entry = self._entry(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,9 +57,17 @@ def at(op: Operation) -> str:
     return f"{place}: " if place else ""
 
 
+_NUMBERS = re.compile(r"(?:_\d+)+$")
+
+
 def name_hint(text: str) -> str | None:
-    """The name that a value shows in the IR for a symbol; none if no valid name is left."""
+    """
+    The name that a value shows in the IR for a symbol; none if no valid name is left.
+
+    A printer numbers values of one name, `x`, `x_1`: a number at the end would meet those.
+    """
     hint = "".join(c if c.isascii() and c.isalnum() else "_" for c in text)
+    hint = _NUMBERS.sub("", hint)
     return hint if SSAValue.is_valid_name(hint) else None
 
 

@@ -56,6 +56,8 @@ class Form:
     beside: Callable[[Path], Iterable[tuple[Path, Kind]]] = lambda path: ()
     has_factors: bool = False
     """Whether factors lie in a file beside it: it has no place for them."""
+    has_weights: bool = False
+    """Whether all weights lie there."""
 
 
 @dataclass(frozen=True)

@@ -411,18 +411,13 @@ def _is_ir(model: str) -> bool:
 
 
 def _read_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
-    """The module of an .mlir MODEL, with the weights of --weights."""
-    from heatc.api import make_context
-    from heatc.tools.parsing import input_name, parse_module, read_text
-    from heatc.weights import WeightStore
+    """Go on with an .mlir MODEL where its text ends."""
+    from heatc.tools.ir_model import read_ir
 
-    if arguments.inputs:
-        raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
-    name = input_name(arguments.model)
     if arguments.model != "-":
         compilation.check_model(arguments.model)
-    module = parse_module(make_context(), read_text(arguments.model), name)
-    weights = WeightStore.open_all(arguments.weights)
+    module, weights, name = read_ir(arguments.model, arguments.weights, arguments.inputs)
+    compilation.resume(module, name)
     compilation.adopt(module, weights, name)
 
 

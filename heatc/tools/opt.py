@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
@@ -32,6 +33,8 @@ from heatc.errors import HeatcError
 from heatc.files import atomic_write, write_safetensors
 from heatc.ir_errors import explain, explain_spec_error, failing_op, print_op
 from heatc.pass_text import check_name, read_passes
+from heatc.passed import PASSED, names_passed, record
+from heatc.readers.source import STDIN
 from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, warn
 from heatc.tools.parsing import input_name, parse_module, read_text
 from heatc.universe import known_dialects, known_passes, known_targets
@@ -39,6 +42,7 @@ from heatc.version import VERSION
 
 if TYPE_CHECKING:
     from heatc.remarks import RemarkLog
+    from heatc.weights import WeightStore
 
 PROG = "heatc-opt"
 
@@ -134,6 +138,10 @@ class HeatcOptMain(xDSLOptMain):
         def callback(before: ModulePass | None, module: ModuleOp, after: ModulePass | None) -> None:
             self.stage = f"after pass '{before.name}'" if before is not None else ""
             inherited(before, module, after)
+            if before is not None and PASSED in module.attributes:
+                from heatc.pipeline import spelled
+
+                record(module, spelled([before.pipeline_pass_spec()]))
             if before is not None and self._prints_after(before.name):
                 _print_ir(before.name, module)
             self.stage = f"in pass '{after.name}'" if after is not None else ""
@@ -162,7 +170,7 @@ class HeatcOptMain(xDSLOptMain):
 
     def apply_passes(self, prog: ModuleOp) -> None:
         # Passes add the weights of a chunk of the input to a store of its own.
-        given = self.context.weights
+        given = self.context.weights or self._weights_beside(prog)
         weights = self.context.weights = None if given is None else given.copy()
         try:
             with self.remarks or nullcontext():
@@ -181,6 +189,16 @@ class HeatcOptMain(xDSLOptMain):
         if self.args.factors is not None and weights is not None:
             added = {name: weights[name] for name in weights.added}
             write_safetensors(self.args.factors, added, kinds.IR_FACTORS)
+
+    def _weights_beside(self, module: ModuleOp) -> WeightStore | None:
+        """What heatc wrote beside a text that says which passes it has been through."""
+        if PASSED not in module.attributes or self.args.input_file in (None, STDIN):
+            return None
+        from heatc.ir_weights import weights_beside
+        from heatc.weights import WeightStore
+
+        found = weights_beside(Path(self.args.input_file), names_passed(module))
+        return WeightStore.open_all(found) if found else None
 
     def _read_files(self) -> None:
         """What passes work with, each file once; what reads it is imported where it is given."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatc import stopping
-from heatc.errors import UsageError
+from heatc.errors import HeatcError, UsageError
 from heatc.readers.npz import LABELS, forms_of
 
 if TYPE_CHECKING:
@@ -72,18 +72,20 @@ def captured(
 
 
 def _adopt_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
-    """The module of an .mlir MODEL, with the weights of --weights."""
-    from heatc.api import make_context
-    from heatc.tools.parsing import input_name, parse_module, read_text
-    from heatc.weights import WeightStore
+    """The module of an .mlir MODEL, which no pass has changed."""
+    from heatc.passed import passed
+    from heatc.tools.ir_model import read_ir
 
-    if arguments.inputs:
-        raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
-    name = input_name(arguments.model)
     compilation.check_model(arguments.model)
-    module = parse_module(make_context(), read_text(arguments.model), name)
-    weights = WeightStore.open(arguments.weights) if arguments.weights else WeightStore({})
-    compilation.adopt(module, weights, name)
+    weights = [arguments.weights] if arguments.weights else []
+    module, store, name = read_ir(arguments.model, weights, arguments.inputs)
+    if behind := passed(module):
+        raise HeatcError(
+            f"the module has been through {behind[-1]}, tuning begins at what was captured",
+            place=name,
+            notes=["give 00-captured.mlir"],
+        )
+    compilation.adopt(module, store, name)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from heatc.interpreter import (
     make_interpreter,
     output_names,
 )
+from heatc.passed import name_of
 from heatc.passes.effect import Effect, effect_of
 from heatc.passes.heat_decompose import HeatDecomposePass
 from heatc.passes.insert_hdp import InsertHdpPass
@@ -30,6 +31,9 @@ from heatc.weights import WeightStore
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
+
+MACHINE_LEVEL = ("tile-for-hdp", "lower-to-hdp", "allocate-buffers")
+"""Passes after which a module is an instruction stream: it runs on the functional machine."""
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Levels(Instrument):
         factorised: whether weights were replaced by factors.
         pruned: the rules that prune attention, by name, none that leaves out nothing.
         changed: the passes of other packages that declare that they change values, by name.
+        is_partitioned: whether what was read is below the levels that have a model's meaning.
     """
 
     captured: ModuleOp | None = None
@@ -54,10 +59,26 @@ class Levels(Instrument):
     factorised: bool = False
     pruned: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    is_partitioned: bool = False
+
+    def resume(self, module: ModuleOp, passes: Sequence[str]) -> None:
+        """
+        Take a module that has been through passes for the model.
+
+        What the passes changed of the model's values is not looked at again. One that is partitioned
+        is held against nothing: `is_partitioned`.
+        """
+        names = {name_of(text) for text in passes}
+        self.is_partitioned = bool(names & {"partition-host", "assign-fixed-point", *MACHINE_LEVEL})
+        if self.is_partitioned:
+            return
+        self.captured = module.clone()
+        if "pack-tokens" in names:
+            self.packed = module.clone()
 
     def before(self, pass_: ModulePass, module: ModuleOp) -> None:
         """Keep what capture gave, and what comes before the first change of values."""
-        if self.captured is None:
+        if self.captured is None and not self.is_partitioned:
             self.captured = module.clone()
         if isinstance(pass_, HeatDecomposePass):
             self.factorised = True

@@ -77,7 +77,9 @@ def test_families(kind: str, config: str, settings: dict[str, Any], expected: st
 
 @pytest.mark.parametrize("bins", [80, 128])
 def test_whisper(bins: int) -> None:
-    model = model_of("WhisperModel", "WhisperConfig", {**PAIR, "num_mel_bins": bins, "pad_token_id": 0})
+    model = model_of(
+        "WhisperModel", "WhisperConfig", {**PAIR, "num_mel_bins": bins, "pad_token_id": 0}
+    )
     found = default_inputs(model.get_encoder())
     assert found == parse_inputs(f"input_features=1x{bins}x3000:f32")
 

@@ -296,7 +296,7 @@ def sample(kind: Kind) -> bytes:
         stream = BytesIO()
         write_npz(stream, {"x": np.zeros(3)}, kind)
         return stream.getvalue()
-    if kind in (kinds.WEIGHTS, kinds.IR_FACTORS, kinds.PLAN_FACTORS):
+    if kind in (kinds.WEIGHTS, kinds.IR_FACTORS, kinds.IR_WEIGHTS, kinds.PLAN_FACTORS):
         return safetensors_bytes({"x": np.zeros(3, np.float32)}, kind)
     if kind.lead:
         return f"{kind.line()}text\n".encode()

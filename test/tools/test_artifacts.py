@@ -226,7 +226,8 @@ def test_programs_plans_and_texts_of_one_name_lie_side_by_side():
 def test_what_heatc_wrote_is_no_part_of_a_model_folder():
     folder = Path("folder")
     before = model_sha256(folder), commands.model_files(folder)
-    for number, kind in enumerate((kinds.WEIGHTS, kinds.IR_FACTORS, kinds.PLAN_FACTORS)):
+    written = (kinds.WEIGHTS, kinds.IR_FACTORS, kinds.IR_WEIGHTS, kinds.PLAN_FACTORS)
+    for number, kind in enumerate(written):
         (folder / f"{number}.safetensors").write_bytes(sample(kind))
     assert (model_sha256(folder), commands.model_files(folder)) == before
     (folder / "other.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
