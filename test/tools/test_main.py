@@ -290,7 +290,8 @@ def test_phases_and_timing(
     arguments += ["--dump-phases-to", str(folder), "--timing", "--execute-each"]
     assert main([*arguments, "--print-ir-after", "raise-einsum"]) == 0
     names = [p.name for p in sorted(folder.glob("*.mlir"))]
-    assert names[:3] == ["00-captured.mlir", "01-canonicalize.mlir", "02-raise-attention.mlir"]
+    assert names[:2] == ["00-captured.mlir", "01-canonicalize.mlir"]
+    assert any(name.endswith("-raise-attention.mlir") for name in names)
     error = capsys.readouterr().err
     assert "// IR after raise-einsum:" in error
     assert "ms  raise-einsum" in error
