@@ -20,6 +20,7 @@ Example (test/passes/fold_constants.mlir): `nn.mul` of the weights `f.weight_ori
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -42,6 +43,9 @@ _LEAVES = (WeightOp, nn.FullOp, nn.IotaOp)
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.SliceOp, nn.ExpandOp)
 _PLAIN_IDS = (*_LEAVES, *_MOVES, nn.CastOp, nn.AddOp, nn.SubOp, nn.IndexOp)
 """What ids of positions are made of."""
+
+_PARAMETRISED = re.compile(r"\.parametrizations\.([^.]+)\.original\d*$")
+"""What torch.nn.utils.parametrize makes of the name of a weight."""
 
 _FUNCTIONS = (nn.MapOp, nn.PowOp)
 _MOST = 1 << 22
@@ -230,7 +234,7 @@ def _name(op: Operation, weights: list[WeightOp]) -> str:
     if layer and largest is not None:
         return f"{layer}.weight"
     if largest is not None:
-        return largest.keys[0]
+        return _PARAMETRISED.sub(r".\1", f".{largest.keys[0]}")[1:]
     return f"{module_path(op)}.constant".removeprefix(".")
 
 

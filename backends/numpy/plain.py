@@ -236,12 +236,24 @@ def _contraction(op: ContractOp, read: Read) -> str:
             return f"{operands[0]} @ {operands[1]}"
     if len(terms) == 1:
         return f'np.einsum("{equation}", {operands[0]})'
+    if len(terms) == 2 and (turned := _batched(terms[0], terms[1], result)) is not None:
+        return f"{operands[0]} @ {operands[1]}{'.swapaxes(-1, -2)' if turned else ''}"
     shapes = [
         tuple(_SOME_TOKENS if e == nn.TOKENS else e for e in nn.shape_of(v)) for v in op.inputs
     ]
     zeros = [np.broadcast_to(np.float32(0), shape) for shape in shapes]
     path = np.einsum_path(equation, *zeros, optimize="optimal" if len(shapes) <= 6 else "greedy")
     return f'np.einsum("{equation}", {", ".join(operands)}, optimize={path[0]!r})'
+
+
+def _batched(lhs: str, rhs: str, result: str) -> bool | None:
+    """Whether the second matrices of a stack of products lie turned; None where it is none."""
+    if not len(lhs) == len(rhs) == len(result) >= 3 or len(set(lhs + rhs)) != len(lhs) + 1:
+        return None
+    stack, inner = lhs[:-2], lhs[-1]
+    if rhs[:-2] != stack or result[:-1] != lhs[:-1] or result[-1] in lhs:
+        return None
+    return {inner + result[-1]: False, result[-1] + inner: True}.get(rhs[-2:])
 
 
 def _attention(op: Operation, read: Read, used: set[str]) -> str | None:

@@ -18,7 +18,6 @@ from xdsl.ir import SSAValue
 from heatc.capture.aten import Call, Unsupported, converter
 from heatc.capture.aten_index import taken
 from heatc.dialects import nn
-from heatc.dialects.einsum import ContractOp
 from heatc.errors import HeatcError
 
 _FEW = 16
@@ -185,11 +184,16 @@ def _grouped(
     tokens = _gathered(call, value, windows)
     batch, count, places, channels = nn.shape_of(tokens)
     outputs = nn.shape_of(weight)[0]
-    tokens = call.reshape(tokens, [batch, count, places, groups, channels // groups])
-    kernel = call.reshape(weight, [groups, outputs // groups, channels // groups, places])
-    type_ = TensorType(nn.element_of(value), [batch, count, groups, outputs // groups])
-    found = call.add(ContractOp("btkgc,gock->btgo", [tokens, kernel], type_))
-    found = call.reshape(found, [batch, count, outputs])
+    width = channels // groups
+    tokens = call.reshape(tokens, [batch * count, places, groups, width])
+    tokens = call.permute(tokens, [2, 0, 1, 3])
+    tokens = call.reshape(tokens, [groups, batch * count, places * width])
+    kernel = call.reshape(weight, [groups, outputs // groups, width, places])
+    kernel = call.permute(kernel, [0, 3, 2, 1])
+    kernel = call.reshape(kernel, [groups, places * width, outputs // groups])
+    type_ = TensorType(nn.element_of(value), [groups, batch * count, outputs // groups])
+    found = call.add(nn.MatmulOp(tokens, kernel, type_))
+    found = call.reshape(call.permute(found, [1, 0, 2]), [batch, count, outputs])
     return found if bias is None else call.add(nn.AddOp(found, bias))
 
 

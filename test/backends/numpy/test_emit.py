@@ -180,6 +180,20 @@ def test_gelu_is_exact_to_1e_6(tmp_path: Path) -> None:
     assert error.max() <= 1e-6
 
 
+@pytest.mark.parametrize(
+    ("equation", "is_stack"),
+    [("amk,akn->amn", True), ("amk,ank->amn", True), ("amk,kan->amn", False)],
+)
+def test_stacks_of_products(equation: str, is_stack: bool, tmp_path: Path) -> None:
+    w = {"akn": (3, 5, 4), "ank": (3, 4, 5), "kan": (5, 3, 4)}[equation[4:7]]
+    x, y, z = "tensor<3x2x5xf32>", "tensor<3x2x4xf32>", f"tensor<{'x'.join(map(str, w))}xf32>"
+    text = f"""
+  %w = einsum.weight ["w"] : {z}
+  %y = einsum.contract "{equation}" %x, %w : ({x}, {z}) -> {y}"""
+    found = check(one(text, x, y), {"x": floats(3, 2, 5)}, {"w": floats(*w)}, tmp_path)
+    assert ("np.einsum(" in found) != is_stack
+
+
 KEEP, BIAS = "%m : tensor<2x1x1x5xi1>", "%b : tensor<2x1x5x5xf32>"
 
 
