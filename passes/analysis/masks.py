@@ -175,13 +175,17 @@ def _parts(part: Part, anchor: Operation, depth: int) -> Iterator[Part]:
         elif isinstance(owner, nn.WhereOp) and not truth:
             inner = _chosen(owner, anchor, depth)
         elif isinstance(owner, nn.CastOp) and truth:
-            inner = _product(owner, fill, anchor, depth)
+            inner = _product(owner.x, fill, anchor, depth)
+        elif isinstance(owner, nn.CompareOp) and _is_to_zero(owner, "ne"):
+            inner = _product(owner.lhs, fill, anchor, depth)
     yield from inner or [part]
 
 
 def _inverted(op: nn.NotOp, fill: float, anchor: Operation, depth: int) -> list[Part]:
     """`not (a or b)` hides what either is true for."""
     owner = op.x.owner
+    if isinstance(owner, nn.CompareOp) and _is_to_zero(owner, "eq"):
+        return _product(owner.lhs, fill, anchor, depth)
     if isinstance(owner, nn.NotOp):
         return list(_parts(Part(owner.x, fill), anchor, depth + 1))
     if isinstance(owner, nn.ExpandOp):
@@ -218,18 +222,32 @@ def _chosen(op: nn.WhereOp, anchor: Operation, depth: int) -> list[Part]:
     return []
 
 
-def _product(op: nn.CastOp, fill: float, anchor: Operation, depth: int) -> list[Part]:
+def _is_to_zero(op: nn.CompareOp, predicate: str) -> bool:
+    return op.predicate.data == predicate and constant_scalar(op.rhs) == 0.0
+
+
+def _product(x: SSAValue, fill: float, anchor: Operation, depth: int) -> list[Part]:
     """Whether a product of integers is not 0: whether neither is, if both are small."""
-    product = op.x.owner
-    if not isinstance(product, nn.MulOp) or _most(op.x) < 1.0:
+    product = x.owner
+    if not isinstance(product, nn.MulOp) or _most(x) < 1.0:
         return []
+    most = math.inf if any(map(_is_truth, product.operands)) else _most(x)
     found: list[Part] = []
     for value in product.operands:
         cast = nn.CastOp(value, TensorType(i1, nn.shape_of(value)))
         insert_before(anchor, cast)
         for part in _parts(Part(cast.result, fill), anchor, depth + 1):
-            found.append(part._replace(most=min(part.most, _most(op.x))))
+            found.append(part._replace(most=min(part.most, most)))
     return found
+
+
+def _is_truth(value: SSAValue) -> bool:
+    """Whether a value is 0 or 1: truth values as numbers."""
+    while isinstance(value.owner, nn.ReshapeOp | nn.ExpandOp | nn.TransposeOp | nn.CastOp):
+        value = value.owner.x
+        if nn.element_of(value) == i1:
+            return True
+    return False
 
 
 def _most(value: SSAValue) -> float:
