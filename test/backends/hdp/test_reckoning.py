@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from machine_kit import Given
+from masked_models import Encoder
+from masked_models import batch as masked_batch
 from padded_models import Reader, batch
 from reckoning import Reckoning
 from rules_kit import LENGTHS, inputs
@@ -160,3 +162,23 @@ def test_they_agree_where_padding_is_read(reading: str, rule: str):
     _, lengths, extras = zip(*sequences)
     assert sum(extras) > 0
     expect_equal(result, program, hw, lengths, decisions.found, extras)
+
+
+@pytest.mark.parametrize("rule", ["none", "ours", "paper tau-h=4.0", "topk", "spatten ratio=0.4"])
+@pytest.mark.parametrize("preset", ["hdp-edge", "hdp-server"])
+def test_they_agree_on_masks_of_the_model(preset: str, rule: str):
+    """What rows see and biases of heads come upon positions, are added, and exclude."""
+    kinds = ("causal alibi", "window", "learned")
+    model, arrays = Encoder(kinds, 37, 48, 3).eval(), masked_batch(kinds, 2, 37)
+    captured = capture_module(model, {name: torch.tensor(value) for name, value in arrays.items()})
+    text = pipeline_text(Options(Hdp(preset))).replace("rule=none", f"rule={rule}")
+    hw = load_hardware(preset)
+    run_passes(make_context(captured.weights, hardware=hw), captured.module, build(text))
+    program = encode_module(captured.module)
+    used = {inst.mnemonic for inst in program.program}
+    assert used >= {"ldv", "ldb", "offset"}
+    assert ("weigh" in used) == (rule not in ("none", "spatten ratio=0.4"))
+    decisions = Recorded(5, 0.6, 0.6)
+    result, sequences = run(program, hw, arrays, decisions)
+    _, lengths, _ = zip(*sequences)
+    expect_equal(result, program, hw, lengths, decisions.found)

@@ -29,6 +29,7 @@ class Adder(Pruning):
         point_s: int,
         r: int,
         constant: int,
+        hides: int,
     ) -> None:
         target, source, by_q, by_k = (self.tiles[t] for t in (s, a, f1, f2))
         keys = Tile("local", "i16", 0, 0, list(by_q.columns), [])
@@ -39,9 +40,32 @@ class Adder(Pruning):
             target.taken = []
         target.rows, target.columns = list(source.rows), [self.registers[LENGTH]] * self.hw.cores
         reads = [source, by_q, by_k, self.tiles[mask]]
-        if constant and pruned == "mean":
+        if hides or (constant and pruned == "mean"):
             reads.append(self.tiles[r])
         self._add_up(merged, reads, target)
+
+    def _weigh(self, theta: int, a: int, v: int, positive: int) -> None:
+        target, source, (high, wide) = self.tiles[theta], self.tiles[a], self.block
+        target.rows = [up(m, high) for m in source.rows]
+        target.columns = [up(n, wide) for n in source.columns]
+        counts = [m * n * (1 + positive) for m, n in zip(source.rows, source.columns)]
+        self._add_up(counts, (source, self.tiles[v]), target)
+
+    def _offset(
+        self,
+        s: int,
+        b: int,
+        v: int,
+        has_bias: int,
+        has_visible: int,
+        shift: int,
+        keyless: str,
+    ) -> None:
+        target = self.tiles[s]
+        reads = [target]
+        reads += [self.tiles[b]] if has_bias else []
+        reads += [self.tiles[v]] if has_visible else []
+        self._add_up([m * n for m, n in zip(target.rows, target.columns)], reads, target)
 
     def _sum(self, t: int, x: int, first: int, columns: int) -> None:
         """All elements of a tile pass the adder; `columns` of the result, 0 for those of `x`."""

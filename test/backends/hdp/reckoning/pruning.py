@@ -15,7 +15,7 @@ class Pruning(Array):
 
     # -- heads -------------------------------------------------------------------------------
 
-    def _gate(self, tau: float, own: int, positive: int) -> None:
+    def _gate(self, tau: float, own: int, positive: int, visible: int) -> None:
         kept = next(self.decided).tolist()
         # The cores of a head share its decision.
         kept = [kept[core // self.parts * self.parts] for core in range(self.active)]
@@ -84,7 +84,15 @@ class Pruning(Array):
     # -- pruned products and scores -------------------------------------------------------------
 
     def _scores(
-        self, a: int, q: int, k: int, theta: int, col_reg: int, r: int, positive: int
+        self,
+        a: int,
+        q: int,
+        k: int,
+        theta: int,
+        col_reg: int,
+        r: int,
+        positive: int,
+        plain: int,
     ) -> None:
         left, right, target, sums = (self.tiles[t] for t in (q, k, a, theta))
         reads = [left, right, self.tiles[r]] if positive else [left, right]
@@ -97,7 +105,7 @@ class Pruning(Array):
         sums.rows = [up(m, high) for m in left.rows]
         sums.columns = [up(length, wide)] * self.hw.cores
         self._work("pe", cycles, reads, (target, sums), self._again(left, max(right.rows)))
-        if not self.hw.block_importance_in_array and target.dtype != "acc":
+        if not self.hw.block_importance_in_array and target.dtype != "acc" and not plain:
             again = [up(m * n, self.hw.adder_lanes) for m, n in zip(left.rows, right.rows)]
             self._work("adder", again, (target, *reads[2:]), (sums,))
 

@@ -119,6 +119,53 @@ class Transfers(Control):
     def _ldm(self, **fields: Any) -> None:
         self._ld(**fields)
 
+    def _ldb(
+        self,
+        t: int,
+        d: int,
+        dq: int,
+        dk: int,
+        row_reg: int,
+        rows: int,
+        core_rows: int,
+        heads: int,
+        by_batch: int,
+        by_head: int,
+        by_row: int,
+        also: int = 0,
+    ) -> None:
+        """A part of a mask in padded coordinates: what several cores have in common comes once."""
+        tile, tensor, row = self.tiles[t], self.tensors[d], self.registers[row_reg]
+        queries, keys = self.tensors[dq].rows, self.tensors[dk].rows
+        count = min(rows, queries - row)
+        places = self._places(row, 0, core_rows, 0)
+        tile.rows = [min(count, max(0, queries - top)) for top, _ in places]
+        tile.columns, tile.mask, tile.taken = [keys] * self.hw.cores, [], []
+        if not self._cores():
+            return
+        fetched: dict[tuple[int, int], int] = {}
+        for core in self._cores():
+            item = core // self.parts if by_head else 0
+            height = tile.rows[core] if by_row else min(1, tile.rows[core])
+            fetched[places[core][0] if by_row else 0, item] = height
+        nbytes = sum(fetched.values()) * keys * BYTES[tensor.dtype]
+        # The positions of rows and keys come with it.
+        nbytes += BYTES["i64"] * (keys + count)
+        pages = self._pages(tensor, 0, tensor.rows)
+        buffers = self._buffers(tile, range(self.hw.cores))
+        start = max(self.issued, self.queue_free["load"], self._known(pages), max(self.held))
+        start = max(start, *(buffer.free(tile) for buffer in buffers))
+        moved = self._move("load", tensor.space, start, nbytes)
+        done = moved + self._latency(tensor.space)
+        self._mark(self.page_read, pages, moved)
+        for buffer in buffers:
+            buffer.write(tile, done)
+        self.last = max(self.last, done)
+        self.read += nbytes if tensor.space == "dram" else 0
+
+    def _ldv(self, **fields: Any) -> None:
+        self._ldb(**fields)
+
     def _wanted(self, masks: Tile, core: int, row: int, rows: int, axis: str) -> int:
         """Rows that a mask asks for; what one core of a group wants comes for all of them."""
         group = core // self.parts * self.parts
