@@ -67,6 +67,46 @@ def ours(rho_b: PerHead = 0.0, tau_h: PerHead = 0.0) -> Rule:
     return Rule("ours", 2, "positive", "mean", "col", rho_b, tau_h)
 
 
+@dataclass(frozen=True)
+class Masks:
+    """
+    Masks of the model's own, by token: what broadcasts to (B, H, L, L).
+
+    `visible` is bool, `bias` int64 codes at `point`. `keyless` is what a row gives that sees no key.
+    """
+
+    visible: Tensor | None = None
+    bias: Tensor | None = None
+    point: int = 0
+    keyless: Literal["zero", "all", "mean"] = "zero"
+
+    def seen(self, whole: Tensor) -> Tensor:
+        """V, bool like (B, H, L, L)."""
+        everything = torch.ones_like(whole, dtype=torch.bool)
+        return everything if self.visible is None else everything & self.visible
+
+    def applied(
+        self, scores: Tensor, point: int, included: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scores (B, H, L, L) with the bias, and which have a part in the softmax."""
+        if self.bias is not None:
+            moved = requantize(self.bias.to(torch.float64), self.point, point, bits=64)
+            scores = (scores + moved).clamp(-(2**31), 2**31 - 1)
+        if self.visible is None:
+            return scores, included
+        seen = self.seen(scores)
+        blind = ~seen.any(-1, keepdim=True)
+        own = torch.ones_like(seen) if included is None else included.expand(seen.shape)
+        if self.keyless == "zero":
+            return scores, own & seen
+        if self.keyless == "mean":
+            return scores.masked_fill(blind, 0), (own & seen) | blind
+        return scores, own & (seen | blind)
+
+
+NO_MASKS = Masks()
+
+
 @dataclass
 class Attention:
     """What one attention computed for B sentences of L tokens."""
@@ -93,7 +133,7 @@ class Ranking:
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, points: AttentionPoints, rule: Rule,
-    ranking: Ranking | None = None,
+    ranking: Ranking | None = None, masks: Masks = NO_MASKS, scale: float | None = None,
 ) -> Attention:  # fmt: skip
     """
     One attention of B sentences of one length.
@@ -103,16 +143,19 @@ def attention(
         points: binary points of the operands and results.
         rule: what to prune.
         ranking: for `spatten`, the state that goes from layer to layer; changed in place.
+        masks: of the model's own, which `energon` and `sanger` do not take.
+        scale: of the scores, 1 / sqrt(e) if None.
     """
-    scale = 1.0 / math.sqrt(q.shape[-1])
+    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
     if rule.name in ("none", "spatten"):
-        found = Attention(_values(dense_scores(q, k, points), v, points, scale))
+        scores, included = masks.applied(dense_scores(q, k, points), points.scores, None)
+        found = Attention(_values(scores, v, points, scale, included))
     elif rule.name in ("energon", "sanger"):
         kept = energon(q, k, rule) if rule.name == "energon" else sanger(q, k, points, rule, scale)
         scores = dense_scores(q, k, points)
         found = Attention(_values(scores, v, points, scale, kept), kept)
     else:
-        found = _block_pruned(q, k, v, points, rule, scale)
+        found = _block_pruned(q, k, v, points, rule, scale, masks)
     if rule.name == "spatten":
         assert ranking is not None
         found.heads = cascade(found.output, points.output, rule.ratio, ranking)
@@ -160,11 +203,13 @@ def parts(q: Tensor, k: Tensor, points: AttentionPoints, finer: int) -> Parts:
     return Parts(integer_q, integer_k, fraction_q, fraction_k, whole, bits_q, bits_k)
 
 
-def importance(whole: Tensor, kind: str) -> Tensor:
-    """What every score adds to its block, int64 like A (B, H, L, L)."""
+def importance(whole: Tensor, kind: str, seen: Tensor | None = None) -> Tensor:
+    """What every score adds to its block, int64 like A (B, H, L, L); `seen` is V."""
+    seen = torch.ones_like(whole, dtype=torch.bool) if seen is None else seen
     if kind == "abs":
-        return whole.abs()
-    return (whole * whole.shape[-1] - whole.sum(-1, keepdim=True)).clamp(min=0)
+        return whole.abs() * seen
+    number, total = seen.sum(-1, keepdim=True), (whole * seen).sum(-1, keepdim=True)
+    return (whole * number - total).clamp(min=0) * seen
 
 
 def block_sums(values: Tensor, block: tuple[int, int]) -> Tensor:
@@ -187,7 +232,8 @@ def mean_filter(values: Tensor, ratio: Tensor, looked_at: Tensor | None = None) 
     """
     seen = torch.ones_like(values, dtype=torch.bool) if looked_at is None else looked_at
     exact = values.to(torch.float64)
-    mean = exact.masked_fill(~seen, 0).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True)
+    number = seen.sum(-1, keepdim=True).clamp(min=1)
+    mean = exact.masked_fill(~seen, 0).sum(-1, keepdim=True) / number
     high = exact.masked_fill(~seen, -math.inf).amax(-1, keepdim=True)
     low = exact.masked_fill(~seen, math.inf).amin(-1, keepdim=True)
     above = ratio * high + (1 - ratio) * mean
@@ -195,11 +241,15 @@ def mean_filter(values: Tensor, ratio: Tensor, looked_at: Tensor | None = None) 
     return (exact >= torch.where(ratio >= 0, above, below)) & seen
 
 
-def topk(theta: Tensor, density: float) -> Tensor:
+def topk(theta: Tensor, density: float, looked_at: Tensor | None = None) -> Tensor:
     """The greatest blocks of each row of blocks, of equal ones those further left."""
-    number = max(1, math.ceil(density * theta.shape[-1]))
-    order = theta.sort(dim=-1, descending=True, stable=True).indices[..., :number]
-    return torch.zeros_like(theta, dtype=torch.bool).scatter(-1, order, True)
+    seen = torch.ones_like(theta, dtype=torch.bool) if looked_at is None else looked_at
+    number = torch.ceil(density * seen.sum(-1, keepdim=True)).clamp(min=1)
+    order = theta.masked_fill(~seen, -1).sort(dim=-1, descending=True, stable=True).indices
+    place = torch.zeros_like(order).scatter(
+        -1, order, torch.arange(order.shape[-1]).expand(order.shape)
+    )
+    return (place < number) & seen
 
 
 def per_head(value: PerHead) -> Tensor:
@@ -208,9 +258,10 @@ def per_head(value: PerHead) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)[:, None, None]
 
 
-def head_gate(theta: Tensor, length: int, point: int, rule: Rule) -> Tensor:
+def head_gate(theta: Tensor, seen: Tensor, point: int, rule: Rule) -> Tensor:
     """Kept heads, bool (B, H): sum(theta) 2^-g / N >= tau_H, always where tau_H <= 0."""
-    number = length**2 if rule.importance == "abs" else length**3
+    each = seen.sum(-1)
+    number = (each if rule.importance == "abs" else each**2).sum(-1).clamp(min=1)
     mean = theta.sum((-1, -2)).to(torch.float64) * 2.0**-point / number
     tau = per_head(rule.tau_h)[:, 0, 0]
     return (mean >= tau) | (tau <= 0)
@@ -220,23 +271,26 @@ def head_gate(theta: Tensor, length: int, point: int, rule: Rule) -> Tensor:
 
 
 def _block_pruned(
-    q: Tensor, k: Tensor, v: Tensor, points: AttentionPoints, rule: Rule, scale: float
+    q: Tensor, k: Tensor, v: Tensor, points: AttentionPoints, rule: Rule, scale: float, masks: Masks
 ) -> Attention:
     """Rules `paper`, `ours` and `topk`."""
     length = q.shape[-2]
     split_parts = parts(q, k, points, rule.finer)
-    theta = block_sums(importance(split_parts.whole, rule.importance), rule.block)
+    seen = masks.seen(split_parts.whole)
+    theta = block_sums(importance(split_parts.whole, rule.importance, seen), rule.block)
+    counted = block_sums(seen.to(torch.int64), rule.block) > 0
     if rule.name == "topk":
-        blocks, heads = topk(theta, rule.density), None
+        blocks, heads = topk(theta, rule.density, counted), None
     else:
-        blocks = mean_filter(theta, per_head(rule.rho_b))
-        heads = head_gate(theta, length, split_parts.point, rule)
+        blocks = mean_filter(theta, per_head(rule.rho_b), counted)
+        heads = head_gate(theta, seen, split_parts.point, rule)
     kept = elements(blocks, rule.block, length)
     scores = torch.where(
         kept, kept_scores(split_parts, points, rule.approximate),
-        pruned_scores(split_parts, kept, rule, points.scores),
+        pruned_scores(split_parts, kept | ~seen, rule, points.scores),
     )  # fmt: skip
     included = kept if rule.pruned_score == "neginf" else None
+    scores, included = masks.applied(scores, points.scores, included)
     output = _values(scores, v, points, scale, included)
     if heads is not None and not bool(heads.all()):
         instead = gated_output(split_parts, v, points, rule.gated, scale)
@@ -263,7 +317,11 @@ def kept_scores(found: Parts, points: AttentionPoints, approximate: bool = True)
 
 
 def pruned_scores(found: Parts, kept: Tensor, rule: Rule, point: int) -> Tensor:
-    """What pruned entries contribute, int64 codes at `point`, broadcast to (B, H, L, L)."""
+    """
+    What pruned entries contribute, int64 codes at `point`, broadcast to (B, H, L, L).
+
+    All but those of `kept` are pruned, and visible.
+    """
     whole = found.whole
     if rule.pruned_score == "int":
         return requantize(whole.to(torch.float64), found.point, point, bits=32)
