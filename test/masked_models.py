@@ -58,6 +58,11 @@ KINDS: dict[str, Scores] = {
         ~_past(m.tokens), -math.inf
     ),
     "none": lambda m, s, x: s,
+    "padded causal": lambda m, s, x: s + torch.where(_past(m.tokens) & x["keep"], 0.0, LOWEST),
+    "padded alibi": lambda m, s, x: (s + _slopes(m.heads, m.tokens)).masked_fill(~x["keep"], -1e9),
+    "padded window": lambda m, s, x: (
+        s + m.relative(_apart(m.tokens) + m.tokens - 1).permute(2, 0, 1)
+    ).masked_fill(~x["keep"] | ~_near(m.tokens, 3), -1e9),
 }
 """What an attention does to its scores, by a name for the test's report."""
 
@@ -114,6 +119,27 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x, inputs)
         return x
+
+
+class PaddedEncoder(Encoder):
+    """The same on sequences with padding: `attention_mask` is (B, S), 1 for real tokens."""
+
+    def forward(self, ids: Any, attention_mask: Any) -> Any:
+        """(B, S) to (B, S, width)."""
+        x, keep = self.norm(self.words(ids)), (attention_mask > 0)[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, {"keep": keep})
+        return x
+
+
+def padded_batch(tokens: int = 12) -> dict[str, Array]:
+    """No padding, right, left, holes, one token."""
+    mask = np.ones((5, tokens), np.int64)
+    mask[1, 7:] = mask[2, :5] = mask[4] = 0
+    mask[3, [1, 4, 5, 9]] = 0
+    mask[4, 3] = 1
+    ids = np.random.default_rng(3).integers(0, VOCABULARY, mask.shape)
+    return {"ids": ids, "attention_mask": mask}
 
 
 def batch(kinds: tuple[str, ...], sequences: int = 2, tokens: int = 12) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
 from heatc.capture import capture_module
 from heatc.errors import HeatcError
-from heatc.hardware import load_hardware
+from heatc.hardware import Hardware, load_hardware
 from heatc.interpreter import execute
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.pipeline import build, run_passes
@@ -22,7 +23,7 @@ from heatc.weights import WeightStore
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from masked_models import KINDS, LOWEST, Array, Encoder, batch  # noqa: E402
+from masked_models import KINDS, LOWEST, Array, Encoder, PaddedEncoder, batch, padded_batch  # noqa: E402
 
 ABOVE, _, BELOW = pipeline_text(Options(Hdp())).partition(",plan-tiles")
 RULES = (
@@ -40,8 +41,10 @@ RULES = (
 class Compiled:
     """A model at the fixed level and as a program, both run on its inputs."""
 
-    def __init__(self, model: Any, inputs: dict[str, Array], rule: str = "none"):
-        self.inputs, self.hw = inputs, load_hardware("hdp-edge")
+    def __init__(
+        self, model: Any, inputs: dict[str, Array], rule: str = "none", hw: Hardware | None = None
+    ):
+        self.inputs, self.hw = inputs, hw or load_hardware("hdp-edge")
         given = {name: torch.tensor(value) for name, value in inputs.items()}
         with torch.no_grad():
             self.expected: Array = model.eval()(**given).numpy()
@@ -75,7 +78,11 @@ def worst_cosine(found: Array, expected: Array) -> float:
     return float(((a * b).sum(-1) / norms).min())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+UNPADDED = [kind for kind in KINDS if "padded" not in kind]
+PADDED = [kind for kind in KINDS if "padded" in kind]
+
+
+@pytest.mark.parametrize("kind", UNPADDED)
 def test_without_pruning_it_is_the_model(kind: str):
     kinds = (kind, kind)
     assert worst_cosine(*_found(Compiled(Encoder(kinds), batch(kinds)))) >= 0.999
@@ -102,6 +109,25 @@ def test_shapes_and_masks_that_differ(kinds: tuple[str, ...], tokens: int, width
     """One token, one head, heads of 8 to 256 columns, several row tiles, each attention its own."""
     model = Encoder(kinds, tokens, width, heads)
     assert worst_cosine(*_found(Compiled(model, batch(kinds, 3, tokens)))) >= 0.999
+
+
+@pytest.mark.parametrize("kind", PADDED)
+def test_padding_beside_other_masks(kind: str):
+    """Rows and keys of packed tokens have the mask's entries at their positions."""
+    inputs = padded_batch()
+    compiled = Compiled(PaddedEncoder((kind, kind)), inputs)
+    assert any(op.name == "attn.packing" and op.operands for op in compiled.fixed.walk())
+    real = inputs["attention_mask"] > 0
+    assert worst_cosine(compiled.run()[real], compiled.expected[real]) >= 0.999
+
+
+@pytest.mark.parametrize("rule", ["none", "ours rho_b=0.2", "paper tau_h=3.0", "topk"])
+@pytest.mark.parametrize("kind", PADDED)
+def test_padding_where_keys_stream(kind: str, rule: str):
+    """Two cores with little room: rows come in several tiles, keys pass by."""
+    small = replace(load_hardware("hdp-edge"), name="small", cores=2, local_buffer_bytes=8192)
+    compiled = Compiled(PaddedEncoder((kind, kind)), padded_batch(), rule, small)
+    np.testing.assert_array_equal(compiled.run(), compiled.interpreted())
 
 
 @pytest.mark.parametrize("rule", RULES)
