@@ -115,21 +115,26 @@ class Encoder(nn.Module):
 
     def forward(self, ids: Any, keep: Any = None, added: Any = None) -> Any:
         """(B, S) to (B, S, width)."""
-        x, inputs = self.norm(self.words(ids)), {"keep": keep, "added": added}
+        return self.encode(ids, {"keep": keep, "added": added})
+
+    def encode(self, ids: Any, inputs: dict[str, Any]) -> Any:
+        """The same with masks by name."""
+        x = self.norm(self.words(ids))
         for layer in self.layers:
             x = layer(x, inputs)
         return x
 
 
-class PaddedEncoder(Encoder):
+class PaddedEncoder(nn.Module):
     """The same on sequences with padding: `attention_mask` is (B, S), 1 for real tokens."""
+
+    def __init__(self, kinds: tuple[str, ...], tokens: int = 12):
+        super().__init__()
+        self.encoder = Encoder(kinds, tokens)
 
     def forward(self, ids: Any, attention_mask: Any) -> Any:
         """(B, S) to (B, S, width)."""
-        x, keep = self.norm(self.words(ids)), (attention_mask > 0)[:, None, None, :]
-        for layer in self.layers:
-            x = layer(x, {"keep": keep})
-        return x
+        return self.encoder.encode(ids, {"keep": (attention_mask > 0)[:, None, None, :]})
 
 
 def padded_batch(tokens: int = 12) -> dict[str, Array]:
