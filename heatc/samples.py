@@ -188,6 +188,7 @@ def sample_inputs(
             if extents not in padded:
                 padded[extents] = _batch_padding(extents, kinds, rng)
             numbers = [_numbers(v, dtype, limits.get(name), far) for v in found[name][:2]]
+            numbers = [_within(n, (ranges or {}).get(name)) for n in numbers]
             inputs[name] = _mask(padded[extents], shape, numbers, rng).astype(dtype)
         elif dtype.kind == "f":
             inputs[name] = rng.standard_normal(shape).astype(dtype)
@@ -233,6 +234,14 @@ def _numbers(
             found |= {max(low, least), min(high, most), low + 1, high - 1}
     numbers = np.array(sorted(n for n in found if least <= n <= most))
     return numbers[contained(numbers, intervals)]
+
+
+def _within(numbers: Array, ends: Interval | None) -> Array:
+    """The numbers of a range, all where none is in it."""
+    if ends is None:
+        return numbers
+    inside = numbers[contained(numbers, [ends])]
+    return inside if inside.size else numbers
 
 
 def _range(dtype: np.dtype[Any]) -> Interval:

@@ -24,7 +24,7 @@ from heatc.backends.numpy import emit
 from heatc.backends.numpy.weight_file import WeightTable
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import WeightOp
-from heatc.passes import assign_fixed_point
+from heatc.passes.fixing import common
 from heatc.passes.insert_hdp import InsertHdpPass
 from heatc.passes.pack_tokens import PackTokensPass
 from heatc.passes.raise_attention import RaiseAttentionPass
@@ -204,10 +204,8 @@ def _wrong_point() -> AbstractContextManager[Any]:
 
 
 def _too_fine() -> AbstractContextManager[Any]:
-    right = assign_fixed_point.point_for
-    return mock.patch.object(
-        assign_fixed_point, "point_for", lambda bound, width: right(bound, width) + 7
-    )
+    right = common.point_for
+    return mock.patch.object(common, "point_for", lambda bound, width: right(bound, width) + 7)
 
 
 def _larger_eps(fields: dict[str, Any]) -> None:

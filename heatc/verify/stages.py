@@ -86,6 +86,17 @@ class Stages:
         with np.errstate(all="ignore"):
             return run_level(self.modules[stage], self.weights, inputs)
 
+    def run_model(self, inputs: Arrays) -> tuple[dict[str, Array], bool]:
+        """What the model computes, and whether numbers became infinite on the way."""
+        found: list[str] = []
+
+        def note(kind: str, flag: int) -> None:
+            found.append(kind)
+
+        with np.errstate(all="ignore", over="call", call=note):
+            outputs = run_level(self.modules["model"], self.weights, inputs)
+        return outputs, bool(found)
+
     def trace(self, stage: Stage, inputs: Arrays, *, codes: bool = False) -> Trace:
         """The values inside of it."""
         trace = Trace(codes)
