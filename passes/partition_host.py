@@ -32,6 +32,7 @@ from heatc.passes.effect import Effect
 from heatc.passes.partitioning.broadcasts import expand_operands
 from heatc.passes.partitioning.indices import index_rows
 from heatc.passes.partitioning.masks import unpack_factors
+from heatc.passes.partitioning.numbers import move_numbers
 from heatc.passes.partitioning.refusals import refusals
 from heatc.passes.partitioning.stored import round_what_is_given
 from heatc.passes.rewriting import erase_dead, insert_before
@@ -102,6 +103,7 @@ def _sort(block: Block) -> None:
 
 
 def _partition(function: FuncOp) -> None:
+    move_numbers(function)
     unpack_factors(function)
     round_what_is_given(function)
     work = HostWork(function)

@@ -131,7 +131,8 @@ class HostWork:
         if not isinstance(result.type, TensorType) or is_tested_input(op):
             return False
         if isinstance(op, attn.PackOp):
-            return not is_integer_value(result)
+            # One integer a token is gathered as it is.
+            return not is_integer_value(result) or len(nn.shape_of(result)) > 1
         if is_integer_value(result):
             return self.depends_on_inputs(result) or isinstance(op, attn.RealOp)
         return True
