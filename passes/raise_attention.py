@@ -40,7 +40,7 @@ from heatc.passes.analysis.attention import (
 )
 from heatc.passes.analysis.columns import columns_of
 from heatc.passes.analysis.heads import Rows, extent, roles_of
-from heatc.passes.analysis.layout import Digit, counted, is_same_order, joined, layout_of
+from heatc.passes.analysis.layout import Digit, Layout, Move, counted, joined, layout_of
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
 
@@ -250,25 +250,39 @@ def _causal(length: int, anchor: Operation) -> SSAValue:
 
 
 class FoldLayouts:
-    """A chain of reshapes and transposes that changes nothing is its root."""
+    """A chain of reshapes and transposes is its root, or one transpose of it between reshapes."""
 
     def fold(self, op: Operation) -> None:
-        """Replace the result of a layout op by its root, or by one reshape of it."""
+        """Replace the result of a layout op by what is the same in fewer steps."""
         if not isinstance(op, nn.ReshapeOp | nn.TransposeOp):
             return
         if nn.TOKENS in nn.shape_of(op.x):
             return
-        layout = layout_of(op.result)
-        if layout.scale != 1.0 or not is_same_order(layout):
+        layout = layout_of(op.result, scaled=False)
+        root, shape = layout.root, nn.shape_of(op.result)
+        if any(not stride for _, stride in layout.digits) or _steps(op, root) <= _least(layout):
             return
-        if nn.shape_of(layout.root) == nn.shape_of(op.result):
-            replace_value(op.result, layout.root)
-            return
-        if layout.root is op.x:
-            return
-        reshape = nn.ReshapeOp(layout.root, nn.shape_of(op.result))
-        insert_before(op, reshape)
-        replace_value(op.result, reshape.result)
+        replace_value(op.result, arranged(root, layout.digits, shape, op))
+
+
+def _steps(op: Operation, root: SSAValue) -> int:
+    """How many moves lead from a value to an op's result."""
+    count = 0
+    value = op.results[0]
+    while value is not root and isinstance(value.owner, Move):
+        value = value.owner.x
+        count += 1
+    return count
+
+
+def _least(layout: Layout) -> int:
+    """How many moves give the same, see `arranged`."""
+    own = sorted(layout.digits, key=lambda digit: -digit[1])
+    root, apart = nn.shape_of(layout.root), tuple(n for n, _ in own)
+    if tuple(own) == layout.digits:
+        return int(root != layout.shape)
+    turned = tuple(n for n, _ in layout.digits)
+    return 1 + (root != apart) + (turned != layout.shape)
 
 
 def slice_columns(op: nn.SliceOp) -> None:

@@ -158,8 +158,3 @@ def moved_digits(step: Move, digits: Sequence[Digit]) -> tuple[Digit, ...] | Non
 def counted(shape: Sequence[int]) -> tuple[Digit, ...]:
     """The digits of a value's own elements."""
     return joined([(math.prod(shape), 1)])
-
-
-def is_same_order(layout: Layout) -> bool:
-    """Whether the chain only renames axes: the elements keep their row-major order."""
-    return layout.digits == counted(layout.shape)

@@ -329,3 +329,30 @@ func.func @no_attention(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {
 }
 
 // REMARK-NOT: remark
+
+// -----
+
+// Key padding and a sliding window in one: the window stays, as truth values that hide what they are
+// false for; padding has no rows. The second attention has another window under the same padding.
+
+// CHECK-LABEL: func.func @windows(
+// CHECK-NEXT:    [[P:%.+]] = attn.packing %m {{.*}} -> !attn.packing<2, 3>
+// CHECK:         attn.sdpa {{.*}} packed [[P]] : !attn.packing<2, 3> masks %near : tensor<3x3xi1> {{.*}}fills = [-1.000000e+09 : f64]
+// CHECK:         attn.sdpa {{.*}} packed [[P]] : !attn.packing<2, 3> masks %ahead : tensor<3x3xi1> {{.*}}fills = [0xfff0000000000000 : f64]
+func.func @windows(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf32> {
+  %q = nn.iota {start = 0 : i64, step = 1 : i64} : tensor<3xi64>
+  %c = nn.reshape %q : (tensor<3xi64>) -> tensor<3x1xi64>
+  %d = nn.sub %q, %c : (tensor<3xi64>, tensor<3x1xi64>) -> tensor<3x3xi64>
+  %one = nn.full {value = 1.0 : f64} : tensor<i64>
+  %near = nn.compare %d, %one {predicate = "le"} : (tensor<3x3xi64>, tensor<i64>) -> tensor<3x3xi1>
+  %ahead = nn.compare %one, %d {predicate = "gt"} : (tensor<i64>, tensor<3x3xi64>) -> tensor<3x3xi1>
+  %k = nn.reshape %m : (tensor<2x3xi1>) -> tensor<2x1x1x3xi1>
+  %both = nn.and %near, %k : (tensor<3x3xi1>, tensor<2x1x1x3xi1>) -> tensor<2x1x3x3xi1>
+  %zero = nn.full {value = 0.0 : f64} : tensor<f32>
+  %low = nn.full {value = -1.0e9 : f64} : tensor<f32>
+  %added = nn.where %both, %zero, %low : (tensor<2x1x3x3xi1>, tensor<f32>, tensor<f32>) -> tensor<2x1x3x3xf32>
+  %a = attn.sdpa %x, %x, %x masks %added : tensor<2x1x3x3xf32> {heads = 2 : i64, scale = 0.5 : f64, keyless = "nan"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  %other = nn.and %ahead, %k : (tensor<3x3xi1>, tensor<2x1x1x3xi1>) -> tensor<2x1x3x3xi1>
+  %b = attn.sdpa %a, %a, %a masks %other : tensor<2x1x3x3xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "zero"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %b : tensor<2x3x4xf32>
+}

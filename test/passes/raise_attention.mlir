@@ -538,3 +538,66 @@ func.func @mask_scaled(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<
   %om = nn.reshape %os : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
   func.return %om : tensor<2x3x8xf32>
 }
+
+// -----
+
+// Equations, tokens before heads; the softmax is over the keys wherever they stand.
+
+// CHECK-LABEL: func.func @equations(
+// CHECK-NEXT:    %r = attn.sdpa %q, %k, %v {heads = 2 : i64, scale = 1.000000e+00 : f64}
+// CHECK-NEXT:    func.return %r : tensor<2x3x8xf32>
+func.func @equations(%q: tensor<2x3x8xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x8xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %s = einsum.contract "bkhd,bqhd->bkqh" %ks, %qs : (tensor<2x3x2x4xf32>, tensor<2x3x2x4xf32>) -> tensor<2x3x3x2xf32>
+  %p = nn.softmax %s {dim = 1 : i64} : (tensor<2x3x3x2xf32>) -> tensor<2x3x3x2xf32>
+  %o = einsum.contract "bkqh,bkhe->bqhe" %p, %vs : (tensor<2x3x3x2xf32>, tensor<2x3x2x4xf32>) -> tensor<2x3x2x4xf32>
+  %r = nn.reshape %o : (tensor<2x3x2x4xf32>) -> tensor<2x3x8xf32>
+  func.return %r : tensor<2x3x8xf32>
+}
+
+// -----
+
+// Tokens first, heads in the axis of sequences: the operands are turned, and the result is turned back.
+
+// CHECK-LABEL: func.func @tokens_first(
+// CHECK-COUNT-3: nn.transpose {{.*}} : (tensor<3x2x8xf32>) -> tensor<2x3x8xf32>
+// CHECK-NEXT:    [[O:%.+]] = attn.sdpa {{.*}} {heads = 2 : i64, scale = 1.000000e+00 : f64} : tensor<2x3x8xf32>, tensor<2x3x8xf32>, tensor<2x3x8xf32> -> tensor<2x3x8xf32>
+// CHECK-NEXT:    %r = nn.transpose [[O]] {permutation = array<i64: 1, 0, 2>}
+// CHECK-NEXT:    func.return %r : tensor<3x2x8xf32>
+func.func @tokens_first(%q: tensor<3x2x8xf32>, %k: tensor<3x2x8xf32>, %v: tensor<3x2x8xf32>) -> tensor<3x2x8xf32> {
+  %qs = nn.reshape %q : (tensor<3x2x8xf32>) -> tensor<3x4x4xf32>
+  %qh = nn.transpose %qs {permutation = array<i64: 1, 0, 2>} : (tensor<3x4x4xf32>) -> tensor<4x3x4xf32>
+  %ks = nn.reshape %k : (tensor<3x2x8xf32>) -> tensor<3x4x4xf32>
+  %kt = nn.transpose %ks {permutation = array<i64: 1, 2, 0>} : (tensor<3x4x4xf32>) -> tensor<4x4x3xf32>
+  %vs = nn.reshape %v : (tensor<3x2x8xf32>) -> tensor<3x4x4xf32>
+  %vh = nn.transpose %vs {permutation = array<i64: 1, 0, 2>} : (tensor<3x4x4xf32>) -> tensor<4x3x4xf32>
+  %s = nn.matmul %qh, %kt : (tensor<4x3x4xf32>, tensor<4x4x3xf32>) -> tensor<4x3x3xf32>
+  %p = nn.softmax %s {dim = -1 : i64} : (tensor<4x3x3xf32>) -> tensor<4x3x3xf32>
+  %o = nn.matmul %p, %vh : (tensor<4x3x3xf32>, tensor<4x3x4xf32>) -> tensor<4x3x4xf32>
+  %ot = nn.transpose %o {permutation = array<i64: 1, 0, 2>} : (tensor<4x3x4xf32>) -> tensor<3x4x4xf32>
+  %r = nn.reshape %ot : (tensor<3x4x4xf32>) -> tensor<3x2x8xf32>
+  func.return %r : tensor<3x2x8xf32>
+}
+
+// -----
+
+// Two heads of keys and values for four of queries: their columns are put side by side for each.
+
+// CHECK-LABEL: func.func @grouped(
+// CHECK:         [[A:%.+]] = nn.slice %k {starts = array<i64: 0, 0, 0>
+// CHECK-NEXT:    [[B:%.+]] = nn.slice %k {starts = array<i64: 0, 0, 4>
+// CHECK-NEXT:    [[K:%.+]] = nn.concat [[A]], [[A]], [[B]], [[B]] {dim = 2 : i64}
+// CHECK:         [[V:%.+]] = nn.concat {{.*}} {dim = 2 : i64}
+// CHECK-NEXT:    attn.sdpa %q, [[K]], [[V]] {heads = 4 : i64
+func.func @grouped(%q: tensor<2x3x16xf32>, %k: tensor<2x3x8xf32>, %v: tensor<2x3x8xf32>) -> tensor<2x3x16xf32> {
+  %qs = nn.reshape %q : (tensor<2x3x16xf32>) -> tensor<2x3x2x2x4xf32>
+  %ks = nn.reshape %k : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %vs = nn.reshape %v : (tensor<2x3x8xf32>) -> tensor<2x3x2x4xf32>
+  %s = einsum.contract "bqhgd,bkhd->bhgqk" %qs, %ks : (tensor<2x3x2x2x4xf32>, tensor<2x3x2x4xf32>) -> tensor<2x2x2x3x3xf32>
+  %p = nn.softmax %s {dim = -1 : i64} : (tensor<2x2x2x3x3xf32>) -> tensor<2x2x2x3x3xf32>
+  %o = einsum.contract "bhgqk,bkhd->bqhgd" %p, %vs : (tensor<2x2x2x3x3xf32>, tensor<2x3x2x4xf32>) -> tensor<2x3x2x2x4xf32>
+  %r = nn.reshape %o : (tensor<2x3x2x2x4xf32>) -> tensor<2x3x16xf32>
+  func.return %r : tensor<2x3x16xf32>
+}
