@@ -35,12 +35,24 @@ def decomposed_graph(graph: AtenGraph, arrays: Mapping[str, Array]) -> tuple[Ate
     """
     import_torch("a graph with ops that heatc has to decompose")
     with quiet_torch():
-        program = _Rebuilding(graph, arrays).program()
-        found, tensors = read_program(decomposed(program))
+        found, tensors = read_program(decomposed(_rebuilt(graph, arrays)))
     names = [replace(old, value=new.value) for old, new in zip(graph.inputs, found.inputs)]
     found.inputs = names
     found.outputs = [Named(n.value, o.name) for n, o in zip(found.outputs, graph.outputs)]
     return found, tensors
+
+
+def _rebuilt(graph: AtenGraph, arrays: Mapping[str, Array]) -> ExportedProgram:
+    try:
+        return _Rebuilding(graph, arrays).program()
+    except HeatcError:
+        raise
+    # A damaged graph calls torch's ops in ways that fail anywhere.
+    except Exception as error:
+        raise HeatcError(
+            f"torch cannot run the graph: {type(error).__name__}: {str(error)[:200]}",
+            notes=["the graph contradicts itself: export the model again"],
+        ) from error
 
 
 class _Rebuilding:
