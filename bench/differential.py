@@ -209,7 +209,7 @@ def rows(found: Mapping[str, Tally]) -> list[Row]:
             result.append(Row(f"{what}: wrong [{target}]", wrong, "programs", 0, "<="))
         for target in TARGETS:
             share = 100 * models.count(target, "right") / max(models.programs, 1)
-            result.append(Row(f"{what}: right [{target}]", share, "%", 60, ">="))
+            result.append(Row(f"{what}: right [{target}]", share, "%", 80, ">="))
     for part, label in (("ops", "op_db (supported table)"), ("equations", "einsum equations")):
         if (tally := found.get(part)) is not None:
             for target in TARGETS:

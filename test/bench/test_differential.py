@@ -329,6 +329,16 @@ def test_a_program_that_fails_is_wrong(
     assert verdict.kind == kind
 
 
+def test_what_is_no_number_in_pytorch_may_be_refused_when_it_runs():
+    program = generate(0, simple=True)
+    case = next(iter(cases(program)))
+    error = ValueError("a row sees no key: the model has no number there")
+    number, none = np.ones(3, np.float32), np.array([1, np.nan], np.float32)
+    assert differential_judge.may_refuse(program, case, error, [number, none])
+    assert not differential_judge.may_refuse(program, case, error, [number])
+    assert not differential_judge.may_refuse(program, case, ValueError("no"), [none])
+
+
 @pytest.mark.parametrize(("fill", "kind"), [("-1e9", "right"), ("-3.0", "wrong")])
 def test_a_fill_that_scores_reach(monkeypatch: pytest.MonkeyPatch, fill: str, kind: str):
     """What hides its keys as -1e9 does is right, and any other value than PyTorch's is wrong."""

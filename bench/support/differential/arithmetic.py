@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bench.support.differential import functions
 from bench.support.differential.program import (
     Choices,
     Extents,
@@ -78,6 +79,30 @@ _INTEGER_STEPS: Mapping[str, tuple[str, ...]] = {
         "torch.where({a} > {c}, {a}, {b})",
         "torch.where({a}.long() > {c}, {c}, {a}.long())",
         "{a}.long().masked_fill({b}.bool(), {c})",
+    ),
+    "divide": (
+        "{a}.long() // {c}",
+        "{a}.long() % {c}",
+        "torch.div({a}.long(), {c}, rounding_mode='floor')",
+        "torch.remainder({a}.long(), -{c})",
+    ),
+    "extreme": (
+        "torch.maximum({a}.long(), {b}.long())",
+        "torch.minimum({a}.int(), {b}.int())",
+        "{a}.long().clamp(-1, {c})",
+        "{a}.long().abs()",
+        "{a}.long().sign()",
+    ),
+    "reduce": (
+        "{a}.long().sum(1, keepdim=True).expand(2, 5)",
+        "{a}.int().cumsum(1)",
+        "{a}.cumsum(0)",
+        "{a}.long().amax(1, keepdim=True).expand(2, 5)",
+        "{a}.long().amin(0).expand(2, 5)",
+        "{a}.bool().any(1, keepdim=True).expand(2, 5)",
+        "({a}.long() > {b}.long()).all(0).expand(2, 5)",
+        "{a}.long().argmax(1, keepdim=True).expand(2, 5)",
+        "{a}.long().sum() + {b}.long()",
     ),
     "power": ("{a}.long() ** 2", "({a}.{t}() * {a}.{t}())", "-({a}.{t}().long())"),
 }
@@ -165,6 +190,13 @@ def _larger(writer: Writer, choices: Choices, a: Value, b: Value) -> str:
     ).format(a=a, b=b)
 
 
+def _of(name: str, texts: tuple[str, ...]) -> Callable[[Writer, Choices, Value, Value], str]:
+    def step(writer: Writer, choices: Choices, a: Value, b: Value) -> str:
+        return choices.pick(name, texts).format(a=a, b=b)
+
+    return step
+
+
 _FLOAT_STEPS: Mapping[str, Callable[[Writer, Choices, Value, Value], str]] = {
     "layer": _layer,
     "sum": _sum,
@@ -174,4 +206,8 @@ _FLOAT_STEPS: Mapping[str, Callable[[Writer, Choices, Value, Value], str]] = {
     "moved": _moved,
     "contracted": _contracted,
     "larger": _larger,
+    "function": _of("function", functions.FUNCTIONS),
+    "pair": _of("pair", functions.PAIRS),
+    "reduction": _of("reduction", functions.REDUCTIONS),
+    "in place": _of("in place", functions.IN_PLACE),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from bench.support.differential import positions
 from bench.support.differential.masks import LOWEST, Seen
 from bench.support.differential.program import Choices, Extents, Port, Value, Writer
 
@@ -124,19 +125,24 @@ def _masked(site: Site, scores: str, shape: tuple[int, ...], axes: str) -> str:
     seen, c = site.seen, site.choices
     if not seen.boolean:
         return scores
-    how = c.pick("mask by", ("sum", "fill", "where", "outside sum"), (4, 4, 2, 1))
+    hows = ("sum", "fill", "where", "outside sum", "in place", "fill in place")
+    how = c.pick("mask by", hows, (8, 8, 4, 2, 1, 1))
+    if how == "in place":
+        named = site.writer.let(scores, shape, axes, stem="scores")
+        site.writer.lines.append(f"{named} += {_as_scores(site, f'({seen.additive})', shape)}")
+        return named.text
     if how in ("sum", "outside sum"):
-        bias = _as_scores(site, f"({seen.additive})", shape, "float32")
+        bias = _as_scores(site, f"({seen.additive})", shape)
         return f"{scores} + {bias}" if how == "sum" else f"{bias} + {scores}"
     low = c.pick("fill", ("float('-inf')", "-1e9", LOWEST, "-10000.0"))
-    keep = _as_scores(site, f"({seen.boolean})", shape, "bool")
-    if how == "fill":
+    keep = _as_scores(site, f"({seen.boolean})", shape)
+    if how in ("fill", "fill in place"):
         named = site.writer.let(scores, shape, axes, stem="scores")
-        return f"{named}.masked_fill(~{keep}, {low})"
+        return f"{named}.masked_fill{'_' * (how == 'fill in place')}(~{keep}, {low})"
     return f"torch.where({keep}, {scores}, {low})"
 
 
-def _as_scores(site: Site, text: str, shape: tuple[int, ...], dtype: str) -> str:
+def _as_scores(site: Site, text: str, shape: tuple[int, ...]) -> str:
     """A mask of (batch, heads, length, length) for scores of some shape."""
     e = site.extents
     if len(shape) == 4:
@@ -156,6 +162,7 @@ def _eager(site: Site) -> Value:
     """`softmax(q k^T / sqrt(d) + mask) v`, four axes."""
     w, e = site.writer, site.extents
     q, k, v = (_split(site, text, n) for text, n in zip(_projected(site), "qkv"))
+    q, k = positions.rotated(w, site.choices, e, q, k)
     transposed = site.choices.pick("k transposed", (".transpose(-1, -2)", ".mT"), (4, 1))
     where = site.choices.pick("scale", ("after", "queries", "divide"), (3, 2, 3))
     product = f"torch.matmul({q}, {k}{transposed})"
@@ -166,9 +173,8 @@ def _eager(site: Site) -> Value:
     else:
         product = f"{product} * {site.scale}"
     shape = (e.batch, e.heads, e.length, e.length)
-    scores = f"({product})"
-    if site.choices.chance("position bias", 0.1):
-        scores = f"({product} + {w.parameter('near', e.heads, e.length, e.length)})"
+    near = positions.bias(w, site.choices, e)
+    scores = f"({product} + {near})" if near else f"({product})"
     p = w.let(_probabilities(site, _masked(site, scores, shape, "bhss")), shape, "bhss", stem="p")
     site.weights.append(p)
     return _project_out(site, _merge(site, f"({p} @ {v})"))
@@ -223,8 +229,11 @@ def _fused(site: Site) -> Value:
     """PyTorch's scaled_dot_product_attention."""
     q, k, v = (_split(site, text, n) for text, n in zip(_projected(site), "qkv"))
     seen, c = site.seen, site.choices
+    q, k = positions.rotated(site.writer, c, site.extents, q, k)
     options = ""
-    if seen.kind == "causal" and c.chance("is_causal", 0.6, plain=True):
+    if near := positions.bias(site.writer, c, site.extents):
+        options = f", attn_mask={near}{f' + {seen.additive}' * bool(seen.additive)}"
+    elif seen.kind == "causal" and c.chance("is_causal", 0.6, plain=True):
         options = ", is_causal=True"
     elif seen.boolean:
         form = c.pick("mask form", ("boolean", "additive"))

@@ -88,6 +88,9 @@ def _mean(site: Site) -> Value:
             "torch.einsum('bsw->bw', {x}) / {s}",
             "torch.einsum('bsw,s->bw', {x}, torch.full(({s},), {r}))",
             "(torch.full((1, {s}), {r}) @ {x})[:, 0]",
+            "{x}.mean(1)",
+            "{x}.mean(dim=1, keepdim=True).squeeze(1)",
+            "{x}.sum(1) * {r}",
         ),
     )
     text = spelling.format(x=x, s=e.length, r=repr(1 / e.length))
@@ -104,6 +107,8 @@ def _masked_mean(site: Site) -> Value:
         (
             "({r}[:, None] @ {x})[:, 0] / ({r} @ torch.ones({s}, 1) + 1e-9)",
             "torch.einsum('bsw,bs->bw', {x}, {r}) / (torch.einsum('bs->b', {r})[:, None] + 1e-9)",
+            "({x} * {r}[:, :, None]).sum(1) / {r}.sum(1, keepdim=True).clamp(min=1e-9)",
+            "({x} * {r}.unsqueeze(-1).expand({x}.shape)).sum(1) / ({r}.sum(1)[:, None] + 1e-9)",
         ),
     )
     return w.let(spelling.format(r=real, x=site.x, s=e.length), site.pooled, "b.")
@@ -121,6 +126,12 @@ def _largest(site: Site) -> Value:
     """The greatest value over tokens, in halves."""
     w, e, x = site.writer, site.extents, site.x
     length = e.length
+    spellings = ("halves", "{x}.amax(1)", "{x}.max(1).values", "{x}.max(dim=1)[0]")
+    if site.real is not None:
+        spellings += (f"{{x}}.masked_fill(~{site.real}[:, :, None], -1e9).amax(1)",)
+    spelling = site.choices.pick("largest", spellings)
+    if spelling != "halves":
+        return w.let(spelling.format(x=x), site.pooled, "b.")
     while length > 1:
         half = length // 2
         a, b = f"{x}[:, :{half}]", f"{x}[:, {length - half}:{length}]"
@@ -166,6 +177,14 @@ def _flatten(site: Site) -> Value:
     return w.let(f"{whole}({spelling.format(x=x, b=e.batch)})", site.pooled, "b.")
 
 
+def _end(site: Site) -> Value:
+    """The token of the greatest id, as CLIP takes its last one."""
+    e, x = site.extents, site.x
+    port = Port("input_ids", "int64", (e.batch, e.length), "ids", e.vocabulary)
+    at = f"{site.writer.port(port, 'bs')}.argmax(dim=-1)"
+    return site.writer.let(f"{x}[torch.arange({e.batch}), {at}]", site.pooled, "b.")
+
+
 POOLERS: tuple[Callable[[Site], Value], ...] = (
     _first,
     _last,
@@ -178,17 +197,20 @@ POOLERS: tuple[Callable[[Site], Value], ...] = (
     _queries,
     _flatten,
     _indexed,
+    _end,
 )
-POOLER_WEIGHTS = (40, 8, 6, 10, 6, 3, 5, 3, 4, 5, 4)
+POOLER_WEIGHTS = (40, 8, 6, 10, 8, 3, 5, 5, 4, 5, 4, 4)
 
 
 def pooled(site: Site) -> Value:
     """A vector a sequence, perhaps through a dense layer and tanh, perhaps classes of it."""
     w, e, c = site.writer, site.extents, site.choices
-    vector = c.pick("pooler", POOLERS, POOLER_WEIGHTS, plain=3)(site)
+    vector = c.pick("pooler", POOLERS, POOLER_WEIGHTS, plain=5)(site)
     if c.chance("dense", 0.5, plain=True):
         layer = w.linear("pooler", e.width, e.width)
         vector = w.let(f"torch.tanh({layer}({vector}))", vector.shape, "b.")
+    if c.chance("normalised", 0.1, plain=True):
+        vector = w.let(f"F.normalize({vector}, dim=-1)", vector.shape, "b.")
     classes = c.pick("classes", (0, 2, 3, 5))
     if not classes:
         return vector

@@ -167,8 +167,17 @@ SOURCES = (
 )
 SOURCE_WEIGHTS = (40, 9, 6, 6, 5, 5, 4, 7, 8, 4, 3)
 
-KINDS = ("padding", "none", "causal", "causal and padding", "two-sided", "segment blocks", "band")
-KIND_WEIGHTS = (60, 16, 6, 6, 4, 4, 4)
+KINDS = (
+    "padding",
+    "none",
+    "causal",
+    "causal and padding",
+    "two-sided",
+    "segment blocks",
+    "band",
+    "band and padding",
+)
+KIND_WEIGHTS = (60, 16, 4, 6, 4, 4, 4, 6)
 
 
 @dataclass(frozen=True)
@@ -209,6 +218,7 @@ class Masks:
             two = f"({keep}[:, None, None, :] & {keep}[:, None, :, None])"
             return self._of(kind, choices, [two], [], keep)
         rows = [self._causal(choices)] if kind == "causal and padding" else []
+        rows += [self._band(choices)] if kind == "band and padding" else []
         return self._of(kind, choices, rows, [keep], keep)
 
     def real(self, choices: Choices, port: str = "") -> Value:

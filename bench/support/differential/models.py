@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from bench.support.differential import attention as attention
+from bench.support.differential import functions
 from bench.support.differential import heads as heads
 from bench.support.differential.arithmetic import arithmetic
 from bench.support.differential.masks import KIND_WEIGHTS, KINDS, Masks, Seen
@@ -87,9 +88,11 @@ def _extents(choices: Choices) -> Extents:
 
 def _embeddings(writer: Writer, choices: Choices, e: Extents) -> Value:
     shape, rows = (e.batch, e.length, e.width), (e.batch, e.length)
-    kinds = ("ids", "narrow table", "int32 ids", "embedded")
-    how = choices.pick("input", kinds, (80, 6, 6, 8), plain=2)
-    if how == "embedded":
+    kinds = ("ids", "narrow table", "int32 ids", "embedded", "patches", "windows")
+    how = choices.pick("input", kinds, (80, 6, 6, 8, 5, 4))
+    if how in ("patches", "windows"):
+        terms = [_convolved(writer, e, how)]
+    elif how == "embedded":
         port = Port("inputs_embeds", "float32", shape, "float")
         terms = [writer.port(port, "bs.").text]
     else:
@@ -108,18 +111,36 @@ def _embeddings(writer: Writer, choices: Choices, e: Extents) -> Value:
     norm = choices.pick("norm", ("norm", "none", "plain norm"), (70, 20, 10), plain=2)
     if norm == "none":
         return x
-    return writer.let(f"{_norm(writer, e.width, norm == 'plain norm')}({x})", shape, "bs.")
+    text = functions.normed(writer, choices, x, norm == "plain norm")
+    return writer.let(text, shape, "bs.")
 
 
-def _norm(writer: Writer, width: int, plain: bool) -> str:
-    return writer.module(
-        "norm", f"nn.LayerNorm({width}{', elementwise_affine=False' if plain else ''})"
-    )
+def _convolved(writer: Writer, e: Extents, how: str) -> str:
+    """A token a patch of a picture, or a window of a signal that overlaps the next one."""
+    if how == "windows":
+        signal = writer.port(Port("signal", "float32", (e.batch, 4, 2 * e.length), "float"), "b..")
+        layer = writer.module("windows", f"nn.Conv1d(4, {e.width}, 3, stride=2, padding=1)")
+        return f"{layer}({signal}).transpose(1, 2)"
+    rows = 2 if e.length % 2 == 0 else 1
+    shape = (e.batch, 3, 2 * rows, 2 * e.length // rows)
+    pixels = writer.port(Port("pixel_values", "float32", shape, "float"), "b...")
+    layer = writer.module("patches", f"nn.Conv2d(3, {e.width}, 2, stride=2)")
+    return f"{layer}({pixels}).flatten(2).transpose(1, 2)"
 
 
 def _positions(writer: Writer, choices: Choices, e: Extents) -> list[str]:
-    kinds = ("table", "input", "buffer of ids", "none", "rows of a table", "parameter", "sinusoids")
-    how = choices.pick("positions", kinds, (34, 10, 8, 14, 12, 12, 10), plain=4)
+    kinds = (
+        "table",
+        "input",
+        "buffer of ids",
+        "none",
+        "rows of a table",
+        "parameter",
+        "sinusoids",
+        "computed sinusoids",
+        "running sum",
+    )
+    how = choices.pick("positions", kinds, (34, 10, 8, 14, 12, 12, 10, 8, 8))
     rows = e.length + 3
     if how == "none":
         return []
@@ -128,7 +149,16 @@ def _positions(writer: Writer, choices: Choices, e: Extents) -> list[str]:
     if how == "sinusoids":
         text = f"torch.sin(torch.arange({rows * e.width}.0) * 0.7).reshape(1, {rows}, {e.width})"
         return [f"{writer.buffer('waves', text)}[:, :{e.length}]"]
+    if how == "computed sinusoids":
+        place = f"torch.arange({e.length}).float()[:, None]"
+        return [f"torch.sin({place} * torch.exp(torch.arange({e.width}.0) * -0.3))"]
     table = writer.module("position", f"nn.Embedding({rows}, {e.width})")
+    if how == "running sum":
+        ids = Port("input_ids", "int64", (e.batch, e.length), "ids", e.vocabulary)
+        real = writer.let(
+            f"({writer.port(ids, 'bs')} != 0).int()", ids.shape, "bs", "int32", "some"
+        )
+        return [f"{table}((torch.cumsum({real}, 1).type_as({real}) * {real}).long() + 1)"]
     if how == "rows of a table":
         return [f"{table}.weight[:{e.length}]"]
     if how == "input":
@@ -156,7 +186,7 @@ def _segments(writer: Writer, choices: Choices, e: Extents) -> list[str]:
 def _masks(masks: Masks, choices: Choices) -> list[Seen]:
     """What each layer's queries see."""
     count = choices.pick("layers", (1, 2, 3), (60, 32, 8))
-    kind = choices.pick("mask", KINDS, KIND_WEIGHTS, plain=2)
+    kind = choices.pick("mask", KINDS, KIND_WEIGHTS)
     kinds = ("one", "again", "none later", "another")
     how = choices.pick("masks of layers", kinds, (76, 8, 8, 8), plain=2)
     first = masks.make(kind, choices.under("mask"))
@@ -201,7 +231,7 @@ def _layers(
             x = heads.mix(heads.Site(writer, own, e, x, real))
         states.append(x)
     if style == "before" and choices.chance("last norm", 0.8, plain=True):
-        x = writer.let(f"{_norm(writer, e.width, False)}({x})", x.shape, x.axes)
+        x = writer.let(functions.normed(writer, choices, x, False), x.shape, x.axes)
     return x, states
 
 
@@ -218,7 +248,7 @@ def _layer(
     if choices.chance("nn.TransformerEncoderLayer", 0.06) and seen.kind in ("none", "padding"):
         return _torch_layer(writer, choices, e, x, seen)
     if style in ("before", "parallel"):
-        inner = writer.let(f"{_norm(writer, e.width, plain)}({x})", x.shape, x.axes)
+        inner = writer.let(functions.normed(writer, choices, x, plain), x.shape, x.axes)
     else:
         inner = x
     attended = attention.attend(attention.Site(writer, choices, e, inner, seen, weights))
@@ -226,27 +256,40 @@ def _layer(
         order = choices.pick("sum", ("{x} + {a} + {f}", "{x} + ({a} + {f})", "{f} + {a} + {x}"))
         text = order.format(x=x, a=attended, f=_feed_forward(writer, choices, e, inner))
         return writer.let(text, x.shape, x.axes)
-    order = choices.pick("residual", ("{x} + {a}", "{a} + {x}"))
+    order = choices.pick("residual", ("{x} + {a}", "{a} + {x}", "({a} + 0).add_({x})"), (6, 3, 1))
     x = writer.let(order.format(x=x, a=attended), x.shape, x.axes)
     if style == "after":
-        x = writer.let(f"{_norm(writer, e.width, plain)}({x})", x.shape, x.axes)
+        x = writer.let(functions.normed(writer, choices, x, plain), x.shape, x.axes)
     if choices.chance("no feed forward", 0.3, plain=True):
         return x
     inner = x
     if style == "before":
-        inner = writer.let(f"{_norm(writer, e.width, plain)}({x})", x.shape, x.axes)
+        inner = writer.let(functions.normed(writer, choices, x, plain), x.shape, x.axes)
     x = writer.let(f"{x} + {_feed_forward(writer, choices, e, inner)}", x.shape, x.axes)
     if style == "after":
-        x = writer.let(f"{_norm(writer, e.width, plain)}({x})", x.shape, x.axes)
+        x = writer.let(functions.normed(writer, choices, x, plain), x.shape, x.axes)
     return x
 
 
 def _feed_forward(writer: Writer, choices: Choices, e: Extents, x: Value) -> str:
-    kinds = ("two layers", "sum of products", "of tanh", "low rank", "shared", "gated", "scaled")
-    kind = choices.pick("feed forward", kinds, (66, 6, 4, 6, 6, 6, 6), plain=5)
+    kinds = (
+        "two layers",
+        "sum of products",
+        "of tanh",
+        "low rank",
+        "shared",
+        "gated",
+        "scaled",
+        "pruned",
+        "merged",
+    )
+    kind = choices.pick("feed forward", kinds, (66, 6, 4, 6, 6, 8, 6, 4, 4))
     w, width = writer, e.width
-    acts = ("F.gelu({})", "torch.relu({})", "torch.tanh({})", "F.gelu({}, approximate='tanh')")
-    act = choices.pick("activation", acts, (4, 3, 1, 2), plain=3)
+
+    def act(text: str, size: int) -> str:
+        named = w.let(text, (*x.shape[:2], size), x.axes, stem="inner")
+        return functions.activated(w, choices, named)
+
     if kind == "sum of products":
         f, g = w.linear("f", width, width), w.linear("g", width, width)
         return f"({f}({x}) + {g}({x}))"
@@ -260,14 +303,26 @@ def _feed_forward(writer: Writer, choices: Choices, e: Extents, x: Value) -> str
         return f"({f}({x}) + {factor}{b}({a}({x})))"
     if kind == "shared":
         f = w.linear("f", width, width)
-        return f"{f}({act.format(f'{f}({x})')})"
+        return f"{f}({act(f'{f}({x})', width)})"
+    if kind in ("pruned", "merged"):
+        return _of_constants(w, kind, width, x)
     wide = 2 * width
     up, down = w.linear("up", width, wide), w.linear("down", wide, width)
-    inner = act.format(f"{up}({x})")
+    inner = act(f"{up}({x})", wide)
     if kind == "gated":
         inner = f"{inner} * {w.linear('gate', width, wide)}({x})"
     text = f"{down}({inner})"
     return f"{text} * {w.parameter('scale', width)}" if kind == "scaled" else text
+
+
+def _of_constants(w: Writer, kind: str, width: int, x: Value) -> str:
+    """A layer whose weights are computed: pruned by a mask, or with a merged low rank."""
+    f = w.linear("f", width, width)
+    if kind == "pruned":
+        mask = w.buffer("pruned", f"(torch.arange({width * width}) % 3 > 0).float()")
+        return f"F.linear({x}, {f}.weight * {mask}.view({width}, {width}), {f}.bias)"
+    a, b = w.parameter("a", 3, width), w.parameter("b", width, 3)
+    return f"F.linear({x}, {f}.weight + {b} @ {a} * 0.5, {f}.bias)"
 
 
 def _torch_layer(writer: Writer, choices: Choices, e: Extents, x: Value, seen: Seen) -> Value:
