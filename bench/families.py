@@ -32,7 +32,7 @@ import transformers
 from rich.console import Console
 
 from bench.support import parts, report, sources
-from bench.support.families import capture, page, summary, tasks
+from bench.support.families import capture, page, pruned, summary, tasks
 from bench.support.families.entry import Entry
 from bench.support.families.first import first_run
 from bench.support.families.heat import COSINE, HEAT, heated
@@ -148,11 +148,35 @@ def first_part(found: summary.Entries) -> Part:
     return Part(_held(what, found), {"first: from nothing": list(map(_told, found))})
 
 
-def _held(what: str, found: summary.Entries) -> list[Row]:
+def rule_tasks(chosen: Sequence[Entry]) -> list[str]:
+    """Each kind of mask with each rule; the models are of their own."""
+    return [_WORDS.join(("rules", mask, rule)) for mask in pruned.MASKS for rule in pruned.RULES]
+
+
+def judge_rule(task: str) -> list[dict[str, Any]]:
+    """What `pruned.compared` says of one mask and rule."""
+    tasks.prepare()
+    _, mask, rule = task.split(_WORDS)
+    return [pruned.compared(mask, rule)]
+
+
+def rule_part(found: summary.Entries) -> Part:
+    """How many kinds of masks and biases are the oracle's, bit for bit."""
+    rows: list[Row] = []
+    for rule in pruned.RULES:
+        what = (
+            f"the same with --hdp-rule {rule}, oracle that imports nothing of heatc: masks and "
+            "outputs bit-identical, one model of each kind of mask and bias"
+        )
+        rows += _held(what, [case for case in found if case["rule"] == rule], "kinds")
+    return Part(rows, {"rules: oracle": list(map(_told, found))})
+
+
+def _held(what: str, found: summary.Entries, unit: str = "families") -> list[Row]:
     right, wrong = (sum(case["kind"] == kind for case in found) for kind in ("right", "wrong"))
     return [
-        Row(what, right, "families", len(found), ">="),
-        Row(f"{what}: wrong", wrong, "families", 0, "<="),
+        Row(what, right, unit, len(found), ">="),
+        Row(f"{what}: wrong", wrong, unit, 0, "<="),
     ]
 
 
@@ -164,6 +188,7 @@ def _told(case: Mapping[str, Any]) -> dict[str, Any]:
 
 STUDIES: dict[str, Study] = {
     "families": Study(family_tasks, judge_family, family_part),
+    "rules": Study(rule_tasks, judge_rule, rule_part),
     "heat": Study(heat_tasks, judge_heat, heat_part),
     "first": Study(first_tasks, judge_first, first_part),
 }

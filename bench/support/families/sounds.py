@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import transformers
 
-from bench.support.families.entry import HEADS, LABELS, LAYERS, WIDTH, Arrays, Entry, Keep
+from bench.support.families.entry import (
+    HEADS,
+    LABELS,
+    LAYERS,
+    ROUTES,
+    WIDTH,
+    Arrays,
+    Entry,
+    Keep,
+)
 from bench.support.families.text import builder
 
 _T: Any = transformers
@@ -59,7 +68,9 @@ def entries() -> Iterator[Entry]:
     models = (("base", WhisperEncoder), ("AudioClassification", _T.WhisperForAudioClassification))
     for head, model in models:
         make = builder(model, _T.WhisperConfig, _WHISPER)
-        yield Entry("Whisper encoder", head, make, _mel_inputs(), axis=FRAMES // 2)
+        # In a folder the encoder has a head: alone it is no model that AutoModel knows.
+        routes = ("archive",) if head == "base" else ROUTES
+        yield Entry("Whisper encoder", head, make, _mel_inputs(), axis=FRAMES // 2, routes=routes)
     for head, name, more in (
         ("base", "Wav2Vec2Model", {}),
         ("base, layer norms", "Wav2Vec2Model", _LARGE),
