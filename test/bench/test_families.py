@@ -16,7 +16,7 @@ import torch
 
 from bench import families
 from bench.support.differential.build import Compiled, Rounding
-from bench.support.families import heat, judge, summary, tasks
+from bench.support.families import heat, judge, pruned, summary, tasks
 from bench.support.families.entry import (
     BATCH,
     LENGTH,
@@ -212,6 +212,30 @@ def test_a_layer_that_is_used_twice_is_counted_once() -> None:
     line = json.dumps({"pass": "heat-decompose", "layer": "a", "chosen": chosen})
     other = json.dumps({"pass": "verify", "layer": "a", "chosen": {}})
     assert heat.factors([line, other, line]) == {"a": (1024, 512)}
+
+
+# ---- Pruned --------------------------------------------------------------------------------------
+
+
+def test_a_pruned_attention_is_the_oracles_and_of_another_threshold_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = pruned.compared("causal", "paper")
+    assert (right["kind"], right["identical"]) == ("right", right["attentions"])
+    assert right["blocks pruned, %"] > 20
+    options, rule = pruned.RULES["paper"]
+    other = dataclasses.replace(rule, rho_b=0.2)
+    monkeypatch.setitem(pruned.RULES, "paper", (options, other))  # pyright: ignore[reportArgumentType]
+    wrong = pruned.compared("causal", "paper")
+    assert wrong["kind"] == "wrong"
+    assert wrong["message"].startswith("mask of bert.encoder.layer.0")
+
+
+def test_an_attention_is_known_by_its_path_without_a_number() -> None:
+    assert pruned.plain("bert.encoder.layer.0.attention.self.1") == (
+        "bert.encoder.layer.0.attention.self"
+    )
+    assert pruned.plain("bert.encoder.layer.0") == "bert.encoder.layer.0"
 
 
 # ---- The zoo -------------------------------------------------------------------------------------
