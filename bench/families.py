@@ -44,6 +44,7 @@ from bench.support.report import Row
 
 RESULT = report.RESULTS / "families.json"
 SEED = 0
+QUICK = "one head, route and attention each"
 _WORDS = "|"
 
 
@@ -211,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
     add("--part", action="append", choices=PARTS, help="one part alone")
     add("--before", type=Path, metavar="DIR", help="an older checkout, which part capture needs")
     add("--only", action="append", metavar="NAME", help="models whose name has it; writes nothing")
-    add("--quick", action="store_true", help="one head, route and attention; writes nothing")
+    add("--quick", action="store_true", help="one head, route and attention of each family")
     add("--jobs", type=int, default=2, help="processes (2), 0 for this one")
     add("--state", type=Path, metavar="FILE", help="where a run is kept that may be killed")
     add("--list", action="store_true", help="print the names of all models")
@@ -246,12 +247,14 @@ def main(arguments: Sequence[str]) -> int:
             tasks.run(todo, study.run, state, options.jobs)
             cases = [case for task in todo for case in state.done[task]]
             found[name] = study.part(cases)
+            if options.quick:
+                mark(found[name])
             if options.messages:
                 print(json.dumps([c for c in cases if c.get("message")], indent=1))
     except KeyboardInterrupt:
         return 130
     _show(found)
-    if not options.only and not options.quick:
+    if not options.only:
         command = " ".join(["python bench/families.py", *arguments])
         parts.merge(RESULT, found, PARTS, report.provenance(command, SEED))
     rows = [row for part in found.values() for row in part.rows]
@@ -266,6 +269,12 @@ def quick(chosen: Sequence[Entry]) -> list[Entry]:
         few = {"implementations": entry.implementations[-1:], "routes": entry.routes[:1]}
         found.setdefault(name, dataclasses.replace(entry, **few))
     return list(found.values())
+
+
+def mark(part: Part) -> None:
+    """Say in every row that it is of a quick round."""
+    marked = [dataclasses.replace(row, what=f"{row.what} ({QUICK})") for row in part.rows]
+    part.rows = marked
 
 
 def _is_chosen(entry: Entry, names: Sequence[str] | None) -> bool:
