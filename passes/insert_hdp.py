@@ -16,7 +16,7 @@ Example: test/passes/insert_hdp.mlir, the worked example of the HDP paper (Q 8x4
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -26,10 +26,11 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
-from heatc.context import weights_of
+from heatc.context import HeatcContext, weights_of
 from heatc.dialects import attn
 from heatc.dialects.attn import RuleAttr
 from heatc.passes.attention_masks import MaskReader, ScoreMasks
+from heatc.passes.divided import Divided
 from heatc.passes.effect import Effect
 from heatc.passes.rewriting import (
     at,
@@ -68,8 +69,10 @@ class _Chain:
         layers: int,
         memory: dict[str, SSAValue],
         masks: ScoreMasks,
+        divisible: Callable[[SSAValue], SSAValue],
     ):
         self.op = op
+        self.divisible = divisible
         self.masks = masks
         self._visible: SSAValue | None = None
         self._visible_blocks: dict[tuple[int, int], SSAValue] = {}
@@ -157,7 +160,7 @@ class _Chain:
         return self.emit(attn.ScoresOp(op.q, op.k, self.packing, self.heads, type_))
 
     def split(self, finer: int) -> Parts:
-        q, k = attn.SplitOp(self.op.q, finer), attn.SplitOp(self.op.k, finer)
+        q, k = (attn.SplitOp(self.divisible(v), finer) for v in (self.op.q, self.op.k))
         self.emit(q)
         self.emit(k)
         return Parts(q.integer, q.fraction, k.integer, k.fraction)
@@ -354,13 +357,14 @@ class InsertHdpPass(ModulePass):
         memories: dict[str, dict[str, SSAValue]] = {name: {} for name in numbered}
         written: list[tuple[_Chain, Rule]] = []
         reader = MaskReader(lambda: weights_of(ctx))
+        divided = Divided(ctx.weights if isinstance(ctx, HeatcContext) else None)
         for attention, rule in rules.items():
             assert isinstance(attention, attn.SdpaOp)
             _check_machine(attention)
             layers = numbered[rule.name]
             place = layers.index(attention), len(layers)
             masks = reader.read(attention)
-            chain = _Chain(attention, *place, memories[rule.name], masks)
+            chain = _Chain(attention, *place, memories[rule.name], masks, divided.of)
             with RULES.blamed(rule.name):
                 find_rule(rule.name).insert(chain, rule)
             if chain.output is None:

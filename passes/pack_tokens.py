@@ -108,7 +108,7 @@ class _Packer:
         last = block.last_op
         assert isinstance(last, ReturnOp)
         outputs = list(last.operands)
-        reads = Reads(self.tokens, self.converted, compute=self.compute)
+        reads = Reads(self.tokens, self.converted, compute=self.compute, padding=self.padding)
         if self.padding.mask is not None:
             positions = self._positions(reads)
             if positions and not self.every_row:

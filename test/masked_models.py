@@ -57,6 +57,7 @@ KINDS: dict[str, Scores] = {
     "given causal": lambda m, s, x: s.masked_fill(~x["keep"], -math.inf).masked_fill(
         ~_past(m.tokens), -math.inf
     ),
+    "turned causal": lambda m, s, x: s.masked_fill(~_past(m.tokens), -math.inf),
     "none": lambda m, s, x: s,
     "padded causal": lambda m, s, x: s + torch.where(_past(m.tokens) & x["keep"], 0.0, LOWEST),
     "padded alibi": lambda m, s, x: (s + _slopes(m.heads, m.tokens)).masked_fill(~x["keep"], -1e9),
@@ -87,6 +88,10 @@ class Attention(nn.Module):
             return y.view(batch, tokens, self.heads, width // self.heads).transpose(1, 2)
 
         q, k, v = heads(self.q(x)), heads(self.k(x)), heads(self.v(x))
+        if "turned" in self.kind:
+            # As a rotary embedding does: the host, not a linear, makes queries and keys.
+            angles = torch.arange(tokens)[:, None] * 0.2 + torch.arange(width // self.heads)
+            q, k = q * torch.cos(angles), k * torch.sin(angles)
         scores = q @ k.transpose(-1, -2)
         if self.kind != "unscaled":
             scores = scores / math.sqrt(width // self.heads)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, torch.Tensor]
 
+_WRAPPED = ("state_dict", "model_state_dict", "model")
+"""Where trainers put the state dict of a model, beside those of other things."""
+
 HOW_TO_SAVE = (
     "save the model as an archive, torch.export.save(torch.export.export(model, ...), path), "
     "or its state dict, torch.save(model.state_dict(), path), beside its config.json"
@@ -78,8 +81,9 @@ def state_dict(path: Path, content: Any, records: Collection[int] | None) -> Ten
     """
     import torch
 
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    if isinstance(content, dict):
+        inner = [content[key] for key in _WRAPPED if isinstance(content.get(key), dict)]
+        content = inner[0] if inner else content
     if not isinstance(content, dict) or not content:
         raise HeatcError("the file holds no state dict", place=str(path), notes=[HOW_TO_SAVE])
     for name, tensor in cast("dict[object, object]", content).items():

@@ -16,9 +16,6 @@ from torch import Tensor, nn
 _LEAST = 1e-9
 """Below it no sum of a mask lies, so that nothing is divided by 0."""
 
-_MASKED = -1e9
-"""What a masked token has where the largest is looked for."""
-
 
 def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
     return (tokens * mask).sum(1) / mask.sum(1).clamp(min=_LEAST)
@@ -34,7 +31,9 @@ def _weighted_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def _max(tokens: Tensor, mask: Tensor) -> Tensor:
-    return tokens.masked_fill(mask == 0, _MASKED).amax(1)
+    """A masked token has what no real one is below: a constant far away would cost its bits."""
+    real = tokens * mask
+    return (real + real.amin(1, keepdim=True) * (1 - mask)).amax(1)
 
 
 def _first(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -382,6 +382,36 @@ def _padding(
     return KeyPadding(traced.input, _merged(real, gap), _merged(masked, gap), weakest)
 
 
+def vanishes(
+    tracker: MaskTracker, value: SSAValue, padding: KeyPadding, positions: NDArray[np.int64]
+) -> bool:
+    """
+    Whether a value is 0 at masked positions, for every input that means padding there.
+
+    `positions`, which broadcasts to the value, has the number b * S + s that each element is of.
+    """
+    traced = tracker.trace(value)
+    if traced is None or traced.input is None or traced.input is not padding.mask:
+        return False
+    try:
+        wanted = np.broadcast_to(positions, traced.source.shape)
+    except ValueError:
+        return False
+    if not (traced.source == wanted).all():
+        return False
+    if traced.cut:
+        tried = [
+            number
+            for low, high, number in _pieces(traced)
+            if any(first <= high and low <= last for first, last in padding.masked)
+        ]
+    elif all(low == high for low, high in padding.masked):
+        tried = [low for low, _ in padding.masked]
+    else:
+        return False
+    return not any(tracker.run(value, number).any() for number in tried)
+
+
 def _pieces(traced: Traced) -> Iterable[tuple[float, float, float]]:
     """Ascending sets of input values that the mask cannot tell apart, each with one of them."""
     assert traced.input is not None

@@ -10,8 +10,9 @@ is 0 there.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+import numpy as np
 from xdsl.dialects.builtin import TensorType
 from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Operation, SSAValue
@@ -20,7 +21,7 @@ from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes, Axis
 from heatc.passes.analysis.layout import Digit, grouped, joined, layout_of
-from heatc.passes.analysis.padding import POINTWISE
+from heatc.passes.analysis.padding import POINTWISE, KeyPadding, MaskTracker, vanishes
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
 _ELEMENTWISE = (*POINTWISE, nn.GeluOp, nn.ReluOp, nn.TanhOp)
@@ -92,6 +93,10 @@ class TokenAxes:
         )
         return whole or any(self.touches(*part) for part in self.axes.parts(value, axis))
 
+    def batch_axes(self, value: SSAValue) -> list[int]:
+        """The axes of a value that are the batch axis."""
+        return self._axes(value, 0)
+
     def _axes(self, value: SSAValue, which: int) -> list[int]:
         if not isinstance(value.type, TensorType):
             return []
@@ -156,13 +161,23 @@ class Reads:
     The masked positions that are read of the values of a function.
 
     `converted` are ops that are packed themselves: they read rows, not positions. With `compute`
-    outputs read every position too.
+    outputs read every position too. A value that is 0 at the masked positions of `padding` is not
+    read there: rows that are put back are 0 where there was none.
     """
 
-    def __init__(self, tokens: TokenAxes, converted: Collection[Operation], *, compute: bool):
+    def __init__(
+        self,
+        tokens: TokenAxes,
+        converted: Collection[Operation],
+        *,
+        compute: bool,
+        padding: KeyPadding | None = None,
+    ):
         self.tokens = tokens
         self.converted = converted
         self.compute = compute
+        self.padding = padding
+        self._tracker = MaskTracker()
         self.everything = frozenset(range(tokens.length))
         self.rows: frozenset[int] = frozenset()
         """Masked positions that have rows: masks of attention are read there, once they are known."""
@@ -170,6 +185,8 @@ class Reads:
     def of(self, value: SSAValue) -> frozenset[int]:
         """The positions of a value that are read."""
         found: frozenset[int] = frozenset()
+        if self._is_zero(value):
+            return found
         for use in value.uses:
             found |= self.of_use(use.operation, value)
         return found
@@ -196,10 +213,70 @@ class Reads:
             return self.of(op.result)
         if isinstance(op, nn.ConcatOp) and op.dim.value.data not in self.tokens.token_axes(value):
             return self.of(op.result)
+        if isinstance(op, ContractOp) and self._weighs_with_zero(op, value):
+            return frozenset()
         if isinstance(op, ContractOp) and self._keeps_tokens(op, value):
             # An element is of two tokens and no others: where either is masked nobody reads it.
             return self.everything if self.of(op.result) else frozenset()
         return self.everything
+
+    def _is_zero(self, value: SSAValue) -> bool:
+        """Whether a value has a factor that is 0 at masked positions."""
+        if not isinstance(value.owner, nn.MulOp) or self.compute:
+            return False
+        order = self._order(value)
+        if order is None:
+            return False
+        return any(self._vanishes(factor, order) for factor in value.owner.operands)
+
+    def _weighs_with_zero(self, op: ContractOp, value: SSAValue) -> bool:
+        """Whether a sum over tokens has a factor that is 0 at masked positions."""
+        order = self._order(value)
+        if order is None or self.compute:
+            return False
+        terms, _ = parse_equation(op.equation.data)
+        own = next(term for term, operand in zip(terms, op.inputs) if operand is value)
+        letters = [own[axis] if axis is not None else "" for axis in order]
+        for term, factor in zip(terms, op.inputs):
+            if factor is value or any(a and a not in term for a in letters):
+                continue
+            places = [term.index(a) - len(term) if a else None for a in letters]
+            if self._vanishes(factor, places):
+                return True
+        return False
+
+    def _order(self, value: SSAValue) -> list[int | None] | None:
+        """The axes of sequences and of tokens, counted from behind; None for an extent of 1."""
+        shape = nn.shape_of(value)
+        found: list[int | None] = []
+        for axes, extent in (
+            (self.tokens.batch_axes(value), self.tokens.batch),
+            (self.tokens.token_axes(value), self.tokens.length),
+        ):
+            if extent > 1 and len(axes) != 1:
+                return None
+            found.append(axes[0] - len(shape) if extent > 1 else None)
+        return found
+
+    def _vanishes(self, factor: SSAValue, order: Sequence[int | None]) -> bool:
+        """Whether a factor with these axes of sequences and tokens is 0 at masked positions."""
+        if self.padding is None or self.padding.mask is None:
+            return False
+        batch, length = self.tokens.batch, self.tokens.length
+        rank = len(nn.shape_of(factor))
+        if any(axis is not None and -axis > rank for axis in order):
+            return False
+        positions = np.arange(batch * length).reshape(batch, length)
+        long = [axis for axis in order if axis is not None]
+        positions = positions.reshape([n for n in (batch, length) if n > 1])
+        if len(long) == 2 and long[0] > long[1]:
+            positions = positions.T
+        shape = [1] * rank
+        for axis in long:
+            shape[axis] = nn.shape_of(factor)[axis]
+        if math.prod(shape) != batch * length:
+            return False
+        return vanishes(self._tracker, factor, self.padding, positions.reshape(shape))
 
     def _is_of_each_token(self, op: Operation, value: SSAValue) -> bool:
         """Whether an op is along an axis that has no sequences and no tokens."""

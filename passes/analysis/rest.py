@@ -22,7 +22,7 @@ from xdsl.ir import Operation, SSAValue
 from heatc.dialects import attn, nn
 from heatc.hardware import Hardware
 from heatc.hardware.costs import ACTIONS, action_joules, leakage_watts
-from heatc.isa.table import DTYPES
+from heatc.isa.table import DTYPES, FUNCTION_COSTS, OPERATION_COSTS, ElementCost
 from heatc.machine.clocks import HostWork
 from heatc.machine.work import Work, charged
 from heatc.passes.analysis.costs import Cost
@@ -35,6 +35,19 @@ _INSTRUCTIONS: dict[type[Operation], str] = {
     nn.GeluOp: "hgelu",
     nn.TanhOp: "htanh",
     nn.ReluOp: "hrelu",
+    nn.RmsNormOp: "hrms",
+    nn.SoftmaxOp: "hsoft",
+    nn.ReduceOp: "hred",
+    nn.CumsumOp: "hscan",
+    nn.WhereOp: "hsel",
+}
+_OPERATIONS: dict[type[Operation], str] = {
+    nn.SubOp: "sub",
+    nn.MulOp: "mul",
+    nn.DivOp: "div",
+    nn.MaximumOp: "max",
+    nn.MinimumOp: "min",
+    nn.PowOp: "pow",
 }
 _ROUNDED = (nn.LayerNormOp, nn.GeluOp, nn.TanhOp, nn.ReluOp)
 """Ops that end a task as a rule: what they take is read, what they give is written."""
@@ -47,6 +60,7 @@ class _Work(NamedTuple):
     elements: int
     read: int = 0
     written: int = 0
+    each: ElementCost | None = None
 
 
 def rest_of_model(module: ModuleOp, tokens: int, hw: Hardware) -> Cost:
@@ -89,15 +103,27 @@ def _host_work(op: Operation, tokens: int) -> Iterator[_Work]:
         size = _size(op.result, tokens)
         yield _Work("hgeti", size, size * _CODE)
         yield _Work("hput", size, 0, size * DTYPES["f32"])
+    chosen = _chosen(op)
+    if chosen is not None and _is_float(op.results[0]):
+        yield chosen._replace(elements=_size(op.results[0], tokens))
     mnemonic = _INSTRUCTIONS.get(type(op))
     if mnemonic is None or not _is_float(op.results[0]) or _is_bias(op):
         return
-    size = _size(op.results[0], tokens)
+    # What a reduction reads is what it costs.
+    size = _size(op.operands[0] if isinstance(op, nn.ReduceOp) else op.results[0], tokens)
     if isinstance(op, (nn.AddOp, *_ROUNDED)):
         yield _Work("hget", size, size * _CODE)
     yield _Work(mnemonic, size)
     if isinstance(op, _ROUNDED):
         yield _Work("hput", size, 0, size * _CODE)
+
+
+def _chosen(op: Operation) -> _Work | None:
+    """An instruction whose cost a field decides."""
+    if isinstance(op, nn.MapOp):
+        return _Work("hfun", 0, each=FUNCTION_COSTS[op.function.data])
+    name = _OPERATIONS.get(type(op))
+    return None if name is None else _Work("hop", 0, each=OPERATION_COSTS[name])
 
 
 def _is_float(value: SSAValue) -> bool:
@@ -117,13 +143,16 @@ def _of_host(work: list[_Work], hardware: Hardware) -> Cost:
     times, cycles = HostWork(hardware), 0
     counted = Work()
     counted.mnemonics = [w.mnemonic for w in work]
-    for i, (mnemonic, elements, read, written) in enumerate(work):
+    for i, (mnemonic, elements, read, written, each) in enumerate(work):
         moved = read + written
-        cycles += times.cycles(mnemonic, elements, moved, "dram", reads=read > 0)
-        counted.add(i, {"elements": elements, "nbytes": moved, "written": written, "from_dram": 1})
-    each = action_joules(hardware)
-    joules = sum(count * each[row] for _, row, count in charged(counted, hardware))
-    joules += len(work) * each[ACTIONS.index("instruction")]
+        cycles += times.cycles(mnemonic, elements, moved, "dram", reads=read > 0, each=each)
+        counts = {"elements": elements, "nbytes": moved, "written": written, "from_dram": 1}
+        if each is not None:
+            counts |= each._asdict()
+        counted.add(i, counts)
+    prices = action_joules(hardware)
+    joules = sum(count * prices[row] for _, row, count in charged(counted, hardware))
+    joules += len(work) * prices[ACTIONS.index("instruction")]
     seconds = cycles / hardware.clock_hz
     joules += seconds * sum(leakage_watts(hardware).values())
     moved = sum(w.read + w.written for w in work)

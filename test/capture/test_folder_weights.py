@@ -350,6 +350,30 @@ def test_bin_file_of_an_older_torch(make_bert: MakeBert, tmp_path: Path) -> None
     check_equal(built(tmp_path), model)
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+def test_bin_file_of_a_trainer(make_bert: MakeBert, tmp_path: Path, key: str) -> None:
+    model = make_bert()
+    as_bin(tmp_path, model)
+    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({key: state, "epoch": 3}, tmp_path / "pytorch_model.bin")
+    check_equal(built(tmp_path), model)
+
+
+def test_a_tensor_that_lies_the_other_way(make_bert: MakeBert, tmp_path: Path) -> None:
+    """torch.save keeps strides; what is read is the tensor, not its memory."""
+    from heatc.capture import capture_path
+
+    model = make_bert()
+    as_bin(tmp_path, model)
+    name = "pooler.dense.weight"
+    state = model.state_dict()
+    state[name] = state[name].t().contiguous().t()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    check_equal(built(tmp_path), model)
+    array = capture_path(tmp_path).weights[name]
+    np.testing.assert_array_equal(array, model.state_dict()[name].numpy())
+
+
 def test_a_shard_that_is_missing(make_bert: MakeBert, tmp_path: Path) -> None:
     as_bin(tmp_path, make_bert(), 3)
     (tmp_path / "pytorch_model-00002-of-00003.bin").unlink()

@@ -151,6 +151,17 @@ def test_what_has_no_unit_is_refused(rule: str):
         Compiled(Encoder(kinds), batch(kinds), rule)
 
 
+@pytest.mark.parametrize("rule", ["ours", "paper rho_b=0.1"])
+def test_queries_that_no_linear_computes(rule: str):
+    """They are sent through the array once, which splits them."""
+    kinds = ("turned causal",)
+    compiled = Compiled(Encoder(kinds), batch(kinds), rule)
+    found = compiled.run()
+    np.testing.assert_array_equal(found, compiled.interpreted())
+    assert "identity:32x32" in compiled.weights.added
+    assert np.abs(found - compiled.expected).max() > 1e-2
+
+
 def test_spatten_ranks_heads_under_masks():
     kinds = ("causal", "window", "alibi")
     model, inputs = Encoder(kinds), batch(kinds)

@@ -249,3 +249,52 @@ func.func @pooled(%x: tensor<?x4xf32>, %ids: tensor<2x3xi64>, %m: tensor<2x3x1xf
   %h = nn.index %g, %r, %k : (tensor<2x3x4xf32>, tensor<2xi64>, tensor<2xi64>) -> tensor<2x4xf32>
   func.return %c, %h : tensor<2x4xf32>, tensor<2x4xf32>
 }
+
+// -----
+
+// Where every position has a row, a fill by a mask is done behind the rows that come back; where not, a
+// product alone is, and one of two packed values is not.
+
+// CHECK-LABEL: func.func @filled(%x: tensor<?x4xf32>, %m: tensor<2x3x1xi1>) -> tensor<2x3x4xf32> {
+// CHECK-NEXT:    %p = attn.packing : () -> !attn.packing<2, 3>
+// CHECK-NEXT:    %z = host.task (%x_1 = %x : tensor<?x4xf32>, %p_1 = %p : !attn.packing<2, 3>, %m_1 = %m : tensor<2x3x1xi1>) -> (tensor<2x3x4xf32>) {
+// CHECK-NEXT:      %f = nn.full {value = -1.000000e+09 : f64} : tensor<f32>
+// CHECK-NEXT:      %0 = attn.unpack %x_1, %p_1 : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:      %z_1 = nn.where %m_1, %0, %f : (tensor<2x3x1xi1>, tensor<2x3x4xf32>, tensor<f32>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:      host.yield %z_1 : tensor<2x3x4xf32>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    func.return %z : tensor<2x3x4xf32>
+// CHECK-NEXT:    }
+func.func @filled(%x: tensor<?x4xf32>, %m: tensor<2x3x1xi1>) -> tensor<2x3x4xf32> {
+  %p = attn.packing : () -> !attn.packing<2, 3>
+  %f = nn.full {value = -1.0e9 : f64} : tensor<f32>
+  %w = attn.pack %m, %p : (tensor<2x3x1xi1>, !attn.packing<2, 3>) -> tensor<?x1xi1>
+  %y = nn.where %w, %x, %f : (tensor<?x1xi1>, tensor<?x4xf32>, tensor<f32>) -> tensor<?x4xf32>
+  %z = attn.unpack %y, %p : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
+  func.return %z : tensor<2x3x4xf32>
+}
+
+// -----
+
+
+
+// CHECK-LABEL: func.func @two_masks(%m: tensor<2x3x1xf32>, %k: tensor<2x3xi64>) -> tensor<2x3x1xf32> {
+// CHECK-NEXT:    %p = attn.packing %k : (tensor<2x3xi64>) -> !attn.packing<2, 3>
+// CHECK-NEXT:    %y = host.task (%m_1 = %m : tensor<2x3x1xf32>, %p_1 = %p : !attn.packing<2, 3>) -> (tensor<?x1xf32>) {
+// CHECK-NEXT:      %w = attn.pack %m_1, %p_1 : (tensor<2x3x1xf32>, !attn.packing<2, 3>) -> tensor<?x1xf32>
+// CHECK-NEXT:      %y_1 = nn.mul %w, %w : (tensor<?x1xf32>, tensor<?x1xf32>) -> tensor<?x1xf32>
+// CHECK-NEXT:      host.yield %y_1 : tensor<?x1xf32>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    %z = host.task (%y_1 = %y : tensor<?x1xf32>, %p_1 = %p : !attn.packing<2, 3>) -> (tensor<2x3x1xf32>) {
+// CHECK-NEXT:      %z_1 = attn.unpack %y_1, %p_1 : (tensor<?x1xf32>, !attn.packing<2, 3>) -> tensor<2x3x1xf32>
+// CHECK-NEXT:      host.yield %z_1 : tensor<2x3x1xf32>
+// CHECK-NEXT:    }
+// CHECK-NEXT:    func.return %z : tensor<2x3x1xf32>
+// CHECK-NEXT:    }
+func.func @two_masks(%m: tensor<2x3x1xf32>, %k: tensor<2x3xi64>) -> tensor<2x3x1xf32> {
+  %p = attn.packing %k : (tensor<2x3xi64>) -> !attn.packing<2, 3>
+  %w = attn.pack %m, %p : (tensor<2x3x1xf32>, !attn.packing<2, 3>) -> tensor<?x1xf32>
+  %y = nn.mul %w, %w : (tensor<?x1xf32>, tensor<?x1xf32>) -> tensor<?x1xf32>
+  %z = attn.unpack %y, %p : (tensor<?x1xf32>, !attn.packing<2, 3>) -> tensor<2x3x1xf32>
+  func.return %z : tensor<2x3x1xf32>
+}

@@ -98,13 +98,28 @@ class Deciding(Values):
         self.masks: list[units.Mask] = []
         self.gates: list[units.Mask] = []
 
-    def mask(self, pc: int, state: MachineState, importance: Any, rho: Any, first: Any) -> Any:
-        kept, sums = super().mask(pc, state, importance, rho, first)
+    def mask(
+        self,
+        pc: int,
+        state: MachineState,
+        importance: Any,
+        rho: Any,
+        first: Any,
+        among: units.Mask | None = None,
+    ) -> Any:
+        kept, sums = super().mask(pc, state, importance, rho, first, among)
         self.masks.append(kept)
         return kept, sums
 
-    def gate(self, pc: int, state: MachineState, tau: Any, importance: str = "abs") -> units.Mask:
-        self.gates.append(super().gate(pc, state, tau, importance))
+    def gate(
+        self,
+        pc: int,
+        state: MachineState,
+        tau: Any,
+        importance: str = "abs",
+        number: Any = None,
+    ) -> units.Mask:
+        self.gates.append(super().gate(pc, state, tau, importance, number))
         return self.gates[-1]
 
 
@@ -115,10 +130,25 @@ class Decided(Shapes):
         super().__init__(NoMasks())
         self.masks, self.gates = iter(before.masks), iter(before.gates)
 
-    def mask(self, pc: int, state: MachineState, importance: Any, rho: Any, first: Any) -> Any:
+    def mask(
+        self,
+        pc: int,
+        state: MachineState,
+        importance: Any,
+        rho: Any,
+        first: Any,
+        among: units.Mask | None = None,
+    ) -> Any:
         return next(self.masks), np.zeros(1, np.int64)
 
-    def gate(self, pc: int, state: MachineState, tau: Any, importance: str = "abs") -> units.Mask:
+    def gate(
+        self,
+        pc: int,
+        state: MachineState,
+        tau: Any,
+        importance: str = "abs",
+        number: Any = None,
+    ) -> units.Mask:
         return next(self.gates)
 
 
