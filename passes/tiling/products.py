@@ -122,9 +122,9 @@ class Products:
         if op.result not in self.panels:
             shape = replace(shape, planes=tuple(map(dtype_of, outputs)))
             outputs = tuple(
-                self._cut(t, op.result, product.pre, product.new, frame) for t in outputs
+                self._cut(t, step.contract.result, product.pre, product.new, frame) for t in outputs
             )
-        rows = self._row_count(op.result, frame)
+        rows = self._row_count(step.contract.result, frame)
         return Linear(
             shape,
             None if rows is None else self.e.scaled(rows, product.pre),
@@ -152,8 +152,8 @@ class Products:
         """A product with the weight on the left, one item a core."""
         op, product, bias = step.op, step.product, step.bias
         outputs, point, fraction = self._results(op)
-        rows, _ = self.shapes.rows(op.result, _tokens(frame))
-        count = self._row_count(op.result, frame) or self.e.constant(rows)
+        rows, _ = self.shapes.rows(step.contract.result, _tokens(frame))
+        count = self._row_count(step.contract.result, frame) or self.e.constant(rows)
         x = step.contract.inputs[0]
         return Left(
             self.shapes.left(step, tuple(map(dtype_of, outputs)), _tokens(frame)),
@@ -164,7 +164,7 @@ class Products:
             if bias is None
             else self.tensors.view(self.tensors.tensor(bias), product.new, product.post, None),
             tuple(
-                self._cut(t, op.result, product.pre * product.new, product.post, frame)
+                self._cut(t, step.contract.result, product.pre * product.new, product.post, frame)
                 for t in outputs
             ),
             *self._shifts(step.contract, bias, point),

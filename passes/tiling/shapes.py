@@ -69,8 +69,14 @@ def contraction_of(op: RequantizeOp) -> tuple[ContractOp, SSAValue | None]:
 
 
 def group_of(op: RequantizeOp) -> list[Step]:
-    """The steps from this one to the first whose result leaves the chip."""
+    """
+    The steps from this one to the first whose result leaves the chip.
+
+    A group is a loop over packed tokens: what has none of them leaves at every step.
+    """
     steps = [step_of(op)]
+    if nn.TOKENS not in nn.shape_of(op.result):
+        return steps
     while steps[-1].contract.fuse is not None:
         reader = only_reader(steps[-1].op.result)
         if reader is None:
@@ -147,7 +153,7 @@ class Shapes:
     def linear(self, step: Step, tokens: int = 0) -> LinearShape:
         """The shape of a linear with one plane."""
         product, x = step.product, step.contract.inputs[0]
-        rows, _ = self.rows(step.op.result, tokens)
+        rows, _ = self.rows(step.contract.result, tokens)
         panels = panels_of(x)
         bias = step.bias
         return LinearShape(
@@ -161,7 +167,7 @@ class Shapes:
 
     def left(self, step: Step, planes: tuple[str, ...], tokens: int = 0) -> LeftShape:
         """The shape of a product with the weight on the left."""
-        rows, _ = self.rows(step.op.result, tokens)
+        rows, _ = self.rows(step.contract.result, tokens)
         product = step.product
         axes = product.gone, product.new, product.post
         return LeftShape(rows * product.pre, *axes, planes, step.bias is not None)

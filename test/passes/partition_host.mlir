@@ -255,8 +255,13 @@ func.func @pooled(%x: tensor<?x4xf32>, %ids: tensor<2x3xi64>, %m: tensor<2x3x1xf
 // Where every position has a row, a fill by a mask is done behind the rows that come back; where not, a
 // product alone is, and one of two packed values is not.
 
-// CHECK-LABEL: func.func @filled(%x: tensor<?x4xf32>, %m: tensor<2x3x1xi1>) -> tensor<2x3x4xf32> {
+// CHECK-LABEL: func.func @filled(%q: tensor<2x3x4xf32>, %m: tensor<2x3x1xi1>) -> tensor<2x3x4xf32> {
 // CHECK-NEXT:    %p = attn.packing : () -> !attn.packing<2, 3>
+// CHECK-NEXT:    %x = host.task (%q_1 = %q : tensor<2x3x4xf32>, %p_1 = %p : !attn.packing<2, 3>) -> (tensor<?x4xf32>) {
+// CHECK-NEXT:      %k = attn.pack %q_1, %p_1 : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+// CHECK-NEXT:      %x_1 = nn.tanh %k : (tensor<?x4xf32>) -> tensor<?x4xf32>
+// CHECK-NEXT:      host.yield %x_1 : tensor<?x4xf32>
+// CHECK-NEXT:    }
 // CHECK-NEXT:    %z = host.task (%x_1 = %x : tensor<?x4xf32>, %p_1 = %p : !attn.packing<2, 3>, %m_1 = %m : tensor<2x3x1xi1>) -> (tensor<2x3x4xf32>) {
 // CHECK-NEXT:      %f = nn.full {value = -1.000000e+09 : f64} : tensor<f32>
 // CHECK-NEXT:      %0 = attn.unpack %x_1, %p_1 : (tensor<?x4xf32>, !attn.packing<2, 3>) -> tensor<2x3x4xf32>
@@ -265,8 +270,10 @@ func.func @pooled(%x: tensor<?x4xf32>, %ids: tensor<2x3xi64>, %m: tensor<2x3x1xf
 // CHECK-NEXT:    }
 // CHECK-NEXT:    func.return %z : tensor<2x3x4xf32>
 // CHECK-NEXT:    }
-func.func @filled(%x: tensor<?x4xf32>, %m: tensor<2x3x1xi1>) -> tensor<2x3x4xf32> {
+func.func @filled(%q: tensor<2x3x4xf32>, %m: tensor<2x3x1xi1>) -> tensor<2x3x4xf32> {
   %p = attn.packing : () -> !attn.packing<2, 3>
+  %k = attn.pack %q, %p : (tensor<2x3x4xf32>, !attn.packing<2, 3>) -> tensor<?x4xf32>
+  %x = nn.tanh %k : (tensor<?x4xf32>) -> tensor<?x4xf32>
   %f = nn.full {value = -1.0e9 : f64} : tensor<f32>
   %w = attn.pack %m, %p : (tensor<2x3x1xi1>, !attn.packing<2, 3>) -> tensor<?x1xi1>
   %y = nn.where %w, %x, %f : (tensor<?x1xi1>, tensor<?x4xf32>, tensor<f32>) -> tensor<?x4xf32>
