@@ -4,6 +4,8 @@ The table of functions of single elements: what `nn.map` can say.
 A row has all that the levels need of a function. Capture takes the ATen op of the same name, the
 interpreter and the machine `compute`, NumPy programs `text`, bounds `reach`, and the machine's costs
 `operations`.
+
+Dialects name its rows. NumPy is imported when one is computed: a tool that reads IR starts without.
 """
 
 from __future__ import annotations
@@ -11,15 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-from heatc.intervals import Interval
+    from heatc.intervals import Interval
 
-Array = NDArray[Any]
-Reach = Callable[[float, float], Interval]
+    Array = NDArray[Any]
+    Reach = Callable[[float, float], Interval]
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,33 @@ class Function:
     is_simple: bool = False
 
 
+def _numpy(name: str) -> Callable[[Array], Array]:
+    """NumPy's function of a name."""
+
+    def compute(x: Array) -> Array:
+        import numpy
+
+        return getattr(numpy, name)(x)
+
+    return compute
+
+
 def _erf(x: Array) -> Array:
-    # Imported late: most runs of the tools never need scipy.
     from scipy.special import erf  # pyright: ignore[reportMissingTypeStubs]
 
     return erf(x)
 
 
 def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+    import numpy
+
+    return 0.5 * (1.0 + numpy.tanh(0.5 * x))
+
+
+def _rsqrt(x: Array) -> Array:
+    import numpy
+
+    return 1.0 / numpy.sqrt(x)
 
 
 def _exp(x: float) -> float:
@@ -76,6 +96,11 @@ def _logistic(x: float) -> float:
 def _rising(function: Callable[[float], float]) -> Reach:
     """The reach of a function that never falls."""
     return lambda low, high: (function(low), function(high))
+
+
+def _stepping(function: Callable[[float], int]) -> Reach:
+    """The reach of a rounding, which leaves an infinite end as it is."""
+    return _rising(lambda x: float(function(x)) if math.isfinite(x) else x)
 
 
 def _falling(function: Callable[[float], float]) -> Reach:
@@ -114,25 +139,29 @@ def _unit(low: float, high: float) -> Interval:
 FUNCTIONS: Mapping[str, Function] = {
     row.name: row
     for row in (
-        Function("abs", np.abs, "np.abs({x})", _magnitude, 1, is_simple=True),
-        Function("neg", np.negative, "-{x}", lambda low, high: (-high, -low), 1, is_simple=True),
-        Function("sign", np.sign, "np.sign({x})", _unit, 1, is_simple=True),
-        Function("floor", np.floor, "np.floor({x})", _rising(np.floor), 1, is_simple=True),
-        Function("ceil", np.ceil, "np.ceil({x})", _rising(np.ceil), 1, is_simple=True),
-        Function("round", np.rint, "np.rint({x})", _rising(np.rint), 1, is_simple=True),
-        Function("trunc", np.trunc, "np.trunc({x})", _rising(np.trunc), 1, is_simple=True),
-        Function("exp", np.exp, "np.exp({x})", _rising(_exp), 20),
-        Function("log", np.log, "np.log({x})", _rising(_log), 20),
-        Function("sqrt", np.sqrt, "np.sqrt({x})", _rising(_root), 4),
+        Function("abs", _numpy("abs"), "np.abs({x})", _magnitude, 1, is_simple=True),
         Function(
-            "rsqrt", lambda x: 1.0 / np.sqrt(x), "1 / np.sqrt({x})", _falling(_inverse_root), 8
+            "neg", _numpy("negative"), "-{x}", lambda low, high: (-high, -low), 1, is_simple=True
         ),
+        Function("sign", _numpy("sign"), "np.sign({x})", _unit, 1, is_simple=True),
+        Function(
+            "floor", _numpy("floor"), "np.floor({x})", _stepping(math.floor), 1, is_simple=True
+        ),
+        Function("ceil", _numpy("ceil"), "np.ceil({x})", _stepping(math.ceil), 1, is_simple=True),
+        Function("round", _numpy("rint"), "np.rint({x})", _stepping(round), 1, is_simple=True),
+        Function(
+            "trunc", _numpy("trunc"), "np.trunc({x})", _stepping(math.trunc), 1, is_simple=True
+        ),
+        Function("exp", _numpy("exp"), "np.exp({x})", _rising(_exp), 20),
+        Function("log", _numpy("log"), "np.log({x})", _rising(_log), 20),
+        Function("sqrt", _numpy("sqrt"), "np.sqrt({x})", _rising(_root), 4),
+        Function("rsqrt", _rsqrt, "1 / np.sqrt({x})", _falling(_inverse_root), 8),
         Function("reciprocal", lambda x: 1.0 / x, "1 / {x}", _inverse, 4),
         Function("sigmoid", _sigmoid, "sigmoid({x})", _rising(_logistic), 20, ("sigmoid",)),
         Function("silu", lambda x: x * _sigmoid(x), "silu({x})", _silu, 21, ("sigmoid", "silu")),
         Function("erf", _erf, "erf({x})", _rising(math.erf), 20, ("erf",)),
-        Function("cos", np.cos, "np.cos({x})", _unit, 20),
-        Function("sin", np.sin, "np.sin({x})", _unit, 20),
+        Function("cos", _numpy("cos"), "np.cos({x})", _unit, 20),
+        Function("sin", _numpy("sin"), "np.sin({x})", _unit, 20),
     )
 }
 """
