@@ -70,6 +70,11 @@ def weights_of(ctx: Context) -> WeightStore:
     )
 
 
+def known_weights_of(ctx: Context) -> WeightStore | None:
+    """The weights, None where the context carries none."""
+    return ctx.weights if isinstance(ctx, HeatcContext) else None
+
+
 def machine_of(ctx: Context) -> Hardware | None:
     """The machine that is compiled for, None where none is named."""
     return ctx.hardware if isinstance(ctx, HeatcContext) else None

@@ -32,6 +32,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
+from heatc.context import known_weights_of
 from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes
@@ -504,7 +505,7 @@ def _token_axes(ctx: Context, function: FuncOp, attentions: list[attn.SdpaOp]) -
 
 def _common_masks(ctx: Context, attentions: list[attn.SdpaOp]) -> Masks:
     """The key padding that all masks are proven to have; none, with a remark, if they have not."""
-    tracker = MaskTracker()
+    tracker = MaskTracker(known_weights_of(ctx))
     found = {op: read_masks(op, tracker) for op in attentions}
     unproven = [op for op, reading in found.items() if reading is None]
     if unproven:

@@ -230,7 +230,9 @@ class _Program:
 
     def _main_text(self, scope: Scope) -> str:
         results = [scope.output(value) for value in self.outputs]
-        lines = [f"def main({', '.join(self.arguments)}):", '    """']
+        # As in PyTorch: masks that are added overflow to -inf without a word.
+        lines = ['@np.errstate(divide="ignore", over="ignore", invalid="ignore")']
+        lines += [f"def main({', '.join(self.arguments)}):", '    """']
         lines += [f"    {line}" if line else "" for line in self._port_lines()]
         lines.append('    """')
         lines += [

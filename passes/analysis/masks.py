@@ -105,7 +105,7 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
     truth = nn.element_of(value) == i1
     traced = tracker.trace(value)
     if traced is None:
-        if truth or not _is_bias(value, 0):
+        if truth or not _is_bias(value, tracker, 0):
             return False
         reading.kept.append(part)
         return True
@@ -276,23 +276,26 @@ def _reshaped(op: nn.ReshapeOp, parts: Sequence[Part], anchor: Operation) -> lis
 # -- biases ---------------------------------------------------------------------------------
 
 
-def _is_bias(value: SSAValue, depth: int) -> bool:
+def _is_bias(value: SSAValue, tracker: MaskTracker, depth: int) -> bool:
     """
     Whether numbers are of the size of scores: made of weights and products, and not of a mask.
 
-    An input may say anything, -1e9 included, and so may a constant: neither may be a part.
+    An input may say anything, -1e9 included, and so may a constant or a weight whose numbers are known:
+    neither may be a part.
     """
     owner = value.owner
     if not isinstance(owner, Operation) or depth > _DEEPEST:
         return False
     if isinstance(owner, nn.FullOp):
         return abs(owner.value.value.data) < _WEAKEST_BIAS
+    if isinstance(owner, WeightOp) and tracker.trace(value) is not None:
+        return bool((np.abs(tracker.run(value, 0.0)) < _WEAKEST_BIAS).all())
     if isinstance(owner, nn.EmbeddingOp | nn.IndexOp):
-        return _is_bias(owner.operands[0], depth + 1)
+        return _is_bias(owner.operands[0], tracker, depth + 1)
     if isinstance(owner, nn.WhereOp):
-        return all(_is_bias(v, depth + 1) for v in (owner.lhs, owner.rhs))
+        return all(_is_bias(v, tracker, depth + 1) for v in (owner.lhs, owner.rhs))
     if isinstance(owner, (*POINTWISE, nn.ShapeOp, nn.ConcatOp)):
-        return all(_is_bias(v, depth + 1) for v in owner.operands)
+        return all(_is_bias(v, tracker, depth + 1) for v in owner.operands)
     return isinstance(owner, _SCORES)
 
 

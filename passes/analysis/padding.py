@@ -24,11 +24,14 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects import nn
+from heatc.dialects.einsum import WeightOp
+from heatc.interpreter.einsum import EinsumFunctions
 from heatc.interpreter.nn import NnFunctions
 from heatc.interpreter.nn_math import NnMathFunctions
 from heatc.interpreter.values import dtype_of
 from heatc.intervals import Interval
 from heatc.passes.analysis.layout import constant_scalar
+from heatc.weights import WeightStore
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
 POINTWISE = (
@@ -100,12 +103,19 @@ class Traced:
 
 
 class MaskTracker:
-    """Traces and runs masks' ops; one tracker serves a whole function."""
+    """
+    Traces and runs masks' ops; one tracker serves a whole function.
 
-    def __init__(self) -> None:
+    Without `weights` a weight is not traced: its numbers are not known.
+    """
+
+    def __init__(self, weights: WeightStore | None = None) -> None:
         self._interpreter = Interpreter(ModuleOp([]))
         self._interpreter.register_implementations(NnFunctions())
         self._interpreter.register_implementations(NnMathFunctions())
+        if weights is not None:
+            self._interpreter.register_implementations(EinsumFunctions(weights))
+        self._knows_weights = weights is not None
         self._known: dict[SSAValue, Traced | None] = {}
         self._depth = 0
 
@@ -156,7 +166,7 @@ class MaskTracker:
         nowhere = np.broadcast_to(np.int64(-1), shape)
         if isinstance(owner, nn.FullOp):
             return Traced((owner,), nowhere, constants=frozenset([owner.value.value.data]))
-        if isinstance(owner, nn.IotaOp):
+        if isinstance(owner, nn.IotaOp) or (isinstance(owner, WeightOp) and self._knows_weights):
             return Traced((owner,), nowhere)
         if isinstance(owner, _MOVES):
             x = self._operand(owner.operands[0])

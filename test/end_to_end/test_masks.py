@@ -57,6 +57,9 @@ OTHERS: dict[str, Scores] = {
     "later tokens alone": lambda m, s, keep: s.masked_fill(distances(TOKENS) >= 0, -1e9),
     "a weak mask": lambda m, s, keep: s.masked_fill(distances(TOKENS) < 0, 0.0),
     "a learned bias": lambda m, s, keep: s + m.bias,
+    "a bias and a causal mask in one": lambda m, s, keep: (
+        s + (m.bias + torch.where(distances(TOKENS) < 0, -1e4, 0.0))
+    ),
     "a bias of tokens": lambda m, s, keep: s + torch.einsum("bhqd,ed->bhqe", m.queries, m.places),
     "a bias of keys": lambda m, s, keep: s + torch.einsum("bhkd,ed->bhek", m.queries, m.places),
     "a chosen bias": lambda m, s, keep: s + torch.where(_seen(keep), m.bias, torch.tensor(-1e9)),
