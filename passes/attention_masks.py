@@ -13,7 +13,6 @@ so that no axis is multiplied in memory.
 from __future__ import annotations
 
 import math
-import operator
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from heatc.dialects import attn, nn
 from heatc.dialects.attn_masks import mask_type
 from heatc.dialects.einsum import WeightOp
 from heatc.passes.analysis.constants import evaluate
+from heatc.passes.analysis.masks import is_bias
 from heatc.passes.rewriting import at, insert_before
 from heatc.weights import WeightStore
 
@@ -84,7 +84,42 @@ class MaskReader:
         known = [(array, fill) for array, _, fill in arrays if array is not None]
         others = [(mask, fill) for array, mask, fill in arrays if array is None]
         found = self._of_inputs(op, others)
+        if others and self._mixes(op):
+            found = found._replace(keyless="refuse")
         return self._of_constants(op, known, found) if known else found
+
+    def _mixes(self, op: attn.SdpaOp) -> bool:
+        """
+        Whether scores may be hidden by different numbers: in a row that sees no key, the highest of
+        them would decide. Hidden more than once, a score is lower than one that is hidden once.
+        """
+        hiding: list[tuple[bool, frozenset[float] | None]] = []
+        for mask, fill in zip(op.masks, op.fills):
+            truth = nn.element_of(mask) == i1
+            levels = frozenset((fill,)) if truth else self._levels(mask)
+            if levels is None or levels:
+                hiding.append((truth, levels))
+        if not hiding or all(levels == frozenset((-math.inf,)) for _, levels in hiding):
+            return False
+        truths = all(truth for truth, _ in hiding)
+        first = hiding[0][1]
+        alike = first is not None and all(levels == first for _, levels in hiding)
+        return not alike or len(first or ()) > 1 or (len(hiding) > 1 and not truths)
+
+    def _levels(self, mask: SSAValue) -> frozenset[float] | None:
+        """The numbers by which a mask that is added hides, None where they are not known."""
+        if self._is_bias(mask):
+            return frozenset()
+        values = self._possible(mask)
+        return None if values is None else frozenset(float(x) for x in values if x <= HIDDEN)
+
+    def _is_bias(self, mask: SSAValue) -> bool:
+        """Whether numbers that are computed hide nothing: they are as scores are."""
+        return self._constant(mask) is None and is_bias(mask, self._is_small)
+
+    def _is_small(self, weight: WeightOp) -> bool:
+        array = self._constant(weight.result)
+        return array is not None and bool((np.abs(array) < -HIDDEN).all())
 
     def _constant(self, mask: SSAValue) -> Array | None:
         """The values of a mask that no input decides."""
@@ -152,11 +187,13 @@ class MaskReader:
                 visible.append(value)
                 modes.add(_keyless(op, fill))
                 continue
-            values = possible_values(mask)
-            lowest = None if values is None else min(values)
-            modes.add("refuse" if lowest is None else _keyless(op, lowest))
+            if self._is_bias(mask):
+                biases.append(self._scaled(op, value))
+                continue
+            values = self._possible(mask)
+            modes.add("refuse" if values is None else _keyless(op, float(values.min())))
             visible.append(self._visible(op, value))
-            if values is None or any(HIDDEN < x != 0.0 for x in values):
+            if values is None or ((values > HIDDEN) & (values != 0.0)).any():
                 biases.append(self._bias(op, value))
         mode = modes.pop() if len(modes) == 1 else "refuse" if modes else "zero"
         return ScoreMasks(tuple(visible), tuple(biases), mode)
@@ -174,41 +211,57 @@ class MaskReader:
         element, shape = nn.element_of(mask), nn.shape_of(mask)
         none = _number(op, 0.0, element)
         bias = nn.WhereOp(visible, mask, none, TensorType(element, shape))
-        scale = _number(op, 1.0 / op.scale.value.data, element)
-        scaled = nn.MulOp(bias.result, scale, TensorType(element, shape))
-        insert_before(op, bias, scaled)
+        insert_before(op, bias)
+        return self._scaled(op, bias.result)
+
+    def _scaled(self, op: attn.SdpaOp, bias: SSAValue) -> SSAValue:
+        """A bias in units of scores."""
+        scale = _number(op, 1.0 / op.scale.value.data, nn.element_of(bias))
+        scaled = nn.MulOp(bias, scale, bias.type)
+        insert_before(op, scaled)
         return scaled.result
 
+    def _possible(self, value: SSAValue) -> Array | None:
+        """All numbers that elements of a mask can be, if that is known and they are few."""
+        if nn.element_of(value) == i1:
+            return np.array([0.0, 1.0])
+        found, owner = self._constant(value), value.owner
+        if found is None and isinstance(owner, _MOVES):
+            found = self._possible(owner.x)
+        elif found is None and isinstance(owner, nn.WhereOp):
+            found = self._joined(np.append, owner.lhs, owner.rhs)
+        elif found is None and isinstance(owner, nn.AddOp | nn.SubOp | nn.MulOp):
+            found = self._joined(_ARITHMETIC[type(owner)], owner.lhs, owner.rhs)
+        if found is None:
+            return None
+        # Numbers that differ by less than float32 holds are one: -1e9 + 1 is -1e9.
+        rounded = found.astype(np.float32) if nn.element_of(value) == f32 else found
+        values = np.unique(rounded.astype(np.float64))
+        return values if 0 < len(values) <= _MOST_VALUES else None
 
-_MOST_VALUES = 16
-_ARITHMETIC: dict[type[Operation], Callable[[float, float], float]] = {
-    nn.AddOp: operator.add,
-    nn.SubOp: operator.sub,
-    nn.MulOp: lambda a, b: 0.0 if 0.0 in (a, b) else a * b,
+    def _joined(
+        self, function: Callable[[Array, Array], Array], lhs: SSAValue, rhs: SSAValue
+    ) -> Array | None:
+        left, right = self._possible(lhs), self._possible(rhs)
+        if left is None or right is None:
+            return None
+        return function(left[:, None], right)
+
+
+_MOST_VALUES = 1 << 10
+_MOVES = (nn.ReshapeOp, nn.ExpandOp, nn.SliceOp, nn.TransposeOp, nn.CastOp)
+
+
+def _times(a: Array, b: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return np.where((a == 0.0) | (b == 0.0), 0.0, a * b)
+
+
+_ARITHMETIC: dict[type[Operation], Callable[[Array, Array], Array]] = {
+    nn.AddOp: np.add,
+    nn.SubOp: np.subtract,
+    nn.MulOp: _times,
 }
-
-
-def possible_values(value: SSAValue) -> frozenset[float] | None:
-    """All values that elements of a mask can have, if that is known and they are few."""
-    owner = value.owner
-    if nn.element_of(value) == i1:
-        return frozenset((0.0, 1.0))
-    if isinstance(owner, nn.FullOp):
-        return frozenset((owner.value.value.data,))
-    if isinstance(owner, nn.ReshapeOp | nn.ExpandOp | nn.SliceOp | nn.TransposeOp | nn.CastOp):
-        return possible_values(owner.x)
-    if isinstance(owner, nn.WhereOp):
-        parts = [possible_values(v) for v in (owner.lhs, owner.rhs)]
-        return None if None in parts else frozenset(x for part in parts for x in part or ())
-    function = _ARITHMETIC.get(type(owner)) if isinstance(owner, Operation) else None
-    if function is None:
-        return None
-    assert isinstance(owner, Operation)
-    left, right = (possible_values(v) for v in owner.operands)
-    if left is None or right is None:
-        return None
-    found = frozenset(function(a, b) for a in left for b in right)
-    return found if len(found) <= _MOST_VALUES else None
 
 
 class _Lazily(WeightStore):
@@ -243,8 +296,11 @@ def _keyless(op: attn.SdpaOp, lowest: float) -> str:
     if _packs(op):
         # The model looks at padding there, which is gone.
         return "refuse"
-    fills = any(nn.element_of(mask) == i1 for mask in op.masks)
-    return "mean" if fills or lowest <= SWALLOWED else "all"
+    truths = {nn.element_of(mask) == i1 for mask in op.masks}
+    if lowest <= SWALLOWED or truths == {True}:
+        return "mean"
+    # What is added to a fill that it does not vanish beside decides, and no score does.
+    return "refuse" if True in truths else "all"
 
 
 def _combined(op: attn.SdpaOp, masks: Sequence[tuple[Array, float]]) -> tuple[Array, Array, float]:

@@ -18,7 +18,7 @@ hides keys, `every_row` is false, and masked positions must not be read.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -105,7 +105,7 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
     truth = nn.element_of(value) == i1
     traced = tracker.trace(value)
     if traced is None:
-        if truth or not _is_bias(value, tracker, 0):
+        if truth or not is_bias(value, lambda weight: _is_small(weight, tracker)):
             return False
         reading.kept.append(part)
         return True
@@ -276,31 +276,39 @@ def _reshaped(op: nn.ReshapeOp, parts: Sequence[Part], anchor: Operation) -> lis
 # -- biases ---------------------------------------------------------------------------------
 
 
-def _is_bias(value: SSAValue, tracker: MaskTracker, depth: int) -> bool:
+def is_bias(value: SSAValue, admits: Callable[[WeightOp], bool], depth: int = 0) -> bool:
     """
     Whether numbers are of the size of scores: made of weights and products, and not of a mask.
 
-    An input may say anything, -1e9 included, and so may a constant or a weight whose numbers are known:
-    neither may be a part.
+    An input may say anything, -1e9 included, and so may a constant: neither may be a part. `admits`
+    says which weights may be; those that products read do not matter.
     """
     owner = value.owner
     if not isinstance(owner, Operation) or depth > _DEEPEST:
         return False
     if isinstance(owner, nn.FullOp):
         return abs(owner.value.value.data) < _WEAKEST_BIAS
-    if isinstance(owner, WeightOp) and tracker.trace(value) is not None:
-        return bool((np.abs(tracker.run(value, 0.0)) < _WEAKEST_BIAS).all())
     if isinstance(owner, nn.EmbeddingOp | nn.IndexOp):
-        return _is_bias(owner.operands[0], tracker, depth + 1)
-    if isinstance(owner, nn.WhereOp):
-        return all(_is_bias(v, tracker, depth + 1) for v in (owner.lhs, owner.rhs))
-    if isinstance(owner, (*POINTWISE, nn.ShapeOp, nn.ConcatOp)):
-        return all(_is_bias(v, tracker, depth + 1) for v in owner.operands)
-    return isinstance(owner, _SCORES)
+        parts = (owner.operands[0],)
+    elif isinstance(owner, nn.WhereOp):
+        parts = (owner.lhs, owner.rhs)
+    elif isinstance(owner, (*POINTWISE, nn.ShapeOp, nn.ConcatOp)):
+        parts = tuple(owner.operands)
+    elif isinstance(owner, WeightOp):
+        return admits(owner)
+    else:
+        return isinstance(owner, _SCORES)
+    return all(is_bias(part, admits, depth + 1) for part in parts)
+
+
+def _is_small(weight: WeightOp, tracker: MaskTracker) -> bool:
+    """Whether a weight hides nothing, if its numbers are known."""
+    if tracker.trace(weight.result) is None:
+        return True
+    return bool((np.abs(tracker.run(weight.result, 0.0)) < _WEAKEST_BIAS).all())
 
 
 _SCORES = (
-    WeightOp,
     ContractOp,
     attn.SdpaOp,
     nn.IotaOp,
@@ -310,7 +318,7 @@ _SCORES = (
     nn.RmsNormOp,
     nn.SoftmaxOp,
 )
-"""What makes weights, or values that weights have a part in."""
+"""What makes values that weights have a part in."""
 
 
 def with_masks(parts: Sequence[Part]) -> tuple[list[SSAValue], list[float]]:

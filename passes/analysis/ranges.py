@@ -298,7 +298,24 @@ UNARY: Mapping[type[Operation], Callable[[Any, Range], Range]] = {
 
 
 def _where(op: nn.WhereOp, ranges: Sequence[Range]) -> Range:
-    return ranges[1].joined(ranges[2])
+    return _chosen(op, ranges[1]).joined(ranges[2])
+
+
+def _chosen(op: nn.WhereOp, x: Range) -> Range:
+    """What is left of a value that is chosen where it is above, or below, a number."""
+    compare = op.condition.owner
+    if not isinstance(compare, nn.CompareOp) or compare.lhs is not op.lhs:
+        return x
+    if not isinstance(compare.rhs.owner, nn.FullOp):
+        return x
+    limit = float(compare.rhs.owner.value.value.data)
+    if compare.predicate.data in ("gt", "ge"):
+        low = np.maximum(x.low, limit)
+        return Range(low, np.maximum(x.high, low))
+    if compare.predicate.data in ("lt", "le"):
+        high = np.minimum(x.high, limit)
+        return Range(np.minimum(x.low, high), high)
+    return x
 
 
 def _concat(op: nn.ConcatOp, ranges: Sequence[Range]) -> Range:

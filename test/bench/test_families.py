@@ -63,6 +63,13 @@ def output() -> Arrays:
     return {"output": random.standard_normal((BATCH, LENGTH, WIDTH)).astype(np.float32)}
 
 
+@pytest.mark.parametrize(("got", "right"), [(0.075, True), (0.095, False), (1.04, True)])
+def test_a_short_vector_may_be_as_far_off_as_one_of_zero(got: float, right: bool) -> None:
+    want = np.full((BATCH, LENGTH, 1), 0.067 if got < 1 else 1.0, np.float32)
+    verdict = found({"output": want}, {"output": np.full_like(want, got)}, "hdp")
+    assert (verdict.message == "") is right
+
+
 # ---- Planted models ------------------------------------------------------------------------------
 
 

@@ -179,6 +179,53 @@ def test_rows_without_a_key():
         compiled.run_on(blind)
 
 
+class Biased(torch.nn.Module):
+    """One attention of 4 heads with a bias of its queries, and masks (B, 1, S, S) that inputs say."""
+
+    def __init__(self, spelling: str):
+        super().__init__()
+        torch.manual_seed(5)
+        self.spelling = spelling
+        self.q, self.k, self.v, self.o = (torch.nn.Linear(32, 32) for _ in range(4))
+        self.table = torch.nn.Parameter(torch.randn(12, 8))
+
+    def forward(self, x: Any, keep: Any, near: Any) -> Any:
+        q, k, v = (f(x).unflatten(-1, (4, 8)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        scores = (q @ k.transpose(-1, -2) + q @ self.table.T) / 8**0.5
+        if self.spelling == "filled":
+            scores = scores.masked_fill(~(keep & near), torch.finfo(torch.float32).min)
+        else:
+            scores = scores + (~keep).float() * -1e9 + (~near).float() * -1e9
+        return self.o((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def biased_batch() -> dict[str, Array]:
+    """Query 3 of sequence 1 sees no key; what `near` hides of it is not what `keep` does."""
+    random = np.random.default_rng(4)
+    keep, near = np.ones((2, 1, 12, 12), np.bool_), np.ones((2, 1, 12, 12), np.bool_)
+    keep[0, :, :, 7:] = False
+    keep[1, 0, 3, 2:], near[1, 0, 3, :5] = False, False
+    return {"x": random.standard_normal((2, 12, 32)).astype(np.float32), "keep": keep, "near": near}
+
+
+def test_a_filled_row_is_a_mean_beside_a_computed_bias():
+    """A bias as DeBERTa's hides nothing, so that only the fill says what a row without a key gives."""
+    compiled = Compiled(Biased("filled"), biased_batch())
+    assert worst_cosine(*_found(compiled)) >= 0.999
+    np.testing.assert_array_equal(compiled.run(), compiled.interpreted())
+
+
+def test_a_row_that_is_hidden_by_different_numbers_is_refused():
+    """What is hidden once is above what is hidden twice, and would decide in a row without a key."""
+    inputs = biased_batch()
+    compiled = Compiled(Biased("added"), inputs)
+    with pytest.raises(HeatcError, match="a row sees no key"):
+        compiled.run()
+    near = np.ones_like(inputs["near"])
+    seen = Compiled(Biased("added"), {**inputs, "near": near})
+    assert worst_cosine(*_found(seen)) >= 0.999
+
+
 def test_what_an_input_adds():
     """It hides, or it is a bias within the input's range; all else is refused."""
     kinds = ("given added",)

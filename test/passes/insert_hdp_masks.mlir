@@ -6,8 +6,8 @@
 // CHECK: [[WIDE:%.+]] = nn.reshape %b : (tensor<6x6xf32>) -> tensor<1x1x6x6xf32>
 // CHECK: [[TEST:%.+]] = nn.compare [[WIDE]], {{.+}} {predicate = "gt"}
 // CHECK: [[OTHER:%.+]] = nn.compare [[WIDE]], {{.+}} {predicate = "gt"}
-// CHECK: [[TWO:%.+]] = nn.full {value = 2.000000e+00 : f64}
 // CHECK: [[ADDED:%.+]] = nn.where [[OTHER]], [[WIDE]]
+// CHECK: [[TWO:%.+]] = nn.full {value = 2.000000e+00 : f64}
 // CHECK: [[SCALED:%.+]] = nn.mul [[ADDED]], [[TWO]]
 // CHECK: attn.pruned (%q_1 = %q : tensor<?x4xf32>, %p_1 = %p : !attn.packing<2, 6>, %m_1 = %m : tensor<2x1x6x6xi1>, [[T:%.+]] = [[TEST]] : tensor<1x1x6x6xi1>, [[B:%.+]] = [[SCALED]] : tensor<1x1x6x6xf32>)
 // CHECK: [[A:%.+]] = attn.integer_scores

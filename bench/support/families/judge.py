@@ -236,9 +236,11 @@ def _vectors(want: Array, got: Array, error: float) -> Found:
     cosine = float((products / (lengths * np.maximum(others, 1e-30))[some]).min(initial=1))
     if cosine < HDP_COSINE:
         return Found(f"a vector's cosine is {cosine:.6f}", error, cosine)
-    far = float(np.abs(others[some] / lengths[some] - 1).max(initial=0))
-    if far > HDP_LENGTH:
-        return Found(f"a vector's length is {far:.3g} off", error, cosine)
+    far = np.abs(others - lengths)[some]
+    # A short vector, as the one logit of a sequence of one token, is as far off as one of 0.
+    if (far > np.maximum(HDP_LENGTH * lengths[some], HDP_ZERO)).any():
+        worst = float((far / lengths[some]).max())
+        return Found(f"a vector's length is {worst:.3g} off", error, cosine)
     return Found("", error, cosine)
 
 
