@@ -193,21 +193,27 @@ class MaskReader:
             values = self._possible(mask)
             modes.add("refuse" if values is None else _keyless(op, float(values.min())))
             visible.append(self._visible(op, value))
-            if values is None or ((values > HIDDEN) & (values != 0.0)).any():
-                biases.append(self._bias(op, value))
+            shown = None if values is None else values[values > HIDDEN]
+            if shown is None or shown.any():
+                biases.append(self._bias(op, value, shown))
         mode = modes.pop() if len(modes) == 1 else "refuse" if modes else "zero"
         return ScoreMasks(tuple(visible), tuple(biases), mode)
 
-    def _visible(self, op: attn.SdpaOp, mask: SSAValue) -> SSAValue:
-        """Where numbers do not hide."""
-        limit = _number(op, HIDDEN, nn.element_of(mask))
-        visible = nn.CompareOp(mask, limit, "gt", TensorType(i1, nn.shape_of(mask)))
+    def _visible(self, op: attn.SdpaOp, mask: SSAValue, limit: float = HIDDEN) -> SSAValue:
+        """Where numbers are above a limit, as those that do not hide are."""
+        number = _number(op, limit, nn.element_of(mask))
+        visible = nn.CompareOp(mask, number, "gt", TensorType(i1, nn.shape_of(mask)))
         insert_before(op, visible)
         return visible.result
 
-    def _bias(self, op: attn.SdpaOp, mask: SSAValue) -> SSAValue:
-        """What numbers add where they do not hide; their test is the host's, the other the attention's."""
-        visible = self._visible(op, mask)
+    def _bias(self, op: attn.SdpaOp, mask: SSAValue, shown: Array | None) -> SSAValue:
+        """
+        What numbers add where they do not hide; their test is the host's, the other the attention's.
+
+        A test near the numbers that may be `shown` gives what is added a bound, and with it fine codes.
+        """
+        limit = HIDDEN if shown is None else max(HIDDEN, float(shown.min()) - 1.0)
+        visible = self._visible(op, mask, limit)
         element, shape = nn.element_of(mask), nn.shape_of(mask)
         none = _number(op, 0.0, element)
         bias = nn.WhereOp(visible, mask, none, TensorType(element, shape))

@@ -30,6 +30,7 @@ from heatc.dialects.host import TaskOp
 from heatc.passes.analysis.host_work import HostWork, numbers_of
 from heatc.passes.effect import Effect
 from heatc.passes.partitioning.broadcasts import expand_operands
+from heatc.passes.partitioning.fills import repeat_fills
 from heatc.passes.partitioning.indices import index_rows
 from heatc.passes.partitioning.masks import unpack_factors
 from heatc.passes.partitioning.numbers import move_numbers
@@ -109,6 +110,8 @@ def _partition(function: FuncOp) -> None:
     work = HostWork(function)
     changed = index_rows(work)
     if expand_operands(work.ops) or changed:
+        work = HostWork(function)
+    if repeat_fills(work):
         work = HostWork(function)
     while work.torn:
         _split_views(work)

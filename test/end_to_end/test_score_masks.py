@@ -226,6 +226,31 @@ def test_a_row_that_is_hidden_by_different_numbers_is_refused():
     assert worst_cosine(*_found(seen)) >= 0.999
 
 
+class Weighed(torch.nn.Module):
+    """nn.MultiheadAttention and its weights, under a float padding mask and a bias of positions."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(6)
+        self.attention = torch.nn.MultiheadAttention(32, 4, batch_first=True)
+        steps = torch.arange(12)
+        self.register_buffer("bias", -0.3 * (steps[:, None] - steps).abs().float())
+
+    def forward(self, x: Any, hidden: Any) -> Any:
+        keys = hidden.float() * -1e9
+        y, p = self.attention(x, x, x, key_padding_mask=keys, attn_mask=self.bias)
+        return torch.cat([y, p], -1)
+
+
+def test_a_bias_beside_numbers_that_hide_keeps_its_codes():
+    """Neither what is added to scores, nor what the weights' own task adds, has codes that hold -1e9."""
+    hidden = np.zeros((3, 12), np.bool_)
+    hidden[0, :4], hidden[1, 1:] = True, True
+    x = np.random.default_rng(7).standard_normal((3, 12, 32)).astype(np.float32)
+    compiled = Compiled(Weighed(), {"x": x, "hidden": hidden})
+    assert np.abs(compiled.run() - compiled.expected).max() < 2e-2
+
+
 def test_what_an_input_adds():
     """It hides, or it is a bias within the input's range; all else is refused."""
     kinds = ("given added",)

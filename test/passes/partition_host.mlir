@@ -305,3 +305,28 @@ func.func @two_masks(%m: tensor<2x3x1xf32>, %k: tensor<2x3xi64>) -> tensor<2x3x1
   %z = attn.unpack %y, %p : (tensor<?x1xf32>, !attn.packing<2, 3>) -> tensor<2x3x1xf32>
   func.return %z : tensor<2x3x1xf32>
 }
+
+// -----
+
+// What hides has no good codes: the task behind the product makes the mask once more, of its input.
+
+// CHECK-LABEL: func.func @fills
+// CHECK:         host.yield %a{{.*}} : tensor<2x3x4xf32>
+// CHECK:       einsum.contract
+// CHECK-NEXT:  host.task
+// CHECK-NOT:   %a
+// CHECK:         nn.full {value = -1.000000e+09 : f64}
+// CHECK:         nn.mul
+// CHECK:         [[A:%.+]] = nn.add
+// CHECK:         nn.add {{.+}}, [[A]]
+func.func @fills(%x: tensor<2x3x4xf32>, %m: tensor<2x3x4xi1>) -> (tensor<2x3x4xf32>, tensor<2x3x4xf32>) {
+  %w = einsum.weight ["w"] : tensor<4x4xf32>
+  %b = einsum.weight ["b"] : tensor<4xf32>
+  %low = nn.full {value = -1.0e9 : f64} : tensor<f32>
+  %c = nn.cast %m : (tensor<2x3x4xi1>) -> tensor<2x3x4xf32>
+  %l = nn.mul %c, %low : (tensor<2x3x4xf32>, tensor<f32>) -> tensor<2x3x4xf32>
+  %a = nn.add %l, %b : (tensor<2x3x4xf32>, tensor<4xf32>) -> tensor<2x3x4xf32>
+  %y = einsum.contract "bsi,oi->bso" %x, %w : (tensor<2x3x4xf32>, tensor<4x4xf32>) -> tensor<2x3x4xf32>
+  %z = nn.add %y, %a : (tensor<2x3x4xf32>, tensor<2x3x4xf32>) -> tensor<2x3x4xf32>
+  func.return %a, %z : tensor<2x3x4xf32>, tensor<2x3x4xf32>
+}
