@@ -210,10 +210,9 @@ class _Packer:
         result = op.results[0]
         type_ = TensorType(nn.element_of(result), (nn.TOKENS, nn.shape_of(result)[-1]))
         properties = dict(op.properties)
-        new = op.create(operands=operands, result_types=[type_], properties=properties)
-        if isinstance(new, nn.SoftmaxOp):
-            return nn.SoftmaxOp(new.x, -1, type_, safe=new.safe is not None)
-        return new
+        if isinstance(op, nn.SoftmaxOp):
+            return nn.SoftmaxOp(operands[0], -1, type_, safe=op.safe is not None)
+        return op.create(operands=operands, result_types=[type_], properties=properties)
 
     def _contraction(self, op: ContractOp) -> Operation | None:
         terms, result = parse_equation(op.equation.data)

@@ -103,7 +103,7 @@ class HostBounds:
             return own
         for value, array in weights.items():
             self.ranges[value] = _channels(array)
-        range_ = quotient_range(op, self._range)
+        range_ = quotient_range(op, self._range, self.inputs)
         if range_ is None:
             range_ = range_of(op, [self._range(v) for v in op.operands if _is_tensor(v)])
         self.ranges[op.results[0]] = range_

@@ -4,18 +4,18 @@ Quotients that are bounded by what they are made of: means by weights, and vecto
 Interval arithmetic divides the greatest numerator by the least denominator. Two kinds of quotients
 never come near that:
 
-    sum(x m) / max(sum(m), e)         with m >= 0: a mean of x, so within the ends of x and 0
+    sum(x m) / max(sum(m), e)         with m >= 0: a mean of x (`passes/analysis/means.py`)
     x / max(sqrt(sum(x x)), e)        no longer than 1, so within -1 and 1
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import numpy as np
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import nn
+from heatc.passes.analysis.means import mean_range
 from heatc.passes.analysis.ranges import Range
 
 RangeOf = Callable[[SSAValue], Range]
@@ -23,14 +23,12 @@ RangeOf = Callable[[SSAValue], Range]
 UNIT = Range.of(-1.0, 1.0)
 
 
-def quotient_range(op: Operation, range_of: RangeOf) -> Range | None:
-    """The range of a quotient of one of the kinds, None for any other op."""
-    if not isinstance(op, nn.DivOp):
-        return None
-    below = _at_least(op.rhs)
-    if _is_norm_of(below, op.lhs):
+def quotient_range(op: Operation, range_of: RangeOf, inputs: Mapping[SSAValue, SSAValue]
+) -> Range | None:
+    """The range of a quotient or a mean of one of the kinds, None for any other op."""
+    if isinstance(op, nn.DivOp) and _is_norm_of(_at_least(op.rhs), op.lhs):
         return UNIT
-    return _mean(op.lhs, below, range_of)
+    return mean_range(op, range_of, inputs)
 
 
 def _at_least(value: SSAValue) -> SSAValue:
@@ -95,25 +93,3 @@ def _squares(total: nn.ReduceOp | None, x: SSAValue) -> bool:
         return False
     exponent = square.rhs.owner
     return isinstance(exponent, nn.FullOp) and exponent.value.value.data == 2.0
-
-
-def _mean(total: SSAValue, below: SSAValue, range_of: RangeOf) -> Range | None:
-    above, weights = _kept_axes(total), _kept_axes(below)
-    if above is None or weights is None or above.kind.data != "sum" or weights.kind.data != "sum":
-        return None
-    product, m = above.x.owner, weights.x
-    if above.reduced != weights.reduced or not isinstance(product, nn.MulOp):
-        return None
-    if len(nn.shape_of(m)) != len(nn.shape_of(above.x)):
-        return None
-    if len(nn.shape_of(total)) != len(nn.shape_of(below)):
-        return None
-    if m not in (product.lhs, product.rhs):
-        return None
-    if any(nn.shape_of(m)[axis] != nn.shape_of(above.x)[axis] for axis in above.reduced):
-        return None
-    x = product.rhs if product.lhs is m else product.lhs
-    if range_of(m).whole[0] < 0.0:
-        return None
-    found = range_of(x)
-    return Range(np.minimum(found.low, 0.0), np.maximum(found.high, 0.0))
