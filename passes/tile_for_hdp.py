@@ -73,7 +73,7 @@ class _Tiler:
         check_claimed(self.function)
         for op in self.tensors.ops(ReturnOp):
             for value, name in zip(op.operands, self.tensors.output_names):
-                if isinstance(nn.element_of(value), IntegerType):
+                if isinstance(nn.element_of(value), IntegerType) and not _is_written(value):
                     raise _no_output(name, value)
                 self.tensors.outputs.setdefault(value, []).append(name)
         for op in self.function.body.block.ops:
@@ -230,11 +230,16 @@ class TileForHdpPass(ModulePass):
                 function.erase()
 
 
+def _is_written(value: SSAValue) -> bool:
+    """Whether a task of the host writes integers as the caller reads them, with a sign."""
+    return isinstance(value.owner, TaskOp) and not nn.is_unsigned(nn.element_of(value))
+
+
 def _no_output(name: str, value: SSAValue) -> PassFailedException:
-    """What no instruction computes: integers, booleans, a weight as it is."""
+    """What no instruction computes: integers that no input decides, or without a sign; a weight as it is."""
     place = "" if isinstance(value.owner, Block) else at(value.owner)
     element = nn.element_of(value)
     return PassFailedException(
         f"{place}output {name!r} of {element} is not computed by any instruction of the "
-        "co-processor, which gives float32; use --target numpy for this model"
+        "co-processor or its host; use --target numpy for this model"
     )

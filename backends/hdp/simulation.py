@@ -58,7 +58,8 @@ class Simulation:
     """
     What running a program gave.
 
-    `outputs`: float32 by the model's output names, empty if only the cost was simulated.
+    `outputs`: by the model's output names, float32 or the model's integers; empty if only the cost
+    was simulated.
     `results`: one a pass. `layers` and `masks`: see `LayerRecorder.layers` and `.decisions`, empty
     unless asked for. `computed`: whether there are values, and with them saturations.
     """

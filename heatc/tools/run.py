@@ -83,7 +83,7 @@ def _parser() -> ToolParser:
         metavar="IN.npz",
         help="the model's inputs by name; more samples than the program's batch run in passes",
     )
-    parser.add_argument("-o", dest="output", metavar="OUT.npz", help="the outputs by name, float32")
+    parser.add_argument("-o", dest="output", metavar="OUT.npz", help="the outputs by name")
     parser.add_argument("--reference", metavar="GOLDEN.npz", help="outputs to compare with")
     bounds = (
         ("--atol", "bound: |error| <= atol + rtol * |reference|"),

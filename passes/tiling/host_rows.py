@@ -62,6 +62,9 @@ def emit_selected(
         rows_in, _ = memory.extents(op.x)
         whole = rows_in * source.columns
         tensor = regs.view(tensor, whole // columns, columns)
+    else:
+        # Integers lie in one column; rows come back as they are packed.
+        rows, columns = rows * columns // source.columns, source.columns
     regs.sources[op.result] = Source(tensor, source.point, rows, columns, memory.index(op))
     regs.done(op.x)
 

@@ -129,6 +129,8 @@ class Tensors:
         if value in self.outputs:
             properties["ports"] = ArrayAttr(StringAttr(n) for n in self.outputs[value])
             properties["shape"] = DenseArrayBase.from_list(i64, list(self._port_shape(value)))
+            if element == i1:
+                properties["truth"] = UnitAttr()
         return self.e.tensor(
             symbol,
             "output" if value in self.outputs else "activation",

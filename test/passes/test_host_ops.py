@@ -277,6 +277,36 @@ def test_rows_by_argmax(tmp_path: Path):
     compare(module_of(body, "tensor<2x6xf32>, tensor<2x6xf32>"), tmp_path)
 
 
+def test_outputs_of_integers_and_truth_values(tmp_path: Path):
+    body = """  %z = nn.full {value = 0.0 : f64} : tensor<f32>
+  %a = nn.argmax %x {axis = 2 : i64} : (tensor<2x3x6xf32>) -> tensor<2x3xi64>
+  %n = nn.cast %a : (tensor<2x3xi64>) -> tensor<2x3xi16>
+  %t = nn.compare %x, %z {predicate = "gt"} : (tensor<2x3x6xf32>, tensor<f32>) -> tensor<2x3x6xi1>
+  func.return %a, %n, %t, %i2 : tensor<2x3xi64>, tensor<2x3xi16>, tensor<2x3x6xi1>, tensor<2x3xi64>"""
+    body = "  %i2 = nn.add %i, %i : (tensor<2x3xi64>, tensor<2x3xi64>) -> tensor<2x3xi64>\n" + body
+    text = module_of(body, "tensor<2x3xi64>, tensor<2x3xi16>, tensor<2x3x6xi1>, tensor<2x3xi64>")
+    inputs = {**INPUTS, "i": IDS + (1 << 40)}
+    want = [X.argmax(2), X.argmax(2).astype(np.int16), X > 0, 2 * inputs["i"]]
+    found = list(on_machine(text, tmp_path)(inputs).values())
+    assert [a.dtype for a in found] == [a.dtype for a in want]
+    for a, b in zip(found, want):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_truth_values_of_packed_tokens_come_back(tmp_path: Path):
+    """Several columns a token, which memory holds in one."""
+    body = """  %z = nn.full {value = 0.0 : f64} : tensor<f32>
+  %p = attn.packing %i : (tensor<2x3xi64>) -> !attn.packing<2, 3>
+  %r = attn.pack %x, %p : (tensor<2x3x6xf32>, !attn.packing<2, 3>) -> tensor<?x6xf32>
+  %t = nn.compare %r, %z {predicate = "gt"} : (tensor<?x6xf32>, tensor<f32>) -> tensor<?x6xi1>
+  %u = attn.unpack %t, %p : (tensor<?x6xi1>, !attn.packing<2, 3>) -> tensor<2x3x6xi1>
+  func.return %u : tensor<2x3x6xi1>"""
+    real = np.array([[0, 1, 1], [1, 0, 1]])
+    run = on_machine(module_of(body, "tensor<2x3x6xi1>"), tmp_path)
+    (found,) = run({**INPUTS, "i": real}).values()
+    np.testing.assert_array_equal(found, (X > 0) & (real > 0)[..., None])
+
+
 def test_choices_and_truth(tmp_path: Path):
     """Comparisons, logic, casts and `where`."""
     body = f"""%z = nn.full {{value = 2.0 : f64}} : tensor<i64>

@@ -283,7 +283,7 @@ func.func @main(%mask: tensor<2x8xi64>, %x: tensor<?x16x!fixed.q<16, 11>>) -> te
 
 // -----
 
-// CHECK: output 'kept' of i64 is not computed by any instruction of the co-processor, which gives float32; use --target numpy
+// CHECK: output 'kept' of i64 is not computed by any instruction of the co-processor or its host; use --target numpy
 func.func @main(%m: tensor<1x4xi64>) -> (tensor<1x4xi64> {heatc.name = "kept"}) {
   %p = attn.packing %m : (tensor<1x4xi64>) -> !attn.packing<1, 4>
   %real = attn.real %p : (!attn.packing<1, 4>) -> tensor<1x4xi1>
@@ -308,7 +308,7 @@ func.func @main(%m: tensor<1x4xi64> {heatc.name = "mask"}) -> tensor<?x4x!fixed.
 
 // -----
 
-// CHECK: output 'sum' of i64 is not computed by any instruction of the co-processor, which gives float32; use --target numpy
+// CHECK: output 'sum' of i64 is not computed by any instruction of the co-processor or its host; use --target numpy
 func.func @main(%x: tensor<4xi64>) -> (tensor<4xi64> {heatc.name = "sum"}) {
   %y = nn.add %x, %x : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
   func.return %y : tensor<4xi64>
