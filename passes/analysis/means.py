@@ -138,7 +138,12 @@ class _Means:
         return None
 
     def _by(
-        self, x: SSAValue, weights: SSAValue, shape: tuple[int, ...], summed: int, above: Sequence[str] = _ABOVE
+        self,
+        x: SSAValue,
+        weights: SSAValue,
+        shape: tuple[int, ...],
+        summed: int,
+        above: Sequence[str] = _ABOVE,
     ) -> _Sum | None:
         """A sum along one axis of `x` by weights that are repeated to `shape`."""
         source, axes = self._traced(weights)
@@ -173,7 +178,11 @@ class _Means:
             return source, axes, False
         root, inner = self._traced(compare.lhs)
         is_whole = nn.shape_of(compare.lhs) == nn.shape_of(compare.result)
-        if not is_whole or not _is_zero(compare.rhs) or not isinstance(nn.element_of(root), IntegerType):
+        if (
+            not is_whole
+            or not _is_zero(compare.rhs)
+            or not isinstance(nn.element_of(root), IntegerType)
+        ):
             return source, axes, False
         return root, tuple(None if axis is None else inner[axis] for axis in axes), True
 
@@ -192,7 +201,9 @@ class _Means:
             place = dict(zip(terms[weights], axes))
             axis = place[summed[0]]
             if axis is not None:
-                return _Sum(op.inputs[x], source, tuple(place.get(c) for c in result), axis, is_chosen)
+                return _Sum(
+                    op.inputs[x], source, tuple(place.get(c) for c in result), axis, is_chosen
+                )
         return None
 
     def _is_total(self, value: SSAValue, weights: _Sum, rank: int) -> bool:
@@ -206,7 +217,11 @@ class _Means:
                 break
             value = larger
         total = value.owner
-        if not isinstance(total, nn.ReduceOp) or total.kind.data != "sum" or len(total.reduced) != 1:
+        if (
+            not isinstance(total, nn.ReduceOp)
+            or total.kind.data != "sum"
+            or len(total.reduced) != 1
+        ):
             return False
         source, inner = self._traced(total.x)
         if weights.is_chosen:

@@ -23,7 +23,8 @@ RangeOf = Callable[[SSAValue], Range]
 UNIT = Range.of(-1.0, 1.0)
 
 
-def quotient_range(op: Operation, range_of: RangeOf, inputs: Mapping[SSAValue, SSAValue]
+def quotient_range(
+    op: Operation, range_of: RangeOf, inputs: Mapping[SSAValue, SSAValue]
 ) -> Range | None:
     """The range of a quotient or a mean of one of the kinds, None for any other op."""
     if isinstance(op, nn.DivOp) and _is_norm_of(_at_least(op.rhs), op.lhs):
