@@ -6,7 +6,8 @@ sum with a low-rank update, a normed or a reshaped kernel becomes a plain weight
 its layer, so that the passes behind see a layer like any other. So do tables that only constants
 index, such as relative position biases, sinusoids, and the integers that tokens are gathered by.
 Values are those that the program would have computed. A weight that is only transposed keeps its
-name, and the weight op says the permutation.
+name, and the weight op says the permutation. A mask that is added and holds minus infinity becomes
+truth values that choose it (`passes/infinite_masks.py`).
 
 Leaves what only moves elements of a weight and is no operand of a product, what repeats a small
 value, results above 2^22 elements that are far larger than what they are made of, masks, which
@@ -36,6 +37,7 @@ from heatc.dialects import nn
 from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.interpreter import make_interpreter
 from heatc.passes.effect import Effect
+from heatc.passes.infinite_masks import added_masks, choose_infinities
 from heatc.passes.rewriting import erase_dead, insert_before, module_path, replace_value
 from heatc.weights import WeightStore
 
@@ -268,4 +270,6 @@ class FoldConstantsPass(ModulePass):
         roots = constants.roots()
         if roots:
             _Folder(weights_of(ctx), roots).run(constants)
+        for mask in added_masks(op):
+            choose_infinities(mask, weights_of(ctx))
         erase_dead(op)
