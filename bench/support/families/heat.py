@@ -28,6 +28,7 @@ COSINE = 0.9999
 """Least cosine of an HDP program's output with the NumPy program's"""
 _PASS = "heat-decompose"
 _NOTHING = {"kind": "refused", "layers": 0, "parameters left": 0, "stored once": False, "cosine": 0}
+_ORDERS = range(1, 17)
 _FLOAT = 4
 """Bytes of a weight"""
 
@@ -114,14 +115,24 @@ def _cosine(want: Array, got: Array) -> float:
 
 
 def calibration(entry: Entry) -> Arrays:
-    """Samples of which layers see every padding and other orders of tokens."""
+    """
+    Samples of which layers see every padding, other orders of tokens, and other pictures and sounds.
+
+    There are more of them than a layer has inputs: factors are not to be made of directions unseen.
+    """
     batches = [entry.given(mask)[0] for mask in entry.masks]
     whole = entry.given("none")[0]
     batches += [
-        {name: np.roll(array, shift, axis=-1) for name, array in whole.items()}
-        for shift in range(1, 6)
+        {name: _reordered(array, number) for name, array in whole.items()} for number in _ORDERS
     ]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in whole}
+
+
+def _reordered(array: Array, number: int) -> Array:
+    """Tokens further on, or the samples of a picture or sound in another order."""
+    if array.dtype.kind != "f":
+        return np.roll(array, number, axis=-1)
+    return np.random.default_rng(number).permuted(array.reshape(-1)).reshape(array.shape)
 
 
 def _compiled(
