@@ -26,6 +26,7 @@ from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
+from heatc.dialects.einsum import ContractOp, only_reader
 from heatc.dialects.host import TaskOp
 from heatc.passes.analysis.host_work import HostWork, numbers_of
 from heatc.passes.effect import Effect
@@ -77,6 +78,15 @@ def _split_views(work: HostWork) -> None:
         )
 
 
+def _leave_groups(work: HostWork) -> None:
+    """A product of the host holds nothing tile by tile, nor does one that the host reads."""
+    for op in work.function.body.block.ops:
+        if isinstance(op, ContractOp) and op.fuse is not None:
+            reader = only_reader(op.result)
+            if op in work.ops or reader is None or reader in work.ops:
+                op.fuse = None
+
+
 def _sort(block: Block) -> None:
     """Put ops behind what they read, as near to where they were as that allows."""
     ops = list(block.ops)
@@ -119,6 +129,7 @@ def _partition(function: FuncOp) -> None:
     message = refusals(work)
     if message:
         raise PassFailedException(message)
+    _leave_groups(work)
     for ops in work.tasks:
         returned = _read_elsewhere(ops)
         if returned:

@@ -174,14 +174,15 @@ def test_whatever_is_wrong_is_one_error(arguments: dict[str, Any], expected: str
 
 
 class Odd(torch.nn.Module):
-    """Attention of a scaled embedding: a pass refuses it, not capture."""
+    """A matrix that mixes tokens: a pass refuses it, not capture."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inner = Encoder()
+        self.mix = torch.nn.Parameter(torch.randn(6, 6))
 
     def forward(self, ids: Any, mask: Any) -> Any:
-        return self.inner(ids, mask) * self.inner.embed(ids)
+        return self.mix @ self.inner(ids, mask)
 
 
 def test_what_a_pass_refuses_is_the_same_error(tmp_path: Path):

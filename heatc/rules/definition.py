@@ -106,6 +106,9 @@ class Head(NamedTuple):
 
     def shown(self, rows: int, keys: int) -> Mask:
         """What is visible, (M, L)."""
+        # Imported here: rules are listed without NumPy.
+        import numpy as np
+
         return np.ones((rows, keys), np.bool_) if self.visible is None else self.visible
 
 

@@ -386,6 +386,9 @@ def _padding(
         elif traced.cut or tried in (0.0, 1.0):
             # A weak bias, such as (1 - mask) * -1000: values that masks usually have do neither.
             return None
+    if traced.cut and not masked:
+        # It compares with what no value of the input is beyond.
+        return KeyPadding(None)
     if not real or not masked:
         return None
     gap = 1.0 if isinstance(nn.element_of(traced.input), IntegerType) else 0.0

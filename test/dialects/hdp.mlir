@@ -109,6 +109,14 @@ func.func @rest(%row: index) {
   hdp.frac %t, %t, %t, %t, %t, %t, %t, %row, %row : index, index
   // CHECK-NEXT: hdp.pv %t, %t, %t, %t, %row, %row, %t, first = 1, sparse = 1, constant = 1 : index, index
   hdp.pv %t, %t, %t, %t, %row, %row, %t, first = 1, sparse = 1, constant = 1 : index, index
+  // CHECK-NEXT: hdp.ldv %t, %w, %w, %w, %row, rows = 4, core_rows = 2, heads = 2, by_batch = 1, by_head = 0, by_row = 1, also = 1 : index
+  hdp.ldv %t, %w, %w, %w, %row, rows = 4, core_rows = 2, heads = 2, by_batch = 1, by_head = 0, by_row = 1, also = 1 : index
+  // CHECK-NEXT: hdp.ldb %t, %w, %w, %w, %row, rows = 4, core_rows = 2, heads = 2, by_batch = 1, by_head = 1, by_row = 1 : index
+  hdp.ldb %t, %w, %w, %w, %row, rows = 4, core_rows = 2, heads = 2, by_batch = 1, by_head = 1, by_row = 1 : index
+  // CHECK-NEXT: hdp.weigh %t, %t, %t, positive = 1
+  hdp.weigh %t, %t, %t, positive = 1
+  // CHECK-NEXT: hdp.offset %t, %t, %t, has_bias = 1, has_visible = 1, shift = -2, keyless = mean
+  hdp.offset %t, %t, %t, has_bias = 1, has_visible = 1, shift = -2, keyless = mean
   // CHECK-NEXT: hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
   hdp.softmax %t, %t, multiplier = 2, shift = 2, point = 2
   // CHECK-NEXT: hdp.extra

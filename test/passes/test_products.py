@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
-from xdsl.utils.exceptions import PassFailedException
 
 from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
@@ -132,11 +131,8 @@ def test_factors_on_the_machine(spec: Spec, tile: int) -> None:
         factorised(spec, module, weights, tile)
     contracts = [op for op in module.walk() if isinstance(op, ContractOp)]
     if any(product_of(op) is None for op in contracts) or _transposes(module):
-        # Where ranks are 1, outer products can be as cheap: not on the machine.
+        # Where ranks are 1, outer products can be as cheap: they are the host's.
         assert 1 in spec.ranks
-        with pytest.raises(PassFailedException, match="neither the co-processor nor its host"):
-            on_machine(module, weights, "hdp-edge")
-        return
     expected, found = on_machine(module, weights, "hdp-edge")
     np.testing.assert_array_equal(found, expected)
     wanted = real(spec, weights)

@@ -202,12 +202,14 @@ def test_text_of_the_machine_is_not(form: str, tiny: Any):
     assert tiny.compile("hdp", form=form).reason == "what was written cannot be run"
 
 
-def test_a_model_that_cannot_be_interpreted_is_not_verified(
+def test_text_without_the_weights_beside_it_is_not_written(
     linear: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert main([linear[0], "--target=numpy", "-o", str(tmp_path / "y.mlir")]) == 0
+    assert main([linear[0], "--target=numpy", "-o", str(tmp_path / "y.mlir")]) == 1
     error = capsys.readouterr().err
     assert "not verified: the model cannot be interpreted: weights: no weight named 'w'" in error
+    assert "error: no weight named 'w'" in error
+    assert not (tmp_path / "y.mlir").exists()
 
 
 # ---- Python ------------------------------------------------------------------------------------
