@@ -24,10 +24,10 @@ SLOWER = 1.05
 """What the noise of this many rounds may add, as bench/house.py has it"""
 LENGTH = 128
 _SCRIPT = """
-import json, resource, sys, time
+import json, sys, time
 import torch, transformers.models.bert.modeling_bert
 from heatc.capture import capture_path, parse_inputs
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak(): return next(int(l.split()[1]) / 1024 for l in open("/proc/self/status") if "VmHWM" in l)
 before, start = peak(), time.perf_counter()
 capture_path(sys.argv[1], parse_inputs(sys.argv[2]) if sys.argv[2] else None)
 print(json.dumps([time.perf_counter() - start, peak() - before]))
