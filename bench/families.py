@@ -255,10 +255,16 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     _show(found)
     if not options.only:
-        command = " ".join(["python bench/families.py", *arguments])
-        parts.merge(RESULT, found, PARTS, report.provenance(command, SEED))
+        parts.merge(RESULT, found, PARTS, report.provenance(_command(names, options), SEED))
     rows = [row for part in found.values() for row in part.rows]
     return int(any("wrong" in row.what and not row.holds for row in rows))
+
+
+def _command(names: Sequence[str], options: argparse.Namespace) -> str:
+    """The command that makes the same figures, whatever files are called here."""
+    words = ["python bench/families.py", *(f"--part {name}" for name in names)]
+    words += ["--before CHECKOUT"] if "capture" in names else []
+    return " ".join([*words, *(["--quick"] if options.quick else [])])
 
 
 def quick(chosen: Sequence[Entry]) -> list[Entry]:

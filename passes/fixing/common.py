@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import TensorType
@@ -75,7 +77,7 @@ def nn_element(value: SSAValue) -> Attribute | None:
     return nn.element_of(value) if isinstance(value.type, TensorType) else None
 
 
-class Assigner:
+class Assigner(ABC):
     """
     What is known while one function is rewritten.
 
@@ -91,9 +93,9 @@ class Assigner:
         self.new: dict[SSAValue, SSAValue] = {}
         self.known: dict[SSAValue, Bound] = {}
 
+    @abstractmethod
     def run(self, block: Block) -> None:
         """Rewrite every op of a block, in order."""
-        raise NotImplementedError
 
     def of(self, value: SSAValue) -> SSAValue:
         """The fixed form of a value."""
