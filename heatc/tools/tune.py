@@ -6,45 +6,43 @@
     heatc-tune distill MODEL --plan front/03.json --data train.npz -o small.json
     heatc-tune calibrate MODEL --plan small.json --data calib.npz --goal ... -o both.json
     heatc MODEL --plan both.json -o prog.hdp
-
-    calibrate   the parameters of attention pruning (rule `ours`) per layer and head
-    search      format, shape and ranks of every layer, for a machine
-    distill     the factors of a plan, trained to do what the model does
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from heatc.commands import CALIBRATE
-from heatc.errors import InfeasibleError, UsageError
-from heatc.rules import MOST_BLOCK
-from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest
-from heatc.tools.tune_distill import distill_command
-from heatc.tools.tune_model import (
-    BATCH,
-    add_model_options,
-    captured,
-    check_plan_name,
-    folder_option,
-    progress_bars,
-)
-from heatc.tools.tune_search import search_command
-from heatc.tuning.calibrate.candidates import CALIBRATED_SCORES, Candidates
-
-if TYPE_CHECKING:
-    from heatc.targets import Options
-    from heatc.tuning.calibrate.session import Request
+from heatc.errors import UsageError
+from heatc.tools.diagnostics import ToolParser, run_tool, suggest
 
 PROG = "heatc-tune"
-COMMANDS = ("calibrate", "search", "distill")
 
-DEFAULT_TARGET = "hdp-edge"
+
+@dataclass(frozen=True)
+class Subcommand:
+    """One command of heatc-tune."""
+
+    module: str
+    """Has the function `<name>_command(argv)`; imported when the command is asked for."""
+    meaning: str
+
+
+COMMANDS: Mapping[str, Subcommand] = {
+    "calibrate": Subcommand(
+        "heatc.tools.tune_calibrate",
+        "the parameters of attention pruning (rule `ours`) per layer and head",
+    ),
+    "search": Subcommand(
+        "heatc.tools.tune_search", "format, shape and ranks of every layer, for a machine"
+    ),
+    "distill": Subcommand(
+        "heatc.tools.tune_distill", "the factors of a plan, trained to do what the model does"
+    ),
+}
+"""Every command by name. A new one is a line here and a module."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,176 +51,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    parser = ToolParser(PROG, (__doc__ or "").strip())
-    parser.add_argument("command", metavar="COMMAND", help=" or ".join(COMMANDS))
     if argv and not argv[0].startswith("-"):
-        _check_command(argv[0])
-        commands = {"calibrate": _calibrate, "search": search_command, "distill": distill_command}
-        return commands[argv[0]](argv[1:])
+        return _function(argv[0])(argv[1:])
+    parser = ToolParser(PROG, _description())
+    parser.add_argument("command", metavar="COMMAND", help=" or ".join(COMMANDS))
     parser.parse_args(argv)
     raise UsageError("no COMMAND given", notes=[f"see {PROG} --help"])
 
 
-def _check_command(name: str) -> None:
-    if name in COMMANDS:
-        return
-    notes = [*suggest(name, COMMANDS), f"commands: {', '.join(COMMANDS)}"]
-    raise UsageError(f"unknown command {name!r}", notes=notes)
+def _description() -> str:
+    """The module's text, and one line a command."""
+    lines = [f"    {name:11} {command.meaning}" for name, command in COMMANDS.items()]
+    return "\n".join([(__doc__ or "").strip(), "", *lines])
 
 
-def _calibrate_parser() -> ToolParser:
-    parser = ToolParser(f"{PROG} calibrate", "Choose attention pruning per layer and head.")
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="torch.export archive, Hugging Face folder, ...")
-    add("--data", metavar="FILE.npz", required=True, help="inputs by name, optional labels")
-    add(
-        "--goal",
-        metavar="GOAL",
-        required=True,
-        help='"accuracy-drop<=1", "sparsity>=0.85", "edp>=1.1x"',
-    )
-    add("-o", dest="output", metavar="PLAN.json", required=True, help="the plan")
-    add("--plan", metavar="PLAN.json", help="layers to factorise; the plan written has both")
-    add("--target", metavar="NAME", help="machine of a cost goal: hdp-edge (default), hdp-server")
-    add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
-    add("--block", metavar="X,X", help="query rows and key columns of a block, default 2,2")
-    add("--pruned-score", metavar="NAME,..", help=f"of {', '.join(CALIBRATED_SCORES)}; default all")
-    add("--no-head-gate", action="store_true", help="prune blocks alone, no whole heads")
-    add_model_options(parser)
-    add("--seed", type=int, default=0, help="of the samples that are held back, default 0")
-    add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
-    add("--quiet", "-q", action="store_true", help="no progress, no table")
-    return parser
-
-
-def _calibrate(argv: Sequence[str]) -> int:
-    arguments = _calibrate_parser().parse_args(argv)
-    request = _request(arguments)
-    from heatc.tuning.calibrate.session import calibrate
-
-    with progress_bars(arguments.quiet) as progress:
-        result = calibrate(request, progress)
-    for text in result.remarks:
-        remark(text, place=PROG)
-    if not arguments.quiet:
-        print(result.table)
-    return 0
-
-
-def _request(arguments: argparse.Namespace) -> Request:
-    from heatc.readers.npz import open_npz
-    from heatc.tuning.common.goal import parse_goal
-
-    goal, candidates = parse_goal(arguments.goal, "calibrate"), _candidates(arguments)
-    if arguments.seed < 0:
-        raise UsageError(f"{arguments.seed} is below 0", place="--seed")
-    hardware = _hardware(arguments) or (DEFAULT_TARGET if goal.is_cost else None)
-    if hardware is not None:
-        _check_block(candidates, hardware)
-    check_plan_name(arguments)
-    CALIBRATE.check(vars(arguments))
-    work = folder_option(arguments.work_dir)
-    options = _options(arguments)
-    arrays = open_npz(arguments.data)
-    # The compiler proper: only once the options are known to be good.
-    from heatc.tuning.calibrate.session import Request
-
-    return Request(
-        model=arguments.model,
-        compilation=captured(arguments, arrays, BATCH, options),
-        arrays=arrays,
-        data=arguments.data,
-        goal=goal,
-        output=Path(arguments.output),
-        weights=arguments.weights,
-        hw=hardware,
-        timed=None if hardware is None else captured(arguments, arrays, 1),
-        candidates=candidates,
-        seed=arguments.seed,
-        folder=work,
-    )
-
-
-def _candidates(arguments: argparse.Namespace) -> Candidates:
-    """What the plan may say, from the options that narrow it."""
-    candidates = Candidates(gates=not arguments.no_head_gate)
-    if arguments.block is not None:
-        high, wide = _block(arguments.block)
-        candidates = replace(candidates, block=(high, wide))
-    if arguments.pruned_score is None:
-        return candidates
-    names = tuple(dict.fromkeys(arguments.pruned_score.split(",")))
-    for name in names:
-        if name not in CALIBRATED_SCORES:
-            notes = [
-                *suggest(name, CALIBRATED_SCORES),
-                f"calibrated are: {', '.join(CALIBRATED_SCORES)}",
-            ]
-            raise UsageError(f"unknown pruned score {name!r}", place="--pruned-score", notes=notes)
-    return replace(candidates, pruned_scores=names)
-
-
-def _block(text: str) -> tuple[int, int]:
-    error = UsageError(
-        f"expected two extents from 1 to {MOST_BLOCK}, e.g. 8,8, got {text[:40]!r}", place="--block"
-    )
-    try:
-        high, wide = (int(part) for part in text.split(","))
-    except ValueError:
-        raise error from None
-    if not (1 <= high <= MOST_BLOCK and 1 <= wide <= MOST_BLOCK):
-        raise error
-    return high, wide
-
-
-def _check_block(candidates: Candidates, hardware: str) -> None:
-    from heatc.hardware import load_hardware
-
-    known = load_hardware(hardware).blocks
-    if candidates.block not in known:
-        rows, columns = candidates.block
-        raise InfeasibleError(
-            f"the sparsity engine of {hardware} has no blocks of {rows}x{columns}",
-            place="--block",
-            notes=[f"it has {', '.join(f'{r}x{c}' for r, c in known)}"],
-        )
-
-
-def _options(arguments: argparse.Namespace) -> Options:
-    """Those of the model to prune: as it is, or with the factors of the plan."""
-    from heatc.api import factor_options
-    from heatc.plan import read_plan
-    from heatc.targets import Numpy, Options
-
-    if arguments.plan is None:
-        return Options(Numpy(), level=0)
-    plan = read_plan(arguments.plan)
-    if not plan.heat:
-        raise UsageError("the plan factorises no layer", place=plan.path)
-    data = None if plan.factors is not None else arguments.data
-    heat = factor_options(None, data, plan)
-    return Options(Numpy(), plan=plan, level=0, heat=heat, calibrate=data)
-
-
-def _hardware(arguments: argparse.Namespace) -> str | None:
-    """The machine that was named, checked before any model is read."""
-    from heatc.hardware import load_hardware, preset_names
-
-    if arguments.hw is not None and arguments.target is not None:
-        raise UsageError("--hw and --target both name the machine", notes=["give one of them"])
-    if arguments.target is not None and arguments.target not in preset_names():
-        raise UsageError(
-            f"unknown target {arguments.target!r}",
-            place="--target",
-            notes=[
-                *suggest(arguments.target, preset_names()),
-                f"targets that prune attention: {', '.join(preset_names())}",
-            ],
-        )
-    name = arguments.hw or arguments.target
-    if name is not None:
-        load_hardware(name)
-    return name
+def _function(name: str) -> Callable[[Sequence[str]], int]:
+    """What runs a command."""
+    if name not in COMMANDS:
+        notes = [*suggest(name, COMMANDS), f"commands: {', '.join(COMMANDS)}"]
+        raise UsageError(f"unknown command {name!r}", notes=notes)
+    return getattr(importlib.import_module(COMMANDS[name].module), f"{name}_command")
 
 
 if __name__ == "__main__":
