@@ -22,7 +22,7 @@ from heatc.artifacts import Command, Output
 from heatc.errors import HeatcError
 from heatc.kinds import Kind
 from heatc.plan import model_sha256
-from heatc.tools import assemble, main, objdump, run, tune, tune_distill, tune_search
+from heatc.tools import assemble, main, objdump, run, tune_calibrate, tune_distill, tune_search
 from heatc.tools.diagnostics import ToolParser
 
 Capture = pytest.CaptureFixture[str]
@@ -89,7 +89,7 @@ def test_every_path_of_the_registry_is_in_a_case():
     ("command", "parser"),
     [
         (commands.HEATC, main._parser),
-        (commands.CALIBRATE, tune._calibrate_parser),
+        (commands.CALIBRATE, tune_calibrate._calibrate_parser),
         (commands.SEARCH, tune_search._parser),
         (commands.DISTILL, tune_distill._parser),
         (commands.HDP_RUN, run._parser),
