@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_tool(_run, argv, PROG)
 
 
-def _parser() -> ToolParser:
+def make_parser() -> ToolParser:
+    """The options of the command."""
     parser = ToolParser(PROG, "turns the text of a program into a program.bin")
     parser.add_argument("input", metavar="FILE", help="the text, - for standard input")
     parser.add_argument(
@@ -48,7 +49,7 @@ def _parser() -> ToolParser:
 
 
 def _run(argv: Sequence[str]) -> None:
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     HDP_AS.check(vars(args))
     program = program_bytes(assemble(*_read(args.input)))
     if args.output == "-":

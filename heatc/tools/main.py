@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_tool(_run, argv, PROG)
 
 
-def _parser() -> ToolParser:
+def make_parser() -> ToolParser:
+    """The options of the command."""
     parser = ToolParser(PROG, (__doc__ or "").strip())
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", help="torch.export archive, Hugging Face folder, ...")
@@ -153,7 +154,7 @@ def _settings(arguments: argparse.Namespace) -> Settings | None:
 
 
 def _run(argv: Sequence[str]) -> int:
-    parser = _parser()
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     if _answer(arguments):
         return 0

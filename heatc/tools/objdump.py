@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_tool(_run, argv, PROG)
 
 
-def _parser() -> ToolParser:
+def make_parser() -> ToolParser:
+    """The options of the command."""
     parser = ToolParser(PROG, "shows the sections and instructions of a program")
     parser.add_argument("file", metavar="FILE", help="a .hdp, or a program.bin of hdp-as")
     shows = (
@@ -66,7 +67,7 @@ def _parser() -> ToolParser:
 
 
 def _run(argv: Sequence[str]) -> None:
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     shows = (args.section_headers, args.manifest, args.tensors, args.disassemble, args.source)
     if not any(shows):
         raise UsageError("nothing to show", notes=["give -h, -x, -t, -d or -S"])

@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_tool(_run, argv, PROG)
 
 
-def _parser() -> ToolParser:
+def make_parser() -> ToolParser:
+    """The options of the command."""
     parser = ToolParser(PROG, "runs a program on inputs: exact values, modelled cost", _EPILOG)
     parser.add_argument("program", metavar="PROG.hdp")
     parser.add_argument(
@@ -170,7 +171,7 @@ def _seconds(text: str) -> float:
 
 
 def _run(argv: Sequence[str]) -> None:
-    parser = _parser()
+    parser = make_parser()
     args = parser.parse_args(argv)
     bounds = Bounds(args.atol, args.rtol, args.min_cosine)
     if args.reference is None and bounds != Bounds():

@@ -31,7 +31,8 @@ PROG = "heatc-tune"
 DEFAULT_TARGET = "hdp-edge"
 
 
-def _calibrate_parser() -> ToolParser:
+def make_parser() -> ToolParser:
+    """The options of the command."""
     parser = ToolParser(f"{PROG} calibrate", "Choose attention pruning per layer and head.")
     add = parser.add_argument
     add("model", metavar="MODEL", help="torch.export archive, Hugging Face folder, ...")
@@ -58,7 +59,7 @@ def _calibrate_parser() -> ToolParser:
 
 def calibrate_command(argv: Sequence[str]) -> int:
     """The command, with what follows its name."""
-    arguments = _calibrate_parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     request = _request(arguments)
     from heatc.tuning.calibrate.session import calibrate
 

@@ -51,7 +51,8 @@ compiles them. Where the plan says pruning rules of attentions, or --hdp-rule sa
 student is trained under them and small.json has them too; --hdp-rule=none trains without."""
 
 
-def _parser() -> ToolParser:
+def make_parser() -> ToolParser:
+    """The options of the command."""
     parser = ToolParser("heatc-tune distill", _TEXT)
     add = parser.add_argument
     add("model", metavar="MODEL", help="torch.export archive, Hugging Face folder, ...")
@@ -77,7 +78,7 @@ def _parser() -> ToolParser:
 
 def distill_command(argv: Sequence[str]) -> int:
     """The command, with what follows its name."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES))
     request = _request(arguments)
     from heatc.tuning.distill.session import distill

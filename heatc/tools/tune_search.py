@@ -32,7 +32,8 @@ DEFAULT_TARGET = "hdp-edge"
 MOST_POINTS = 1000
 
 
-def _parser() -> ToolParser:
+def make_parser() -> ToolParser:
+    """The options of the command."""
     parser = ToolParser("heatc-tune search", _TEXT)
     add = parser.add_argument
     add("model", metavar="MODEL", help="torch.export archive, Hugging Face folder, ...")
@@ -60,7 +61,7 @@ def _parser() -> ToolParser:
 
 def search_command(argv: Sequence[str]) -> int:
     """The command, with what follows its name."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     request = _request(arguments)
     from heatc.tuning.search.output import table, write_front
     from heatc.tuning.search.session import search

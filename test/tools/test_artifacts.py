@@ -88,13 +88,13 @@ def test_every_path_of_the_registry_is_in_a_case():
 @pytest.mark.parametrize(
     ("command", "parser"),
     [
-        (commands.HEATC, main._parser),
-        (commands.CALIBRATE, tune_calibrate._calibrate_parser),
-        (commands.SEARCH, tune_search._parser),
-        (commands.DISTILL, tune_distill._parser),
-        (commands.HDP_RUN, run._parser),
-        (commands.HDP_AS, assemble._parser),
-        (commands.HDP_OBJDUMP, objdump._parser),
+        (commands.HEATC, main.make_parser),
+        (commands.CALIBRATE, tune_calibrate.make_parser),
+        (commands.SEARCH, tune_search.make_parser),
+        (commands.DISTILL, tune_distill.make_parser),
+        (commands.HDP_RUN, run.make_parser),
+        (commands.HDP_AS, assemble.make_parser),
+        (commands.HDP_OBJDUMP, objdump.make_parser),
     ],
 )
 def test_every_option_that_names_a_file_is_in_the_registry(
