@@ -118,6 +118,9 @@ PLAN = _json("plan")
 PLAN_FACTORS = _safetensors("plan factors")
 REPORT = _json("report")
 FRONT = _json("front")
+EVALUATION = _json("evaluation")
+DATA = _npz("data set")
+LABEL_NAMES = _json("label names")
 
 
 def is_heatc_safetensors(path: Path) -> bool:
