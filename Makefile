@@ -2,6 +2,7 @@
 # make demo       the main job on the real model, as one table
 # make figures    what bench/ measured, as one table
 # make lint       the linters alone
+# make docs       the documentation as a site, in build/site
 # make format     puts the sources into the house's form
 # make clean      removes what the above created, the environment included
 
@@ -15,7 +16,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 
-.PHONY: test demo figures lint format clean venv
+.PHONY: test demo figures docs lint format clean venv
 
 test: $(STAMP)
 	@$(BIN)/python test/run_all.py
@@ -25,6 +26,10 @@ demo: $(STAMP)
 
 figures: $(STAMP)
 	@$(BIN)/python bench/figures.py
+
+docs: $(STAMP)
+	@$(BIN)/python -m heatc.tools.reference
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(STAMP)
 	@$(BIN)/python test/run_all.py --lint

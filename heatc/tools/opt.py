@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from heatc.weights import WeightStore
 
 PROG = "heatc-opt"
+TEXT = "runs passes on IR in text form"
 
 _COMMENTS = {
     "mlir": "//",
@@ -65,9 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_tool(_run, argv, PROG)
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command, as `HeatcOptMain` registers them."""
+    parser = argparse.ArgumentParser(description=TEXT)
+    HeatcOptMain.without_arguments().register_all_arguments(parser)
+    return parser
+
+
 def _run(argv: Sequence[str]) -> None:
     try:
-        tool = HeatcOptMain("runs passes on IR in text form", argv)
+        tool = HeatcOptMain(TEXT, argv)
     except ArgSpecParseError as error:
         # The target, which xDSL reads before the hook that sets up the passes.
         raise explain_spec_error("target", error) from error
@@ -86,6 +94,17 @@ class HeatcOptMain(xDSLOptMain):
     remarks: RemarkLog | None = None
 
     # --- Registration -------------------------------------------------------------------------
+
+    @classmethod
+    def without_arguments(cls) -> HeatcOptMain:
+        """One that has read no command line: it knows its options alone."""
+        tool = cls.__new__(cls)
+        tool.available_frontends, tool.available_passes, tool.available_targets = {}, {}, {}
+        tool.register_all_dialects()
+        tool.register_all_frontends()
+        tool.register_all_passes()
+        tool.register_all_targets()
+        return tool
 
     # xDSL's own registration imports the universe of every package; ours waits for a name.
 
