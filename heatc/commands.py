@@ -19,8 +19,10 @@ from heatc.names import (
     FRONT_FILE,
     FRONT_PLAN,
     FRONT_REPORT,
+    KEPT_MASKS,
     PHASE,
     STATS,
+    TIMELINE,
     factors_file,
     ir_weights_file,
     machine_file,
@@ -121,7 +123,9 @@ def _searched(path: Path, values: Values) -> Files:
 
 
 def _stats(path: Path, values: Values) -> Files:
-    return [(path / name, kind) for name, kind in zip(STATS, _STATS_KINDS, strict=True)]
+    files = [(path / name, kind) for name, kind in zip(STATS, _STATS_KINDS, strict=True)]
+    files += [(path / TIMELINE, kinds.TIMELINE)] if values["model"] != "functional" else []
+    return files + ([(path / KEPT_MASKS, kinds.MASKS)] if values["keep_masks"] else [])
 
 
 def _diverged(path: Path, values: Values) -> Files:

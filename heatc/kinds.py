@@ -44,11 +44,11 @@ class Kind:
         """The mark as the first line of a text, behind `lead` where comments begin otherwise."""
         return f"{lead or self.lead} {self.mark}\n"
 
-    def json_text(self, data: Mapping[str, Any]) -> str:
-        """The text of a JSON file whose first value is the mark."""
+    def json_text(self, data: Mapping[str, Any], *, indent: int | None = 1) -> str:
+        """The text of a JSON file whose first value is the mark; in one line without `indent`."""
         import json  # here alone: most commands write none
 
-        return f"{json.dumps({'producer': self.mark, **data}, indent=1)}\n"
+        return f"{json.dumps({'producer': self.mark, **data}, indent=indent)}\n"
 
     def is_kind_of(self, path: Path) -> bool:
         """Whether heatc wrote this file as one of this kind; `OSError` where it can't be read."""
@@ -111,6 +111,7 @@ STATS_TEXT = text_kind("stats", "#")
 LAYERS_CSV = Kind("layers.csv", rb"module_path,instructions,macs,")
 HARDWARE = text_kind("hardware", "#")
 PROGRAM_JSON = _json("provenance")
+TIMELINE = _json("timeline")
 TRACE = Kind("trace", rb".{0,4096}?" + _mark("trace"))
 
 # What `heatc-tune` writes.

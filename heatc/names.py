@@ -12,6 +12,9 @@ from pathlib import Path
 STATS = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json")
 """What `hdp-run --stats` writes into its folder."""
 
+TIMELINE, KEPT_MASKS = "timeline.json", "masks.npz"
+"""What it writes there too: of a run that models time, and with `--keep-masks`."""
+
 DIVERGENCE = tuple(
     f"{name}.npz" for name in ("inputs", "model", "level", "reals", "codes", "module", "program")
 )

@@ -28,7 +28,7 @@ from heatc.machine.memory import Memory
 from heatc.readers.npz import LABELS, Form, forms_of
 
 if TYPE_CHECKING:
-    from heatc.backends.hdp.trace import TraceRecorder
+    from heatc.backends.hdp.recorders import PassRecorder
     from heatc.machine.machine import Machine, OnRetire, RunResult
     from heatc.machine.values import Values
 
@@ -83,7 +83,7 @@ def simulate(
     layers: bool = False,
     *,
     masks: bool = False,
-    trace: TraceRecorder | None = None,
+    trace: PassRecorder | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> Simulation:
     """
@@ -131,7 +131,7 @@ def simulate_timing(
     stored: Arrays,
     hardware: Hardware | None = None,
     *,
-    trace: TraceRecorder | None = None,
+    trace: PassRecorder | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> Simulation:
     """
@@ -204,7 +204,7 @@ def _run(
     on_retire: OnRetire | None,
     *,
     values: Values | None = None,
-    trace: TraceRecorder | None = None,
+    trace: PassRecorder | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> RunResult:
     """Runs the machine; a trap says where in the model it happened."""

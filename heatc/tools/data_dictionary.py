@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from heatc.backends.hdp.timeline import TIMELINE_KEYS
 from heatc.errors import UsageError
 from heatc.files import atomic_write
+from heatc.names import KEPT_MASKS, TIMELINE
 from heatc.tools.diagnostics import suggest
 from heatc.tools.layer_stats import COLUMNS, NO_PATH, PATH
 from heatc.tools.quantities import MEANINGS, Quantity
@@ -33,6 +35,10 @@ not edit. `hdp-run --explain NAME` prints one entry.
 | `layers.csv` | a row per module path; columns sum to figures of the run |
 | `hardware.yaml` | every parameter of the hardware, defaults too, as `--hw` reads it |
 | `program.json` | what the program was compiled from, by whom, with which options |
+| `{TIMELINE}` | when the engines worked, by module; not of `--model=functional` |
+| `{KEPT_MASKS}` | with `--keep-masks N`: block masks and head gates of the first N inputs, as `--save-masks` writes them |
+
+`heatc-report` makes a page of these files.
 
 | kind | what such a figure is |
 |---|---|
@@ -57,6 +63,8 @@ def entries() -> Iterator[Entry]:
     meaning = f"module of the model as PyTorch names it, {NO_PATH} where unknown"
     yield Entry(PATH, "layers.csv", "text", "-", meaning)
     yield from _entries(COLUMNS, "layers.csv")
+    for name, (unit, kind, meaning) in TIMELINE_KEYS.items():
+        yield Entry(name, TIMELINE, unit, kind, meaning)
 
 
 def _entries(quantities: Iterable[Quantity[Any]], file: str) -> Iterator[Entry]:
@@ -89,7 +97,7 @@ def _kind(entry: Entry) -> str:
 def render() -> str:
     """The text of docs/stats.md."""
     text = _HEAD + "".join(f"| {kind.value} | {meaning} |\n" for kind, meaning in MEANINGS.items())
-    for file in ("stats.json", "layers.csv"):
+    for file in ("stats.json", "layers.csv", TIMELINE):
         text += f"\n## {file}\n\n| name | unit | kind | meaning |\n|---|---|---|---|\n"
         for e in entries():
             if e.place.startswith(file):

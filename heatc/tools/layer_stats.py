@@ -34,6 +34,9 @@ class Layer:
     results: Sequence[RunResult]
     computed: bool
     pc_joules: Sequence[float]
+    pc_time: Sequence[int] = ()
+    leakage: float = 0.0
+    """Leakage of the whole run, in joules."""
 
     def sum(self, lists: Callable[[RunResult], Sequence[int] | Mapping[int, int]]) -> int:
         """The sum over passes and the module's instructions."""
@@ -54,6 +57,23 @@ class Layer:
     def joules(self) -> float:
         """Dynamic energy."""
         return math.fsum(self.pc_joules[pc] for pc in self.pcs)
+
+    @property
+    def time(self) -> int | None:
+        """Cycles by which the module moved the end of the run on; None where nobody watched."""
+        return sum(self.pc_time[pc] for pc in self.pcs) if self.pc_time else None
+
+    @property
+    def leaked(self) -> float | None:
+        """The module's share of the leakage, by its time."""
+        if self.time is None:
+            return None
+        return self.leakage * self.time / max(sum(self.pc_time), 1)
+
+    @property
+    def energy(self) -> float | None:
+        """Dynamic energy, and the share of the leakage."""
+        return None if self.leaked is None else self.joules + self.leaked
 
     @property
     def share(self) -> float | None:
@@ -148,24 +168,52 @@ COLUMNS: tuple[Quantity[Layer], ...] = (
         "energy of what the module did; leakage belongs to the run as a whole",
         lambda layer: layer.joules,
     ),
+    Quantity(
+        "time_cycles",
+        "cycles",
+        Kind.MODELLED,
+        "cycles by which the module's instructions moved the end of the run on: an instruction that "
+        "ends before an earlier one adds none; these sum to total_cycles",
+        lambda layer: layer.time,
+    ),
+    Quantity(
+        "leakage_energy_joules",
+        "J",
+        Kind.MODELLED,
+        "leakage of the run, shared out by time_cycles",
+        lambda layer: layer.leaked,
+    ),
+    Quantity(
+        "energy_joules",
+        "J",
+        Kind.MODELLED,
+        "dynamic energy, and the module's share of the leakage",
+        lambda layer: layer.energy,
+    ),
 )
 """The columns after the module path; each but the share sums to the run's figure."""
 
 
 def layers_of(
-    simulation: Simulation, program: Program, pc_joules: Sequence[float] = ()
+    simulation: Simulation,
+    program: Program,
+    pc_joules: Sequence[float] = (),
+    pc_time: Sequence[int] = (),
+    leakage: float = 0.0,
 ) -> list[Layer]:
     """
     The modules in the order of their first instruction.
 
-    `pc_joules`: dynamic energy by instruction, needed for the column of it.
+    The columns of energy need the dynamic energy by instruction (`pc_joules`), and those of time
+    need `pc_time` (`heatc.backends.hdp.timeline`) and the run's `leakage`, in joules.
     """
     locations = Locations(program.debug)
     pcs: dict[str, list[int]] = {}
     for pc in range(len(program.instructions)):
         pcs.setdefault(locations.at(pc).path or NO_PATH, []).append(pc)
     results, computed = simulation.results, simulation.computed
-    return [Layer(path, part, results, computed, pc_joules) for path, part in pcs.items()]
+    more = (pc_joules, pc_time, leakage)
+    return [Layer(path, part, results, computed, *more) for path, part in pcs.items()]
 
 
 def layers_csv(layers: Sequence[Layer], columns: Sequence[Quantity[Layer]]) -> str:

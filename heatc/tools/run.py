@@ -17,13 +17,14 @@ import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heatc import kinds
 from heatc.backends.hdp.container import Program, open_program
+from heatc.backends.hdp.recorders import as_one
 from heatc.backends.hdp.simulation import (
     Simulation,
     check_forms,
@@ -34,33 +35,33 @@ from heatc.backends.hdp.simulation import (
     split_inputs,
     split_stored,
 )
+from heatc.backends.hdp.timeline import Timeline
 from heatc.backends.hdp.trace import SINKS, TraceRecorder
 from heatc.commands import HDP_RUN
 from heatc.errors import HeatcError
-from heatc.files import Batch, make_folder, together
-from heatc.hardware import Hardware, load_hardware, render
+from heatc.files import Batch, together
+from heatc.hardware import Hardware, load_hardware
 from heatc.machine.budget import MAX_SECONDS
-from heatc.names import STATS
+from heatc.names import STATS, TIMELINE
 from heatc.readers.npz import open_npz, write_npz
 from heatc.tools.comparison import Bounds, Difference, check_reference, compare, require
 from heatc.tools.data_dictionary import explain
 from heatc.tools.diagnostics import ToolParser, run_tool, warn
-from heatc.tools.layer_stats import COLUMNS, layers_csv, layers_of
 from heatc.tools.quantities import FUNCTIONAL, MODELLED, Value
 from heatc.tools.run_stats import (
     MODES,
     STATISTICS,
     Figure,
-    Run,
     figures_of,
-    program_json,
     run_of,
     saturations_by_path,
-    stats_json,
-    stats_text,
 )
+from heatc.tools.stats_folder import StatsContent, StatsFolder
 
 PROG = "hdp-run"
+
+MOST_KEPT = 1000
+"""Inputs whose masks may be kept for people to look at."""
 
 Array = NDArray[np.generic]
 Line = tuple[str, str, str]
@@ -94,7 +95,16 @@ def make_parser() -> ToolParser:
     for name, text in bounds:
         parser.add_argument(name, metavar="X", type=_bound, help=text)
     parser.add_argument(
-        "--stats", metavar="DIR", help=f"write {', '.join(STATS)} there (docs/stats.md)"
+        "--stats",
+        metavar="DIR",
+        help=f"write {', '.join(STATS)} and {TIMELINE} there (docs/stats.md)",
+    )
+    parser.add_argument(
+        "--keep-masks",
+        metavar="N",
+        type=_count,
+        default=0,
+        help="keep block masks and head gates of the first N inputs in masks.npz of --stats",
     )
     parser.add_argument(
         "--layers",
@@ -163,6 +173,13 @@ def _bound(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_KEPT:
+        message = f"expected a whole number from 1 to {MOST_KEPT}, found {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
 def _seconds(text: str) -> float:
     value = _bound(text)
     if value <= 0:
@@ -188,18 +205,21 @@ def _run(argv: Sequence[str]) -> None:
     reference = _read_reference(program, inputs, args.reference)
     hardware = other or program.manifest.hardware
     with together() as files:
-        stats = _open_stats(files, args.stats)
+        stats = StatsFolder.open(files, vars(args))
         paths = (args.output, args.layers, args.save_masks)
         output, layers, masks = (_open(files, path) for path in paths)
         trace = _open_trace(files, args.trace, program, hardware)
+        timeline = _timeline(program, hardware) if stats and args.model != FUNCTIONAL else None
+        watched: dict[str, Any] = {
+            "trace": as_one([recorder for recorder in (trace, timeline) if recorder is not None]),
+            "max_seconds": args.max_seconds,
+        }
         if timing:
-            simulation = simulate_timing(
-                program, stored, other, trace=trace, max_seconds=args.max_seconds
-            )
+            simulation = simulate_timing(program, stored, other, **watched)
         else:
-            wanted = {"layers": layers is not None, "masks": masks is not None}
-            limits = {"max_seconds": args.max_seconds}
-            simulation = simulate(program, inputs, other, **wanted, **limits, trace=trace)
+            with_masks = masks is not None or args.keep_masks > 0
+            wanted = {"layers": layers is not None, "masks": with_masks}
+            simulation = simulate(program, inputs, other, **wanted, **watched)
         if trace:
             trace.close()
         run = run_of(simulation, hardware)
@@ -209,13 +229,14 @@ def _run(argv: Sequence[str]) -> None:
         for stream, content, kind in zip((output, layers, masks), arrays, npz_kinds):
             if stream:
                 write_npz(stream, content, kind)
+        differences = None
+        if reference is not None:
+            mask = _mask(program, inputs)
+            differences = compare(simulation.outputs, reference, mask, bounds)
         if stats:
-            for name, text in _stats_files(rows, simulation, program, run, args.model).items():
-                stats[name].write(text)
-    differences = None
-    if reference is not None:
-        mask = _mask(program, inputs)
-        differences = compare(simulation.outputs, reference, mask, bounds)
+            path = None if timing else Path(args.inputs)
+            made = (rows, simulation, program, run, args.model, timeline, path, differences)
+            stats.write(StatsContent(*made))
     _warn_about_saturation(simulation, program)
     if not args.quiet:
         print(_table(program, hardware, simulation, rows, differences))
@@ -232,14 +253,16 @@ def _check_modes(parser: ToolParser, args: argparse.Namespace) -> None:
             parser.error("--masks needs --model=timing")
         if args.inputs is None:
             parser.error("--inputs is missing")
+        if args.keep_masks and args.stats is None:
+            parser.error("--keep-masks needs --stats, the folder that masks.npz is written to")
         if args.model == FUNCTIONAL and args.trace is not None:
             parser.error("--trace shows what is modelled, --model=functional does not model it")
         return
     if args.masks is None:
         parser.error("--model=timing needs --masks, which --save-masks writes")
-    valued = ("inputs", "output", "reference", "layers", "save_masks")
+    valued = ("inputs", "output", "reference", "layers", "save_masks", "keep_masks")
     for name in valued:
-        if getattr(args, name) is not None:
+        if getattr(args, name):
             option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
             parser.error(f"{option} needs values, --model=timing computes none")
 
@@ -292,31 +315,8 @@ def _open(files: Batch, path: str | None) -> IO[bytes] | None:
     return None if path is None else files.open(path)
 
 
-def _open_stats(files: Batch, folder: str | None) -> dict[str, IO[str]]:
-    if folder is None:
-        return {}
-    place = make_folder(folder)
-    return {name: files.open(place / name, "w") for name in STATS}
-
-
-def _stats_files(
-    rows: Sequence[Figure],
-    simulation: Simulation,
-    program: Program,
-    run: Run,
-    model: str,
-) -> dict[str, str]:
-    """What `--stats` writes, by name."""
-    modelled = model != FUNCTIONAL
-    columns = [c for c in COLUMNS if modelled or c.group == FUNCTIONAL]
-    layers = layers_of(simulation, program, run.pc_joules if modelled else ())
-    return {
-        "stats.json": stats_json(rows, simulation, program, run.hardware, model),
-        "stats.txt": stats_text(rows),
-        "layers.csv": layers_csv(layers, columns),
-        "hardware.yaml": kinds.HARDWARE.line() + render(run.hardware),
-        "program.json": program_json(program),
-    }
+def _timeline(program: Program, hardware: Hardware) -> Timeline:
+    return Timeline(program.debug, len(program.instructions), hardware.cores)
 
 
 def _open_trace(

@@ -6,10 +6,12 @@ The two are never mixed: each figure belongs to one of two groups, and its name 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -315,7 +317,13 @@ OTHER_KEYS = {
     "modelled": ("object", "figures of kind modelled; absent from a functional run"),
     "instructions_by_mnemonic_count": ("count", "instructions retired, by mnemonic"),
     "saturated_values_by_path_count": ("count", "values clipped, by module path"),
-    "program": ("object", "the program's file, its producer, options and source"),
+    "program": ("object", "the program's file and SHA-256, its producer, options and source"),
+    "files": (
+        "object",
+        "SHA-256 of the files of the same run: layers.csv, timeline.json, masks.npz",
+    ),
+    "inputs": ("object", "file and SHA-256 of --inputs; absent where no values were computed"),
+    "agreement": ("object", "with --reference: by output, error and cosines over all real tokens"),
     "hardware": ("object", "every parameter of the hardware, defaults too"),
 }
 """The keys of stats.json that are no figures: unit and meaning."""
@@ -363,8 +371,13 @@ def stats_json(
     program: Program,
     hardware: Hardware,
     model: str = "both",
+    more: Mapping[str, Any] | None = None,
 ) -> str:
-    """stats.json: the figures by group, saturations by module path, the configuration."""
+    """
+    stats.json: the figures by group, saturations by module path, the configuration.
+
+    `more` has what is known beside the run: `files`, `inputs` and `agreement` of `OTHER_KEYS`.
+    """
     data: dict[str, Any] = {"producer": STATS_JSON.mark, "schema": SCHEMA, "model": model}
     for group in (FUNCTIONAL, MODELLED):
         if any(f.group == group for f in rows):
@@ -373,6 +386,7 @@ def stats_json(
     if simulation.computed:
         data["saturated_values_by_path_count"] = saturations_by_path(simulation, program)
     data["program"] = _program(program)
+    data |= more or {}
     data["hardware"] = hardware.to_json()
     return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
@@ -386,10 +400,17 @@ def program_json(program: Program) -> str:
 def _program(program: Program) -> dict[str, Any]:
     return {
         "file": program.path.name,
+        "sha256": file_sha256(program.path),
         "producer": program.manifest.producer,
         "options": dict(program.manifest.options),
         "source": dict(program.manifest.source),
     }
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def stats_text(rows: Sequence[Figure]) -> str:

@@ -262,12 +262,15 @@ CASES = {
             "trace": "t.json",
             "stats": "stats",
         },
+        ("--keep-masks", "2"),
+        {"model": "both", "keep_masks": 2},
     ),
     "hdp-run, timing": Case(
         commands.HDP_RUN,
         run.main,
         {"program": "p.hdp", "masks": "m.npz", "trace": "t.pftrace", "stats": "stats"},
         ("--model=timing",),
+        {"model": "timing", "keep_masks": 0},
     ),
     "hdp-as": Case(commands.HDP_AS, assemble.main, {"input": "p.s", "output": "p.bin"}),
 }

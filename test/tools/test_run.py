@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import random
 import subprocess
@@ -24,6 +25,7 @@ from heatc.hardware import load_hardware, render
 from heatc.isa.units import block_importance, block_mask
 from heatc.isa.words import Inst, inst
 from heatc.machine.energy import UNITS
+from heatc.names import KEPT_MASKS, STATS, TIMELINE
 from heatc.readers.npz import read_npz
 from heatc.tools import data_dictionary, run
 
@@ -264,7 +266,7 @@ def test_same_run_same_files():
             [*RUN, "-o", f"{name}.npz", "--layers", f"{name}.layers", "--stats", name, "--quiet"]
         )
         assert code == 0
-    names = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json")
+    names = (*STATS, TIMELINE)
     for path in ("{}.npz", "{}.layers", *(f"{{}}/{name}" for name in names)):
         assert Path(path.format("a")).read_bytes() == Path(path.format("b")).read_bytes()
 
@@ -409,8 +411,83 @@ def test_layers_sum_to_the_totals(capsys: pytest.CaptureFixture[str], samples: i
         assert sums[name] == pytest.approx(modelled[name], rel=1e-9), name
     busy = [modelled[name] for name in modelled if name.endswith("_busy_cycles")]
     assert sums["busy_cycles"] == sum(busy)
-    assert sums["dynamic_energy_joules"] == pytest.approx(modelled["dynamic_energy_joules"])
+    for name in ("dynamic_energy_joules", "leakage_energy_joules", "energy_joules"):
+        assert sums[name] == pytest.approx(modelled[name], rel=1e-9), name
+    assert sums["time_cycles"] == modelled["total_cycles"]
     assert sums["share_of_total_percent"] == pytest.approx(100, abs=1e-3)
+
+
+def read_timeline(folder: str) -> dict[str, Any]:
+    return json.loads(Path(folder, TIMELINE).read_text())
+
+
+def test_the_timeline_has_the_busy_cycles_of_the_layers(capsys: pytest.CaptureFixture[str]):
+    write(Path("p.hdp"), tau=1e30)
+    assert call(capsys, *RUN, "--stats", "s")[0] == 0
+    timeline, layers = read_timeline("s"), read_layers("s")
+    assert timeline["total_cycles"] == read_stats("s")["modelled"]["total_cycles"]
+    assert set(timeline["modules"]) <= set(layers["module_path"])
+    for row, path in enumerate(layers["module_path"]):
+        busy = {t: sum(b) for t, b in timeline["modules"][path]["busy_cycles"].items()}
+        busy["dma"] = busy.pop("dma_loads", 0) + busy.pop("dma_stores", 0)
+        for engine, cycles in busy.items():
+            assert cycles == int(layers[f"{engine}_busy_cycles"][row]), (path, engine)
+    whole = {t: sum(b) for t, b in timeline["whole_run"]["busy_cycles"].items()}
+    parts = [strip["busy_cycles"] for strip in timeline["modules"].values()]
+    assert whole == {t: sum(sum(part.get(t, [])) for part in parts) for t in whole}
+
+
+def test_the_timeline_is_of_the_first_pass(capsys: pytest.CaptureFixture[str]):
+    ids = np.random.default_rng(3).integers(0, ROWS, (2 * BATCH, LENGTH))
+    for name, samples in (("one", BATCH), ("two", 2 * BATCH)):
+        np.savez("in.npz", input_ids=ids[:samples], attention_mask=np.ones_like(ids[:samples]))
+        assert call(capsys, *RUN, "--stats", name)[0] == 0
+    assert read_timeline("one") == read_timeline("two")
+
+
+def test_masks_of_the_first_inputs_are_kept(capsys: pytest.CaptureFixture[str]):
+    argv = [*RUN, "--stats", "s", "--keep-masks", "1", "--save-masks", "all.npz"]
+    assert call(capsys, *argv)[0] == 0
+    kept, saved = read_npz("s/masks.npz"), read_npz("all.npz")
+    assert kept.keys() == saved.keys()
+    for name, array in kept.items():
+        assert np.array_equal(array, saved[name][:1]), name
+    digests = read_stats("s")["files"]
+    assert set(digests) == {"layers.csv", TIMELINE, KEPT_MASKS}
+    for name, digest in digests.items():
+        assert hashlib.sha256(Path("s", name).read_bytes()).hexdigest() == digest
+
+
+def test_a_run_without_masks_does_not_claim_those_of_another(capsys: pytest.CaptureFixture[str]):
+    assert call(capsys, *RUN, "--stats", "s", "--keep-masks", "1")[0] == 0
+    assert call(capsys, *RUN, "--stats", "s")[0] == 0
+    assert KEPT_MASKS not in read_stats("s")["files"]
+    assert call(capsys, *RUN, "--stats", "s", "--model=functional")[0] == 0
+    assert set(read_stats("s")["files"]) == {"layers.csv"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--keep-masks", "1"),
+        ("--stats", "s", "--keep-masks", "0"),
+        ("--stats", "s", "--keep-masks", "x"),
+    ],
+)
+def test_keep_masks_is_checked(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]):
+    assert call(capsys, *RUN, *words)[0] == 2
+    assert not Path("s").exists()
+
+
+def test_stats_name_inputs_and_agreement(capsys: pytest.CaptureFixture[str]):
+    assert call(capsys, *RUN, "-o", "golden.npz")[0] == 0
+    assert call(capsys, *RUN, "--reference", "golden.npz", "--stats", "s")[0] == 0
+    stats = read_stats("s")
+    digest = hashlib.sha256(Path("in.npz").read_bytes()).hexdigest()
+    assert stats["inputs"] == {"file": "in.npz", "sha256": digest}
+    (found,) = stats["agreement"].values()
+    assert (found["max_abs_error"], found["holds"]) == (0, True)
+    assert found["min_cosine"] == pytest.approx(1)
 
 
 def test_saturations_are_counted_by_layer(capsys: pytest.CaptureFixture[str]):
@@ -543,9 +620,11 @@ def test_every_figure_is_in_the_dictionary(capsys: pytest.CaptureFixture[str]):
     page = Path(data_dictionary.__file__).parents[2] / "docs" / "stats.md"
     text = page.read_text(encoding="utf-8")
     assert text == data_dictionary.render(), "run python -m heatc.tools.data_dictionary"
-    assert call(capsys, *RUN, "--stats", "s")[0] == 0
-    stats = read_stats("s")
+    assert call(capsys, *RUN, "-o", "golden.npz")[0] == 0
+    assert call(capsys, *RUN, "--stats", "s", "--reference", "golden.npz")[0] == 0
+    stats, timeline = read_stats("s"), read_timeline("s")
     names = {*stats, *stats["functional"], *stats["modelled"], *read_layers("s")}
+    names |= {*timeline, *timeline["whole_run"]}
     assert names == {entry.name for entry in data_dictionary.entries()}
     for entry in data_dictionary.entries():
         assert f"| `{entry.name}` | {entry.unit} | {entry.kind} |" in text
