@@ -107,8 +107,6 @@ class Compilation:
         self.plan = options.plan
         hw = options.target.hw
         self.hardware = None if hw is None else load_hardware(hw)
-        if self.plan is not None and self.hardware is not None:
-            self.plan.check_hardware(hardware_sha256(self.hardware))
         calibrate = options.calibrate
         self._calibration = None if calibrate is None else read_calibration(calibrate)
         specs = pipeline(options)
@@ -235,7 +233,7 @@ class Compilation:
         self._digest = None
         self._read = {key for o in module.walk() if isinstance(o, WeightOp) for key in o.keys}
         if self.plan is not None and self.plan.names_weights:
-            self.plan.check_model(self.weights_sha256())
+            self.plan.check_weights(self.weights, self._read, self.weights_sha256())
 
     def resume(self, module: ModuleOp, place: str) -> None:
         """
@@ -281,7 +279,16 @@ class Compilation:
         if self.execute_each:
             instruments.append(self._comparison())
         with self._remarks or nullcontext():
+            self._tell_other_machine()
             run_passes(self.context(), self.module, self.passes, instruments, self._pass_begins)
+
+    def _tell_other_machine(self) -> None:
+        """Remark that the plan's costs are of another machine."""
+        if self.plan is None or self.hardware is None:
+            return
+        if text := self.plan.for_other_machine(self.hardware):
+            self._pass_begins("apply-plan")
+            self._tell(Remark("", self.plan.path, text, {}, (), True))
 
     def context(self) -> HeatcContext:
         """What the passes need beside the module."""

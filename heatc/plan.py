@@ -1,7 +1,7 @@
 """
 `plan.json`: what is done to each layer of a model, as data.
 
-    {"schema": 2, "model_sha256": "...", "hw_sha256": "...", "seed": 0,
+    {"schema": 2, "model_sha256": "...", "hw": "hdp-edge", "hw_sha256": "...", "seed": 0,
      "layers": {"encoder.layer.0.attention.self":
                 {"hdp": {"rule": "ours", "point": 2, "rho_b": [0.1, 0.2]}},
                 "encoder.layer.0.output.dense":
@@ -17,16 +17,18 @@ factors themselves, `<module path>.<i>`, and after them the layer's bias: what `
 trained. `widths` are the bits of a layer's operands (`WIDTHS`); heatc computes in 16. `model_sha256`
 is `weights_sha256`, the digest of the values of the model's weights, whatever file holds them; schema 1,
 which is read too and has no widths, has `model_sha256` of the model's file or folder there. Digests
-of the model and the machine that are absent or null are not compared. `producer`
-says who wrote the plan; heatc replaces none that it did not write.
+of the model and the machine that are absent or null are not compared. A plan for another model is
+refused. One for another machine is taken, with a remark: its costs alone were for that machine, whose
+name `hw` may say. `producer` says who wrote the plan; heatc replaces none that it did not write.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -35,7 +37,7 @@ import numpy as np
 
 from heatc.errors import HeatcError
 from heatc.files import from_os_error
-from heatc.hardware import Hardware, render
+from heatc.hardware import Hardware, load_hardware, preset_names, render
 from heatc.heat.plan import LayerHeat, layer_heat
 from heatc.readers.fields import short
 from heatc.readers.json_text import kind_of, read_json
@@ -56,7 +58,7 @@ WIDTHS = ("activations", "weights", "queries", "keys", "values", "probabilities"
 MOST_BITS = 32
 _BITS = 16
 _LAYER = {FILE_DIGEST: ("heat", "hdp"), SCHEMA: ("heat", "hdp", "widths")}
-_TOP = ("producer", "schema", "model_sha256", "hw_sha256", "seed", "layers", "factors")
+_TOP = ("producer", "schema", "model_sha256", "hw", "hw_sha256", "seed", "layers", "factors")
 LARGEST_PLAN = 16 << 20
 
 
@@ -101,6 +103,7 @@ class Plan:
             `model_sha256` where `schema` is `FILE_DIGEST`.
         hw_sha256: `hardware_sha256` of the machine it was made for, None where it does not say.
         seed: of whatever was random in making it.
+        hw: the name of that machine, None where it does not say.
     """
 
     path: str
@@ -113,6 +116,7 @@ class Plan:
     schema: int = SCHEMA
     widths: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     layers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    hw: str | None = None
 
     @property
     def names_file(self) -> bool:
@@ -126,23 +130,63 @@ class Plan:
 
     def check_model(self, digest: str) -> None:
         """Raise `HeatcError` where the plan was made for another model."""
-        self._check("model", self.model_sha256, digest)
-
-    def check_hardware(self, digest: str) -> None:
-        """Raise `HeatcError` where the plan was made for another machine."""
-        self._check("hw", self.hw_sha256, digest)
-
-    def _check(self, what: str, expected: str | None, digest: str) -> None:
-        if expected not in (None, digest):
+        if self.model_sha256 not in (None, digest):
             raise HeatcError(
-                f"{what}_sha256: the plan was made for another {_NAMES[what]}: "
-                f"{expected}, this is {digest}",
+                "model_sha256: the plan was made for another model: "
+                f"{self.model_sha256}, this is {digest}",
                 place=self.path,
                 notes=["make the plan again, or set the key to null to use it all the same"],
             )
 
+    def check_weights(self, weights: WeightStore, names: Collection[str], digest: str) -> None:
+        """
+        Raise `HeatcError` where the plan was made for other weights than those of these names.
 
-_NAMES = {"model": "model", "hw": "hardware description"}
+        `digest` is `weights_sha256` of them. The same weights under a prefix are told apart from others.
+        """
+        try:
+            self.check_model(digest)
+        except HeatcError as error:
+            told = self._told_prefix(weights, names)
+            if told is None:
+                raise
+            message = (
+                f"model_sha256: the weights are those of the plan, their names are not: {told}"
+            )
+            note = "give the model that the plan was made for, or make the plan again for this one"
+            raise HeatcError(message, place=self.path, notes=[note]) from error
+
+    def _told_prefix(self, weights: WeightStore, names: Collection[str]) -> str | None:
+        """What a prefix more or less of all names would mend; None where it is other weights."""
+        for prefix in sorted({name[: name.index(".") + 1] for name in names if "." in name}):
+            without = {n: n.removeprefix(prefix) for n in names}
+            if all(n.startswith(prefix) for n in names) and self._is_of(weights, without):
+                return f"this model's begin with {prefix!r}, the plan's do not"
+        for prefix in sorted({path[: path.index(".") + 1] for path in self.layers if "." in path}):
+            if self._is_of(weights, {n: f"{prefix}{n}" for n in names}):
+                return f"the plan's begin with {prefix!r}, this model's do not"
+        return None
+
+    def _is_of(self, weights: WeightStore, renamed: Mapping[str, str]) -> bool:
+        return weights_sha256(weights, renamed, renamed) == self.model_sha256
+
+    def for_other_machine(self, hardware: Hardware) -> str | None:
+        """What to tell of a plan whose costs are of another machine; None of one for this machine."""
+        if self.hw_sha256 in (None, hardware_sha256(hardware)):
+            return None
+        made_for = self.hw or _preset_of(self.hw_sha256) or "another hardware description"
+        if made_for == hardware.name:
+            made_for = f"another {made_for}"
+        return (
+            f"the plan was made for {made_for}, this is {hardware.name}: it is used all the same, but "
+            f"what it costs was planned for {made_for}"
+        )
+
+
+def _preset_of(digest: str) -> str | None:
+    """The preset that has a digest."""
+    names = (n for n in preset_names() if hardware_sha256(load_hardware(n)) == digest)
+    return next(names, None)
 
 
 def model_sha256(model: str | PathLike[str]) -> str:
@@ -171,20 +215,25 @@ def model_sha256(model: str | PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def weights_sha256(weights: WeightStore, names: Iterable[str]) -> str:
+def weights_sha256(
+    weights: WeightStore, names: Iterable[str], renamed: Mapping[str, str] | None = None
+) -> str:
     """
     The SHA-256 of some weights: of the name, type, shape and values of each, by name.
+
+    `renamed` has other names that they go by, none twice.
 
     Those that are no floating-point numbers are left out: which of them (position ids, token types) a
     model reads depends on the inputs that it is captured with. Memory that is mapped from files is
     given back as it goes.
     """
     digest = hashlib.sha256()
-    for name in sorted(names):
+    called = {name: name for name in names} if renamed is None else renamed
+    for name, own in sorted(called.items(), key=itemgetter(1)):
         array = weights[name]
         if array.dtype.kind != "f":
             continue
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(f"{own} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         weights.release(name)
     return digest.hexdigest()
@@ -254,6 +303,7 @@ class _Reader:
             schema,
             widths,
             layers,
+            self.name(top),
         )
 
     def widths(self, key: str, value: Any) -> dict[str, int]:
@@ -289,6 +339,13 @@ class _Reader:
                 f"{within}{key}", f"expected 64 hexadecimal digits or null, got {short(value)}"
             )
         return text
+
+    def name(self, top: dict[str, Any]) -> str | None:
+        """Of the machine."""
+        value = top.get("hw")
+        if value is not None and not isinstance(value, str):
+            raise self.error("hw", f"expected the name of a machine or null, got {short(value)}")
+        return value
 
     def seed(self, top: dict[str, Any]) -> int | None:
         value = top.get("seed")

@@ -43,7 +43,7 @@ def widths_of(widths: Any) -> dict[str, Any]:
 def test_widths_are_kept(tmp_path: Path):
     plan = read_plan(written(tmp_path, widths_of({"activations": 16, "weights": 16})))
     assert plan.widths == {"up": {"activations": 16, "weights": 16}}
-    layers = FactorisedLayers({"up": HEAT}, tmp_path / "f.safetensors", HEX, None, plan.widths)
+    layers = FactorisedLayers({"up": HEAT}, tmp_path / "f.safetensors", HEX, widths=plan.widths)
     written(tmp_path, plan_data({"a": Rule()}, factorised=layers))
     again = read_plan(tmp_path / "plan.json")
     assert (again.schema, again.widths) == (2, plan.widths)
@@ -107,6 +107,7 @@ def test_a_factorised_layer(fuse: bool | int | None, tmp_path: Path):
         ({"schema": 1, "layers": []}, "layers: expected an object, got an array"),
         ({"schema": 1, "layers": {}, "sha": 1}, "sha: unknown key"),
         ({"schema": 1, "layers": {}, "seed": 1.5}, "seed: expected an integer or null, got 1.5"),
+        ({"schema": 2, "layers": {}, "hw": 3}, "hw: expected the name of a machine or null, got 3"),
         ({"schema": 1, "layers": {}, "hw_sha256": "0"}, "hw_sha256: expected 64 hexadecimal"),
         ({"schema": 1, "layers": {"a": None}}, 'layers["a"]: expected an object, got null'),
         ({"schema": 1, "layers": {"a": {"hpd": {}}}}, 'layers["a"].hpd: unknown key'),
@@ -239,7 +240,6 @@ func.func @main(%m: tensor<1x1x1x4xi1> {heatc.name = "m"}, %x: tensor<1x4x4xf32>
     ("changed", "message"),
     [
         ({"model_sha256": HEX}, "model_sha256: the plan was made for another model"),
-        ({"hw_sha256": HEX}, "hw_sha256: the plan was made for another hardware description"),
         (
             {"layers": {"layer.1.attention": {"hdp": {"rule": "paper"}}}},
             "layers['layer.1.attention']: the model has no such attention",

@@ -63,7 +63,7 @@ def search_command(argv: Sequence[str]) -> int:
     """The command, with what follows its name."""
     arguments = make_parser().parse_args(argv)
     request = _request(arguments)
-    from heatc.tuning.search.output import table, write_front
+    from heatc.tuning.search.output import missed, table, write_front
     from heatc.tuning.search.session import search
 
     with progress_bars(arguments.quiet) as progress:
@@ -71,6 +71,8 @@ def search_command(argv: Sequence[str]) -> int:
         data = write_front(request, found, Path(arguments.output), progress)
     if not arguments.quiet:
         print(table(data, found.seconds))
+    if error := missed(data, Path(arguments.output)):
+        raise error
     return 0
 
 

@@ -118,8 +118,6 @@ def calibrate(request: Request, progress: ProgressCallback) -> Result:
     """
     digest = model_sha256(request.model)
     plan = request.compilation.plan
-    if plan is not None and request.hw is not None:
-        plan.check_hardware(hardware_sha256(load_hardware(request.hw)))
     request.compilation.run()
     model = PackedModel(request.compilation.module, request.compilation.weights)
     if not model.attentions:
@@ -149,7 +147,17 @@ def calibrate(request: Request, progress: ProgressCallback) -> Result:
         0 if layers is None else len(layers.heat),
     )
     _write(request, found.assignment, layers, report.data())
-    return Result(found.assignment.rules, report.data(), report.table(), report.remarks())
+    remarks = (*_other_machine(request), *report.remarks())
+    return Result(found.assignment.rules, report.data(), report.table(), remarks)
+
+
+def _other_machine(request: Request) -> tuple[str, ...]:
+    """The remark on a plan whose layers were factorised for another machine."""
+    plan = request.compilation.plan
+    if plan is None or request.hw is None:
+        return ()
+    text = plan.for_other_machine(load_hardware(request.hw))
+    return () if text is None else (text,)
 
 
 def _cost_model(
@@ -355,12 +363,16 @@ def _write(
     report: Mapping[str, Any],
 ) -> None:
     path = request.output
-    hw = None if layers is None else layers.hw_sha256
+    name, digest = (None, None) if layers is None else (layers.hw, layers.hw_sha256)
+    if request.hw is not None:
+        hardware = load_hardware(request.hw)
+        name, digest = hardware.name, hardware_sha256(hardware)
     with together() as files:
         plan = plan_data(
             assignment.rules,
             model_sha256=request.compilation.weights_sha256(),
-            hw_sha256=hw if request.hw is None else hardware_sha256(load_hardware(request.hw)),
+            hw=name,
+            hw_sha256=digest,
             seed=request.seed,
             factorised=None if layers is None else layers.beside(path, files),
         )

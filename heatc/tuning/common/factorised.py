@@ -24,13 +24,15 @@ class FactorisedLayers:
         heat: their entries by module path, as they stand in plan.json.
         file: the safetensors file of their factors.
         sha256: its digest.
-        hw_sha256: of the machine that the plan was made for, None where it does not say.
+        hw, hw_sha256: name and digest of the machine that the plan was made for, None where it does
+            not say.
         widths: of the operands of layers, by module path, as the plan says them.
     """
 
     heat: Mapping[str, Any]
     file: Path
     sha256: str
+    hw: str | None = None
     hw_sha256: str | None = None
     widths: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
 
@@ -46,7 +48,9 @@ class FactorisedLayers:
             file = plan.factors.path
         else:
             write_safetensors(file, {name: weights[name] for name in weights.added}, PLAN_FACTORS)
-        return cls(heat_entries(plan), file, model_sha256(file), plan.hw_sha256, plan.widths)
+        return cls(
+            heat_entries(plan), file, model_sha256(file), plan.hw, plan.hw_sha256, plan.widths
+        )
 
     def beside(self, plan: Path, files: Batch) -> FactorisedLayers:
         """The same with the factors in a file beside a plan, which `files` writes."""

@@ -14,6 +14,7 @@ def plan_data(
     rules: Mapping[str, Rule],
     *,
     model_sha256: str | None = None,
+    hw: str | None = None,
     hw_sha256: str | None = None,
     seed: int | None = None,
     factorised: FactorisedLayers | None = None,
@@ -31,6 +32,7 @@ def plan_data(
     plan: dict[str, Any] = {
         "schema": SCHEMA,
         "model_sha256": model_sha256,
+        "hw": hw,
         "hw_sha256": hw_sha256,
         "seed": seed,
         "layers": layers,

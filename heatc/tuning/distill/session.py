@@ -328,6 +328,7 @@ def _write(
     plan = {
         "schema": SCHEMA,
         "model_sha256": request.student.weights_sha256(),
+        "hw": None if student is None else student.hw,
         "hw_sha256": None if student is None else student.hw_sha256,
         "seed": request.recipe.seed,
         "factors": {

@@ -17,7 +17,7 @@ from heatc.kinds import FRONT, HARDWARE, PLAN, REPORT, Kind
 from heatc.names import FRONT_FILE, FRONT_PLAN, FRONT_REPORT, machine_file, point_file
 from heatc.plan import SCHEMA as PLAN_SCHEMA
 from heatc.temporary import scratch_folder
-from heatc.tuning.common.goal import Goal
+from heatc.tuning.common.goal import OPTION, Goal
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.search.candidate_costs import Machine, Variant
 from heatc.tuning.search.front import Plans, nondominated, option_numbers, spread_points
@@ -45,8 +45,9 @@ def write_front(
     """
     Write front.json, NN.json for each of its points, plan.json of the goal, and hardware files.
 
-    Returns what front.json says. Raises `InfeasibleError` where every layer stays dense, and where
-    no point reaches the goal; the front is written then all the same.
+    Returns what front.json says. Where no point reaches the goal there is no plan.json, and `missed`
+    has the goal, what was wrong, and the file of the plan that comes nearest. Raises
+    `InfeasibleError` where every layer stays dense.
     """
     points = [_point(found, place) for place in found.points]
     real = [point for point in points if any(point.plan)]
@@ -67,14 +68,43 @@ def write_front(
     data = _front_data(request, found, listed, files)
     _write(folder / FRONT_FILE, FRONT, data)
     _write(folder / FRONT_REPORT, REPORT, {"seconds": dict(found.seconds)})
-    if request.goal is not None:
-        chosen = _goal_point(request, request.goal, found, real)
+    goal = request.goal
+    if goal is None:
+        return data
+    try:
+        chosen = _goal_point(request, goal, found, real)
+    except InfeasibleError as error:
+        # That of an earlier search: it would be taken for the plan of this goal.
+        (folder / FRONT_PLAN).unlink(missing_ok=True)
+        nearest = min(listed, key=lambda point: _distance(point, goal))["file"]
+        told = {"goal": str(goal), "nearest": nearest, "message": error.message}
+        data |= {"missed": {**told, "notes": list(error.notes)}}
+    else:
         _write(folder / FRONT_PLAN, PLAN, _plan(request, found, real[chosen]))
-        told = {"goal": str(request.goal), **_listed(real[chosen], FRONT_PLAN, files)}
-        told |= _program(request, real[chosen], folder / FRONT_PLAN)
-        data |= {"chosen": told}
-        _write(folder / FRONT_FILE, FRONT, data)
+        told = {"goal": str(goal), **_listed(real[chosen], FRONT_PLAN, files)}
+        data |= {"chosen": told | _program(request, real[chosen], folder / FRONT_PLAN)}
+    _write(folder / FRONT_FILE, FRONT, data)
     return data
+
+
+def _distance(point: Mapping[str, Any], goal: Goal) -> float:
+    """What orders points by how near they come to a goal: energy x latency in J s, or the proxy."""
+    figures = point.get("program", point) if goal.metric == "edp" else point
+    return float(figures[goal.metric])
+
+
+def missed(data: Mapping[str, Any], folder: Path) -> InfeasibleError | None:
+    """The error of a front without a point that reaches the goal, which names the nearest plan."""
+    if "missed" not in data:
+        return None
+    told = data["missed"]
+    point = next(p for p in data["points"] if p["file"] == told["nearest"])
+    less = _times_less(point, data["dense"])
+    notes = [
+        f"the nearest plan is {folder / told['nearest']}: edp {less}, proxy {point['proxy']:.4g}",
+        f"{folder / FRONT_FILE} and its {len(data['points'])} plans are written",
+    ]
+    return InfeasibleError(told["message"], place=OPTION, notes=[*told["notes"], *notes])
 
 
 def _goal_point(request: Request, goal: Goal, found: SearchResult, points: Sequence[Point]) -> int:
@@ -226,6 +256,7 @@ def _plan(request: Request, found: SearchResult, point: Point) -> dict[str, Any]
     return {
         "schema": PLAN_SCHEMA,
         "model_sha256": request.compilation.weights_sha256(),
+        "hw": point.front.machine.name,
         "hw_sha256": point.front.machine.sha256,
         "seed": request.seed,
         "layers": layers,
@@ -284,13 +315,19 @@ def _header() -> str:
 
 
 def _row(name: str, point: Mapping[str, Any], dense: Mapping[str, Any]) -> str:
-    less = f"{dense['edp'] / point['edp']:.2f}x"
-    if "program" in point:
-        less += f" ({dense['program']['edp'] / point['program']['edp']:.2f}x)"
+    less = _times_less(point, dense)
     figures = [f"{point['proxy']:11.4g}", f"{point['edp']:11.4g}", f"{less:>15}"]
     figures += [f"{point[key]:11.4g}" for key in ("seconds", "joules")]
     figures += [f"{point[key]:11,}" for key in ("parameters", "macs")]
     return f"{name:10} {' '.join(figures)}  {point.get('hw', '')}".rstrip()
+
+
+def _times_less(point: Mapping[str, Any], dense: Mapping[str, Any]) -> str:
+    """Energy x latency against the dense model, by the sums over layers (by programs)."""
+    less = f"{dense['edp'] / point['edp']:.2f}x"
+    if "program" in point:
+        less += f" ({dense['program']['edp'] / point['program']['edp']:.2f}x)"
+    return less
 
 
 def _validation_lines(checked: Mapping[str, Any]) -> list[str]:

@@ -501,7 +501,6 @@ def test_plans_that_nothing_is_trained_by(
         ("rules alone", [], 2, "the plan factorises no layer"),
         ("missing", [], 1, "heat.factors.safetensors: error: the plan's factors are not there"),
         ("digest", [], 1, "the plan names factors with digest"),
-        ("machine", ["--target", "hdp-edge"], 1, "made for another hardware description"),
         ("model", [], 1, "made for another model"),
     ],
 )
@@ -517,7 +516,6 @@ def test_plans_that_are_not_calibrated(
 ):
     changes: dict[str, dict[str, Any]] = {
         "rules alone": {"layers": {LAYERS[0]: {"hdp": {"rule": "ours"}}}, "factors": None},
-        "machine": {"hw_sha256": "0" * 64},
         "model": {"model_sha256": "0" * 64},
     }
     plan = changed(heat, tmp_path, **changes.get(wrong, {}))
@@ -530,6 +528,16 @@ def test_plans_that_are_not_calibrated(
     assert run(command, "--goal", "sparsity>=0.5") == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()
+
+
+def test_factors_of_another_machine_are_calibrated_with_a_remark(
+    tiny: Path, heat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    plan, output = changed(heat, tmp_path, hw="my-board", hw_sha256="0" * 64), tmp_path / "out.json"
+    words = ["--plan", str(plan), "--target", "hdp-edge", "--goal", "sparsity>=0.5"]
+    assert run(arguments("calibrate", tiny, output, *words)) == 0
+    assert "the plan was made for my-board, this is hdp-edge" in capsys.readouterr().err
+    assert read_plan(output).hw == "hdp-edge"
 
 
 @pytest.mark.parametrize("command", ["calibrate", "distill"])

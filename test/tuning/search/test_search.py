@@ -571,10 +571,20 @@ def test_a_goal_out_of_reach_names_one_that_holds(
     output = with_costs(searched, tmp_path / "far")
     words = arguments(tiny, output, "--goal", "edp>=1000x", hw=str(machine), validate="0")
     assert tune.main(words) == 4
-    told = capsys.readouterr().err
+    table, told = capsys.readouterr()
     assert "the goal edp>=1000x cannot be reached by any plan" in told
+    data = front_of(output)
+    farthest = min(data["points"], key=lambda point: point["edp"])["file"]
+    assert data["missed"]["nearest"] == farthest
+    assert f"the nearest plan is {output / farthest}: edp " in told
+    assert read_plan(output / farthest).heat
+    assert f"\n{farthest} " in table
+    assert not (output / "plan.json").exists()
     reached = told.split('a goal that holds: "')[1].split('"')[0]
     assert tune.main([*words[:-2], "--validate", "0", "--goal", reached]) == 0
+    assert "missed" not in front_of(output)
+    assert tune.main(words) == 4
+    assert not (output / "plan.json").exists(), "the plan of another goal stayed"
 
 
 def test_two_weights_of_one_name_are_refused():
