@@ -20,6 +20,8 @@ config.test_exec_root = str(root / "build" / "lit")
 # The checkout is tested, installed or not, by the Python that runs lit.
 config.environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 config.environment["PYTHONPATH"] = str(root)
+# What a command prints does not depend on how long it takes.
+config.environment["HEATC_PROGRESS"] = "off"
 for name in ("OMP_WAIT_POLICY", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
     if name in os.environ:
         config.environment[name] = os.environ[name]

@@ -39,6 +39,7 @@ from heatc.pipeline import (
     spelled,
 )
 from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan, weights_sha256
+from heatc.progress import ProgressCallback, no_progress
 from heatc.readers.source import as_path
 from heatc.remarks import Remark, RemarkLog, RemarkSink, drop_remark, print_remark
 from heatc.rules import PRUNING_RULE, RuleError, make_rule
@@ -88,7 +89,8 @@ class Compilation:
     One model on its way through a pipeline: `capture`, `run`, `write`.
 
     `seconds` has the time of every step; `remarks` is where decisions of the passes are written,
-    see `heatc.remarks.RemarkLog`; `quiet`: nothing that they say is for anybody.
+    see `heatc.remarks.RemarkLog`; `quiet`: nothing that they say is for anybody. `progress` is told
+    which step is at work.
     """
 
     def __init__(
@@ -102,8 +104,10 @@ class Compilation:
         remarks: str | PathLike[str] | None = None,
         quiet: bool = False,
         verify: Settings | None = None,
+        progress: ProgressCallback = no_progress,
     ):
         self.options = options
+        self.progress = progress
         self.plan = options.plan
         hw = options.target.hw
         self.hardware = None if hw is None else load_hardware(hw)
@@ -180,6 +184,7 @@ class Compilation:
         path = as_path(model, "model")
         self.check_model(path)
         start = time.perf_counter()
+        self.progress("capture", 0, 0)
         with self._remarks or nullcontext():
             self._pass_begins("capture")
             captured = capture_path(path, inputs, trust_pickle=trust_pickle, remarks=self._tell)
@@ -280,7 +285,7 @@ class Compilation:
             instruments.append(self._comparison())
         with self._remarks or nullcontext():
             self._tell_other_machine()
-            run_passes(self.context(), self.module, self.passes, instruments, self._pass_begins)
+            run_passes(self.context(), self.module, self.passes, instruments, self._next_pass)
 
     def _tell_other_machine(self) -> None:
         """Remark that the plan's costs are of another machine."""
@@ -300,6 +305,11 @@ class Compilation:
     def _pass_begins(self, name: str) -> None:
         if self._remarks is not None:
             self._remarks.running = name
+
+    def _next_pass(self, name: str) -> None:
+        number = len(self._timing.seconds) + 1
+        self.progress(f"pass {number} of {len(self.passes)}, {name}", 0, 0)
+        self._pass_begins(name)
 
     def _comparison(self) -> Instrument:
         from heatc.execute_each import ExecuteEach, packed_level
@@ -332,6 +342,7 @@ class Compilation:
         Text forms go to standard output where `output` is None or `-`.
         """
         start = time.perf_counter()
+        self.progress("writing the program", 0, 0)
         path = None if output is None or str(output) == "-" else Path(output)
         result = Result(
             self.module,
@@ -381,7 +392,8 @@ class Compilation:
         else:
             seconds = sum(s for _, s in self.seconds) + time.perf_counter() - since
             stages = Stages(self._levels, self.module, self.weights)
-            self.verification = verify(stages, program, self._verify, seconds, place)
+            settings = self._verify
+            self.verification = verify(stages, program, settings, seconds, place, self.progress)
         with self._remarks or nullcontext():
             self._pass_begins("verify")
             self._tell(Remark("", place, str(self.verification), {}, (), True))

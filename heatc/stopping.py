@@ -70,6 +70,17 @@ def at_the_end(act: Callable[[], object]) -> None:
     _last_acts.append(act)
 
 
+def not_at_the_end(act: Callable[[], object]) -> None:
+    """Forget what `at_the_end` was told, once."""
+    if act in _last_acts:
+        _last_acts.remove(act)
+
+
+def command() -> str:
+    """What the command at work is called."""
+    return _State.prog
+
+
 def exit_code(number: int) -> int:
     """What the shell reports for a process that a signal ended."""
     return 128 + number

@@ -25,6 +25,7 @@ from heatc.hardware import Hardware
 from heatc.intervals import Interval, number_text
 from heatc.machine.budget import MAX_SECONDS
 from heatc.machine.memory import Memory
+from heatc.progress import ProgressCallback, no_progress
 from heatc.readers.npz import LABELS, Form, forms_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ _ISA_DTYPES = {
 }
 
 _PC = re.compile(r"pc (\d+):")
+
+PASSES = "passes of the program"
+"""What progress is called: a pass runs the program once, on one batch."""
 
 _MASK_NAME = "attention_mask"
 
@@ -85,6 +89,7 @@ def simulate(
     masks: bool = False,
     trace: PassRecorder | None = None,
     max_seconds: float = MAX_SECONDS,
+    progress: ProgressCallback = no_progress,
 ) -> Simulation:
     """
     Runs a program on inputs by name.
@@ -102,7 +107,8 @@ def simulate(
     outputs: list[dict[str, Array]] = []
     results: list[RunResult] = []
     recorded: list[LayerRecorder] = []
-    for arrays in passes:
+    for number, arrays in enumerate(passes):
+        progress(PASSES, number, len(passes))
         memory = _memory(program)
         for port in program.manifest.inputs:
             dtype = _ISA_DTYPES[port.dtype]
@@ -133,6 +139,7 @@ def simulate_timing(
     *,
     trace: PassRecorder | None = None,
     max_seconds: float = MAX_SECONDS,
+    progress: ProgressCallback = no_progress,
 ) -> Simulation:
     """
     What a program costs on the masks of an earlier run; no values are computed.
@@ -146,7 +153,9 @@ def simulate_timing(
     if hardware is not None:
         check_hardware(program, hardware)
     results: list[RunResult] = []
-    for masks in split_stored(program, stored):
+    passes = split_stored(program, stored)
+    for number, masks in enumerate(passes):
+        progress(PASSES, number, len(passes))
         memory = _memory(program)
         _write_lengths(program.manifest, memory, masks)
         decisions = StoredDecisions(program.debug, masks)

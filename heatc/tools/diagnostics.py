@@ -256,6 +256,11 @@ def add_debug_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_quiet_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--quiet`."""
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress, no table")
+
+
 def raise_usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     """Turns argparse's message into a `UsageError` with a suggestion, if a name is near."""
     notes: list[str] = []

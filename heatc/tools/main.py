@@ -19,14 +19,21 @@ from typing import TYPE_CHECKING
 from heatc.allocator import keep_freed_memory
 from heatc.errors import UsageError
 from heatc.rules import PRUNING_RULE, RULES, Rule, RuleError, make_rule, spelling
-from heatc.tools.diagnostics import ToolParser, run_tool, suggest
+from heatc.tools.diagnostics import (
+    ToolParser,
+    add_quiet_argument,
+    run_tool,
+    suggest,
+)
 from heatc.tools.lists import LISTS, table_of
+from heatc.tools.progress import is_terminal, progress_bars
 from heatc.tools.rule_options import add_rule_options, given_options, own_options
 
 if TYPE_CHECKING:
     from xdsl.utils.arg_spec import ArgSpec
 
     from heatc.api import Compilation
+    from heatc.progress import ProgressCallback
     from heatc.targets import Options, Target
     from heatc.targets.base import Form
     from heatc.verify import Settings
@@ -82,6 +89,7 @@ def make_parser() -> ToolParser:
         f"rule of all; none without one, {PRUNING_RULE} where an option of it is given",
     )
     _add_check_options(parser)
+    add_quiet_argument(parser)
     debug = parser.add_argument_group("looking inside")
     add = debug.add_argument
     add("--dump-phases-to", metavar="DIR", help="write the IR after every pass")
@@ -365,6 +373,18 @@ def _asks_for_a_rule(arguments: argparse.Namespace) -> bool:
 
 
 def _compile(arguments: argparse.Namespace) -> int:
+    with progress_bars(arguments.quiet, plain=_shows_text(arguments)) as progress:
+        _compile_with(arguments, progress)
+    return 0
+
+
+def _shows_text(arguments: argparse.Namespace) -> bool:
+    """Whether IR or the program goes to the terminal, where bars would be in the way."""
+    prints = arguments.print_ir_after or arguments.print_ir_after_all
+    return bool(prints) or (arguments.output in (None, "-") and is_terminal(sys.stdout))
+
+
+def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> None:
     target, form = _target(arguments)
     options = _options(arguments, target)
     _check_output(arguments, form, options)
@@ -387,6 +407,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         execute_each=arguments.execute_each,
         remarks=arguments.remarks,
         verify=settings,
+        progress=progress,
     )
     if _is_ir(arguments.model):
         _read_ir(arguments, compilation)
@@ -404,7 +425,6 @@ def _compile(arguments: argparse.Namespace) -> int:
     if arguments.timing:
         for name, seconds in compilation.seconds:
             print(f"{seconds * 1e3:10.1f} ms  {name}", file=sys.stderr)
-    return 0
 
 
 def _is_ir(model: str) -> bool:

@@ -34,9 +34,17 @@ from heatc.files import atomic_write, write_safetensors
 from heatc.ir_errors import explain, explain_spec_error, failing_op, print_op
 from heatc.pass_text import check_name, read_passes
 from heatc.passed import PASSED, names_passed, record
+from heatc.progress import ProgressCallback, no_progress
 from heatc.readers.source import STDIN
-from heatc.tools.diagnostics import add_debug_argument, raise_usage_error, run_tool, warn
+from heatc.tools.diagnostics import (
+    add_debug_argument,
+    add_quiet_argument,
+    raise_usage_error,
+    run_tool,
+    warn,
+)
 from heatc.tools.parsing import input_name, parse_module, read_text
+from heatc.tools.progress import is_terminal, progress_bars
 from heatc.universe import known_dialects, known_passes, known_targets
 from heatc.version import VERSION
 
@@ -92,6 +100,7 @@ class HeatcOptMain(xDSLOptMain):
     start_offset = 0
     output: IO[str] | None = None
     remarks: RemarkLog | None = None
+    progress: ProgressCallback = staticmethod(no_progress)
 
     # --- Registration -------------------------------------------------------------------------
 
@@ -127,6 +136,7 @@ class HeatcOptMain(xDSLOptMain):
         arg_parser.error = partial(raise_usage_error, arg_parser)
         super().register_all_arguments(arg_parser)
         add_debug_argument(arg_parser)
+        add_quiet_argument(arg_parser)
         arg_parser.add_argument(
             "--print-ir-after",
             metavar="PASS",
@@ -164,6 +174,8 @@ class HeatcOptMain(xDSLOptMain):
             if before is not None and self._prints_after(before.name):
                 _print_ir(before.name, module)
             self.stage = f"in pass '{after.name}'" if after is not None else ""
+            if after is not None:
+                self.progress(f"pass {after.name}", 0, 0)
             if self.remarks is not None and after is not None:
                 self.remarks.running = after.name
 
@@ -246,6 +258,10 @@ class HeatcOptMain(xDSLOptMain):
         from heatc.commands import HEATC_OPT
 
         HEATC_OPT.check(vars(self.args))
+        with progress_bars(self.args.quiet, plain=is_terminal(sys.stdout)) as self.progress:
+            self._run()
+
+    def _run(self) -> None:
         self._read_files()
         if self.args.output_file in (None, "-"):
             super().run()

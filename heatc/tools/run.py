@@ -16,6 +16,8 @@ import math
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,10 +45,12 @@ from heatc.files import Batch, together
 from heatc.hardware import Hardware, load_hardware
 from heatc.machine.budget import MAX_SECONDS
 from heatc.names import STATS, TIMELINE
+from heatc.progress import ProgressCallback
 from heatc.readers.npz import open_npz, write_npz
 from heatc.tools.comparison import Bounds, Difference, check_reference, compare, require
 from heatc.tools.data_dictionary import explain
-from heatc.tools.diagnostics import ToolParser, run_tool, warn
+from heatc.tools.diagnostics import ToolParser, add_quiet_argument, run_tool, warn
+from heatc.tools.progress import progress_bars
 from heatc.tools.quantities import FUNCTIONAL, MODELLED, Value
 from heatc.tools.run_stats import (
     MODES,
@@ -145,7 +149,7 @@ def make_parser() -> ToolParser:
         default=MAX_SECONDS,
         help=f"stop a pass that takes longer, default {MAX_SECONDS:g}",
     )
-    parser.add_argument("--quiet", "-q", action="store_true", help="print no table")
+    add_quiet_argument(parser)
     return parser
 
 
@@ -187,6 +191,17 @@ def _seconds(text: str) -> float:
     return value
 
 
+@dataclass(frozen=True)
+class _Ran:
+    """A program that was run: on what, what it gave, and how that differs from the reference."""
+
+    program: Program
+    hardware: Hardware
+    simulation: Simulation
+    rows: Sequence[Figure]
+    differences: list[Difference] | None
+
+
 def _run(argv: Sequence[str]) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
@@ -195,6 +210,16 @@ def _run(argv: Sequence[str]) -> None:
         parser.error("--atol, --rtol and --min-cosine need --reference")
     _check_modes(parser, args)
     HDP_RUN.check(vars(args))
+    with progress_bars(args.quiet) as progress:
+        ran = _execute(args, bounds, progress)
+    _warn_about_saturation(ran.simulation, ran.program)
+    if not args.quiet:
+        print(_table(ran))
+    if ran.differences is not None:
+        require(ran.differences, bounds)
+
+
+def _execute(args: argparse.Namespace, bounds: Bounds, progress: ProgressCallback) -> _Ran:
     other = load_hardware(args.hw) if args.hw is not None else None
     program = open_program(args.program)
     if other is not None:
@@ -213,17 +238,20 @@ def _run(argv: Sequence[str]) -> None:
         watched: dict[str, Any] = {
             "trace": as_one([recorder for recorder in (trace, timeline) if recorder is not None]),
             "max_seconds": args.max_seconds,
+            "progress": progress,
         }
         if timing:
-            simulation = simulate_timing(program, stored, other, **watched)
+            run = partial(simulate_timing, program, stored, other)
         else:
             with_masks = masks is not None or args.keep_masks > 0
             wanted = {"layers": layers is not None, "masks": with_masks}
-            simulation = simulate(program, inputs, other, **wanted, **watched)
+            run = partial(simulate, program, inputs, other, **wanted)
+        simulation = run(**watched)
+        progress("counting what was done", 0, 0)
         if trace:
             trace.close()
-        run = run_of(simulation, hardware)
-        rows = figures_of(run, modelled=args.model != FUNCTIONAL)
+        measured = run_of(simulation, hardware)
+        rows = figures_of(measured, modelled=args.model != FUNCTIONAL)
         arrays = (simulation.outputs, simulation.layers, simulation.masks)
         npz_kinds = (kinds.OUTPUTS, kinds.LAYERS, kinds.MASKS)
         for stream, content, kind in zip((output, layers, masks), arrays, npz_kinds):
@@ -235,13 +263,9 @@ def _run(argv: Sequence[str]) -> None:
             differences = compare(simulation.outputs, reference, mask, bounds)
         if stats:
             path = None if timing else Path(args.inputs)
-            made = (rows, simulation, program, run, args.model, timeline, path, differences)
+            made = (rows, simulation, program, measured, args.model, timeline, path, differences)
             stats.write(StatsContent(*made))
-    _warn_about_saturation(simulation, program)
-    if not args.quiet:
-        print(_table(program, hardware, simulation, rows, differences))
-    if differences is not None:
-        require(differences, bounds)
+    return _Ran(program, hardware, simulation, rows, differences)
 
 
 def _check_modes(parser: ToolParser, args: argparse.Namespace) -> None:
@@ -349,25 +373,19 @@ def _warn_about_saturation(simulation: Simulation, program: Program) -> None:
 # --- The table --------------------------------------------------------------------------------
 
 
-def _table(
-    program: Program,
-    hardware: Hardware,
-    simulation: Simulation,
-    rows: Sequence[Figure],
-    differences: Sequence[Difference] | None,
-) -> str:
-    values = {figure.name: figure.value for figure in rows}
+def _table(ran: _Ran) -> str:
+    values = {figure.name: figure.value for figure in ran.rows}
     lines = [
-        ("program", f"{program.path.name}, {len(program.instructions)} instructions", ""),
-        ("hardware", hardware.name, ""),
+        ("program", f"{ran.program.path.name}, {len(ran.program.instructions)} instructions", ""),
+        ("hardware", ran.hardware.name, ""),
     ]
-    if any(figure.group == MODELLED for figure in rows):
-        lines += _modelled(values, hardware)
-    lines += _functional(values, simulation.computed)
-    passes = len(simulation.results)
+    if any(figure.group == MODELLED for figure in ran.rows):
+        lines += _modelled(values, ran.hardware)
+    lines += _functional(values, ran.simulation.computed)
+    passes = len(ran.simulation.results)
     if passes > 1:
-        lines += _passes(values, passes, simulation.computed)
-    for d in differences or ():
+        lines += _passes(values, passes, ran.simulation.computed)
+    for d in ran.differences or ():
         text = f"max abs error {d.max_abs_error:.3g}, cosine {d.cosine:.6f}"
         verdict = "ok" if d.holds else "OUT OF BOUNDS"
         lines.append((d.name, f"{text}, least {d.min_cosine:.6f} ({verdict})", "functional"))

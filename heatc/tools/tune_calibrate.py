@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from heatc.commands import CALIBRATE
 from heatc.errors import InfeasibleError, UsageError
 from heatc.rules import MOST_BLOCK
-from heatc.tools.diagnostics import ToolParser, remark, suggest
+from heatc.tools.diagnostics import ToolParser, add_quiet_argument, remark, suggest
+from heatc.tools.progress import READING, progress_bars
 from heatc.tools.tune_model import (
     BATCH,
     add_model_options,
     captured,
     check_plan_name,
     folder_option,
-    progress_bars,
 )
 from heatc.tuning.calibrate.candidates import CALIBRATED_SCORES, Candidates
 
@@ -53,17 +53,18 @@ def make_parser() -> ToolParser:
     add_model_options(parser)
     add("--seed", type=int, default=0, help="of the samples that are held back, default 0")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
-    add("--quiet", "-q", action="store_true", help="no progress, no table")
+    add_quiet_argument(parser)
     return parser
 
 
 def calibrate_command(argv: Sequence[str]) -> int:
     """The command, with what follows its name."""
     arguments = make_parser().parse_args(argv)
-    request = _request(arguments)
-    from heatc.tuning.calibrate.session import calibrate
-
     with progress_bars(arguments.quiet) as progress:
+        progress(READING, 0, 0)
+        request = _request(arguments)
+        from heatc.tuning.calibrate.session import calibrate
+
         result = calibrate(request, progress)
     for text in result.remarks:
         remark(text, place=PROG)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from heatc.commands import DISTILL
 from heatc.errors import UsageError
 from heatc.rules import Rule, RuleError, make_rule, spelling
-from heatc.tools.diagnostics import ToolParser, remark
+from heatc.tools.diagnostics import ToolParser, add_quiet_argument, remark
+from heatc.tools.progress import READING, progress_bars
 from heatc.tools.rule_options import add_rule_options, given_options
 from heatc.tools.tune_model import (
     BATCH,
@@ -20,7 +21,6 @@ from heatc.tools.tune_model import (
     captured,
     check_plan_name,
     folder_option,
-    progress_bars,
 )
 from heatc.tuning.distill.recipe import RULES, Recipe
 
@@ -69,7 +69,7 @@ def make_parser() -> ToolParser:
     add("--seed", type=int, default=0, help="of the order of the samples, default 0")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
     add("--keep-teacher", metavar="DIR", help="run the model once and keep there what it gave")
-    add("--quiet", "-q", action="store_true", help="no progress, no table")
+    add_quiet_argument(parser)
     add_model_options(parser)
     title = "attention pruning while training"
     add_rule_options(parser, title, "of all attentions; without it what the plan says", RULES)
@@ -80,10 +80,11 @@ def distill_command(argv: Sequence[str]) -> int:
     """The command, with what follows its name."""
     arguments = make_parser().parse_args(argv)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES))
-    request = _request(arguments)
-    from heatc.tuning.distill.session import distill
-
     with progress_bars(arguments.quiet) as progress:
+        progress(READING, 0, 0)
+        request = _request(arguments)
+        from heatc.tuning.distill.session import distill
+
         result = distill(request, progress)
     if result.resumed:
         remark("went on with the checkpoint of an earlier run", place="heatc-tune")

@@ -1,15 +1,12 @@
-"""What the commands of `heatc-tune` share: the model, captured for the data, and progress bars."""
+"""What the commands of `heatc-tune` share: the model, captured for the data."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heatc import stopping
 from heatc.errors import HeatcError, UsageError
 from heatc.readers.npz import LABELS, forms_of
 
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
     from heatc.api import Compilation
     from heatc.targets import Options
     from heatc.tools.diagnostics import ToolParser
-    from heatc.tuning.common.progress import ProgressCallback
 
 BATCH = 32
 """Samples at once where the batch is ours to choose."""
@@ -86,26 +82,3 @@ def _adopt_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
             notes=["give 00-captured.mlir"],
         )
     compilation.adopt(module, store, name)
-
-
-@contextmanager
-def progress_bars(quiet: bool) -> Generator[ProgressCallback]:
-    """Bars on a terminal's stderr, one for each kind of work."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    hidden = quiet or not console.is_terminal
-    if not hidden:
-        # The cursor comes back even where a signal ends the process at once.
-        stopping.at_the_end(lambda: os.write(2, b"\x1b[?25h\n"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, disable=hidden) as bars:
-        tasks: dict[str, object] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)  # pyright: ignore[reportArgumentType]
-
-        yield progress

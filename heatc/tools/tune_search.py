@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from heatc.commands import SEARCH
 from heatc.errors import UsageError
-from heatc.tools.diagnostics import ToolParser, suggest
-from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option, progress_bars
+from heatc.tools.diagnostics import ToolParser, add_quiet_argument, suggest
+from heatc.tools.progress import READING, progress_bars
+from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option
 
 if TYPE_CHECKING:
     from heatc.hardware import Hardware
@@ -54,7 +55,7 @@ def make_parser() -> ToolParser:
     add("--jobs", "-j", metavar="N", type=int, default=-1, help="processes; all cores")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster to work on")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
-    add("--quiet", "-q", action="store_true", help="no progress, no table")
+    add_quiet_argument(parser)
     add_model_options(parser)
     return parser
 
@@ -62,11 +63,12 @@ def make_parser() -> ToolParser:
 def search_command(argv: Sequence[str]) -> int:
     """The command, with what follows its name."""
     arguments = make_parser().parse_args(argv)
-    request = _request(arguments)
-    from heatc.tuning.search.output import missed, table, write_front
-    from heatc.tuning.search.session import search
-
     with progress_bars(arguments.quiet) as progress:
+        progress(READING, 0, 0)
+        request = _request(arguments)
+        from heatc.tuning.search.output import missed, table, write_front
+        from heatc.tuning.search.session import search
+
         found = search(request, progress)
         data = write_front(request, found, Path(arguments.output), progress)
     if not arguments.quiet:

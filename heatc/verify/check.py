@@ -21,6 +21,7 @@ from xdsl.utils.exceptions import InterpretationError
 from heatc.dialects import nn
 from heatc.errors import HeatcError, VerificationError
 from heatc.interpreter import main_function
+from heatc.progress import ProgressCallback, no_progress
 from heatc.samples import KINDS, MOST_INTEGER, sample_inputs
 from heatc.verify.judge import Judge
 from heatc.verify.programs import CheckedProgram
@@ -41,6 +42,7 @@ def verify(
     settings: Settings,
     compiling: float,
     place: str,
+    progress: ProgressCallback = no_progress,
 ) -> Verification:
     """
     Compare on as many inputs as the budget allows, on one at least.
@@ -52,7 +54,7 @@ def verify(
     deadline = start + settings.budget(compiling)
     try:
         with threadpool_limits(_idle_cores(), user_api="blas"), _without_old_garbage():
-            found = _on_inputs(stages, open_program, settings, deadline, place)
+            found = _on_inputs(stages, open_program, settings, deadline, place, progress)
     except NotVerified as reason:
         return Verification(reason=str(reason))
     return replace(found, seconds=time.perf_counter() - start)
@@ -91,6 +93,7 @@ def _on_inputs(
     settings: Settings,
     deadline: float,
     place: str,
+    progress: ProgressCallback,
 ) -> Verification:
     rounds = _rounds(stages)
     found, rounding = Verification(), Rounding()
@@ -99,6 +102,7 @@ def _on_inputs(
             if number >= len(rounds) and not rounding.is_noticeable:
                 break
             before = time.perf_counter()
+            progress("inputs of the check", number, max(len(rounds), number + 1))
             kinds = rounds[number % len(rounds)]
             inputs, model = made_up(stages, kinds, number, far=number % 2 == 1)
             name = ", ".join(kinds)

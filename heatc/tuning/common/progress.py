@@ -1,8 +1,7 @@
-"""How long work says how far it is."""
+"""How long work says how far it is; the compiler says it in the same way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from heatc.progress import ProgressCallback
 
-ProgressCallback = Callable[[str, int, int], None]
-"""Is told what is being done, how much of it is done, and of how much."""
+__all__ = ["ProgressCallback"]
