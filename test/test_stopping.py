@@ -224,7 +224,7 @@ sys.exit(run_tool(lambda argv: 3, [], "hdp-run"))
 def test_the_trackers_of_resources_start_before_workers_do():
     """Else the workers would see Ctrl-C, and print a traceback each."""
     code = """
-from heatc.tuning.search.workers import _interrupts_held_back
+from heatc.tuning.common.workers import _interrupts_held_back
 import joblib
 with _interrupts_held_back():
     results = joblib.Parallel(n_jobs=2, return_as="generator")(

@@ -94,7 +94,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     dev = None if arguments.dev is None else (arguments.dev, open_npz(arguments.dev))
     # The compiler proper: only once the options are known to be good.
     from heatc.tuning.search.session import Request
-    from heatc.tuning.search.workers import Workers
+    from heatc.tuning.common.workers import Workers
 
     return Request(
         model=arguments.model,

@@ -13,4 +13,5 @@ What the rooms of tuning share. It imports none of them.
 | `factorised` | the factorised layers of a plan that was read |
 | `content_key` | names made of content, for what is kept |
 | `progress` | the callback that is told how far work is |
+| `workers` | tasks in other processes or on a Dask cluster |
 """

@@ -94,7 +94,7 @@ def check_samples(
     count = checker.count(inputs)
     lengths = checker.lengths(inputs, count)
     held = _held_back(lengths, seed)
-    return Samples(inputs, lengths, held, checker.labels(arrays, count))
+    return Samples(inputs, lengths, held, check_labels(arrays, count, place))
 
 
 def _held_back(lengths: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
@@ -189,19 +189,30 @@ class _Checker:
             self.fail(_MASK, f"sample {sample} is fully masked", "leave such samples out")
         return lengths
 
-    def labels(self, arrays: Mapping[str, Array], count: int) -> NDArray[np.int64] | None:
-        """The classes of the samples, if they are given."""
-        if LABELS not in arrays:
-            return None
-        form = forms_of(arrays)[LABELS]
-        if form.shape != (count,):
-            found = "x".join(map(str, form.shape)) or "scalar"
-            self.fail(LABELS, f"expected {count} labels, found {found}")
-        labels = arrays[LABELS]
-        if labels.dtype.kind not in "biu":
-            self.fail(LABELS, f"expected classes 0, 1, ..., found {labels.dtype}")
-        if labels.size and int(labels.min()) < 0:
-            sample = int(labels.argmin())
-            found = f"found {labels[sample]} of sample {sample}"
-            self.fail(LABELS, f"expected classes 0, 1, ..., {found}", "leave such samples out")
-        return labels.astype(np.int64)
+
+def check_labels(
+    arrays: Mapping[str, Array], count: int, place: str
+) -> NDArray[np.int64] | None:
+    """
+    The classes of `count` samples, None where the data has none.
+
+    Raises `HeatcError` for labels that are not one class a sample: 0, 1, ...
+    """
+    if LABELS not in arrays:
+        return None
+
+    def fail(message: str, *notes: str) -> NoReturn:
+        raise HeatcError(message, place=f"{place}: {LABELS}", notes=notes)
+
+    form = forms_of(arrays)[LABELS]
+    if form.shape != (count,):
+        found = "x".join(map(str, form.shape)) or "scalar"
+        fail(f"expected {count} labels, found {found}")
+    labels = arrays[LABELS]
+    if labels.dtype.kind not in "biu":
+        fail(f"expected classes 0, 1, ..., found {labels.dtype}")
+    if labels.size and int(labels.min()) < 0:
+        sample = int(labels.argmin())
+        found = f"found {labels[sample]} of sample {sample}"
+        fail(f"expected classes 0, 1, ..., {found}", "leave such samples out")
+    return labels.astype(np.int64)

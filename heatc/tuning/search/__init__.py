@@ -21,6 +21,5 @@ Imports `heatc.tuning.common` and no other room.
 | `program_cost` | cycles and joules of the compiled program of a plan |
 | `select` | the point of the front that a goal chooses |
 | `output` | front.json, the plans, and the table |
-| `workers` | tasks in other processes or on a Dask cluster |
 | `result_cache` | results of tasks, kept so that an interrupted search goes on |
 """

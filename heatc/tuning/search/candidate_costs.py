@@ -25,7 +25,7 @@ from heatc.passes.analysis.ranks import layer_network
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.search.candidates import Extent
 from heatc.tuning.search.result_cache import ResultCache, code_digest
-from heatc.tuning.search.workers import Json, Workers
+from heatc.tuning.common.workers import Json, Workers
 
 _CHUNK = 4
 """Specs that one task times."""

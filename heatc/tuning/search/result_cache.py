@@ -12,7 +12,7 @@ from typing import Any
 
 from heatc.files import atomic_write, make_folder
 from heatc.tuning.common.progress import ProgressCallback
-from heatc.tuning.search.workers import Json, Workers
+from heatc.tuning.common.workers import Json, Workers
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from heatc.tuning.search.sensitivity import PROBES, Curve, Reference, sensitivit
 from heatc.tuning.search.space_reduction import Option, cheaper, options, probed, promising
 from heatc.tuning.search.uniform_plans import uniform_plans
 from heatc.tuning.search.validate import PlanTrial, sample_plans, validate_plans
-from heatc.tuning.search.workers import Workers
+from heatc.tuning.common.workers import Workers
 
 Array = NDArray[Any]
 Reals = NDArray[np.float64]

@@ -155,4 +155,5 @@ def _joblib(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise HeatcError(f"a search needs {name}", notes=["pip install 'heatc[search]'"]) from None
+        notes = ["pip install 'heatc[search]'"]
+        raise HeatcError(f"tasks in several processes need {name}", notes=notes) from None
