@@ -25,9 +25,11 @@ from heatc.names import (
     TIMELINE,
     factors_file,
     ir_weights_file,
+    labels_file,
     machine_file,
     point_file,
     report_file,
+    weights_file,
 )
 from heatc.readers.model_folder import model_files as folder_files
 
@@ -81,6 +83,20 @@ def hardware_files(path: Path) -> list[Path]:
     return [] if str(path) in target_names() else [path]
 
 
+def subject_files(path: Path) -> list[Path]:
+    """What `heatc-tune eval` reads: a program with its weights, a plan with its factors, or a model."""
+    if path.suffix == ".py":
+        return [path, weights_file(path)]
+    return plan_files(path) if path.suffix == ".json" else model_files(path)
+
+
+def tokenizer_files(path: Path) -> list[Path]:
+    """The files of a folder that a tokenizer may be read from: all that hold no weights."""
+    if not path.is_dir():
+        return [path]
+    return sorted(f for f in path.iterdir() if f.suffix in (".json", ".txt", ".model"))
+
+
 def _one(kind: Kind) -> Callable[[Path, Values], Files]:
     return lambda path, values: [(path, kind)]
 
@@ -120,6 +136,10 @@ def _searched(path: Path, values: Values) -> Files:
     files += [(path / point_file(n), kinds.PLAN) for n in range(values["points"])]
     files += [(path / FRONT_PLAN, kinds.PLAN)] if values["goal"] is not None else []
     return files + [(path / machine_file(n), kinds.HARDWARE) for n in range(values["machines"])]
+
+
+def _tokenized(path: Path, values: Values) -> Files:
+    return [(path, kinds.DATA), (labels_file(path), kinds.LABEL_NAMES)]
 
 
 def _stats(path: Path, values: Values) -> Files:
@@ -215,6 +235,24 @@ DISTILL = Command(
     ),
 )
 
+_TEXT = (Read("text", "--text"), Read("tokenizer", "--tokenizer", tokenizer_files))
+
+EVAL = Command(
+    "heatc-tune eval",
+    reads=(
+        Read("subjects", "SUBJECT", subject_files),
+        Read("model", "--model", model_files),
+        Read("weights", "--weights"),
+        Read("data", "--data"),
+        Read("calibrate", "--calibrate"),
+        _HW,
+        *_TEXT,
+    ),
+    writes=(Write("result", "-o", _one(kinds.EVALUATION)),),
+)
+
+DATA = Command("heatc-tune data", reads=_TEXT, writes=(Write("output", "-o", _tokenized),))
+
 HDP_RUN = Command(
     "hdp-run",
     reads=(
@@ -246,6 +284,8 @@ COMMANDS = (
     CALIBRATE,
     SEARCH,
     DISTILL,
+    EVAL,
+    DATA,
     HDP_RUN,
     HDP_AS,
     HDP_OBJDUMP,

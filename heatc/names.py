@@ -24,6 +24,11 @@ FRONT_FILE, FRONT_PLAN, FRONT_REPORT = "front.json", "plan.json", "report.json"
 """What `heatc-tune search` writes into its folder, beside points and machines."""
 
 
+def labels_file(data: Path) -> Path:
+    """`x.labels.json` of the data set `x.npz`."""
+    return data.with_suffix(".labels.json")
+
+
 def weights_file(program: Path) -> Path:
     """`x.safetensors` of the NumPy program `x.py`."""
     return program.with_suffix(".safetensors")

@@ -41,6 +41,10 @@ COMMANDS: Mapping[str, Subcommand] = {
     "distill": Subcommand(
         "heatc.tools.tune_distill", "the factors of a plan, trained to do what the model does"
     ),
+    "eval": Subcommand(
+        "heatc.tools.tune_eval", "accuracy and cost of programs, models and plans, side by side"
+    ),
+    "data": Subcommand("heatc.tools.tune_data", "a data set from labelled text"),
 }
 """Every command by name. A new one is a line here and a module."""
 

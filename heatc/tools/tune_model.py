@@ -45,13 +45,15 @@ def captured(
     arrays: Mapping[str, NDArray[Any]],
     batch: int,
     options: Options | None = None,
+    *,
+    quiet: bool = False,
 ) -> Compilation:
     """The model, captured; a folder is exported for the shapes of the data and this batch."""
     from heatc.api import Compilation
     from heatc.capture import InputSpec, parse_inputs
     from heatc.targets import Numpy, Options
 
-    compilation = Compilation(options or Options(Numpy(), level=0))
+    compilation = Compilation(options or Options(Numpy(), level=0), quiet=quiet)
     path = Path(arguments.model)
     if path.suffix == ".mlir":
         _adopt_ir(arguments, compilation)

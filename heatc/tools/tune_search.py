@@ -93,8 +93,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     data = open_npz(arguments.data)
     dev = None if arguments.dev is None else (arguments.dev, open_npz(arguments.dev))
     # The compiler proper: only once the options are known to be good.
-    from heatc.tuning.search.session import Request
     from heatc.tuning.common.workers import Workers
+    from heatc.tuning.search.session import Request
 
     return Request(
         model=arguments.model,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from heatc.tools.reference import files, ops, options, passes, registries
+from heatc.tools.reference import evaluation, files, ops, options, passes, registries
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 
@@ -22,6 +22,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "ops": ops.render,
     "registries": registries.render,
     "files": files.render,
+    "evaluation": evaluation.render,
 }
 """What writes each page, by the name of the page."""
 

@@ -190,9 +190,7 @@ class _Checker:
         return lengths
 
 
-def check_labels(
-    arrays: Mapping[str, Array], count: int, place: str
-) -> NDArray[np.int64] | None:
+def check_labels(arrays: Mapping[str, Array], count: int, place: str) -> NDArray[np.int64] | None:
     """
     The classes of `count` samples, None where the data has none.
 

@@ -194,5 +194,3 @@ def _changes(found: Compared) -> dict[str, Estimate | None]:
     cosines = found.subject.cosines
     values = (changed, intervals.mean(cosines, found.seed), Estimate(float(cosines.min())))
     return dict(zip(names, values))
-
-

@@ -53,13 +53,11 @@ class Batches(Sequence[tuple[Program, Arrays]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         own = self.slice_of(index)
-        rows = np.resize(np.arange(own.start, own.stop), batch_of(self.program))
+        rows = own.start + np.arange(batch_of(self.program), dtype=np.int64) % (own.stop - own.start)
         return self.program, {name: array[rows] for name, array in self.arrays.items()}
 
 
-def run_batches(
-    batches: Batches, workers: Workers, done: Callable[[int, Ran], None]
-) -> None:
+def run_batches(batches: Batches, workers: Workers, done: Callable[[int, Ran], None]) -> None:
     """Run every batch; `done(number, result)` is told in order. Raises `HeatcError` where one fails."""
     if batches.program.is_parallel:
         workers.run(_run_here, batches, done)

@@ -64,7 +64,9 @@ class Data:
         for name in found:
             if name not in ports and not self._may_lack(name):
                 raise HeatcError(
-                    f"the program has no input {name!r}", place=place, notes=[listing, _listing(found)]
+                    f"the program has no input {name!r}",
+                    place=place,
+                    notes=[listing, _listing(found)],
                 )
         return {name: self._fit(name, port, program) for name, port in ports.items()}
 
@@ -86,9 +88,7 @@ class Data:
             self._too_long(length, program)
         return self.arrays[name][:, :length]
 
-    def _refuse(
-        self, name: str, port: Port, shape: tuple[int, ...], program: Program
-    ) -> NoReturn:
+    def _refuse(self, name: str, port: Port, shape: tuple[int, ...], program: Program) -> NoReturn:
         notes = ["samples come first; an array that is no sequence of tokens must fit as it is"]
         if MASK not in self.arrays:
             notes = [f"only data with {MASK!r} can be padded or cut to another length"]

@@ -1,7 +1,7 @@
 """
 The figures of eval.json, each declared once: its name, unit, meaning, and how its interval is found.
 
-The table that is printed, the file and docs/eval.md are made from these declarations. A name ends in
+The table that is printed, the file and docs/reference/evaluation.md are made from these declarations. A name ends in
 the unit where the figure has one.
 """
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -36,8 +35,13 @@ class NumpyProgram:
         """The program and its weights."""
         return [self.path, weights_file(self.path)]
 
-    @cached_property
+    @property
     def ports(self) -> Mapping[str, Port]:
+        """The inputs by name, see `Program`."""
+        return self._ports
+
+    @cached_property
+    def _ports(self) -> Mapping[str, Port]:
         """
         The inputs by name: the table `INPUTS` of the program, which is read and not run.
 
@@ -45,7 +49,11 @@ class NumpyProgram:
         """
         try:
             tree = ast.parse(self.path.read_text(encoding="utf-8"))
-            tables = [ast.literal_eval(n.value) for n in tree.body if _is_inputs(n)]
+            tables = [
+                ast.literal_eval(node.value)
+                for node in tree.body
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INPUTS"
+            ]
             found = {
                 str(name): Port(tuple(map(int, shape)), np.dtype(dtype))
                 for name, (dtype, shape) in tables[0].items()
@@ -95,7 +103,3 @@ class NumpyProgram:
             raise HeatcError(
                 f"the program failed: {type(error).__name__}: {reason}", place=str(self.path)
             ) from error
-
-
-def _is_inputs(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INPUTS"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -89,10 +89,10 @@ def bytes_of(program: Program) -> int:
     return sum(path.stat().st_size for path in program.files)
 
 
-def sha256_of(program: Program) -> str:
-    """The digest of its files, one after the other."""
+def sha256_of(files: Iterable[Path]) -> str:
+    """The digest of files, one after the other."""
     digest = hashlib.sha256()
-    for path in program.files:
+    for path in files:
         with path.open("rb") as stream:
             while part := stream.read(1 << 20):
                 digest.update(part)

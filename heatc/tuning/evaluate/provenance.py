@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heatc.tuning.evaluate.program import sha256_of
 from heatc.version import VERSION
 
 _PACKAGES = ("numpy", "scipy", "safetensors", "xdsl", "torch", "transformers", "tokenizers")
@@ -30,7 +30,7 @@ def provenance(command: Sequence[str], data: Path, jobs: int, seed: int) -> dict
         "jobs": cores() if jobs < 0 else jobs,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "seed": seed,
-        "data": {"file": str(data), "sha256": _sha256(data)},
+        "data": {"file": str(data), "sha256": sha256_of([data])},
     }
 
 
@@ -70,11 +70,3 @@ def _cpu() -> str:
         return platform.processor() or sys.platform
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{len(names)} x {names[0]}" if names else platform.machine()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while part := stream.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()

@@ -127,7 +127,7 @@ def _described(
         "name": subject.name,
         "kind": subject.kind,
         "runs": program.runs,
-        "sha256": sha256_of(program),
+        "sha256": sha256_of(program.files),
         "plan_sha256": subject.plan_sha256,
         "batch_samples": batch_of(program),
         "length_tokens": length_of(program),

@@ -18,9 +18,9 @@ from heatc.heat.formats import Format, Spec
 from heatc.heat.norm import Norm, spectrum
 from heatc.tuning.common.content_key import content_key
 from heatc.tuning.common.progress import ProgressCallback
+from heatc.tuning.common.workers import Json, Workers
 from heatc.tuning.search.layers import Inputs, Layer
 from heatc.tuning.search.result_cache import ResultCache
-from heatc.tuning.common.workers import Json, Workers
 from heatc.weights import WeightStore
 
 Reals = NDArray[np.float64]

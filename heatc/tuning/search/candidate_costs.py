@@ -23,9 +23,9 @@ from heatc.passes.analysis.costs import QUICK, layer_cost, machine_front
 from heatc.passes.analysis.paths import Network, Path
 from heatc.passes.analysis.ranks import layer_network
 from heatc.tuning.common.progress import ProgressCallback
+from heatc.tuning.common.workers import Json, Workers
 from heatc.tuning.search.candidates import Extent
 from heatc.tuning.search.result_cache import ResultCache, code_digest
-from heatc.tuning.common.workers import Json, Workers
 
 _CHUNK = 4
 """Specs that one task times."""

@@ -27,6 +27,7 @@ from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.packed_model import PackedModel
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.common.samples import Samples, check_samples
+from heatc.tuning.common.workers import Workers
 from heatc.tuning.search.approximation import candidate_errors, layer_spectra
 from heatc.tuning.search.candidate_costs import Machine, Variant, cost_candidates
 from heatc.tuning.search.candidates import Extent, candidates
@@ -48,7 +49,6 @@ from heatc.tuning.search.sensitivity import PROBES, Curve, Reference, sensitivit
 from heatc.tuning.search.space_reduction import Option, cheaper, options, probed, promising
 from heatc.tuning.search.uniform_plans import uniform_plans
 from heatc.tuning.search.validate import PlanTrial, sample_plans, validate_plans
-from heatc.tuning.common.workers import Workers
 
 Array = NDArray[Any]
 Reals = NDArray[np.float64]
