@@ -14,7 +14,7 @@ from heatc.kinds import DATA as DATA_KIND
 from heatc.kinds import LABEL_NAMES
 from heatc.names import labels_file
 from heatc.tools.diagnostics import ToolParser, remark, warn
-from heatc.tools.tune_model import progress_bars
+from heatc.tools.progress import progress_bars
 
 if TYPE_CHECKING:
     from heatc.tuning.evaluate.tokens import TextRequest, Tokenized

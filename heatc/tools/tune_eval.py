@@ -15,14 +15,16 @@ from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write
 from heatc.kinds import EVALUATION
 from heatc.tools.diagnostics import ToolParser
+from heatc.tools.progress import progress_bars
 from heatc.tools.tune_data import add_text_options, check_text_options, tell, text_request
-from heatc.tools.tune_model import BATCH, add_model_options, captured, progress_bars
+from heatc.tools.tune_model import BATCH, add_model_options, captured
+from heatc.tuning.evaluate.figures import METRIC_FIGURES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from heatc.progress import ProgressCallback
     from heatc.targets import Hdp, Numpy
-    from heatc.tuning.common.progress import ProgressCallback
     from heatc.tuning.evaluate.program import Program
     from heatc.tuning.evaluate.subject import Subject
 
@@ -44,8 +46,6 @@ _EPILOG = """\
 A model that is no classifier is compared by cosine alone. To score embeddings, put a head behind
 them: fit it on the outputs that hdp-run -o writes, or give a model with the head inside."""
 
-METRICS = ("accuracy", "mcc", "f1")
-
 
 def make_parser() -> ToolParser:
     """The options of the command."""
@@ -56,13 +56,23 @@ def make_parser() -> ToolParser:
     add("--model", metavar="MODEL", help="the model that plans are for; the reference")
     add("--hw", metavar="NAME|FILE", help="machine that plans and models are compiled for")
     add("--calibrate", metavar="FILE.npz", help="data that factors are found on, see heatc")
-    add("--metric", choices=METRICS, default=METRICS[0], help="score of the table, accuracy")
+    add(
+        "--metric",
+        choices=tuple(METRIC_FIGURES),
+        default="accuracy",
+        help="score of the table, accuracy",
+    )
     add("--output", metavar="NAME", help="the output to compare; the first (batch, classes)")
     add("--batch", metavar="N", type=int, help=f"of folders; {BATCH}, and 1 for HDP programs")
     add("--limit", metavar="N", type=int, help="the first N samples alone")
     add("--seed", type=int, default=0, help="of the bootstrap of intervals, default 0")
     add("--jobs", "-j", metavar="N", type=int, default=-1, help="simulations at once; all cores")
-    add("-o", dest="result", metavar="FILE.json", help="write the figures (docs/reference/evaluation.md)")
+    add(
+        "-o",
+        dest="result",
+        metavar="FILE.json",
+        help="write the figures (docs/reference/evaluation.md)",
+    )
     add("--json", action="store_true", help="print the figures as JSON instead of the table")
     add("--quiet", "-q", action="store_true", help="no progress, no table")
     add_text_options(parser)

@@ -248,6 +248,29 @@ CASES = {
             "keep_teacher": "teacher",
         },
     ),
+    "heatc-tune eval": Case(
+        commands.EVAL,
+        partial(_tune, "eval"),
+        {
+            "subjects": ["p.hdp", "plan.json"],
+            "model": "m.mlir",
+            "weights": "w.safetensors",
+            "data": "c.npz",
+            "calibrate": "d.npz",
+            "hw": "hw.yaml",
+            "result": "x.json",
+        },
+    ),
+    "heatc-tune eval of text": Case(
+        commands.EVAL,
+        partial(_tune, "eval"),
+        {"subjects": ["m.mlir"], "text": "t.csv", "tokenizer": "folder", "result": "x.json"},
+    ),
+    "heatc-tune data": Case(
+        commands.DATA,
+        partial(_tune, "data"),
+        {"text": "t.csv", "tokenizer": "folder", "output": "x.npz"},
+    ),
     "hdp-run": Case(
         commands.HDP_RUN,
         run.main,
@@ -285,6 +308,7 @@ def write_inputs(folder: Path) -> None:
     for name in "cdem":
         np.savez(folder / f"{name}.npz", x=np.zeros((1, 4), np.float32))
     (folder / "plan.json").write_text(json.dumps(PLAN))
+    (folder / "t.csv").write_text("text,label\na,0\n")
     (folder / "hw.yaml").write_text("base: hdp-edge\n")
     (folder / "space.yaml").write_text("base: hdp-edge\ncores: [4, 8]\n")
     (folder / "m.mlir").write_text(MODULE)

@@ -22,7 +22,17 @@ from heatc.artifacts import Command, Output
 from heatc.errors import HeatcError
 from heatc.kinds import Kind
 from heatc.plan import model_sha256
-from heatc.tools import assemble, main, objdump, run, tune_calibrate, tune_distill, tune_search
+from heatc.tools import (
+    assemble,
+    main,
+    objdump,
+    run,
+    tune_calibrate,
+    tune_data,
+    tune_distill,
+    tune_eval,
+    tune_search,
+)
 from heatc.tools.diagnostics import ToolParser
 
 Capture = pytest.CaptureFixture[str]
@@ -92,6 +102,8 @@ def test_every_path_of_the_registry_is_in_a_case():
         (commands.CALIBRATE, tune_calibrate.make_parser),
         (commands.SEARCH, tune_search.make_parser),
         (commands.DISTILL, tune_distill.make_parser),
+        (commands.EVAL, tune_eval.make_parser),
+        (commands.DATA, tune_data.make_parser),
         (commands.HDP_RUN, run.make_parser),
         (commands.HDP_AS, assemble.make_parser),
         (commands.HDP_OBJDUMP, objdump.make_parser),

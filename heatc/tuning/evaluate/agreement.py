@@ -19,8 +19,8 @@ from heatc.readers.source import size_text
 from heatc.tuning.common.evaluation import Evaluator, compared_output, reduce_output
 from heatc.tuning.evaluate import intervals
 from heatc.tuning.evaluate.data import Data
-from heatc.tuning.evaluate.figures import Estimate
-from heatc.tuning.evaluate.metrics import METRIC_FIGURES, METRICS
+from heatc.tuning.evaluate.figures import METRIC_FIGURES, Estimate
+from heatc.tuning.evaluate.metrics import METRICS
 from heatc.tuning.evaluate.program import Program, Ran, length_of
 
 Array = NDArray[Any]

@@ -53,7 +53,9 @@ class Batches(Sequence[tuple[Program, Arrays]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         own = self.slice_of(index)
-        rows = own.start + np.arange(batch_of(self.program), dtype=np.int64) % (own.stop - own.start)
+        rows = own.start + np.arange(batch_of(self.program), dtype=np.int64) % (
+            own.stop - own.start
+        )
         return self.program, {name: array[rows] for name, array in self.arrays.items()}
 
 

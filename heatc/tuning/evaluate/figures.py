@@ -7,7 +7,7 @@ the unit where the figure has one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -95,6 +95,13 @@ COMPARED = (
     ),
     Figure("cosine_least", "-1 to 1", "compared", "the least such cosine of a sample"),
 )
+
+METRIC_FIGURES: Mapping[str, tuple[str, str]] = {
+    "accuracy": ("accuracy_percent", "accuracy_change_points"),
+    "mcc": ("mcc", "mcc_change"),
+    "f1": ("f1", "f1_change"),
+}
+"""What `--metric` chooses from: the score, and its difference from the reference's."""
 
 PERCENTILES = {"p50": 50, "p95": 95}
 """Of batches; the name that a figure has for each."""

@@ -33,8 +33,9 @@ class HdpProgram:
         return open_program(self.path)
 
     def __getstate__(self) -> dict[str, object]:
-        # What was opened stays in its process.
-        return {k: v for k, v in self.__dict__.items() if k != "_container"}
+        # What was opened stays in its process; another one may work in another folder.
+        state = {k: v for k, v in self.__dict__.items() if k != "_container"}
+        return {**state, "path": self.path.absolute()}
 
     @property
     def files(self) -> list[Path]:

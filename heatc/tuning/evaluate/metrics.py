@@ -65,11 +65,4 @@ METRICS: Mapping[str, Callable[[ClassCounts], Reals]] = {
     "mcc": mcc,
     "f1": f1,
 }
-"""What `--metric` chooses from."""
-
-METRIC_FIGURES: Mapping[str, tuple[str, str]] = {
-    "accuracy": ("accuracy_percent", "accuracy_change_points"),
-    "mcc": ("mcc", "mcc_change"),
-    "f1": ("f1", "f1_change"),
-}
-"""The figures of a metric: the score, and its difference from the reference's."""
+"""The scores by the names of `figures.METRIC_FIGURES`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from heatc.tuning.common.progress import ProgressCallback
+from heatc.progress import ProgressCallback
 from heatc.tuning.common.workers import Workers
 from heatc.tuning.evaluate.agreement import Compared, Kept, Reference, compared_figures
 from heatc.tuning.evaluate.batches import Batches, run_batches

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heatc.tuning.evaluate.figures import LEVEL
-from heatc.tuning.evaluate.metrics import METRIC_FIGURES
+from heatc.tuning.evaluate.figures import LEVEL, METRIC_FIGURES
 
 Json = Any
 NOTHING = "-"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from heatc.capture.hf_model import import_transformers, quiet_transformers
 from heatc.errors import HeatcError, UsageError
+from heatc.progress import ProgressCallback
 from heatc.readers.npz import LABELS
-from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.evaluate.data import SEGMENTS
 from heatc.tuning.evaluate.labels import Classes, read_labels
 from heatc.tuning.evaluate.text_table import Row, read_rows
