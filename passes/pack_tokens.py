@@ -4,8 +4,8 @@ Padding disappears: every token tensor (B, S, width) becomes (tokens, width).
 Assumes the raised level. Where all attentions are of one stream of tokens to itself, and their
 masks are proven to be the same key padding (`passes/analysis/padding.py`), inserts one
 `attn.packing` of it (or of all tokens, where none has a mask). Rewrites row-wise ops
-(contractions over the last axis, sums, norms, activations, embeddings, attention) on values whose
-axes are that batch and these tokens (`passes/analysis/axes.py`) to work on packed rows.
+(contractions and reductions over the last axis, sums, norms, activations, embeddings, attention) on
+values whose axes are that batch and these tokens (`passes/analysis/axes.py`) to work on packed rows.
 
 A masked position that some other op reads is computed as the model computes it: it is a query, and
 no key. Which positions these are is a static set (`passes/analysis/reads.py`). An output that has
@@ -21,12 +21,18 @@ Example: test/passes/pack_tokens.mlir.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr, TensorType
+from xdsl.dialects.builtin import (
+    AnyFloat,
+    ArrayAttr,
+    DictionaryAttr,
+    ModuleOp,
+    StringAttr,
+    TensorType,
+)
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -40,6 +46,7 @@ from heatc.passes.analysis.masks import Part, Reading, read_masks, with_masks
 from heatc.passes.analysis.padding import DOUBTED, POINTWISE, KeyPadding, MaskTracker
 from heatc.passes.analysis.reads import Reads, TokenAxes, is_zero_where_masked
 from heatc.passes.effect import Effect
+from heatc.passes.packing.rows import PackedRows
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
 
 PADDINGS = ("skip", "compute")
@@ -72,8 +79,8 @@ class _Packer:
     """
     Packs one function.
 
-    `packed` maps padded values to the packed form that replaces them, `rows` those that stay
-    (inputs, what all sequences share) to their packed rows.
+    `packed` maps padded values to the packed form that replaces them, `rows` makes packed rows of
+    those that stay (inputs, what all sequences share).
     """
 
     def __init__(self, function: FuncOp, tokens: TokenAxes, masks: Masks, compute: bool):
@@ -84,7 +91,7 @@ class _Packer:
         self.padding, self.kept, self.every_row = masks
         self.packing = self._packing_op(())
         self.packed: dict[SSAValue, SSAValue] = {}
-        self.rows: dict[tuple[SSAValue, bool], SSAValue] = {}
+        self.rows = PackedRows(tokens, self.packed, self.packing.result)
         self.converted: set[Operation] = set()
 
     def run(self) -> bool:
@@ -164,6 +171,8 @@ class _Packer:
     def _convert(self, op: Operation) -> Operation | None:
         if len(op.results) != 1 or not isinstance(op.results[0].type, TensorType):
             return None
+        if self.tokens.is_numbers(op.results[0]):
+            return self._number(op)
         if not self.tokens.is_stream(op.results[0]):
             return None
         if isinstance(op, attn.SdpaOp):
@@ -173,10 +182,12 @@ class _Packer:
         if isinstance(op, ContractOp):
             return self._contraction(op)
         if isinstance(op, nn.EmbeddingOp):
-            ids = self._rows(op.ids, op)
+            ids = self.rows.of(op.ids, op)
             return None if ids is None else nn.EmbeddingOp(op.table, ids)
         if isinstance(op, nn.SliceOp):
             return self._columns(op)
+        if isinstance(op, nn.ExpandOp):
+            return self._repeated(op)
         if isinstance(op, nn.ConcatOp):
             return self._side_by_side(op)
         last = len(nn.shape_of(op.results[0])) - 1
@@ -188,7 +199,7 @@ class _Packer:
 
     def _same_rows(self, op: nn.ReshapeOp | nn.TransposeOp) -> None:
         """(B, S, width) as (B * S, width), tokens first as they are, or the other way."""
-        if op.x not in self.packed or not self.tokens.is_stream(op.x):
+        if op.x not in self.packed:
             return
         turns = self.tokens.is_turned(op.x) != self.tokens.is_turned(op.result)
         if isinstance(op, nn.TransposeOp):
@@ -200,15 +211,43 @@ class _Packer:
         self.packed[op.result] = self.packed[op.x]
         self.converted.add(op)
 
+    def _number(self, op: Operation) -> Operation | None:
+        """An op that gives a number a token: rows of one column."""
+        if isinstance(op, nn.ReduceOp):
+            return self._reduction(op)
+        if isinstance(op, nn.ReshapeOp | nn.TransposeOp) and self.tokens.is_numbers(op.x):
+            return self._same_rows(op)
+        return self._pointwise(op) if isinstance(op, POINTWISE) else None
+
+    def _reduction(self, op: nn.ReduceOp) -> Operation | None:
+        """A reduction of a stream over its last axis."""
+        last = len(nn.shape_of(op.x)) - 1
+        if op.x not in self.packed or op.reduced != (last,) or not self.tokens.is_stream(op.x):
+            return None
+        if not isinstance(nn.element_of(op.result), AnyFloat):
+            return None
+        reduced = nn.ReduceOp(self.packed[op.x], op.kind.data, (1,), nn.element_of(op.result))
+        insert_before(op, reduced)
+        reduced.location = op.location
+        return nn.ReshapeOp(reduced.result, (nn.TOKENS, 1))
+
+    def _repeated(self, op: nn.ExpandOp) -> Operation | None:
+        """A column of each token as several."""
+        own, shape = nn.shape_of(op.x), nn.shape_of(op.result)
+        if op.x not in self.packed or not self.tokens.is_stream(op.x) or own[:-1] != shape[:-1]:
+            return None
+        return nn.ExpandOp(self.packed[op.x], (nn.TOKENS, shape[-1]))
+
     def _pointwise(self, op: Operation) -> Operation | None:
         if not any(v in self.packed for v in op.operands):
             return None
-        rows = [self._rows(v, op) for v in op.operands]
+        rows = [self.rows.of(v, op) for v in op.operands]
         operands = [r for r in rows if r is not None]
         if len(operands) < len(rows):
             return None
         result = op.results[0]
-        type_ = TensorType(nn.element_of(result), (nn.TOKENS, nn.shape_of(result)[-1]))
+        width = 1 if self.tokens.is_numbers(result) else nn.shape_of(result)[-1]
+        type_ = TensorType(nn.element_of(result), (nn.TOKENS, width))
         properties = dict(op.properties)
         if isinstance(op, nn.SoftmaxOp):
             return nn.SoftmaxOp(operands[0], -1, type_, safe=op.safe is not None)
@@ -223,7 +262,7 @@ class _Packer:
             return None
         if any(letter in term for letter in tokens for term in rest):
             return None
-        rows = self._rows(x, op)
+        rows = self.rows.of(x, op)
         if rows is None:
             return None
         used = set("".join(terms))
@@ -233,7 +272,7 @@ class _Packer:
         return ContractOp(equation, [rows, *op.inputs[1:]], type_)
 
     def _attention(self, op: attn.SdpaOp) -> Operation | None:
-        rows = [self._rows(v, op) for v in (op.q, op.k, op.v)]
+        rows = [self.rows.of(v, op) for v in (op.q, op.k, op.v)]
         q, k, v = rows
         if q is None or k is None or v is None:
             return None
@@ -271,86 +310,6 @@ class _Packer:
             return None
         type_ = TensorType(nn.element_of(op.result), (nn.TOKENS, nn.shape_of(op.result)[-1]))
         return nn.ConcatOp([self.packed[v] for v in op.inputs], 1, type_)
-
-    def _rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
-        """
-        The packed form of an operand.
-
-        Vectors over the last axis and scalars are the same for all tokens and stay.
-        """
-        if value in self.packed:
-            return self.packed[value]
-        turned = self.tokens.is_turned(anchor.results[0])
-        if (value, turned) not in self.rows:
-            rows = self._turned_rows(value, anchor) if turned else self._new_rows(value, anchor)
-            if rows is None or rows is value:
-                return rows
-            self.rows[value, turned] = rows
-        return self.rows[value, turned]
-
-    def _turned_rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
-        """The packed form of an operand of an op whose result has its tokens first."""
-        is_ids = isinstance(anchor, nn.EmbeddingOp)
-        rank, shape = len(nn.shape_of(anchor.results[0])) - is_ids, nn.shape_of(value)
-        if len(shape) < 2 and not is_ids:
-            return value
-        shape = (1,) * (rank - len(shape)) + shape
-        full = (self.length, self.batch)
-        if rank == 2 and not is_ids:
-            # (S * B, width)
-            if shape[0] != self.length * self.batch:
-                return None
-            shape = (*full, shape[-1])
-        if len(shape) < 2 or any(a not in (1, b) for a, b in zip(shape, full)):
-            return None
-        order = (1, 0, *range(2, len(shape)))
-        apart = nn.ReshapeOp(value, shape)
-        turned = nn.TransposeOp(apart.result, order)
-        insert_before(anchor, apart, turned)
-        return self._packed_rows(turned.result, (*full[::-1], *shape[2:]), anchor)
-
-    def _new_rows(self, value: SSAValue, anchor: Operation) -> SSAValue | None:
-        shape = nn.shape_of(value)
-        is_ids = isinstance(anchor, nn.EmbeddingOp)
-        if isinstance(anchor, attn.SdpaOp):
-            return self._packed_rows(value, shape, anchor)
-        if not is_ids and len(shape) < 2:
-            return value
-        if not is_ids and len(shape) == 3 and shape[:2] == (1, 1):
-            flat = nn.ReshapeOp(value, shape[2:])
-            insert_before(anchor, flat)
-            return flat.result
-        if not is_ids and len(shape) == 2 and self.batch > 1 and self.tokens.is_stream(value):
-            return self._packed_rows(value, (self.batch, self.length, shape[-1]), anchor)
-        rank = 2 if is_ids else 3
-        shape = (1,) * (rank - len(shape)) + shape
-        if len(shape) != rank or any(
-            a not in (1, b) for a, b in zip(shape, (self.batch, self.length))
-        ):
-            return None
-        if isinstance(value.owner, nn.EmbeddingOp):
-            # Ids are packed, not the rows of a table that all sequences share.
-            embedding = value.owner
-            ids = self._rows(embedding.ids, embedding)
-            if ids is None:
-                return None
-            again = nn.EmbeddingOp(embedding.table, ids)
-            insert_before(embedding, again)
-            again.result.name_hint = value.name_hint
-            return again.result
-        return self._packed_rows(value, (self.batch, self.length, *shape[2:]), anchor)
-
-    def _packed_rows(self, value: SSAValue, full: tuple[int, ...], anchor: Operation) -> SSAValue:
-        """The rows of a value that has, or is spread to, one for each position."""
-        shape = nn.shape_of(value)
-        if shape != full:
-            flat = math.prod(shape) == math.prod(full)
-            whole = nn.ReshapeOp(value, full) if flat else nn.ExpandOp(value, full)
-            insert_before(anchor, whole)
-            value = whole.result
-        pack = attn.PackOp(value, self.packing.result)
-        insert_before(anchor, pack)
-        return pack.result
 
     # -- back ------------------------------------------------------------------------------
 

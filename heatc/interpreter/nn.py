@@ -207,7 +207,11 @@ class NnFunctions(InterpreterFunctions):
     def run_expand(
         self, interpreter: Interpreter, op: nn.ExpandOp, args: PythonValues
     ) -> PythonValues:
-        return (np.broadcast_to(args[0], static_shape(op.result)),)
+        shape = static_shape(op.result)
+        if -1 in shape:
+            # As many rows as there are tokens in this run.
+            shape = (args[0].shape[0], *shape[1:])
+        return (np.broadcast_to(args[0], shape),)
 
     @impl(nn.SliceOp)
     def run_slice(

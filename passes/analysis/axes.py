@@ -128,7 +128,9 @@ class Axes:
         elif isinstance(op, nn.ConcatOp):
             self._concat(op)
         elif isinstance(op, nn.ReduceOp):
-            self._reduce(op)
+            self._reduce(op, op.reduced)
+        elif isinstance(op, nn.ArgmaxOp):
+            self._reduce(op, (op.axis.value.data,))
 
     def _lead(self, value: SSAValue, result: SSAValue, count: int) -> None:
         for axis in range(count):
@@ -220,7 +222,7 @@ class Axes:
                 if axis != op.dim.value.data or len(op.inputs) == 1:
                     self._join((value, axis), (op.result, axis))
 
-    def _reduce(self, op: nn.ReduceOp) -> None:
-        kept = [a for a in range(len(nn.shape_of(op.x))) if a not in op.reduced]
+    def _reduce(self, op: nn.ReduceOp | nn.ArgmaxOp, gone: Sequence[int]) -> None:
+        kept = [a for a in range(len(nn.shape_of(op.x))) if a not in gone]
         for axis, source in enumerate(kept):
             self._join((op.x, source), (op.result, axis))

@@ -68,8 +68,7 @@ class HostBounds:
         bound = self.known.get(value)
         if bound is None:
             return of_type(nn.element_of(value))
-        shape = nn.shape_of(value)
-        peak = bound.over(shape[-1] if shape else 1).peak
+        peak = bound.over(_width(value)).peak
         return Range(-peak, peak)
 
     def _leading_to(self, value: SSAValue) -> Sequence[Operation]:
@@ -165,8 +164,13 @@ def _of_range(found: Range, value: SSAValue) -> Bound | None:
     peak = np.maximum(np.abs(found.low), np.abs(found.high))
     if not np.isfinite(peak).all():
         return None
+    return Bound(np.broadcast_to(peak, (_width(value),)).copy())
+
+
+def _width(value: SSAValue) -> int:
+    """How many channels a value has: its last axis, unless that is the tokens'."""
     shape = nn.shape_of(value)
-    return Bound(np.broadcast_to(peak, (shape[-1] if shape else 1,)).copy())
+    return shape[-1] if shape and shape[-1] != nn.TOKENS else 1
 
 
 def _channels(array: NDArray[np.generic]) -> Range:

@@ -37,27 +37,43 @@ class TokenAxes:
 
     def is_stream(self, value: SSAValue) -> bool:
         """Whether a value is (B, S, width) or (B * S, width) of this stream, or is turned."""
-        if self.is_turned(value):
-            return True
-        shape = nn.shape_of(value)
-        if len(shape) == 2:
-            return self._is_flat(value, (0, 1))
-        return self._leads(value, (0, 1))
+        if len(nn.shape_of(value)) == 2:
+            return self._is_flat(value, (0, 1)) or self._is_turned_flat(value)
+        return self._leads(value, (0, 1), 3) or self._is_turned_whole(value, 3)
+
+    def is_numbers(self, value: SSAValue) -> bool:
+        """Whether a value is a number a token: (B, S) or (B * S,) of this stream, or is turned."""
+        rank = len(nn.shape_of(value))
+        if rank == 1:
+            return self._is_flat(value, (0, 1)) or self._is_turned_flat(value)
+        if rank != 2 or self.is_stream(value):
+            return False
+        return self._leads(value, (0, 1), 2) or self._is_turned_whole(value, 2)
 
     def is_turned(self, value: SSAValue) -> bool:
-        """Whether a value is (S, B, width) or (S * B, width) of this stream: tokens first."""
-        shape = nn.shape_of(value)
+        """Whether a value of this stream has its tokens first: (S, B, ...) or (S * B, ...)."""
+        if self._is_flat(value, (0, 1)):
+            return False
+        whole = any(self._is_turned_whole(value, rank) for rank in (2, 3))
+        return whole or self._is_turned_flat(value)
+
+    def _is_turned_flat(self, value: SSAValue) -> bool:
+        """Whether a value is (S * B, width) or (S * B,) of this stream."""
+        return self.batch > 1 and self._is_flat(value, (1, 0))
+
+    def _is_turned_whole(self, value: SSAValue, rank: int) -> bool:
+        """Whether a value of a rank is (S, B, ...) of this stream."""
         if self.length == 1:
             return False
-        if len(shape) == 2:
-            return self.batch > 1 and self._is_flat(value, (1, 0))
-        alone = 1 in (self.batch, self.length) and shape[:2] == (self.batch, self.length)
-        return not alone and self._leads(value, (1, 0))
+        alone = 1 in (self.batch, self.length)
+        if alone and nn.shape_of(value)[:2] == (self.batch, self.length):
+            return False
+        return self._leads(value, (1, 0), rank)
 
-    def _leads(self, value: SSAValue, order: tuple[int, int]) -> bool:
-        """Whether a value of rank 3 begins with sequences (0) and tokens (1) in an order."""
+    def _leads(self, value: SSAValue, order: tuple[int, int], rank: int) -> bool:
+        """Whether a value of a rank begins with sequences (0) and tokens (1) in an order."""
         shape, own = nn.shape_of(value), nn.shape_of(self.keys)
-        if len(shape) != 3 or shape[:2] != tuple(own[which] for which in order):
+        if len(shape) != rank or shape[:2] != tuple(own[which] for which in order):
             return False
         return all(self._is_axis((value, axis), which) for axis, which in enumerate(order))
 
@@ -67,7 +83,7 @@ class TokenAxes:
 
     def _is_flat(self, value: SSAValue, order: tuple[int, int]) -> bool:
         """Whether the first axis is that of all tokens of the batch, in an order."""
-        if self.length == 1:
+        if self.length == 1 or len(nn.shape_of(value)) not in (1, 2):
             # One token of each sequence, as a pooler has it, is no stream.
             return False
         if self.batch == 1:
@@ -285,6 +301,8 @@ class Reads:
             axis = last
         elif isinstance(op, nn.SoftmaxOp):
             axis = op.dim.value.data % (last + 1)
+        elif isinstance(op, nn.ArgmaxOp | nn.CumsumOp):
+            axis = op.axis.value.data
         else:
             return False
         if value is not op.operands[0] or self.tokens.digits(value) is None:

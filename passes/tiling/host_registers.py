@@ -268,6 +268,8 @@ def _run(places: Indices, size: int) -> int:
 def columns_of(value: SSAValue, rows: int = -1) -> int:
     """The elements of all axes of a value but the first `rows`; the last axis as a rule."""
     shape = nn.shape_of(value)
+    if shape == (nn.TOKENS,):
+        return 1
     return math.prod(shape[len(shape) - 1 if rows < 0 else rows :]) if shape else 1
 
 

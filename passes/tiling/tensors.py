@@ -74,11 +74,11 @@ class Tensors:
         return [op for op in self.function.body.block.ops if isinstance(op, kind)]
 
     def extents(self, value: SSAValue) -> tuple[int, int]:
-        """Rows and columns of a value at most; a vector is one row, integers are one column."""
+        """Rows and columns of a value at most; a vector is one row, integers and tokens one column."""
         shape = [self.capacity if n == nn.TOKENS else n for n in nn.shape_of(value)]
         if self.capacity == 0 and nn.TOKENS in nn.shape_of(value):
             raise PassFailedException("packed tokens without an attn.packing")
-        if nn.TOKENS in nn.shape_of(value) and len(shape) > 1:
+        if nn.TOKENS in nn.shape_of(value):
             return shape[0], math.prod(shape[1:])
         if isinstance(nn.element_of(value), IntegerType) and not _is_score_mask(value):
             return math.prod(shape), 1

@@ -98,6 +98,23 @@ def turned(axes: tuple[int, int, int]) -> list[str]:
     ]
 
 
+def reduced(x: str, old: str, axis: int, new: str, kind: str = "max") -> str:
+    return f'nn.reduce {x} {{kind = "{kind}", axes = {ints(axis)}}} : ({old}) -> {new}'
+
+
+def over_its_size(type_: str, numbers: str, column: str) -> list[str]:
+    """A stream over a root of its squares' sum along the width, which is clamped and repeated."""
+    axis = type_.count("x") - 1
+    return [
+        f"nn.mul %a, %a : ({type_}, {type_}) -> {type_}",
+        reduced("%0", type_, axis, numbers, "sum"),
+        f'nn.map %1 {{function = "sqrt"}} : ({numbers}) -> {numbers}',
+        reshaped("%2", numbers, column),
+        f"nn.expand %3 : ({column}) -> {type_}",
+        f"nn.div %a, %4 : ({type_}, {type_}) -> {type_}",
+    ]
+
+
 TAILS: dict[str, list[str]] = {
     "softmax over the width": softmax(2),
     "softmax over the last axis": softmax(-1),
@@ -170,6 +187,49 @@ TAILS: dict[str, list[str]] = {
         f"nn.iota {{start = 0 : i64, step = 1 : i64}} : {V.replace('f32', 'i64')}",
         f"nn.embedding %s, %0 : ({M}, {V.replace('f32', 'i64')}) -> {M}",
         f"nn.add %a, %1 : ({T}, {M}) -> {T}",
+    ],
+    "over its size": over_its_size(T, M, tensor(N, N, 1)),
+    "a number a token": [reduced("%a", T, 2, M)],
+    "a number a sequence and channel": [reduced("%a", T, 1, M)],
+    "a number a position and channel": [reduced("%a", T, 0, M)],
+    "numbers along the width": [reduced("%a", T, 2, M), f"nn.add %a, %0 : ({T}, {M}) -> {T}"],
+    "numbers of tokens and a matrix": [reduced("%a", T, 2, M), f"nn.add %0, %s : ({M}, {M}) -> {M}"],
+    "numbers of tokens and a vector": [reduced("%a", T, 2, M), f"nn.mul %v, %0 : ({V}, {M}) -> {M}"],
+    "numbers of tokens turned": [
+        reduced("%a", T, 2, M),
+        transposed("%0", (1, 0), M, M),
+        f"nn.sub %1, %s : ({M}, {M}) -> {M}",
+    ],
+    "numbers of tokens and themselves turned": [
+        reduced("%a", T, 2, M),
+        transposed("%0", (1, 0), M, M),
+        f"nn.sub %1, %0 : ({M}, {M}) -> {M}",
+    ],
+    "numbers of tokens as columns": [
+        reduced("%a", T, 2, M),
+        reshaped("%0", M, tensor(N, 1, N)),
+        f"nn.add %a, %1 : ({T}, {tensor(N, 1, N)}) -> {T}",
+    ],
+    "a softmax of numbers": [reduced("%a", T, 2, M), f"nn.softmax %0 {{dim = 1 : i64}} : ({M}) -> {M}"],
+    "tokens first over their size": [
+        transposed("%a", (1, 0, 2), T, T),
+        reduced("%0", T, 2, M, "sum"),
+        reshaped("%1", M, tensor(N, N, 1)),
+        f"nn.div %0, %2 : ({T}, {tensor(N, N, 1)}) -> {T}",
+    ],
+    "rows of all tokens, less their greatest": [
+        reshaped("%a", T, tensor(N * N, N)),
+        reduced("%0", tensor(N * N, N), 1, tensor(N * N)),
+        reshaped("%1", tensor(N * N), tensor(N * N, 1)),
+        f"nn.sub %0, %2 : ({tensor(N * N, N)}, {tensor(N * N, 1)}) -> {tensor(N * N, N)}",
+    ],
+    "where the greatest is": [
+        f"nn.argmax %a {{axis = 2 : i64}} : ({T}) -> {IDS}",
+        f"nn.add %0, %one : ({IDS}, tensor<i64>) -> {IDS}",
+    ],
+    "where the greatest token is": [
+        f"nn.argmax %a {{axis = 1 : i64}} : ({T}) -> {IDS}",
+        f"nn.add %0, %one : ({IDS}, tensor<i64>) -> {IDS}",
     ],
     "a second attention": [
         f"attn.sdpa %a, %x, %t masks %keys : tensor<{N}x1x1x{N}xi1> {{heads = 3 : i64, scale = 1.0 : f64, "
@@ -251,6 +311,33 @@ ONE_SEQUENCE: dict[str, list[str]] = {
     ],
 }
 
+ONE_SEQUENCE |= {
+    "over its size": over_its_size(ONE, tensor(1, N), tensor(1, N, 1)),
+    "numbers along the width": [
+        reduced("%a", ONE, 2, tensor(1, N)),
+        f"nn.add %a, %0 : ({ONE}, {tensor(1, N)}) -> {ONE}",
+    ],
+    "numbers of tokens and a vector": [
+        reduced("%a", ONE, 2, tensor(1, N)),
+        f"nn.mul %v, %0 : ({V}, {tensor(1, N)}) -> {tensor(1, N)}",
+    ],
+    "numbers as a vector": [
+        reshaped("%a", ONE, M),
+        reduced("%0", M, 1, V),
+        f"nn.mul %v, %1 : ({V}, {V}) -> {V}",
+    ],
+    "numbers as a vector, along the width": [
+        reshaped("%a", ONE, M),
+        reduced("%0", M, 1, V),
+        f"nn.mul %0, %1 : ({M}, {V}) -> {M}",
+    ],
+    "numbers as a column": [
+        transposed("%a", (1, 0, 2), ONE, FIRST),
+        reduced("%0", FIRST, 2, tensor(N, 1)),
+        f"nn.add %0, %1 : ({FIRST}, {tensor(N, 1)}) -> {tensor(N, N, N)}",
+    ],
+}
+
 ONE_TOKEN: dict[str, list[str]] = {
     "the token": [reshaped("%a", FIRST, M), tanh("%0", M)],
     "the token turned": [reshaped("%a", FIRST, M), transposed("%0", (1, 0), M, M), tanh("%1", M)],
@@ -262,6 +349,14 @@ ONE_TOKEN: dict[str, list[str]] = {
     ],
     "over the width": contraction("abc,dc->abd", "%a, %s", f"{FIRST}, {M}", FIRST),
     "over the batch": contraction("abc,da->dbc", "%a, %s", f"{FIRST}, {M}", FIRST),
+    "over its size": over_its_size(FIRST, tensor(N, 1), tensor(N, 1, 1)),
+    "a number a token": [reduced("%a", FIRST, 2, tensor(N, 1))],
+    "numbers and the token": [
+        reduced("%a", FIRST, 2, tensor(N, 1)),
+        reshaped("%a", FIRST, M),
+        f"nn.sub %1, %0 : ({M}, {tensor(N, 1)}) -> {M}",
+    ],
+    "the greatest of sequences": [reduced("%a", FIRST, 0, tensor(1, N))],
 }
 
 

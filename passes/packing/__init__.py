@@ -1,0 +1,1 @@
+"""What `pack-tokens` does to values that have tokens."""
