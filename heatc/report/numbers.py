@@ -1,0 +1,126 @@
+"""How numbers are written: with a prefix of the SI, so that a row of them has one unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+Number = int | float | None
+
+NOTHING = "–"
+"""Of a figure that is not there."""
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_PREFIXED = ("s", "J", "J s", "bytes", "MAC/s", "bytes/s")
+_UP_ALONE = ("bytes", "MAC/s", "bytes/s")
+"""Units without small parts."""
+
+_SHORT = {"bytes": "B", "bytes/s": "B/s"}
+_PLAIN = {"count", "text", "object", ""}
+
+
+class Scale:
+    """
+    The unit that some figures are written in, made for the greatest of them.
+
+    Attributes:
+        factor: a figure is divided by it.
+        unit: as it is written, empty for counts.
+    """
+
+    def __init__(self, unit: str, values: Iterable[Number]):
+        greatest = max((abs(v) for v in values if _is_number(v)), default=0.0)
+        self.factor, prefix = 1.0, ""
+        if unit in _PREFIXED and greatest > 0:
+            known = [p for p in _PREFIXES if p[0] >= 1 or unit not in _UP_ALONE]
+            self.factor, prefix = next((p for p in known if greatest >= p[0]), known[-1])
+            if unit == "J s" and greatest < known[-1][0]:
+                self.factor, prefix = 1.0, ""
+        short = _SHORT.get(unit, unit) if prefix or unit == "bytes/s" else unit
+        self.unit = "" if unit in _PLAIN else f"{prefix}{short}"
+
+    def text(self, value: Number) -> str:
+        """A figure without its unit."""
+        if value is None or not _is_number(value):
+            return NOTHING
+        if isinstance(value, int) and self.factor == 1.0:
+            return f"{value:,}"
+        return digits(value / self.factor)
+
+    def full(self, value: Number) -> str:
+        """A figure with its unit."""
+        text = self.text(value)
+        return text if text == NOTHING or not self.unit else f"{text} {self.unit}"
+
+
+def _is_number(value: Number) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def digits(value: float) -> str:
+    """A number with four digits that count, or all those before the point."""
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-4:
+        return f"{value:.3e}"
+    whole = len(str(int(abs(value))))
+    text = f"{value:,.{max(0, 4 - whole)}f}"
+    return text.rstrip("0").rstrip(".") if abs(value) >= 1 and "." in text else text
+
+
+def full(value: Number, unit: str) -> str:
+    """One figure with a unit of its own."""
+    return Scale(unit, [value]).full(value)
+
+
+# --- Differences ------------------------------------------------------------------------------
+
+LOWER, HIGHER = "lower", "higher"
+"""Which way a figure is better."""
+
+_SENSES = (
+    (("_cycles", "_seconds", "_joules", "_joule_seconds", "_bytes"), LOWER),
+    (("saturated_values_count", "executed_instructions_count"), LOWER),
+    (("multiply_accumulates_count", "parameters"), LOWER),
+    (("accuracy_percent", "mcc", "f1", "cosine_mean", "cosine_least"), HIGHER),
+    (("changed_predictions_percent", "max_abs_error"), LOWER),
+)
+
+
+def sense(name: str) -> str | None:
+    """`LOWER` or `HIGHER` by the name of a figure, None where neither is better."""
+    return next((way for ends, way in _SENSES if name.endswith(ends)), None)
+
+
+class Difference:
+    """
+    How a figure differs from the one that it is compared with.
+
+    Attributes:
+        text: "25.8 % less", "equal", or nothing.
+        verdict: "better", "worse", or empty where neither is.
+    """
+
+    def __init__(self, name: str, value: Number, base: Number):
+        self.text = self.verdict = ""
+        if value is None or base is None:
+            return
+        if value == base:
+            self.text = "equal"
+            return
+        if base == 0:
+            return
+        percent = 100 * (value - base) / abs(base)
+        self.text = f"{_percent(abs(percent))} % {'more' if percent > 0 else 'less'}"
+        way = sense(name)
+        if way is not None:
+            self.verdict = "better" if (percent < 0) == (way == LOWER) else "worse"
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.verdict}" if self.verdict else self.text
+
+
+def _percent(value: float) -> str:
+    if value < 0.05:
+        return "less than 0.1"
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
