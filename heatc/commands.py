@@ -76,6 +76,13 @@ def plan_files(path: Path) -> list[Path]:
     return [path] if plan.factors is None else [path, plan.factors.path]
 
 
+def shown_files(path: Path) -> list[Path]:
+    """A file that a report shows, or the files of a folder, whose pages are made and not read."""
+    if path.is_dir():
+        return sorted(f for f in path.iterdir() if f.is_file() and f.suffix != ".html")
+    return plan_files(path)
+
+
 def hardware_files(path: Path) -> list[Path]:
     """A hardware description; the name of a target names no file."""
     from heatc.targets import target_names
@@ -271,6 +278,12 @@ HDP_RUN = Command(
     ),
 )
 
+REPORT_PAGE = Command(
+    "heatc-report",
+    reads=(Read("runs", "RUN", shown_files),),
+    writes=(Write("output", "-o", _one(kinds.PAGE)),),
+)
+
 HDP_AS = Command(
     "hdp-as", reads=(Read("input", "FILE"),), writes=(Write("output", "-o", _one(kinds.BINARY)),)
 )
@@ -287,6 +300,7 @@ COMMANDS = (
     EVAL,
     DATA,
     HDP_RUN,
+    REPORT_PAGE,
     HDP_AS,
     HDP_OBJDUMP,
 )

@@ -119,6 +119,9 @@ PLAN = _json("plan")
 PLAN_FACTORS = _safetensors("plan factors")
 REPORT = _json("report")
 FRONT = _json("front")
+
+# What `heatc-report` writes.
+PAGE = Kind("page", rb"<!DOCTYPE html>\r?\n<!-- " + _mark("page") + rb" -->", lead="<!--")
 EVALUATION = _json("evaluation")
 DATA = _npz("data set")
 LABEL_NAMES = _json("label names")

@@ -5,9 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-Part = "str | Html | None"
-"""Something within an element: a text, which is escaped, or HTML; None is left out."""
-
 _VOID = {"img", "input", "meta", "br", "hr"}
 
 
@@ -27,7 +24,7 @@ def join(parts: Iterable[str | None], between: str = "") -> Html:
     return Html(between.join(escape(part) for part in parts if part is not None))
 
 
-def tag(name: str, *children: str | None, **attributes: str | int | bool | None) -> Html:
+def tag(name: str, /, *children: str | None, **attributes: str | int | bool | None) -> Html:
     """
     An element.
 
@@ -99,6 +96,11 @@ def table(
         id=id_,
     )
     return tag("div", made, class_="scroll", tabindex=0, role="region", aria_label=caption)
+
+
+def with_unit(title: str, unit: str) -> Html:
+    """The title of a column, with its unit below."""
+    return join([title, tag("span", unit, class_="unit")])
 
 
 def _title(text: str, number: int, is_sortable: bool) -> Html:

@@ -189,12 +189,14 @@ class Material:
     Attributes:
         runs: in the order of the command line.
         figures: what each figure of stats.json is, by name; `columns` the same of layers.csv.
+        kinds: what it means that a figure is modelled, counted or functional.
         output: where the page will be, which links are relative to.
     """
 
     runs: Sequence[Run]
     figures: Mapping[str, FigureInfo]
     columns: Mapping[str, FigureInfo]
+    kinds: Mapping[str, str]
     output: Path
     remarks: list[str] = field(default_factory=list[str])
     """What the page leaves out, for the command to tell."""

@@ -63,9 +63,10 @@ def digits(value: float) -> str:
         return "0"
     if abs(value) < 1e-4:
         return f"{value:.3e}"
-    whole = len(str(int(abs(value))))
-    text = f"{value:,.{max(0, 4 - whole)}f}"
-    return text.rstrip("0").rstrip(".") if abs(value) >= 1 and "." in text else text
+    if abs(value) < 1:
+        return f"{value:.4g}"
+    text = f"{value:,.{max(0, 4 - len(str(int(abs(value)))))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def full(value: Number, unit: str) -> str:

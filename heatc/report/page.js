@@ -1,0 +1,201 @@
+"use strict";
+// Draws the charts, and makes the controls and the tables of the page work. No request is made.
+(() => {
+  const NARROW = 600;
+  const charts = [...document.querySelectorAll(".chart")];
+
+  // ---- plotly.js ---------------------------------------------------------------------------
+
+  async function inflated(text) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Response(stream).text();
+  }
+
+  async function loadPlotly() {
+    const packed = document.getElementById("plotly");
+    const script = document.createElement("script");
+    script.textContent = await inflated(packed.textContent);
+    packed.remove();
+    document.head.append(script);
+  }
+
+  // ---- colours -----------------------------------------------------------------------------
+
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  // Data names colours by the variables of the style, so that they follow light and dark.
+  function coloured(value) {
+    if (typeof value === "string") {
+      const found = /^var\((--[a-z0-9-]+)\)$/.exec(value);
+      return found ? css(found[1]) : value;
+    }
+    if (Array.isArray(value)) return value.map(coloured);
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, coloured(part)]));
+  }
+
+  // ---- charts ------------------------------------------------------------------------------
+
+  const dataOf = new Map();
+  for (const chart of charts) {
+    dataOf.set(chart.id, JSON.parse(document.getElementById(`${chart.id}-data`).textContent));
+  }
+
+  const chosen = (id) =>
+    [...document.querySelectorAll("select")]
+      .filter((select) => select.dataset.target === id)
+      .map((select) => select.value)
+      .join("-");
+
+  function shortened(text, most) {
+    if (text.length <= most) return text;
+    const tail = Math.ceil(most * 0.65);
+    return `${text.slice(0, most - tail - 1)}…${text.slice(text.length - tail)}`;
+  }
+
+  function axis(own, width) {
+    const shared = {
+      gridcolor: css("--line"),
+      zerolinecolor: css("--line"),
+      linecolor: css("--line"),
+      automargin: true,
+    };
+    const made = { ...shared, ...own };
+    made.title = { text: own?.title?.text ?? "", standoff: 10, font: { color: css("--muted") } };
+    if (made.ticktext) {
+      const most = width < NARROW ? 20 : 52;
+      made.ticktext = made.ticktext.map((text) => shortened(text, most));
+    }
+    return made;
+  }
+
+  function layoutOf(data, figure, width) {
+    const own = coloured({ ...data.layout, ...figure.layout });
+    for (const name of ["xaxis", "yaxis"]) {
+      own[name] = { ...coloured(data.layout[name] ?? {}), ...own[name] };
+    }
+    return {
+      height: data.height,
+      margin: { l: 10, r: 10, t: 10, b: 10 },
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: css("--text"), size: 12, family: getComputedStyle(document.body).fontFamily },
+      hoverlabel: { bgcolor: css("--surface"), bordercolor: css("--line"), font: { color: css("--text") } },
+      legend: { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom" },
+      hovermode: "closest",
+      dragmode: width < NARROW ? false : "zoom",
+      ...own,
+      xaxis: axis(own.xaxis, width),
+      yaxis: axis(own.yaxis, width),
+    };
+  }
+
+  const CONFIG = {
+    displaylogo: false,
+    responsive: true,
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  };
+
+  async function draw(chart) {
+    const data = dataOf.get(chart.id);
+    const plot = document.getElementById(`${chart.id}-plot`);
+    const figure = data.figures[chosen(chart.id)];
+    chart.querySelector(".empty").hidden = figure !== undefined;
+    plot.hidden = figure === undefined;
+    if (figure === undefined) return;
+    const layout = layoutOf(data, figure, plot.clientWidth);
+    plot.style.minHeight = `${layout.height}px`;
+    await Plotly.react(plot, coloured(figure.data), layout, CONFIG);
+    if (!plot.dataset.followed) {
+      plot.dataset.followed = "yes";
+      plot.on("plotly_click", follow);
+    }
+  }
+
+  // A click on a point with a link is one on the link.
+  function follow(event) {
+    const address = event.points[0]?.customdata;
+    if (typeof address === "string") window.location.href = address;
+  }
+
+  // ---- panels ------------------------------------------------------------------------------
+
+  function showPanel(panels) {
+    const wanted = chosen(panels.id);
+    let found = false;
+    for (const part of panels.querySelectorAll(":scope > [data-key]")) {
+      part.hidden = part.dataset.key !== wanted;
+      found ||= !part.hidden;
+    }
+    panels.querySelector(":scope > .empty").hidden = found;
+  }
+
+  function showItem(select) {
+    const panels = document.getElementById(select.dataset.items);
+    panels.classList.toggle("alone", select.value !== "");
+    for (const item of panels.querySelectorAll("[data-item]")) {
+      item.classList.toggle("chosen", item.dataset.item === select.value);
+    }
+  }
+
+  // ---- tables ------------------------------------------------------------------------------
+
+  function sort(button) {
+    const head = button.closest("th");
+    const table = button.closest("table");
+    const column = Number(button.dataset.column);
+    const isNumber = table.tBodies[0].rows[0]?.cells[column].classList.contains("number");
+    // Numbers begin with the greatest, names with the first.
+    const first = isNumber ? "descending" : "ascending";
+    const other = isNumber ? "ascending" : "descending";
+    const order = head.getAttribute("aria-sort") === first ? other : first;
+    for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", order);
+    const sign = order === "ascending" ? 1 : -1;
+    const keyOf = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent;
+    const value = (text) => (text === "-inf" ? -Infinity : Number(text));
+    const compare = (a, b) =>
+      isNumber ? value(keyOf(a)) - value(keyOf(b)) : keyOf(a).localeCompare(keyOf(b), "en", { numeric: true });
+    const rows = [...table.tBodies[0].rows].sort((a, b) => sign * compare(a, b));
+    table.tBodies[0].append(...rows);
+  }
+
+  // ---- the page ----------------------------------------------------------------------------
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.(".sortable thead button");
+    if (button) sort(button);
+  });
+
+  document.addEventListener("change", (event) => {
+    const select = event.target;
+    if (select.dataset?.items) showItem(select);
+    const target = select.dataset?.target && document.getElementById(select.dataset.target);
+    if (target?.classList.contains("panels")) showPanel(target);
+    if (target?.classList.contains("chart") && window.Plotly) draw(target);
+  });
+
+  function fail(reason) {
+    for (const chart of charts) {
+      const told = document.createElement("p");
+      told.className = "failed";
+      told.textContent = `No picture: this browser cannot inflate the drawing library (${reason}). The tables have the same figures.`;
+      chart.querySelector(".plot").replaceChildren(told);
+    }
+  }
+
+  async function main() {
+    // What a browser kept of a page that was left does not fit what is drawn first.
+    for (const panels of document.querySelectorAll(".panels")) showPanel(panels);
+    if (charts.length) {
+      await loadPlotly();
+      for (const chart of charts) await draw(chart);
+      const redraw = () => charts.forEach(draw);
+      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+    }
+    document.documentElement.dataset.drawn = String(Math.round(performance.now()));
+  }
+
+  main().catch((error) => fail(error.message));
+})();

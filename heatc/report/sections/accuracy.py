@@ -1,0 +1,139 @@
+"""Evaluations: what each program gives on data, and what a sample costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from heatc.report.chart import Block, Chart, hover, key, plot_text, series_colour
+from heatc.report.html import Cell, Html, badge, table, tag
+from heatc.report.material import EvaluationRun, Material
+from heatc.report.numbers import NOTHING, Number, Scale
+from heatc.report.sections.headline import interval
+from heatc.tuning.evaluate.figures import FIGURES, Figure
+
+Json = Any
+
+EDP = "batch_p50_energy_delay_product_joule_seconds"
+SCORES = ("accuracy_percent", "cosine_mean")
+"""What is drawn over energy × delay: the first one that every program has."""
+
+
+def draw(material: Material) -> Sequence[Block]:
+    """For each evaluation a picture where there is something to draw, and its tables."""
+    blocks: list[Block] = []
+    for number, run in enumerate(material.evaluations):
+        blocks += _evaluation(number, run)
+    return blocks
+
+
+def _evaluation(number: int, run: EvaluationRun) -> Iterator[Block]:
+    data, subjects = run.data, run.data["subjects"]
+    labels = "labelled" if data.get("labelled") else "unlabelled"
+    yield tag("h3", run.name)
+    yield tag(
+        "p",
+        f"{data['samples']:,} {labels} samples. The others are compared with "
+        f"{_short(data['reference'])}. Square brackets hold 95 % intervals.",
+        class_="lead",
+    )
+    shown = _table(run.name, subjects)
+    score = _score(subjects)
+    if score is None:
+        yield shown
+        return
+    yield _chart(number, run, score)
+    yield shown
+
+
+def _short(name: str) -> str:
+    return Path(name).name or name
+
+
+def _table(title: str, subjects: Sequence[Json]) -> Html:
+    """Figures in rows, programs in columns."""
+    head = ["Figure", "Unit", *(_short(s["name"]) for s in subjects)]
+    rows: list[list[Cell]] = []
+    for figure in FIGURES:
+        values = [s[figure.source].get(figure.name) for s in subjects]
+        if all(value is None for value in values):
+            continue
+        name = tag("span", figure.name, " ", badge(figure.source), title=figure.meaning)
+        unit, texts = _texts(figure, values)
+        rows.append([Cell(name), Cell(unit), *(Cell(text, classes="number") for text in texts)])
+    return table(head, rows, caption=title)
+
+
+def _texts(figure: Figure, values: Sequence[Any]) -> tuple[str, list[str]]:
+    """The unit, and each value."""
+    if figure.source == "compared":
+        return figure.unit, [NOTHING if v is None else interval(v, "") for v in values]
+    scale = Scale(figure.unit, values)
+    return scale.unit or figure.unit, [scale.text(value) for value in values]
+
+
+# --- The picture ------------------------------------------------------------------------------
+
+
+def _value(subject: Json, score: str) -> Number:
+    found: Mapping[str, Number] | None = subject["compared"].get(score)
+    return None if found is None else found["value"]
+
+
+def _score(subjects: Sequence[Json]) -> str | None:
+    """What can be drawn over energy × delay for two programs or more."""
+    for score in SCORES:
+        drawn = [s for s in subjects if _value(s, score) is not None and s["modelled"].get(EDP)]
+        if len(drawn) > 1:
+            return score
+    return None
+
+
+def _chart(number: int, run: EvaluationRun, score: str) -> Chart:
+    info = next(figure for figure in FIGURES if figure.name == score)
+    title = "accuracy" if score == SCORES[0] else "cosine with the reference"
+    drawn = [s for s in run.data["subjects"] if _value(s, score) and s["modelled"].get(EDP)]
+    scale = Scale("J s", [s["modelled"][EDP] for s in drawn])
+    traces: list[Json] = []
+    for place, subject in enumerate(drawn):
+        edp = subject["modelled"][EDP]
+        lines = (
+            _short(subject["name"]),
+            f"{title} {interval(subject['compared'][score], info.unit)}",
+            f"{scale.full(edp)} a batch, median, modelled",
+        )
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [edp / scale.factor],
+                "y": [_value(subject, score)],
+                "error_y": _bars(subject["compared"][score]),
+                "name": plot_text(_short(subject["name"])),
+                "hovertext": [hover(*lines)],
+                "hoverinfo": "text",
+                "marker": {"size": 11, "color": series_colour(place)},
+            }
+        )
+    layout = {
+        "xaxis": {"title": {"text": f"energy × delay of a batch ({scale.unit}, modelled)"}},
+        "yaxis": {"title": {"text": f"{title} ({info.unit})"}},
+        "showlegend": True,
+    }
+    label = f"{title} of {len(drawn)} programs over their energy × delay"
+    return Chart(f"accuracy-{number}", label, {key(): {"data": traces}}, None, layout)
+
+
+def _bars(found: Mapping[str, Number]) -> Json:
+    value, low, high = found["value"], found["low"], found["high"]
+    if value is None or low is None or high is None:
+        return {"visible": False}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value],
+        "arrayminus": [value - low],
+        "thickness": 1,
+        "width": 4,
+    }
