@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 _VOID = {"img", "input", "meta", "br", "hr"}
 
@@ -76,8 +77,15 @@ class Cell:
         self.classes = classes
 
 
+class Title(NamedTuple):
+    """The title of a column, with the unit of its figures."""
+
+    text: str
+    unit: str = ""
+
+
 def table(
-    head: Sequence[str],
+    head: Sequence[Title | str],
     rows: Iterable[Sequence[Cell | str]],
     *,
     caption: str,
@@ -85,7 +93,8 @@ def table(
     id_: str | None = None,
 ) -> Html:
     """A table in a frame that scrolls on its own; the first column names the rows."""
-    titles = [_title(text, number, is_sortable) for number, text in enumerate(head)]
+    known = [title if isinstance(title, Title) else Title(title) for title in head]
+    titles = [_title(title, number, is_sortable) for number, title in enumerate(known)]
     body = [_row(row) for row in rows]
     made = tag(
         "table",
@@ -98,15 +107,12 @@ def table(
     return tag("div", made, class_="scroll", tabindex=0, role="region", aria_label=caption)
 
 
-def with_unit(title: str, unit: str) -> Html:
-    """The title of a column, with its unit below."""
-    return join([title, tag("span", unit, class_="unit")])
-
-
-def _title(text: str, number: int, is_sortable: bool) -> Html:
-    if not is_sortable:
-        return tag("th", text, scope="col")
-    return tag("th", tag("button", text, type="button", data_column=number), scope="col")
+def _title(title: Title, number: int, is_sortable: bool) -> Html:
+    text = title.text
+    if is_sortable:
+        text = tag("button", text, type="button", data_column=number)
+    unit = tag("span", title.unit, class_="unit") if title.unit else None
+    return tag("th", text, unit, scope="col")
 
 
 def _row(row: Sequence[Cell | str]) -> Html:

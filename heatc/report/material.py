@@ -65,6 +65,32 @@ class Masks:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """
+    When the engines worked for a module.
+
+    Attributes:
+        first_cycle: where the first bin begins.
+        bin_cycles: width of a bin.
+        busy_cycles: of all units of an engine in each bin, by engine.
+    """
+
+    first_cycle: int
+    bin_cycles: int
+    busy_cycles: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A timeline.json: cycles of the pass, units of each engine, and strips by module path."""
+
+    total_cycles: int
+    units: Mapping[str, int]
+    whole_run: Strip
+    modules: Mapping[str, Strip]
+
+
+@dataclass(frozen=True)
 class SimulatedRun:
     """A folder of `hdp-run --stats`."""
 
@@ -72,7 +98,7 @@ class SimulatedRun:
     folder: Path
     stats: Json
     modules: Sequence[Module]
-    timeline: Json | None
+    timeline: Timeline | None
     masks: Mapping[str, Masks]
     hardware: Hardware
     hardware_text: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 Number = int | float | None
@@ -29,7 +28,7 @@ class Scale:
     """
 
     def __init__(self, unit: str, values: Iterable[Number]):
-        greatest = max((abs(v) for v in values if _is_number(v)), default=0.0)
+        greatest = max((abs(v) for v in values if v is not None), default=0.0)
         self.factor, prefix = 1.0, ""
         if unit in _PREFIXED and greatest > 0:
             known = [p for p in _PREFIXES if p[0] >= 1 or unit not in _UP_ALONE]
@@ -41,7 +40,7 @@ class Scale:
 
     def text(self, value: Number) -> str:
         """A figure without its unit."""
-        if value is None or not _is_number(value):
+        if value is None:
             return NOTHING
         if isinstance(value, int) and self.factor == 1.0:
             return f"{value:,}"
@@ -51,10 +50,6 @@ class Scale:
         """A figure with its unit."""
         text = self.text(value)
         return text if text == NOTHING or not self.unit else f"{text} {self.unit}"
-
-
-def _is_number(value: Number) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def digits(value: float) -> str:
@@ -109,13 +104,13 @@ class Difference:
         if value == base:
             self.text = "equal"
             return
-        if base == 0:
-            return
-        percent = 100 * (value - base) / abs(base)
-        self.text = f"{_percent(abs(percent))} % {'more' if percent > 0 else 'less'}"
+        word = "more" if value > base else "less"
+        # Of nothing there is no percentage.
+        share = f"{_percent(100 * abs((value - base) / base))} % " if base else ""
+        self.text = f"{share}{word}"
         way = sense(name)
         if way is not None:
-            self.verdict = "better" if (percent < 0) == (way == LOWER) else "worse"
+            self.verdict = "better" if (value < base) == (way == LOWER) else "worse"
 
     def __str__(self) -> str:
         return f"{self.text}: {self.verdict}" if self.verdict else self.text

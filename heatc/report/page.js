@@ -48,10 +48,11 @@
       .map((select) => select.value)
       .join("-");
 
+  // Names of modules differ at their ends.
   function shortened(text, most) {
     if (text.length <= most) return text;
-    const tail = Math.ceil(most * 0.65);
-    return `${text.slice(0, most - tail - 1)}…${text.slice(text.length - tail)}`;
+    const tail = text.slice(1 - most);
+    return `…${tail.slice(tail.indexOf(".") + 1)}`;
   }
 
   function axis(own, width) {
@@ -62,10 +63,17 @@
       automargin: true,
     };
     const made = { ...shared, ...own };
-    made.title = { text: own?.title?.text ?? "", standoff: 10, font: { color: css("--muted") } };
+    const title = own?.title?.text ?? "";
+    made.title = {
+      text: width < NARROW ? title.replace(" (", "<br>(") : title,
+      standoff: 10,
+      font: { color: css("--muted") },
+    };
     if (made.ticktext) {
-      const most = width < NARROW ? 20 : 52;
+      const most = width < NARROW ? 24 : 52;
       made.ticktext = made.ticktext.map((text) => shortened(text, most));
+    } else if (width < NARROW) {
+      made.nticks = 4;
     }
     return made;
   }
@@ -105,8 +113,12 @@
     plot.hidden = figure === undefined;
     if (figure === undefined) return;
     const layout = layoutOf(data, figure, plot.clientWidth);
+    const traces = coloured(figure.data);
+    for (const trace of traces) {
+      if (trace.colorbar) trace.showscale = plot.clientWidth >= NARROW;
+    }
     plot.style.minHeight = `${layout.height}px`;
-    await Plotly.react(plot, coloured(figure.data), layout, CONFIG);
+    await Plotly.react(plot, traces, layout, CONFIG);
     if (!plot.dataset.followed) {
       plot.dataset.followed = "yes";
       plot.on("plotly_click", follow);

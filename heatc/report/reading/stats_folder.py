@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from heatc.names import KEPT_MASKS, TIMELINE
 from heatc.readers.json_text import read_json
 from heatc.readers.npz import read_npz
 from heatc.readers.source import decode, read_bytes
-from heatc.report.material import Masks, Module, SimulatedRun, SourceFile
+from heatc.report.material import Masks, Module, SimulatedRun, SourceFile, Strip, Timeline
 from heatc.report.numbers import Number
 from heatc.report.reading.source import (
     LARGEST_JSON,
@@ -103,7 +105,7 @@ def _beside(stats: Part, path: Path, name: str, files: list[SourceFile]) -> Path
 def _modules(path: Path) -> list[Module]:
     text = decode(read_bytes(path, LAYERS, LARGEST_TEXT), str(path))
     rows = csv.reader(io.StringIO(text))
-    head = next(rows, [])
+    head = next(rows, list[str]())
     if head[:1] != ["module_path"]:
         raise HeatcError("the first column is not module_path", place=f"{path}:1")
     found: list[Module] = []
@@ -120,34 +122,37 @@ def _number(text: str, place: str) -> Number:
     if not text:
         return None
     try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
+        number = int(text) if text.lstrip("-").isdecimal() else float(text)
     except ValueError:
-        raise HeatcError(f"expected a number, found {text[:60]!r}", place=place) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise HeatcError(f"expected a number, found {text[:60]!r}", place=place)
+    return number
 
 
 # --- timeline.json ----------------------------------------------------------------------------
 
 
-def _timeline(path: Path) -> dict[str, Any]:
+def _timeline(path: Path) -> Timeline:
     timeline = Part(read_json(path, "timeline.json", LARGEST_JSON), str(path))
     expect_schema(timeline, 1)
-    timeline.get("total_cycles").integer()
-    units = timeline.get("units").parts()
-    for count in units.values():
-        count.integer(1)
-    for strip in (timeline.get("whole_run"), *timeline.get("modules").parts().values()):
-        _check_strip(strip, set(units))
-    return timeline.object()
+    units = {track: count.integer(1) for track, count in timeline.get("units").parts().items()}
+    modules = timeline.get("modules").parts()
+    return Timeline(
+        timeline.get("total_cycles").integer(),
+        units,
+        _strip(timeline.get("whole_run"), units),
+        {name: _strip(part, units) for name, part in modules.items()},
+    )
 
 
-def _check_strip(strip: Part, tracks: set[str]) -> None:
-    strip.get("first_cycle").integer()
-    strip.get("bin_cycles").integer(1)
-    for track, busy in strip.get("busy_cycles").parts().items():
-        if track not in tracks:
-            raise strip.error(f"the engine {track!r} has no number of units")
-        for cycles in busy.list():
-            cycles.integer()
+def _strip(part: Part, units: Mapping[str, int]) -> Strip:
+    busy: dict[str, list[int]] = {}
+    for track, cycles in part.get("busy_cycles").parts().items():
+        if track not in units:
+            raise part.error(f"the engine {track!r} has no number of units")
+        busy[track] = [one.integer() for one in cycles.list()]
+    return Strip(part.get("first_cycle").integer(), part.get("bin_cycles").integer(1), busy)
 
 
 # --- masks.npz --------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from heatc.report.chart import Block, Chart, hover, key, plot_text, series_colour
 from heatc.report.html import Cell, Html, badge, table, tag
@@ -16,7 +16,8 @@ from heatc.tuning.evaluate.figures import FIGURES, Figure
 Json = Any
 
 EDP = "batch_p50_energy_delay_product_joule_seconds"
-SCORES = ("accuracy_percent", "cosine_mean")
+COSINE = "cosine_mean"
+SCORES = ("accuracy_percent", COSINE)
 """What is drawn over energy × delay: the first one that every program has."""
 
 
@@ -39,7 +40,7 @@ def _evaluation(number: int, run: EvaluationRun) -> Iterator[Block]:
         class_="lead",
     )
     shown = _table(run.name, subjects)
-    score = _score(subjects)
+    score = _score(run)
     if score is None:
         yield shown
         return
@@ -76,49 +77,54 @@ def _texts(figure: Figure, values: Sequence[Any]) -> tuple[str, list[str]]:
 # --- The picture ------------------------------------------------------------------------------
 
 
-def _value(subject: Json, score: str) -> Number:
-    found: Mapping[str, Number] | None = subject["compared"].get(score)
-    return None if found is None else found["value"]
+class Drawn(NamedTuple):
+    """A program in the picture: its name, energy × delay in J s, and its score with an interval."""
+
+    name: str
+    edp: float
+    score: Mapping[str, Number]
 
 
-def _score(subjects: Sequence[Json]) -> str | None:
+def _score(run: EvaluationRun) -> str | None:
     """What can be drawn over energy × delay for two programs or more."""
-    for score in SCORES:
-        drawn = [s for s in subjects if _value(s, score) is not None and s["modelled"].get(EDP)]
-        if len(drawn) > 1:
-            return score
-    return None
+    return next((score for score in SCORES if len(_drawn(run, score)) > 1), None)
+
+
+def _drawn(run: EvaluationRun, score: str) -> list[Drawn]:
+    found: list[Drawn] = []
+    for subject in run.data["subjects"]:
+        edp, value = subject["modelled"].get(EDP), subject["compared"].get(score)
+        if score == COSINE and subject["name"] == run.data["reference"]:
+            value = {"value": 1.0, "low": None, "high": None}
+        if edp and value is not None and value["value"] is not None:
+            found.append(Drawn(_short(subject["name"]), edp, value))
+    return found
 
 
 def _chart(number: int, run: EvaluationRun, score: str) -> Chart:
+    drawn = _drawn(run, score)
     info = next(figure for figure in FIGURES if figure.name == score)
-    title = "accuracy" if score == SCORES[0] else "cosine with the reference"
-    drawn = [s for s in run.data["subjects"] if _value(s, score) and s["modelled"].get(EDP)]
-    scale = Scale("J s", [s["modelled"][EDP] for s in drawn])
+    title = "cosine with the reference" if score == COSINE else "accuracy"
+    scale = Scale("J s", [one.edp for one in drawn])
     traces: list[Json] = []
-    for place, subject in enumerate(drawn):
-        edp = subject["modelled"][EDP]
-        lines = (
-            _short(subject["name"]),
-            f"{title} {interval(subject['compared'][score], info.unit)}",
-            f"{scale.full(edp)} a batch, median, modelled",
-        )
+    for place, one in enumerate(drawn):
+        edp = f"{scale.full(one.edp)} a batch, median, modelled"
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
-                "x": [edp / scale.factor],
-                "y": [_value(subject, score)],
-                "error_y": _bars(subject["compared"][score]),
-                "name": plot_text(_short(subject["name"])),
-                "hovertext": [hover(*lines)],
+                "x": [one.edp / scale.factor],
+                "y": [one.score["value"]],
+                "error_y": _bars(one.score),
+                "name": plot_text(one.name),
+                "hovertext": [hover(one.name, f"{title} {interval(one.score, info.unit)}", edp)],
                 "hoverinfo": "text",
                 "marker": {"size": 11, "color": series_colour(place)},
             }
         )
     layout = {
         "xaxis": {"title": {"text": f"energy × delay of a batch ({scale.unit}, modelled)"}},
-        "yaxis": {"title": {"text": f"{title} ({info.unit})"}},
+        "yaxis": {"title": {"text": f"{title} ({info.unit}, compared)"}},
         "showlegend": True,
     }
     label = f"{title} of {len(drawn)} programs over their energy × delay"

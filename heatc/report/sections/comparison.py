@@ -10,8 +10,8 @@ from heatc.report.material import FigureInfo, Material, SimulatedRun
 from heatc.report.numbers import Difference, Scale
 
 GROUPS = (
-    ("Time", ("_cycles", "_seconds")),
     ("Energy", ("_joules", "_joule_seconds")),
+    ("Time", ("_cycles", "_seconds")),
     ("Memory", ("_bytes",)),
     ("Counts and shares", ("",)),
 )
@@ -50,7 +50,7 @@ def _grouped(material: Material) -> dict[str, list[FigureInfo]]:
 def _table(title: str, infos: Sequence[FigureInfo], runs: Sequence[SimulatedRun]) -> Html:
     head = ["Figure", "Unit", runs[0].name]
     for run in runs[1:]:
-        head += [run.name, "Difference"]
+        head += [run.name, "Difference of it"]
     return table(head, [_row(info, runs) for info in infos], caption=title)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from heatc.report.chart import Block, Chart, hover, key
-from heatc.report.html import Cell, Html, table, tag, with_unit
+from heatc.report.html import Cell, Html, Title, table, tag
 from heatc.report.material import FrontPoint, FrontRun, Material
 from heatc.report.numbers import Difference, Number, Scale, digits
 from heatc.report.reading.front import FIGURES
@@ -135,12 +135,12 @@ def _table(run: FrontRun, scale: Scale, output: Path) -> Html:
     joules = Scale("J", [run.dense["joules"]])
     head = [
         "Plan",
-        with_unit("Formats", "layers of each"),
+        Title("Formats", "layers of each"),
         "Proxy",
-        with_unit("Energy × delay", scale.unit),
+        Title("Energy × delay", scale.unit),
         "Beside dense",
-        with_unit("Time", seconds.unit),
-        with_unit("Energy", joules.unit),
+        Title("Time", seconds.unit),
+        Title("Energy", joules.unit),
         "Parameters",
         "MACs",
         "Machine",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from heatc.report.chart import Block
@@ -168,7 +168,7 @@ def _accuracy(run: SimulatedRun, material: Material) -> str | None:
     return next((interval(accuracy, "%") for accuracy in found if accuracy is not None), None)
 
 
-def interval(found: dict[str, Number], unit: str) -> Html:
+def interval(found: Mapping[str, Number], unit: str) -> Html:
     """A value with the ends of its interval, where it has one."""
     ends = (found["low"], found["high"])
     if found["value"] is None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from heatc.report.chart import Block, Chart, Control, Panels, hover, key, plot_text, series_colour
-from heatc.report.html import Cell, Html, table, tag, with_unit
+from heatc.report.html import Cell, Html, Title, table, tag
 from heatc.report.material import Material, Module, SimulatedRun
 from heatc.report.numbers import Number, Scale
+from heatc.report.places import place_of
 
 Json = Any
 
@@ -79,11 +79,6 @@ def unit(quantity: Quantity, material: Material) -> tuple[str, str]:
 
 
 # --- Views ------------------------------------------------------------------------------------
-
-
-def place_of(path: str) -> str:
-    """`encoder.layer.*.output.dense` of `encoder.layer.3.output.dense`."""
-    return re.sub(r"(?<![^.])\d+(?![^.])", "*", path)
 
 
 def by_place(modules: Sequence[Module]) -> list[Module]:
@@ -196,8 +191,8 @@ def _table(
 ) -> Html:
     columns = [[q.value(module) for module in run.modules] for q in quantities]
     scales = [Scale(unit(q, material)[0], values) for q, values in zip(quantities, columns)]
-    head = ["Module"]
-    head += [with_unit(q.short, scale.unit or "count") for q, scale in zip(quantities, scales)]
+    head = [Title("Module")]
+    head += [Title(q.short, scale.unit or "count") for q, scale in zip(quantities, scales)]
     rows: list[list[Cell]] = []
     for place, module in enumerate(run.modules):
         cells = [Cell(module.path)]

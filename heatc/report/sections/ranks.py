@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from heatc.report.chart import Block, Chart, Control, hover, key, plot_text, series_colour
+from heatc.report.chart import Block, Chart, Control, hover, key, plot_text
 from heatc.report.html import Cell, Html, details, table, tag
 from heatc.report.material import Material, PlanLayer, PlanRun
 from heatc.report.numbers import NOTHING, Number
+from heatc.report.places import numbers_of, place_of
 
 Json = Any
 
-BAR, MARGIN = 9, 90
-"""Pixels of a bar, and of what is around them."""
+ROW, MARGIN = 30, 90
+"""Pixels of a place, and of what is around them."""
 
 Value = Callable[[PlanLayer], Number]
 
@@ -23,14 +24,14 @@ def _greatest_rank(layer: PlanLayer) -> int | None:
 
 
 QUANTITIES: Mapping[str, tuple[Value, str]] = {
-    "Kept parameters": (lambda layer: layer.kept_percent, "% of the dense weight"),
     "Greatest rank": (_greatest_rank, "rank"),
+    "Kept parameters": (lambda layer: layer.kept_percent, "% kept"),
 }
-"""What bars show: the value of a layer, and what it is."""
+"""What is drawn: the value of a layer, and what it is."""
 
 
 def draw(material: Material) -> Sequence[Block]:
-    """Bars of the factorised layers, and a table for each plan."""
+    """A map of the factorised layers, and a table for each plan."""
     plans = material.plans
     if not plans:
         return []
@@ -38,61 +39,84 @@ def draw(material: Material) -> Sequence[Block]:
         details(f"{run.name}: {len(run.layers)} layers", _table(run), is_open=len(plans) == 1)
         for run in plans
     ]
-    known = {title: of for title, of in QUANTITIES.items() if _is_known(of[0], plans)}
-    if not known:
+    drawn = [run for run in plans if any(layer.format is not None for layer in run.layers)]
+    if not drawn:
         return tables
+    figures = {
+        key(n, m): _map(run, *of)
+        for n, run in enumerate(drawn)
+        for m, of in enumerate(QUANTITIES.values())
+        if any(of[0](layer) is not None for layer in run.layers)
+    }
     chart = Chart(
         id="ranks-chart",
         label="Ranks and kept parameters of each factorised layer",
-        figures={key(n): _bars(plans, *of) for n, of in enumerate(known.values())},
+        figures=figures,
         table=None,
-        layout={"barmode": "group", "showlegend": len(plans) > 1},
-        controls=[Control("Quantity", list(known))],
-        height=420,
+        layout={"showlegend": False},
+        controls=[
+            Control("Plan", [run.name for run in drawn]),
+            Control("Quantity", list(QUANTITIES)),
+        ],
+        height=260,
     )
     lead = tag(
         "p",
-        "Layers that a plan does not name stay as they are. Kept parameters are known where the plan "
-        "says the layer's shape, or has factors of its own.",
+        "Rows are places in the model, columns the numbers in the layer's name, such as that of its "
+        "block. Layers that a plan does not name stay as they are. Kept parameters are known where "
+        "the plan says the layer's shape, or brings factors.",
         class_="lead",
     )
     return [lead, chart, *tables]
 
 
-def _is_known(value: Value, plans: Sequence[PlanRun]) -> bool:
-    return any(value(layer) is not None for run in plans for layer in run.layers)
-
-
-def _bars(plans: Sequence[PlanRun], value: Value, what: str) -> Json:
-    layers = [layer for run in plans for layer in run.layers if layer.format is not None]
-    paths = list(dict.fromkeys(layer.path for layer in layers))
-    axis = {"tickvals": list(range(len(paths))), "ticktext": [plot_text(p) for p in paths]}
+def _map(run: PlanRun, value: Value, what: str) -> Json:
+    layers = [layer for layer in run.layers if layer.format is not None]
+    rows = list(dict.fromkeys(place_of(layer.path) for layer in layers))
+    columns = list(dict.fromkeys(numbers_of(layer.path) for layer in layers))
+    at = {(place_of(layer.path), numbers_of(layer.path)): layer for layer in layers}
+    cells = [[at.get((row, column)) for column in columns] for row in rows]
     return {
-        "data": [_trace(n, run, paths, value) for n, run in enumerate(plans)],
+        "data": [
+            {
+                "type": "heatmap",
+                "z": [[None if c is None else value(c) for c in row] for row in cells],
+                "text": [["" if c is None else _short(value(c)) for c in row] for row in cells],
+                "texttemplate": "%{text}",
+                "hovertext": [["" if c is None else _hover(c) for c in row] for row in cells],
+                "hoverinfo": "text",
+                "hoverongaps": False,
+                "xgap": 3,
+                "ygap": 3,
+                "zmin": 0,
+                "colorscale": [[0, "var(--strip-0)"], [1, "var(--strip-1)"]],
+                "colorbar": {"title": {"text": what, "side": "right"}, "thickness": 8},
+            }
+        ],
         "layout": {
-            "height": MARGIN + len(paths) * (BAR * len(plans) + 8),
-            "yaxis": {**axis, "autorange": "reversed"},
-            "xaxis": {"title": {"text": what}, "rangemode": "tozero"},
+            "height": MARGIN + len(rows) * ROW,
+            "xaxis": {
+                "tickvals": list(range(len(columns))),
+                "ticktext": columns,
+                "showgrid": False,
+                "title": {"text": "number in the name"},
+            },
+            "yaxis": {
+                "tickvals": list(range(len(rows))),
+                "ticktext": [plot_text(row) for row in rows],
+                "autorange": "reversed",
+                "showgrid": False,
+            },
         },
     }
 
 
-def _trace(number: int, run: PlanRun, paths: Sequence[str], value: Value) -> Json:
-    own = {layer.path: layer for layer in run.layers if layer.format is not None}
-    return {
-        "type": "bar",
-        "orientation": "h",
-        "name": plot_text(run.name),
-        "x": [value(own[path]) if path in own else None for path in paths],
-        "y": list(range(len(paths))),
-        "hovertext": [_hover(run, own[path]) if path in own else "" for path in paths],
-        "hoverinfo": "text",
-        "marker": {"color": series_colour(number)},
-    }
+def _short(value: Number) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
-def _hover(run: PlanRun, layer: PlanLayer) -> str:
-    lines = [layer.path, run.name, f"{layer.format}, ranks {_ranks(layer)}"]
+def _hover(layer: PlanLayer) -> str:
+    lines = [layer.path, f"{layer.format}, ranks {_ranks(layer)}"]
     if layer.kept_percent is not None:
         lines.append(f"{layer.kept_percent:.1f} % of {layer.dense_parameters:,} parameters")
     return hover(*lines)

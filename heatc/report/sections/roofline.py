@@ -56,10 +56,12 @@ def draw(material: Material) -> Sequence[Block]:
         layout={
             "xaxis": {
                 "type": "log",
+                "dtick": 1,
                 "title": {"text": "multiply-accumulates a byte of DRAM (modelled)"},
             },
             "yaxis": {
                 "type": "log",
+                "dtick": 1,
                 "title": {"text": "MAC/s (modelled)"},
                 "exponentformat": "SI",
             },

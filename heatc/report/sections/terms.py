@@ -31,5 +31,6 @@ TERMS = (
 
 def draw(material: Material) -> Sequence[Block]:
     """The terms, and the kinds of figures."""
-    kinds = {**material.kinds, **(SOURCES if material.evaluations else {}), **material.kinds}
-    return [definitions([*kinds.items(), *TERMS])]
+    sources = SOURCES if material.evaluations else {}
+    kinds = {**sources, **material.kinds}
+    return [definitions([*((kind, text.replace("`", "")) for kind, text in kinds.items()), *TERMS])]
