@@ -121,7 +121,7 @@ REPORT = _json("report")
 FRONT = _json("front")
 
 # What `heatc-report` writes.
-PAGE = Kind("page", rb"<!DOCTYPE html>\r?\n<!-- " + _mark("page") + rb" -->", lead="<!--")
+PAGE = Kind("page", rb"<!DOCTYPE html>\r?\n<!-- " + _mark("page") + rb" -->")
 EVALUATION = _json("evaluation")
 DATA = _npz("data set")
 LABEL_NAMES = _json("label names")

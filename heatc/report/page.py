@@ -48,7 +48,7 @@ def page(material: Material, title: str) -> str:
         tag("script", Html(_own("page.js"))),
     )
     # The mark tells heatc that it may write over the file.
-    return f"<!DOCTYPE html>\n{PAGE.lead} {PAGE.mark} -->\n{_document(title, body)}\n"
+    return f"<!DOCTYPE html>\n<!-- {PAGE.mark} -->\n{_document(title, body)}\n"
 
 
 def _document(title: str, body: Html) -> Html:

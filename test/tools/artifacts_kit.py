@@ -26,7 +26,7 @@ from heatc.targets import Numpy, Options, pipeline
 from heatc.targets.hdp import FORMS
 from heatc.targets.numpy import FORM as NUMPY
 from heatc.targets.text import IR
-from heatc.tools import assemble, main, opt, run, tune
+from heatc.tools import assemble, main, opt, report, run, tune
 
 MODULE = """
 func.func @main(%x: tensor<1x4xf32> {heatc.name = "x"}) -> (tensor<1x2xf32> {heatc.name = "y"}) {
@@ -295,6 +295,9 @@ CASES = {
         ("--model=timing",),
         {"model": "timing", "keep_masks": 0},
     ),
+    "heatc-report": Case(
+        commands.REPORT_PAGE, report.main, {"runs": ["plan.json"], "output": "page.html"}
+    ),
     "hdp-as": Case(commands.HDP_AS, assemble.main, {"input": "p.s", "output": "p.bin"}),
 }
 
@@ -331,6 +334,7 @@ def sample(kind: Kind) -> bytes:
 
 
 _SAMPLES = {
+    kinds.PAGE: f"<!DOCTYPE html>\n<!-- {kinds.PAGE.mark} -->\n".encode(),
     kinds.PROGRAM: b'"""\nx as a NumPy program, written by heatc 0.0.\n"""\n',
     kinds.HDP: b"PK\x03\x04" + bytes(26) + b"program.bin" + bytes(23) + b"HDPPROG\0",
     kinds.BINARY: b"HDPPROG\0",

@@ -26,6 +26,7 @@ from heatc.tools import (
     assemble,
     main,
     objdump,
+    report,
     run,
     tune_calibrate,
     tune_data,
@@ -38,7 +39,7 @@ from heatc.tools.diagnostics import ToolParser
 Capture = pytest.CaptureFixture[str]
 Monkey = pytest.MonkeyPatch
 
-PATH = re.compile(r"MODEL|FILE|DIR|FOLDER|\w+\.\w+")
+PATH = re.compile(r"MODEL|RUN$|FILE|DIR|FOLDER|\w+\.\w+")
 """What an option that takes a path says it takes."""
 
 
@@ -105,6 +106,7 @@ def test_every_path_of_the_registry_is_in_a_case():
         (commands.EVAL, tune_eval.make_parser),
         (commands.DATA, tune_data.make_parser),
         (commands.HDP_RUN, run.make_parser),
+        (commands.REPORT_PAGE, report.make_parser),
         (commands.HDP_AS, assemble.make_parser),
         (commands.HDP_OBJDUMP, objdump.make_parser),
     ],

@@ -14,6 +14,7 @@ TOOLS = {
     "heatc-opt": "heatc.tools.opt",
     **{f"heatc-tune {name}": command.module for name, command in COMMANDS.items()},
     "hdp-run": "heatc.tools.run",
+    "heatc-report": "heatc.tools.report",
     "hdp-objdump": "heatc.tools.objdump",
     "hdp-as": "heatc.tools.assemble",
 }
