@@ -90,7 +90,7 @@ class Compilation:
 
     `seconds` has the time of every step; `remarks` is where decisions of the passes are written,
     see `heatc.remarks.RemarkLog`; `quiet`: nothing that they say is for anybody. `progress` is told
-    which step is at work.
+    which step is at work; `instruments` watch the passes.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Compilation:
         quiet: bool = False,
         verify: Settings | None = None,
         progress: ProgressCallback = no_progress,
+        instruments: Sequence[Instrument] = (),
     ):
         self.options = options
         self.progress = progress
@@ -127,6 +128,7 @@ class Compilation:
         self._timing = Timing()
         self._counted = CountAttentions()
         self._instruments: list[Instrument] = [self._timing, self._counted, RecordPasses()]
+        self._instruments += instruments
         self._phases = None if dump_phases_to is None else DumpPhases(Path(dump_phases_to))
         if self._phases is not None:
             self._instruments.append(self._phases)

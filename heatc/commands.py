@@ -172,6 +172,8 @@ _HW = Read("hw", "--hw", hardware_files)
 _TUNED = (_MODEL, Read("weights", "--weights"), Read("data", "--data"))
 _WORK = Write("work_dir", "--work-dir", _kept, is_folder=True)
 
+_JSON = Write("json", "--json", _one(kinds.SUMMARY))
+
 HEATC = Command(
     "heatc",
     reads=(
@@ -183,6 +185,7 @@ HEATC = Command(
     ),
     writes=(
         Write("output", "-o", _compiled),
+        _JSON,
         Write("remarks", "--remarks", _one(kinds.REMARKS)),
         Write("dump_phases_to", "--dump-phases-to", _phases, is_folder=True),
         Write("dump_divergence", "--dump-divergence", _diverged, is_folder=True),
@@ -271,6 +274,7 @@ HDP_RUN = Command(
     ),
     writes=(
         Write("output", "-o", _one(kinds.OUTPUTS)),
+        _JSON,
         Write("layers", "--layers", _one(kinds.LAYERS)),
         Write("save_masks", "--save-masks", _one(kinds.MASKS)),
         Write("trace", "--trace", _one(kinds.TRACE)),

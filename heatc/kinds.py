@@ -86,6 +86,9 @@ def _npz(name: str) -> Kind:
     return Kind(name, rb"PK\x05\x06.{18}" + _mark(name) + rb"\Z", at_end=True)
 
 
+# What every command writes by `--json`.
+SUMMARY = _json("summary")
+
 # What `heatc` and `heatc-opt` write.
 PROGRAM = Kind("NumPy program", rb'"""\n[^\n]* as a NumPy program, written by heatc ')
 # Those of the first version have no kind in their mark.

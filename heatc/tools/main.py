@@ -21,13 +21,19 @@ from heatc.errors import UsageError
 from heatc.rules import PRUNING_RULE, RULES, Rule, RuleError, make_rule, spelling
 from heatc.tools.diagnostics import (
     ToolParser,
-    add_quiet_argument,
     run_tool,
     suggest,
 )
 from heatc.tools.lists import LISTS, table_of
 from heatc.tools.progress import is_terminal, progress_bars
 from heatc.tools.rule_options import add_rule_options, given_options, own_options
+from heatc.tools.summary.output import (
+    Summary,
+    add_output_arguments,
+    check_output,
+    show,
+    wants_summary,
+)
 
 if TYPE_CHECKING:
     from xdsl.utils.arg_spec import ArgSpec
@@ -89,7 +95,13 @@ def make_parser() -> ToolParser:
         f"rule of all; none without one, {PRUNING_RULE} where an option of it is given",
     )
     _add_check_options(parser)
-    add_quiet_argument(parser)
+    add = parser.add_argument_group("the summary").add_argument
+    add(
+        "--compare-dense",
+        action="store_true",
+        help="model the dense model's cost, whatever it takes",
+    )
+    add_output_arguments(parser)
     debug = parser.add_argument_group("looking inside")
     add = debug.add_argument
     add("--dump-phases-to", metavar="DIR", help="write the IR after every pass")
@@ -373,8 +385,12 @@ def _asks_for_a_rule(arguments: argparse.Namespace) -> bool:
 
 
 def _compile(arguments: argparse.Namespace) -> int:
+    on_stdout = arguments.output in (None, "-")
+    check_output(arguments, stdout_is_taken=on_stdout)
     with progress_bars(arguments.quiet, plain=_shows_text(arguments)) as progress:
-        _compile_with(arguments, progress)
+        summary = _compile_with(arguments, progress)
+    if summary is not None:
+        show(summary, arguments, stdout_is_taken=on_stdout)
     return 0
 
 
@@ -384,7 +400,8 @@ def _shows_text(arguments: argparse.Namespace) -> bool:
     return bool(prints) or (arguments.output in (None, "-") and is_terminal(sys.stdout))
 
 
-def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> None:
+def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> Summary | None:
+    """The summary of what was compiled, None where nobody reads one."""
     target, form = _target(arguments)
     options = _options(arguments, target)
     _check_output(arguments, form, options)
@@ -393,10 +410,13 @@ def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> 
     from heatc.api import Compilation
     from heatc.capture import parse_inputs
     from heatc.tools.diagnostics import remark
+    from heatc.tools.summary.changes import Changes
+    from heatc.tools.summary.compiled import Compiled, summarize
 
     if options.heat is not None:
         keep_freed_memory()
     inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
+    changes = Changes()
     compilation = Compilation(
         options,
         dump_phases_to=arguments.dump_phases_to,
@@ -408,6 +428,7 @@ def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> 
         remarks=arguments.remarks,
         verify=settings,
         progress=progress,
+        instruments=[changes],
     )
     if _is_ir(arguments.model):
         _read_ir(arguments, compilation)
@@ -425,6 +446,9 @@ def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> 
     if arguments.timing:
         for name, seconds in compilation.seconds:
             print(f"{seconds * 1e3:10.1f} ms  {name}", file=sys.stderr)
+    if not wants_summary(arguments) or (form.name == "ir" and arguments.json is None):
+        return None
+    return summarize(Compiled(arguments, compilation, changes, form.name), progress)
 
 
 def _is_ir(model: str) -> bool:

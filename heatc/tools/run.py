@@ -16,7 +16,6 @@ import math
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -47,20 +46,20 @@ from heatc.machine.budget import MAX_SECONDS
 from heatc.names import STATS, TIMELINE
 from heatc.progress import ProgressCallback
 from heatc.readers.npz import open_npz, write_npz
-from heatc.tools.comparison import Bounds, Difference, check_reference, compare, require
+from heatc.tools.comparison import Bounds, check_reference, compare, require
 from heatc.tools.data_dictionary import explain
-from heatc.tools.diagnostics import ToolParser, add_quiet_argument, run_tool, warn
+from heatc.tools.diagnostics import ToolParser, run_tool, warn
 from heatc.tools.progress import progress_bars
-from heatc.tools.quantities import FUNCTIONAL, MODELLED, Value
+from heatc.tools.quantities import FUNCTIONAL
 from heatc.tools.run_stats import (
     MODES,
-    STATISTICS,
-    Figure,
     figures_of,
     run_of,
     saturations_by_path,
 )
 from heatc.tools.stats_folder import StatsContent, StatsFolder
+from heatc.tools.summary.output import add_output_arguments, show, wants_summary
+from heatc.tools.summary.simulated import Simulated, summarize
 
 PROG = "hdp-run"
 
@@ -149,7 +148,7 @@ def make_parser() -> ToolParser:
         default=MAX_SECONDS,
         help=f"stop a pass that takes longer, default {MAX_SECONDS:g}",
     )
-    add_quiet_argument(parser)
+    add_output_arguments(parser)
     return parser
 
 
@@ -191,17 +190,6 @@ def _seconds(text: str) -> float:
     return value
 
 
-@dataclass(frozen=True)
-class _Ran:
-    """A program that was run: on what, what it gave, and how that differs from the reference."""
-
-    program: Program
-    hardware: Hardware
-    simulation: Simulation
-    rows: Sequence[Figure]
-    differences: list[Difference] | None
-
-
 def _run(argv: Sequence[str]) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
@@ -213,13 +201,13 @@ def _run(argv: Sequence[str]) -> None:
     with progress_bars(args.quiet) as progress:
         ran = _execute(args, bounds, progress)
     _warn_about_saturation(ran.simulation, ran.program)
-    if not args.quiet:
-        print(_table(ran))
+    if wants_summary(args):
+        show(summarize(ran), args)
     if ran.differences is not None:
-        require(ran.differences, bounds)
+        require([*ran.differences], bounds)
 
 
-def _execute(args: argparse.Namespace, bounds: Bounds, progress: ProgressCallback) -> _Ran:
+def _execute(args: argparse.Namespace, bounds: Bounds, progress: ProgressCallback) -> Simulated:
     other = load_hardware(args.hw) if args.hw is not None else None
     program = open_program(args.program)
     if other is not None:
@@ -265,7 +253,7 @@ def _execute(args: argparse.Namespace, bounds: Bounds, progress: ProgressCallbac
             path = None if timing else Path(args.inputs)
             made = (rows, simulation, program, measured, args.model, timeline, path, differences)
             stats.write(StatsContent(*made))
-    return _Ran(program, hardware, simulation, rows, differences)
+    return Simulated(args, program, hardware, simulation, rows, differences)
 
 
 def _check_modes(parser: ToolParser, args: argparse.Namespace) -> None:
@@ -368,83 +356,6 @@ def _warn_about_saturation(simulation: Simulation, program: Program) -> None:
     notes = [f"{count} in {path}" for path, count in worst]
     notes.append("compile with --calibrate on data like this to move the binary points")
     warn(f"{sum(counts.values())} values saturated", place=PROG, notes=notes)
-
-
-# --- The table --------------------------------------------------------------------------------
-
-
-def _table(ran: _Ran) -> str:
-    values = {figure.name: figure.value for figure in ran.rows}
-    lines = [
-        ("program", f"{ran.program.path.name}, {len(ran.program.instructions)} instructions", ""),
-        ("hardware", ran.hardware.name, ""),
-    ]
-    if any(figure.group == MODELLED for figure in ran.rows):
-        lines += _modelled(values, ran.hardware)
-    lines += _functional(values, ran.simulation.computed)
-    passes = len(ran.simulation.results)
-    if passes > 1:
-        lines += _passes(values, passes, ran.simulation.computed)
-    for d in ran.differences or ():
-        text = f"max abs error {d.max_abs_error:.3g}, cosine {d.cosine:.6f}"
-        verdict = "ok" if d.holds else "OUT OF BOUNDS"
-        lines.append((d.name, f"{text}, least {d.min_cosine:.6f} ({verdict})", "functional"))
-    widths = [max(len(line[i]) for line in lines) for i in (0, 1)]
-    return "\n".join(
-        f"{what:{widths[0]}}  {value:{widths[1]}}  {kind}".rstrip() for what, value, kind in lines
-    )
-
-
-def _modelled(values: Mapping[str, Value], hardware: Hardware) -> list[Line]:
-    moved = (values["dram_read_bytes"] or 0) + (values["dram_written_bytes"] or 0)
-    microseconds = 1e6 * (values["time_seconds"] or 0)
-    return [
-        ("cycles", f"{values['total_cycles']:,}", "modelled"),
-        ("time", f"{microseconds:,.1f} us at {hardware.clock_hz / 1e6:g} MHz", "modelled"),
-        ("DRAM", f"{moved:,} bytes", "modelled"),
-        ("energy", f"{1e6 * (values['energy_joules'] or 0):,.4g} uJ", "modelled"),
-        ("host share", _percent(values["host_utilisation_percent"]), "modelled"),
-        ("PE utilisation", _percent(values["pe_utilisation_percent"]), "modelled"),
-    ]
-
-
-def _functional(values: Mapping[str, Value], computed: bool) -> list[Line]:
-    source = _source(computed)
-    lines = [
-        ("kept blocks", _percent(values["kept_blocks_percent"]), source),
-        ("kept heads", _percent(values["kept_heads_percent"]), source),
-    ]
-    if computed:
-        lines.append(("saturated values", f"{values['saturated_values_count']:,}", source))
-    return lines
-
-
-def _source(computed: bool) -> str:
-    """Where masks come from: a run without values takes those of an earlier one."""
-    return "functional" if computed else "stored masks"
-
-
-def _passes(values: Mapping[str, Value], passes: int, computed: bool) -> list[Line]:
-    """The spread over the passes of a data set."""
-    wanted = (
-        ("cycles", 1, "cycles", "modelled"),
-        ("time (us)", 1e6, "seconds", "modelled"),
-        ("DRAM bytes", 1, "dram_bytes", "modelled"),
-        ("energy (uJ)", 1e6, "joules", "modelled"),
-        ("kept blocks", 1, "kept_blocks_count", _source(computed)),
-    )
-    lines = [(f"of {passes} passes", "p50 / p95 / max / mean", "")]
-    for what, scale, name, kind in wanted:
-        each = [values.get(f"pass_{short}_{name}") for short in STATISTICS]
-        if None in each:
-            continue
-        text = " / ".join(f"{scale * (value or 0):,.{1 if scale > 1 else 0}f}" for value in each)
-        lines.append((f"  {what}", text, kind))
-    return lines
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} %"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from heatc.tools.reference import evaluation, files, ops, options, passes, registries
+from heatc.tools.reference import evaluation, files, ops, options, passes, registries, summary
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 
@@ -23,6 +23,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "registries": registries.render,
     "files": files.render,
     "evaluation": evaluation.render,
+    "summary": summary.render,
 }
 """What writes each page, by the name of the page."""
 
