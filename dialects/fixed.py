@@ -28,7 +28,7 @@ from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from heatc.isa.table import ACC_BITS
+from heatc.isa.dtypes import ACC_BITS
 
 WIDTHS = (8, 16, 32, ACC_BITS)
 

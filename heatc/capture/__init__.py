@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.capture.inputs import InputSpec, check_specs, parse_inputs
 from heatc.errors import HeatcError
+from heatc.garbage import fewer_collections
 from heatc.ir_errors import translated
 from heatc.readers.source import as_path
 from heatc.remarks import RemarkSink, print_remark
@@ -43,6 +44,7 @@ class Captured:
 
 
 @translated()
+@fewer_collections()
 def capture_path(
     path: str | PathLike[str],
     inputs: Mapping[str, InputSpec] | None = None,
@@ -68,6 +70,7 @@ def capture_path(
 
 
 @translated()
+@fewer_collections()
 def capture_module(
     module: torch.nn.Module,
     example_inputs: Mapping[str, torch.Tensor] | tuple[torch.Tensor, ...],
@@ -87,6 +90,7 @@ def capture_module(
 
 
 @translated()
+@fewer_collections()
 def capture_exported(program: torch.export.ExportedProgram) -> Captured:
     """
     Capture an `ExportedProgram`; the weights are views of its own tensors.

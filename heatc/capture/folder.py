@@ -7,9 +7,7 @@ file: exporting reads none of them.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,21 +40,9 @@ def capture_folder(folder: Path, inputs: Inputs, remarks: RemarkSink) -> Capture
     build, weights that do not fit it, or an unsupported model.
     """
     import_torch("a Hugging Face folder")
-    with _fewer_collections():
-        if (folder / MODULES).is_file():
-            return _capture_sentence_model(folder, inputs, remarks)
-        return _capture(folder, read_config(folder), read_checkpoint(folder), inputs, remarks)
-
-
-@contextlib.contextmanager
-def _fewer_collections() -> Generator[None]:
-    """Building and tracing make many objects that stay: looking for garbage is an eighth of them."""
-    before = gc.get_threshold()
-    gc.set_threshold(5_000, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
+    if (folder / MODULES).is_file():
+        return _capture_sentence_model(folder, inputs, remarks)
+    return _capture(folder, read_config(folder), read_checkpoint(folder), inputs, remarks)
 
 
 def capture_pickle(

@@ -16,7 +16,6 @@ from heatc.capture.functional import unknown_targets
 from heatc.capture.graph import AtenGraph
 from heatc.capture.inputs import InputSpec, check_inputs
 from heatc.capture.mapped import MappedZip
-from heatc.capture.pickle_file import records_of
 from heatc.errors import HeatcError
 from heatc.files import from_os_error
 from heatc.readers.source import open_file
@@ -103,6 +102,8 @@ def _capture_zip(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
             notes=["export the model again with torch 2.9 or later"],
         )
     if "data.pkl" in file.members:
+        from heatc.capture.pickle_file import records_of
+
         # torch looks at no checksum.
         file.check()
         return _capture_pickle(path, request, records_of(file))

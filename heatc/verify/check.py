@@ -6,11 +6,9 @@ docs/design/verification.md has the bounds and why they are what they are.
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +18,7 @@ from xdsl.utils.exceptions import InterpretationError
 
 from heatc.dialects import nn
 from heatc.errors import HeatcError, VerificationError
+from heatc.garbage import without_old_garbage
 from heatc.interpreter import main_function
 from heatc.progress import ProgressCallback, no_progress
 from heatc.samples import KINDS, MOST_INTEGER, sample_inputs
@@ -53,25 +52,12 @@ def verify(
     start = time.perf_counter()
     deadline = start + settings.budget(compiling)
     try:
-        with threadpool_limits(_idle_cores(), user_api="blas"), _without_old_garbage():
+        # The modules took the collector a third of the simulator's time on BERT-Base.
+        with threadpool_limits(_idle_cores(), user_api="blas"), without_old_garbage():
             found = _on_inputs(stages, open_program, settings, deadline, place, progress)
     except NotVerified as reason:
         return Verification(reason=str(reason))
     return replace(found, seconds=time.perf_counter() - start)
-
-
-@contextmanager
-def _without_old_garbage() -> Generator[None]:
-    """
-    The collector looks at what is made from here on, not at the modules again and again.
-
-    On BERT-Base they took it a third of the simulator's time.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _idle_cores() -> int:

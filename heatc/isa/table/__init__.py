@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from heatc.isa.dtypes import ACC_BITS, BITS, DTYPES, TILE_DTYPES
 from heatc.isa.table import (
     adder,
     control,
@@ -27,12 +28,9 @@ from heatc.isa.table import (
     sparsity,
 )
 from heatc.isa.table.fields import (
-    ACC_BITS,
-    BITS,
     BLOCK,
     COMPARISONS,
     DESCRIPTORS,
-    DTYPES,
     HEADS,
     HOST_REGISTERS,
     INDEX_KINDS,
@@ -51,7 +49,6 @@ from heatc.isa.table.fields import (
     R_ZERO,
     REGISTERS,
     SPACES,
-    TILE_DTYPES,
     TILES,
     WORD_BITS,
     WORD_BYTES,

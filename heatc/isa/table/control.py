@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from heatc.isa.dtypes import DTYPES
 from heatc.isa.table.fields import (
-    DTYPES,
     PARAMETERS,
     SPACES,
     desc,

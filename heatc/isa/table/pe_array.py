@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heatc.isa.table.fields import DTYPES, flag, reg, sint, tile, uint
+from heatc.isa.dtypes import DTYPES
+from heatc.isa.table.fields import flag, reg, sint, tile, uint
 from heatc.isa.table.instruction import Engine, Instruction
 
 _FILL = "fills({folds}) * (rows + columns - 2)"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heatc.isa.table.fields import DTYPES, KEYLESS_ROWS, desc, enum, flag, reg, sint, tile, uint
+from heatc.isa.dtypes import DTYPES
+from heatc.isa.table.fields import KEYLESS_ROWS, desc, enum, flag, reg, sint, tile, uint
 from heatc.isa.table.instruction import Engine, Instruction
 
 _ACC = DTYPES["acc"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heatc.isa.table.fields import DTYPES, f64, flag, reg, tile, uint
+from heatc.isa.dtypes import DTYPES
+from heatc.isa.table.fields import f64, flag, reg, tile, uint
 from heatc.isa.table.instruction import Engine, Instruction
 
 _ACC = DTYPES["acc"]
