@@ -26,36 +26,13 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.rewriter import InsertPoint
 from xdsl.utils.exceptions import VerifyException
 
-from heatc.capture import (
-    aten_conv,
-    aten_create,
-    aten_functions,
-    aten_index,
-    aten_linear,
-    aten_math,
-    aten_norms,
-    aten_reduce,
-    aten_shape,
-)
-from heatc.capture.aten import CONVERTERS, ELEMENTS, Call, Tensors, Unsupported, tensor_type
+from heatc.capture.aten import ELEMENTS, Call, Tensors, Unsupported, tensor_type
+from heatc.capture.families import converters
 from heatc.capture.graph import SUPPORTED_DTYPES, Arg, AtenCall, AtenGraph, Place, Ref
 from heatc.dialects import nn
 from heatc.dialects.einsum import WeightOp
 from heatc.errors import HeatcError
 from heatc.passes.rewriting import name_hint
-
-# Importing a family registers its converters.
-FAMILIES = (
-    aten_conv,
-    aten_create,
-    aten_functions,
-    aten_index,
-    aten_linear,
-    aten_math,
-    aten_norms,
-    aten_reduce,
-    aten_shape,
-)
 
 
 @dataclass(frozen=True)
@@ -106,6 +83,7 @@ class _Conversion:
 
     def __init__(self, graph: AtenGraph):
         self.graph = graph
+        self.converters = converters(call.target for call in graph.calls)
         self.values: dict[str, SSAValue] = {}
         self.bound: dict[str, str] = {b.value: b.weight for b in graph.weights}
         self.shared: dict[str, SSAValue] = {}
@@ -136,7 +114,7 @@ class _Conversion:
         before = self.block.last_op
         for name in _names_in(list(call.args.values())):
             self.bind(name, call.place)
-        fn = CONVERTERS.get(call.target)
+        fn = self.converters.get(call.target)
         try:
             if fn is None:
                 raise Unsupported(_refusal(call.target))

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from heatc.capture.aten import CONVERTERS
+from heatc.capture.families import all_converters, converters
 from heatc.capture.graph import AtenGraph
 from heatc.errors import HeatcError
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def unknown_targets(graph: AtenGraph) -> list[str]:
     """The targets of a graph that no converter knows, each once."""
-    return list(dict.fromkeys(c.target for c in graph.calls if c.target not in CONVERTERS))
+    targets = dict.fromkeys(call.target for call in graph.calls)
+    known = converters(targets)
+    return [target for target in targets if target not in known]
 
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
@@ -56,4 +58,5 @@ def _table() -> dict[Any, Callable[..., Any]]:
         if rule.__module__ == "torch._decomp.decompositions"
     }
     rules |= torch.export.default_decompositions().items()
-    return {op: rule for op, rule in rules.items() if str(op) not in CONVERTERS}
+    known = all_converters()
+    return {op: rule for op, rule in rules.items() if str(op) not in known}

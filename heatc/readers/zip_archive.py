@@ -49,7 +49,8 @@ _ENCRYPTED = 1 | 1 << 6 | 1 << 13
 _HAS_DESCRIPTOR = 1 << 3
 _UTF8 = 1 << 11
 
-_PIECE = 4 << 20
+_PIECE = 1 << 20
+"""Bytes of a member that are in memory at once while it is checked."""
 _LONGEST_COMMENT = 256
 """Of an archive: heatc says there who wrote it."""
 

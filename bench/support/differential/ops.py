@@ -19,7 +19,7 @@ from bench.support.differential.inputs import Case
 from bench.support.differential.judge import TARGETS, Verdict, judge_module, normalised
 from bench.support.differential.program import Arrays, Extents, Output, Program
 from bench.support.differential.tally import Tally
-from heatc.capture.convert import CONVERTERS
+from heatc.capture.families import all_converters
 
 DTYPES = (
     torch.float32,
@@ -35,7 +35,7 @@ _EXTENTS = Extents(1, 1, 1, 1, 1)
 
 def names() -> list[str]:
     """The ops of op_db that the table of converters has, each once."""
-    supported = {target.split(".")[1] for target in CONVERTERS}
+    supported = {target.split(".")[1] for target in all_converters()}
     return sorted({_name(op) for op in op_db if _spellings(op) & supported})
 
 
