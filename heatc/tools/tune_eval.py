@@ -14,8 +14,8 @@ from heatc.commands import EVAL
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write
 from heatc.kinds import EVALUATION
-from heatc.tools.diagnostics import ToolParser
-from heatc.tools.progress import progress_bars
+from heatc.tools.diagnostics import ToolParser, add_quiet_argument
+from heatc.tools.progress import READING, progress_bars
 from heatc.tools.tune_data import add_text_options, check_text_options, tell, text_request
 from heatc.tools.tune_model import BATCH, add_model_options, captured
 from heatc.tuning.evaluate.figures import METRIC_FIGURES
@@ -74,7 +74,7 @@ def make_parser() -> ToolParser:
         help="write the figures (docs/reference/evaluation.md)",
     )
     add("--json", action="store_true", help="print the figures as JSON instead of the table")
-    add("--quiet", "-q", action="store_true", help="no progress, no table")
+    add_quiet_argument(parser)
     add_text_options(parser)
     add_model_options(parser)
     return parser
@@ -97,7 +97,7 @@ def eval_command(argv: Sequence[str]) -> int:
         folder = stack.enter_context(scratch_folder())
         progress = stack.enter_context(progress_bars(arguments.quiet))
         data = check_data(*_arrays(arguments, progress), arguments.limit)
-        subjects = _Subjects(arguments, data.arrays, folder).all()
+        subjects = _Subjects(arguments, data.arrays, folder, progress).all()
         request = Request(
             subjects,
             data,
@@ -164,6 +164,7 @@ class _Subjects:
     arguments: argparse.Namespace
     arrays: Mapping[str, NDArray[Any]]
     folder: Path
+    progress: ProgressCallback
 
     def all(self) -> list[Subject]:
         """Every subject, the reference first; raises `HeatcError` for what cannot be one."""
@@ -223,6 +224,10 @@ class _Subjects:
         found = None if plan is None else read_plan(plan)
         options = options_of(target, found, self.arguments.calibrate)
         arguments = argparse.Namespace(**{**vars(self.arguments), "model": model})
-        compilation = captured(arguments, self.arrays, batch, options, quiet=True)
+        self.progress(READING, 0, 0)
+        # What is decided for a dense model is no news; a plan for another machine is.
+        quiet = plan is None or self.arguments.quiet
+        compilation = captured(arguments, self.arrays, batch, options, quiet=quiet)
+        compilation.progress = self.progress
         number = len(list(self.folder.iterdir()))
         return compile_into(self.folder, f"{Path(plan or model).stem}-{number}", compilation)
