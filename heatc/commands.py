@@ -98,10 +98,14 @@ def subject_files(path: Path) -> list[Path]:
 
 
 def tokenizer_files(path: Path) -> list[Path]:
-    """The files of a folder that a tokenizer may be read from: all that hold no weights."""
+    """The files of a folder that a tokenizer is read from."""
     if not path.is_dir():
         return [path]
-    return sorted(f for f in path.iterdir() if f.suffix in (".json", ".txt", ".model"))
+    return sorted({found for pattern in _TOKENIZER for found in path.glob(pattern)})
+
+
+_TOKENIZER = ("config.json", "*token*.json", "vocab*", "merges.txt", "*.model")
+"""What transformers calls the files of a tokenizer; labels are read from the configuration."""
 
 
 def _one(kind: Kind) -> Callable[[Path, Values], Files]:

@@ -180,9 +180,24 @@ class _Subjects:
             raise UsageError(
                 f"{plans[0]!r} is a plan: for which model?", notes=["give --model MODEL"]
             )
+        self._check_compiled(plans, [*models, *([model] if model else [])])
         first = model or (models[0] if models else self.arguments.subjects[0])
         kinds = {first: kinds.get(first, MODEL), **kinds}
         return [s for name, kind in kinds.items() for s in self.of(name, kind, first)]
+
+    def _check_compiled(self, plans: Sequence[str], models: Sequence[str]) -> None:
+        """Raise `UsageError` for options that nothing would read."""
+        given = {n: getattr(self.arguments, n) for n in ("hw", "inputs", "weights", "batch")}
+        for name, value in given.items():
+            if value is not None and not models:
+                raise UsageError("programs are not compiled again", place=f"--{name}")
+        if self.arguments.calibrate is not None and not plans:
+            raise UsageError("only a plan needs data to find factors on", place="--calibrate")
+        is_open = all(Path(m).is_dir() for m in models) and self.arguments.inputs is None
+        if self.arguments.batch is not None and not is_open:
+            raise UsageError(
+                "a folder alone leaves its batch open, and only without --inputs", place="--batch"
+            )
 
     def of(self, name: str, kind: str, model: str) -> list[Subject]:
         """The subjects of a path: a model may be two."""

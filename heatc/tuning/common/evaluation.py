@@ -157,10 +157,15 @@ def compared_output(outputs: Mapping[str, Array], batch: int, labelled: bool) ->
     An output without labels to tell is taken for classes by its name; it might be an embedding.
     """
     for name, array in outputs.items():
-        named = any(word in name for word in ("logit", "score", "prob"))
-        if array.ndim == 2 and len(array) == batch and array.shape[1] > 1 and (named or labelled):
+        told = labelled or is_named_for_classes(name)
+        if array.ndim == 2 and len(array) == batch and array.shape[1] > 1 and told:
             return ComparedOutput(name, True)
     return ComparedOutput(next(iter(outputs)), False)
+
+
+def is_named_for_classes(name: str) -> bool:
+    """Whether an output's name says that it holds a score for each class."""
+    return any(word in name for word in ("logit", "score", "prob"))
 
 
 def reduce_output(array: Array, dense: Array, count: int, classes: bool) -> Reals:

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from heatc.errors import HeatcError, suggest
 from heatc.readers.source import size_text
-from heatc.tuning.common.evaluation import Evaluator, compared_output, reduce_output
+from heatc.tuning.common.evaluation import (
+    Evaluator,
+    compared_output,
+    is_named_for_classes,
+    reduce_output,
+)
 from heatc.tuning.evaluate import intervals
 from heatc.tuning.evaluate.data import Data
 from heatc.tuning.evaluate.figures import METRIC_FIGURES, Estimate
@@ -75,9 +80,12 @@ class Reference:
         batch = len(next(iter(found.values())))
         self.output, is_classes = compared_output(found, batch, labels is not None)
         array = found[self.output]
-        scores = array.astype(np.float64) if is_classes else np.zeros((1, 1))
-        Evaluator.of(self.output, scores, labels)
-        self.classes = array.shape[1] if is_classes else None
+        if labels is not None and not is_named_for_classes(self.output):
+            # An embedding has the same form; whether all its values are classes only labels can say.
+            is_classes = is_classes and array.shape[1] == int(labels.max()) + 1
+        if is_classes:
+            Evaluator.of(self.output, array.astype(np.float64), labels)
+            self.classes = array.shape[1]
 
     @property
     def whole(self) -> Array:

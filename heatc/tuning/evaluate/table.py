@@ -27,6 +27,8 @@ def table(found: Mapping[str, Json]) -> str:
     names = short_names([s["name"] for s in found["subjects"]])
     reference = names[[s["name"] for s in found["subjects"]].index(found["reference"])]
     labels = "labelled" if found["labelled"] else "without labels"
+    if found["labelled"] and found["classes"] is None:
+        labels = "labels not used (the output is taken for an embedding)"
     head = (
         f"{found['samples']} samples, {labels}; compared output {found['output']!r}; "
         f"reference: {reference}; [low, high]: {LEVEL} % intervals"

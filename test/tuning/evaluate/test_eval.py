@@ -257,6 +257,19 @@ def test_an_embedding_is_compared_by_its_cosine(here: Path, capsys: Capture):
     assert compared["cosine_mean"]["value"] > 0.99
 
 
+def test_labels_do_not_make_classes_of_an_embedding(here: Path, capsys: Capture):
+    """Its two values would be classes by their number, but the labels go up to 4."""
+    (here / "embedder.mlir").write_text(ir_text(BATCH, output="embedding"))
+    labels = np.arange(48) % 5
+    arrays: Json = {**arrays_of(here / "unlabelled.npz"), "labels": labels}
+    np.savez(here / "five.npz", **arrays)
+    words = ["eval", "embedder.mlir", "--weights", "weights.safetensors", "--data", "five.npz"]
+    assert tune.main(words) == 0
+    out = capsys.readouterr().out
+    assert "labels not used" in out
+    assert "accuracy" not in out
+
+
 def test_an_output_is_chosen_by_name(here: Path, capsys: Capture):
     assert evaluated("dense.py", data=here / "data.npz", output="logits")["output"] == "logits"
     assert tune.main(["eval", "dense.py", "--data", "data.npz", "--output", "logit"]) == 1
@@ -347,6 +360,9 @@ WRONG = {
     "eval dense.py --data data.npz -j 0": (2, "--jobs: error: "),
     "eval dense.py --data data.npz -o x.txt": (2, "ends in .json"),
     "eval dense.py dense.py --data data.npz": (2, "'dense.py' is given twice"),
+    "eval dense.py --data data.npz --hw hdp-edge": (2, "--hw: error: programs are not compiled"),
+    "eval model.mlir --data data.npz --calibrate data.npz": (2, "only a plan needs data"),
+    "eval model.mlir --data data.npz --batch 4": (2, "--batch: error: a folder alone"),
     "eval plan.json --data data.npz": (2, "for which model?"),
     "eval dense.py --model dense.hdp --data data.npz": (2, "'dense.hdp' is no model"),
     "eval gone.py --data data.npz": (1, "gone.py: error: cannot open: no such file"),
