@@ -122,10 +122,22 @@ def capture_program(
     The elements of `placeholders` are made when they are read. Raises `HeatcError` where an output is
     computed from one that has none.
     """
+    return capture_graph(*known_graph(program), placeholders)
+
+
+def known_graph(program: ExportedProgram) -> tuple[AtenGraph, dict[str, torch.Tensor]]:
+    """The graph of a program in ops that have converters, where there are any, and its tensors."""
     graph, tensors = read_program(program)
-    if unknown_targets(graph):
-        with quiet_torch():
-            graph, tensors = read_program(decomposed(program))
+    if not unknown_targets(graph):
+        return graph, tensors
+    with quiet_torch():
+        return read_program(decomposed(program))
+
+
+def capture_graph(
+    graph: AtenGraph, tensors: Mapping[str, torch.Tensor], placeholders: Placeholders | None = None
+) -> tuple[ModuleOp, WeightStore]:
+    """The module of such a graph, and its weights, as `capture_program` gives them."""
     module = convert(graph)
     known = placeholders or Placeholders()
     sources = {name: known.source(tensors[name]) for name in weights_used(module)}
