@@ -16,11 +16,17 @@ from heatc.errors import HeatcError
 from heatc.kinds import Kind
 from heatc.names import (
     DIVERGENCE,
+    EXPORT_FILE,
     FRONT_FILE,
     FRONT_PLAN,
     FRONT_REPORT,
     KEPT_MASKS,
+    MODEL_WEIGHTS_FILE,
+    MODELING_FILE,
+    ONNX_FILE,
+    ONNX_WEIGHTS_FILE,
     PHASE,
+    PROGRAM_FILE,
     STATS,
     TIMELINE,
     factors_file,
@@ -32,6 +38,7 @@ from heatc.names import (
     weights_file,
 )
 from heatc.readers.model_folder import model_files as folder_files
+from heatc.readers.model_folder import side_files
 
 Files = Iterable[tuple[Path, Kind]]
 
@@ -163,6 +170,22 @@ def _diverged(path: Path, values: Values) -> Files:
     return [(path / name, kinds.DIVERGENCE) for name in DIVERGENCE]
 
 
+def _exported(path: Path, values: Values) -> Files:
+    """The files of each format (`heatc.tools.export.FORMATS`), and copies of the model's own."""
+    found = [(path / EXPORT_FILE, kinds.EXPORT_JSON)]
+    if "torch" in values["formats"]:
+        found += [
+            (path / MODELING_FILE, kinds.MODELING),
+            (path / MODEL_WEIGHTS_FILE, kinds.EXPORT_WEIGHTS),
+            (path / PROGRAM_FILE, kinds.EXPORTED_PROGRAM),
+        ]
+        copied = side_files(Path(values["model"]))
+        found += [(path / f.name, kinds.Copy(f"copy of {f.name}", b"", source=f)) for f in copied]
+    if "onnx" in values["formats"]:
+        found += [(path / ONNX_FILE, kinds.ONNX), (path / ONNX_WEIGHTS_FILE, kinds.ONNX_WEIGHTS)]
+    return found
+
+
 def _kept(path: Path, values: Values) -> Files:
     """A folder whose files are named by what they depend on: none of them meets anything."""
     return []
@@ -267,6 +290,16 @@ EVAL = Command(
 
 DATA = Command("heatc-tune data", reads=_TEXT, writes=(Write("output", "-o", _tokenized),))
 
+EXPORT = Command(
+    "heatc-export",
+    reads=(
+        Read("model", "MODEL", lambda path: [*model_files(path), *side_files(path)]),
+        _PLAN,
+        Read("calibrate", "--calibrate"),
+    ),
+    writes=(Write("output", "-o", _exported, is_folder=True),),
+)
+
 HDP_RUN = Command(
     "hdp-run",
     reads=(
@@ -307,6 +340,7 @@ COMMANDS = (
     DISTILL,
     EVAL,
     DATA,
+    EXPORT,
     HDP_RUN,
     REPORT_PAGE,
     HDP_AS,

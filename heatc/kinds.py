@@ -130,6 +130,28 @@ DATA = _npz("data set")
 LABEL_NAMES = _json("label names")
 
 
+# What `heatc-export` writes.
+EXPORT_JSON = _json("export")
+EXPORT_WEIGHTS = _safetensors("exported weights")
+EXPORTED_PROGRAM = Kind(
+    "torch program", rb"PK\x05\x06.{18}" + _mark("torch program") + rb"\Z", True
+)
+MODELING = text_kind("PyTorch model", "#")
+ONNX = Kind("ONNX model", rb"\x08.\x12." + _mark("ONNX model"))
+ONNX_WEIGHTS = text_kind("ONNX weights", "#")
+
+
+@dataclass(frozen=True)
+class Copy(Kind):
+    """A file that is copied as it is: one of this kind has the bytes of its source."""
+
+    source: Path = Path()
+
+    def is_kind_of(self, path: Path) -> bool:
+        """Whether a file is what would be written."""
+        return path.read_bytes() == self.source.read_bytes()
+
+
 def is_heatc_safetensors(path: Path) -> bool:
     """
     Whether heatc wrote a safetensors file: beside a model's own, it is no part of the model.
@@ -138,7 +160,8 @@ def is_heatc_safetensors(path: Path) -> bool:
     """
     try:
         is_kind = path.is_file() and any(
-            kind.is_kind_of(path) for kind in (WEIGHTS, IR_FACTORS, IR_WEIGHTS, PLAN_FACTORS)
+            kind.is_kind_of(path)
+            for kind in (WEIGHTS, IR_FACTORS, IR_WEIGHTS, PLAN_FACTORS, EXPORT_WEIGHTS)
         )
     except OSError:
         return False

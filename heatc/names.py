@@ -23,6 +23,10 @@ DIVERGENCE = tuple(
 FRONT_FILE, FRONT_PLAN, FRONT_REPORT = "front.json", "plan.json", "report.json"
 """What `heatc-tune search` writes into its folder, beside points and machines."""
 
+EXPORT_FILE, MODELING_FILE, MODEL_WEIGHTS_FILE = "export.json", "modeling.py", "model.safetensors"
+PROGRAM_FILE, ONNX_FILE, ONNX_WEIGHTS_FILE = "model.pt2", "model.onnx", "model.onnx.data"
+"""What `heatc-export` writes into its folder."""
+
 
 def labels_file(data: Path) -> Path:
     """`x.labels.json` of the data set `x.npz`."""

@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
 
@@ -32,6 +33,9 @@ _PICKLE_MAGIC = b"\x80"
 
 Inputs = Mapping[str, InputSpec] | None
 
+Kind: TypeAlias = Literal["archive", "folder", "pickle", "zip of a pickle"]
+"""What a MODEL may be."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -53,23 +57,36 @@ def capture_any(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
 
 
 def _capture(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
+    kind = recognised(path)
+    if kind == "folder":
+        return _capture_folder(path, request)
+    if kind == "pickle":
+        return _capture_pickle(path, request)
+    file = MappedZip(path)
+    if kind == "archive":
+        return _capture_archive(file, request.inputs)
+    from heatc.capture.pickle_file import records_of
+
+    # torch looks at no checksum.
+    file.check()
+    return _capture_pickle(path, request, records_of(file))
+
+
+def recognised(path: Path) -> Kind:
+    """What a MODEL path holds, by its content; raises `HeatcError` for anything that is no model."""
     if not path.exists():
         raise HeatcError("no such file or folder", place=str(path), notes=[ACCEPTED])
     if path.is_dir():
-        return _capture_folder(path, request)
+        return "folder"
     if not path.is_file():
         raise HeatcError("not a regular file", place=str(path), notes=[ACCEPTED])
-    return _capture_file(path, request)
-
-
-def _capture_file(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
     magic = _first_bytes(path, 8)
     if not magic:
         raise HeatcError("the file is empty", place=str(path), notes=[ACCEPTED])
     if magic.startswith(_ZIP_MAGIC):
-        return _capture_zip(path, request)
+        return _recognised_zip(path)
     if magic.startswith(_PICKLE_MAGIC):
-        return _capture_pickle(path, request)
+        return "pickle"
     if magic[7:8] == b"\0" and _is_safetensors(path):
         raise HeatcError(
             "a safetensors file holds weights but no model",
@@ -77,6 +94,21 @@ def _capture_file(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
             notes=["give the folder that holds it and the model's config.json"],
         )
     raise HeatcError("the file is no model that heatc knows", place=str(path), notes=[ACCEPTED])
+
+
+def _recognised_zip(path: Path) -> Kind:
+    file = MappedZip(path)
+    if is_archive(file):
+        return "archive"
+    if "serialized_exported_program.json" in file.members:
+        raise HeatcError(
+            "the torch.export archive is of an older format",
+            place=str(path),
+            notes=["export the model again with torch 2.9 or later"],
+        )
+    if "data.pkl" in file.members:
+        return "zip of a pickle"
+    raise HeatcError("the zip file holds no model", place=str(path), notes=[ACCEPTED])
 
 
 def _first_bytes(path: Path, count: int) -> bytes:
@@ -91,29 +123,10 @@ def _is_safetensors(path: Path) -> bool:
     return _first_bytes(path, 9)[8:] == b"{"
 
 
-def _capture_zip(path: Path, request: Request) -> tuple[ModuleOp, WeightStore]:
-    file = MappedZip(path)
-    if is_archive(file):
-        return _capture_archive(file, request.inputs)
-    if "serialized_exported_program.json" in file.members:
-        raise HeatcError(
-            "the torch.export archive is of an older format",
-            place=str(path),
-            notes=["export the model again with torch 2.9 or later"],
-        )
-    if "data.pkl" in file.members:
-        from heatc.capture.pickle_file import records_of
-
-        # torch looks at no checksum.
-        file.check()
-        return _capture_pickle(path, request, records_of(file))
-    raise HeatcError("the zip file holds no model", place=str(path), notes=[ACCEPTED])
-
-
 def _capture_archive(file: MappedZip, inputs: Inputs) -> tuple[ModuleOp, WeightStore]:
     archive = read_archive(file)
     graph = archive.graph
-    check_inputs(inputs, _declared(graph), str(file.path))
+    check_inputs(inputs, declared(graph), str(file.path))
     if unknown_targets(graph) and has_torch():
         module, weights = _capture_decomposed(archive)
     else:
@@ -149,7 +162,8 @@ def _capture_decomposed(archive: Archive) -> tuple[ModuleOp, WeightStore]:
     return module, WeightStore(arrays, archive.file.path)
 
 
-def _declared(graph: AtenGraph) -> dict[str, InputSpec]:
+def declared(graph: AtenGraph) -> dict[str, InputSpec]:
+    """The inputs of a graph by name."""
     tensors = {named.name: graph.tensor(named.value) for named in graph.inputs}
     return {name: InputSpec(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 

@@ -42,9 +42,19 @@ def decomposed_graph(graph: AtenGraph, arrays: Mapping[str, Array]) -> tuple[Ate
     return found, tensors
 
 
+def from_array(array: Array) -> torch.Tensor:
+    """A tensor on the memory of an array, which may be read-only, and so is what is done with it."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(array)
+
+
 def _rebuilt(graph: AtenGraph, arrays: Mapping[str, Array]) -> ExportedProgram:
     try:
-        return _Rebuilding(graph, arrays).program()
+        tensors = {name: from_array(array) for name, array in arrays.items()}
+        return Rebuilding(graph, tensors).program()
     except HeatcError:
         raise
     # A damaged graph calls torch's ops in ways that fail anywhere.
@@ -55,10 +65,14 @@ def _rebuilt(graph: AtenGraph, arrays: Mapping[str, Array]) -> ExportedProgram:
         ) from error
 
 
-class _Rebuilding:
-    """The state of one rebuilding: torch's graph so far, and its nodes by the name of the value."""
+class Rebuilding:
+    """
+    The state of one rebuilding: torch's graph so far, and its nodes by the name of the value.
 
-    def __init__(self, source: AtenGraph, arrays: Mapping[str, Array]):
+    `tensors` are what the weights of the source are bound to.
+    """
+
+    def __init__(self, source: AtenGraph, tensors: Tensors):
         import torch
         from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -66,10 +80,7 @@ class _Rebuilding:
         self.mode = FakeTensorMode(allow_non_fake_inputs=False)
         self.graph: Graph = torch.fx.Graph()
         self.nodes: dict[str, Node] = {}
-        with warnings.catch_warnings():
-            # The arrays are read-only, and so is what torch does with them.
-            warnings.simplefilter("ignore")
-            self.tensors: Tensors = {n: torch.from_numpy(array) for n, array in arrays.items()}
+        self.tensors = tensors
         self.numbers: Tensors = {}
 
     def program(self) -> ExportedProgram:
@@ -129,11 +140,12 @@ class _Rebuilding:
             specs.append(InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None))
         return specs
 
-    def placeholder(self, value: str) -> Node:
+    def placeholder(self, value: str, name: str = "") -> Node:
+        """The node of an input that the graph has under this name, that of its value without one."""
         import torch
 
         tensor = self.source.tensor(value)
-        node = self.graph.placeholder(value)
+        node = self.graph.placeholder(name or value)
         with self.mode:
             node.meta["val"] = torch.empty(tensor.shape, dtype=_dtype(tensor.dtype))
         self.nodes[value] = node

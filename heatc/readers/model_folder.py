@@ -12,6 +12,23 @@ MODULES = "modules.json"
 
 ENCODER_SETTINGS = "sentence_*_config.json"
 
+SIDE_FILES = (
+    CONFIG,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "preprocessor_config.json",
+    "feature_extractor_config.json",
+)
+"""What says how a model of transformers is built, and how text, pictures or sound become its inputs."""
+
 _INDEX = ".index.json"
 
 
@@ -32,6 +49,22 @@ def model_files(folder: Path) -> list[Path]:
         if not (folder / CONFIG).is_file():
             found.remove(folder / CONFIG)
     return sorted(found)
+
+
+def side_files(model: Path) -> list[Path]:
+    """
+    The files of a model folder, or beside a state dict, that are no weights: `SIDE_FILES`.
+
+    Those of the encoder where a folder of sentence-transformers has them in a folder of their own.
+    """
+    folders = [model, *sorted(model.glob("0*"))] if model.is_dir() else [model.parent]
+    if not any((folder / CONFIG).is_file() for folder in folders):
+        return []
+    found: dict[str, Path] = {}
+    for file in (folder / name for folder in folders for name in SIDE_FILES):
+        if file.is_file():
+            found.setdefault(file.name, file)
+    return list(found.values())
 
 
 def is_index(path: Path) -> bool:

@@ -9,7 +9,16 @@ import os
 import signal
 import sys
 
-COMMANDS = ("heatc", "heatc-opt", "heatc-report", "heatc-tune", "hdp-as", "hdp-objdump", "hdp-run")
+COMMANDS = (
+    "heatc",
+    "heatc-export",
+    "heatc-opt",
+    "heatc-report",
+    "heatc-tune",
+    "hdp-as",
+    "hdp-objdump",
+    "hdp-run",
+)
 
 
 def _command() -> str:

@@ -26,7 +26,7 @@ from heatc.targets import Numpy, Options, pipeline
 from heatc.targets.hdp import FORMS
 from heatc.targets.numpy import FORM as NUMPY
 from heatc.targets.text import IR
-from heatc.tools import assemble, main, opt, report, run, tune
+from heatc.tools import assemble, export, main, opt, report, run, tune
 
 MODULE = """
 func.func @main(%x: tensor<1x4xf32> {heatc.name = "x"}) -> (tensor<1x2xf32> {heatc.name = "y"}) {
@@ -272,6 +272,19 @@ CASES = {
         partial(_tune, "data"),
         {"text": "t.csv", "tokenizer": "folder", "output": "x.npz"},
     ),
+    "heatc-export": Case(
+        commands.EXPORT,
+        export.main,
+        {"model": "folder", "plan": "plan.json", "calibrate": "c.npz", "output": "exported"},
+        more={"formats": ["torch", "onnx"]},
+    ),
+    "heatc-export to ONNX": Case(
+        commands.EXPORT,
+        export.main,
+        {"model": "m.pt", "plan": "plan.json", "output": "exported"},
+        ("--formats", "onnx"),
+        {"formats": ["onnx"]},
+    ),
     "hdp-run": Case(
         commands.HDP_RUN,
         run.main,
@@ -324,16 +337,26 @@ def write_inputs(folder: Path) -> None:
 
 def sample(kind: Kind) -> bytes:
     """The least file of a kind."""
+    if isinstance(kind, kinds.Copy):
+        return kind.source.read_bytes()
     if kind.at_end:
         stream = BytesIO()
         write_npz(stream, {"x": np.zeros(3)}, kind)
         return stream.getvalue()
-    if kind in (kinds.WEIGHTS, kinds.IR_FACTORS, kinds.IR_WEIGHTS, kinds.PLAN_FACTORS):
+    if kind in _SAFETENSORS:
         return safetensors_bytes({"x": np.zeros(3, np.float32)}, kind)
     if kind.lead:
         return f"{kind.line()}text\n".encode()
     return _SAMPLES.get(kind) or kind.json_text({"schema": 1}).encode()
 
+
+_SAFETENSORS = (
+    kinds.WEIGHTS,
+    kinds.IR_FACTORS,
+    kinds.IR_WEIGHTS,
+    kinds.PLAN_FACTORS,
+    kinds.EXPORT_WEIGHTS,
+)
 
 _SAMPLES = {
     kinds.PAGE: f"<!DOCTYPE html>\n<!-- {kinds.PAGE.mark} -->\n".encode(),
@@ -342,6 +365,7 @@ _SAMPLES = {
     kinds.BINARY: b"HDPPROG\0",
     kinds.REMARKS: b'{"pass": "dce", "layer": "", "place": ""}\n',
     kinds.LAYERS_CSV: b"module_path,instructions,macs,ranked_blocks\n",
+    kinds.ONNX: b"\x08\x0a\x12" + bytes([len(kinds.ONNX.mark)]) + kinds.ONNX.mark.encode(),
     kinds.TRACE: f'{{"otherData":{{"producer":"{kinds.TRACE.mark}"}}}}'.encode(),
 }
 

@@ -24,6 +24,7 @@ from heatc.kinds import Kind
 from heatc.plan import model_sha256
 from heatc.tools import (
     assemble,
+    export,
     main,
     objdump,
     report,
@@ -105,6 +106,7 @@ def test_every_path_of_the_registry_is_in_a_case():
         (commands.DISTILL, tune_distill.make_parser),
         (commands.EVAL, tune_eval.make_parser),
         (commands.DATA, tune_data.make_parser),
+        (commands.EXPORT, export.make_parser),
         (commands.HDP_RUN, run.make_parser),
         (commands.REPORT_PAGE, report.make_parser),
         (commands.HDP_AS, assemble.make_parser),

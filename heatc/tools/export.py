@@ -1,0 +1,157 @@
+"""
+`heatc-export`: a model with the factors of a plan, for stock PyTorch and ONNX Runtime.
+
+    heatc-export model_folder --plan plan.json -o small
+    heatc-export model.pt2 --plan plan.json -o small --formats onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heatc.errors import UsageError, suggest
+from heatc.tools.diagnostics import ToolParser, remark, run_tool
+from heatc.tools.tune_model import progress_bars
+
+if TYPE_CHECKING:
+    from heatc.export.session import Request, Result
+
+PROG = "heatc-export"
+
+FORMATS = {
+    "torch": "modeling.py with model.safetensors, and model.pt2 for torch.export.load",
+    "onnx": "model.onnx",
+}
+"""What `--formats` takes, and the files of each."""
+
+_TEXT = f"""{(__doc__ or "").strip()}
+
+The folder gets export.json, which says what is in it, and for each format:
+
+{chr(10).join(f"    {name:6} {files}" for name, files in FORMATS.items())}
+
+Everything is run against the plan's NumPy program before it is put there."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `heatc-export`."""
+    return run_tool(_run, argv, PROG)
+
+
+def make_parser() -> ToolParser:
+    """The options of the command."""
+    parser = ToolParser(PROG, _TEXT)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="torch.export archive, Hugging Face folder, ...")
+    add("--plan", metavar="PLAN.json", required=True, help="which layers are factorised, and how")
+    add("-o", dest="output", metavar="FOLDER", required=True, help="what is written")
+    add("--formats", metavar="NAME,..", default=",".join(FORMATS), help="default: torch,onnx")
+    add("--inputs", metavar="SPEC", help='e.g. "input_ids=1x128:i64,attention_mask=1x128:i64"')
+    add("--calibrate", metavar="FILE.npz", help="inputs for the factors of a plan that has none")
+    add("--static", action="store_true", help="keep the captured shapes: no free batch or length")
+    add(
+        "--external-data", action="store_true", help="the weights of model.onnx in a file beside it"
+    )
+    add("--no-verify", action="store_true", help="write without a look at the plan's NumPy program")
+    add("--trust-pickle", action="store_true", help="unpickle MODEL: runs code that it contains")
+    add("--quiet", "-q", action="store_true", help="no progress, no summary")
+    return parser
+
+
+def _run(argv: Sequence[str]) -> int:
+    arguments = make_parser().parse_args(argv)
+    request = _request(arguments)
+    from heatc.export.session import export_model
+
+    with progress_bars(arguments.quiet) as progress:
+        result = export_model(request, progress)
+    for text in result.remarks:
+        remark(text, place=PROG)
+    if not arguments.quiet:
+        print(_summary(arguments, result))
+    return 0
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    """What is asked for; every option is looked at before a model is."""
+    from heatc.api import factor_options
+    from heatc.commands import EXPORT
+    from heatc.plan import read_plan
+
+    formats = _formats(arguments.formats)
+    model = Path(arguments.model)
+    if model.suffix == ".mlir":
+        raise UsageError(
+            "IR has no PyTorch model behind it",
+            place=arguments.model,
+            notes=["give the torch.export archive or the folder that it was captured from"],
+        )
+    EXPORT.check({**vars(arguments), "formats": formats})
+    plan = read_plan(arguments.plan)
+    if not plan.heat:
+        raise UsageError(
+            "the plan factorises no layer",
+            place=plan.path,
+            notes=["heatc-tune search and distill write plans that do"],
+        )
+    factor_options(None, arguments.calibrate, plan)
+    if "onnx" in formats:
+        _check_onnx()
+    from heatc.capture import parse_inputs
+    from heatc.export.session import Request
+
+    return Request(
+        model=model,
+        plan=plan,
+        output=Path(arguments.output),
+        formats=formats,
+        inputs=parse_inputs(arguments.inputs) if arguments.inputs else None,
+        calibrate=arguments.calibrate,
+        external=arguments.external_data,
+        is_static=arguments.static,
+        verify=not arguments.no_verify,
+        trust_pickle=arguments.trust_pickle,
+    )
+
+
+def _formats(text: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in FORMATS:
+            notes = [*suggest(name, FORMATS), f"formats: {', '.join(FORMATS)}"]
+            raise UsageError(f"unknown format {name!r}", place="--formats", notes=notes)
+    return names
+
+
+def _check_onnx() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"the format onnx needs the package {missing[0]}",
+            place="--formats",
+            notes=["pip install 'heatc[export]', or give --formats=torch"],
+        )
+
+
+def _summary(arguments: argparse.Namespace, result: Result) -> str:
+    """What was written, and how near it is to the NumPy program."""
+    lines = [f"{arguments.output}: {', '.join(result.files)}"]
+    parameters = f", {result.parameters:,} parameters in all" if result.parameters else ""
+    lines.append(f"factorised layers: {result.layers}{parameters}")
+    free = [f"{name} (axis {', '.join(map(str, a))})" for name, a in result.axes.items() if a]
+    lines.append(f"free extents: {'; '.join(free) or 'none, shapes are those that were captured'}")
+    if not result.differences:
+        return "\n".join([*lines, "not compared with the NumPy program"])
+    lines.append("largest absolute difference from the plan's NumPy program, measured:")
+    lines += [f"  {name:30} {value:.2g}" for name, value in result.differences.items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
