@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LARGEST = 2 << 30
 """Bytes that a protocol buffer may have."""
 
+_LEAST = 1024
+"""Bytes of a weight that is put there: smaller ones may say shapes, which onnx.checker looks at."""
+
 _ALIGNMENT = 4096
 """Weights begin at pages, so that they can be mapped."""
 
@@ -93,7 +96,7 @@ def _move_weights(proto: Any, path: Path) -> None:
     with path.open("wb") as stream:
         stream.write(ONNX_WEIGHTS.line().encode())
         for tensor in proto.graph.initializer:
-            if not tensor.HasField("raw_data"):
+            if len(tensor.raw_data) < _LEAST:
                 continue
             stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))
             start, data = stream.tell(), tensor.raw_data

@@ -96,7 +96,7 @@ def test_factors_are_all_that_is_stored(folder: Path, plan: Path, tmp_path: Path
 
     out = tmp_path / "out"
     words = [str(folder), "--plan", str(plan), "-o", str(out), "--inputs", SPEC]
-    assert export.main([*words, "--formats=torch", "--no-verify"]) == 0
+    assert export.main([*words, "--formats=torch", "--no-verify", "--static"]) == 0
     found = load_file(out / "model.safetensors")
     query = "bert.encoder.layer.0.attention.self.query"
     assert found[f"{query}.a"].shape == (6, WIDTH)
@@ -167,7 +167,7 @@ def test_modules_that_are_used_twice(tmp_path: Path):
     plan = write_plan(tmp_path / "plan.json", {query: FORMATS["ttm"]})
     out = tmp_path / "out"
     words = [str(tmp_path / "albert"), "--plan", str(plan), "-o", str(out), "--inputs", SPEC]
-    assert export.main([*words, "--formats=torch"]) == 0
+    assert export.main([*words, "--formats=torch", "--static"]) == 0
     inputs = text_inputs()
     expected = numpy_program(tmp_path / "albert", plan, inputs, "--inputs", SPEC)
     found = alone(out, inputs, MODELING)
@@ -181,7 +181,7 @@ def test_factors_made_on_data_bring_biases(folder: Path, plan: Path, tmp_path: P
     out = tmp_path / "out"
     words = [str(folder), "--plan", str(plan), "--inputs", SPEC]
     words += ["--calibrate", str(tmp_path / "data.npz")]
-    assert export.main([*words, "-o", str(out), "--formats=torch"]) == 0
+    assert export.main([*words, "-o", str(out), "--formats=torch", "--static"]) == 0
     inputs = text_inputs()
     expected = numpy_program(folder, plan, inputs, "--inputs", SPEC, *words[-2:])
     near(alone(out, inputs, MODELING), expected)
@@ -192,7 +192,7 @@ def test_pruning_of_attention_is_left_out(folder: Path, tmp_path: Path, capsys: 
     layers = {"bert.encoder.layer.1.output.dense": {"format": "low-rank", "ranks": [8]}}
     plan = write_plan(tmp_path / "plan.json", layers, **attention)
     words = [str(folder), "--plan", str(plan), "-o", str(tmp_path / "out"), "--inputs", SPEC]
-    assert export.main([*words, "--formats=torch"]) == 0
+    assert export.main([*words, "--formats=torch", "--static"]) == 0
     assert "the plan prunes 1 attentions" in capsys.readouterr().err
 
 
@@ -214,7 +214,7 @@ def test_a_form_that_differs_is_not_written(
     monkeypatch.setattr(session, "live_model", wrong)
     out = tmp_path / "out"
     words = [str(folder), "--plan", str(plan), "-o", str(out), "--inputs", SPEC]
-    assert export.main([*words, "--formats=torch"]) == 3
+    assert export.main([*words, "--formats=torch", "--static"]) == 3
     assert "differs from the NumPy program of the plan" in capsys.readouterr().err
     assert not out.exists()
 
