@@ -84,7 +84,7 @@ def free_axes(program: torch.export.ExportedProgram) -> dict[str, list[int]]:
     for node in program.graph.nodes:
         if node.name in user:
             shape = node.meta["val"].shape
-            found[node.name] = [i for i, extent in enumerate(shape) if type(extent) is not int]
+            found[str(node.name)] = [i for i, extent in enumerate(shape) if type(extent) is not int]
     return found
 
 

@@ -74,14 +74,12 @@ def _set_producer(proto: Any) -> None:
 
 
 def _name_axes(proto: Any) -> None:
-    """Free extents are called `batch` and `tokens`, as the first input has them, or by their input."""
+    """Free extents are called `batch` on axis 0 of an input, `tokens` on axis 1."""
     names: dict[str, str] = {}
     for value in proto.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if dim.dim_param and dim.dim_param not in names:
-                usual = ("batch", "tokens")[axis] if axis < 2 else f"axis_{axis}"
-                taken = usual in names.values()
-                names[dim.dim_param] = f"{value.name}_{usual}" if taken else usual
+        for dim, name in zip(value.type.tensor_type.shape.dim, ("batch", "tokens")):
+            if dim.dim_param:
+                names.setdefault(dim.dim_param, name)
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:

@@ -56,6 +56,7 @@ from heatc.names import (
 )
 from heatc.pipeline import run_passes
 from heatc.plan import Plan
+from heatc.progress import ProgressCallback
 from heatc.readers.model_folder import side_files
 from heatc.remarks import print_remark
 from heatc.targets import Numpy, Options
@@ -65,8 +66,6 @@ from heatc.verify.stages import Stages
 
 SCHEMA = 1
 """Of export.json."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class _Model:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-def export_model(request: Request, progress: Progress) -> Result:
+def export_model(request: Request, progress: ProgressCallback) -> Result:
     """
     Write the factorised model into a folder, all files of it or none.
 
@@ -156,7 +155,7 @@ def export_model(request: Request, progress: Progress) -> Result:
 class _Export:
     """The state of one export."""
 
-    def __init__(self, request: Request, progress: Progress):
+    def __init__(self, request: Request, progress: ProgressCallback):
         self.request = request
         self.result = Result()
         self._progress = progress

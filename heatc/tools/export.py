@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from heatc.errors import UsageError, suggest
 from heatc.tools.diagnostics import ToolParser, remark, run_tool
-from heatc.tools.tune_model import progress_bars
+from heatc.tools.progress import progress_bars
 
 if TYPE_CHECKING:
     from heatc.export.session import Request, Result

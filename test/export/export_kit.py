@@ -40,22 +40,21 @@ inputs = {n: torch.from_numpy(a) for n, a in np.load("inputs.npz").items()}
 """
 
 
-def bert(folder: Path, **more: Any) -> Path:
+def bert(folder: Path) -> Path:
     """A BERT classifier of two layers as a folder, with the files of a tokenizer."""
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    config = BertConfig(
+    config: Any = BertConfig(
         vocab_size=60,
         hidden_size=WIDTH,
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=32,
-        num_labels=3,
         initializer_range=0.2,
-        **more,
     )
+    config.num_labels = 3
     BertForSequenceClassification(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n")
     return folder

@@ -13,6 +13,7 @@ TOOLS = {
     "heatc": "heatc.tools.main",
     "heatc-opt": "heatc.tools.opt",
     **{f"heatc-tune {name}": command.module for name, command in COMMANDS.items()},
+    "heatc-export": "heatc.tools.export",
     "hdp-run": "heatc.tools.run",
     "heatc-report": "heatc.tools.report",
     "hdp-objdump": "heatc.tools.objdump",
