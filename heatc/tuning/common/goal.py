@@ -6,27 +6,28 @@ Goals: what `--goal` of `heatc-tune` says, in one grammar for all commands.
 
 | goal | what is bounded | taken by |
 |---|---|---|
-| `accuracy-drop<=1` | points lost, percent of samples | calibrate |
+| `accuracy-drop<=1` | points lost, percent of samples | calibrate, compress |
 | `sparsity>=0.85` | net share of blocks pruned | calibrate |
 | `cycles<=2e6` | modelled cycles of one pass, in the mean | calibrate |
-| `edp>=1.15x` | how many times less energy x latency a pass takes, modelled | calibrate, search |
+| `edp>=1.15x` | how many times less energy x latency a pass takes, modelled | calibrate, search, compress |
 | `proxy<=0.05` | the sum of divergences that stands for accuracy | search |
 
 The sense and the unit belong to the metric. Spaces around the parts are allowed. `edp` compares with
-the model before the command changed it: not pruned by calibrate, dense before search.
+the model before the command changed it: not pruned by calibrate, dense before search and compress.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
 from heatc.errors import InfeasibleError, UsageError
 
 Metric = Literal["accuracy-drop", "sparsity", "cycles", "edp", "proxy"]
-Command = Literal["calibrate", "search"]
+Command = Literal["calibrate", "search", "compress"]
 
 OPTION = "--goal"
 
@@ -56,6 +57,10 @@ EXAMPLES: dict[Command, dict[str, str]] = {
     "search": {
         "edp": '"edp>=5.7x" (times less energy x latency than the dense model)',
         "proxy": '"proxy<=0.05"',
+    },
+    "compress": {
+        "accuracy-drop": '"accuracy-drop<=1" (points)',
+        "edp": '"edp>=2x" (times less energy x latency than the dense model)',
     },
 }
 """The metrics that each command takes, each with a goal that says how it is written."""
@@ -123,6 +128,16 @@ def parse_goal(text: str, command: Command) -> Goal:
     except _GoalError as error:
         examples = ", ".join(EXAMPLES[command].values())
         raise UsageError(str(error), place=OPTION, notes=[f"goals: {examples}"]) from None
+
+
+def parse_goals(texts: Sequence[str], command: Command) -> tuple[Goal, ...]:
+    """The goals of `--goal`, repeated or with commas between; no metric is bounded twice."""
+    words = [word for text in texts for word in text.split(",")]
+    goals = tuple(parse_goal(word, command) for word in words)
+    for number, goal in enumerate(goals):
+        if goal.metric in {other.metric for other in goals[:number]}:
+            raise UsageError(f"{goal.metric} is bounded twice", place=OPTION)
+    return goals
 
 
 class _GoalError(ValueError):

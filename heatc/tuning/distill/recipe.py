@@ -7,6 +7,9 @@ from dataclasses import dataclass
 RULES = ("none", "ours", "paper")
 """The pruning rules that a student can be trained under."""
 
+ROUNDS = 4
+"""Parts of a training of so many seconds, each of as many steps; the student is evaluated after each."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -24,6 +27,8 @@ class Recipe:
         patience: a stage ends after so many epochs, the first not counted, that bring nothing on
             the samples held back.
         seed: of the order of the samples.
+        seconds: how long the training may take; the first of `epochs` that is not 0 then says its
+            stage, which takes as many steps as fit, in `ROUNDS` rounds instead of epochs.
     """
 
     epochs: tuple[int, int] = (2, 2)
@@ -35,3 +40,4 @@ class Recipe:
     share: float = 1.0
     patience: int = 2
     seed: int = 0
+    seconds: float | None = None

@@ -149,6 +149,7 @@ def _distill(request: Request, progress: ProgressCallback) -> Result:
         "teacher": "run at every step" if request.kept is None else "kept, features in float16",
         "threads": torch.get_num_threads(),
         "seconds": round(training.state.seconds, 1),
+        "steps": training.state.taken,
         "before": before,
         "after": training.evaluate(),
         "epochs": training.state.history,

@@ -4,7 +4,8 @@ The training of a student in two stages, with checkpoints.
 Stage one brings what every layer norm leaves near the teacher's, stage two the outputs. After each
 epoch the student is evaluated on the samples held back. A stage leaves the best weights that it had.
 A stage whose first epoch leaves it much worse than it began was too fast: it begins again with a
-smaller rate. The order of the samples depends on seed, stage and epoch alone, so that an interrupted
+smaller rate. Where seconds are what is given, the steps that fit are counted by the pace of the first
+few, and fewer are taken where the pace slows down. The order of the samples depends on seed, stage and epoch alone, so that an interrupted
 run goes on to the same factors.
 """
 
@@ -27,7 +28,7 @@ from heatc.files import atomic_write
 from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.common.torch_model import Run, TorchModel
 from heatc.tuning.distill.losses import feature_loss, output_loss
-from heatc.tuning.distill.recipe import Recipe
+from heatc.tuning.distill.recipe import ROUNDS, Recipe
 from heatc.tuning.distill.texts import Texts, in_order, shuffled
 
 Teacher = Callable[[Texts, Sequence[int]], Run]
@@ -46,7 +47,8 @@ class State:
     Where a training stands.
 
     `slowed` is how often the stage began again, `seconds` are those of all runs that checkpoints
-    were kept of.
+    were kept of. Where seconds are given, `round_steps` are the steps of a round, and `before` those
+    of the rounds before it. `taken` are the steps of all stages.
     """
 
     stage: int = 0
@@ -57,6 +59,9 @@ class State:
     best: float = math.inf
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    round_steps: int = 0
+    before: int = 0
+    taken: int = 0
 
 
 class Training:
@@ -93,7 +98,9 @@ class Training:
             self._run_stage()
             self._load(self._best)
             state = self.state
-            self.state = State(state.stage + 1, seconds=state.seconds, history=state.history)
+            self.state = State(
+                state.stage + 1, seconds=state.seconds, history=state.history, taken=state.taken
+            )
             if self.state.stage < len(STAGES):
                 self._optimizer, self._schedule = self._begin_stage()
             self._keep()
@@ -126,11 +133,14 @@ class Training:
 
     def _run_stage(self) -> None:
         state, recipe = self.state, self.recipe
-        if state.epoch == 0 and state.step == 0 and not state.slowed:
+        if all(entry["stage"] != state.stage + 1 for entry in state.history):
+            began = time.monotonic()
             self._evaluate_epoch()
-        while state.epoch < recipe.epochs[state.stage] and state.idle < recipe.patience:
+            self._set_pace(time.monotonic() - began)
+        while state.epoch < self._epochs and state.idle < recipe.patience:
             self._run_epoch()
             state.epoch, state.step = state.epoch + 1, 0
+            self._slow_down()
             value = self._evaluate_epoch()
             if state.epoch == 1:
                 # At its greatest rate a stage may well lose for a while what the decay wins back.
@@ -143,7 +153,9 @@ class Training:
         """From where the stage began, with a smaller rate."""
         self._load(self._best)
         self.state.slowed += 1
-        self.state.epoch = 0
+        self.state.epoch = self.state.before = 0
+        # What is left of the time is for all rounds again.
+        self.state.round_steps = self.state.round_steps * (ROUNDS - 1) // ROUNDS
         self._optimizer, self._schedule = self._begin_stage()
 
     def _run_epoch(self) -> None:
@@ -153,6 +165,7 @@ class Training:
         for batch in batches[state.step :]:
             self._step(batch)
             state.step += 1
+            state.taken += 1
             self.progress(what, state.step, len(batches))
             if state.step % KEEP_EVERY == 0:
                 self._keep()
@@ -207,21 +220,89 @@ class Training:
 
     @property
     def _epochs(self) -> int:
-        return self.recipe.epochs[self.state.stage]
+        if self.recipe.seconds is None or not self.recipe.epochs[self.state.stage]:
+            return self.recipe.epochs[self.state.stage]
+        return ROUNDS if self.state.round_steps else 0
+
+    @property
+    def _epoch_steps(self) -> int:
+        return math.ceil(len(self.train) / self.recipe.batch)
+
+    @property
+    def _stage_steps(self) -> int:
+        """Steps of the stage, as far as it is known how many will be taken."""
+        state = self.state
+        if self.recipe.seconds is None:
+            return max(1, self.recipe.epochs[state.stage] * self._epoch_steps)
+        return max(1, state.before + (ROUNDS - state.epoch) * state.round_steps)
 
     def _batches(self, stage: int, epoch: int) -> list[list[int]]:
+        """Those of an epoch, or of a round of the stage that runs."""
+        if self.recipe.seconds is None:
+            return self._shuffled(stage, epoch)
+        first, per = self.state.before, self._epoch_steps
+        last = first + self.state.round_steps
+        found: list[list[int]] = []
+        for whole in range(first // per, math.ceil(last / per)):
+            found += self._shuffled(stage, whole)
+        start = first // per * per
+        return found[first - start : last - start]
+
+    def _shuffled(self, stage: int, epoch: int) -> list[list[int]]:
         order = random.Random(f"{self.recipe.seed} {stage} {epoch}")
         return shuffled(self.train.lengths.tolist(), self.recipe.batch, order)
 
+    def _set_pace(self, evaluating: float) -> None:
+        """As many steps a round as fit into the recipe's seconds, an evaluation taking so many."""
+        recipe = self.recipe
+        if recipe.seconds is None or not recipe.epochs[self.state.stage]:
+            return
+        left = recipe.seconds - self._spent - ROUNDS * evaluating
+        self.state.round_steps = max(0, int(left / self.step_seconds() / ROUNDS))
+        # Measured again, an interrupted run would take another number of steps.
+        self._keep()
+
+    def _slow_down(self) -> None:
+        """After a round: fewer steps for the others where they would take too long."""
+        state, recipe = self.state, self.recipe
+        if recipe.seconds is None:
+            return
+        state.before += state.round_steps
+        left, rounds = recipe.seconds - self._spent, ROUNDS - state.epoch
+        if rounds and state.before:
+            pace = self._spent / state.before
+            state.round_steps = min(state.round_steps, max(0, int(left / pace / rounds)))
+
+    @property
+    def _spent(self) -> float:
+        """Seconds of this training so far."""
+        return self.state.seconds + time.monotonic() - self._since
+
+    def step_seconds(self) -> float:
+        """Measured, of a step on short, middle and long samples, of which nothing is learnt."""
+        batches = list(in_order(self.train.lengths.tolist(), self.recipe.batch))
+        places = [round(share * (len(batches) - 1)) for share in (0.5, 0.1, 0.5, 0.9)]
+        times: list[float] = []
+        for place in places:
+            began = time.monotonic()
+            with torch.no_grad():
+                theirs = self.teacher(self.train, batches[place])
+            loss = self._loss(self.student(self.train.take(batches[place])), theirs)
+            loss.backward()  # pyright: ignore[reportUnknownMemberType]
+            times.append(time.monotonic() - began)
+        self._optimizer.zero_grad()
+        # The first warms up.
+        return max(1e-4, sum(times[1:]) / len(times[1:]))
+
     def _begin_stage(self) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
-        recipe, stage = self.recipe, self.state.stage
+        recipe = self.recipe
         optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=self._rate, weight_decay=recipe.decay, fused=True
         )
-        total = max(1, recipe.epochs[stage] * math.ceil(len(self.train) / recipe.batch))
-        warm = max(1, round(recipe.warm_up * total))
 
         def factor(step: int) -> float:
+            total = self._stage_steps
+            warm = max(1, round(recipe.warm_up * total))
             return min((step + 1) / warm, max(0.0, (total - step) / max(1, total - warm)))
 
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
