@@ -29,10 +29,12 @@ from heatc.names import (
     PROGRAM_FILE,
     STATS,
     TIMELINE,
+    compressed_program,
     factors_file,
     ir_weights_file,
     labels_file,
     machine_file,
+    plan_file,
     point_file,
     report_file,
     weights_file,
@@ -158,6 +160,17 @@ def _searched(path: Path, values: Values) -> Files:
 
 def _tokenized(path: Path, values: Values) -> Files:
     return [(path, kinds.DATA), (labels_file(path), kinds.LABEL_NAMES)]
+
+
+def _compressed(path: Path, values: Values) -> Files:
+    """A plan for each point, one more where attention is pruned, the chosen one, and its program."""
+    names = [FRONT_PLAN, *(plan_file(n) for n in range(1, values["points"] + 2))]
+    files = [(path / FRONT_FILE, kinds.FRONT), *((path / name, kinds.PLAN) for name in names)]
+    files += [(factors_file(path / name), kinds.PLAN_FACTORS) for name in names]
+    program = path / compressed_program(values["is_numpy"])
+    if not values["is_numpy"]:
+        return [*files, (program, kinds.HDP)]
+    return [*files, (program, kinds.PROGRAM), (weights_file(program), kinds.WEIGHTS)]
 
 
 def _stats(path: Path, values: Values) -> Files:
@@ -300,6 +313,12 @@ EXPORT = Command(
     writes=(Write("output", "-o", _exported, is_folder=True),),
 )
 
+COMPRESS = Command(
+    "heatc-tune compress",
+    reads=(*_TUNED, Read("dev", "--dev"), Read("extra", "--extra"), _HW),
+    writes=(Write("output", "-o", _compressed, is_folder=True), _WORK),
+)
+
 HDP_RUN = Command(
     "hdp-run",
     reads=(
@@ -341,6 +360,7 @@ COMMANDS = (
     EVAL,
     DATA,
     EXPORT,
+    COMPRESS,
     HDP_RUN,
     REPORT_PAGE,
     HDP_AS,

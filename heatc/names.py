@@ -72,6 +72,16 @@ def point_file(number: int) -> str:
     return f"{number:02d}.json"
 
 
+def plan_file(number: int) -> str:
+    """The plan of a point of `heatc-tune compress`, from 1."""
+    return f"{number:02d}.json"
+
+
+def compressed_program(is_numpy: bool) -> str:
+    """The program of `heatc-tune compress`."""
+    return "prog.py" if is_numpy else "prog.hdp"
+
+
 def machine_file(number: int) -> str:
     """The machine of a point of a front, from 0."""
     return f"hardware-{number:02d}.yaml"

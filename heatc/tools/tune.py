@@ -1,6 +1,7 @@
 """
 `heatc-tune`: chooses what a plan says, on your own data.
 
+    heatc-tune compress MODEL --data train.npz --goal "accuracy-drop<=1" -o small
     heatc-tune calibrate MODEL --data calib.npz --goal "sparsity>=0.85" -o plan.json
     heatc-tune search MODEL --target hdp-edge --data train.npz -o front
     heatc-tune distill MODEL --plan front/03.json --data train.npz -o small.json
@@ -31,6 +32,9 @@ class Subcommand:
 
 
 COMMANDS: Mapping[str, Subcommand] = {
+    "compress": Subcommand(
+        "heatc.tools.tune_compress", "all of it in one run: search, train, prune, compile"
+    ),
     "calibrate": Subcommand(
         "heatc.tools.tune_calibrate",
         "the parameters of attention pruning (rule `ours`) per layer and head",

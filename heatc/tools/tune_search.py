@@ -84,7 +84,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     from heatc.tuning.search.hardware_space import MOST_MACHINES
 
     _check_numbers(arguments)
-    formats = _formats(arguments.formats)
+    formats = formats_of(arguments.formats)
     goal = None if arguments.goal is None else parse_goal(arguments.goal, "search")
     hardware = _hardware(arguments)
     machines = 0 if arguments.hw_space is None else MOST_MACHINES
@@ -131,7 +131,8 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
         raise UsageError("expected 1 or more, or -1 for all cores", place="--jobs")
 
 
-def _formats(text: str | None) -> tuple[Format, ...]:
+def formats_of(text: str | None) -> tuple[Format, ...]:
+    """The formats that `--formats` names, all where it names none; `UsageError` for unknown ones."""
     from heatc.heat.formats import FORMATS, REGISTRY
 
     if text is None:

@@ -1,0 +1,227 @@
+"""`heatc-tune compress`: search, train, prune and compile in one run, within a number of minutes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heatc.commands import COMPRESS
+from heatc.errors import UsageError
+from heatc.names import FRONT_PLAN, compressed_program
+from heatc.tools.diagnostics import ToolParser, remark, suggest
+from heatc.tools.tune_distill import SHAPES
+from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option, progress_bars
+
+if TYPE_CHECKING:
+    from heatc.hardware import Hardware
+    from heatc.tuning.compress.session import Request, Result
+
+PROG = "heatc-tune"
+
+_TEXT = """\
+Make a model smaller and faster in one run: search, train, prune where it pays, compile.
+
+    heatc-tune compress MODEL --data train.npz -o small
+    heatc-tune compress MODEL --data train.npz --dev dev.npz --goal "accuracy-drop<=1" --minutes 10 -o small
+    heatc-tune compress MODEL --data train.npz --goal "edp>=3x" --target hdp-edge-vector -o small
+
+FOLDER gets front.json, a plan with factors for every point (01.json ...), plan.json, the one that the
+goals choose, and its program. Goals out of reach are exit code 4: the plans are written all the same,
+and plan.json is the one that comes nearest. The same command goes on where it was interrupted."""
+
+DEFAULT_TARGET = "hdp-edge"
+
+DEFAULT_GOAL = "accuracy-drop<=1"
+
+MOST_POINTS = 90
+
+
+def make_parser() -> ToolParser:
+    """The parser of the command."""
+    parser = ToolParser("heatc-tune compress", _TEXT)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="torch.export archive, Hugging Face folder, ...")
+    add("--data", metavar="FILE.npz", required=True, help="inputs by name, optional labels")
+    add("--dev", metavar="FILE.npz", help="what judges; without it a quarter of --data")
+    add("--extra", metavar="FILE.npz", action="append", default=[], help="text of other domains")
+    add(
+        "--goal",
+        metavar="GOAL",
+        action="append",
+        help=f'"accuracy-drop<=1" (points), "edp>=2x", or both; default {DEFAULT_GOAL}',
+    )
+    add("--target", metavar="NAME", help=f"{DEFAULT_TARGET} (default), hdp-server, ..., or numpy")
+    add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
+    add("--minutes", metavar="M", type=_minutes, help="for the run; the model's size says it else")
+    add("-o", dest="output", metavar="FOLDER", required=True, help="plans, front.json, program")
+    add("--layers", metavar="GLOB", default="*", help="module paths, | between several")
+    add("--formats", metavar="A,B", help="low-rank, in 20 minutes or more all: --list-formats")
+    add("--points", metavar="N", type=int, default=6, help="plans to write, default 6")
+    add("--seed", type=int, default=0, help="of all that is random, default 0")
+    add("--jobs", "-j", metavar="N", type=int, default=-1, help="processes; all cores")
+    add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
+    add("--quiet", "-q", action="store_true", help="no progress, no remarks, no table")
+    add_model_options(parser)
+    return parser
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text} is no number of minutes")
+    return value
+
+
+def compress_command(argv: Sequence[str]) -> int:
+    """The command, with what follows its name."""
+    arguments = make_parser().parse_args(argv)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES))
+
+    def tell(text: str) -> None:
+        if not arguments.quiet:
+            remark(text, place=PROG)
+
+    request = _request(arguments)
+    from heatc.tuning.compress.output import (
+        out_of_reach,
+        table,
+        verdict,
+        write_plans,
+        write_program,
+    )
+    from heatc.tuning.compress.session import compress
+
+    _tell_start(request, tell)
+    folder = Path(arguments.output)
+    with progress_bars(arguments.quiet) as progress:
+        result = compress(request, progress, tell)
+        data = write_plans(request, result, folder)
+        tell(f"{result.budget.told()}: compiling and checking the program")
+        checked = write_program(result, folder, progress)
+    tell(f"{folder / compressed_program(request.is_numpy)}: {checked}")
+    if not arguments.quiet:
+        print("\n".join([table(data), "", verdict(data, folder), "", *_next(arguments, result)]))
+    if not result.is_met:
+        raise out_of_reach(request, result, folder)
+    return 0
+
+
+def _tell_start(request: Request, tell: Callable[[str], None]) -> None:
+    """What was chosen for the user."""
+    from heatc.tuning.compress.session import weights_of
+
+    weights = weights_of(request.compilation)
+    tell(
+        f"goals {request.goals}; {request.minutes:g} minutes for {weights / 1e6:.1f} million weights; "
+        f"costs are modelled for {request.hardware.name}"
+    )
+    if request.dev is None:
+        tell(
+            f"a quarter of {request.data[0]} is held back (seed {request.seed}) and judges plans; "
+            "nothing is trained on it"
+        )
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from heatc.readers.npz import LABELS, open_npz
+    from heatc.tools.tune_search import formats_of
+    from heatc.tuning.common.goal import parse_goals
+
+    _check_numbers(arguments)
+    formats = None if arguments.formats is None else formats_of(arguments.formats)
+    goals = parse_goals(arguments.goal or [DEFAULT_GOAL], "compress")
+    is_numpy, hardware = _target(arguments)
+    COMPRESS.check({**vars(arguments), "is_numpy": is_numpy})
+    work = folder_option(arguments.work_dir)
+    data = open_npz(arguments.data)
+    dev = None if arguments.dev is None else (arguments.dev, open_npz(arguments.dev))
+    extra = {name: open_npz(name).without(LABELS) for name in arguments.extra}
+    # The compiler proper: only once the options are known to be good.
+    from heatc.tuning.compress.budget import default_minutes
+    from heatc.tuning.compress.goals import Goals
+    from heatc.tuning.compress.session import Request, weights_of
+
+    compilation = captured(arguments, data, BATCH)
+    minutes = arguments.minutes or default_minutes(weights_of(compilation))
+    return Request(
+        model=arguments.model,
+        weights=arguments.weights,
+        compilation=compilation,
+        timed=captured(arguments, data, 1),
+        data=(arguments.data, data),
+        dev=dev,
+        extra=extra,
+        hardware=hardware,
+        is_numpy=is_numpy,
+        goals=Goals(goals),
+        minutes=minutes,
+        layers=arguments.layers,
+        formats=formats,
+        points=arguments.points,
+        seed=arguments.seed,
+        jobs=arguments.jobs,
+        folder=work,
+    )
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    if not 1 <= arguments.points <= MOST_POINTS:
+        raise UsageError(f"{arguments.points} is outside 1 to {MOST_POINTS}", place="--points")
+    if arguments.seed < 0:
+        raise UsageError(f"{arguments.seed} is below 0", place="--seed")
+    if arguments.jobs == 0 or arguments.jobs < -1:
+        raise UsageError("expected 1 or more, or -1 for all cores", place="--jobs")
+
+
+def _target(arguments: argparse.Namespace) -> tuple[bool, Hardware]:
+    """Whether the program is a NumPy program, and the machine that costs are modelled for."""
+    from heatc.hardware import load_hardware, preset_names
+    from heatc.targets import Numpy
+
+    numpy = Numpy().name
+    names = (*preset_names(), numpy)
+    if arguments.target is not None and arguments.target not in names:
+        notes = [*suggest(arguments.target, names), f"targets: {', '.join(names)}"]
+        raise UsageError(f"unknown target {arguments.target!r}", place="--target", notes=notes)
+    is_numpy = arguments.target == numpy
+    if arguments.hw is not None and arguments.target is not None and not is_numpy:
+        raise UsageError("--hw and --target both name the machine", notes=["give one of them"])
+    machine = None if is_numpy else arguments.target
+    return is_numpy, load_hardware(arguments.hw or machine or DEFAULT_TARGET)
+
+
+# ---- what to type next -------------------------------------------------------------------------
+
+
+def _next(arguments: argparse.Namespace, result: Result) -> list[str]:
+    """Commands that go on from here, each with what it is for."""
+    from heatc.tools.tune import COMMANDS
+
+    folder = Path(arguments.output)
+    program = folder / compressed_program(arguments.target == "numpy")
+    model = [arguments.model, *_words(arguments, {"weights": "--weights"})]
+    inputs = [] if not Path(arguments.model).is_dir() else ["--inputs", result.model.inputs]
+    target = _words(arguments, {"target": "--target", "hw": "--hw"})
+    judged = arguments.dev or arguments.data
+    other = folder / f"other{program.suffix}"
+    number = min(2, len(result.points))
+    lines = {
+        "another plan of the front": ["heatc", *model, "--plan", str(folder / f"{number:02d}.json")]
+        + [*inputs, *target, "-o", str(other)],
+        "longer training": ["heatc-tune", "distill", *model, "--plan", str(folder / FRONT_PLAN)]
+        + ["--data", arguments.data, "-o", str(folder.with_name(f"{folder.name}-longer.json"))],
+    }
+    if "eval" in COMMANDS:
+        words = ["heatc-tune", "eval", str(program), arguments.model, "--data", judged]
+        lines = {"accuracy and time of the program": words, **lines}
+    return ["next:", *(f"  {shlex.join(words)}    # {what}" for what, words in lines.items())]
+
+
+def _words(arguments: argparse.Namespace, options: Mapping[str, str]) -> list[str]:
+    """The options that were given, as they were."""
+    given = ((option, getattr(arguments, name)) for name, option in options.items())
+    return [word for option, value in given if value is not None for word in (option, value)]
