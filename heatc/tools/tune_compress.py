@@ -116,7 +116,7 @@ def _tell_start(request: Request, tell: Callable[[str], None]) -> None:
 
     weights = weights_of(request.compilation)
     tell(
-        f"goals {request.goals}; {request.minutes:g} minutes for {weights / 1e6:.1f} million weights; "
+        f"goal {request.goals}; a model of {weights:,} weights gets {request.minutes:g} min; "
         f"costs are modelled for {request.hardware.name}"
     )
     if request.dev is None:

@@ -66,5 +66,5 @@ class Budget:
         return SLACK * max(0.0, self.left - reserved) / max(1, trainings_left)
 
     def told(self) -> str:
-        """`at 1.5 of 10 minutes`."""
-        return f"at {self.spent / 60:.1f} of {self.minutes:g} minutes"
+        """`at 1.5 of 10 min`."""
+        return f"at {self.spent / 60:.1f} of {self.minutes:g} min"

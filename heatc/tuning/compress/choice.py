@@ -51,7 +51,11 @@ def next_trained(goals: Goals, plans: Sequence[Standing]) -> int | None:
     held = [k for k, plan in enumerate(plans) if goals.holds(plan.reached)]
     first, last = max(failed, default=-1), min(held, default=len(plans))
     between = [k for k in enough if first < k < last]
-    return _promising(between, plans, most) if between else None
+    if between:
+        return _promising(between, plans, most)
+    # Nothing gains more: the chosen one may still lose less.
+    chosen = goals.chosen([plan.reached for plan in plans])
+    return chosen if chosen in open_ else None
 
 
 def _promising(numbers: Sequence[int], plans: Sequence[Standing], most: float) -> int:

@@ -137,10 +137,12 @@ def table(data: Mapping[str, Any]) -> str:
         for r in (head, *rows)
     ]
     count = data["samples"]["dev"]
+    right = data["dense"]["accuracy"]
+    has = "" if right is None else f"; the dense model has {right:.2f} % right"
     return "\n".join([
         *lines,
         "",
-        f"lost: {data['judged_by']['meaning']}, {count:,} samples held back, 95 % interval; float32",
+        f"lost: {data['judged_by']['meaning']}, {count:,} samples held back, 95 % interval{has}",
         f"edp (energy x latency), energy, latency: modelled for {data['hw']}, a pass at the data's lengths",
     ])  # fmt: skip
 
@@ -152,7 +154,7 @@ def _rows(data: Mapping[str, Any]) -> list[list[str]]:
     best = data["chosen"] or data["nearest"]
     mark = "*" if data["goals_met"] else "~"
     for point in ({"file": "dense", **data["dense"]}, *data["points"]):
-        texts = [figure.shown(point[figure.name]) for figure in shown]
+        texts = [figure.shown(float(point[figure.name])) for figure in shown]
         low, high = point["accuracy_drop_low"], point["accuracy_drop_high"]
         interval = "" if point["file"] == "dense" else f"({low:.2f} to {high:.2f})"
         texts.insert(1, interval)

@@ -185,6 +185,8 @@ class _Compression:
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     remarks: list[str] = field(default_factory=list[str])
     resumed: int = 0
+    compiling: float = 0.0
+    """Seconds that one program takes."""
 
     def __post_init__(self) -> None:
         request = self.request
@@ -198,7 +200,7 @@ class _Compression:
         self.fitted, self.dev = self._samples()
         self.train = self.fitted.inputs
         self.folder = make_folder((request.folder or cache_root() / "compress") / self._key())
-        self.kept = ResultCache(self.folder)
+        self.kept = ResultCache(self.folder / "results")
         goals = content_key({"goals": str(request.goals), "minutes": str(request.minutes)}, {})
         self.decided = ResultCache(self.folder / f"run-{goals}")
         self.budget = Budget(request.minutes, float(self.decided.read("spent") or 0.0))
@@ -288,7 +290,7 @@ class _Compression:
         plans = self._search()
         self._stage("plans", f"factorising and measuring {len(plans)} plans")
         dense = self._dense()
-        points = [self._start(number, plan, dense) for number, plan in enumerate(plans)]
+        points = self._cheaper([self._start(n, plan, dense) for n, plan in enumerate(plans)])
         self._stage("pruning", "timing whether pruned attention pays")
         probed = self._probe(points)
         self._train(points, dense, probed)
@@ -360,17 +362,19 @@ class _Compression:
         """Plans of the front without factors, the cheapest first; none where no layer is cheaper."""
         folder = self.folder / "front"
 
-        def run() -> list[str]:
+        def run() -> dict[str, Any]:
             request = self._search_request()
             try:
                 found = searching.search(request, self.progress)
                 data = searched.write_front(request, found, folder, self.progress)
             except InfeasibleError as error:
-                self._remark(f"no layer is factorised: {error.message}")
-                return []
-            return [point["file"] for point in data["points"]]
+                return {"files": [], "failed": error.message}
+            return {"files": [point["file"] for point in data["points"]]}
 
-        return [folder / name for name in self._step("search", run)]
+        found = self._step("search", run)
+        if "failed" in found:
+            self._remark(f"no layer is factorised: {found['failed']}")
+        return [folder / name for name in found["files"]]
 
     def _search_request(self) -> searching.Request:
         request = self.request
@@ -399,7 +403,14 @@ class _Compression:
 
     def _dense(self) -> dict[str, Any]:
         """Figures of the model as it is."""
-        cost = self._step("dense", lambda: self.cost_model.cost(None))
+
+        def run() -> dict[str, float]:
+            began = time.monotonic()
+            cost = self.cost_model.cost(None)
+            return {**cost, "compiling": time.monotonic() - began}
+
+        cost = self._step("dense", run)
+        self.compiling = cost.pop("compiling")
         accuracy = self.judge.dense_accuracy
         none = dict.fromkeys(("accuracy_drop", "accuracy_drop_low", "accuracy_drop_high"), 0.0)
         return {**none, "accuracy": accuracy, "divergence": 0.0, "edp_times_less": 1.0, **cost}
@@ -416,6 +427,16 @@ class _Compression:
 
         figures = self._step(f"start-{number:02d}", run)
         return Point(f"{number:02d}", path, figures)
+
+    def _cheaper(self, points: list[Point]) -> list[Point]:
+        """The points whose programs take less than the dense model's, the cheapest first."""
+        kept = [point for point in points if point.reached.times_less > 1.0]
+        if left_out := len(points) - len(kept):
+            self._remark(
+                f"{left_out} of {len(points)} plans of the search are left out: at the data's lengths "
+                "their programs take no less edp than the dense model's"
+            )
+        return sorted(kept, key=lambda point: -point.reached.times_less)
 
     def _cost(self, plan: Path, dense: Mapping[str, Any]) -> dict[str, float]:
         cost = self.cost_model.cost(plan)
@@ -474,11 +495,11 @@ class _Compression:
             return
         trained = {**start, **found}
         point.start = start
-        if trained["divergence"] > start["divergence"]:
+        if trained["divergence"] >= start["divergence"]:
             self._remark(
-                f"training left the plan of {gain:.2f}x farther from the model than it began "
-                f"(divergence {trained['divergence']:.3g}, before {start['divergence']:.3g}): it keeps "
-                "its first factors"
+                f"training brought the plan of {gain:.2f}x no nearer to the model (divergence "
+                f"{trained['divergence']:.3g}, before {start['divergence']:.3g}): it keeps its first "
+                "factors"
             )
             return
         point.figures, point.plan = trained, path
@@ -507,10 +528,11 @@ class _Compression:
 
     def _reserved(self, probed: Probe | None) -> float:
         """Seconds that pruning and compiling will take."""
-        if probed is None:
-            return 0.0
-        runs = RUNS_A_LAYER * len(self.attentions) if probed.pays else 0
-        return probed.seconds * (1 + runs)
+        # The program is compiled and checked once more.
+        compiling = 2 * self.compiling
+        if probed is None or not probed.pays:
+            return compiling
+        return compiling + probed.seconds * (1 + RUNS_A_LAYER * len(self.attentions))
 
     def _probe(self, points: Sequence[Point]) -> Probe | None:
         """What pruning could bring, timed on a plan of the middle; None where nothing prunes."""
