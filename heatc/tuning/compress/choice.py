@@ -24,7 +24,7 @@ class Standing:
 
     Attributes:
         reached: what it reaches as it is.
-        is_trained: whether its factors are trained.
+        is_trained: whether training its factors was tried.
     """
 
     reached: Reached

@@ -113,7 +113,7 @@ def _point(point: Point, file: str) -> dict[str, Any]:
     return {
         "file": file,
         "made_by": point.made_by,
-        "is_trained": point.start is not None and point.start is not point.figures,
+        "is_trained": point.start is not None,
         "is_pruned": point.is_pruned,
         "steps": point.figures.get("steps"),
         **_figures(point.figures),

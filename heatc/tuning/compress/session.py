@@ -110,6 +110,7 @@ class Point:
     Attributes:
         name: of the plan in the folder of the run.
         start: figures before its factors were trained, None where they are not trained.
+        is_tried: whether training was tried, which may have brought nothing.
         is_pruned: whether its attentions are pruned too.
     """
 
@@ -117,6 +118,7 @@ class Point:
     plan: Path
     figures: dict[str, Any]
     start: dict[str, Any] | None = None
+    is_tried: bool = False
     is_pruned: bool = False
 
     @property
@@ -453,7 +455,7 @@ class _Compression:
         """Train the points that are likely to reach the goals, as far as the time goes."""
         goals, budget = self.request.goals, self.budget
         for number in range(budget.trainings):
-            standing = [Standing(p.reached, p.start is not None) for p in points]
+            standing = [Standing(p.reached, p.is_tried) for p in points]
             chosen = next_trained(goals, standing)
             if chosen is None:
                 return
@@ -488,13 +490,16 @@ class _Compression:
             return {"steps": found.report["steps"], **self._measured(path)}
 
         found = self._step(path.stem, run)
-        start = point.figures
+        start, point.is_tried = point.figures, True
         if "failed" in found:
-            point.start = start
             self._remark(f"the plan of {gain:.2f}x keeps its first factors: {found['failed']}")
             return
+        if not found["steps"]:
+            self._remark(
+                f"{seconds:.0f} s are too short to train the plan of {gain:.2f}x: it keeps its first factors"
+            )
+            return
         trained = {**start, **found}
-        point.start = start
         if trained["divergence"] >= start["divergence"]:
             self._remark(
                 f"training brought the plan of {gain:.2f}x no nearer to the model (divergence "
@@ -502,7 +507,7 @@ class _Compression:
                 "factors"
             )
             return
-        point.figures, point.plan = trained, path
+        point.start, point.figures, point.plan = start, trained, path
 
     def _distill_request(self, point: Point, path: Path, seconds: float) -> distilling.Request:
         request = self.request

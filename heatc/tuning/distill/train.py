@@ -268,10 +268,10 @@ class Training:
         if recipe.seconds is None:
             return
         state.before += state.round_steps
-        left, rounds = recipe.seconds - self._spent, ROUNDS - state.epoch
-        if rounds and state.before:
-            pace = self._spent / state.before
-            state.round_steps = min(state.round_steps, max(0, int(left / pace / rounds)))
+        spent, rounds = self._spent, ROUNDS - state.epoch
+        if rounds and spent > 0:
+            fitting = (recipe.seconds - spent) * state.before / spent / rounds
+            state.round_steps = min(state.round_steps, max(0, int(fitting)))
 
     @property
     def _spent(self) -> float:

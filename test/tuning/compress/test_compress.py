@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from heatc.interpreter import execute
 from heatc.plan import hardware_sha256, read_plan
 from heatc.tools import run as hdp_run
 from heatc.tools import tune
-from heatc.tuning.compress import session
+from heatc.tuning.common.goal import Goal
+from heatc.tuning.compress import budget, session
 from heatc.tuning.compress.figures import FIGURES
 from heatc.tuning.compress.pruning import Probe
+from heatc.tuning.distill import train
 from heatc.tuning.distill.train import Training
 from heatc.tuning.search import front as fronts
 from heatc.weights import WeightStore
@@ -38,7 +41,7 @@ dram: {bandwidth: 0.05 GB/s}
 """On it layers of 16 x 16 gain from ranks."""
 
 SAMPLES = 96
-STEP = 0.02
+STEP = 0.2
 """Seconds that a step of training is taken for."""
 
 
@@ -93,12 +96,17 @@ def arguments(tiny: Path, place: Path, output: Path, *goals: str, **changes: str
     return ["compress", str(tiny / "model.mlir"), *words]
 
 
+def train_briefly(patch: pytest.MonkeyPatch) -> None:
+    """Trainings of few steps, whatever the computer: a step is taken for `STEP` seconds long."""
+    patch.setattr(Training, "step_seconds", lambda self: STEP)
+    patch.setattr(train, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    patch.setattr(budget, "SLACK", 0.1)
+    patch.setattr(session, "LEAST_TRAINING", 0.0)
+
+
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings of few steps, whatever the computer: so long is taken for each."""
-    monkeypatch.setattr(Training, "step_seconds", lambda self: STEP)
-    monkeypatch.setattr("heatc.tuning.compress.budget.SLACK", 0.02)
-    monkeypatch.setattr(session, "LEAST_TRAINING", 0.0)
+    train_briefly(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +114,7 @@ def met(tiny: Path, place: Path) -> Path:
     """The folder of a run whose goal holds."""
     output = place / "met"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "step_seconds", lambda self: STEP)
-        patch.setattr("heatc.tuning.compress.budget.SLACK", 0.02)
+        train_briefly(patch)
         assert tune.main(arguments(tiny, place, output, "accuracy-drop<=45")) == 0
     return output
 
@@ -299,7 +306,7 @@ def test_steps_are_cut_to_the_time(met: Path, place: Path):
     trained = [json.loads(p.read_text()) for f in folders for p in f.glob("results/trained-*.json")]
     assert any(one["steps"] > 0 for one in trained)
     longest = max(decision["seconds"] for decision in decisions)
-    assert max(one["steps"] for one in trained) <= longest / STEP
+    assert 0.5 * longest / STEP < max(one["steps"] for one in trained) <= longest / STEP
 
 
 def test_no_time_left_still_gives_plans(
@@ -338,8 +345,9 @@ def test_training_that_brings_nothing_keeps_the_first_factors(
 def test_pruning_that_pays_is_a_point_more(
     met: Path, tiny: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A machine on which deciding costs nothing does not exist: costs are made up here."""
+    """Deciding costs too much on any machine for so small a model: costs are made up here."""
     monkeypatch.setattr(session, "probe", lambda *_: Probe(2.0, 0.1))
+    monkeypatch.setattr(session._Compression, "_pruning_goal", lambda *_: Goal("sparsity", 0.2))
     cost = session._Compression._cost
 
     def cheaper(self: Any, plan: Path, dense: Any) -> dict[str, float]:
@@ -353,18 +361,12 @@ def test_pruning_that_pays_is_a_point_more(
         return found
 
     monkeypatch.setattr(session._Compression, "_cost", cheaper)
-    from heatc.tuning.calibrate.session import _PlanSearch
-
-    monkeypatch.setattr(_PlanSearch, "_is_cheaper", lambda *_: True)
-    monkeypatch.setattr("heatc.tuning.calibrate.session.most_saved", lambda *_: 1.0)
     output = place / "pruned"
     words = arguments(tiny, place, output, "accuracy-drop<=60", work_dir=str(place / "pruning"))
     assert tune.main(words) == 0
     data = front_of(output)
     pruned = [point for point in data["points"] if point["is_pruned"]]
-    if not pruned:
-        assert any("attention is not pruned" in remark for remark in data["remarks"])
-        pytest.fail(str(data["remarks"]))
+    assert pruned, data["remarks"]
     assert read_plan(output / pruned[0]["file"]).rules
     assert data["chosen"] == pruned[0]["file"]
 
