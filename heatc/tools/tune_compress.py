@@ -13,8 +13,9 @@ from heatc.commands import COMPRESS
 from heatc.errors import UsageError
 from heatc.names import FRONT_PLAN, compressed_program
 from heatc.tools.diagnostics import ToolParser, remark, suggest
+from heatc.tools.progress import READING, progress_bars
 from heatc.tools.tune_distill import SHAPES
-from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option, progress_bars
+from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option
 
 if TYPE_CHECKING:
     from heatc.hardware import Hardware
@@ -85,19 +86,20 @@ def compress_command(argv: Sequence[str]) -> int:
         if not arguments.quiet:
             remark(text, place=PROG)
 
-    request = _request(arguments)
-    from heatc.tuning.compress.output import (
-        out_of_reach,
-        table,
-        verdict,
-        write_plans,
-        write_program,
-    )
-    from heatc.tuning.compress.session import compress
-
-    _tell_start(request, tell)
     folder = Path(arguments.output)
     with progress_bars(arguments.quiet) as progress:
+        progress(READING, 0, 0)
+        request = _request(arguments)
+        from heatc.tuning.compress.output import (
+            out_of_reach,
+            table,
+            verdict,
+            write_plans,
+            write_program,
+        )
+        from heatc.tuning.compress.session import compress
+
+        _tell_start(request, tell)
         result = compress(request, progress, tell)
         data = write_plans(request, result, folder)
         tell(f"{result.budget.told()}: compiling and checking the program")

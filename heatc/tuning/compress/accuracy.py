@@ -13,8 +13,8 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import Compilation
 from heatc.passes.insert_hdp import InsertHdpPass
+from heatc.progress import ProgressCallback
 from heatc.tuning.common.evaluation import Evaluator, compared_output, reduce_output
-from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.common.samples import Batch, Samples
 from heatc.tuning.common.torch_model import TorchModel
 from heatc.tuning.evaluate.figures import Estimate

@@ -17,8 +17,8 @@ from heatc.names import (
     factors_file,
     plan_file,
 )
+from heatc.progress import ProgressCallback
 from heatc.targets import Numpy
-from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.compress.figures import FIGURES, SCHEMA, SOURCES, units
 from heatc.tuning.compress.model import copy_plan
 from heatc.tuning.compress.session import Point, Request, Result

@@ -22,6 +22,7 @@ from heatc.heat.formats import Format
 from heatc.heat.statistics import cache_root
 from heatc.kinds import OUTPUTS
 from heatc.passes.rewriting import module_path
+from heatc.progress import ProgressCallback
 from heatc.readers.npz import LABELS, write_npz
 from heatc.targets import Hdp, Numpy, Options
 from heatc.targets.base import Target
@@ -29,9 +30,9 @@ from heatc.tuning.calibrate import session as calibrating
 from heatc.tuning.common.content_key import content_key
 from heatc.tuning.common.goal import Goal
 from heatc.tuning.common.packed_model import PackedModel
-from heatc.tuning.common.progress import ProgressCallback
 from heatc.tuning.common.samples import Samples, check_samples
 from heatc.tuning.common.torch_model import best_device
+from heatc.tuning.common.workers import Workers
 from heatc.tuning.compress.accuracy import Judge
 from heatc.tuning.compress.budget import LEAST_TRAINING, ONE_FORMAT, Budget
 from heatc.tuning.compress.choice import Standing, next_trained
@@ -45,7 +46,6 @@ from heatc.tuning.search import output as searched
 from heatc.tuning.search import session as searching
 from heatc.tuning.search.candidate_costs import Machine
 from heatc.tuning.search.result_cache import ResultCache, code_digest
-from heatc.tuning.search.workers import Workers
 
 __all__ = ["Point", "Request", "Result", "compress"]
 
