@@ -44,8 +44,9 @@ from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes
 from heatc.passes.analysis.masks import Part, Reading, read_masks, with_masks
 from heatc.passes.analysis.padding import DOUBTED, POINTWISE, KeyPadding, MaskTracker
-from heatc.passes.analysis.reads import Reads, TokenAxes, is_zero_where_masked
+from heatc.passes.analysis.reads import Reads, TokenAxes, is_summed, is_zero_where_masked
 from heatc.passes.effect import Effect
+from heatc.passes.packing.maxima import bound_maxima
 from heatc.passes.packing.rows import PackedRows
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
 
@@ -93,6 +94,7 @@ class _Packer:
         self.packed: dict[SSAValue, SSAValue] = {}
         self.rows = PackedRows(tokens, self.packed, self.packing.result)
         self.converted: set[Operation] = set()
+        self.pooled: set[SSAValue] = set()
 
     def run(self) -> bool:
         """
@@ -102,11 +104,13 @@ class _Packer:
         there are ops that nobody uses.
         """
         block = self.function.body.block
+        needs_token = self._bound_maxima(list(block.ops))
         ops = list(block.ops)
         self._insert_packing(ops[0])
         for op in ops:
             new = self._convert(op)
             if new is None:
+                self._note_pooled(op)
                 continue
             insert_before(op, new)
             new.location = op.location
@@ -118,7 +122,9 @@ class _Packer:
         outputs = list(last.operands)
         reads = Reads(self.tokens, self.converted, compute=self.compute, padding=self.padding)
         if self.padding.mask is not None:
-            positions = self._positions(reads)
+            # A row of its own for the first position refuses a sequence without a real token.
+            first = range(1) if needs_token else range(0)
+            positions = self._positions(reads).union(first)
             if positions and not self.every_row:
                 return False
             self._keep(positions)
@@ -128,6 +134,13 @@ class _Packer:
         if self.padding.mask is not None and not self.compute:
             self._clear(last, outputs)
         return True
+
+    def _bound_maxima(self, ops: list[Operation]) -> bool:
+        """Bound maxima over real tokens by them; whether there was one."""
+        if self.padding.mask is None or not self.every_row:
+            return False
+        real = Reads(self.tokens, (), compute=self.compute, padding=self.padding)
+        return any([bound_maxima(op, real) for op in ops])
 
     # -- the packing -----------------------------------------------------------------------
 
@@ -238,8 +251,18 @@ class _Packer:
             return None
         return nn.ExpandOp(self.packed[op.x], (nn.TOKENS, shape[-1]))
 
+    def _note_pooled(self, op: Operation) -> None:
+        """Remember what is computed of tokens and has none."""
+        if op not in self.converted and any(
+            v in self.packed or v in self.pooled for v in op.operands
+        ):
+            self.pooled.update(op.results)
+
     def _pointwise(self, op: Operation) -> Operation | None:
         if not any(v in self.packed for v in op.operands):
+            return None
+        if any(v in self.pooled for v in op.operands) and is_summed(op.results[0], self.tokens):
+            # Packed and back again it would be rounded on both ways.
             return None
         rows = [self.rows.of(v, op) for v in op.operands]
         operands = [r for r in rows if r is not None]

@@ -30,6 +30,7 @@ from heatc.dialects.einsum import ContractOp, only_reader
 from heatc.dialects.host import TaskOp
 from heatc.passes.analysis.host_work import HostWork, numbers_of
 from heatc.passes.effect import Effect
+from heatc.passes.partitioning.attention import expand_attention
 from heatc.passes.partitioning.broadcasts import expand_operands
 from heatc.passes.partitioning.fills import repeat_fills
 from heatc.passes.partitioning.indices import index_rows
@@ -114,6 +115,7 @@ def _sort(block: Block) -> None:
 
 
 def _partition(function: FuncOp) -> None:
+    expand_attention(function)
     move_numbers(function)
     unpack_factors(function)
     round_what_is_given(function)

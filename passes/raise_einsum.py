@@ -2,9 +2,9 @@
 Linear layers and matrix products become contractions.
 
 Assumes the captured level. Changes `nn.linear` into `einsum.contract` plus an `nn.add` of the
-bias, and `nn.matmul` (mm, bmm, matmul) into `einsum.contract` where the leading axes match.
-A matrix that is repeated along the leading axes is taken once. Leaves other
-products whose leading axes broadcast, and everything else.
+bias, and `nn.matmul` (mm, bmm, matmul) into `einsum.contract`. A matrix that is repeated along the
+leading axes is taken once, and an axis of extent 1 that the other operand has more of is dropped.
+Leaves everything else.
 
 Example (test/passes/raise_einsum.mlir):
 `nn.linear %x, %w, %b` on (1, 16, 4) becomes `einsum.contract "abi,oi->abo" %x, %w`, `nn.add`.
@@ -28,9 +28,10 @@ from xdsl.pattern_rewriter import (
 )
 
 from heatc.dialects.einsum import ContractOp
-from heatc.dialects.nn import AddOp, LinearOp, MatmulOp, shape_of
+from heatc.dialects.nn import AddOp, LinearOp, MatmulOp, ReshapeOp, shape_of
 from heatc.passes.analysis.layout import grouped, layout_of
 from heatc.passes.effect import Effect
+from heatc.passes.rewriting import insert_before
 
 _LEAD = "abcdefgh"
 
@@ -53,9 +54,9 @@ class RaiseLinear(RewritePattern):
 
 class RaiseMatmul(RewritePattern):
     """
-    A product whose leading axes agree, or are the left operand's alone, is a contraction.
+    A product is a contraction; an operand has the leading axes along which it is not repeated.
 
-    So is one with a matrix that is spread along leading axes, as PyTorch takes linears apart.
+    A matrix that is spread along leading axes is taken once, as PyTorch takes linears apart.
     """
 
     @op_type_rewrite_pattern
@@ -69,11 +70,20 @@ class RaiseMatmul(RewritePattern):
             contract.location = op.location
             rewriter.replace(op, contract)
             return
-        if right[:-2] not in (left[:-2], ()):
-            return
-        shared = lead if right[:-2] else ""
-        equation = f"{lead}mk,{shared}kn->{lead}mn"
-        contract = ContractOp(equation, [op.lhs, op.rhs], op.result.type)
+        whole = shape_of(op.result)[:-2]
+        lead, operands, terms = _LEAD[: len(whole)], list[SSAValue](), list[str]()
+        for value, term in ((op.lhs, "mk"), (op.rhs, "kn")):
+            own = shape_of(value)
+            axes = range(len(own) - 2)
+            kept = [a for a in axes if own[a] == whole[a - len(axes)]]
+            if len(kept) < len(axes):
+                matrix = ReshapeOp(value, [own[a] for a in (*kept, -2, -1)])
+                matrix.location = op.location
+                insert_before(op, matrix)
+                value = matrix.result
+            operands.append(value)
+            terms.append("".join(lead[a - len(axes)] for a in kept) + term)
+        contract = ContractOp(f"{','.join(terms)}->{lead}mn", operands, op.result.type)
         contract.location = op.location
         rewriter.replace(op, contract)
 

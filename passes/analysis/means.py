@@ -3,15 +3,17 @@ Means by weights, however they are written: their range is that of what is avera
 
     sum(x m) / sum(m)         the sum as a product and a reduction, or as a contraction
     sum(where(m, x, 0)) / sum(m)      with m truth values or integers
-    sum(x w)                  with w = m / sum(m)
+    sum(x w)                  with w = m / sum(m), or w = softmax(m)
+    sum(x m) / sqrt(sum(m))   the mean times the root of the sum
 
-with m >= 0. A denominator may be clamped from below, or have a number of at least 0 added. Between
+with m >= 0, but for a softmax. A denominator may be clamped from below, or have a number of at least 0 added. Between
 these ops may stand casts, repetitions, and reshapes that only add or drop axes of extent 1; axes are
 followed through them, so that equal extents do not matter.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +24,7 @@ from xdsl.ir import Operation, SSAValue
 from heatc.dialects import nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.ranges import Range
+from heatc.passes.analysis.sizes import is_same
 
 RangeOf = Callable[[SSAValue], Range]
 Axes = tuple[int | None, ...]
@@ -49,6 +52,14 @@ class _Sum:
     is_chosen: bool = False
 
 
+@dataclass(frozen=True)
+class _Total:
+    """The sum of weights that a denominator is at least, or is at least the root of."""
+
+    value: SSAValue
+    is_root: bool
+
+
 def mean_range(
     op: Operation, range_of: RangeOf, inputs: Mapping[SSAValue, SSAValue]
 ) -> Range | None:
@@ -70,15 +81,18 @@ class _Means:
     def of(self, op: Operation) -> Range | None:
         """The range of a mean by weights, None for any other op."""
         if isinstance(op, nn.DivOp):
-            found = self._weighted_sum(op.lhs)
-            if found is None or not self._is_total(op.rhs, found, len(nn.shape_of(op.result))):
-                return None
-            return self._averaged(op, found)
+            return self._quotient(op)
         if not isinstance(op, nn.ReduceOp | ContractOp):
             return None
         found = self._weighted_sum(op.results[0])
         quotient = None if found is None else found.source.owner
-        if found is None or found.is_chosen or not isinstance(quotient, nn.DivOp):
+        if found is None or found.is_chosen:
+            return None
+        if isinstance(quotient, nn.SoftmaxOp):
+            rank = len(nn.shape_of(quotient.result))
+            along = quotient.dim.value.data % rank == found.summed
+            return self._within(op, found.x) if along else None
+        if not isinstance(quotient, nn.DivOp):
             return None
         source, axes = self._traced(quotient.lhs)
         if axes != _same_axes(source) or nn.shape_of(source) != nn.shape_of(quotient.result):
@@ -86,16 +100,31 @@ class _Means:
         # What divides the weights has their summed axis repeated.
         rest = tuple(None if axis == found.summed else axis for axis in axes)
         weights = _Sum(found.x, source, rest, found.summed)
-        if not self._is_total(quotient.rhs, weights, len(axes)):
+        total = self._total(quotient.rhs, weights, len(axes))
+        if total is None or total.is_root:
             return None
         return self._averaged(op, weights)
+
+    def _quotient(self, op: nn.DivOp) -> Range | None:
+        """The range of a weighted sum over the sum of its weights, or over the root of that."""
+        found = self._weighted_sum(op.lhs)
+        total = None if found is None else self._total(op.rhs, found, len(nn.shape_of(op.result)))
+        mean = None if found is None or total is None else self._averaged(op, found)
+        if mean is None or total is None or not total.is_root:
+            return mean
+        most = math.sqrt(max(self.range_of(total.value).whole[1], 0.0))
+        return Range(mean.low * most, mean.high * most)
 
     def _averaged(self, op: Operation, found: _Sum) -> Range | None:
         tensors = [v for v in self.inputs if isinstance(v.type, TensorType)]
         same = [v for v in tensors if self._traced(v)[0] is found.source] or [found.source]
         if all(self.range_of(v).whole[0] < 0.0 for v in same):
             return None
-        x = self.range_of(found.x)
+        return self._within(op, found.x)
+
+    def _within(self, op: Operation, averaged: SSAValue) -> Range:
+        """What is averaged, and 0."""
+        x = self.range_of(averaged)
         last = nn.shape_of(op.results[0])[-1]
         return Range(np.minimum(x.low, 0.0), np.maximum(x.high, 0.0)).over(last)
 
@@ -206,13 +235,18 @@ class _Means:
                 )
         return None
 
-    def _is_total(self, value: SSAValue, weights: _Sum, rank: int) -> bool:
-        """Whether a value is at least the sum of the weights, each where the weighted sum has them."""
-        axes = _same_axes(value)
+    def _total(self, value: SSAValue, weights: _Sum, rank: int) -> _Total | None:
+        """The sum of the weights, each where the weighted sum has them, that a value is at least; or its root."""
+        axes, is_root = _same_axes(value), False
         while True:
             value, below = self._traced(value)
             axes = tuple(None if axis is None else below[axis] for axis in axes)
             larger = _below(value)
+            root = value.owner
+            if larger is None and not is_root and isinstance(root, nn.MapOp):
+                if root.function.data != "sqrt":
+                    return None
+                larger, is_root = root.x, True
             if larger is None:
                 break
             value = larger
@@ -222,12 +256,12 @@ class _Means:
             or total.kind.data != "sum"
             or len(total.reduced) != 1
         ):
-            return False
+            return None
         source, inner = self._traced(total.x)
         if weights.is_chosen:
             source, inner, _ = self._counted(source, inner)
-        if source is not weights.source or inner[total.reduced[0]] != weights.summed:
-            return False
+        if not is_same(source, weights.source) or inner[total.reduced[0]] != weights.summed:
+            return None
         kept = [axis for i, axis in enumerate(inner) if i not in total.reduced]
         found = tuple(None if axis is None else kept[axis] for axis in axes)
         extents = nn.shape_of(source)
@@ -236,7 +270,7 @@ class _Means:
             + tuple(None if axis is None or extents[axis] == 1 else axis for axis in axes)
             for axes in (weights.axes, found)
         )
-        return own == other
+        return _Total(value, is_root) if own == other else None
 
 
 def _same_axes(value: SSAValue) -> Axes:

@@ -398,31 +398,45 @@ def _padding(
 def vanishes(
     tracker: MaskTracker, value: SSAValue, padding: KeyPadding, positions: NDArray[np.int64]
 ) -> bool:
-    """
-    Whether a value is 0 at masked positions, for every input that means padding there.
+    """Whether a value is 0 at masked positions, see `values_at`."""
+    found = values_at(tracker, value, padding, positions, padding.masked)
+    return found is not None and not any(array.any() for array in found)
 
-    `positions`, which broadcasts to the value, has the number b * S + s that each element is of.
+
+def values_at(
+    tracker: MaskTracker,
+    value: SSAValue,
+    padding: KeyPadding,
+    positions: NDArray[np.int64],
+    sets: Sequence[Interval],
+) -> list[Array] | None:
+    """
+    A value for every input of some sets, each with that input everywhere.
+
+    `positions`, which broadcasts to the value, has the number b * S + s that each element is of. None
+    where an element is made of more than the mask at its own position, or where values between the ends
+    of a set may give others.
     """
     traced = tracker.trace(value)
     if traced is None or traced.input is None or traced.input is not padding.mask:
-        return False
+        return None
     try:
         wanted = np.broadcast_to(positions, traced.source.shape)
     except ValueError:
-        return False
+        return None
     if not (traced.source == wanted).all():
-        return False
+        return None
     if traced.cut:
         tried = [
             number
             for low, high, number in _pieces(traced)
-            if any(first <= high and low <= last for first, last in padding.masked)
+            if any(first <= high and low <= last for first, last in sets)
         ]
-    elif all(low == high for low, high in padding.masked):
-        tried = [low for low, _ in padding.masked]
+    elif all(low == high for low, high in sets):
+        tried = [low for low, _ in sets]
     else:
-        return False
-    return not any(tracker.run(value, number).any() for number in tried)
+        return None
+    return [tracker.run(value, number) for number in tried]
 
 
 def _pieces(traced: Traced) -> Iterable[tuple[float, float, float]]:

@@ -10,9 +10,10 @@ is 0 there.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from xdsl.dialects.builtin import TensorType
 from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Operation, SSAValue
@@ -21,7 +22,7 @@ from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes, Axis
 from heatc.passes.analysis.layout import Digit, grouped, joined, layout_of
-from heatc.passes.analysis.padding import POINTWISE, KeyPadding, MaskTracker, vanishes
+from heatc.passes.analysis.padding import POINTWISE, KeyPadding, MaskTracker, values_at, vanishes
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
 _ELEMENTWISE = (*POINTWISE, nn.GeluOp, nn.ReluOp, nn.TanhOp)
@@ -274,14 +275,39 @@ class Reads:
             found.append(axes[0] - len(shape) if extent > 1 else None)
         return found
 
+    def tells(
+        self,
+        value: SSAValue,
+        other: SSAValue,
+        real: Callable[[float], bool],
+        masked: Callable[[float], bool],
+    ) -> bool:
+        """Whether a value that meets `other` tells its real tokens from masked ones, by tests of both."""
+        order = self._order(other)
+        positions = None if order is None else self._positions(value, order)
+        if positions is None or self.padding is None:
+            return False
+        for sets, test in ((self.padding.real, real), (self.padding.masked, masked)):
+            found = values_at(self._tracker, value, self.padding, positions, sets)
+            if not found or not all(test(v) for array in found for v in np.unique(array).tolist()):
+                return False
+        return True
+
     def _vanishes(self, factor: SSAValue, order: Sequence[int | None]) -> bool:
         """Whether a factor with these axes of sequences and tokens is 0 at masked positions."""
-        if self.padding is None or self.padding.mask is None:
+        positions = self._positions(factor, order)
+        if positions is None or self.padding is None:
             return False
+        return vanishes(self._tracker, factor, self.padding, positions)
+
+    def _positions(self, factor: SSAValue, order: Sequence[int | None]) -> NDArray[np.int64] | None:
+        """The number b * S + s of each element of a value with these axes of sequences and tokens."""
+        if self.padding is None or self.padding.mask is None:
+            return None
         batch, length = self.tokens.batch, self.tokens.length
         rank = len(nn.shape_of(factor))
         if any(axis is not None and -axis > rank for axis in order):
-            return False
+            return None
         positions = np.arange(batch * length).reshape(batch, length)
         long = [axis for axis in order if axis is not None]
         positions = positions.reshape([n for n in (batch, length) if n > 1])
@@ -290,9 +316,7 @@ class Reads:
         shape = [1] * rank
         for axis in long:
             shape[axis] = nn.shape_of(factor)[axis]
-        if math.prod(shape) != batch * length:
-            return False
-        return vanishes(self._tracker, factor, self.padding, positions.reshape(shape))
+        return positions.reshape(shape) if math.prod(shape) == batch * length else None
 
     def _is_of_each_token(self, op: Operation, value: SSAValue) -> bool:
         """Whether an op is along an axis that has no sequences and no tokens."""
@@ -362,6 +386,21 @@ class Reads:
                 start, step = (int(a.get_values()[axis]) for a in (op.starts, op.steps))
                 return frozenset(range(start, start + size * step, step))
         return self.of(op.result)
+
+
+def is_summed(value: SSAValue, tokens: TokenAxes) -> bool:
+    """Whether a value is read element by element until it is reduced over tokens, and by nothing else."""
+    for use in value.uses:
+        op = use.operation
+        if isinstance(op, _ELEMENTWISE):
+            if not is_summed(op.results[0], tokens):
+                return False
+        elif isinstance(op, nn.ReduceOp):
+            if not set(op.reduced) & set(tokens.token_axes(value)):
+                return False
+        else:
+            return False
+    return True
 
 
 def is_zero_where_masked(value: SSAValue) -> bool:

@@ -53,15 +53,19 @@ func.func @products(%a: tensor<3x4xf32>, %b: tensor<4x5xf32>, %c: tensor<2x3x4xf
 
 // -----
 
-// Leading axes that broadcast are left.
+// An operand has the leading axes along which it is not repeated.
 
-// CHECK-LABEL: func.func @broadcast(%a: tensor<3x4xf32>, %b: tensor<1x3x4xf32>, %c: tensor<2x4x5xf32>) {
-// CHECK-NEXT:    %0 = nn.matmul %a, %c : (tensor<3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
-// CHECK-NEXT:    %1 = nn.matmul %b, %c : (tensor<1x3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+// CHECK-LABEL: func.func @broadcast(%a: tensor<3x4xf32>, %b: tensor<1x3x4xf32>, %c: tensor<2x4x5xf32>, %d: tensor<7x1x3x4xf32>) {
+// CHECK-NEXT:    %0 = einsum.contract "mk,akn->amn" %a, %c : (tensor<3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+// CHECK-NEXT:    %1 = nn.reshape %b : (tensor<1x3x4xf32>) -> tensor<3x4xf32>
+// CHECK-NEXT:    %2 = einsum.contract "mk,akn->amn" %1, %c : (tensor<3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+// CHECK-NEXT:    %3 = nn.reshape %d : (tensor<7x1x3x4xf32>) -> tensor<7x3x4xf32>
+// CHECK-NEXT:    %4 = einsum.contract "amk,bkn->abmn" %3, %c : (tensor<7x3x4xf32>, tensor<2x4x5xf32>) -> tensor<7x2x3x5xf32>
 // CHECK-NEXT:    func.return
-func.func @broadcast(%a: tensor<3x4xf32>, %b: tensor<1x3x4xf32>, %c: tensor<2x4x5xf32>) {
+func.func @broadcast(%a: tensor<3x4xf32>, %b: tensor<1x3x4xf32>, %c: tensor<2x4x5xf32>, %d: tensor<7x1x3x4xf32>) {
   %0 = nn.matmul %a, %c : (tensor<3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
   %1 = nn.matmul %b, %c : (tensor<1x3x4xf32>, tensor<2x4x5xf32>) -> tensor<2x3x5xf32>
+  %2 = nn.matmul %d, %c : (tensor<7x1x3x4xf32>, tensor<2x4x5xf32>) -> tensor<7x2x3x5xf32>
   func.return
 }
 

@@ -1,5 +1,5 @@
 """
-What is done with each token, on both targets beside PyTorch, on inputs that hurt.
+What is done with each token and with all of them, on both targets beside PyTorch, on inputs that hurt.
 
 One token, as many sequences as tokens, one sequence; extents that are equal on other axes; padding at
 either end, holes, and a sequence that is all padding.
@@ -7,43 +7,29 @@ either end, holes, and a sequence that is all padding.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from padded_models import VOCABULARY, WIDTH, Attention
 
-from bench.support.differential.build import load_hdp, load_numpy
-from bench.support.families.heads import OF_TOKENS
+from bench.support.differential.build import Compiled, load_hdp, load_numpy
+from bench.support.families.entry import VOCABULARY, fill
+from bench.support.families.heads import ATTENDED, MIXED, OF_TOKENS, POOLED, Head, Headed
 from heatc.api import compile as compile_model
 from heatc.errors import HeatcError
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
-nn: Any = torch.nn
 
 SHAPES = ((3, 1), (1, 6), (6, 6))
-"""Sequences and tokens; a label a token as well"""
+"""Sequences and tokens; there are as many labels as tokens"""
 COSINE = 0.999
-
-
-class Tokens(nn.Module):
-    """An attention under a mask, and a head of each of its tokens."""
-
-    def __init__(self, name: str, tokens: int):
-        super().__init__()
-        torch.manual_seed(3)
-        self.words, self.layer = nn.Embedding(VOCABULARY, WIDTH), Attention()
-        self.classify, self.inner = nn.Linear(WIDTH, tokens + 1), nn.Linear(WIDTH, WIDTH)
-        if tokens > 1:
-            self.classify = nn.Linear(WIDTH, tokens)
-        self.head = OF_TOKENS[name]
-
-    def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-        keep = attention_mask > 0
-        return {"found": self.head(self, self.layer(self.words(input_ids), keep), keep)}
+LOADERS = {"numpy": load_numpy, "hdp-edge": load_hdp}
+ERRORS = {"numpy": 1e-4, "hdp-edge": 6e-2}
+"""Largest absolute difference from PyTorch"""
 
 
 def masks(batch: int, tokens: int) -> NDArray[np.int64]:
@@ -58,30 +44,47 @@ def masks(batch: int, tokens: int) -> NDArray[np.int64]:
     return found
 
 
+class Case:
+    """A model with a head, and its programs."""
+
+    def __init__(self, head: Head, batch: int, tokens: int, folder: Path):
+        self.model = Headed(head, tokens, max(tokens, 2)).eval().requires_grad_(False)
+        fill(self.model)
+        self.ids = np.random.default_rng(1).integers(1, VOCABULARY, (batch, tokens))
+        self.folder = folder
+
+    def programs(self) -> Iterator[tuple[str, Compiled]]:
+        """A program a target, by the target's name."""
+        ones = torch.ones(self.ids.shape, dtype=torch.long)
+        example = {"input_ids": torch.tensor(self.ids), "attention_mask": ones}
+        for target, load in LOADERS.items():
+            path = self.folder / f"program.{'py' if target == 'numpy' else 'hdp'}"
+            yield target, load(compile_model(self.model, example, target=target, output=path))
+
+    def wanted(self, mask: NDArray[Any]) -> NDArray[Any]:
+        """What PyTorch gives."""
+        return self.model(torch.tensor(self.ids), torch.tensor(mask)).numpy()
+
+    def found(self, program: Compiled, mask: NDArray[Any]) -> NDArray[Any]:
+        """What a program gives."""
+        return program.run({"input_ids": self.ids, "attention_mask": mask})["output"]
+
+
 @pytest.mark.parametrize(("batch", "tokens"), SHAPES)
 @pytest.mark.parametrize("name", OF_TOKENS)
 def test_each_token(name: str, batch: int, tokens: int, tmp_path: Path):
-    model = Tokens(name, tokens).eval()
-    ids = np.random.default_rng(1).integers(1, VOCABULARY, (batch, tokens))
-    example = {
-        "input_ids": torch.tensor(ids),
-        "attention_mask": torch.ones(batch, tokens, dtype=torch.long),
-    }
-    for target, load, atol in (("numpy", load_numpy, 1e-4), ("hdp-edge", load_hdp, 6e-2)):
-        path = tmp_path / f"program.{'py' if target == 'numpy' else 'hdp'}"
-        program = load(compile_model(model, example, target=target, output=path))
+    case = Case(OF_TOKENS[name], batch, tokens, tmp_path)
+    for target, program in case.programs():
         for mask in masks(batch, tokens):
-            given = {"input_ids": ids, "attention_mask": mask}
-            with torch.no_grad():
-                wanted = model(torch.tensor(ids), torch.tensor(mask))["found"].numpy()
-            if program.paddings["found"] == "computed":
+            wanted = case.wanted(mask)
+            if program.paddings["output"] == "computed":
                 # One number of a sequence of one token: nobody can tell it from one of the sequence.
                 assert (tokens, wanted.ndim) == (1, 2)
                 if not mask.all():
                     with pytest.raises((HeatcError, ValueError), match="no real token"):
-                        program.run(given)
+                        case.found(program, mask)
                     continue
-            compare(program.run(given)["found"], wanted, mask, name, atol)
+            compare(case.found(program, mask), wanted, mask, name, ERRORS[target])
 
 
 def compare(
@@ -98,3 +101,22 @@ def compare(
     if wanted.ndim > 1 and wanted.shape[-1] > 1:
         lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(wanted, axis=-1)
         assert ((found * wanted).sum(-1) >= COSINE * lengths - 1e-9).all()
+
+
+@pytest.mark.parametrize(("batch", "tokens"), SHAPES[1:])
+@pytest.mark.parametrize("name", [*POOLED, *MIXED, *ATTENDED])
+def test_all_tokens(name: str, batch: int, tokens: int, tmp_path: Path):
+    """A sequence that is all padding is refused, or what PyTorch gives."""
+    case = Case({**POOLED, **MIXED, **ATTENDED}[name], batch, tokens, tmp_path)
+    for target, program in case.programs():
+        for mask in masks(batch, tokens):
+            wanted = case.wanted(mask)
+            try:
+                found = case.found(program, mask)
+            except (HeatcError, ValueError):
+                assert not mask.any(1).all()
+                continue
+            if program.paddings["output"] == "zero":
+                assert not found[mask == 0].any()
+                found, wanted = found[mask != 0], wanted[mask != 0]
+            np.testing.assert_allclose(found, wanted, atol=ERRORS[target])

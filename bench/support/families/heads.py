@@ -35,16 +35,16 @@ class Headed(nn.Module):
     `x` is (batch, length, width), `keep` (batch, length) bool.
     """
 
-    def __init__(self, head: Head):
+    def __init__(self, head: Head, length: int = LENGTH, labels: int = LABELS):
         super().__init__()
         self.table = nn.Embedding(VOCABULARY, WIDTH)
         self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
         self.norm = nn.LayerNorm(WIDTH)
         self.head = head
-        self.classify, self.wide = nn.Linear(WIDTH, LABELS), nn.Linear(2 * WIDTH, LABELS)
+        self.classify, self.wide = nn.Linear(WIDTH, labels), nn.Linear(2 * WIDTH, labels)
         self.score, self.inner = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, WIDTH)
-        self.up, self.down = nn.Linear(LENGTH, 2 * LENGTH), nn.Linear(2 * LENGTH, LENGTH)
-        self.matrix = nn.Parameter(torch.zeros(LENGTH, LENGTH))
+        self.up, self.down = nn.Linear(length, 2 * length), nn.Linear(2 * length, length)
+        self.matrix = nn.Parameter(torch.zeros(length, length))
         self.probe = nn.Parameter(torch.zeros(1, 1, WIDTH))
         self.queries = nn.Parameter(torch.zeros(1, QUERIES, WIDTH))
         self.pool = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
@@ -167,8 +167,8 @@ POOLED: Mapping[str, Head] = {
     "first and last": _first_and_last,
     "first and last real": _first_and_last_real,
     "weighted by position": lambda m, x, keep: m.classify(
-        (x * (keep * torch.arange(1, LENGTH + 1))[..., None]).sum(1)
-        / (keep * torch.arange(1, LENGTH + 1)).sum(1, keepdim=True)
+        (x * (keep * torch.arange(1, x.shape[1] + 1))[..., None]).sum(1)
+        / (keep * torch.arange(1, x.shape[1] + 1)).sum(1, keepdim=True)
     ),
     "attention, -inf": lambda m, x, keep: m.classify((_weights(m, x, keep, -math.inf) * x).sum(1)),
     "attention, -1e9, matmul": lambda m, x, keep: m.classify(
@@ -178,18 +178,8 @@ POOLED: Mapping[str, Head] = {
         torch.einsum("bsw,bs->bw", x, _weights(m, x, keep, LOWEST)[..., 0]), dim=-1
     ),
     "attention, unmasked": lambda m, x, keep: m.classify((m.score(x).softmax(1) * x).sum(1)),
-    "attention by exp": lambda m, x, keep: m.classify(
-        (m.score(x).exp() * keep[..., None] * x).sum(1)
-        / ((m.score(x).exp() * keep[..., None]).sum(1) + 1e-9)
-    ),
-    "log-sum-exp": lambda m, x, keep: m.classify(
-        x.masked_fill(~keep[..., None], -1e9).logsumexp(1)
-    ),
     "norms, then mean": lambda m, x, keep: m.classify(
         (F.normalize(x, dim=-1) * keep[..., None]).sum(1) / _count(keep)
-    ),
-    "power mean": lambda m, x, keep: m.classify(
-        ((x.abs().pow(3) * keep[..., None]).sum(1) / _count(keep)).pow(1 / 3)
     ),
 }
 """Heads that give something for each sequence."""
