@@ -45,13 +45,15 @@ class Opened:
         page: of playwright.
         complaints: errors and warnings of the console, and exceptions that nobody caught.
         requests: addresses that were asked for, besides the page's own.
-        milliseconds: from the start of loading until the last picture was drawn.
+        seen_ms: from the start of loading until what a reader sees first was drawn.
+        drawn_ms: the same until the last picture was drawn.
     """
 
     page: Any
     complaints: list[str] = field(default_factory=list[str])
     requests: list[str] = field(default_factory=list[str])
-    milliseconds: int = 0
+    seen_ms: int = 0
+    drawn_ms: int = 0
 
 
 @contextmanager
@@ -69,9 +71,11 @@ def opened(
         if script:
             page.add_init_script(script)
         page.goto(address)
-        drawn = "document.documentElement.dataset.drawn"
-        page.wait_for_function(f"{drawn} !== undefined", timeout=1000 * MOST_SECONDS)
-        found.milliseconds = int(page.evaluate(drawn))
+        marks = "document.documentElement.dataset"
+        # Functions that are waited for are evaluated from text, which the page's policy forbids.
+        page.wait_for_selector("html[data-drawn]", state="attached", timeout=1000 * MOST_SECONDS)
+        found.drawn_ms = int(page.evaluate(f"{marks}.drawn"))
+        found.seen_ms = int(page.evaluate(f"{marks}.seen ?? {marks}.drawn"))
         yield found
     finally:
         own.close()
@@ -84,8 +88,8 @@ def _note(found: Opened, message: Any) -> None:
 
 def measured(browser: Any, path: Path) -> dict[str, int]:
     """
-    Figures of a page: bytes; milliseconds until it is drawn, the better of two visits; complaints of
-    the console; requests that left it.
+    Figures of a page: bytes; milliseconds until what is seen first is drawn, and until all is drawn,
+    the better of two visits; complaints of the console; requests that left it.
     """
     visits: list[Opened] = []
     for _ in range(2):
@@ -93,7 +97,8 @@ def measured(browser: Any, path: Path) -> dict[str, int]:
             visits.append(found)
     return {
         "bytes": path.stat().st_size,
-        "milliseconds": min(visit.milliseconds for visit in visits),
+        "seen_ms": min(visit.seen_ms for visit in visits),
+        "drawn_ms": min(visit.drawn_ms for visit in visits),
         "complaints": sum(len(visit.complaints) for visit in visits),
         "requests": sum(len(visit.requests) for visit in visits),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 Number = int | float | None
 
@@ -67,6 +67,15 @@ def digits(value: float) -> str:
 def full(value: Number, unit: str) -> str:
     """One figure with a unit of its own."""
     return Scale(unit, [value]).full(value)
+
+
+def interval(found: Mapping[str, Number], unit: str) -> str:
+    """A `value` with the ends of its interval, `low` and `high`, where it has one."""
+    value, low, high = (found[key] for key in ("value", "low", "high"))
+    if value is None:
+        return NOTHING
+    text = f"{value:.4g} {unit}".rstrip()
+    return text if low is None or high is None else f"{text} [{low:.4g}, {high:.4g}]"
 
 
 # --- Differences ------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from heatc.report.chart import Block, Chart, hover, key, plot_text, series_colour
 from heatc.report.html import Cell, Html, badge, table, tag
 from heatc.report.material import EvaluationRun, Material
-from heatc.report.numbers import NOTHING, Number, Scale
-from heatc.report.sections.headline import interval
+from heatc.report.numbers import NOTHING, Number, Scale, interval
 from heatc.tuning.evaluate.figures import FIGURES, Figure
 
 Json = Any

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from heatc.report.chart import Block
-from heatc.report.html import Html, badge, join, tag
+from heatc.report.html import Html, badge, tag
 from heatc.report.material import Material, SimulatedRun
-from heatc.report.numbers import NOTHING, Difference, Number, full
+from heatc.report.numbers import NOTHING, Difference, Number, full, interval
 
 DRAM_BYTES = "dram_bytes"
 
@@ -166,12 +166,3 @@ def _accuracy(run: SimulatedRun, material: Material) -> str | None:
     subjects = [s for e in material.evaluations for s in e.data["subjects"]]
     found = [s["compared"].get("accuracy_percent") for s in subjects if s["sha256"] == digest]
     return next((interval(accuracy, "%") for accuracy in found if accuracy is not None), None)
-
-
-def interval(found: Mapping[str, Number], unit: str) -> Html:
-    """A value with the ends of its interval, where it has one."""
-    ends = (found["low"], found["high"])
-    if found["value"] is None:
-        return join([NOTHING])
-    text = f"{found['value']:.4g} {unit}".rstrip()
-    return join([text if None in ends else f"{text} [{ends[0]:.4g}, {ends[1]:.4g}]"])
