@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,19 @@ def plot_text(text: str) -> str:
 def hover(*lines: str) -> str:
     """The text beside the pointer."""
     return "<br>".join(plot_text(line) for line in lines)
+
+
+def error_bars(intervals: Iterable[Sequence[float]]) -> Json:
+    """The intervals of some points: the lower end, the value and the upper end of each."""
+    ends = list(intervals)
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for _, value, high in ends],
+        "arrayminus": [value - low for low, value, _ in ends],
+        "thickness": 1,
+        "width": 4,
+    }
 
 
 def json_script(value: Json, id_: str) -> Html:

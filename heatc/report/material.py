@@ -162,7 +162,7 @@ class FrontPoint:
     Attributes:
         formats: how many layers have each format, empty where nobody knows.
         link: its file, None where it is not there.
-        goal: what it was chosen for, empty for a point of the list.
+        note: that it was chosen, and for which goal; empty for the others.
     """
 
     name: str
@@ -170,7 +170,7 @@ class FrontPoint:
     formats: Mapping[str, int]
     link: Path | None
     hardware: str
-    goal: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,15 +179,18 @@ class FrontRun:
     A front.json.
 
     Attributes:
-        tokens: of the sequence that costs are modelled for.
+        conditions: what costs and losses are of, in words.
+        loss: what plans lose, which is drawn over their energy × delay.
+        columns: what the figures are, `edp` among them.
         dense: figures of the model as it is.
         uniform: figures of plans of one format and share for all layers.
     """
 
     name: str
     path: Path
-    tokens: int
-    hardware: str
+    conditions: str
+    loss: FigureInfo
+    columns: Sequence[FigureInfo]
     dense: Mapping[str, Number]
     uniform: Sequence[Mapping[str, Number]]
     points: Sequence[FrontPoint]

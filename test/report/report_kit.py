@@ -131,6 +131,36 @@ def _write_front(folder: Path) -> None:
         (folder / name).write_text(kinds.PLAN.json_text(plan))
 
 
+def compressed_front() -> dict[str, Any]:
+    """What `heatc-tune compress` writes of a model that loses accuracy, and of two plans."""
+    units = {
+        "accuracy_drop": ("points", "compared"),
+        "accuracy_drop_low": ("points", "compared"),
+        "accuracy_drop_high": ("points", "compared"),
+        "edp": ("J s", "modelled"),
+        "weight_bytes": ("bytes", "counted"),
+    }
+    names = ("unit", "source")
+    infos = {k: {**dict(zip(names, v)), "meaning": f"the {k}"} for k, v in units.items()}
+    lost = {"accuracy_drop": 1.5, "accuracy_drop_low": 0.5, "accuracy_drop_high": 2.75}
+    return {
+        "schema": 1,
+        "command": "heatc-tune compress",
+        "hw": "hdp-edge",
+        "goals": ["accuracy-drop<=1"],
+        "goals_met": False,
+        "chosen": None,
+        "nearest": "01.json",
+        "judged_by": {"basis": "labels", "meaning": "accuracy lost against labels"},
+        "figures": infos,
+        "dense": {**dict.fromkeys(units), "edp": 8e-6, "weight_bytes": 4_000_000},
+        "points": [
+            {**lost, "edp": 2e-6, "weight_bytes": 1_500_000, "file": "01.json"},
+            {**lost, "accuracy_drop": 2.5, "edp": 1e-6, "weight_bytes": 10**6, "file": "02.json"},
+        ],
+    }
+
+
 def figures(proxy: float, edp: float) -> dict[str, float]:
     """The figures of a point."""
     costs = {"seconds": 2e-3, "joules": edp / 2e-3, "cycles": 1_000_000}

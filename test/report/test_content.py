@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_kit import Made, Node, chart, parsed, value_of
+from report_kit import Made, Node, call, chart, compressed_front, parsed, value_of
 
 from heatc import kinds
 from heatc.report.page import MOST_BYTES
@@ -144,13 +144,43 @@ def test_points_of_the_front_link_their_plans(made: Made, page: Node):
     assert traces["front"]["y"] == [0.5, 0.25, 0.5 / 3]
     assert traces["front"]["x"] == pytest.approx([1, 2, 3])
     assert traces["front"]["customdata"] == ["front/00.json", None, None]
-    assert traces["chosen"]["customdata"] == ["front/plan.json"]
+    assert traces["for the goal"]["customdata"] == ["front/plan.json"]
     assert "low-rank 2, dense 1" in traces["front"]["hovertext"][0]
     links = [link.attributes["href"] for link in page.by_id("front").all("a")]
     assert links == ["front/00.json", "front/plan.json"]
     for link in links:
         assert (made.page.parent / link).is_file()
     assert "87.5 % less: better" in page.by_id("front").text
+
+
+def test_a_front_of_a_compression_has_the_accuracy_lost(tmp_path: Path):
+    data = compressed_front()
+    (tmp_path / "front.json").write_text(kinds.FRONT.json_text(data))
+    call(report, tmp_path, "-o", tmp_path / "p.html", "-q")
+    page = parsed(tmp_path / "p.html")
+    drawn = chart(page, "front-0")
+    assert drawn["layout"]["yaxis"]["title"]["text"] == "accuracy lost (points, compared)"
+    traces = {trace["name"]: trace for trace in drawn["figures"][""]["data"]}
+    assert traces["dense model"]["y"] == [0]
+    assert traces["front"]["y"] == [2.5]
+    assert traces["for the goal"]["y"] == [1.5]
+    bars = traces["for the goal"]["error_y"]
+    assert (bars["array"], bars["arrayminus"]) == ([1.25], [1.0])
+    text = page.by_id("front").text
+    assert "nearest to accuracy-drop<=1" in text
+    assert "Plans are judged by: accuracy lost against labels." in text
+    assert "75.0 % less: better" in text
+
+
+def test_a_goal_that_a_search_missed_names_the_nearest_plan(made: Made, tmp_path: Path):
+    data = json.loads((made.folder / "front/front.json").read_text())
+    del data["chosen"]
+    data["missed"] = {"goal": "edp>=90x", "nearest": "01.json", "message": "no plan"}
+    (tmp_path / "front.json").write_text(json.dumps(data))
+    call(report, tmp_path, "-o", tmp_path / "p.html", "-q")
+    rows = parsed(tmp_path / "p.html").by_id("front").all("tr")
+    (row,) = (row for row in rows if "nearest to edp>=90x" in row.text)
+    assert "01.json" in row.children[0].text
 
 
 def test_plans_say_formats_ranks_and_rules(page: Node):

@@ -43,7 +43,7 @@ class Reader:
 
 READERS = (
     Reader(kinds.STATS_JSON, STATS[0], "a folder of hdp-run --stats", read_stats_folder),
-    Reader(kinds.FRONT, FRONT_FILE, "a front of heatc-tune search", read_front),
+    Reader(kinds.FRONT, FRONT_FILE, "a front of heatc-tune search or compress", read_front),
     Reader(kinds.PLAN, "", "a plan.json", read_plan_run),
     Reader(kinds.EVALUATION, "", "an eval.json of heatc-tune eval", read_evaluation),
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from heatc.report.chart import Block, Chart, hover, key, plot_text, series_colour
+from heatc.report.chart import Block, Chart, error_bars, hover, key, plot_text, series_colour
 from heatc.report.html import Cell, Html, badge, table, tag
 from heatc.report.material import EvaluationRun, Material
 from heatc.report.numbers import NOTHING, Number, Scale, interval
@@ -134,11 +134,4 @@ def _bars(found: Mapping[str, Number]) -> Json:
     value, low, high = found["value"], found["low"], found["high"]
     if value is None or low is None or high is None:
         return {"visible": False}
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [high - value],
-        "arrayminus": [value - low],
-        "thickness": 1,
-        "width": 4,
-    }
+    return error_bars([(low, value, high)])

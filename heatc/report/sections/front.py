@@ -1,25 +1,44 @@
-"""The fronts of searches: accuracy proxy over energy × delay, with links to the plans."""
+"""The fronts of searches and compressions: what plans lose over energy × delay, and their files."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from heatc.report.chart import Block, Chart, hover, key
+from heatc.report.chart import Block, Chart, error_bars, hover, key, plot_text
 from heatc.report.html import Cell, Html, Title, table, tag
-from heatc.report.material import FrontPoint, FrontRun, Material
-from heatc.report.numbers import Difference, Number, Scale, digits
-from heatc.report.reading.front import FIGURES
+from heatc.report.material import FigureInfo, FrontPoint, FrontRun, Material
+from heatc.report.numbers import Difference, Number, Scale
 
 Json = Any
 
-UNITS = {"edp": "J s", "seconds": "s", "joules": "J"}
-TITLES = {"proxy": "proxy", "edp": "energy × delay", "seconds": "time", "joules": "energy"}
-SENSES = {"edp": "edp_joule_seconds", "parameters": "parameters"}
-"""Figures whose difference from the dense model is told, by a name that ends in the unit."""
+EDP = "edp"
+TITLES = {
+    EDP: "energy × delay",
+    "seconds": "time",
+    "joules": "energy",
+    "macs": "MACs",
+    "accuracy_drop": "accuracy lost",
+    "edp_times_less": "energy × delay, times less",
+}
+"""What figures are called where their names say it badly."""
+
+
+class Marks(NamedTuple):
+    """How points look: a symbol, its size and its colour."""
+
+    symbol: str
+    size: int
+    colour: str
+
+
+UNIFORM = Marks("x", 8, "var(--muted)")
+LISTED = Marks("circle", 10, "var(--series-0)")
+NOTED = Marks("star", 14, "var(--series-1)")
+DENSE = Marks("square", 10, "var(--text)")
 
 
 def draw(material: Material) -> Sequence[Block]:
@@ -31,92 +50,35 @@ def draw(material: Material) -> Sequence[Block]:
 
 
 def _front(number: int, run: FrontRun, output: Path) -> Iterator[Block]:
+    scale = _scales(run)[EDP]
+    loss = f"{title_of(run.loss)} ({run.loss.unit or 'divergence'}, {run.loss.kind})"
     yield tag("h3", run.name)
-    yield tag(
-        "p",
-        f"Costs are modelled on {run.hardware} for one sequence of {run.tokens} tokens. The proxy says "
-        "which of two plans is nearer to the model before training; less is nearer. Down and to the "
-        "left is better.",
-        class_="lead",
-    )
-    scale = Scale("J s", [run.dense["edp"], *(p.figures["edp"] for p in run.points)])
+    yield tag("p", f"{run.conditions} Down and to the left is better.", class_="lead")
     yield Chart(
         id=f"front-{number}",
-        label=f"Front of {run.name}: proxy over energy × delay of {len(run.points)} plans",
+        label=f"Front of {run.name}: {title_of(run.loss)} over energy × delay",
         figures={key(): {"data": _traces(run, scale, output)}},
         table=None,
         layout={
             "xaxis": {"title": {"text": f"energy × delay ({scale.unit}, modelled)"}},
-            "yaxis": {
-                "title": {"text": "proxy (divergence from the model)"},
-                "rangemode": "tozero",
-            },
+            "yaxis": {"title": {"text": plot_text(loss)}, "rangemode": "tozero"},
             "showlegend": True,
         },
     )
-    yield _table(run, scale, output)
+    yield _table(run, output)
 
 
-def _traces(run: FrontRun, scale: Scale, output: Path) -> list[Json]:
-    listed = [p for p in run.points if not p.goal]
-    chosen = [p for p in run.points if p.goal]
-    traces = [
-        _trace("one format, one share", run.uniform, scale, ("x", 8, "var(--muted)")),
-        _trace("front", [p.figures for p in listed], scale, ("circle", 10, "var(--series-0)")),
-        _trace("chosen", [p.figures for p in chosen], scale, ("star", 14, "var(--series-1)")),
-        _trace("dense model", [run.dense], scale, ("square", 10, "var(--text)")),
-    ]
-    texts = (
-        ["one format and one share for all layers"] * len(run.uniform),
-        [_hover(p, scale) for p in listed],
-        [_hover(p, scale) for p in chosen],
-        ["the model as it is"],
-    )
-    for trace, text in zip(traces, texts):
-        trace["hovertext"] = text
-    for trace, points in ((traces[1], listed), (traces[2], chosen)):
-        trace["customdata"] = [link(p.link, output) for p in points]
-    return [trace for trace in traces if trace["x"]]
+def title_of(info: FigureInfo) -> str:
+    """What a figure is called."""
+    return TITLES.get(info.name, info.name.replace("_", " "))
 
 
-def _trace(
-    name: str,
-    figures: Sequence[Mapping[str, Number]],
-    scale: Scale,
-    marker: tuple[str, int, str],
-) -> Json:
-    symbol, size, colour = marker
-    ordered = [(f["edp"], f["proxy"]) for f in figures]
+def _scales(run: FrontRun) -> dict[str, Scale]:
+    every = [run.dense, *(point.figures for point in run.points)]
     return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [None if edp is None else edp / scale.factor for edp, _ in ordered],
-        "y": [proxy for _, proxy in ordered],
-        "hoverinfo": "text",
-        "cliponaxis": False,
-        "marker": {"symbol": symbol, "size": size, "color": colour},
+        info.name: Scale(info.unit, [figures[info.name] for figures in every])
+        for info in run.columns
     }
-
-
-def _hover(point: FrontPoint, scale: Scale) -> str:
-    figures = point.figures
-    lines = [point.name, _formats(point), f"proxy {_plain(figures['proxy'])}"]
-    lines += [f"{TITLES['edp']} {scale.full(figures['edp'])}, modelled"]
-    lines += [
-        f"{TITLES[n]} {Scale(UNITS[n], [figures[n]]).full(figures[n])}"
-        for n in ("seconds", "joules")
-    ]
-    lines += [f"{figures['parameters']:,} parameters"] if figures["parameters"] is not None else []
-    return hover(*(line for line in lines if line))
-
-
-def _plain(value: Number) -> str:
-    return "–" if value is None else digits(value)
-
-
-def _formats(point: FrontPoint) -> str:
-    return ", ".join(f"{name} {count}" for name, count in point.formats.items())
 
 
 def link(path: Path | None, output: Path) -> str | None:
@@ -127,62 +89,106 @@ def link(path: Path | None, output: Path) -> str | None:
     return quote(near.replace(os.sep, "/"))
 
 
+# --- The picture ------------------------------------------------------------------------------
+
+
+def _traces(run: FrontRun, scale: Scale, output: Path) -> list[Json]:
+    listed = [point for point in run.points if not point.note]
+    noted = [point for point in run.points if point.note]
+    uniform = _trace("one format, one share", run.uniform, UNIFORM, run.loss, scale)
+    uniform["hovertext"] = ["one format and one share for all layers"] * len(run.uniform)
+    # The dense model loses nothing of itself, whether the file says so or not.
+    dense = _trace("dense model", [{**run.dense, run.loss.name: 0}], DENSE, run.loss, scale)
+    dense["hovertext"] = ["the model as it is"]
+    traces = [uniform]
+    for name, points, marks in (("front", listed, LISTED), ("for the goal", noted, NOTED)):
+        trace = _trace(name, [point.figures for point in points], marks, run.loss, scale)
+        trace["hovertext"] = [_hover(point, run) for point in points]
+        trace["customdata"] = [link(point.link, output) for point in points]
+        traces.append(trace)
+    return [trace for trace in (*traces, dense) if trace["x"]]
+
+
+def _trace(
+    name: str,
+    figures: Sequence[Mapping[str, Number]],
+    marks: Marks,
+    loss: FigureInfo,
+    scale: Scale,
+) -> Json:
+    products = [own[EDP] for own in figures]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [None if product is None else product / scale.factor for product in products],
+        "y": [own[loss.name] for own in figures],
+        "error_y": _bars(figures, loss),
+        "hoverinfo": "text",
+        "cliponaxis": False,
+        "marker": {"symbol": marks.symbol, "size": marks.size, "color": marks.colour},
+    }
+
+
+def _bars(figures: Sequence[Mapping[str, Number]], loss: FigureInfo) -> Json:
+    """The intervals of the losses, where they have some."""
+    found = [[own.get(f"{loss.name}{end}") for end in ("_low", "", "_high")] for own in figures]
+    known = [ends for ends in found if None not in ends]
+    if not known or len(known) < len(found):
+        return {"visible": False}
+    return error_bars([[end or 0 for end in ends] for ends in known])
+
+
+def _hover(point: FrontPoint, run: FrontRun) -> str:
+    lines = [point.name, point.note, _formats(point)]
+    for info in run.columns:
+        value = point.figures[info.name]
+        if value is not None:
+            text = Scale(info.unit, [value]).full(value)
+            lines.append(f"{title_of(info)} {text}, {info.kind}")
+    return hover(*(line for line in lines if line))
+
+
+def _formats(point: FrontPoint) -> str:
+    return ", ".join(f"{name} {count}" for name, count in point.formats.items())
+
+
 # --- The table --------------------------------------------------------------------------------
 
 
-def _table(run: FrontRun, scale: Scale, output: Path) -> Html:
-    seconds = Scale("s", [run.dense["seconds"]])
-    joules = Scale("J", [run.dense["joules"]])
-    head = [
-        "Plan",
-        Title("Formats", "layers of each"),
-        "Proxy",
-        Title("Energy × delay", scale.unit),
-        "Beside dense",
-        Title("Time", seconds.unit),
-        Title("Energy", joules.unit),
-        "Parameters",
-        "MACs",
-        "Machine",
-    ]
-    scales = {"edp": scale, "seconds": seconds, "joules": joules}
-    rows = [_row(tag("span", "dense model"), "", run.dense, run, scales)]
-    for point in run.points:
-        address = link(point.link, output)
-        name = tag("a", point.name, href=address) if address else tag("span", point.name)
-        goal = f" chosen for {point.goal}" if point.goal else None
-        row = _row(tag("span", name, goal), _formats(point), point.figures, run, scales)
-        row[-1] = Cell(point.hardware)
-        rows.append(row)
-    return table(
-        head, rows, caption=f"Plans of {run.name}; all costs are modelled", is_sortable=True
-    )
+def _table(run: FrontRun, output: Path) -> Html:
+    scales = _scales(run)
+    head = [Title("Plan"), Title("Formats", "layers of each")]
+    for info in run.columns:
+        title = title_of(info)
+        head.append(Title(title[:1].upper() + title[1:], scales[info.name].unit))
+        head += [Title("Beside dense")] if info.name == EDP else []
+    rows = [_row(tag("span", "dense model"), "", run.dense, run)]
+    rows += [_row(_name(p, output), _formats(p), p.figures, run) for p in run.points]
+    machines = {point.hardware for point in run.points}
+    if len(machines) > 1:
+        head.append(Title("Machine"))
+        for row, name in zip(rows, ["", *(point.hardware for point in run.points)]):
+            row.append(Cell(name))
+    return table(head, rows, caption=f"Plans of {run.name}; costs are modelled", is_sortable=True)
 
 
-def _row(
-    name: Html,
-    formats: str,
-    figures: Mapping[str, Number],
-    run: FrontRun,
-    scales: Mapping[str, Scale],
-) -> list[Cell]:
-    difference = Difference(SENSES["edp"], figures["edp"], run.dense["edp"])
-    if figures is run.dense:
-        difference = Difference(SENSES["edp"], None, None)
-    cells = [Cell(name), Cell(formats)]
-    for figure in FIGURES:
-        if figure == "cycles":
-            continue
-        value = figures[figure]
-        text = scales[figure].text(value) if figure in scales else _count(value)
-        cells.append(Cell(text, _key(value), "number"))
-        if figure == "edp":
-            cells.append(Cell(str(difference), _key(value), difference.verdict))
-    return [*cells, Cell(run.hardware)]
+def _name(point: FrontPoint, output: Path) -> Html:
+    address = link(point.link, output)
+    name = tag("a", point.name, href=address) if address else tag("span", point.name)
+    return tag("span", name, f" {point.note}" if point.note else None)
 
 
-def _count(value: Number) -> str:
-    return f"{value:,}" if isinstance(value, int) else _plain(value)
+def _row(name: Html, formats: str, figures: Mapping[str, Number], run: FrontRun) -> list[Cell]:
+    scales, cells = _scales(run), [Cell(name), Cell(formats)]
+    for info in run.columns:
+        value = figures[info.name]
+        cells.append(Cell(scales[info.name].text(value), _key(value), "number"))
+        if info.name == EDP:
+            base = None if figures is run.dense else run.dense[EDP]
+            difference = Difference("edp_joule_seconds", value, base)
+            cells.append(Cell(str(difference), _key(value), f"number {difference.verdict}"))
+    return cells
 
 
 def _key(value: Number) -> float:

@@ -50,7 +50,7 @@ def _told(run: Run) -> Iterator[Html]:
     elif isinstance(run, PlanRun):
         yield definitions(_plan(run))
     else:
-        yield tag("p", f"Front of a search on {run.hardware}, {run.tokens} tokens.")
+        yield tag("p", run.conditions)
 
 
 def _simulated(run: SimulatedRun) -> Iterator[Html]:
