@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heatc.report.chart import Block
-from heatc.report.html import Cell, Html, badge, details, join, table, tag
+from heatc.report.html import Cell, Html, Title, badge, details, join, table, tag
 from heatc.report.material import FigureInfo, Material, SimulatedRun
 from heatc.report.numbers import Difference, Scale
 
@@ -48,9 +48,9 @@ def _grouped(material: Material) -> dict[str, list[FigureInfo]]:
 
 
 def _table(title: str, infos: Sequence[FigureInfo], runs: Sequence[SimulatedRun]) -> Html:
-    head = ["Figure", "Unit", runs[0].name]
+    head: list[Title | str] = ["Figure", "Unit", runs[0].name]
     for run in runs[1:]:
-        head += [run.name, "Difference of it"]
+        head += [run.name, Title("Difference", f"of {run.name} from {runs[0].name}")]
     return table(head, [_row(info, runs) for info in infos], caption=title)
 
 
