@@ -46,7 +46,7 @@ from heatc.passes.analysis.masks import Part, Reading, read_masks, with_masks
 from heatc.passes.analysis.padding import DOUBTED, POINTWISE, KeyPadding, MaskTracker
 from heatc.passes.analysis.reads import Reads, TokenAxes, is_summed, is_zero_where_masked
 from heatc.passes.effect import Effect
-from heatc.passes.packing.maxima import bound_maxima
+from heatc.passes.packing.maxima import bound_maximum
 from heatc.passes.packing.rows import PackedRows
 from heatc.passes.rewriting import erase_dead, insert_before, remark, replace_value
 
@@ -68,12 +68,14 @@ class Masks(NamedTuple):
     """
     The key padding of a function, and the masks that each attention keeps beside it.
 
-    Without `every_row` masked positions must not be read.
+    Without `every_row` masked positions must not be read. With `needs_token` a sequence without a real
+    token has to be refused.
     """
 
     padding: KeyPadding
     kept: dict[attn.SdpaOp, list[Part]]
     every_row: bool = True
+    needs_token: bool = False
 
 
 class _Packer:
@@ -89,7 +91,7 @@ class _Packer:
         self.tokens = tokens
         self.batch, self.length = tokens.batch, tokens.length
         self.compute = compute
-        self.padding, self.kept, self.every_row = masks
+        self.padding, self.kept, self.every_row, self.needs_token = masks
         self.packing = self._packing_op(())
         self.packed: dict[SSAValue, SSAValue] = {}
         self.rows = PackedRows(tokens, self.packed, self.packing.result)
@@ -104,7 +106,6 @@ class _Packer:
         there are ops that nobody uses.
         """
         block = self.function.body.block
-        needs_token = self._bound_maxima(list(block.ops))
         ops = list(block.ops)
         self._insert_packing(ops[0])
         for op in ops:
@@ -123,7 +124,7 @@ class _Packer:
         reads = Reads(self.tokens, self.converted, compute=self.compute, padding=self.padding)
         if self.padding.mask is not None:
             # A row of its own for the first position refuses a sequence without a real token.
-            first = range(1) if needs_token else range(0)
+            first = range(1) if self.needs_token else range(0)
             positions = self._positions(reads).union(first)
             if positions and not self.every_row:
                 return False
@@ -134,13 +135,6 @@ class _Packer:
         if self.padding.mask is not None and not self.compute:
             self._clear(last, outputs)
         return True
-
-    def _bound_maxima(self, ops: list[Operation]) -> bool:
-        """Bound maxima over real tokens by them; whether there was one."""
-        if self.padding.mask is None or not self.every_row:
-            return False
-        real = Reads(self.tokens, (), compute=self.compute, padding=self.padding)
-        return any([bound_maxima(op, real) for op in ops])
 
     # -- the packing -----------------------------------------------------------------------
 
@@ -512,6 +506,18 @@ def _common_masks(ctx: Context, attentions: list[attn.SdpaOp]) -> Masks:
     return Masks(padding, kept, all(reading.every_row for reading in readings.values()))
 
 
+def _with_maxima(function: FuncOp, tokens: TokenAxes, masks: Masks, compute: bool) -> Masks:
+    """Bound maxima over real tokens by them, which narrows what the masks may hold."""
+    if masks.padding.mask is None or not masks.every_row:
+        return masks
+    for op in [op for op in function.body.block.ops if isinstance(op, nn.ReduceOp)]:
+        reads = Reads(tokens, (), compute=compute, padding=masks.padding)
+        padding = bound_maximum(op, reads)
+        if padding is not None:
+            masks = masks._replace(padding=padding, needs_token=True)
+    return masks
+
+
 def _whole(attentions: list[attn.SdpaOp], found: dict[attn.SdpaOp, Reading | None]) -> Masks:
     """Every position has a row, and all masks stay but those that hide nothing."""
     kept: dict[attn.SdpaOp, list[Part]] = {}
@@ -530,7 +536,7 @@ def pack_function(ctx: Context, function: FuncOp, padding: str = "skip") -> None
     tokens = _token_axes(ctx, function, attentions)
     if tokens is None:
         return
-    masks = _common_masks(ctx, attentions)
+    masks = _with_maxima(function, tokens, _common_masks(ctx, attentions), padding == "compute")
     if _Packer(function, tokens, masks, padding == "compute").run():
         return
     erase_dead(function)

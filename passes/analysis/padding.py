@@ -392,7 +392,7 @@ def _padding(
     if not real or not masked:
         return None
     gap = 1.0 if isinstance(nn.element_of(traced.input), IntegerType) else 0.0
-    return KeyPadding(traced.input, _merged(real, gap), _merged(masked, gap), weakest)
+    return KeyPadding(traced.input, merged(real, gap), merged(masked, gap), weakest)
 
 
 def vanishes(
@@ -400,7 +400,7 @@ def vanishes(
 ) -> bool:
     """Whether a value is 0 at masked positions, see `values_at`."""
     found = values_at(tracker, value, padding, positions, padding.masked)
-    return found is not None and not any(array.any() for array in found)
+    return found is not None and not any(array.any() for _, array in found)
 
 
 def values_at(
@@ -409,9 +409,9 @@ def values_at(
     padding: KeyPadding,
     positions: NDArray[np.int64],
     sets: Sequence[Interval],
-) -> list[Array] | None:
+) -> list[tuple[Interval, Array]] | None:
     """
-    A value for every input of some sets, each with that input everywhere.
+    A value for every input of some sets: intervals of inputs, and what it is with one of each everywhere.
 
     `positions`, which broadcasts to the value, has the number b * S + s that each element is of. None
     where an element is made of more than the mask at its own position, or where values between the ends
@@ -428,15 +428,16 @@ def values_at(
         return None
     if traced.cut:
         tried = [
-            number
+            (max(low, first), min(high, last), number)
             for low, high, number in _pieces(traced)
-            if any(first <= high and low <= last for first, last in sets)
+            for first, last in sets
+            if first <= high and low <= last
         ]
     elif all(low == high for low, high in sets):
-        tried = [low for low, _ in sets]
+        tried = [(low, low, low) for low, _ in sets]
     else:
         return None
-    return [tracker.run(value, number) for number in tried]
+    return [((low, high), tracker.run(value, number)) for low, high, number in tried]
 
 
 def _pieces(traced: Traced) -> Iterable[tuple[float, float, float]]:
@@ -484,7 +485,7 @@ def _range(value: SSAValue) -> Interval:
     return -float(half), float(half - 1)
 
 
-def _merged(intervals: Sequence[Interval], gap: float) -> tuple[Interval, ...]:
+def merged(intervals: Sequence[Interval], gap: float) -> tuple[Interval, ...]:
     """Neighbours with no number between them as one."""
     found: list[Interval] = []
     for low, high in intervals:

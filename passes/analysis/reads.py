@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import TensorType
+from xdsl.dialects.builtin import IntegerType, TensorType
 from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Operation, SSAValue
 
@@ -22,7 +24,14 @@ from heatc.dialects import attn, nn
 from heatc.dialects.einsum import ContractOp, parse_equation
 from heatc.passes.analysis.axes import Axes, Axis
 from heatc.passes.analysis.layout import Digit, grouped, joined, layout_of
-from heatc.passes.analysis.padding import POINTWISE, KeyPadding, MaskTracker, values_at, vanishes
+from heatc.passes.analysis.padding import (
+    POINTWISE,
+    KeyPadding,
+    MaskTracker,
+    merged,
+    values_at,
+    vanishes,
+)
 
 _MOVES = (nn.ReshapeOp, nn.TransposeOp, nn.ExpandOp, nn.SliceOp)
 _ELEMENTWISE = (*POINTWISE, nn.GeluOp, nn.ReluOp, nn.TanhOp)
@@ -275,23 +284,31 @@ class Reads:
             found.append(axes[0] - len(shape) if extent > 1 else None)
         return found
 
-    def tells(
+    def told(
         self,
         value: SSAValue,
         other: SSAValue,
         real: Callable[[float], bool],
         masked: Callable[[float], bool],
-    ) -> bool:
-        """Whether a value that meets `other` tells its real tokens from masked ones, by tests of both."""
-        order = self._order(other)
+    ) -> KeyPadding | None:
+        """
+        The padding where a value that meets `other` tells real tokens from masked ones by tests of both.
+
+        Inputs that are real and fail the test of those are not among its real ones. None where an input that
+        means padding fails its test, or where none is left.
+        """
+        order, padding = self._order(other), self.padding
         positions = None if order is None else self._positions(value, order)
-        if positions is None or self.padding is None:
-            return False
-        for sets, test in ((self.padding.real, real), (self.padding.masked, masked)):
-            found = values_at(self._tracker, value, self.padding, positions, sets)
-            if not found or not all(test(v) for array in found for v in np.unique(array).tolist()):
-                return False
-        return True
+        if positions is None or padding is None or padding.mask is None:
+            return None
+        hidden = values_at(self._tracker, value, padding, positions, padding.masked)
+        shown = values_at(self._tracker, value, padding, positions, padding.real)
+        if not hidden or shown is None or not all(_all_are(array, masked) for _, array in hidden):
+            return None
+        gap = 1.0 if isinstance(nn.element_of(padding.mask), IntegerType) else 0.0
+        left = merged(sorted(ends for ends, array in shown if _all_are(array, real)), gap)
+        was_one, is_one = (any(a <= 1.0 <= b for a, b in sets) for sets in (padding.real, left))
+        return replace(padding, real=left) if left and is_one >= was_one else None
 
     def _vanishes(self, factor: SSAValue, order: Sequence[int | None]) -> bool:
         """Whether a factor with these axes of sequences and tokens is 0 at masked positions."""
@@ -386,6 +403,10 @@ class Reads:
                 start, step = (int(a.get_values()[axis]) for a in (op.starts, op.steps))
                 return frozenset(range(start, start + size * step, step))
         return self.of(op.result)
+
+
+def _all_are(array: NDArray[Any], test: Callable[[float], bool]) -> bool:
+    return all(test(number) for number in np.unique(array).tolist())
 
 
 def is_summed(value: SSAValue, tokens: TokenAxes) -> bool:

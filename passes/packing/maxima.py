@@ -4,7 +4,8 @@ Maxima over real tokens: what hides the others is the least of all tokens, and n
 `max(where(m, x, -inf))` over tokens becomes `max(where(m, x, min(x)))`, where `m` is proven to be true at
 real tokens and false at masked ones. Where a sequence has a real token values are the same, and they are
 bounded by those of `x`: neither infinity nor the lowest number has a code beside them. A sequence without one
-has to be refused by the program, which the packer sees to. A bias of 0 and of -1e9 or less is taken apart alike; so are
+has to be refused by the program, which the packer sees to; so have inputs that attention takes for real and the
+maximum does not (-1 in a mask of integers). A bias of 0 and of -1e9 or less is taken apart alike; so are
 minima, whose fills are high.
 """
 
@@ -16,24 +17,28 @@ from xdsl.dialects.builtin import TensorType, i1
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import nn
-from heatc.passes.analysis.padding import BLOCKED
+from heatc.passes.analysis.padding import BLOCKED, KeyPadding
 from heatc.passes.analysis.reads import Reads
 from heatc.passes.rewriting import insert_before
 
 _OTHER = {"max": "min", "min": "max"}
 
 
-def bound_maxima(op: Operation, reads: Reads) -> bool:
-    """Rewrite a maximum or minimum over tokens in place; leave any other op. Whether it did."""
+def bound_maximum(op: Operation, reads: Reads) -> KeyPadding | None:
+    """
+    Rewrite a maximum or minimum over tokens in place; leave any other op.
+
+    The padding under which the rewritten op is the same, None where nothing was rewritten.
+    """
     if not isinstance(op, nn.ReduceOp) or op.kind.data not in _OTHER:
-        return False
+        return None
     if list(op.reduced) != reads.tokens.token_axes(op.x):
-        return False
+        return None
     sign = 1.0 if op.kind.data == "max" else -1.0
     found = _filled(op.x.owner, reads, sign) or _biased(op.x.owner, reads, sign, op)
     if found is None:
-        return False
-    condition, x, is_true = found
+        return None
+    condition, x, is_true, padding = found
     least = nn.ReduceOp(x, _OTHER[op.kind.data], op.reduced)
     shape = [1 if axis in op.reduced else n for axis, n in enumerate(nn.shape_of(x))]
     kept = nn.ReshapeOp(least.result, shape)
@@ -43,11 +48,11 @@ def bound_maxima(op: Operation, reads: Reads) -> bool:
     for new in (least, kept, where):
         new.location = op.location
     op.operands[0] = where.result
-    return True
+    return padding
 
 
-_Found = tuple[SSAValue, SSAValue, bool]
-"""Truth values, what they choose from, and whether they choose it where they are true"""
+_Found = tuple[SSAValue, SSAValue, bool, KeyPadding]
+"""Truth values, what they choose from, whether they choose it where they are true, and the padding"""
 
 
 def _filled(op: object, reads: Reads, sign: float) -> _Found | None:
@@ -60,8 +65,9 @@ def _filled(op: object, reads: Reads, sign: float) -> _Found | None:
         fill = other.owner
         if not isinstance(fill, nn.FullOp) or sign * fill.value.value.data > BLOCKED:
             continue
-        if reads.tells(op.condition, x, *_truth(is_true)):
-            return op.condition, x, is_true
+        padding = reads.told(op.condition, x, *_truth(is_true))
+        if padding is not None:
+            return op.condition, x, is_true, padding
     return None
 
 
@@ -77,10 +83,11 @@ def _biased(op: object, reads: Reads, sign: float, anchor: Operation) -> _Found 
     for x, bias in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
         if nn.shape_of(x) != nn.shape_of(op.result):
             continue
-        if not reads.tells(bias, x, lambda v: v == 0.0, lambda v: sign * v <= BLOCKED):
+        padding = reads.told(bias, x, lambda v: v == 0.0, lambda v: sign * v <= BLOCKED)
+        if padding is None:
             continue
         zero = nn.FullOp(0.0, TensorType(nn.element_of(bias), ()))
         is_zero = nn.CompareOp(bias, zero.result, "eq", TensorType(i1, nn.shape_of(bias)))
         insert_before(anchor, zero, is_zero)
-        return is_zero.result, x, True
+        return is_zero.result, x, True, padding
     return None

@@ -114,3 +114,33 @@ func.func @vanishing(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x4xf
   %r = nn.reduce %f {kind = "max", axes = array<i64: 1>} : (tensor<2x3x4xf32>) -> tensor<2x4xf32>
   func.return %r : tensor<2x4xf32>
 }
+
+// -----
+
+// Attention takes every number but 0 for a real token, the maximum those above 0: others are refused.
+
+// CHECK-LABEL: func.func @positive(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> (tensor<2x4xf32>) {
+// CHECK-NEXT:    %0 = attn.packing %m {real = #attn.values<1 : max>, masked = #attn.values<0 : 0>} : (tensor<2x3xi64>) -> !attn.packing<2, 3, reads all>
+// CHECK-NEXT:    %1 = attn.pack %x, %0 : (tensor<2x3x4xf32>, !attn.packing<2, 3, reads all>) -> tensor<?x4xf32>
+// CHECK-NEXT:    %a = attn.sdpa %1, %1, %1 packed %0 : !attn.packing<2, 3, reads all> {heads = 2 : i64, scale = 5.000000e-01 : f64} : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32> -> tensor<?x4xf32>
+// CHECK-NEXT:    %a_1 = attn.unpack %a, %0 {read} : (tensor<?x4xf32>, !attn.packing<2, 3, reads all>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    %none = nn.full {value = 0.000000e+00 : f64} : tensor<i64>
+// CHECK-NEXT:    %k = nn.compare %m, %none {predicate = "gt"} : (tensor<2x3xi64>, tensor<i64>) -> tensor<2x3xi1>
+// CHECK-NEXT:    %c = nn.reshape %k : (tensor<2x3xi1>) -> tensor<2x3x1xi1>
+// CHECK-NEXT:    %2 = nn.reduce %a_1 {kind = "min", axes = array<i64: 1>} : (tensor<2x3x4xf32>) -> tensor<2x4xf32>
+// CHECK-NEXT:    %3 = nn.reshape %2 : (tensor<2x4xf32>) -> tensor<2x1x4xf32>
+// CHECK-NEXT:    %4 = nn.where %c, %a_1, %3 : (tensor<2x3x1xi1>, tensor<2x3x4xf32>, tensor<2x1x4xf32>) -> tensor<2x3x4xf32>
+// CHECK-NEXT:    %r = nn.reduce %4 {kind = "max", axes = array<i64: 1>} : (tensor<2x3x4xf32>) -> tensor<2x4xf32>
+// CHECK-NEXT:    func.return %r : tensor<2x4xf32>
+func.func @positive(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi64>) -> tensor<2x4xf32> {
+  %keys = nn.reshape %m : (tensor<2x3xi64>) -> tensor<2x1x1x3xi64>
+  %keep = nn.cast %keys : (tensor<2x1x1x3xi64>) -> tensor<2x1x1x3xi1>
+  %a = attn.sdpa %x, %x, %x masks %keep : tensor<2x1x1x3xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "zero"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  %none = nn.full {value = 0.0 : f64} : tensor<i64>
+  %k = nn.compare %m, %none {predicate = "gt"} : (tensor<2x3xi64>, tensor<i64>) -> tensor<2x3xi1>
+  %c = nn.reshape %k : (tensor<2x3xi1>) -> tensor<2x3x1xi1>
+  %low = nn.full {value = 0xFFF0000000000000 : f64} : tensor<f32>
+  %f = nn.where %c, %a, %low : (tensor<2x3x1xi1>, tensor<2x3x4xf32>, tensor<f32>) -> tensor<2x3x4xf32>
+  %r = nn.reduce %f {kind = "max", axes = array<i64: 1>} : (tensor<2x3x4xf32>) -> tensor<2x4xf32>
+  func.return %r : tensor<2x4xf32>
+}

@@ -128,7 +128,9 @@ def _largest(site: Site) -> Value:
     length = e.length
     spellings = ("halves", "{x}.amax(1)", "{x}.max(1).values", "{x}.max(dim=1)[0]")
     if site.real is not None:
-        spellings += (f"{{x}}.masked_fill(~{site.real}[:, :, None], -1e9).amax(1)",)
+        hidden = f"~{site.real}[:, :, None]"
+        fills = ("-1e9", "-float('inf')", "torch.finfo(torch.float32).min")
+        spellings += tuple(f"{{x}}.masked_fill({hidden}, {fill}).amax(1)" for fill in fills)
     spelling = site.choices.pick("largest", spellings)
     if spelling != "halves":
         return w.let(spelling.format(x=x), site.pooled, "b.")
@@ -170,6 +172,42 @@ def _indexed(site: Site) -> Value:
     return site.writer.let(spelling.format(x=x, i=at, b=e.batch, w=e.width), site.pooled, "b.")
 
 
+def _weighed(site: Site) -> Value:
+    """Weights of real tokens by a softmax over them."""
+    if site.real is None:
+        return _softmax_pool(site)
+    w, e, x = site.writer, site.extents, site.x
+    weigh = w.linear("weigh", e.width, 1)
+    fill = site.choices.pick("weights hidden", ("-1e9", "-float('inf')"))
+    text = f"{weigh}(torch.tanh({x})).masked_fill(~{site.real}[:, :, None], {fill}).softmax(1)"
+    p = w.let(text, (e.batch, e.length, 1), "b?.", stem="weights")
+    return w.let(f"({p} * {x}).sum(1)", site.pooled, "b.")
+
+
+def _spread(site: Site) -> Value:
+    """The mean of real tokens and how far they are from it, or their sum over the root of their count."""
+    if site.real is None:
+        return _mean(site)
+    w, e, x = site.writer, site.extents, site.x
+    real = w.let(f"{site.real}.float()[:, :, None]", (e.batch, e.length, 1), "bs.", stem="real")
+    count = w.let(f"{real}.sum(1).clamp(min=1e-9)", (e.batch, 1), "b.", stem="count")
+    if site.choices.chance("root of the count", 0.4, plain=True):
+        return w.let(f"({x} * {real}).sum(1) / {count}.sqrt()", site.pooled, "b.")
+    mean = w.let(f"({x} * {real}).sum(1) / {count}", site.pooled, "b.", stem="mean")
+    square = f"(({x} - {mean}[:, None]).square() * {real}).sum(1) / {count}"
+    both = w.linear("both", 2 * e.width, e.width)
+    return w.let(f"{both}(torch.cat([{mean}, ({square} + 1e-6).sqrt()], -1))", site.pooled, "b.")
+
+
+def _asked(site: Site) -> Value:
+    """One learned query asks the tokens."""
+    w, e, x = site.writer, site.extents, site.x
+    pool = w.module("pool", f"nn.MultiheadAttention({e.width}, {e.heads}, batch_first=True)")
+    query = f"{w.parameter('probe', 1, 1, e.width)}.expand({e.batch}, -1, -1)"
+    mask = "" if site.real is None else f", key_padding_mask=~{site.real}"
+    return w.let(f"{pool}({query}, {x}, {x}{mask}, need_weights=False)[0][:, 0]", site.pooled, "b.")
+
+
 def _flatten(site: Site) -> Value:
     w, e, x = site.writer, site.extents, site.x
     whole = w.linear("whole", e.length * e.width, e.width)
@@ -198,8 +236,11 @@ POOLERS: tuple[Callable[[Site], Value], ...] = (
     _flatten,
     _indexed,
     _end,
+    _weighed,
+    _spread,
+    _asked,
 )
-POOLER_WEIGHTS = (40, 8, 6, 10, 8, 3, 5, 5, 4, 5, 4, 4)
+POOLER_WEIGHTS = (40, 8, 6, 10, 8, 3, 5, 5, 4, 5, 4, 4, 4, 4, 4)
 
 
 def pooled(site: Site) -> Value:
@@ -229,6 +270,23 @@ def _logits(site: Site) -> Value:
     classes = site.choices.pick("labels", (3, 2, 5, e.length))
     layer = site.writer.linear("label", e.width, classes)
     return site.writer.let(f"{layer}({site.x})", (e.batch, e.length, classes), f"b{site.token}.")
+
+
+def _sized(site: Site) -> Value:
+    """Each token over its own size, or the logarithms of its probabilities."""
+    x = site.x
+    how = site.choices.pick(
+        "sized",
+        (
+            "F.normalize({x}, dim=-1)",
+            "{x} / ({x}.norm(dim=-1, keepdim=True) + 1e-6)",
+            "F.log_softmax({x}, dim=-1)",
+            "({x} - {x}.mean(-1, keepdim=True)) / ({x}.std(-1, keepdim=True) + 1e-3)",
+            "{x} * torch.rsqrt({x}.square().sum(-1, keepdim=True) + 1e-6)",
+            "{x} - {x}.amax(-1, keepdim=True)",
+        ),
+    )
+    return site.writer.let(how.format(x=x), x.shape, f"b{site.token}.")
 
 
 def _span(site: Site) -> Value:
@@ -298,8 +356,9 @@ TOKEN_HEADS: tuple[Callable[[Site], Value], ...] = (
     _pairs,
     _similarities,
     mix,
+    _sized,
 )
-TOKEN_HEAD_WEIGHTS = (44, 22, 8, 4, 6, 3, 3, 2, 4)
+TOKEN_HEAD_WEIGHTS = (44, 22, 8, 4, 6, 3, 3, 2, 4, 8)
 
 
 def tokens(site: Site) -> Value:
