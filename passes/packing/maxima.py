@@ -5,8 +5,8 @@ Maxima over real tokens: what hides the others is the least of all tokens, and n
 real tokens and false at masked ones. Where a sequence has a real token values are the same, and they are
 bounded by those of `x`: neither infinity nor the lowest number has a code beside them. A sequence without one
 has to be refused by the program, which the packer sees to; so have inputs that attention takes for real and the
-maximum does not (-1 in a mask of integers). A bias of 0 and of -1e9 or less is taken apart alike; so are
-minima, whose fills are high.
+maximum does not (-1 in a mask of integers). A fill of -1e6 or less is taken to be below every token. A bias
+of 0 and of such a number is taken apart alike; so are minima, whose fills are high.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xdsl.dialects.builtin import TensorType, i1
 from xdsl.ir import Operation, SSAValue
 
 from heatc.dialects import nn
-from heatc.passes.analysis.padding import BLOCKED, KeyPadding
+from heatc.passes.analysis.padding import DOUBTED, KeyPadding
 from heatc.passes.analysis.reads import Reads
 from heatc.passes.rewriting import insert_before
 
@@ -63,7 +63,7 @@ def _filled(op: object, reads: Reads, sign: float) -> _Found | None:
         if nn.shape_of(x) != nn.shape_of(op.result):
             continue
         fill = other.owner
-        if not isinstance(fill, nn.FullOp) or sign * fill.value.value.data > BLOCKED:
+        if not isinstance(fill, nn.FullOp) or sign * fill.value.value.data > DOUBTED:
             continue
         padding = reads.told(op.condition, x, *_truth(is_true))
         if padding is not None:
@@ -83,7 +83,7 @@ def _biased(op: object, reads: Reads, sign: float, anchor: Operation) -> _Found 
     for x, bias in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
         if nn.shape_of(x) != nn.shape_of(op.result):
             continue
-        padding = reads.told(bias, x, lambda v: v == 0.0, lambda v: sign * v <= BLOCKED)
+        padding = reads.told(bias, x, lambda v: v == 0.0, lambda v: sign * v <= DOUBTED)
         if padding is None:
             continue
         zero = nn.FullOp(0.0, TensorType(nn.element_of(bias), ()))
