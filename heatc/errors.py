@@ -1,7 +1,7 @@
 """
 The errors that a user can cause, each with its exit code.
 
-Every tool prints one clang-style message (`place: error: text`, then `note:` lines) and
+Every tool prints one message (`heatc: error: place: text`, then `note:` lines) and
 exits with `HeatcError.exit_code`; a traceback is shown under `--debug` only.
 """
 
@@ -33,8 +33,8 @@ class HeatcError(Exception):
         return self._with_details(f"{self.place}: " if self.place else "")
 
     def render(self) -> str:
-        """The message as the tools print it, without colour and final newline."""
-        return self._with_details(f"{self.place}: error: " if self.place else "error: ")
+        """The message as the tools print it behind their name, without colour and final newline."""
+        return self._with_details(f"error: {self.place}: " if self.place else "error: ")
 
     def _with_details(self, head: str) -> str:
         snippet = [self.snippet.rstrip("\n")] if self.snippet else []
@@ -73,7 +73,47 @@ class InfeasibleError(HeatcError):
     exit_code = 4
 
 
+NEAR, AS_NEAR = 0.6, 0.02
+"""Likeness (0 to 1) that a name has at least, and by how much less another one counts as near."""
+
+
 def suggest(name: str, known: Iterable[str]) -> list[str]:
-    """`["did you mean 'a' or 'b'?"]` for the known names near `name`, else nothing."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return [f"did you mean {' or '.join(map(repr, near))}?"] if near else []
+    """`["did you mean 'a'?"]` for the known name nearest to `name`, more where several are as near."""
+    matcher = difflib.SequenceMatcher(None, "", name)
+    likeness: dict[str, float] = {}
+    for one in dict.fromkeys(known):
+        matcher.set_seq1(one)
+        likeness[one] = matcher.ratio()
+    most = max(likeness.values(), default=0.0)
+    if most < NEAR:
+        return []
+    near = [one for one, like in likeness.items() if like >= most - AS_NEAR]
+    return [f"did you mean {' or '.join(map(repr, near[:3]))}?"]
+
+
+def missing_package(error: BaseException) -> HeatcError | None:
+    """The message about a package that an extra of heatc brings, None for any other error."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    name = error.name.partition(".")[0]
+    if name not in EXTRAS:
+        return None
+    note = f"pip install 'heatc[{EXTRAS[name]}]'"
+    return HeatcError(f"this needs {name}, which is not installed", notes=[note])
+
+
+EXTRAS = {
+    "dask": "dask",
+    "distributed": "dask",
+    "joblib": "search",
+    "onnx": "export",
+    "onnxscript": "export",
+    "opt_einsum": "heat",
+    "perfetto": "trace",
+    "plotly": "report",
+    "pymoo": "search",
+    "tensorly": "heat",
+    "torch": "torch",
+    "transformers": "torch",
+}
+"""The extra of heatc that brings each package which heatc itself does without."""

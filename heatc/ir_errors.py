@@ -29,7 +29,7 @@ from xdsl.utils.exceptions import (
 from xdsl.utils.hints import isa
 from xdsl.utils.lexer import Span
 
-from heatc.errors import HeatcError, SourceError, UsageError
+from heatc.errors import HeatcError, SourceError, UsageError, missing_package
 from heatc.files import from_os_error
 
 _LONGEST_LINE = 240
@@ -95,7 +95,7 @@ def translated() -> Generator[None]:
     except OSError as error:
         raise from_os_error(error) from error
     except Exception as error:
-        explained = explain(error)
+        explained = explain(error) or missing_package(error)
         if explained is None or explained is error:
             raise
         raise explained from error

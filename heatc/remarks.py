@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Self
 
+from heatc import messages, stopping
 from heatc.files import atomic_write
 
 
@@ -47,7 +48,13 @@ RemarkSink = Callable[[Remark], None]
 def print_remark(found: Remark) -> None:
     """Print to stderr what the user is to see unasked."""
     if found.shown:
-        print(found, file=sys.stderr)
+        _print(found, str(found))
+
+
+def _print(found: Remark, text: str) -> None:
+    if messages.is_json():
+        text = messages.line("remark", found.message, found.place, (), stopping.command())
+    print(text, file=sys.stderr)
 
 
 def drop_remark(found: Remark) -> None:
@@ -82,7 +89,7 @@ class RemarkLog:
     def take(self, found: Remark) -> None:
         """Keep a remark; the user sees what is shown unasked."""
         if str(self.target) == "-":
-            print(f"{found} [{self.running}]", file=sys.stderr)
+            _print(found, f"{found} [{self.running}]")
             return
         print_remark(found)
         record = {

@@ -214,4 +214,9 @@ def _end(number: int) -> NoReturn:
 
 
 def _say(number: int) -> None:
-    os.write(2, f"{_State.prog}: error: {last_line(number)}\n".encode())
+    word = last_line(number)
+    text = f"{_State.prog}: error: {word}"
+    messages = sys.modules.get("heatc.messages")
+    if messages is not None and messages.is_json():
+        text = messages.line("error", word, "", (), _State.prog, exit_code=exit_code(number))
+    os.write(2, f"{text}\n".encode())

@@ -204,4 +204,4 @@ def test_an_error_survives_a_process():
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.render()) == (str(error), error.render())
     assert str(error) == "where: what\nnote: what to do"
-    assert error.render() == "where: error: what\nnote: what to do"
+    assert error.render() == "error: where: what\nnote: what to do"

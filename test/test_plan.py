@@ -386,7 +386,7 @@ def test_a_layer_is_checked_before_anything_is_built(
     code = main([str(model), "-o", str(output), *words])
     assert code == (0 if message is None else 1)
     err = capsys.readouterr().err
-    assert message is None or f"plan.json: error: layers['up'].heat.{message}" in err
+    assert message is None or f"plan.json: layers['up'].heat.{message}" in err
 
 
 def test_factors_may_not_outgrow_their_layer():

@@ -6,7 +6,7 @@ A tool is two lines around its own work:
     def main(argv: Sequence[str] | None = None) -> int:
         return run_tool(compile_model, argv, "heatc")
 
-Whatever happens inside, the user sees one clang-style message and an exit code:
+Whatever happens inside, the user sees one message, `heatc: error: place: text`, and an exit code:
 
     0 ok, 1 bad input or compile error, 2 usage, 3 verification failed, 4 infeasible on this
     hardware, 70 internal error, 130 interrupted, 143 terminated, 129 the terminal was closed
@@ -26,13 +26,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import IO, NoReturn
 
-from heatc import stopping, temporary
-from heatc.errors import HeatcError, UsageError, suggest
+from heatc import messages, stopping, temporary
+from heatc.errors import HeatcError, UsageError, missing_package, suggest
 from heatc.files import from_os_error
 from heatc.version import VERSION
 
 OK = 0
 INTERNAL_ERROR = 70
+DIAGNOSTICS = "--diagnostics"
 BROKEN_PIPE = 141
 """What the shell reports for a program that SIGPIPE ended."""
 
@@ -60,15 +61,16 @@ def run_tool(
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or os.environ.get("HEATC_DEBUG") == "1"
+    messages.set_form(_asked_form(arguments))
     try:
         temporary.forget_swept()
         stopping.work_begins(prog)
-        code = _run(main_function, arguments, prog, debug)
+        code = _run(main_function, arguments, debug)
         stopping.work_ends()
         return code
     except KeyboardInterrupt as stop:
         number = getattr(stop, "number", signal.SIGINT)
-        _report(stopping.last_line(number), prog)
+        _emit("error", stopping.last_line(number), "", (), code=stopping.exit_code(number))
         stopping.work_ends()
         return stopping.exit_code(number)
 
@@ -76,7 +78,6 @@ def run_tool(
 def _run(
     main_function: Callable[[Sequence[str]], int | None],
     arguments: Sequence[str],
-    prog: str,
     debug: bool,
 ) -> int:
     """The exit code of a tool that is not stopped by a signal."""
@@ -98,7 +99,7 @@ def _run(
             _discard_stdout()
         if debug:
             traceback.print_exc()
-        return _report_error(error, prog, debug)
+        return _report_error(error, debug)
 
 
 def _call(main_function: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
@@ -109,10 +110,10 @@ def _call(main_function: Callable[[Sequence[str]], int | None], arguments: Seque
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
-def _report_error(error: BaseException, prog: str, debug: bool) -> int:
+def _report_error(error: BaseException, debug: bool) -> int:
     known = as_heatc_error(error)
     if known is not None:
-        _emit("error", known.message, known.place or prog, known.notes, known.snippet)
+        _emit("error", known.message, known.place, known.notes, known.snippet, known.exit_code)
         return known.exit_code
     what = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
     text = str(error).strip()
@@ -120,7 +121,8 @@ def _report_error(error: BaseException, prog: str, debug: bool) -> int:
     notes.append("this is a bug in heatc, not in your input; please report it with the input")
     if not debug:
         notes.append("run again with --debug (or HEATC_DEBUG=1) for the traceback to send along")
-    _report(f"internal error: {what}{': ' if text else ''}{text}", prog, notes)
+    message = f"internal error: {what}{': ' if text else ''}{text}"
+    _emit("error", message, "", notes, code=INTERNAL_ERROR)
     return INTERNAL_ERROR
 
 
@@ -130,6 +132,8 @@ def as_heatc_error(error: BaseException) -> HeatcError | None:
         return error
     if isinstance(error, OSError):
         return from_os_error(error)
+    if missing := missing_package(error):
+        return missing
     if "xdsl" in sys.modules:
         # Imported late: most tools do not need xDSL.
         from heatc.ir_errors import explain
@@ -161,27 +165,47 @@ def _discard_stdout() -> None:
 
 
 def warn(message: str, *, place: str = "", notes: Sequence[str] = ()) -> None:
-    """Prints `place: warning: message` to stderr."""
+    """Prints `heatc: warning: place: message` to stderr."""
     _emit("warning", message, place, notes)
 
 
 def remark(message: str, *, place: str = "", notes: Sequence[str] = ()) -> None:
-    """Prints `place: remark: message` to stderr: a decision the user may want to know of."""
+    """Prints `heatc: remark: place: message`: a decision the user may want to know of."""
     _emit("remark", message, place, notes)
 
 
-def _report(message: str, prog: str, notes: Sequence[str] = ()) -> None:
-    _emit("error", message, prog, notes)
+def _asked_form(arguments: Sequence[str]) -> str:
+    """What `--diagnostics` says, read before options are: they may be wrong."""
+    asked = messages.TEXT
+    for word, following in itertools.pairwise([*arguments, ""]):
+        if word == DIAGNOSTICS:
+            asked = following
+        elif word.startswith(f"{DIAGNOSTICS}="):
+            asked = word.partition("=")[2]
+    return asked if asked in messages.FORMS else messages.TEXT
 
 
-def _emit(kind: str, message: str, place: str, notes: Sequence[str], snippet: str = "") -> None:
+def _emit(
+    kind: str,
+    message: str,
+    place: str,
+    notes: Sequence[str],
+    snippet: str = "",
+    code: int | None = None,
+) -> None:
+    prog = stopping.command()
+    # The tool's name comes first, whatever the place.
+    place = "" if place == prog else place
     # A closed or broken stderr is no reason to fail.
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        colour = _wants_colour(sys.stderr)
-        text = _format(kind, message, place, notes, snippet, colour)
         if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison]
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
+        if messages.is_json():
+            more = {"snippet": snippet, "exit_code": code}
+            text = messages.line(kind, message, place, notes, prog, **more)
+        else:
+            text = _format(kind, message, place, notes, snippet, _wants_colour(sys.stderr), prog)
         print(text, file=sys.stderr, flush=True)
 
 
@@ -196,8 +220,9 @@ def _format(
     message: str,
     place: str,
     notes: Sequence[str],
-    snippet: str = "",
-    colour: bool = False,
+    snippet: str,
+    colour: bool,
+    prog: str,
 ) -> str:
     def paint(code: str, text: str) -> str:
         return f"{code}{text}{_RESET}" if colour and text else text
@@ -205,8 +230,8 @@ def _format(
     def label(kind: str) -> str:
         return paint(_COLOURS[kind], f"{kind}:")
 
-    head = paint(_BOLD, f"{place}: ") if place else ""
-    lines = [f"{head}{label(kind)} {paint(_BOLD, message)}"]
+    where = f"{place}: " if place else ""
+    lines = [f"{paint(_BOLD, f'{prog}: ')}{label(kind)} {paint(_BOLD, f'{where}{message}')}"]
     if snippet:
         lines.append(snippet.rstrip("\n"))
     lines.extend(f"{label('note')} {note}" for note in notes)
@@ -221,7 +246,8 @@ class ToolParser(argparse.ArgumentParser):
     An argument parser whose errors are `UsageError`s (exit code 2) that suggest near names.
 
     Options are never abbreviated, so that a new option can't change what a script means.
-    `--version` and `--debug` are there already.
+    `--version`, `--debug` and `--diagnostics` are there already. When a shell asks what may follow
+    (`_ARGCOMPLETE`), it is answered instead.
     """
 
     def __init__(self, prog: str, description: str = "", epilog: str | None = None):
@@ -233,7 +259,7 @@ class ToolParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument("--version", action="version", version=f"{prog} {VERSION}")
-        add_debug_argument(self)
+        add_common_arguments(self)
 
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -249,10 +275,16 @@ class ToolParser(argparse.ArgumentParser):
         raise_usage_error(self, message)
 
 
-def add_debug_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds `--debug`, which `run_tool` reads."""
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--debug` and `--diagnostics`, which `run_tool` reads."""
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of an error (also HEATC_DEBUG=1)"
+    )
+    parser.add_argument(
+        DIAGNOSTICS,
+        choices=messages.FORMS,
+        default=messages.TEXT,
+        help="form of errors, warnings, remarks and progress on stderr: text, or a JSON object a line",
     )
 
 

@@ -37,7 +37,7 @@ from heatc.passed import PASSED, names_passed, record
 from heatc.progress import ProgressCallback, no_progress
 from heatc.readers.source import STDIN
 from heatc.tools.diagnostics import (
-    add_debug_argument,
+    add_common_arguments,
     add_quiet_argument,
     raise_usage_error,
     run_tool,
@@ -135,7 +135,7 @@ class HeatcOptMain(xDSLOptMain):
         arg_parser.allow_abbrev = False
         arg_parser.error = partial(raise_usage_error, arg_parser)
         super().register_all_arguments(arg_parser)
-        add_debug_argument(arg_parser)
+        add_common_arguments(arg_parser)
         add_quiet_argument(arg_parser)
         arg_parser.add_argument(
             "--print-ir-after",

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from heatc import stopping
+from heatc import messages, stopping
 from heatc.errors import UsageError, suggest
 from heatc.progress import ProgressCallback, no_progress
 
@@ -70,7 +70,8 @@ def progress_bars(quiet: bool = False, *, plain: bool = False) -> Generator[Prog
     if shown == OFF:
         yield no_progress
         return
-    display = Lines() if plain or shown == LINES else Bars()
+    is_plain = plain or shown == LINES or messages.is_json()
+    display = Lines() if is_plain else Bars()
     display.start()
     try:
         yield display.tell
@@ -203,7 +204,14 @@ class Lines(_Display):
             if now - self.began >= FIRST and now - self._last >= wait:
                 self._told.add(what)
                 self._last = now
-                _write(f"{self._command}: {self.line(now)}\n")
+                _write(f"{self._told_line(now)}\n")
+
+    def _told_line(self, now: float) -> str:
+        if not messages.is_json():
+            return f"{self._command}: {self.line(now)}"
+        work = self.current or Work("", 0, 0, 0, now, now)
+        counts = {"done_count": work.done, "total_count": work.total}
+        return messages.line("progress", self.line(now), work.what, (), self._command, **counts)
 
     def line(self, now: float) -> str:
         """What is being done."""

@@ -11,7 +11,7 @@
 
 // NONE: there is no plan to apply
 // NONE: note: give --plan plan.json
-// MISSING: missing.json: error: cannot open: no such file
+// MISSING: {{.*}}error: {{.*}}missing.json: cannot open: no such file
 // ATTENTION: layers['encoder.1']: the model has no such attention
 // ATTENTION: did you mean 'encoder.0'?
 // HEADS: encoder.0 (m.py:4): rho-b has 3 values for 2 heads

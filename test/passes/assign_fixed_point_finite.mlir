@@ -1,7 +1,7 @@
 // RUN: python %S/Inputs/make_weights.py %t.safetensors
 // RUN: not heatc-opt %s -p assign-fixed-point --weights %t.safetensors 2>&1 | filecheck %s
 
-// CHECK: mlp.up (model.py:7): error: weight 'nan' of 'mlp.up' holds 16 NaN at row 0, row 1, row 2, ...: fixed point has no code for it
+// CHECK: heatc-opt: error: mlp.up (model.py:7): weight 'nan' of 'mlp.up' holds 16 NaN at row 0, row 1, row 2, ...: fixed point has no code for it
 // CHECK: note: use --target numpy, whose program computes with it as PyTorch does
 func.func @f(%i: tensor<?xi64>) -> tensor<?x4xf32> {
   %t = einsum.weight ["table"] : tensor<9x4xf32>

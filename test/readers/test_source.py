@@ -29,14 +29,14 @@ def test_no_more_than_the_bound(tmp_path: Path):
     path.write_bytes(b"x" * 100)
     assert read_bytes(path, "a plan", 100) == b"x" * 100
     path.write_bytes(b"x" * 101)
-    assert "x: error: a plan has at most 100 bytes, this has more" in message(path)
+    assert "x: a plan has at most 100 bytes, this has more" in message(path)
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/dev/urandom"])
 def test_a_device_is_answered_at_once(path: str):
     assert (
         message(path)
-        == f"{path}: error: cannot open: it is not a regular file\nnote: expected a plan"
+        == f"error: {path}: cannot open: it is not a regular file\nnote: expected a plan"
     )
     with pytest.raises(HeatcError, match="not a regular file"):
         map_file(path, "weights")

@@ -58,19 +58,19 @@ def changed(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "layers of another run": (
         lambda run: (run / "layers.csv").write_text("module_path,instructions\na,1\n"),
-        "layers.csv: error: the file is not of the run that stats.json tells of",
+        "layers.csv: the file is not of the run that stats.json tells of",
     ),
     "masks of another run": (
         lambda run: (run / "masks.npz").write_bytes(b"PK"),
-        "masks.npz: error: the file is not of the run that stats.json tells of",
+        "masks.npz: the file is not of the run that stats.json tells of",
     ),
     "another schema": (
         lambda run: changed(run / "stats.json", lambda data: data.update(schema=9)),
-        "stats.json: error: schema 9, this heatc reads 1",
+        "stats.json: schema 9, this heatc reads 1",
     ),
     "no program": (
         lambda run: changed(run / "stats.json", lambda data: data.pop("program")),
-        "stats.json: error: the key 'program' is missing",
+        "stats.json: the key 'program' is missing",
     ),
     "a text for a number": (
         lambda run: changed(
@@ -113,7 +113,7 @@ def test_what_is_no_run(content: str, tmp_path: Path, capsys: Capture):
     path.write_text(content)
     assert report.main([str(path), "-o", str(tmp_path / "p.html")]) == 1
     error = capsys.readouterr().err
-    assert "x.json: error: nothing that a report shows" in error
+    assert "x.json: nothing that a report shows" in error
     assert "a folder of hdp-run --stats" in error
 
 

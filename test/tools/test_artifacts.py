@@ -141,7 +141,7 @@ def test_an_output_that_is_an_input(case: Case, way: str, capsys: Capture):
             Path("phases").mkdir(exist_ok=True)
             wrong = case.moved(found, other / output.path)
         if wrong is not None:
-            refused(wrong, capsys, f"{output.path}: error: ", "would overwrite an input")
+            refused(wrong, capsys, f"{output.path}: ", "would overwrite an input")
             tried += 1
         output.path.unlink()
     assert tried
@@ -150,7 +150,7 @@ def test_an_output_that_is_an_input(case: Case, way: str, capsys: Capture):
 def test_two_outputs_that_are_one(case: Case, capsys: Capture):
     for first, second in itertools.combinations(outputs_of(case), 2):
         second.path.symlink_to(first.path.absolute())
-        refused(case, capsys, f"{second.path}: error: ", "are one file")
+        refused(case, capsys, f"{second.path}: ", "are one file")
         second.path.unlink()
 
 
@@ -158,7 +158,7 @@ def test_an_output_that_somebody_else_wrote(case: Case, capsys: Capture):
     for output in outputs_of(case):
         for content in (b"mine\n", b"PK\x03\x04", b'{"producer": "me"}', b"\0" * 64):
             output.path.write_bytes(content)
-            refused(case, capsys, f"{output.path}: error: ", "that heatc did not write as")
+            refused(case, capsys, f"{output.path}: ", "that heatc did not write as")
         output.path.unlink()
 
 
@@ -166,7 +166,7 @@ def test_an_output_that_is_of_another_kind(case: Case, capsys: Capture):
     for output in outputs_of(case):
         other = next(k for k in KINDS if k is not output.kind and k.name != output.kind.name)
         output.path.write_bytes(sample(other))
-        refused(case, capsys, f"{output.path}: error: ", "that heatc did not write as")
+        refused(case, capsys, f"{output.path}: ", "that heatc did not write as")
         output.path.unlink()
 
 
@@ -174,14 +174,14 @@ def test_an_output_that_is_a_folder(case: Case, capsys: Capture):
     for output in outputs_of(case):
         output.path.mkdir()
         (output.path / "mine").write_text("mine")
-        refused(case, capsys, f"{output.path}: error: cannot write")
+        refused(case, capsys, f"{output.path}: cannot write")
         shutil.rmtree(output.path)
 
 
 def test_a_folder_that_is_a_file(case: Case, capsys: Capture):
     for folder in case.command.folders(case.values):
         folder.path.write_text("mine")
-        refused(case, capsys, f"{folder.path}: error: cannot create")
+        refused(case, capsys, f"{folder.path}: cannot create")
         folder.path.unlink()
 
 

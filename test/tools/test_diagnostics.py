@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from xdsl.utils.arg_spec import parse_pipeline
 
-from heatc.errors import HeatcError, UsageError, VerificationError
+from heatc import messages, stopping
+from heatc.errors import EXTRAS, HeatcError, SourceError, UsageError, VerificationError
+from heatc.remarks import Remark, print_remark
 from heatc.tools.diagnostics import ToolParser, remark, run_tool, suggest, warn
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(error: BaseException | None, *argv: str) -> int:
@@ -60,11 +69,11 @@ def test_a_malformed_pipeline_is_wrong_usage(capsys: pytest.CaptureFixture[str])
 
 def test_message(capsys: pytest.CaptureFixture[str]):
     assert run(HeatcError("it is bad", place="a.py:3", notes=["do better"])) == 1
-    assert capsys.readouterr().err == "a.py:3: error: it is bad\nnote: do better\n"
+    assert capsys.readouterr().err == "tool: error: a.py:3: it is bad\nnote: do better\n"
     assert run(HeatcError("it is bad")) == 1
     assert capsys.readouterr().err == "tool: error: it is bad\n"
     assert run(FileNotFoundError(2, "No such file", "a.npz")) == 1
-    assert capsys.readouterr().err == "a.npz: error: cannot open: no such file\n"
+    assert capsys.readouterr().err == "tool: error: a.npz: cannot open: no such file\n"
 
 
 def test_internal_error_says_so(
@@ -81,10 +90,11 @@ def test_internal_error_says_so(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_warning_and_remark(capsys: pytest.CaptureFixture[str]):
+def test_warning_and_remark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(stopping, "command", lambda: "tool")
     warn("w", place="a", notes=["n"])
     remark("r")
-    assert capsys.readouterr().err == "a: warning: w\nnote: n\nremark: r\n"
+    assert capsys.readouterr().err == "tool: warning: a: w\nnote: n\ntool: remark: r\n"
 
 
 def test_colour_only_on_a_terminal(
@@ -109,7 +119,7 @@ def test_parser_suggests():
     assert "did you mean '--target'?" in raised.value.notes
     with pytest.raises(UsageError, match="invalid choice: 'hdp-egde'") as raised:
         parser.parse_args(["m", "--target", "hdp-egde"])
-    assert "did you mean 'hdp-edge' or 'hdp-server'?" in raised.value.notes
+    assert "did you mean 'hdp-edge'?" in raised.value.notes
     with pytest.raises(UsageError, match="required: model"):
         parser.parse_args([])
     with pytest.raises(UsageError, match="unknown option '--targ'"):
@@ -135,6 +145,58 @@ def test_parser_version(capsys: pytest.CaptureFixture[str]):
 def test_suggest():
     assert suggest("papr", ["paper", "none"]) == ["did you mean 'paper'?"]
     assert suggest("xyz", ["paper", "none"]) == []
+
+
+def test_suggests_the_nearest_and_what_is_as_near():
+    """Not whatever begins alike: a wrong target is no other machine."""
+    assert suggest("hdp-egde", ["hdp-edge", "hdp-server"]) == ["did you mean 'hdp-edge'?"]
+    assert suggest("serach", ["search", "sweep"]) == ["did you mean 'search'?"]
+    assert suggest("heaf", ["head", "heat"]) == ["did you mean 'head' or 'heat'?"]
+
+
+def messages_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Lines of JSON on stderr, whose keys are known."""
+    found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert all(set(one) <= set(messages.KEYS) for one in found)
+    return found
+
+
+def test_messages_as_json(capsys: pytest.CaptureFixture[str]):
+    def tool(argv: Sequence[str]) -> None:
+        ToolParser("tool").parse_args(argv)
+        warn("w", place="a", notes=["n"])
+        print_remark(Remark("layer", "m.py:3", "chosen", {}, (), shown=True))
+        raise SourceError("bad", place="x.s:2", snippet="  hlat")
+
+    assert run_tool(tool, ["--diagnostics", "json"], "tool") == 1
+    warning, remark, error = messages_of(capsys)
+    head = {"tool": "tool", "kind": "warning", "place": "a", "message": "w", "notes": ["n"]}
+    assert warning == head
+    assert (remark["kind"], remark["place"], remark["message"]) == ("remark", "m.py:3", "chosen")
+    assert (error["kind"], error["snippet"], error["exit_code"]) == ("error", "  hlat", 1)
+    assert run_tool(tool, ["--diagnostics=json", "--nonsense"], "tool") == 2
+    assert [one["exit_code"] for one in messages_of(capsys)] == [2]
+    assert run_tool(tool, [], "tool") == 1
+    assert capsys.readouterr().err.endswith("tool: error: x.s:2: bad\n  hlat\n")
+
+
+def test_a_package_that_is_missing_is_named_with_its_remedy(capsys: pytest.CaptureFixture[str]):
+    def tool(argv: Sequence[str]) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch.export")
+
+    assert run_tool(tool, [], "tool") == 1
+    assert capsys.readouterr().err == (
+        "tool: error: this needs torch, which is not installed\nnote: pip install 'heatc[torch]'\n"
+    )
+
+
+def test_every_optional_package_has_its_extra():
+    """The table follows pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for package, extra in EXTRAS.items():
+        names = [re.split(r"[<>=]", text)[0] for text in extras[extra]]
+        assert package.replace("_", "-") in names
 
 
 def test_broken_pipe_is_quiet():

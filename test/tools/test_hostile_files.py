@@ -100,7 +100,7 @@ def test_what_is_no_file_of_a_tool(
     assert tool(words) == 1
     found = capsys.readouterr()
     assert found.out == ""
-    assert found.err.startswith(bad)
+    assert f": error: {bad}" in found.err
     assert "error: " in found.err
     assert not any(Path().glob("out*"))
 

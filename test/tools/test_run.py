@@ -243,7 +243,10 @@ def test_a_full_disk_leaves_no_half_of_a_run(
 
     monkeypatch.setattr(files._Noting, "write", write)
     code, _, err = call(capsys, *RUN, *EVERYTHING)
-    assert (code, err) == (1, "stats/stats.txt: error: cannot write: no space left on device\n")
+    assert (code, err) == (
+        1,
+        "hdp-run: error: stats/stats.txt: cannot write: no space left on device\n",
+    )
     assert {p.name for p in Path().rglob("*")} == {"p.hdp", "in.npz", "stats"}
 
 
@@ -697,7 +700,7 @@ def test_reference_of_wrong_form(capsys: pytest.CaptureFixture[str]):
     np.savez("golden.npz", last_hidden_state=np.zeros(3))
     code, _, err = call(capsys, *RUN, "--reference", "golden.npz", "-o", "out.npz")
     assert code == 1
-    assert "golden.npz: last_hidden_state: error: expected numbers of shape (2, 4, 8)" in err
+    assert "golden.npz: last_hidden_state: expected numbers of shape (2, 4, 8)" in err
     assert not Path("out.npz").exists()
 
 
@@ -707,8 +710,8 @@ def test_reference_of_wrong_form(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("arrays", "expected_message"),
     [
-        ({"input_ids": IDS_IN}, "input 'attention_mask': error: the input is missing"),
-        ({"attention_mask": MASK_IN}, "input 'input_ids': error: the input is missing"),
+        ({"input_ids": IDS_IN}, "input 'attention_mask': the input is missing"),
+        ({"attention_mask": MASK_IN}, "input 'input_ids': the input is missing"),
         ({"input_ids": IDS_IN, "attention_mask": MASK_IN, "x": IDS_IN}, "input 'x'"),
         ({"input_ids": IDS_IN[:, :3], "attention_mask": MASK_IN}, "expected input_ids (2x4 int64)"),
         ({"input_ids": IDS_IN[0], "attention_mask": MASK_IN}, "expected input_ids (2x4 int64)"),
@@ -780,7 +783,7 @@ def test_a_data_set_may_have_labels(capsys: pytest.CaptureFixture[str]):
     np.savez("in.npz", **arrays, label=np.zeros(2))
     code, _, err = call(capsys, *RUN, "-o", "out.npz")
     assert code == 1
-    assert "in.npz: input 'label': error: the program has no such input" in err
+    assert "in.npz: input 'label': the program has no such input" in err
 
 
 def test_names_and_shapes_come_before_data(capsys: pytest.CaptureFixture[str]):
@@ -839,7 +842,7 @@ def test_debug_of_another_program(
     code, _, err = call(capsys, "bad.hdp", "--inputs", "in.npz", option, "out")
     assert code == 1
     assert expected in err
-    assert err.startswith("bad.hdp: debug.json: error: ")
+    assert err.startswith("hdp-run: error: bad.hdp: debug.json: ")
 
 
 def test_a_run_is_bounded(capsys: pytest.CaptureFixture[str]):
@@ -882,7 +885,7 @@ def test_a_trap_names_the_module(capsys: pytest.CaptureFixture[str]):
         write_program(stream, program, manifest, weights, debug)
     code, _, err = call(capsys, "bad.hdp", "--inputs", "in.npz", "-o", "out.npz")
     assert code == 1
-    assert "bad.hdp: error: pc 25: `mm t2, t0, t9" in err
+    assert "bad.hdp: pc 25: `mm t2, t0, t9" in err
     assert "in layer.0 (toy.py:2)" in err
     assert not Path("out.npz").exists()
 
@@ -898,7 +901,7 @@ def test_damaged_programs_end_with_one_message(capsys: pytest.CaptureFixture[str
         Path("bad.hdp").write_bytes(damaged)
         code, out, err = call(capsys, "bad.hdp", "--inputs", "in.npz", "-o", "out.npz")
         assert (code, out) == (1, "")
-        assert err.startswith("bad.hdp")
+        assert err.startswith("hdp-run: error: bad.hdp")
         assert "error: " in err
     assert not Path("out.npz").exists()
 

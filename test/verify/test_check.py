@@ -127,7 +127,7 @@ def test_a_wrong_program_is_not_written(
     command = [*linear, "-o", str(output), "--dump-divergence", str(folder)]
     assert main(command) == 3
     error = capsys.readouterr().err
-    assert f"{output}: error: the program differs from the model in output 'y' by 0.001 of" in error
+    assert f"{output}: the program differs from the model in output 'y' by 0.001 of" in error
     assert "note: nothing was written; --no-verify writes it as it is" in error
     assert (output.read_bytes(), output.with_suffix(".safetensors").read_bytes()) == before
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -168,8 +168,8 @@ def test_pruning_is_judged_where_a_cosine_is_asked_for(least: float, fails: bool
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--no-verify", "--min-cosine=0.9"], "--min-cosine: error: it says how to verify"),
-        (["--no-verify", "--dump-divergence=x"], "--dump-divergence: error: it says how"),
+        (["--no-verify", "--min-cosine=0.9"], "--min-cosine: it says how to verify"),
+        (["--no-verify", "--dump-divergence=x"], "--dump-divergence: it says how"),
         (["--min-cosine=2"], "outside [-1, 1]"),
         (["--verify-seconds=-1"], "no number of seconds"),
         (["--verify-seconds=nan"], "no number of seconds"),

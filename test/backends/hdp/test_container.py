@@ -331,7 +331,7 @@ def test_debug_of_wrong_form(tmp_path: Path):
         ("dram_bytes", 1 << 37, "the hardware has"),
         ("points", {"x": 99}, "points.x: expected an integer from -64 to 64"),
         ("points", {"x": True}, "points.x: expected an integer"),
-        ("hardware", {}, "manifest.json: hardware: error: clock_hz"),
+        ("hardware", {}, "manifest.json: hardware: clock_hz"),
         ("sections", {}, "not the one that the manifest describes"),
         ("sections", [], "sections: expected an object"),
         ("options", 1, "options: expected an object"),

@@ -307,15 +307,15 @@ def test_an_unreachable_goal_is_exit_code_4_with_a_goal_that_holds(
         ({"--target": "numpy"}, 2, "targets that prune attention"),
         ({"--seed": "-1"}, 2, "-1 is below 0"),
         ({"-o": "plan.txt"}, 2, "ends in .json"),
-        ({"--block": "8"}, 2, "--block: error: expected two extents from 1 to 64"),
-        ({"--block": "0,2"}, 2, "--block: error: expected two extents from 1 to 64"),
+        ({"--block": "8"}, 2, "--block: expected two extents from 1 to 64"),
+        ({"--block": "0,2"}, 2, "--block: expected two extents from 1 to 64"),
         (
             {"--block": "3,3", "--hw": "hdp-edge"},
             4,
-            "--block: error: the sparsity engine of hdp-edge has no blocks of 3x3",
+            "--block: the sparsity engine of hdp-edge has no blocks of 3x3",
         ),
         ({"--pruned-score": "int"}, 2, "unknown pruned score 'int'"),
-        ({"--data": "nothing.npz"}, 1, "nothing.npz: error: cannot open"),
+        ({"--data": "nothing.npz"}, 1, "nothing.npz: cannot open"),
         ({"-o": "no/such/folder/plan.json"}, 1, "there is no folder"),
     ],
 )
@@ -377,4 +377,4 @@ def test_data_that_does_not_fit_names_the_array(
     np.savez(data, input_ids=np.full((16, 12), 99), attention_mask=np.ones((16, 12), int))
     argv = arguments(tiny, tmp_path / "plan.json", "sparsity>=0.7", **{"--data": str(data)})
     assert tune.main(argv) == 1
-    assert f"{data}: input_ids: error: values 99..99" in capsys.readouterr().err
+    assert f"{data}: input_ids: values 99..99" in capsys.readouterr().err

@@ -295,7 +295,7 @@ def test_a_run_that_works_keeps_others_out(
     output.unlink()
     with held_folder(work):
         assert tune.main(told(tiny, output)) == 1
-        assert f"{work}: error: another run of the same works here" in capsys.readouterr().err
+        assert f"{work}: another run of the same works here" in capsys.readouterr().err
     assert not output.exists()
     # It then finds what that left.
     assert tune.main(told(tiny, output)) == 0

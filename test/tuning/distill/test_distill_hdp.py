@@ -499,7 +499,7 @@ def test_plans_that_nothing_is_trained_by(
     ("wrong", "words", "code", "message"),
     [
         ("rules alone", [], 2, "the plan factorises no layer"),
-        ("missing", [], 1, "heat.factors.safetensors: error: the plan's factors are not there"),
+        ("missing", [], 1, "heat.factors.safetensors: the plan's factors are not there"),
         ("digest", [], 1, "the plan names factors with digest"),
         ("model", [], 1, "made for another model"),
     ],

@@ -137,25 +137,25 @@ def test_the_same_text_gives_the_same_bytes(here: Path):
 
 
 WRONG: dict[str, tuple[str, str, int, str]] = {
-    "empty text": ("t.csv", "text,label\na,0\n  ,1\n", 1, "t.csv:3: error: column 'text' is empty"),
-    "empty label": ("t.csv", "text,label\na,0\nb,\n", 1, "t.csv:3: error: column 'label' is empty"),
-    "empty line": ("t.csv", "text,label\na,0\n\nb,1\n", 1, "t.csv:3: error: the line is empty"),
+    "empty text": ("t.csv", "text,label\na,0\n  ,1\n", 1, "t.csv:3: column 'text' is empty"),
+    "empty label": ("t.csv", "text,label\na,0\nb,\n", 1, "t.csv:3: column 'label' is empty"),
+    "empty line": ("t.csv", "text,label\na,0\n\nb,1\n", 1, "t.csv:3: the line is empty"),
     "lines in a field": (
         "t.csv",
         'text\n"a\nb"\n" "\n',
         1,
-        "t.csv:4: error: column 'text' is empty",
+        "t.csv:4: column 'text' is empty",
     ),
     "no column": ("t.csv", "Text,label\na,0\n", 1, "did you mean 'Text'?"),
-    "fields": ("t.csv", "text,label\na, b,0\n", 1, "t.csv:2: error: 3 fields, the header has 2"),
-    "header": ("t.csv", "text,text\na,b\n", 1, "t.csv:1: error: the first line is no header"),
-    "nothing": ("t.csv", "", 1, "t.csv: error: the file has no rows"),
-    "no rows": ("t.csv", "text,label\n", 1, "t.csv: error: the file has no rows"),
-    "quotes": ("t.csv", 'text\n"a"b\n', 1, "t.csv:2: error: "),
-    "json": ("t.jsonl", '{"text": "a"}\n{"text": \n', 1, "t.jsonl:2: error: not a JSON object"),
-    "json list": ("t.jsonl", "[1]\n", 1, "t.jsonl:1: error: expected a JSON object a line"),
-    "null": ("t.jsonl", '{"text": null}\n', 1, "t.jsonl:1: error: column 'text' is empty"),
-    "ending": ("t.txt", "a\n", 1, "t.txt: error: text is read from .csv, .tsv, .jsonl"),
+    "fields": ("t.csv", "text,label\na, b,0\n", 1, "t.csv:2: 3 fields, the header has 2"),
+    "header": ("t.csv", "text,text\na,b\n", 1, "t.csv:1: the first line is no header"),
+    "nothing": ("t.csv", "", 1, "t.csv: the file has no rows"),
+    "no rows": ("t.csv", "text,label\n", 1, "t.csv: the file has no rows"),
+    "quotes": ("t.csv", 'text\n"a"b\n', 1, "t.csv:2: "),
+    "json": ("t.jsonl", '{"text": "a"}\n{"text": \n', 1, "t.jsonl:2: not a JSON object"),
+    "json list": ("t.jsonl", "[1]\n", 1, "t.jsonl:1: expected a JSON object a line"),
+    "null": ("t.jsonl", '{"text": null}\n', 1, "t.jsonl:1: column 'text' is empty"),
+    "ending": ("t.txt", "a\n", 1, "t.txt: text is read from .csv, .tsv, .jsonl"),
 }
 
 
@@ -174,7 +174,7 @@ def test_text_that_is_no_utf8(here: Path, capsys: Capture):
     (here / "t.csv").write_bytes(b"text\nna\xefve\n")
     argv = ["data", "--text", "t.csv", "--tokenizer", "tok", "-o", "x.npz", "-q"]
     assert tune.main(argv) == 1
-    assert "t.csv: error: the text is no UTF-8" in capsys.readouterr().err
+    assert "t.csv: the text is no UTF-8" in capsys.readouterr().err
 
 
 WORDS_WRONG = {
@@ -182,16 +182,16 @@ WORDS_WRONG = {
     "--text train.csv -o x.npz": (2, "text needs a tokenizer"),
     "--text train.csv --tokenizer tok -o x.csv": (2, "ends in .npz"),
     "--text train.csv --tokenizer tok -o x.npz --text-column a,b,c": (2, "one column or two"),
-    "--text train.csv --tokenizer tok -o x.npz --length 1": (2, "--length: error: 1 is below 2"),
+    "--text train.csv --tokenizer tok -o x.npz --length 1": (2, "--length: 1 is below 2"),
     "--text train.csv --tokenizer tok -o x.npz --label-names a,a": (2, "different names"),
     "--text train.csv --tokenizer tok -o x.npz --label-names a,b": (
         1,
         "'positive' is none of a, b",
     ),
     "--text train.csv --tokenizer tok -o x.npz --label-column no": (1, "no column 'no'"),
-    "--text train.csv --tokenizer gone -o x.npz": (1, "gone: error: no such folder"),
+    "--text train.csv --tokenizer gone -o x.npz": (1, "gone: no such folder"),
     "--text train.csv --tokenizer . -o x.npz": (1, "finds no tokenizer"),
-    "--text gone.csv --tokenizer tok -o x.npz": (1, "gone.csv: error: cannot open"),
+    "--text gone.csv --tokenizer tok -o x.npz": (1, "gone.csv: cannot open"),
     "--text train.csv --tokenizer tok -o train.csv/x.npz": (1, "there is no folder"),
 }
 

@@ -230,7 +230,7 @@ def test_a_plan_that_prunes_needs_a_machine(here: Path, capsys: Capture):
     words = ["plan.json", "--model", "model.mlir", "--weights", "weights.safetensors"]
     assert tune.main(["eval", *words, "--data", "data.npz"]) == 1
     error = capsys.readouterr().err
-    assert "plan.json: error: the plan prunes attention" in error
+    assert "plan.json: the plan prunes attention" in error
     assert "--hw" in error
 
 
@@ -353,23 +353,23 @@ WRONG = {
     "eval": (2, "nothing to evaluate"),
     "eval dense.py": (2, "--data or --text"),
     "eval dense.py --data data.npz --text t.csv": (2, "--data or --text"),
-    "eval dense.py --data data.npz --length 5": (2, "--length: error: only --text needs it"),
+    "eval dense.py --data data.npz --length 5": (2, "--length: only --text needs it"),
     "eval dense.py --text t.csv": (2, "text needs a tokenizer"),
     "eval dense.py --data data.npz --metric accurcy": (2, "did you mean 'accuracy'"),
-    "eval dense.py --data data.npz --limit 0": (2, "--limit: error: 0 is below 1"),
-    "eval dense.py --data data.npz -j 0": (2, "--jobs: error: "),
+    "eval dense.py --data data.npz --limit 0": (2, "--limit: 0 is below 1"),
+    "eval dense.py --data data.npz -j 0": (2, "--jobs: "),
     "eval dense.py --data data.npz -o x.txt": (2, "ends in .json"),
     "eval dense.py dense.py --data data.npz": (2, "'dense.py' is given twice"),
-    "eval dense.py --data data.npz --hw hdp-edge": (2, "--hw: error: programs are not compiled"),
+    "eval dense.py --data data.npz --hw hdp-edge": (2, "--hw: programs are not compiled"),
     "eval model.mlir --data data.npz --calibrate data.npz": (2, "only a plan needs data"),
-    "eval model.mlir --data data.npz --batch 4": (2, "--batch: error: a folder alone"),
+    "eval model.mlir --data data.npz --batch 4": (2, "--batch: a folder alone"),
     "eval plan.json --data data.npz": (2, "for which model?"),
     "eval dense.py --model dense.hdp --data data.npz": (2, "'dense.hdp' is no model"),
-    "eval gone.py --data data.npz": (1, "gone.py: error: cannot open: no such file"),
-    "eval dense.py --data gone.npz": (1, "gone.npz: error: "),
+    "eval gone.py --data data.npz": (1, "gone.py: cannot open: no such file"),
+    "eval dense.py --data gone.npz": (1, "gone.npz: "),
     "eval mine.py --data data.npz": (1, "not a NumPy program that heatc wrote"),
-    "eval no.py --data data.npz": (1, "no.safetensors: error: cannot open"),
-    "eval text.hdp --data data.npz": (1, "text.hdp: error: "),
+    "eval no.py --data data.npz": (1, "no.safetensors: cannot open"),
+    "eval text.hdp --data data.npz": (1, "text.hdp: "),
     "eval front.json --data data.npz": (1, "a front is nothing that can be evaluated"),
     "eval data.npz --data unlabelled.npz": (1, "data is nothing that can be evaluated"),
     "eval dense.py --data no_mask.npz": (1, "the data has no array 'attention_mask'"),
