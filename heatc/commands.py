@@ -93,10 +93,16 @@ def shown_files(path: Path) -> list[Path]:
 
 
 def hardware_files(path: Path) -> list[Path]:
-    """A hardware description; the name of a target names no file."""
+    """A hardware description and the files that it is based on; the name of a target names no file."""
+    from heatc.hardware import description_files
     from heatc.targets import target_names
 
-    return [] if str(path) in target_names() else [path]
+    if str(path) in target_names():
+        return []
+    try:
+        return description_files(path)
+    except HeatcError:
+        return [path]  # whoever needs it says what is wrong with it
 
 
 def subject_files(path: Path) -> list[Path]:

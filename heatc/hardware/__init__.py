@@ -1,14 +1,14 @@
 """Hardware descriptions: `load_hardware("hdp-edge")` or a YAML file of one's own."""
 
 from heatc.hardware.description import (
-    SCHEMA,
-    SCHEMA_VERSION,
     Hardware,
+    description_files,
     from_json,
     load_hardware,
     render,
 )
 from heatc.hardware.presets import DEFAULT_PRESET, PRESETS, preset_names
+from heatc.hardware.schema import SCHEMA, SCHEMA_VERSION
 
 __all__ = [
     "DEFAULT_PRESET",
@@ -16,6 +16,7 @@ __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
     "Hardware",
+    "description_files",
     "from_json",
     "load_hardware",
     "preset_names",

@@ -49,6 +49,7 @@ class Row(NamedTuple):
     units: tuple[Unit, ...]
     low: int
     high: int
+    meaning: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,19 +143,56 @@ _PARTS = (
 _BUFFERS = ("local_buffer", "shared_buffer")
 
 
+_ENERGY = {
+    **{f"mac_{width}": f"a multiply-accumulate of {width}-bit operands" for width in MAC_WIDTHS},
+    "fuse_8": "a cycle of a PE that splits into 8-bit multipliers, beside its multiply-accumulates",
+    "fuse_4": "the same of one that splits into 4-bit multipliers",
+    "requantise": "an accumulator that is drained: bias, shift, clip",
+    "block": "a block importance that the sparsity engine ranks",
+    "add": "a score that the adder merges, or adds to a block's importance",
+    "softmax": "a score",
+    "vector_element": "an element that a vector unit aligns, adds or rounds",
+    "vector_function": "an element of which it takes a function (GELU, tanh)",
+    "vector_norm": "an element in each of the two passes of a layer norm",
+    "host_operation": "an operation of the host",
+    "instruction": "an instruction that the sequencer issues",
+    "local_read": "a byte from the local buffer",
+    "local_write": "a byte to it",
+    "shared_read": "a byte from the shared buffer",
+    "shared_write": "a byte to it",
+    "dram_read": "a byte from DRAM",
+    "dram_write": "a byte to it",
+    "dma": "a byte that the DMA engine moves",
+    "host_byte": "a byte that the host reads or writes in its cache",
+}
+_PLACE = {
+    "pe": "a processing element that does not split",
+    "pe_split_8": "one that splits down to 8 bit",
+    "pe_split_4": "one that splits down to 4 bit",
+    "se_lane": "a lane of the sparsity engine",
+    "adder_lane": "a lane of the adder",
+    "softmax_lane": "a lane of the softmax unit",
+    "vector_lane": "a lane of the vector unit",
+    "local_buffer": "the local buffer of a core",
+    "shared_buffer": "the shared buffer",
+    "sequencer": "sequencer and DMA engine",
+}
+"""What each row is of."""
+
+
 def _energy(name: str) -> Row:
     unit = units.ENERGY if name in _EACH else units.ENERGY_PER_BYTE
-    return Row(f"energy.{name}", f"energy_{name}_aj", (unit,), 0, _JOULE)
+    return Row(f"energy.{name}", f"energy_{name}_aj", (unit,), 0, _JOULE, _ENERGY[name])
 
 
 def _leakage(name: str) -> Row:
     unit = units.POWER_PER_MIB if name in _BUFFERS else units.POWER
-    return Row(f"leakage.{name}", f"leakage_{name}_nw", (unit,), 0, 1000 * _WATT)
+    return Row(f"leakage.{name}", f"leakage_{name}_nw", (unit,), 0, 1000 * _WATT, _PLACE[name])
 
 
 def _area(name: str) -> Row:
     unit = units.AREA_PER_MIB if name in _BUFFERS else units.AREA
-    return Row(f"area.{name}", f"area_{name}_nm2", (unit,), 0, _LARGEST_AREA)
+    return Row(f"area.{name}", f"area_{name}_nm2", (unit,), 0, _LARGEST_AREA, _PLACE[name])
 
 
 _PLACES = (*_PARTS, *_BUFFERS, "sequencer")

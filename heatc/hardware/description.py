@@ -1,9 +1,10 @@
 """
 Hardware descriptions: what a machine has, read from YAML and checked key by key.
 
-`SCHEMA` is the whole format: a key path, the attribute it sets, its unit and its bounds. A value
+`heatc.hardware.schema` is the whole format: a key path, the attribute it sets, its unit and its bounds. A value
 is a text with its unit, or `{value: ..., source: ...}` where the source says who claims it.
-Everything that a file does not say comes from its `base`; a file without `base` says everything.
+Everything that a file does not say comes from its `base`, a preset or a file beside it; a file without
+`base` says everything. What is wrong with a value is said with the file and line that it comes from.
 """
 
 from __future__ import annotations
@@ -11,25 +12,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import yaml
 
 from heatc.errors import HeatcError, UsageError
-from heatc.hardware import costs, units
+from heatc.hardware import costs
 from heatc.hardware.presets import PRESETS, preset_names
-from heatc.hardware.units import Unit
+from heatc.hardware.schema import SCHEMA, SCHEMA_VERSION, Key
+from heatc.hardware.values import WrongValue, expected, read_value, rendered
 from heatc.readers.source import as_path
 from heatc.readers.yaml_text import read_yaml
-from heatc.rules import MOST_BLOCK
-
-SCHEMA_VERSION = 1
 
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """The one in C where PyYAML has it: the text is the same."""
@@ -104,78 +101,6 @@ class Hardware(costs.Costs):
         return {**dataclasses.asdict(self), "sources": dict(self.sources)}
 
 
-@dataclass(frozen=True)
-class Key:
-    """
-    One key of the file.
-
-    `units` are the units it may be written in (none: a plain integer); a time is converted to
-    cycles of the clock, rounded up. `low` and `high` bound the attribute, `choices` are all of its
-    values if there are few.
-    """
-
-    path: str
-    attribute: str
-    units: tuple[Unit, ...]
-    low: int
-    high: int
-    choices: tuple[int, ...] = ()
-
-    @property
-    def kind(self) -> type[int]:
-        """The attribute's type, or that of its numbers: `bool` of a switch, else `int`."""
-        return bool if self.units == (units.SWITCH,) else int
-
-    @property
-    def is_blocks(self) -> bool:
-        """Whether the attribute is sizes of blocks, whose extents the bounds are of."""
-        return self.units == (units.BLOCKS,)
-
-
-_KIB, _GIGA, _TERA = 1 << 10, 10**9, 10**12
-
-SCHEMA: tuple[Key, ...] = (
-    Key("clock", "clock_hz", (units.FREQUENCY,), 10**6, 100 * _GIGA),
-    Key("cores", "cores", (), 1, 1024),
-    Key("pe_array.rows", "pe_rows", (), 1, 1024),
-    Key("pe_array.columns", "pe_columns", (), 1, 1024),
-    Key("pe_array.fold_overlap", "fold_overlap", (units.SWITCH,), 0, 1),
-    Key(
-        "pe_array.split",
-        "split_bits",
-        (units.WIDTH,),
-        costs.SPLITS[0],
-        costs.SPLITS[-1],
-        costs.SPLITS,
-    ),
-    Key("buffers.local", "local_buffer_bytes", (units.BYTES,), _KIB, 1 << 26),
-    Key("buffers.shared", "shared_buffer_bytes", (units.BYTES,), _KIB, 1 << 30),
-    Key(
-        "buffers.shared_bandwidth",
-        "shared_bytes_per_cycle",
-        (units.BYTES_PER_CYCLE,),
-        1,
-        1 << 20,
-    ),
-    Key("dram.bandwidth", "dram_bytes_per_second", (units.BANDWIDTH,), 10**6, 1000 * _TERA),
-    Key("dram.latency", "dram_latency_cycles", (units.TIME, units.CYCLES), 0, 10**6),
-    Key("dram.capacity", "dram_capacity_bytes", (units.BYTES,), _KIB, 1 << 40),
-    Key("sparsity_engine.lanes", "se_lanes", (), 1, 1 << 16),
-    Key("sparsity_engine.blocks", "blocks", (units.BLOCKS,), 1, MOST_BLOCK),
-    Key("adder.lanes", "adder_lanes", (), 1, 1 << 16),
-    Key("softmax_unit.lanes", "softmax_lanes", (), 1, 1 << 16),
-    Key("vector_unit.lanes", "vector_lanes", (), 0, 1 << 16),
-    *(Key(*row) for row in costs.ROWS),
-    Key("host.operations", "host_ops_per_second", (units.OPERATIONS,), 10**6, 1000 * _TERA),
-    Key("host.bandwidth", "host_bytes_per_second", (units.BANDWIDTH,), 10**6, 1000 * _TERA),
-    Key("host.call", "host_call_cycles", (units.TIME, units.CYCLES), 0, 10**9),
-    Key("mechanisms.fetch_upon_mask", "fetch_upon_mask", (units.SWITCH,), 0, 1),
-    Key("mechanisms.early_head_exit", "early_head_exit", (units.SWITCH,), 0, 1),
-    Key("mechanisms.stage_overlap", "stage_overlap", (units.SWITCH,), 0, 1),
-    Key("mechanisms.local_a_stationary", "local_a_stationary", (units.SWITCH,), 0, 1),
-    Key("mechanisms.block_importance_in_array", "block_importance_in_array", (units.SWITCH,), 0, 1),
-)
-
 MOST_ON_CHIP = 1 << 30
 """Bytes of all buffers together: whoever simulates the machine holds them."""
 
@@ -215,7 +140,7 @@ def _preset_file(name: str) -> Path:
 
 def _unknown_preset(name: str) -> UsageError:
     names = ", ".join(preset_names())
-    notes = [*_near(name, preset_names()), f"the presets: {names}; a file ends in .yaml"]
+    notes = [*near(name, preset_names()), f"the presets: {names}; a file ends in .yaml"]
     return UsageError(f"unknown hardware {name!r}", notes=notes)
 
 
@@ -232,10 +157,8 @@ def _build(file: _File) -> Hardware:
     for key in SCHEMA:
         entry = file.entries.get(key.path)
         if entry is None:
-            raise file.error(f"the key {key.path!r} is missing", notes=[_expected(key)])
-        values[key.attribute] = (
-            _blocks(file, key, entry) if key.is_blocks else _value(file, key, entry, clock)
-        )
+            raise file.error(f"the key {key.path!r} is missing", notes=[expected(key)])
+        values[key.attribute] = _value(file, key, entry, clock)
     name, description = file.entries.get("name"), file.entries.get("description")
     hardware = Hardware(
         name.text if name else file.path.stem,
@@ -243,12 +166,12 @@ def _build(file: _File) -> Hardware:
         sources={k.path: s for k in SCHEMA if (s := file.entries[k.path].source)},
         **values,
     )
-    if problem := _too_large(hardware):
+    if problem := too_large(hardware):
         raise file.error(problem, notes=["such a machine cannot be simulated"])
     return hardware
 
 
-def _too_large(hardware: Hardware) -> str:
+def too_large(hardware: Hardware) -> str:
     """What makes a machine too large to be simulated, or nothing."""
     on_chip = hardware.cores * hardware.local_buffer_bytes + hardware.shared_buffer_bytes
     if on_chip > MOST_ON_CHIP:
@@ -260,71 +183,65 @@ def _too_large(hardware: Hardware) -> str:
     return f"{pes} PEs in all, at most {MOST_PES}" if pes > MOST_PES else ""
 
 
-def _with_base(file: _File, above: tuple[str, ...] = ()) -> _File:
-    """The file with what its base says for the keys that it leaves out; `above` are based on it."""
-    base = file.entries.get("base")
-    if base is None:
-        return file
-    if base.text not in preset_names():
-        names = ", ".join(preset_names())
-        raise file.error(f"'base' is not a preset: {base.text!r}", base, [f"the presets: {names}"])
-    if base.text in above:
-        raise file.error(f"'base' goes round in a circle: {base.text!r}", base)
-    inherited = _with_base(_File.read(_preset_file(base.text)), (*above, base.text)).entries
+def description_files(path: Path) -> list[Path]:
+    """
+    A file and those that it is based on, presets left out.
+
+    Raises `HeatcError` for a base that is none, as `load_hardware` does.
+    """
+    found, own = [path], {_preset_file(name) for name in preset_names()}
+    for file in _chain(_File.read(path))[1:]:
+        found += [] if file.path in own else [file.path]
+    return found
+
+
+def _with_base(file: _File) -> _File:
+    """The file with what its bases say for the keys that it leaves out."""
     keys = {key.path for key in SCHEMA}
-    entries = {path: entry for path, entry in inherited.items() if path in keys}
-    return _File(file.path, entries | file.entries)
+    entries = dict(file.entries)
+    for base in _chain(file)[1:]:
+        inherited = {path: entry for path, entry in base.entries.items() if path in keys}
+        entries = inherited | entries
+    return _File(file.path, entries)
 
 
-def _blocks(file: _File, key: Key, entry: _Entry) -> tuple[tuple[int, int], ...]:
+def _chain(file: _File) -> list[_File]:
+    """A file, its base, the base of that, and so on."""
+    chain, seen = [file], {file.path.resolve()}
+    while (base := chain[-1].entries.get("base")) is not None:
+        path = _base_file(chain[-1], base)
+        if path.resolve() in seen:
+            way = " -> ".join(f.path.name for f in [*chain, _File(path, {})])
+            raise chain[-1].error(f"'base' goes round in a circle: {way}", base)
+        seen.add(path.resolve())
+        chain.append(_File.read(path))
+        chain[-1].check_keys()
+    return chain
+
+
+def _base_file(file: _File, base: _Entry) -> Path:
+    """The file of a base: a preset's, or one that is named from the folder of the file."""
+    if base.text in preset_names():
+        return _preset_file(base.text)
+    path = file.path.parent / base.text
+    if base.text.endswith((".yaml", ".yml")) and os.path.isfile(path):
+        return path
+    names = ", ".join(preset_names())
+    notes = [*near(base.text, preset_names()), f"the presets: {names}; a file ends in .yaml"]
+    raise file.error(f"'base' is neither a preset nor a file: {base.text[:80]!r}", base, notes)
+
+
+def _value(file: _File, key: Key, entry: _Entry, clock: int) -> Any:
     try:
-        sizes = units.BLOCKS.parse_sizes(entry.text)
-    except ValueError as error:
-        raise file.error(f"{key.path}: {error}, found {entry.text!r}", entry) from None
-    if any(extent > key.high for size in sizes for extent in size):
-        raise file.error(f"{key.path}: {entry.text!r} has an extent above {key.high}", entry)
-    return sizes
+        return read_value(key, entry.text, clock)
+    except WrongValue as error:
+        raise file.error(f"{key.path}: {error}", entry, error.notes) from None
 
 
-def _value(file: _File, key: Key, entry: _Entry, clock: int) -> int:
-    number = _parse(file, key, entry, clock)
-    if number.denominator != 1:
-        raise file.error(
-            f"{key.path}: {entry.text!r} is not a whole number", entry, [_expected(key)]
-        )
-    if not key.low <= number <= key.high:
-        low, high = (_render(key, bound) for bound in (key.low, key.high))
-        raise file.error(f"{key.path}: {entry.text!r} is outside {low} to {high}", entry)
-    if key.choices and number not in key.choices:
-        known = ", ".join(str(_render(key, choice)) for choice in key.choices)
-        raise file.error(f"{key.path}: {entry.text!r} is none of {known}", entry)
-    return key.kind(number)
-
-
-def _parse(file: _File, key: Key, entry: _Entry, clock: int) -> Fraction:
-    if not key.units:
-        if not entry.text.isascii() or not entry.text.isdecimal() or len(entry.text) > 18:
-            raise file.error(f"{key.path}: expected a whole number, found {entry.text!r}", entry)
-        return Fraction(entry.text)
-    reason = ""
-    for unit in key.units:
-        try:
-            number = unit.parse(entry.text)
-        except ValueError as error:
-            reason = reason or str(error)
-            continue
-        return Fraction(math.ceil(number * clock)) if unit is units.TIME else number
-    raise file.error(f"{key.path}: {reason}, found {entry.text!r}", entry)
-
-
-def _expected(key: Key) -> str:
-    examples = " or ".join(repr(unit.example) for unit in key.units) or "a whole number"
-    return f"expected {examples}"
-
-
-def _near(name: str, known: Iterable[str]) -> list[str]:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return [f"did you mean {' or '.join(map(repr, near))}?"] if near else []
+def near(name: str, known: Iterable[str]) -> list[str]:
+    """A note with the names that are like one that is unknown, if there are any."""
+    found = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return [f"did you mean {' or '.join(map(repr, found))}?"] if found else []
 
 
 # --- The file as text -------------------------------------------------------------------------
@@ -332,10 +249,11 @@ def _near(name: str, known: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A leaf of the file: its text as written, the line it stands on, its source."""
+    """A leaf of a file: its text as written, where it stands, its source."""
 
     text: str
     line: int
+    file: Path
     source: str = ""
 
 
@@ -361,13 +279,13 @@ class _File:
     def error(
         self, message: str, entry: _Entry | None = None, notes: Iterable[str] = ()
     ) -> HeatcError:
-        place = f"{self.path}:{entry.line}" if entry else str(self.path)
+        place = f"{entry.file}:{entry.line}" if entry else str(self.path)
         return HeatcError(message, place=place, notes=list(notes))
 
     def leaves(self, node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, _Entry]]:
         """Every leaf below `node` with its key path; at most one level of nesting exists."""
         for key_node, child in cast(list[tuple[yaml.Node, yaml.Node]], node.value):
-            here = _Entry("", key_node.start_mark.line + 1)
+            here = _Entry("", key_node.start_mark.line + 1, self.path)
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self.error("a key is a plain text", here)
             path = f"{prefix}{key_node.value}"
@@ -381,7 +299,7 @@ class _File:
                 raise self.error(f"{path}: expected one value, found a collection", here)
 
     def _leaf(self, path: str, node: yaml.ScalarNode) -> _Entry:
-        entry = _Entry(str(node.value).strip(), node.start_mark.line + 1)
+        entry = _Entry(str(node.value).strip(), node.start_mark.line + 1, self.path)
         if not entry.text:
             raise self.error(f"{path}: the value is empty", entry)
         return entry
@@ -389,14 +307,15 @@ class _File:
     def _sourced(self, path: str, node: yaml.MappingNode) -> _Entry:
         parts: dict[str, _Entry] = {}
         for key, child in cast(list[tuple[yaml.ScalarNode, yaml.Node]], node.value):
-            here = _Entry("", key.start_mark.line + 1)
+            here = _Entry("", key.start_mark.line + 1, self.path)
             if key.value not in ("value", "source") or key.value in parts:
                 raise self.error(f"{path}: expected 'value' and 'source' once each", here)
             if not isinstance(child, yaml.ScalarNode):
                 raise self.error(f"{path}.{key.value}: expected a text", here)
             parts[key.value] = self._leaf(f"{path}.{key.value}", child)
         value, source = parts["value"], parts.get("source")
-        return _Entry(value.text, value.line, " ".join(source.text.split()) if source else "")
+        said = " ".join(source.text.split()) if source else ""
+        return _Entry(value.text, value.line, self.path, said)
 
     def check_keys(self) -> None:
         """Refuses keys that the schema does not know, and files of another schema."""
@@ -414,7 +333,7 @@ class _File:
         beside = [k for k in known if k.startswith(f"{section}.")] or sorted(
             {k.split(".")[0] for k in known}
         )
-        notes = [*_near(path, known), f"keys here: {', '.join(beside)}"]
+        notes = [*near(path, known), f"keys here: {', '.join(beside)}"]
         return self.error(f"unknown key {path!r}", entry, notes)
 
 
@@ -444,7 +363,7 @@ def from_json(value: object, place: str) -> Hardware:
                 )
             continue
         if type(number) is not key.kind or not key.low <= cast(int, number) <= key.high:
-            low, high = _render(key, key.low), _render(key, key.high)
+            low, high = rendered(key, key.low), rendered(key, key.high)
             fail(f"{key.attribute}: expected {low} to {high}, found {number!r}")
         if key.choices and number not in key.choices:
             fail(f"{key.attribute}: expected one of {key.choices}, found {number!r}")
@@ -457,7 +376,7 @@ def from_json(value: object, place: str) -> Hardware:
     numbers: dict[str, Any] = {key.attribute: data[key.attribute] for key in SCHEMA}
     numbers["blocks"] = tuple((pair[0], pair[1]) for pair in numbers["blocks"])
     hardware = Hardware(data["name"], description=data["description"], sources=texts, **numbers)
-    if problem := _too_large(hardware):
+    if problem := too_large(hardware):
         fail(problem)
     return hardware
 
@@ -479,7 +398,7 @@ def render(hardware: Hardware) -> str:
     if hardware.description:
         tree["description"] = hardware.description
     for key in SCHEMA:
-        value: Any = _render(key, getattr(hardware, key.attribute))
+        value: Any = rendered(key, getattr(hardware, key.attribute))
         if source := hardware.sources.get(key.path):
             value = {"value": value, "source": source}
         section, _, leaf = key.path.rpartition(".")
@@ -494,12 +413,3 @@ def _render_area(hardware: Hardware) -> str:
     areas = costs.area_mm2(hardware)
     lines = [f"#   {part}: {area:.4g} mm2" for part, area in areas.items()]
     return "\n".join([f"# area, modelled: {sum(areas.values()):.4g} mm2", *lines, ""])
-
-
-def _render(key: Key, value: Any) -> str | int:
-    """A value as the file writes it; what may be a time is written in the cycles it became."""
-    if key.is_blocks:
-        return units.BLOCKS.render_sizes(value)
-    if key.kind is bool:
-        return bool(value)
-    return key.units[-1].render(value) if key.units else value
