@@ -28,6 +28,7 @@ from heatc.names import (
     PHASE,
     PROGRAM_FILE,
     STATS,
+    SWEEP,
     TIMELINE,
     compressed_program,
     factors_file,
@@ -180,6 +181,8 @@ def _compressed(path: Path, values: Values) -> Files:
 
 
 def _stats(path: Path, values: Values) -> Files:
+    if values.get("sweep"):
+        return list(zip((path / name for name in SWEEP), (kinds.SWEEP_CSV, kinds.SWEEP_JSON)))
     files = [(path / name, kind) for name, kind in zip(STATS, _STATS_KINDS, strict=True)]
     files += [(path / TIMELINE, kinds.TIMELINE)] if values["model"] != "functional" else []
     return files + ([(path / KEPT_MASKS, kinds.MASKS)] if values["keep_masks"] else [])
@@ -332,6 +335,8 @@ HDP_RUN = Command(
         Read("inputs", "--inputs"),
         Read("reference", "--reference"),
         Read("masks", "--masks"),
+        Read("recompile", "--recompile", model_files),
+        _PLAN,
         _HW,
     ),
     writes=(

@@ -115,6 +115,8 @@ LAYERS_CSV = Kind("layers.csv", rb"module_path,instructions,macs,")
 HARDWARE = text_kind("hardware", "#")
 PROGRAM_JSON = _json("provenance")
 TIMELINE = _json("timeline")
+SWEEP_JSON = _json("sweep")
+SWEEP_CSV = Kind("sweep.csv", rb"point,[^\n]*,total_cycles,")
 TRACE = Kind("trace", rb".{0,4096}?" + _mark("trace"))
 
 # What `heatc-tune` writes.

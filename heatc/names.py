@@ -15,6 +15,9 @@ STATS = ("stats.json", "stats.txt", "layers.csv", "hardware.yaml", "program.json
 TIMELINE, KEPT_MASKS = "timeline.json", "masks.npz"
 """What it writes there too: of a run that models time, and with `--keep-masks`."""
 
+SWEEP = ("sweep.csv", "sweep.json")
+"""What `hdp-run --sweep --stats` writes into its folder instead."""
+
 DIVERGENCE = tuple(
     f"{name}.npz" for name in ("inputs", "model", "level", "reals", "codes", "module", "program")
 )

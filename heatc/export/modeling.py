@@ -135,13 +135,19 @@ def write_description(path: Path, description: Mapping[str, Any]) -> None:
     path.write_text(EXPORT_JSON.json_text(description), encoding="utf-8")
 
 
-def write_weights(model: nn.Module, path: Path, absent: frozenset[str] = frozenset()) -> int:
-    """Write the state dict, a tensor that has several names once; the number of its elements."""
+def write_weights(
+    model: nn.Module, path: Path, absent: frozenset[str] = frozenset(), *, is_tied: bool = True
+) -> int:
+    """
+    Write the state dict; the number of its elements.
+
+    Names of one memory are written once where `is_tied`: the stock model ties them when it is built.
+    """
     arrays: dict[str, Any] = {}
     seen: set[Any] = set()
     for name, tensor in model.state_dict().items():
         key = (tensor.data_ptr(), tensor.shape, tensor.stride())
-        if name in absent or (tensor.numel() and key in seen):
+        if name in absent or (is_tied and tensor.numel() and key in seen):
             continue
         seen.add(key)
         arrays[name] = tensor.detach().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from heatc.capture.graph import Arg, AtenCall, Ref
+from heatc.capture.graph import Arg, AtenCall, AtenGraph, Ref
 from heatc.capture.origin import Origin
 from heatc.capture.rebuild import Rebuilding, from_array
 from heatc.errors import HeatcError
@@ -68,6 +68,37 @@ def _elements(origin: Origin, name: str) -> Tensor:
     return tensor.detach() if source is None else from_array(source.read())
 
 
+def varying_values(graph: AtenGraph) -> set[str]:
+    """The values that depend on an input; what the others give is folded before factors are made."""
+    found = {named.value for named in graph.inputs}
+    for call in graph.calls:
+        if any(name in found for arg in call.args.values() for name in _names(arg)):
+            found.update(call.outputs)
+    return found
+
+
+def _names(arg: Arg) -> Iterator[str]:
+    if isinstance(arg, Ref):
+        yield arg.name
+    for item in arg if isinstance(arg, list) else ():
+        yield from _names(item)
+
+
+def applied_to_constants(graph: AtenGraph, layers: Iterable[PlannedLayer]) -> str | None:
+    """A layer of the plan whose weight some call applies to what no input decides, if there is one."""
+    bound = {b.value: b.weight for b in graph.weights}
+    varying = varying_values(graph)
+    planned = {layer.weight: layer.path for layer in layers}
+    for call in graph.calls:
+        if call.target not in _PRODUCTS:
+            continue
+        x, weight = (call.args.get(name) for name in _PRODUCTS[call.target][:2])
+        name = bound.get(weight.name) if isinstance(weight, Ref) else None
+        if name in planned and isinstance(x, Ref) and x.name not in varying:
+            return planned[name]
+    return None
+
+
 @dataclass(frozen=True)
 class _View:
     """A value that is a weight as it is stored, or its transpose."""
@@ -87,6 +118,7 @@ class _Replacing(Rebuilding):
         for layer in layers:
             self.layers.setdefault((layer.weight, layer.is_table), []).append(layer)
         self.views: dict[str, _View] = {}
+        self.varying = varying_values(origin.graph)
         self.calls: dict[fx.Node, PlannedLayer] = {}
 
     def model(self) -> GraphModel:
@@ -120,9 +152,15 @@ class _Replacing(Rebuilding):
         layer = self._layer(call)
         if layer is not None:
             self._replace(call, layer)
-            return
-        super().add(call)
-        self._follow(call)
+        elif call.outputs:  # what has no result checks what torch.export checked
+            super().add(call)
+            self._follow(call)
+
+    def argument(self, arg: Arg) -> Any:
+        """As for the reader of archives; of a live program layouts and memory formats are there too."""
+        if isinstance(arg, str) and arg.startswith("torch."):
+            return getattr(torch, arg.removeprefix("torch."))
+        return super().argument(arg)
 
     def _follow(self, call: AtenCall) -> None:
         """Note what is a weight still, moved alone."""
@@ -139,7 +177,10 @@ class _Replacing(Rebuilding):
         """The planned layer that a call computes."""
         if call.target not in _PRODUCTS:
             return None
-        _, name, _, axis = _PRODUCTS[call.target]
+        input_name, name, _, axis = _PRODUCTS[call.target]
+        x = call.args.get(input_name)
+        if not isinstance(x, Ref) or x.name not in self.varying:
+            return None
         weight = call.args.get(name)
         view = self.views.get(weight.name) if isinstance(weight, Ref) else None
         if view is None or not _is_plain(call) or not self._adds_weight(call):

@@ -45,7 +45,7 @@ from heatc.export.modeling import (
     write_weights,
 )
 from heatc.export.onnx_file import write_onnx
-from heatc.export.program import graph_model
+from heatc.export.program import applied_to_constants, graph_model
 from heatc.files import make_folder, together
 from heatc.names import (
     EXPORT_FILE,
@@ -248,13 +248,17 @@ class _Export:
             found.module,
             partial(graph_text, self.request.model.name, found.module, names),
             description,
-            partial(write_weights, found.module),
+            partial(write_weights, found.module, is_tied=False),
             is_live=False,
         )
 
     def _live(self, origin: Origin, layers: Sequence[PlannedLayer]) -> _Model:
         loaded = origin.loaded
         assert loaded is not None
+        path = applied_to_constants(origin.graph, layers)
+        if path is not None:
+            # DeBERTa's keys are applied to relative positions too, which are folded with W itself.
+            raise CannotReplace(f"{path} is also applied to what no input decides")
         build = build_description(loaded)
         found = live_model(loaded, layers)
         names = [named.name for named in origin.graph.inputs]

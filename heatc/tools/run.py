@@ -60,6 +60,7 @@ from heatc.tools.run_stats import (
 from heatc.tools.stats_folder import StatsContent, StatsFolder
 from heatc.tools.summary.output import add_output_arguments, show, wants_summary
 from heatc.tools.summary.simulated import Simulated, summarize
+from heatc.tools.sweep import add_sweep_options, check_sweep, run_sweep
 
 PROG = "hdp-run"
 
@@ -149,6 +150,7 @@ def make_parser() -> ToolParser:
         help=f"stop a pass that takes longer, default {MAX_SECONDS:g}",
     )
     add_output_arguments(parser)
+    add_sweep_options(parser)
     return parser
 
 
@@ -197,7 +199,13 @@ def _run(argv: Sequence[str]) -> None:
     if args.reference is None and bounds != Bounds():
         parser.error("--atol, --rtol and --min-cosine need --reference")
     _check_modes(parser, args)
+    sweeps = check_sweep(args)
     HDP_RUN.check(vars(args))
+    if sweeps:
+        with progress_bars(args.quiet) as progress:
+            text = run_sweep(args, sweeps, partial(_masks_of, args, progress), progress)
+        print(text)
+        return
     with progress_bars(args.quiet) as progress:
         ran = _execute(args, bounds, progress)
     _warn_about_saturation(ran.simulation, ran.program)
@@ -254,6 +262,17 @@ def _execute(args: argparse.Namespace, bounds: Bounds, progress: ProgressCallbac
             made = (rows, simulation, program, measured, args.model, timeline, path, differences)
             stats.write(StatsContent(*made))
     return Simulated(args, program, hardware, simulation, rows, differences)
+
+
+def _masks_of(
+    args: argparse.Namespace, progress: ProgressCallback, program: Program
+) -> Mapping[str, Array]:
+    """The masks of the run that is asked for."""
+    if args.model == "timing":
+        return _read_masks(program, args.masks)
+    inputs = _read_inputs(program, args.inputs)
+    watched: dict[str, Any] = {"max_seconds": args.max_seconds, "progress": progress}
+    return simulate(program, inputs, masks=True, **watched).masks
 
 
 def _check_modes(parser: ToolParser, args: argparse.Namespace) -> None:
