@@ -25,7 +25,7 @@ from heatc.pass_text import read_passes
 from heatc.plan import Plan, read_plan
 from heatc.progress import ProgressCallback
 from heatc.readers.npz import open_npz
-from heatc.targets import Hdp, Options
+from heatc.targets import Hdp, Numpy, Options
 from heatc.targets.base import Result
 from heatc.targets.text import write_ir
 from heatc.temporary import scratch_folder
@@ -129,8 +129,8 @@ def _captured(args: argparse.Namespace, program: Program, scratch: Path) -> Path
     """The captured model as IR, its weights beside it."""
     ports = program.manifest.inputs
     inputs = {port.name: InputSpec(port.shape, _TYPES[port.dtype]) for port in ports}
-    options = Options(Hdp(program.manifest.hardware.name))
-    compilation = _fresh(Options(options.target, pipeline=()))
+    options = Options(Numpy(), pipeline=())
+    compilation = _fresh(options)
     compilation.capture(args.recompile, inputs)
     told = program.manifest.source.get("model")
     if told not in (None, compilation.source):

@@ -163,6 +163,32 @@ def test_an_archive_without_heatc(tmp_path: Path):
     assert again == 0
 
 
+class _Positions(torch.nn.Module):
+    """A linear that is applied to tokens, and to a table that no input decides, as in DeBERTa."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.randn(LENGTH, WIDTH))
+        self.linear = torch.nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) + self.linear(self.get_buffer("table"))
+
+
+def test_what_no_input_decides_keeps_the_weight(tmp_path: Path):
+    """The plan's program folds it before there are factors."""
+    torch.manual_seed(0)
+    x = torch.randn(2, LENGTH, WIDTH)
+    torch.export.save(torch.export.export(_Positions().eval(), (x,)), tmp_path / "m.pt2")
+    plan = write_plan(tmp_path / "plan.json", {"linear": {"format": "low-rank", "ranks": [3]}})
+    out = tmp_path / "out"
+    words = [str(tmp_path / "m.pt2"), "--plan", str(plan), "-o", str(out)]
+    assert export.main([*words, "--formats=torch"]) == 0
+    inputs = {"x": x.numpy()}
+    expected = numpy_program(tmp_path / "m.pt2", plan, inputs)
+    near(alone(out, inputs, MODELING), expected)
+
+
 def test_modules_that_are_used_twice(tmp_path: Path):
     from transformers import AlbertConfig, AlbertModel
 

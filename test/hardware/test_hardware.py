@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatc.errors import HeatcError, UsageError
-from heatc.hardware import SCHEMA, costs, from_json, load_hardware, preset_names, render, units
+from heatc.hardware import (
+    SCHEMA,
+    Hardware,
+    costs,
+    description_files,
+    from_json,
+    load_hardware,
+    preset_names,
+    render,
+    units,
+)
+from heatc.hardware.variants import changes_of, parse_sweep, variant
 
 EDGE = render(load_hardware("hdp-edge"))
 
@@ -132,7 +143,7 @@ def test_unknown_preset_is_a_usage_error():
             "base: hdp-edge\ncores: 4\ncores: 8\n",
             "my.yaml:3: the key 'cores' is given twice",
         ),
-        ("base: hdp-big\n", "'base' is not a preset: 'hdp-big'"),
+        ("base: hdp-big\n", "'base' is neither a preset nor a file: 'hdp-big'"),
         ("cores: 8\nclock: 1 GHz\n", "the key 'pe_array.rows' is missing"),
         ("base: hdp-edge\nbuffers: {local: 0.3 KiB}\n", "buffers.local: '0.3 KiB' is not a whole"),
         (
@@ -242,6 +253,124 @@ def test_a_base_may_have_a_base(tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text("base: hdp-edge-vector\ncores: 2\n")
     assert replace(load_hardware("hdp-edge-vector"), name="mine", cores=2) == load_hardware(path)
+
+
+def test_a_base_may_be_a_file_of_another_folder(tmp_path: Path):
+    (tmp_path / "boards").mkdir()
+    (tmp_path / "slow.yaml").write_text("base: hdp-edge\nclock: 250 MHz\ncores: 4\n")
+    path = tmp_path / "boards" / "mine.yaml"
+    path.write_text("base: ../slow.yaml\ncores: 2\ndram: {latency: 100 ns}\n")
+    found = load_hardware(path)
+    assert (found.name, found.cores, found.clock_hz) == ("mine", 2, 250 * 10**6)
+    assert found.dram_latency_cycles == 25
+    assert found.pe_rows == load_hardware("hdp-edge").pe_rows
+    assert description_files(path) == [path, tmp_path / "boards" / ".." / "slow.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        ("clock: 3 MB", "slow.yaml:2: error: clock: expected a frequency"),
+        ("cores: 4096", "slow.yaml:2: error: cores: '4096' is outside 1 to 1024"),
+        ("corse: 4", "slow.yaml:2: error: unknown key 'corse'\nnote: did you mean 'cores'"),
+        ("buffers: {local: 64 MiB}", "mine.yaml: error: buffers.local of 512 cores"),
+    ],
+)
+def test_what_is_wrong_in_a_base_is_said_of_its_file(tmp_path: Path, base: str, expected: str):
+    (tmp_path / "slow.yaml").write_text(f"base: hdp-edge\n{base}\n")
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: slow.yaml\ncores: 512\n" if "buffers" in base else "base: slow.yaml\n")
+    assert expected in message(path)
+
+
+@pytest.mark.parametrize("base", ["none.yaml", "/dev/zero", "slow.txt", "x\\0.yaml", "a" * 5000])
+def test_a_base_that_is_none(tmp_path: Path, base: str):
+    (tmp_path / "slow.txt").write_text("base: hdp-edge\n")
+    path = write(tmp_path, f'base: "{base}"\n')
+    assert "'base' is neither a preset nor a file" in message(path)
+
+
+def test_bases_that_go_round_in_a_circle(tmp_path: Path):
+    for name, base in (("a", "b"), ("b", "c"), ("c", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"base: {base}.yaml\n")
+    text = message(tmp_path / "a.yaml")
+    assert "'base' goes round in a circle: a.yaml -> b.yaml -> c.yaml -> a.yaml" in text
+    (tmp_path / "own.yaml").write_text("base: ./own.yaml\n")
+    assert "own.yaml -> own.yaml" in message(tmp_path / "own.yaml")
+
+
+def test_every_key_says_what_it_means():
+    attributes = {field.name for field in fields(Hardware)} - {"name", "description", "sources"}
+    assert {key.attribute for key in SCHEMA} == attributes
+    assert [key.path for key in SCHEMA if not key.meaning] == []
+
+
+# --- Machines that differ in some keys --------------------------------------------------------
+
+
+def test_a_unit_is_that_of_the_last_value():
+    sweep = parse_sweep("dram.bandwidth=6.4, 12.8 ,25.6 GB/s")
+    assert sweep.texts == ("6.4 GB/s", "12.8 GB/s", "25.6 GB/s")
+    assert parse_sweep("cores=1,2").texts == ("1", "2")
+    assert parse_sweep("mechanisms.stage_overlap=true,false").texts == ("true", "false")
+    assert parse_sweep("sparsity_engine.blocks=2x2;4x4, 2x2").texts == ("2x2", "4x4, 2x2")
+    assert parse_sweep("dram.latency=50 cycles,100 ns").texts == ("50 cycles", "100 ns")
+
+
+def test_machines_are_the_product():
+    sweeps = [parse_sweep("clock=250,1000 MHz"), parse_sweep("dram.bandwidth=1,2 GB/s")]
+    changes = changes_of(sweeps)
+    assert [tuple(c.values()) for c in changes] == [
+        ("250 MHz", "1 GB/s"),
+        ("250 MHz", "2 GB/s"),
+        ("1000 MHz", "1 GB/s"),
+        ("1000 MHz", "2 GB/s"),
+    ]
+    edge = load_hardware("hdp-edge")
+    found = variant(edge, changes[0])
+    times = {"dram_latency_cycles": 25, "host_call_cycles": 50}
+    expected = replace(edge, clock_hz=250 * 10**6, dram_bytes_per_second=10**9, **times)
+    assert replace(found, name=edge.name) == expected
+    told = variant(edge, {"clock": "250 MHz", "dram.latency": "400 ns"})
+    assert told.dram_latency_cycles == 100
+    # What was swept is said where a file says its sources.
+    assert found.sources["clock"] == "--sweep"
+    assert variant(edge, {"cores": "8"}).cores == edge.cores
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dram.bandwith=1 GB/s", "did you mean 'dram.bandwidth'"),
+        ("bandwidth=1 GB/s", "unknown key 'bandwidth'"),
+        ("dram.bandwidth=1,2 GiB", "the unit 'GiB' is unknown"),
+        ("dram.bandwidth=1,2", "the unit is missing"),
+        ("dram.bandwidth", "no value is given"),
+        ("dram.bandwidth=", "no value is given"),
+        ("dram.bandwidth=1,,2 GB/s", "expected a bandwidth"),
+        ("cores=1.5", "expected a whole number"),
+        ("cores=0,1", "'0' is outside 1 to 1024"),
+        ("cores=2,2", "a value is given twice"),
+        ("", "unknown key ''"),
+    ],
+)
+def test_wrong_sweeps(text: str, expected: str):
+    with pytest.raises(UsageError) as caught:
+        parse_sweep(text)
+    assert expected in caught.value.render()
+
+
+def test_sweeps_that_do_not_go_together():
+    twice = [parse_sweep("cores=1,2"), parse_sweep("cores=4")]
+    with pytest.raises(UsageError, match="cores is swept twice"):
+        changes_of(twice)
+    many = [
+        parse_sweep(f"{k}={','.join(map(str, range(1, 60)))}") for k in ("cores", "adder.lanes")
+    ]
+    with pytest.raises(UsageError, match="3481 machines, at most 1024"):
+        changes_of(many)
+    with pytest.raises(UsageError, match=r"buffers\.local of 1024 cores"):
+        variant(load_hardware("hdp-edge"), {"cores": "1024", "buffers.local": "64 MiB"})
 
 
 def test_a_machine_of_a_manifest_is_bounded_too():

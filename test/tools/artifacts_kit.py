@@ -333,6 +333,20 @@ CASES = {
         ("--model=timing",),
         {"model": "timing", "keep_masks": 0},
     ),
+    "hdp-run, sweep": Case(
+        commands.HDP_RUN,
+        run.main,
+        {
+            "program": "p.hdp",
+            "inputs": "c.npz",
+            "recompile": "folder",
+            "plan": "plan.json",
+            "hw": "hw.yaml",
+            "stats": "stats",
+        },
+        ("--sweep", "cores=4,8"),
+        {"model": "both", "keep_masks": 0, "sweep": ["cores=4,8"]},
+    ),
     "heatc-report": Case(
         commands.REPORT_PAGE, report.main, {"runs": ["plan.json"], "output": "page.html"}
     ),
@@ -387,6 +401,7 @@ _SAMPLES = {
     kinds.HDP: b"PK\x03\x04" + bytes(26) + b"program.bin" + bytes(23) + b"HDPPROG\0",
     kinds.BINARY: b"HDPPROG\0",
     kinds.REMARKS: b'{"pass": "dce", "layer": "", "place": ""}\n',
+    kinds.SWEEP_CSV: b"point,cores,total_cycles,time_seconds\n",
     kinds.LAYERS_CSV: b"module_path,instructions,macs,ranked_blocks\n",
     kinds.ONNX: b"\x08\x0a\x12" + bytes([len(kinds.ONNX.mark)]) + kinds.ONNX.mark.encode(),
     kinds.TRACE: f'{{"otherData":{{"producer":"{kinds.TRACE.mark}"}}}}'.encode(),

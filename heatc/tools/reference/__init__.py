@@ -12,7 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from heatc.tools.reference import evaluation, files, ops, options, passes, registries, summary
+from heatc.tools.reference import (
+    evaluation,
+    files,
+    hardware,
+    ops,
+    options,
+    passes,
+    registries,
+    summary,
+)
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 
@@ -22,6 +31,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "ops": ops.render,
     "registries": registries.render,
     "files": files.render,
+    "hardware": hardware.render,
     "evaluation": evaluation.render,
     "summary": summary.render,
 }

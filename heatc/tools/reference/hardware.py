@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from heatc.hardware import PRESETS, SCHEMA, load_hardware
-from heatc.hardware.description import rendered
 from heatc.hardware.schema import Key
 from heatc.hardware.units import Unit
+from heatc.hardware.values import rendered
 from heatc.tools.reference.markdown import code, head, table
 
 _TEXT = """\
@@ -58,11 +59,17 @@ def _section(name: str, keys: Iterable[Key]) -> str:
             key.meaning,
             type_of(key),
             bounds_of(key),
-            *(str(rendered(key, getattr(m, key.attribute))).lower() for m in machines),
+            *(_value(key, getattr(machine, key.attribute)) for machine in machines),
         )
         for key in keys
     ]
     return f"## {name}\n\n{table(('key', 'meaning', 'type', 'bounds', *_SHOWN), rows)}"
+
+
+def _value(key: Key, value: Any) -> str:
+    """A value as a file has it."""
+    text = str(rendered(key, value))
+    return text.lower() if key.kind is bool else text
 
 
 def type_of(key: Key) -> str:
