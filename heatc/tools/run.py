@@ -60,7 +60,7 @@ from heatc.tools.run_stats import (
 from heatc.tools.stats_folder import StatsContent, StatsFolder
 from heatc.tools.summary.output import add_output_arguments, show, wants_summary
 from heatc.tools.summary.simulated import Simulated, summarize
-from heatc.tools.sweep import add_sweep_options, check_sweep, run_sweep
+from heatc.tools.sweep_options import add_sweep_options, check_sweep
 
 PROG = "hdp-run"
 
@@ -202,9 +202,12 @@ def _run(argv: Sequence[str]) -> None:
     sweeps = check_sweep(args)
     HDP_RUN.check(vars(args))
     if sweeps:
+        from heatc.tools.sweep import run_sweep
+
         with progress_bars(args.quiet) as progress:
             text = run_sweep(args, sweeps, partial(_masks_of, args, progress), progress)
-        print(text)
+        if not args.quiet:
+            print(text)
         return
     with progress_bars(args.quiet) as progress:
         ran = _execute(args, bounds, progress)

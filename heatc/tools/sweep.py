@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from heatc.backends.hdp.container import Program, open_program
 from heatc.backends.hdp.simulation import check_hardware, simulate_timing
-from heatc.errors import InfeasibleError, UsageError
+from heatc.errors import InfeasibleError
 from heatc.files import make_folder, together
 from heatc.hardware import Hardware, load_hardware
-from heatc.hardware.variants import Sweep, changes_of, parse_sweep, variant
+from heatc.hardware.variants import Sweep, changes_of, variant
 from heatc.kinds import SWEEP_JSON
 from heatc.names import SWEEP
 from heatc.plan import hardware_sha256
 from heatc.progress import ProgressCallback
 from heatc.tools.diagnostics import remark
-from heatc.tools.quantities import FUNCTIONAL, Value
+from heatc.tools.quantities import Value
 from heatc.tools.run_stats import FIGURES, figures_of, file_sha256, run_of
 from heatc.tools.summary.texts import table, value_text
 
@@ -51,16 +51,6 @@ _SHOWN = {
 }
 """The figures of the table by their names, and how it calls them; the files have all."""
 
-_WITHOUT_OTHERS = (
-    ("output", "-o"),
-    ("reference", "--reference"),
-    ("layers", "--layers"),
-    ("save_masks", "--save-masks"),
-    ("trace", "--trace"),
-    ("keep_masks", "--keep-masks"),
-    ("json", "--json"),
-)
-
 
 @dataclass(frozen=True)
 class Point:
@@ -77,48 +67,6 @@ class Point:
     hardware: Hardware
     figures: Mapping[str, Value]
     problem: str = ""
-
-
-def add_sweep_options(parser: argparse.ArgumentParser) -> None:
-    """`--sweep` and what belongs to it."""
-    add = parser.add_argument_group("the same on other machines (modelled)").add_argument
-    add(
-        "--sweep",
-        metavar="KEY=VALUE,..",
-        action="append",
-        default=[],
-        help='other values of a key of the hardware file, e.g. "dram.bandwidth=6.4,25.6 GB/s"; '
-        "several give their product (docs/reference/hardware.md has the keys)",
-    )
-    add("--recompile", metavar="MODEL", help="compile this model for each machine")
-    add("--plan", metavar="PLAN.json", help="the plan that the program was compiled with")
-    add("--jobs", metavar="N", type=int, default=-1, help="compilations at once; all cores")
-
-
-def check_sweep(args: argparse.Namespace) -> list[Sweep]:
-    """
-    The sweeps that are asked for, none without the option.
-
-    Raises `UsageError` for wrong ones, and for options that do not go with them.
-    """
-    if not args.sweep:
-        for name in ("recompile", "plan"):
-            if getattr(args, name) is not None:
-                raise UsageError("it belongs to --sweep", place=f"--{name}")
-        return []
-    for name, option in _WITHOUT_OTHERS:
-        if getattr(args, name):
-            notes = ["--sweep writes a table, and sweep.csv and sweep.json to --stats DIR"]
-            raise UsageError(f"{option} does not go with --sweep", place=option, notes=notes)
-    if args.model == FUNCTIONAL:
-        raise UsageError("--sweep shows what is modelled", place="--model")
-    if args.plan is not None and args.recompile is None:
-        raise UsageError("it belongs to --recompile", place="--plan")
-    if args.jobs == 0 or args.jobs < -1:
-        raise UsageError("expected 1 or more, or -1 for all cores", place="--jobs")
-    sweeps = [parse_sweep(text) for text in args.sweep]
-    changes_of(sweeps)
-    return sweeps
 
 
 def run_sweep(

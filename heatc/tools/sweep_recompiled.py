@@ -35,8 +35,15 @@ from heatc.tools.run_stats import figures_of, run_of
 from heatc.tools.sweep import POINTS, Point
 from heatc.tuning.common.workers import Workers
 
-_TYPES = {"int64": "i64", "int32": "i32", "float32": "f32", "bool": "i1", "uint8": "u8"}
-_TYPES |= {"int16": "i16", "int8": "i8"}
+_TYPES = {
+    "int64": "i64",
+    "int32": "i32",
+    "int16": "i16",
+    "int8": "i8",
+    "uint8": "u8",
+    "bool": "i1",
+    "float32": "f32",
+}
 """What `--inputs` of heatc calls the types of a program's inputs."""
 
 
