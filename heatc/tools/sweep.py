@@ -10,17 +10,11 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from heatc.backends.hdp.container import Program, open_program
-from heatc.backends.hdp.simulation import check_hardware, simulate_timing
-from heatc.errors import InfeasibleError
 from heatc.files import make_folder, together
 from heatc.hardware import Hardware, load_hardware
 from heatc.hardware.variants import Sweep, changes_of, variant
@@ -29,16 +23,12 @@ from heatc.names import SWEEP
 from heatc.plan import hardware_sha256
 from heatc.progress import ProgressCallback
 from heatc.tools.diagnostics import remark
-from heatc.tools.quantities import Value
-from heatc.tools.run_stats import FIGURES, figures_of, file_sha256, run_of
+from heatc.tools.run_stats import FIGURES, file_sha256
 from heatc.tools.summary.texts import table, value_text
-
-Masks = Mapping[str, NDArray[np.generic]]
+from heatc.tools.sweep_points import Masks, Point, check_fits, timed
 
 SCHEMA = 1
 """Of sweep.json."""
-
-POINTS = "machines"
 
 _SHOWN = {
     "total_cycles": "cycles",
@@ -50,23 +40,6 @@ _SHOWN = {
     "pe_utilisation_percent": "PEs busy",
 }
 """The figures of the table by their names, and how it calls them; the files have all."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """
-    A machine, and what the program costs on it.
-
-    Attributes:
-        changes: what differs from the program's machine, as texts by key.
-        figures: of `FIGURES` by name; empty where the program does not fit.
-        problem: why it does not.
-    """
-
-    changes: Mapping[str, str]
-    hardware: Hardware
-    figures: Mapping[str, Value]
-    problem: str = ""
 
 
 def run_sweep(
@@ -86,8 +59,8 @@ def run_sweep(
     machines = [(changes, variant(base, changes)) for changes in changes_of(sweeps)]
     if args.recompile is None:
         for changes, hardware in machines:
-            _check_fits(program, hardware, changes)
-        points = _timed(program, machines, masks_of(program), args.max_seconds, progress)
+            check_fits(program, hardware, changes)
+        points = timed(program, machines, masks_of(program), args.max_seconds, progress)
         remark(
             f"every machine runs what was planned for {program.manifest.hardware.name}; --recompile MODEL "
             "plans for each",
@@ -100,32 +73,6 @@ def run_sweep(
     if args.stats is not None:
         _write(args, program, base, sweeps, points)
     return _table(points)
-
-
-def _check_fits(program: Program, hardware: Hardware, changes: Mapping[str, str]) -> None:
-    try:
-        check_hardware(program, hardware)
-    except InfeasibleError as error:
-        text = ", ".join(f"{key}={value}" for key, value in changes.items())
-        notes = ["--recompile MODEL compiles the model for each machine"]
-        raise InfeasibleError(f"{text}: {error.message}", place="--sweep", notes=notes) from None
-
-
-def _timed(
-    program: Program,
-    machines: Sequence[tuple[Mapping[str, str], Hardware]],
-    masks: Masks,
-    max_seconds: float,
-    progress: ProgressCallback,
-) -> list[Point]:
-    points: list[Point] = []
-    for number, (changes, hardware) in enumerate(machines):
-        progress(POINTS, number, len(machines))
-        simulation = simulate_timing(program, masks, hardware, max_seconds=max_seconds)
-        rows = figures_of(run_of(simulation, hardware))
-        points.append(Point(changes, hardware, {row.name: row.value for row in rows}))
-    progress(POINTS, len(machines), len(machines))
-    return points
 
 
 # --- What is shown and written ----------------------------------------------------------------

@@ -32,7 +32,7 @@ from heatc.temporary import scratch_folder
 from heatc.tools.diagnostics import warn
 from heatc.tools.ir_model import read_ir
 from heatc.tools.run_stats import figures_of, run_of
-from heatc.tools.sweep import POINTS, Point
+from heatc.tools.sweep_points import POINTS, Point
 from heatc.tuning.common.workers import Workers
 
 _TYPES = {
