@@ -18,6 +18,7 @@ from tiny_classifier import LAYERS, LENGTH, VOCABULARY, ir_text, weights
 
 from heatc import kinds
 from heatc.tools import main, report, run, tune
+from heatc.tuning.compress.figures import units
 
 BATCH, SAMPLES, KEPT = 4, 8, 3
 SCRIPT = "</script><script>window.hacked = 1</script>"
@@ -133,16 +134,12 @@ def _write_front(folder: Path) -> None:
 
 def compressed_front() -> dict[str, Any]:
     """What `heatc-tune compress` writes of a model that loses accuracy, and of two plans."""
-    units = {
-        "accuracy_drop": ("points", "compared"),
-        "accuracy_drop_low": ("points", "compared"),
-        "accuracy_drop_high": ("points", "compared"),
-        "edp": ("J s", "modelled"),
-        "weight_bytes": ("bytes", "counted"),
-    }
-    names = ("unit", "source")
-    infos = {k: {**dict(zip(names, v)), "meaning": f"the {k}"} for k, v in units.items()}
+    nothing = dict.fromkeys(units())
     lost = {"accuracy_drop": 1.5, "accuracy_drop_low": 0.5, "accuracy_drop_high": 2.75}
+    plans = [
+        {"edp": 2e-6, "weight_bytes": 1_500_000, "file": "01.json"},
+        {"edp": 1e-6, "weight_bytes": 10**6, "accuracy_drop": 2.5, "file": "02.json"},
+    ]
     return {
         "schema": 1,
         "command": "heatc-tune compress",
@@ -152,12 +149,9 @@ def compressed_front() -> dict[str, Any]:
         "chosen": None,
         "nearest": "01.json",
         "judged_by": {"basis": "labels", "meaning": "accuracy lost against labels"},
-        "figures": infos,
-        "dense": {**dict.fromkeys(units), "edp": 8e-6, "weight_bytes": 4_000_000},
-        "points": [
-            {**lost, "edp": 2e-6, "weight_bytes": 1_500_000, "file": "01.json"},
-            {**lost, "accuracy_drop": 2.5, "edp": 1e-6, "weight_bytes": 10**6, "file": "02.json"},
-        ],
+        "figures": units(),
+        "dense": {**nothing, "edp": 8e-6, "weight_bytes": 4_000_000},
+        "points": [{**nothing, **lost, **plan} for plan in plans],
     }
 
 

@@ -168,6 +168,7 @@ def test_a_front_of_a_compression_has_the_accuracy_lost(tmp_path: Path):
     assert (bars["array"], bars["arrayminus"]) == ([1.25], [1.0])
     text = page.by_id("front").text
     assert "nearest to accuracy-drop<=1" in text
+    assert "1.5 [0.5, 2.75]" in text
     assert "Plans are judged by: accuracy lost against labels." in text
     assert "75.0 % less: better" in text
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from heatc.report.chart import Block, Chart, error_bars, hover, key, plot_text
 from heatc.report.html import Cell, Html, Title, table, tag
 from heatc.report.material import FigureInfo, FrontPoint, FrontRun, Material
-from heatc.report.numbers import Difference, Number, Scale
+from heatc.report.numbers import Difference, Number, Scale, interval
 
 Json = Any
 
@@ -130,9 +130,26 @@ def _trace(
     }
 
 
+LOW, HIGH = "_low", "_high"
+"""What the names of the ends of an interval end in."""
+
+
+def _shown(run: FrontRun) -> list[FigureInfo]:
+    """The columns, without the ends of the loss's interval, which stand beside the loss."""
+    ends = {run.loss.name + LOW, run.loss.name + HIGH}
+    return [info for info in run.columns if info.name not in ends]
+
+
+def _text(info: FigureInfo, figures: Mapping[str, Number], scale: Scale) -> str:
+    low, high = (figures.get(info.name + end) for end in (LOW, HIGH))
+    if low is None or high is None:
+        return scale.text(figures[info.name])
+    return interval({"value": figures[info.name], "low": low, "high": high}, "")
+
+
 def _bars(figures: Sequence[Mapping[str, Number]], loss: FigureInfo) -> Json:
     """The intervals of the losses, where they have some."""
-    found = [[own.get(f"{loss.name}{end}") for end in ("_low", "", "_high")] for own in figures]
+    found = [[own.get(loss.name + end) for end in (LOW, "", HIGH)] for own in figures]
     known = [ends for ends in found if None not in ends]
     if not known or len(known) < len(found):
         return {"visible": False}
@@ -141,10 +158,11 @@ def _bars(figures: Sequence[Mapping[str, Number]], loss: FigureInfo) -> Json:
 
 def _hover(point: FrontPoint, run: FrontRun) -> str:
     lines = [point.name, point.note, _formats(point)]
-    for info in run.columns:
+    for info in _shown(run):
         value = point.figures[info.name]
         if value is not None:
-            text = Scale(info.unit, [value]).full(value)
+            scale = Scale(info.unit, [value])
+            text = f"{_text(info, point.figures, scale)} {scale.unit}".rstrip()
             lines.append(f"{title_of(info)} {text}, {info.kind}")
     return hover(*(line for line in lines if line))
 
@@ -159,7 +177,7 @@ def _formats(point: FrontPoint) -> str:
 def _table(run: FrontRun, output: Path) -> Html:
     scales = _scales(run)
     head = [Title("Plan"), Title("Formats", "layers of each")]
-    for info in run.columns:
+    for info in _shown(run):
         title = title_of(info)
         head.append(Title(title[:1].upper() + title[1:], scales[info.name].unit))
         head += [Title("Beside dense")] if info.name == EDP else []
@@ -181,9 +199,9 @@ def _name(point: FrontPoint, output: Path) -> Html:
 
 def _row(name: Html, formats: str, figures: Mapping[str, Number], run: FrontRun) -> list[Cell]:
     scales, cells = _scales(run), [Cell(name), Cell(formats)]
-    for info in run.columns:
+    for info in _shown(run):
         value = figures[info.name]
-        cells.append(Cell(scales[info.name].text(value), _key(value), "number"))
+        cells.append(Cell(_text(info, figures, scales[info.name]), _key(value), "number"))
         if info.name == EDP:
             base = None if figures is run.dense else run.dense[EDP]
             difference = Difference("edp_joule_seconds", value, base)

@@ -89,6 +89,7 @@ def _map(run: PlanRun, value: Value, what: str) -> Json:
                 "xgap": 3,
                 "ygap": 3,
                 "zmin": 0,
+                "zmax": max((value(layer) or 0 for layer in layers), default=0) or 1,
                 "colorscale": [[0, "var(--strip-0)"], [1, "var(--strip-1)"]],
                 "colorbar": {"title": {"text": what, "side": "right"}, "thickness": 8},
             }
