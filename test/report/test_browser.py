@@ -186,6 +186,17 @@ def test_a_point_of_the_front_leads_to_its_plan(browser: Any, made: Made):
         page.wait_for_url("**/front/00.json")
 
 
+def test_a_point_tells_its_plan_to_the_pointer(visit: Opened):
+    page = visit.page
+    plot = page.locator("#front-0-plot")
+    plot.scroll_into_view_if_needed()
+    plot.locator(".trace.scatter").nth(1).locator("path.point").nth(0).hover(force=True)
+    text = page.locator("#front-0 .hovertext").text_content()
+    assert "00.json" in text
+    assert "low-rank 2, dense 1" in text
+    assert "modelled" in text
+
+
 def test_names_do_no_harm(browser: Any, hostile: Path):
     script = "window.alert = () => { window.hacked = 2; }"
     with opened(browser, hostile, script=script) as found:

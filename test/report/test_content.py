@@ -13,6 +13,7 @@ import pytest
 from report_kit import Made, Node, call, chart, compressed_front, parsed, value_of
 
 from heatc import kinds
+from heatc.report.numbers import NOTHING
 from heatc.report.page import MOST_BYTES
 from heatc.tools import report
 
@@ -106,6 +107,11 @@ def test_bars_and_tables_have_the_figures_of_the_modules(made: Made, page: Node)
         assert [r.children[0].text for r in table.children] == [r["module_path"] for r in rows]
         energy = [float(r.children[2].attributes["data-key"]) for r in table.children]
         assert sum(energy) == pytest.approx(stats["energy_joules"], rel=1e-9)
+    tables = [page.by_id(f"modules-table-{n}").all("tbody")[0].children for n in (0, 1)]
+    assert {row.children[-1].text for row in tables[0]} == {NOTHING}
+    kept = [int(row["kept_blocks"]) for row in made.modules("pruned") if int(row["ranked_blocks"])]
+    texts = [row.children[-1].text for row in tables[1] if row.children[-1].text != NOTHING]
+    assert texts == [f"{count:,}" for count in kept]
     places = data["figures"]["0-0"]["layout"]["yaxis"]["ticktext"]
     assert "encoder.layer.*.attention" in places
 

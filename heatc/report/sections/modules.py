@@ -21,14 +21,21 @@ BAR, MARGIN = 9, 90
 
 
 class Quantity(NamedTuple):
-    """What modules are compared by: a sum of columns of layers.csv."""
+    """
+    What modules are compared by: a sum of columns of layers.csv.
+
+    `whole` is the column that it is a part of, empty for most: of nothing there is no part.
+    """
 
     title: str
     short: str
     columns: tuple[str, ...]
+    whole: str = ""
 
     def value(self, module: Module) -> Number:
         """The sum, None where a column has nothing."""
+        if self.whole and not module.figures.get(self.whole):
+            return None
         parts = [module.figures.get(column) for column in self.columns]
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None
@@ -43,7 +50,7 @@ QUANTITIES = (
     Quantity("Multiply-accumulates", "MACs", ("macs",)),
     Quantity("Busy cycles of all engines", "Busy cycles", ("busy_cycles",)),
     Quantity("Instructions", "Instructions", ("instructions",)),
-    Quantity("Kept blocks", "Kept blocks", ("kept_blocks",)),
+    Quantity("Kept blocks", "Kept blocks", ("kept_blocks",), "ranked_blocks"),
     Quantity("Saturated values", "Saturated", ("saturated_values",)),
 )
 COLUMNS = (0, 1, 2, 3, 4, 5, 8)
