@@ -38,6 +38,12 @@ class Scale:
         short = _SHORT.get(unit, unit) if prefix or unit == "bytes/s" else unit
         self.unit = "" if unit in _PLAIN else f"{prefix}{short}"
 
+    def number(self, value: Number) -> Number:
+        """A figure in the unit, as it is drawn."""
+        if value is None or self.factor == 1.0:
+            return value
+        return float(f"{value / self.factor:.9g}")
+
     def text(self, value: Number) -> str:
         """A figure without its unit."""
         if value is None:

@@ -99,6 +99,17 @@
     };
   }
 
+  // What a bar says to the pointer: its module, its run, its figure.
+  function labelBars(traces, axis) {
+    for (const trace of traces.filter((one) => one.type === "bar")) {
+      trace.hoverinfo = "text";
+      trace.hovertext = trace.x.map((value, place) => {
+        const figure = value?.toLocaleString("en", { maximumSignificantDigits: 5 }) ?? "–";
+        return `${axis.ticktext[place]}<br>${trace.name}: ${figure} ${trace.meta.unit}`;
+      });
+    }
+  }
+
   const CONFIG = {
     displaylogo: false,
     responsive: true,
@@ -108,17 +119,23 @@
   async function draw(chart) {
     const data = dataOf.get(chart.id);
     const plot = document.getElementById(`${chart.id}-plot`);
-    const figure = data.figures[chosen(chart.id)];
+    const wanted = chosen(chart.id);
+    const figure = data.figures[wanted];
     chart.querySelector(".empty").hidden = figure !== undefined;
     plot.hidden = figure === undefined;
-    if (figure === undefined) return;
+    if (figure === undefined) {
+      chart.dataset.shown = wanted;
+      return;
+    }
     const layout = layoutOf(data, figure, plot.clientWidth);
     const traces = coloured(figure.data);
     for (const trace of traces) {
       if (trace.colorbar) trace.showscale = plot.clientWidth >= NARROW;
     }
+    labelBars(traces, figure.layout?.yaxis);
     plot.style.minHeight = `${layout.height}px`;
     await Plotly.react(plot, traces, layout, CONFIG);
+    chart.dataset.shown = wanted;
     if (!plot.dataset.followed) {
       plot.dataset.followed = "yes";
       plot.on("plotly_click", follow);

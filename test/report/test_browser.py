@@ -35,8 +35,12 @@ def visit(browser: Any, made: Made) -> Generator[Opened]:
 
 
 def choose(page: Any, target: str, number: int, label: str) -> None:
-    """Choose in the control of that number of a chart or of panels."""
-    page.locator(f"select[data-target='{target}']").nth(number).select_option(label=label)
+    """Choose in the control of that number of a chart or of panels, and wait for what it shows."""
+    controls = page.locator(f"select[data-target='{target}']")
+    controls.nth(number).select_option(label=label)
+    if page.locator(f"#{target}.chart").count():
+        key = "-".join(controls.evaluate_all("all => all.map(one => one.value)"))
+        page.wait_for_selector(f"#{target}[data-shown='{key}']", state="attached")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -84,6 +88,13 @@ def test_another_quantity_is_drawn(visit: Opened, made: Made):
     drawn = page.evaluate("document.getElementById('modules-chart-plot').data[1].x")
     assert drawn == [int(row["macs"]) for row in made.modules("pruned")]
     choose(page, "modules-chart", 0, "Energy, leakage shared out by time")
+    rows = made.modules("dense")
+    largest = max(range(len(rows)), key=lambda n: float(rows[n]["energy_joules"]))
+    bar = page.locator("#modules-chart .trace.bars").nth(0).locator(".point path").nth(largest)
+    bar.hover(force=True)
+    text = page.locator("#modules-chart .hovertext").first.text_content()
+    assert rows[largest]["module_path"] in text
+    assert "dense: " in text
     assert "J, modelled" in page.locator("#modules-chart .xtitle").text_content()
     assert visit.complaints == []
 

@@ -7,15 +7,18 @@ import json
 import os
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from report_kit import Made, Node, call, chart, compressed_front, parsed, value_of
+from tiny_classifier import LAYERS
 
 from heatc import kinds
 from heatc.report.numbers import NOTHING
 from heatc.report.page import MOST_BYTES
-from heatc.tools import report
+from heatc.report.sections import masks, timeline
+from heatc.tools import main, report, run
 
 CARD = {
     "Cycles": ("total_cycles", ""),
@@ -239,6 +242,39 @@ def test_a_page_replaces_a_page_alone(made: Made, tmp_path: Path):
     path.write_text("<!DOCTYPE html>\nmine")
     assert report.main([*argv, str(path)]) == 1
     assert path.read_text() == "<!DOCTYPE html>\nmine"
+
+
+@pytest.mark.parametrize("section", [masks, timeline])
+def test_what_has_no_room_is_told(
+    made: Made,
+    section: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(section, "BUDGET", 4000)
+    path = tmp_path / "p.html"
+    assert report.main([str(made.folder / "pruned"), "-o", str(path), "-q"]) == 0
+    left_out = parsed(path).by_id("left-out").text
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the page has no room for" in left_out
+    for item in parsed(path).by_id("left-out").all("li"):
+        assert f"remark: {item.text}" in told
+
+
+def test_a_plan_names_rule_and_blocks_of_each_attention(made: Made, tmp_path: Path):
+    rule = {"rule": "ours", "rho_b": 0.5, "block": [4, 2]}
+    plan = {"schema": 2, "layers": {LAYERS[1]: {"hdp": rule}}}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    model = (made.folder / "model.mlir", "--weights", made.folder / "w.safetensors")
+    target = ("--target", "hdp-edge", "--plan", tmp_path / "plan.json", "--no-verify")
+    call(main, *model, *target, "-o", tmp_path / "x.hdp")
+    stats = ("--stats", tmp_path / "run", "--keep-masks", 1, "-q")
+    call(run, tmp_path / "x.hdp", "--inputs", made.folder / "in.npz", *stats)
+    call(report, tmp_path / "run", "-o", tmp_path / "p.html", "-q")
+    page = parsed(tmp_path / "p.html")
+    assert "x.hdp: pruning by rule ours" in page.by_id("headline").text
+    assert "of 4 queries and 2 keys" in page.by_id("masks").text
 
 
 def test_no_name_is_markup(hostile: Path):

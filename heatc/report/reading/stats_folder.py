@@ -166,7 +166,7 @@ def _masks(path: Path, stats: Part) -> dict[str, Masks]:
     for name in dict.fromkeys(names):
         blocks = _decisions(arrays, f"mask/{name}", 4, len(lengths), path)
         heads = _decisions(arrays, f"gate/{name}", 2, len(lengths), path)
-        found[name] = Masks(blocks, heads, [int(n) for n in lengths], _block(stats))
+        found[name] = Masks(blocks, heads, [int(n) for n in lengths], _block(stats, name))
     return found
 
 
@@ -188,9 +188,11 @@ def _array(arrays: dict[str, Array], key: str, axes: int, dtypes: str, path: Pat
     return array
 
 
-def _block(stats: Part) -> tuple[int, int] | None:
-    """Query rows and key columns of a block, where one option of the compiler says it for all."""
+def _block(stats: Part, name: str) -> tuple[int, int] | None:
+    """Query rows and key columns of a block; None where the options of the program do not say it."""
     options = stats.get("program").get("options")
+    if options.has("plan") and options.get("plan").has(name):
+        options = options.get("plan").get(name)
     if not options.has("block"):
         return None
     extents = [extent.integer(1) for extent in options.get("block").list()]

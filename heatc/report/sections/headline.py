@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from heatc.report.chart import Block
 from heatc.report.html import Html, badge, tag
@@ -56,11 +56,10 @@ def figure(run: SimulatedRun, name: str) -> Number:
 
 def _machine(runs: Sequence[SimulatedRun]) -> Html:
     models = ", ".join(dict.fromkeys(run.model for run in runs))
-    machines = {run.hardware.name: run.hardware for run in runs}
     texts = [
-        f"{name}: {hw.cores} cores of {hw.pe_rows} × {hw.pe_columns} PEs at "
+        f"{hw.name}: {hw.cores} cores of {hw.pe_rows} × {hw.pe_columns} PEs at "
         f"{hw.clock_hz / 1e6:g} MHz, DRAM of {full(hw.dram_bytes_per_second, 'bytes/s')}"
-        for name, hw in machines.items()
+        for hw in dict.fromkeys(run.hardware for run in runs)
     ]
     samples = runs[0].figure("passes_count")
     passes = "" if samples is None else f" Figures are sums over {samples:,} passes of the program."
@@ -73,7 +72,7 @@ def _machine(runs: Sequence[SimulatedRun]) -> Html:
 
 
 def _remarks(runs: Sequence[SimulatedRun]) -> Iterator[Html]:
-    """What a reader of a comparison has to know: the runs had something else in common than thought."""
+    """What makes figures of two runs differ besides the programs."""
     first = runs[0]
     for run in runs[1:]:
         for what in _unlike(first, run):
@@ -112,10 +111,15 @@ def _card(run: SimulatedRun, material: Material) -> Html:
     )
 
 
-def _what(options: dict[str, object], file: str) -> str:
+def _what(options: Mapping[str, Any], file: str) -> str:
     """Which program it is, in words."""
-    rule = options.get("hdp_rule", "none")
-    pruning = "no pruning" if rule in (None, "none") else f"pruning by rule {rule}"
+    chosen: list[Mapping[str, Any]] = [options]
+    if isinstance(options.get("plan"), dict):
+        # By the path of each attention, as its plan says.
+        chosen = [own for own in options["plan"].values() if isinstance(own, dict)]
+    rules = dict.fromkeys(str(own.get("hdp_rule", "none")) for own in chosen)
+    names = " and ".join(name for name in rules if name not in ("none", "None"))
+    pruning = f"pruning by rule {names}" if names else "no pruning"
     factorised = "heat-decompose" in str(options.get("pipeline", ""))
     return f"{file}: {'factorised, ' if factorised else ''}{pruning}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from heatc.report.chart import Block, Chart, Control, Panels, hover, key, plot_text, series_colour
+from heatc.report.chart import Block, Chart, Control, Panels, key, plot_text, series_colour
 from heatc.report.html import Cell, Html, Title, table, tag
 from heatc.report.material import Material, Module, SimulatedRun
 from heatc.report.numbers import Number, Scale
@@ -174,10 +174,10 @@ def _trace(
         "type": "bar",
         "orientation": "h",
         "name": plot_text(run.name),
-        "x": [None if v is None else v / scale.factor for v in found],
+        "x": [scale.number(value) for value in found],
         "y": list(range(len(paths))),
-        "hovertext": [hover(path, f"{run.name}: {scale.full(v)}") for path, v in zip(paths, found)],
-        "hoverinfo": "text",
+        # Texts of all bars would be most of the page: page.js makes them.
+        "meta": {"unit": scale.unit},
         "marker": {"color": series_colour(number)},
     }
 
