@@ -259,7 +259,7 @@ def test_what_has_no_room_is_told(
     told = " ".join(capsys.readouterr().err.split())
     assert "the page has no room for" in left_out
     for item in parsed(path).by_id("left-out").all("li"):
-        assert f"remark: {item.text}" in told
+        assert f"{path}: {item.text}" in told
 
 
 def test_a_plan_names_rule_and_blocks_of_each_attention(made: Made, tmp_path: Path):
