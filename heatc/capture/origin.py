@@ -57,10 +57,11 @@ def open_origin(path: Path, request: Request) -> Origin:
     kind = recognised(path)
     if kind == "archive":
         return _of_archive(MappedZip(path), request)
-    return _of_loaded(_loaded(path, kind, request))
+    return _of_loaded(load_live(path, kind, request))
 
 
-def _loaded(path: Path, kind: Kind, request: Request) -> LoadedModel:
+def load_live(path: Path, kind: Kind, request: Request) -> LoadedModel:
+    """The live model of a folder or of a file of torch.save; raises `HeatcError` as `open_origin` does."""
     if kind == "folder":
         return load_folder(path, request.inputs, request.remarks)
     records = None

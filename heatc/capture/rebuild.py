@@ -35,7 +35,7 @@ def decomposed_graph(graph: AtenGraph, arrays: Mapping[str, Array]) -> tuple[Ate
     """
     import_torch("a graph with ops that heatc has to decompose")
     with quiet_torch():
-        found, tensors = read_program(decomposed(_rebuilt(graph, arrays)))
+        found, tensors = read_program(decomposed(rebuilt(graph, arrays)))
     names = [replace(old, value=new.value) for old, new in zip(graph.inputs, found.inputs)]
     found.inputs = names
     found.outputs = [Named(n.value, o.name) for n, o in zip(found.outputs, graph.outputs)]
@@ -51,7 +51,8 @@ def from_array(array: Array) -> torch.Tensor:
         return torch.from_numpy(array)
 
 
-def _rebuilt(graph: AtenGraph, arrays: Mapping[str, Array]) -> ExportedProgram:
+def rebuilt(graph: AtenGraph, arrays: Mapping[str, Array]) -> ExportedProgram:
+    """The program of a graph; raises `HeatcError` where torch cannot run the calls."""
     try:
         tensors = {name: from_array(array) for name, array in arrays.items()}
         return Rebuilding(graph, tensors).program()

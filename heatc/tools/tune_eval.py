@@ -17,7 +17,7 @@ from heatc.kinds import EVALUATION
 from heatc.tools.diagnostics import ToolParser, add_quiet_argument
 from heatc.tools.progress import READING, progress_bars
 from heatc.tools.tune_data import add_text_options, check_text_options, tell, text_request
-from heatc.tools.tune_model import BATCH, add_model_options, captured
+from heatc.tools.tune_model import BATCH, add_model_options, captured, model_inputs
 from heatc.tuning.evaluate.figures import METRIC_FIGURES
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ Accuracy, agreement and cost of programs, models and plans on your data, side by
     heatc-tune eval MODEL final.json --hw hdp-edge --text test.csv --tokenizer MODEL -o eval.json
 
 A SUBJECT is a program (.hdp, .py), a model, or a plan for the model of --model. A model and a plan run
-as the NumPy program that heatc compiles; with --hw a plan runs as an HDP program of that machine, and
+as the NumPy program that heatc compiles, with --torch a model in PyTorch too; with --hw a plan runs as an HDP program of that machine, and
 a model as both. All are compared with --model, else with the first model, else with the first SUBJECT.
 Cycles, time and energy of HDP programs are modelled; seconds of the CPU are measured."""
 
@@ -55,6 +55,11 @@ def make_parser() -> ToolParser:
     add("--data", metavar="FILE.npz", help="inputs by name, optional labels")
     add("--model", metavar="MODEL", help="the model that plans are for; the reference")
     add("--hw", metavar="NAME|FILE", help="machine that plans and models are compiled for")
+    add(
+        "--torch",
+        action="store_true",
+        help="models run in PyTorch too, which then is the reference",
+    )
     add("--calibrate", metavar="FILE.npz", help="data that factors are found on, see heatc")
     add(
         "--metric",
@@ -188,6 +193,7 @@ class _Subjects:
     def _check_compiled(self, plans: Sequence[str], models: Sequence[str]) -> None:
         """Raise `UsageError` for options that nothing would read."""
         given = {n: getattr(self.arguments, n) for n in ("hw", "inputs", "weights", "batch")}
+        given["torch"] = self.arguments.torch or None
         for name, value in given.items():
             if value is not None and not models:
                 raise UsageError("programs are not compiled again", place=f"--{name}")
@@ -209,7 +215,8 @@ class _Subjects:
         machine = None if self.arguments.hw is None else Hdp(self.arguments.hw)
         if kind == PLAN:
             return [self.planned(name, model, machine or Numpy())]
-        found = [Subject(name, kind, self.compiled(name, Numpy()))]
+        found = [Subject(f"{name} in PyTorch", kind, self.in_torch(name))] * self.arguments.torch
+        found.append(Subject(name, kind, self.compiled(name, Numpy())))
         if machine is not None:
             found.append(Subject(f"{name} on {machine.name}", kind, self.compiled(name, machine)))
         return found
@@ -230,6 +237,24 @@ class _Subjects:
         shown = f"{name} on {target.name}" if target.hw is not None else name
         return Subject(shown, PLAN, self.compiled(model, target, name), sha256_of([Path(name)]))
 
+    def in_torch(self, model: str) -> Program:
+        """A model in PyTorch itself."""
+        from heatc.capture.paths import Request
+        from heatc.remarks import drop_remark
+        from heatc.tuning.evaluate.torch_program import TorchProgram
+
+        if Path(model).suffix == ".mlir":
+            raise HeatcError("IR is no model of PyTorch", place=model, notes=["leave --torch out"])
+
+        self.progress(READING, 0, 0)
+        inputs = model_inputs(self._with(model), self.arrays, self.arguments.batch or BATCH)
+        request = Request(inputs, self.arguments.trust_pickle, drop_remark)
+        return TorchProgram(Path(model), request)
+
+    def _with(self, model: str) -> argparse.Namespace:
+        """The arguments as they are for a model."""
+        return argparse.Namespace(**{**vars(self.arguments), "model": model})
+
     def compiled(self, model: str, target: Hdp | Numpy, plan: str | None = None) -> Program:
         """A model as a program of a target, as a plan says."""
         from heatc.plan import read_plan
@@ -238,11 +263,10 @@ class _Subjects:
         batch = self.arguments.batch or (BATCH if target.hw is None else 1)
         found = None if plan is None else read_plan(plan)
         options = options_of(target, found, self.arguments.calibrate)
-        arguments = argparse.Namespace(**{**vars(self.arguments), "model": model})
         self.progress(READING, 0, 0)
         # What is decided for a dense model is no news; a plan for another machine is.
         quiet = plan is None or self.arguments.quiet
-        compilation = captured(arguments, self.arrays, batch, options, quiet=quiet)
+        compilation = captured(self._with(model), self.arrays, batch, options, quiet=quiet)
         compilation.progress = self.progress
         number = len(list(self.folder.iterdir()))
         return compile_into(self.folder, f"{Path(plan or model).stem}-{number}", compilation)

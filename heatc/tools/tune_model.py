@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from heatc.api import Compilation
+    from heatc.capture import InputSpec
     from heatc.targets import Options
     from heatc.tools.diagnostics import ToolParser
 
@@ -50,7 +51,6 @@ def captured(
 ) -> Compilation:
     """The model, captured; a folder is exported for the shapes of the data and this batch."""
     from heatc.api import Compilation
-    from heatc.capture import InputSpec, parse_inputs
     from heatc.targets import Numpy, Options
 
     compilation = Compilation(options or Options(Numpy(), level=0), quiet=quiet)
@@ -58,15 +58,26 @@ def captured(
     if path.suffix == ".mlir":
         _adopt_ir(arguments, compilation)
         return compilation
-    inputs = parse_inputs(arguments.inputs) if arguments.inputs else None
-    if inputs is None and path.is_dir():
-        given = {n: a for n, a in forms_of(arrays).items() if n != LABELS and len(a.shape) > 1}
-        inputs = {
-            n: InputSpec((batch, *a.shape[1:]), "f32" if a.dtype.kind == "f" else "i64")
-            for n, a in given.items()
-        }
+    inputs = model_inputs(arguments, arrays, batch)
     compilation.capture(path, inputs, trust_pickle=arguments.trust_pickle)
     return compilation
+
+
+def model_inputs(
+    arguments: argparse.Namespace, arrays: Mapping[str, NDArray[Any]], batch: int
+) -> Mapping[str, InputSpec] | None:
+    """What --inputs says, else the shapes of the data for a folder, else None: the file says it."""
+    from heatc.capture import InputSpec, parse_inputs
+
+    if arguments.inputs:
+        return parse_inputs(arguments.inputs)
+    if not Path(arguments.model).is_dir():
+        return None
+    given = {n: a for n, a in forms_of(arrays).items() if n != LABELS and len(a.shape) > 1}
+    return {
+        n: InputSpec((batch, *a.shape[1:]), "f32" if a.dtype.kind == "f" else "i64")
+        for n, a in given.items()
+    }
 
 
 def _adopt_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:

@@ -7,6 +7,7 @@ Evaluation: programs, models and plans on the user's data, side by side; and dat
 | `program` | what a program is: inputs, how it runs, what a run gives |
 | `hdp_program` | HDP programs, on the simulator |
 | `numpy_program` | NumPy programs, timed |
+| `torch_program` | models in PyTorch itself, timed |
 | `compiled` | the programs of models and plans |
 | `data` | labelled samples, fitted to the inputs of a program |
 | `batches` | batches of a program's size, in this process or in others |

@@ -20,9 +20,9 @@ TOP = {
 """The keys of the file."""
 
 SUBJECT = {
-    "name": ("text", "the path as it was given, with the machine for a plan that was compiled"),
+    "name": ("text", "the path as it was given; of what was compiled for a machine with its name"),
     "kind": ("text", "hdp program, numpy program, model or plan"),
-    "runs": ("text", "what ran: HDP simulator, or NumPy program"),
+    "runs": ("text", "what ran: HDP simulator, NumPy program or PyTorch"),
     "sha256": ("text", "digest of the program that ran, of its code and its weights"),
     "plan_sha256": ("text", "digest of plan.json; null for what is no plan"),
     "batch_samples": ("count", "samples of a batch, the batch of the program"),

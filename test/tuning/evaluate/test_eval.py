@@ -362,6 +362,8 @@ WRONG = {
     "eval dense.py dense.py --data data.npz": (2, "'dense.py' is given twice"),
     "eval dense.py --data data.npz --hw hdp-edge": (2, "--hw: programs are not compiled"),
     "eval model.mlir --data data.npz --calibrate data.npz": (2, "only a plan needs data"),
+    "eval dense.py --data data.npz --torch": (2, "--torch: programs are not compiled"),
+    "eval model.mlir --data data.npz --torch": (1, "IR is no model of PyTorch"),
     "eval model.mlir --data data.npz --batch 4": (2, "--batch: a folder alone"),
     "eval plan.json --data data.npz": (2, "for which model?"),
     "eval dense.py --model dense.hdp --data data.npz": (2, "'dense.hdp' is no model"),

@@ -94,6 +94,32 @@ def test_the_model_predicts_what_pytorch_predicts(found: Any, folder: Path, pred
         assert compared["mcc"]["value"] == pytest.approx(mcc)
 
 
+def test_pytorch_is_the_reference(folder: Path, predictions: Any, tmp_path: Path):
+    """Of a folder and of an archive; the archive's batch is its own."""
+    import torch
+    import transformers
+
+    model: Any = transformers.BertForSequenceClassification.from_pretrained(folder)
+    given = {n: torch.ones(4, 12, dtype=torch.int64) for n in ("input_ids", "attention_mask")}
+    program = torch.export.export(model.eval(), (), given, strict=False)
+    torch.export.save(program, tmp_path / "model.pt2")
+    labels = np.array(open_npz(folder / "test.npz")["labels"])
+    for path, batch in ((folder, 32), (tmp_path / "model.pt2", 4)):
+        words = [str(path), "--torch", "--data", str(folder / "test.npz"), "-q"]
+        assert tune.main(["eval", *words, "-o", str(tmp_path / "eval.json")]) == 0
+        result = json.loads((tmp_path / "eval.json").read_text())
+        first, second = result["subjects"]
+        assert result["reference"] == first["name"] == f"{path} in PyTorch"
+        assert first["runs"] == "PyTorch"
+        assert first["batch_samples"] == second["batch_samples"] == batch
+        assert first["compared"]["accuracy_percent"]["value"] == pytest.approx(
+            100 * (predictions == labels).mean()
+        )
+        assert second["compared"]["cosine_least"]["value"] > 1 - 1e-6
+        assert second["compared"]["changed_predictions_percent"]["value"] == 0
+        assert first["measured"]["batch_p50_cpu_seconds"] > 0
+
+
 def test_a_plan_is_smaller_and_near_the_model(found: Any):
     model, plan = found[0]["subjects"]
     assert plan["measured"]["program_bytes"] < model["measured"]["program_bytes"]
