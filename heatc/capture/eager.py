@@ -7,7 +7,7 @@ folder's model is the one of transformers, with its own `forward`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,19 +64,21 @@ def _of_live(loaded: LoadedModel) -> EagerModel:
     def run(arrays: Arrays) -> dict[str, Array]:
         with torch.inference_mode():
             found = loaded.model(**_tensors(arrays, specs), **loaded.options)
-        return _named(found)
+        return dict(_leaves(found))
 
     return EagerModel(specs, run)
 
 
-def _named(found: Any) -> dict[str, Array]:
-    """The tensors of a result by the names that capture gives them."""
-    torch = import_torch("a model in PyTorch")
-    if isinstance(found, torch.Tensor):
-        found = [found]
-    is_dict = isinstance(found, Mapping)
-    pairs = found.items() if is_dict else ((f"output_{n}", x) for n, x in enumerate(found))
-    return {name: x.numpy() for name, x in pairs if isinstance(x, torch.Tensor)}
+def _leaves(found: Any, name: str = "") -> Iterator[tuple[str, Array]]:
+    """The tensors of a result by the names that capture gives them, see `graph.output_names`."""
+    if isinstance(found, Mapping):
+        for key, value in found.items():
+            yield from _leaves(value, f"{name}_{key}" if name else str(key))
+    elif isinstance(found, list | tuple):
+        for number, value in enumerate(found):
+            yield from _leaves(value, f"{name or 'output'}_{number}")
+    elif found is not None:
+        yield name or "output", found.numpy()
 
 
 def _of_archive(file: MappedZip) -> EagerModel:
