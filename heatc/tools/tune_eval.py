@@ -215,7 +215,9 @@ class _Subjects:
         machine = None if self.arguments.hw is None else Hdp(self.arguments.hw)
         if kind == PLAN:
             return [self.planned(name, model, machine or Numpy())]
-        found = [Subject(f"{name} in PyTorch", kind, self.in_torch(name))] * self.arguments.torch
+        found: list[Subject] = []
+        if self.arguments.torch:
+            found.append(Subject(f"{name} in PyTorch", kind, self.in_torch(name)))
         found.append(Subject(name, kind, self.compiled(name, Numpy())))
         if machine is not None:
             found.append(Subject(f"{name} on {machine.name}", kind, self.compiled(name, machine)))
