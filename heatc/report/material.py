@@ -207,7 +207,32 @@ class EvaluationRun:
     files: Sequence[SourceFile]
 
 
-Run = SimulatedRun | PlanRun | FrontRun | EvaluationRun
+@dataclass(frozen=True)
+class SweepPoint:
+    """A machine: what is changed by key, figures by name, and why the program does not fit on it."""
+
+    changes: Mapping[str, str]
+    figures: Mapping[str, Number]
+    problem: str
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A sweep.json; `keys` are values by key of the hardware file, `columns` what the figures are."""
+
+    name: str
+    path: Path
+    program: str
+    program_sha256: str
+    planned_for: str
+    is_recompiled: bool
+    keys: Mapping[str, Sequence[str]]
+    columns: Mapping[str, FigureInfo]
+    points: Sequence[SweepPoint]
+    files: Sequence[SourceFile]
+
+
+Run = SimulatedRun | PlanRun | FrontRun | EvaluationRun | SweepRun
 
 
 @dataclass(frozen=True)
@@ -249,3 +274,8 @@ class Material:
     def evaluations(self) -> list[EvaluationRun]:
         """The evaluations."""
         return [run for run in self.runs if isinstance(run, EvaluationRun)]
+
+    @property
+    def sweeps(self) -> list[SweepRun]:
+        """The sweeps."""
+        return [run for run in self.runs if isinstance(run, SweepRun)]

@@ -39,8 +39,8 @@ def make_parser() -> ToolParser:
         "runs",
         metavar="RUN",
         nargs="+",
-        help="a folder of hdp-run --stats, the folder or front.json of heatc-tune search or compress, a "
-        "plan.json, or an eval.json of heatc-tune eval; runs are compared with the first one",
+        help="a folder of hdp-run --stats or --sweep, the folder or front.json of heatc-tune search or "
+        "compress, a plan.json, or an eval.json of heatc-tune eval; runs are compared with the first one",
     )
     parser.add_argument(
         "-o", dest="output", metavar="PAGE.html", required=True, help="the page to write"

@@ -32,7 +32,7 @@ class Made:
     What the commands wrote.
 
     Attributes:
-        folder: with dense/, pruned/ (of hdp-run --stats), front/, eval.json, heat.json, both.json.
+        folder: with dense/, pruned/ (of hdp-run --stats), sweep/, front/, eval.json, heat.json, both.json.
         page: the page of all of it.
     """
 
@@ -51,7 +51,7 @@ class Made:
     @property
     def runs(self) -> list[str]:
         """What the page is made of, as paths of the command line."""
-        names = ("dense", "pruned", "front", "eval.json", "heat.json", "both.json")
+        names = ("dense", "pruned", "front", "eval.json", "heat.json", "both.json", "sweep")
         return [str(self.folder / name) for name in names]
 
 
@@ -86,6 +86,8 @@ def make(folder: Path) -> Made:
             compared = ("--reference", folder / "golden.npz", "--min-cosine", "-1")
         kept = ("--stats", folder / name, "--keep-masks", KEPT)
         call(run, program, *inputs, *kept, *compared)
+    sweep = ("--sweep", "dram.bandwidth=6.4,12.8,25.6 GB/s", "--sweep", "clock=250,500 MHz")
+    call(run, folder / "pruned.hdp", *inputs, *sweep, "--stats", folder / "sweep")
     programs = (folder / "dense.hdp", folder / "pruned.hdp")
     data = ("--data", folder / "labelled.npz", "-o", folder / "eval.json")
     call(tune, "eval", *programs, *data)

@@ -193,6 +193,22 @@ def test_a_goal_that_a_search_missed_names_the_nearest_plan(made: Made, tmp_path
     assert "01.json" in row.children[0].text
 
 
+def test_a_sweep_is_drawn_over_the_values_of_its_first_key(made: Made, page: Node):
+    data = json.loads((made.folder / "sweep/sweep.json").read_text())
+    first, second = data["sweeps"]
+    drawn = chart(page, "sweep-0")["figures"]["1"]
+    assert drawn["layout"]["xaxis"]["title"]["text"] == first
+    assert drawn["layout"]["yaxis"]["title"]["text"] == "cycles (cycles, modelled)"
+    assert [t["name"] for t in drawn["data"]] == [f"{second} {v}" for v in data["sweeps"][second]]
+    for trace, value in zip(drawn["data"], data["sweeps"][second], strict=True):
+        points = [p for p in data["points"] if p["changes"][second] == value]
+        assert trace["x"] == [point["changes"][first] for point in points]
+        assert trace["y"] == [point["figures"]["total_cycles"] for point in points]
+    (body,) = page.by_id("sweep").all("tbody")
+    cycles = [row.children[3].text for row in body.children]
+    assert cycles == [f"{point['figures']['total_cycles']:,}" for point in data["points"]]
+
+
 def test_plans_say_formats_ranks_and_rules(page: Node):
     text = page.by_id("ranks").text
     assert "4, 8, 4" in text

@@ -14,7 +14,7 @@ from report_kit import Made
 
 from heatc import kinds
 from heatc.errors import HeatcError
-from heatc.report.material import EvaluationRun, FrontRun, PlanRun, SimulatedRun
+from heatc.report.material import EvaluationRun, FrontRun, PlanRun, SimulatedRun, SweepRun
 from heatc.report.reading import read_run
 from heatc.tools import report
 from heatc.tools.report import run_names
@@ -28,6 +28,7 @@ Capture = pytest.CaptureFixture[str]
         ("dense", SimulatedRun),
         ("dense/stats.json", SimulatedRun),
         ("front", FrontRun),
+        ("sweep", SweepRun),
         ("front/front.json", FrontRun),
         ("front/plan.json", PlanRun),
         ("heat.json", PlanRun),

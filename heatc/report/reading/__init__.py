@@ -15,12 +15,13 @@ from heatc import kinds
 from heatc.errors import HeatcError
 from heatc.files import from_os_error
 from heatc.kinds import Kind
-from heatc.names import FRONT_FILE, STATS
+from heatc.names import FRONT_FILE, STATS, SWEEP
 from heatc.report.material import Run
 from heatc.report.reading.evaluation import read_evaluation
 from heatc.report.reading.front import read_front
 from heatc.report.reading.plan import looks_like_plan, read_plan_run
 from heatc.report.reading.stats_folder import read_stats_folder
+from heatc.report.reading.sweep import read_sweep
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Reader:
 
 READERS = (
     Reader(kinds.STATS_JSON, STATS[0], "a folder of hdp-run --stats", read_stats_folder),
+    Reader(kinds.SWEEP_JSON, SWEEP[1], "a folder of hdp-run --sweep", read_sweep),
     Reader(kinds.FRONT, FRONT_FILE, "a front of heatc-tune search or compress", read_front),
     Reader(kinds.PLAN, "", "a plan.json", read_plan_run),
     Reader(kinds.EVALUATION, "", "an eval.json of heatc-tune eval", read_evaluation),

@@ -22,6 +22,7 @@ from heatc.report.sections import (
     provenance,
     ranks,
     roofline,
+    sweep,
     terms,
     timeline,
 )
@@ -49,6 +50,7 @@ SECTIONS = (
     Section("modules", "Cost of each layer", modules.draw),
     Section("roofline", "Roofline", roofline.draw),
     Section("timeline", "Timeline", timeline.draw),
+    Section("sweep", "Other machines", sweep.draw),
     Section("masks", "Blocks and heads", masks.draw),
     Section("ranks", "Plans", ranks.draw),
     Section("comparison", "Every figure side by side", comparison.draw),

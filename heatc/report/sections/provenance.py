@@ -9,7 +9,7 @@ from typing import Any
 
 from heatc.report.chart import Block
 from heatc.report.html import Cell, Html, definitions, details, table, tag
-from heatc.report.material import EvaluationRun, Material, PlanRun, Run, SimulatedRun
+from heatc.report.material import EvaluationRun, Material, PlanRun, Run, SimulatedRun, SweepRun
 from heatc.version import VERSION
 
 Json = Any
@@ -49,6 +49,9 @@ def _told(run: Run) -> Iterator[Html]:
         yield definitions(_pairs(run.data["provenance"]))
     elif isinstance(run, PlanRun):
         yield definitions(_plan(run))
+    elif isinstance(run, SweepRun):
+        program = f"{run.program}, SHA-256 {run.program_sha256}"
+        yield definitions([("program", program), ("planned for", run.planned_for)])
     else:
         yield tag("p", run.conditions)
 
