@@ -217,8 +217,9 @@ def _kept(path: Path, values: Values) -> Files:
 
 _MODEL = Read("model", "MODEL", model_files)
 _PLAN = Read("plan", "--plan", plan_files)
+_CONFIG = Read("config", "--config")
 _HW = Read("hw", "--hw", hardware_files)
-_TUNED = (_MODEL, Read("weights", "--weights"), Read("data", "--data"))
+_TUNED = (_MODEL, _CONFIG, Read("weights", "--weights"), Read("data", "--data"))
 _WORK = Write("work_dir", "--work-dir", _kept, is_folder=True)
 
 _JSON = Write("json", "--json", _one(kinds.SUMMARY))
@@ -227,6 +228,7 @@ HEATC = Command(
     "heatc",
     reads=(
         _MODEL,
+        _CONFIG,
         Read("weights", "--weights"),
         _PLAN,
         Read("calibrate", "--calibrate"),
@@ -300,6 +302,7 @@ EVAL = Command(
     "heatc-tune eval",
     reads=(
         Read("subjects", "SUBJECT", subject_files),
+        _CONFIG,
         Read("model", "--model", model_files),
         Read("weights", "--weights"),
         Read("data", "--data"),
@@ -310,7 +313,9 @@ EVAL = Command(
     writes=(Write("result", "-o", _one(kinds.EVALUATION)),),
 )
 
-DATA = Command("heatc-tune data", reads=_TEXT, writes=(Write("output", "-o", _tokenized),))
+DATA = Command(
+    "heatc-tune data", reads=(_CONFIG, *_TEXT), writes=(Write("output", "-o", _tokenized),)
+)
 
 EXPORT = Command(
     "heatc-export",
@@ -332,6 +337,7 @@ HDP_RUN = Command(
     "hdp-run",
     reads=(
         Read("program", "PROG.hdp"),
+        _CONFIG,
         Read("inputs", "--inputs"),
         Read("reference", "--reference"),
         Read("masks", "--masks"),

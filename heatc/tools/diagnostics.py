@@ -29,6 +29,8 @@ from typing import IO, NoReturn
 from heatc import messages, stopping, temporary
 from heatc.errors import HeatcError, UsageError, missing_package, suggest
 from heatc.files import from_os_error
+from heatc.tools.completion import complete
+from heatc.tools.config import with_config
 from heatc.version import VERSION
 
 OK = 0
@@ -264,7 +266,8 @@ class ToolParser(argparse.ArgumentParser):
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        words = sys.argv[1:] if args is None else list(args)
+        complete(self)
+        words = with_config(self, sys.argv[1:] if args is None else args)
         for word in itertools.takewhile(lambda word: word != "--", words):
             # argparse takes the value away and leaves an empty list in its place.
             if option := re.fullmatch(r"(--[\w-]+)=--|(-\w)--", word):

@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING
 from heatc.allocator import keep_freed_memory
 from heatc.errors import UsageError
 from heatc.rules import PRUNING_RULE, RULES, Rule, RuleError, make_rule, spelling
+from heatc.tools.completion import suggest_values
+from heatc.tools.config import add_config_argument
 from heatc.tools.diagnostics import (
     ToolParser,
     run_tool,
     suggest,
 )
+from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.lists import LISTS, table_of
 from heatc.tools.progress import is_terminal, progress_bars
 from heatc.tools.rule_options import add_rule_options, given_options, own_options
@@ -58,8 +61,9 @@ def make_parser() -> ToolParser:
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", help="torch.export archive, Hugging Face folder, ...")
     add("-o", dest="output", metavar="FILE", help="the suffix says the form: .hdp .py .mlir .s")
-    add("--target", metavar="NAME", help="hdp-edge (default), numpy, ...: see --list-targets")
-    add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
+    target = add("--target", metavar="NAME", help="hdp-edge (default), numpy, ... (--list-targets)")
+    suggest_values(target, _targets)
+    add_hardware_argument(add)
     add("--emit", metavar="FORM", help="ir, asm, hdp, numpy, ...: the form, whatever the suffix")
     add("--inputs", metavar="SPEC", help='e.g. "input_ids=1x128:i64,attention_mask=1x128:i64"')
     add(
@@ -101,6 +105,7 @@ def make_parser() -> ToolParser:
         action="store_true",
         help="model the dense model's cost, whatever it takes",
     )
+    add_config_argument(parser)
     add_output_arguments(parser)
     debug = parser.add_argument_group("looking inside")
     add = debug.add_argument
@@ -123,6 +128,12 @@ def make_parser() -> ToolParser:
         add(f"--list-{what}", action="store_true", help=f"print the {what} and stop")
     add("--print-hw", metavar="NAME", help="print a resolved hardware description and stop")
     return parser
+
+
+def _targets() -> Sequence[str]:
+    from heatc.targets import target_names
+
+    return tuple(target_names())
 
 
 def _add_check_options(parser: ToolParser) -> None:

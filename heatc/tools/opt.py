@@ -36,6 +36,7 @@ from heatc.pass_text import check_name, read_passes
 from heatc.passed import PASSED, names_passed, record
 from heatc.progress import ProgressCallback, no_progress
 from heatc.readers.source import STDIN
+from heatc.tools.completion import complete
 from heatc.tools.diagnostics import (
     add_common_arguments,
     add_quiet_argument,
@@ -43,6 +44,7 @@ from heatc.tools.diagnostics import (
     run_tool,
     warn,
 )
+from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.parsing import input_name, parse_module, read_text
 from heatc.tools.progress import is_terminal, progress_bars
 from heatc.universe import known_dialects, known_passes, known_targets
@@ -153,6 +155,7 @@ class HeatcOptMain(xDSLOptMain):
             "--remarks", metavar="FILE", help="what passes decided: JSON lines, or - for stderr"
         )
         _add_context_options(arg_parser.add_argument_group("what passes work with").add_argument)
+        complete(arg_parser)
 
     # --- Passes -------------------------------------------------------------------------------
 
@@ -310,8 +313,8 @@ class HeatcOptMain(xDSLOptMain):
         )
 
 
-def _add_context_options(add: Callable[..., object]) -> None:
-    add("--hw", metavar="NAME", help="the machine: a preset, or a hardware description (YAML)")
+def _add_context_options(add: Callable[..., argparse.Action]) -> None:
+    add_hardware_argument(add)
     add(
         "--weights",
         metavar="FILE",

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from heatc.rules import OPTIONS, RULE_NAMES, Option, options_of, read_own, spelling
+from heatc.rules import OPTIONS, RULE_NAMES, RULES, Option, options_of, read_own, spelling
+from heatc.tools.completion import suggest_values
 from heatc.tools.diagnostics import ToolParser
 
 
@@ -20,7 +21,10 @@ def add_rule_options(
     """
     group = parser.add_argument_group(title)
     if rules is None:
-        group.add_argument("--hdp-rule", metavar="NAME", help=f"{rule_help}; see --list-rules")
+        rule = group.add_argument(
+            "--hdp-rule", metavar="NAME", help=f"{rule_help}; see --list-rules"
+        )
+        suggest_values(rule, lambda: RULES.names)
         group.add_argument(
             "--rule-option",
             metavar="OPTION=VALUE",

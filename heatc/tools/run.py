@@ -47,8 +47,10 @@ from heatc.names import STATS, TIMELINE
 from heatc.progress import ProgressCallback
 from heatc.readers.npz import open_npz, write_npz
 from heatc.tools.comparison import Bounds, check_reference, compare, require
+from heatc.tools.config import add_config_argument
 from heatc.tools.data_dictionary import explain
 from heatc.tools.diagnostics import ToolParser, run_tool, warn
+from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.progress import progress_bars
 from heatc.tools.quantities import FUNCTIONAL
 from heatc.tools.run_stats import (
@@ -115,11 +117,7 @@ def make_parser() -> ToolParser:
         metavar="LAYERS.npz",
         help="write the codes of named tensors, block masks and head gates",
     )
-    parser.add_argument(
-        "--hw",
-        metavar="NAME|FILE.yaml",
-        help="other hardware than compiled for: a preset (see heatc --list-targets) or a file",
-    )
+    add_hardware_argument(parser.add_argument)
     parser.add_argument(
         "--model",
         choices=MODES,
@@ -149,6 +147,7 @@ def make_parser() -> ToolParser:
         default=MAX_SECONDS,
         help=f"stop a pass that takes longer, default {MAX_SECONDS:g}",
     )
+    add_config_argument(parser)
     add_output_arguments(parser)
     add_sweep_options(parser)
     return parser

@@ -13,44 +13,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from heatc.errors import UsageError
+from heatc.tools import completion
 from heatc.tools.diagnostics import ToolParser, run_tool, suggest
+from heatc.tools.tune_commands import COMMANDS
 
 PROG = "heatc-tune"
-
-
-@dataclass(frozen=True)
-class Subcommand:
-    """One command of heatc-tune."""
-
-    module: str
-    """Has the function `<name>_command(argv)`; imported when the command is asked for."""
-    meaning: str
-
-
-COMMANDS: Mapping[str, Subcommand] = {
-    "compress": Subcommand(
-        "heatc.tools.tune_compress", "all of it in one run: search, train, prune, compile"
-    ),
-    "calibrate": Subcommand(
-        "heatc.tools.tune_calibrate",
-        "the parameters of attention pruning (rule `ours`) per layer and head",
-    ),
-    "search": Subcommand(
-        "heatc.tools.tune_search", "format, shape and ranks of every layer, for a machine"
-    ),
-    "distill": Subcommand(
-        "heatc.tools.tune_distill", "the factors of a plan, trained to do what the model does"
-    ),
-    "eval": Subcommand(
-        "heatc.tools.tune_eval", "accuracy and cost of programs, models and plans, side by side"
-    ),
-    "data": Subcommand("heatc.tools.tune_data", "a data set from labelled text"),
-}
-"""Every command by name. A new one is a line here and a module."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,10 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    if completion.is_asked() and (name := completion.asked_command()) in COMMANDS:
+        completion.begin_at_command()
+        return _function(name)([])
     if argv and not argv[0].startswith("-"):
         return _function(argv[0])(argv[1:])
     parser = ToolParser(PROG, _description())
-    parser.add_argument("command", metavar="COMMAND", help=" or ".join(COMMANDS))
+    action = parser.add_argument("command", metavar="COMMAND", help=" or ".join(COMMANDS))
+    completion.suggest_values(action, lambda: COMMANDS)
     parser.parse_args(argv)
     raise UsageError("no COMMAND given", notes=[f"see {PROG} --help"])
 

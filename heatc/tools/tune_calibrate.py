@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from heatc.commands import CALIBRATE
 from heatc.errors import InfeasibleError, UsageError
 from heatc.rules import MOST_BLOCK
+from heatc.tools.config import add_config_argument
 from heatc.tools.diagnostics import ToolParser, add_quiet_argument, remark, suggest
+from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.progress import READING, progress_bars
 from heatc.tools.tune_model import (
     BATCH,
@@ -46,13 +48,14 @@ def make_parser() -> ToolParser:
     add("-o", dest="output", metavar="PLAN.json", required=True, help="the plan")
     add("--plan", metavar="PLAN.json", help="layers to factorise; the plan written has both")
     add("--target", metavar="NAME", help="machine of a cost goal: hdp-edge (default), hdp-server")
-    add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
+    add_hardware_argument(add)
     add("--block", metavar="X,X", help="query rows and key columns of a block, default 2,2")
     add("--pruned-score", metavar="NAME,..", help=f"of {', '.join(CALIBRATED_SCORES)}; default all")
     add("--no-head-gate", action="store_true", help="prune blocks alone, no whole heads")
     add_model_options(parser)
     add("--seed", type=int, default=0, help="of the samples that are held back, default 0")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
+    add_config_argument(parser)
     add_quiet_argument(parser)
     return parser
 

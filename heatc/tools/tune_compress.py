@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from heatc.commands import COMPRESS
 from heatc.errors import UsageError
 from heatc.names import FRONT_PLAN, compressed_program
+from heatc.tools.config import add_config_argument
 from heatc.tools.diagnostics import ToolParser, remark, suggest
+from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.progress import READING, progress_bars
 from heatc.tools.tune_distill import SHAPES
 from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option
@@ -56,7 +58,7 @@ def make_parser() -> ToolParser:
         help=f'"accuracy-drop<=1" (points), "edp>=2x", or both; default {DEFAULT_GOAL}',
     )
     add("--target", metavar="NAME", help=f"{DEFAULT_TARGET} (default), hdp-server, ..., or numpy")
-    add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
+    add_hardware_argument(add)
     add("--minutes", metavar="M", type=_minutes, help="for the run; the model's size says it else")
     add("-o", dest="output", metavar="FOLDER", required=True, help="plans, front.json, program")
     add("--layers", metavar="GLOB", default="*", help="module paths, | between several")
@@ -65,6 +67,7 @@ def make_parser() -> ToolParser:
     add("--seed", type=int, default=0, help="of all that is random, default 0")
     add("--jobs", "-j", metavar="N", type=int, default=-1, help="processes; all cores")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
+    add_config_argument(parser)
     add("--quiet", "-q", action="store_true", help="no progress, no remarks, no table")
     add_model_options(parser)
     return parser
@@ -201,7 +204,7 @@ def _target(arguments: argparse.Namespace) -> tuple[bool, Hardware]:
 
 def _next(arguments: argparse.Namespace, result: Result) -> list[str]:
     """Commands that go on from here, each with what it is for."""
-    from heatc.tools.tune import COMMANDS
+    from heatc.tools.tune_commands import COMMANDS
 
     folder = Path(arguments.output)
     program = folder / compressed_program(arguments.target == "numpy")

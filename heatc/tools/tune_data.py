@@ -13,6 +13,7 @@ from heatc.files import together
 from heatc.kinds import DATA as DATA_KIND
 from heatc.kinds import LABEL_NAMES
 from heatc.names import labels_file
+from heatc.tools.config import add_config_argument
 from heatc.tools.diagnostics import ToolParser, add_quiet_argument, remark, warn
 from heatc.tools.progress import progress_bars
 
@@ -52,6 +53,7 @@ def make_parser() -> ToolParser:
     add = parser.add_argument
     add("-o", dest="output", metavar="FILE.npz", required=True, help="the data set")
     add("--limit", metavar="N", type=int, help="the first N samples, after --shuffle")
+    add_config_argument(parser)
     add_quiet_argument(parser)
     return parser
 

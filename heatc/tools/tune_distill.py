@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from heatc.commands import DISTILL
 from heatc.errors import UsageError
 from heatc.rules import Rule, RuleError, make_rule, spelling
+from heatc.tools.config import add_config_argument
 from heatc.tools.diagnostics import ToolParser, add_quiet_argument, remark
 from heatc.tools.progress import READING, progress_bars
 from heatc.tools.rule_options import add_rule_options, given_options
@@ -69,6 +70,7 @@ def make_parser() -> ToolParser:
     add("--seed", type=int, default=0, help="of the order of the samples, default 0")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
     add("--keep-teacher", metavar="DIR", help="run the model once and keep there what it gave")
+    add_config_argument(parser)
     add_quiet_argument(parser)
     add_model_options(parser)
     title = "attention pruning while training"

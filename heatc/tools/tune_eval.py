@@ -14,7 +14,9 @@ from heatc.commands import EVAL
 from heatc.errors import HeatcError, UsageError
 from heatc.files import atomic_write
 from heatc.kinds import EVALUATION
+from heatc.tools.config import add_config_argument
 from heatc.tools.diagnostics import ToolParser, add_quiet_argument
+from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.progress import READING, progress_bars
 from heatc.tools.tune_data import add_text_options, check_text_options, tell, text_request
 from heatc.tools.tune_model import BATCH, add_model_options, captured, model_inputs
@@ -54,12 +56,16 @@ def make_parser() -> ToolParser:
     add("subjects", metavar="SUBJECT.hdp", nargs="*", help="or .py, a model, a plan")
     add("--data", metavar="FILE.npz", help="inputs by name, optional labels")
     add("--model", metavar="MODEL", help="the model that plans are for; the reference")
+<<<<<<< HEAD
     add("--hw", metavar="NAME|FILE", help="machine that plans and models are compiled for")
     add(
         "--torch",
         action="store_true",
         help="models run in PyTorch too, which then is the reference",
     )
+=======
+    add_hardware_argument(add)
+>>>>>>> 8869060 (tools: (config) options from a TOML file, completion in the shell, one --hw for all commands)
     add("--calibrate", metavar="FILE.npz", help="data that factors are found on, see heatc")
     add(
         "--metric",
@@ -79,6 +85,7 @@ def make_parser() -> ToolParser:
         help="write the figures (docs/reference/evaluation.md)",
     )
     add("--json", action="store_true", help="print the figures as JSON instead of the table")
+    add_config_argument(parser)
     add_quiet_argument(parser)
     add_text_options(parser)
     add_model_options(parser)

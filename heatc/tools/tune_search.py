@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from heatc.commands import SEARCH
 from heatc.errors import UsageError
+from heatc.tools.config import add_config_argument
 from heatc.tools.diagnostics import ToolParser, add_quiet_argument, suggest
+from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.progress import READING, progress_bars
 from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option
 
@@ -42,7 +44,7 @@ def make_parser() -> ToolParser:
     add("--dev", metavar="FILE.npz", help="what validates; without it a quarter of --data")
     add("-o", dest="output", metavar="FOLDER", required=True, help="front.json and the plans")
     add("--target", metavar="NAME", help=f"the machine: {DEFAULT_TARGET} (default), hdp-server")
-    add("--hw", metavar="FILE", help="hardware description (YAML) instead of a target's")
+    add_hardware_argument(add)
     add("--hw-space", metavar="FILE", help="keys with lists of values: machines to choose from")
     add("--layers", metavar="GLOB", default="*", help="module paths, | between several")
     add("--formats", metavar="A,B", help="see heatc --list-formats (all)")
@@ -55,6 +57,7 @@ def make_parser() -> ToolParser:
     add("--jobs", "-j", metavar="N", type=int, default=-1, help="processes; all cores")
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster to work on")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
+    add_config_argument(parser)
     add_quiet_argument(parser)
     add_model_options(parser)
     return parser

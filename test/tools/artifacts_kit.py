@@ -105,6 +105,7 @@ CASES = {
         commands.HEATC,
         main.main,
         {
+            "config": "heatc.toml",
             "model": "m.mlir",
             "weights": ["w.safetensors", "v.safetensors"],
             "calibrate": "c.npz",
@@ -202,6 +203,7 @@ CASES = {
         commands.CALIBRATE,
         partial(_tune, "calibrate"),
         {
+            "config": "heatc.toml",
             "model": "m.mlir",
             "weights": "w.safetensors",
             "data": "c.npz",
@@ -216,6 +218,7 @@ CASES = {
         commands.SEARCH,
         partial(_tune, "search"),
         {
+            "config": "heatc.toml",
             "model": "folder",
             "weights": "w.safetensors",
             "data": "c.npz",
@@ -238,6 +241,7 @@ CASES = {
         commands.COMPRESS,
         partial(_tune, "compress"),
         {
+            "config": "heatc.toml",
             "model": "m.mlir",
             "weights": "w.safetensors",
             "data": "c.npz",
@@ -261,6 +265,7 @@ CASES = {
         commands.DISTILL,
         partial(_tune, "distill"),
         {
+            "config": "heatc.toml",
             "model": "m.mlir",
             "weights": "w.safetensors",
             "data": "c.npz",
@@ -276,6 +281,7 @@ CASES = {
         commands.EVAL,
         partial(_tune, "eval"),
         {
+            "config": "heatc.toml",
             "subjects": ["p.hdp", "plan.json"],
             "model": "m.mlir",
             "weights": "w.safetensors",
@@ -293,7 +299,7 @@ CASES = {
     "heatc-tune data": Case(
         commands.DATA,
         partial(_tune, "data"),
-        {"text": "t.csv", "tokenizer": "folder", "output": "x.npz"},
+        {"config": "heatc.toml", "text": "t.csv", "tokenizer": "folder", "output": "x.npz"},
     ),
     "heatc-export": Case(
         commands.EXPORT,
@@ -312,6 +318,7 @@ CASES = {
         commands.HDP_RUN,
         run.main,
         {
+            "config": "heatc.toml",
             "program": "p.hdp",
             "inputs": "c.npz",
             "reference": "d.npz",
@@ -364,6 +371,7 @@ def write_inputs(folder: Path) -> None:
         np.savez(folder / f"{name}.npz", x=np.zeros((1, 4), np.float32))
     (folder / "plan.json").write_text(json.dumps(PLAN))
     (folder / "t.csv").write_text("text,label\na,0\n")
+    (folder / "heatc.toml").write_text("# no option\n")
     (folder / "hw.yaml").write_text("base: hdp-edge\n")
     (folder / "space.yaml").write_text("base: hdp-edge\ncores: [4, 8]\n")
     (folder / "m.mlir").write_text(MODULE)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 
 from heatc.tools.reference.markdown import code, head, prose, table
-from heatc.tools.tune import COMMANDS
+from heatc.tools.tune_commands import COMMANDS
 
 TOOLS = {
     "heatc": "heatc.tools.main",

@@ -15,7 +15,7 @@ from heatc.tools.summary.keys import COMPARED, COUNTED, MEASURED, TOLD, Key, Sec
 from heatc.tools.summary.next_steps import DATA, Step, option, step
 from heatc.tools.summary.output import Summary
 from heatc.tools.summary.texts import table
-from heatc.tools.tune import COMMANDS
+from heatc.tools.tune_commands import COMMANDS
 
 if TYPE_CHECKING:
     from heatc.api import Compilation
