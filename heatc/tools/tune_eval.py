@@ -56,16 +56,12 @@ def make_parser() -> ToolParser:
     add("subjects", metavar="SUBJECT.hdp", nargs="*", help="or .py, a model, a plan")
     add("--data", metavar="FILE.npz", help="inputs by name, optional labels")
     add("--model", metavar="MODEL", help="the model that plans are for; the reference")
-<<<<<<< HEAD
-    add("--hw", metavar="NAME|FILE", help="machine that plans and models are compiled for")
     add(
         "--torch",
         action="store_true",
         help="models run in PyTorch too, which then is the reference",
     )
-=======
     add_hardware_argument(add)
->>>>>>> 8869060 (tools: (config) options from a TOML file, completion in the shell, one --hw for all commands)
     add("--calibrate", metavar="FILE.npz", help="data that factors are found on, see heatc")
     add(
         "--metric",
