@@ -117,11 +117,6 @@ class SimulatedRun:
         """What the program was compiled from."""
         return str(self.stats["program"]["source"].get("model", "unknown"))
 
-    @property
-    def is_modelled(self) -> bool:
-        """Whether time and energy were modelled."""
-        return "modelled" in self.stats
-
 
 @dataclass(frozen=True)
 class PlanLayer:
@@ -148,7 +143,6 @@ class PlanRun:
     """A plan.json."""
 
     name: str
-    path: Path
     plan: Plan
     layers: Sequence[PlanLayer]
     files: Sequence[SourceFile]
@@ -187,7 +181,6 @@ class FrontRun:
     """
 
     name: str
-    path: Path
     conditions: str
     loss: FigureInfo
     columns: Sequence[FigureInfo]
@@ -202,7 +195,6 @@ class EvaluationRun:
     """An eval.json."""
 
     name: str
-    path: Path
     data: Json
     files: Sequence[SourceFile]
 
@@ -221,7 +213,6 @@ class SweepRun:
     """A sweep.json; `keys` are values by key of the hardware file, `columns` what the figures are."""
 
     name: str
-    path: Path
     program: str
     program_sha256: str
     planned_for: str

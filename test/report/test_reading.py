@@ -98,12 +98,20 @@ def test_a_damaged_run_is_one_message(copied: Path, name: str, capsys: Capture, 
     assert not (tmp_path / "p.html").exists()
 
 
-def test_figures_of_layers_are_numbers(copied: Path):
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (",many", "expected a number, found 'many"),
+        (",,,", "columns, found"),
+        ("," + "x" * (1 << 18), "no CSV: field larger than field limit"),
+    ],
+)
+def test_figures_of_layers_are_numbers(copied: Path, word: str, message: str):
     text = (copied / "layers.csv").read_text().splitlines()
-    text[2] = text[2].replace(",", ",many", 1)
+    text[2] = text[2].replace(",", word, 1)
     (copied / "layers.csv").write_text("\n".join(text))
     changed(copied / "stats.json", lambda data: data.pop("files"))
-    with pytest.raises(HeatcError, match="expected a number, found 'many") as caught:
+    with pytest.raises(HeatcError, match=message) as caught:
         read_run(copied, "x")
     assert caught.value.place.endswith("layers.csv:3")
 

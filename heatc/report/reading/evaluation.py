@@ -20,7 +20,7 @@ def read_evaluation(path: Path, name: str) -> EvaluationRun:
     for subject in data.get("subjects").list():
         _check(subject)
     data.get("provenance").object()
-    return EvaluationRun(name, path, data.object(), [source_file(path)])
+    return EvaluationRun(name, data.object(), [source_file(path)])
 
 
 def _check(subject: Part) -> None:

@@ -61,7 +61,6 @@ def _searched(front: Part, path: Path, name: str) -> FrontRun:
     reader = _Points(path.parent, SEARCHED, front.get("hw").text(), len(front.get("layers").list()))
     return FrontRun(
         name=name,
-        path=path,
         conditions=f"Costs are modelled on {reader.hardware} for one sequence of {tokens} tokens.",
         loss=PROXY,
         columns=SEARCHED,
@@ -87,7 +86,6 @@ def _compressed(front: Part, path: Path, name: str) -> FrontRun:
     points = front.get("points").list()
     return FrontRun(
         name=name,
-        path=path,
         conditions=f"Costs are modelled on {reader.hardware}. "
         f"Plans are judged by: {front.get('judged_by').get('meaning').text()}.",
         loss=loss,

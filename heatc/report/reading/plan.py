@@ -37,7 +37,7 @@ def read_plan_run(path: Path, name: str) -> PlanRun:
         files.append(source_file(plan.factors.path))
     paths = dict.fromkeys([*plan.heat, *plan.rules])
     layers = [_layer(plan, layer, weights) for layer in paths]
-    return PlanRun(name, path, plan, layers, files)
+    return PlanRun(name, plan, layers, files)
 
 
 def _layer(plan: Plan, path: str, weights: WeightStore | None) -> PlanLayer:

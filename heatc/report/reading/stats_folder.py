@@ -105,17 +105,19 @@ def _beside(stats: Part, path: Path, name: str, files: list[SourceFile]) -> Path
 def _modules(path: Path) -> list[Module]:
     text = decode(read_bytes(path, LAYERS, LARGEST_TEXT), str(path))
     rows = csv.reader(io.StringIO(text))
-    head = next(rows, list[str]())
-    if head[:1] != ["module_path"]:
-        raise HeatcError("the first column is not module_path", place=f"{path}:1")
-    found: list[Module] = []
-    for row in rows:
-        place = f"{path}:{rows.line_num}"
-        if len(row) != len(head):
-            raise HeatcError(f"expected {len(head)} columns, found {len(row)}", place=place)
-        figures = {name: _number(cell, place) for name, cell in zip(head[1:], row[1:])}
-        found.append(Module(row[0], figures))
-    return found
+    try:
+        head = next(rows, list[str]())
+        if head[:1] != ["module_path"]:
+            raise HeatcError("the first column is not module_path", place=f"{path}:1")
+        return [_module(head, row, f"{path}:{rows.line_num}") for row in rows]
+    except csv.Error as error:
+        raise HeatcError(f"no CSV: {error}", place=f"{path}:{rows.line_num}") from None
+
+
+def _module(head: list[str], row: list[str], place: str) -> Module:
+    if len(row) != len(head):
+        raise HeatcError(f"expected {len(head)} columns, found {len(row)}", place=place)
+    return Module(row[0], {name: _number(cell, place) for name, cell in zip(head[1:], row[1:])})
 
 
 def _number(text: str, place: str) -> Number:

@@ -20,7 +20,6 @@ def read_sweep(path: Path, name: str) -> SweepRun:
     }
     return SweepRun(
         name=name,
-        path=path,
         program=sweep.get("program").text(),
         program_sha256=sweep.get("program_sha256").text(),
         planned_for=sweep.get("planned_for").text(),
