@@ -56,14 +56,11 @@ def mean(tokens: Tensor, mask: Tensor) -> Tensor:
     return (tokens * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
-def archive(folder: Path) -> Path:
-    """The model as a `torch.export` archive, reviews.pt2 of a folder."""
-    path = folder / "reviews.pt2"
-    ids = torch.ones(BATCH, LENGTH, dtype=torch.int64)
+def archive(model: Reviews, path: Path, batch: int, length: int) -> None:
+    """Write the model as a `torch.export` archive for texts of one length."""
+    ids = torch.ones(batch, length, dtype=torch.int64)
     inputs = {"input_ids": ids, "attention_mask": ids.clone(), "token_type_ids": ids * 0}
-    exported = torch.export.export(model(), (), kwargs=inputs, strict=False)
-    torch.export.save(exported, path)
-    return path
+    torch.export.save(torch.export.export(model, (), kwargs=inputs, strict=False), path)
 
 
 def model() -> Reviews:

@@ -1,0 +1,118 @@
+"""What the demo does, one step after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from bench.support.data import texts as data
+from bench.support.demo.commands import Command, run_all
+
+MACHINE = "hdp-edge-vector"
+SHORT, LONG = 64, 512
+"""Tokens of a program: for sentences as they are, and for text that fills the model's positions."""
+
+TEST, CALIBRATION, LONG_TEXTS = 160, 128, 2
+"""Sentences that are scored, sentences that factors are found on, and texts of 512 tokens."""
+
+HEAT = "--heat=low-rank,ratio=0.6,joint,statistics=original,layers=encoder.*"
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "dense": (),
+    "heat": (HEAT, "--calibrate", "train.npz"),
+    "hdp": ("--rho-b=0.3",),
+    "both": (HEAT, "--calibrate", "train.npz", "--rho-b=0.3"),
+}
+"""How each program is compiled. The values were chosen on dev sentences."""
+
+
+class Made(NamedTuple):
+    """What the tables are made of."""
+
+    short: dict[str, Any]
+    """eval.json of the sentences as they are."""
+    long: dict[str, Any]
+    """eval.json of text of 512 tokens."""
+    folder: Path
+    report: Path
+
+
+def run(folder: Path, console: Console) -> Made:
+    """All steps; see `MissingError` and `CommandError` for what is raised."""
+    with _step(console, "1. a classifier of film reviews: frozen MiniLM, a logistic head"):
+        _make_models(folder)
+        _make_data(folder)
+    names = [f"{name}.hdp" for name in OPTIONS]
+    with _step(console, f"2. compile it for {MACHINE} and for NumPy, dense, HEAT, HDP, both"):
+        hdp = [_compile("reviews.pt2", f"{n}.hdp", *o) for n, o in OPTIONS.items()]
+        numpy = [
+            Command("heatc", ["reviews.pt2", "-o", f"{n}.py", *OPTIONS[n]])
+            for n in ("dense", "heat")
+        ]
+        run_all([*hdp, *numpy], folder, console)
+    with _step(console, f"3. score {TEST} labelled test sentences with every program"):
+        programs = [*names, "dense.py", "heat.py"]
+        run_all([_eval(programs, "test.npz", "eval.json")], folder, console)
+    with _step(console, f"4. the same on text of {LONG} tokens, where attention weighs more"):
+        long = [_compile("long.pt2", f"long-{n}.hdp", *o) for n, o in OPTIONS.items()]
+        run_all(long, folder, console)
+        run_all([_eval([f"long-{n}" for n in names], "long.npz", "long.json")], folder, console)
+    with _step(console, "5. a page with every layer, mask and figure"):
+        run_all([_stats(name) for name in ("long-dense", "long-both")], folder, console)
+        words = ["long-dense", "long-both", "eval.json", "-o", "report.html"]
+        run_all([Command("heatc-report", words)], folder, console)
+    short, long_ = (json.loads((folder / n).read_text()) for n in ("eval.json", "long.json"))
+    return Made(short, long_, folder, folder / "report.html")
+
+
+@contextmanager
+def _step(console: Console, title: str) -> Generator[None]:
+    console.print(title, style="bold")
+    start = time.perf_counter()
+    yield
+    console.print(f"  {time.perf_counter() - start:.0f} s", style="dim")
+
+
+def _make_models(folder: Path) -> None:
+    from bench.support.demo import classifier
+
+    model = classifier.model()
+    classifier.archive(model, folder / "reviews.pt2", classifier.BATCH, SHORT)
+    classifier.archive(model, folder / "long.pt2", 1, LONG)
+
+
+def _make_data(folder: Path) -> None:
+    """Sentences of test and train, and test sentences one after the other until 512 tokens are full."""
+    for name, count in (("test", TEST), ("train", CALIBRATION)):
+        snippets = data.labelled("test" if name == "test" else "train")[:count]
+        labels = np.array([snippet.label for snippet in snippets])
+        texts = [snippet.text for snippet in snippets]
+        _save(folder / f"{name}.npz", {**data.encode(texts, SHORT), "labels": labels})
+    texts = data.sentences("test", 60 * LONG_TEXTS)
+    joined = [" ".join(texts[60 * i : 60 * (i + 1)]) for i in range(LONG_TEXTS)]
+    _save(folder / "long.npz", data.encode(joined, LONG))
+
+
+def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    with path.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _compile(model: str, output: str, *options: str) -> Command:
+    return Command("heatc", [model, "--hw", MACHINE, *options, "-o", output])
+
+
+def _eval(programs: list[str], texts: str, output: str) -> Command:
+    return Command("heatc-tune", ["eval", *programs, "--data", texts, "-o", output, "--quiet"])
+
+
+def _stats(name: str) -> Command:
+    words = [f"{name}.hdp", "--inputs", "long.npz", "--stats", name, "--keep-masks", "1"]
+    return Command("hdp-run", words)
