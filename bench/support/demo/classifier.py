@@ -72,6 +72,7 @@ def model() -> Reviews:
 def encoder() -> Any:
     """The frozen encoder."""
     folder = data.model_folder(verify=True)
+    transformers.logging.set_verbosity_error()  # it tells that the pooler is not used
     return transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
 
 

@@ -20,8 +20,11 @@ MACHINE = "hdp-edge-vector"
 SHORT, LONG = 64, 512
 """Tokens of a program: for sentences as they are, and for text that fills the model's positions."""
 
-TEST, CALIBRATION, LONG_TEXTS = 160, 128, 2
-"""Sentences that are scored, sentences that factors are found on, and texts of 512 tokens."""
+SCORED, SIMULATED, CALIBRATION = 1000, 64, 128
+"""Test sentences of NumPy programs and of HDP programs; training sentences that factors are found on."""
+
+LONG_TEXTS = 1
+"""Texts of 512 tokens."""
 
 HEAT = "--heat=low-rank,ratio=0.6,joint,statistics=original,layers=encoder.*"
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -36,11 +39,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 class Made(NamedTuple):
     """What the tables are made of."""
 
+    numpy: dict[str, Any]
+    """The evaluation of NumPy programs."""
     short: dict[str, Any]
-    """eval.json of the sentences as they are."""
+    """That of HDP programs, on sentences as they are."""
     long: dict[str, Any]
-    """eval.json of text of 512 tokens."""
-    folder: Path
+    """That of HDP programs, on text of 512 tokens."""
     report: Path
 
 
@@ -57,9 +61,10 @@ def run(folder: Path, console: Console) -> Made:
             for n in ("dense", "heat")
         ]
         run_all([*hdp, *numpy], folder, console)
-    with _step(console, f"3. score {TEST} labelled test sentences with every program"):
-        programs = [*names, "dense.py", "heat.py"]
-        run_all([_eval(programs, "test.npz", "eval.json")], folder, console)
+    with _step(console, f"3. score labelled test sentences: {SCORED} in NumPy, {SIMULATED} on HDP"):
+        few = ("--limit", str(SIMULATED))
+        run_all([_eval(["dense.py", "heat.py"], "test.npz", "numpy.json")], folder, console)
+        run_all([_eval(names, "test.npz", "eval.json", *few)], folder, console)
     with _step(console, f"4. the same on text of {LONG} tokens, where attention weighs more"):
         long = [_compile("long.pt2", f"long-{n}.hdp", *o) for n, o in OPTIONS.items()]
         run_all(long, folder, console)
@@ -68,8 +73,10 @@ def run(folder: Path, console: Console) -> Made:
         run_all([_stats(name) for name in ("long-dense", "long-both")], folder, console)
         words = ["long-dense", "long-both", "eval.json", "-o", "report.html"]
         run_all([Command("heatc-report", words)], folder, console)
-    short, long_ = (json.loads((folder / n).read_text()) for n in ("eval.json", "long.json"))
-    return Made(short, long_, folder, folder / "report.html")
+    numpy_scores, short, long_ = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("numpy", "eval", "long")
+    )
+    return Made(numpy_scores, short, long_, folder / "report.html")
 
 
 @contextmanager
@@ -90,7 +97,7 @@ def _make_models(folder: Path) -> None:
 
 def _make_data(folder: Path) -> None:
     """Sentences of test and train, and test sentences one after the other until 512 tokens are full."""
-    for name, count in (("test", TEST), ("train", CALIBRATION)):
+    for name, count in (("test", SCORED), ("train", CALIBRATION)):
         snippets = data.labelled("test" if name == "test" else "train")[:count]
         labels = np.array([snippet.label for snippet in snippets])
         texts = [snippet.text for snippet in snippets]
@@ -109,8 +116,9 @@ def _compile(model: str, output: str, *options: str) -> Command:
     return Command("heatc", [model, "--hw", MACHINE, *options, "-o", output])
 
 
-def _eval(programs: list[str], texts: str, output: str) -> Command:
-    return Command("heatc-tune", ["eval", *programs, "--data", texts, "-o", output, "--quiet"])
+def _eval(programs: list[str], texts: str, output: str, *options: str) -> Command:
+    words = ["eval", *programs, "--data", texts, *options, "-o", output, "--quiet"]
+    return Command("heatc-tune", words)
 
 
 def _stats(name: str) -> Command:

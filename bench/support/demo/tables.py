@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from bench.support.demo.steps import LONG, MACHINE, SHORT, TEST, Made
+from bench.support.demo.steps import CALIBRATION, LONG, MACHINE, SCORED, SHORT, SIMULATED, Made
 
 Subject = Mapping[str, Any]
 
@@ -16,9 +16,10 @@ NAMES = {"dense": "dense", "heat": "HEAT", "hdp": "HDP", "both": "HEAT + HDP"}
 EDP = "batch_p50_energy_delay_product_joule_seconds"
 
 LEGEND = f"""\
-Accuracy is of {TEST} labelled test sentences, with its 95 % interval; changed: predictions other than those of dense.
-EDP is energy times time. Cycles, joules and EDP are modelled, for {MACHINE}; CPU is measured on this computer.
-HEAT: low-rank factors near the weights on 128 training sentences, at .6 of the products; no training after it."""
+Accuracy is of labelled test sentences, with its 95 % interval: of {SCORED} for the NumPy programs, of the first
+{SIMULATED} for the HDP programs. Changed: predictions other than those of the dense program of the same kind.
+EDP is energy times time, both modelled, of the machine {MACHINE}. CPU is measured on this computer.
+HEAT: low-rank factors of .6 of the products, near the weights on {CALIBRATION} training sentences, not trained after it."""
 
 
 class Column(NamedTuple):
@@ -30,31 +31,30 @@ class Column(NamedTuple):
 
 
 def show(made: Made, console: Console) -> None:
-    """Print both tables, the legend and the findings."""
-    short, long = (_subjects(file) for file in (made.short, made.long))
-    console.print(_table(f"film reviews, up to {SHORT} tokens, 8 at once", short, _short(short)))
-    console.print(_table(f"text of {LONG} tokens, one at once", long, LONG_COLUMNS))
+    """Print the tables, the legend and the findings."""
+    numpy, short, long = (_subjects(file) for file in (made.numpy, made.short, made.long))
+    batch = f"{SHORT} tokens at most, 8 sentences at once"
+    console.print(_table(f"NumPy programs, {batch}", numpy, (*SCORES, CPU, SIZE)))
+    console.print(_table(f"HDP programs, {batch}", short, (*SCORES, *COSTS, SIZE)))
+    console.print(_table(f"HDP programs, {LONG} tokens, one text", long, (COSINE, *COSTS)))
     console.print(LEGEND, markup=False)
     for line in findings(short, long):
         console.print(f"• {line}", markup=False)
 
 
 def _subjects(file: Mapping[str, Any]) -> dict[str, Subject]:
-    """The HDP programs by their names in `NAMES`, and NumPy programs as `<name>.py`."""
-    found: dict[str, Subject] = {}
-    for subject in file["subjects"]:
-        name = subject["name"].removeprefix("long-")
-        found[name.removesuffix(".hdp")] = subject
-    return found
+    """The programs of an evaluation by their names in `NAMES`."""
+    named = {subject["name"].removeprefix("long-"): subject for subject in file["subjects"]}
+    return {name.partition(".")[0]: subject for name, subject in named.items()}
 
 
 def _table(title: str, subjects: Mapping[str, Subject], columns: tuple[Column, ...]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("", *(column.title for column in columns)):
         table.add_column(heading, justify="right" if heading else "left")
-    for name, text in NAMES.items():
+    for name in subjects:
         cells = [column.cell(subjects[name], subjects["dense"]) for column in columns]
-        table.add_row(text, *cells)
+        table.add_row(NAMES[name], *cells)
     return table
 
 
@@ -75,35 +75,21 @@ def _less(subject: Subject, dense: Subject) -> str:
     return f"{dense['modelled'][EDP] / subject['modelled'][EDP]:.2f}x"
 
 
+SCORES = (
+    Column("accuracy", _accuracy),
+    Column("changed", _compared("changed_predictions_percent")),
+)
+COSINE = Column(
+    "cosine with dense", lambda s, dense: f"{s['compared']['cosine_mean']['value']:.4f}"
+)
 COSTS = (
     Column("EDP, times less", _less),
     Column("cycles", _modelled("batch_p50_cycles", "{:,.0f}")),
+    Column("time", _modelled("batch_p50_seconds", "{:.2f} ms", 1e3)),
     Column("energy", _modelled("batch_p50_joules", "{:.2f} mJ", 1e3)),
 )
-
-LONG_COLUMNS = (
-    *COSTS,
-    Column("cosine with dense", lambda s, dense: f"{s['compared']['cosine_mean']['value']:.4f}"),
-)
-
-
-def _short(subjects: Mapping[str, Subject]) -> tuple[Column, ...]:
-    """The columns of the first table; the time of a NumPy program is found by the program's name."""
-
-    def cpu(subject: Subject, dense: Subject) -> str:
-        program = subjects.get(f"{subject['name'].removesuffix('.hdp')}.py")
-        if program is None:
-            return "-"
-        return f"{program['measured']['batch_p50_cpu_seconds'] * 1e3:.0f} ms"
-
-    return (
-        Column("accuracy", _accuracy),
-        Column("changed", _compared("changed_predictions_percent")),
-        *COSTS,
-        Column("size", lambda s, dense: f"{s['measured']['program_bytes'] / 1e6:.1f} MB"),
-        Column("time, modelled", _modelled("batch_p50_seconds", "{:.1f} ms", 1e3)),
-        Column("NumPy program, CPU", cpu),
-    )
+CPU = Column("CPU", lambda s, dense: f"{s['measured']['batch_p50_cpu_seconds'] * 1e3:.0f} ms")
+SIZE = Column("size", lambda s, dense: f"{s['measured']['program_bytes'] / 1e6:.1f} MB")
 
 
 def findings(short: Mapping[str, Subject], long: Mapping[str, Subject]) -> Iterator[str]:
