@@ -36,7 +36,7 @@ def show(made: Made, console: Console) -> None:
     batch = f"{SHORT} tokens at most, 8 sentences at once"
     console.print(_table(f"NumPy programs, {batch}", numpy, (*SCORES, CPU, SIZE)))
     console.print(_table(f"HDP programs, {batch}", short, (*SCORES, *COSTS, SIZE)))
-    console.print(_table(f"HDP programs, {LONG} tokens, one text", long, (COSINE, *COSTS)))
+    console.print(_table(f"HDP programs, {LONG} tokens, one text", long, COSTS))
     console.print(LEGEND, markup=False)
     for line in findings(short, long):
         console.print(f"• {line}", markup=False)
@@ -58,8 +58,9 @@ def _table(title: str, subjects: Mapping[str, Subject], columns: tuple[Column, .
     return table
 
 
-def _compared(name: str) -> Callable[[Subject, Subject], str]:
-    return lambda subject, dense: f"{subject['compared'][name]['value']:.1f} %"
+def _changed(subject: Subject, dense: Subject) -> str:
+    figure = subject["compared"]["changed_predictions_percent"]
+    return "-" if figure is None else f"{figure['value']:.1f} %"
 
 
 def _accuracy(subject: Subject, dense: Subject) -> str:
@@ -77,10 +78,7 @@ def _less(subject: Subject, dense: Subject) -> str:
 
 SCORES = (
     Column("accuracy", _accuracy),
-    Column("changed", _compared("changed_predictions_percent")),
-)
-COSINE = Column(
-    "cosine with dense", lambda s, dense: f"{s['compared']['cosine_mean']['value']:.4f}"
+    Column("changed", _changed),
 )
 COSTS = (
     Column("EDP, times less", _less),
