@@ -2,7 +2,8 @@
 Prints every measured figure as one table: `python bench/figures.py [FILE.json ...]`.
 
 `python bench/figures.py --update` writes the tables into the pages that show them: a table of
-bench/results/NAME.json stands between `<!-- figures: NAME -->` and `<!-- end of figures -->`.
+bench/results/NAME.json stands between `<!-- figures: NAME -->` and `<!-- end of figures -->`. Behind
+the name there may be beginnings of rows, `<!-- figures: NAME | HEAT: | HDP: -->`: those rows alone.
 
 Reads bench/results/*.json, written by the bench commands. Each has `rows` of {what, measured,
 unit, goal, sense, holds}; `holds` is worked out again here, so that a file can't claim what
@@ -22,8 +23,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "manual.md")
-_BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+PAGES = (ROOT / "README.md", ROOT / "docs" / "figures.md")
+_BLOCK = re.compile(
+    r"(<!-- figures: (\w+)((?: \| [^|\n]+)*) -->\n).*?(<!-- end of figures -->)", re.DOTALL
+)
 SENSES: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
 HEADER = ("bench", "what", "measured", "goal", "unit", "holds")
 
@@ -78,8 +81,10 @@ def updated(text: str) -> str:
     """A page with its tables made anew from the results."""
 
     def block(match: re.Match[str]) -> str:
-        rows = [row.cells()[1:] for row in read(RESULTS / f"{match[2]}.json")]
-        return f"{match[1]}{table([HEADER[1:], *rows])}\n{match[3]}"
+        beginnings = tuple(part.strip() for part in match[3].split("|")[1:]) or ("",)
+        rows = [row for row in read(RESULTS / f"{match[2]}.json") if row.what.startswith(beginnings)]
+        cells = [row.cells()[1:] for row in rows]
+        return f"{match[1]}{table([HEADER[1:], *cells])}\n{match[4]}"
 
     return _BLOCK.sub(block, text)
 

@@ -27,13 +27,15 @@ LONG_TEXTS = 1
 """Texts of 512 tokens."""
 
 HEAT = "--heat=low-rank,ratio=0.6,joint,statistics=original,layers=encoder.*"
+FACTORS = (HEAT, "--calibrate", "train.npz")
+PRUNING = ("--hdp-rule=ours", "--rho-b=0.5", "--block=8,8", "--pruned-score=zero")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "dense": (),
-    "heat": (HEAT, "--calibrate", "train.npz"),
-    "hdp": ("--rho-b=0.3",),
-    "both": (HEAT, "--calibrate", "train.npz", "--rho-b=0.3"),
+    "heat": FACTORS,
+    "hdp": PRUNING,
+    "both": (*FACTORS, *PRUNING),
 }
-"""How each program is compiled. The values were chosen on dev sentences."""
+"""How each program is compiled."""
 
 
 class Made(NamedTuple):
