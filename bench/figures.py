@@ -82,7 +82,9 @@ def updated(text: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         beginnings = tuple(part.strip() for part in match[3].split("|")[1:]) or ("",)
-        rows = [row for row in read(RESULTS / f"{match[2]}.json") if row.what.startswith(beginnings)]
+        rows = [
+            row for row in read(RESULTS / f"{match[2]}.json") if row.what.startswith(beginnings)
+        ]
         cells = [row.cells()[1:] for row in rows]
         return f"{match[1]}{table([HEADER[1:], *cells])}\n{match[4]}"
 

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -191,11 +191,18 @@ def snippets() -> tuple[Snippet, ...]:
 
     Neutral ratings and repeated sentences are left out.
     """
-    labels: dict[str, int] = {}
+    labels = {text: int(rating > 0) for text, rating in rated_snippets().items()}
+    return tuple(Snippet(text, labels[text]) for text in _by_hash(labels))
+
+
+@functools.cache
+def rated_snippets() -> Mapping[str, float]:
+    """The mean rating of each sentence that is not neutral; of a repeated one the first."""
+    rated: dict[str, float] = {}
     for rating, text in _rated(TEXT_FILE):
         if rating != 0 and text:
-            labels.setdefault(text, int(rating > 0))
-    return tuple(Snippet(text, labels[text]) for text in _by_hash(labels))
+            rated.setdefault(text, rating)
+    return rated
 
 
 def labelled(split: Split) -> tuple[Snippet, ...]:
