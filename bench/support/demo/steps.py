@@ -83,7 +83,7 @@ def run(folder: Path, console: Console) -> Made:
 
 @contextmanager
 def _step(console: Console, title: str) -> Generator[None]:
-    console.print(title, style="bold")
+    console.print(title, style="bold", soft_wrap=True)
     start = time.perf_counter()
     yield
     console.print(f"  {time.perf_counter() - start:.0f} s", style="dim")
