@@ -19,9 +19,9 @@ LEGEND = f"""\
 Accuracy is of labelled test sentences, with its 95 % interval: of {SCORED} for
 NumPy programs, of the first {SIMULATED} for HDP programs. Changed: predictions other
 than those of the dense program. Cycles, energy and EDP (energy times time) are
-modelled, of {MACHINE}; CPU time is measured on this computer. HEAT: low-rank
-factors of .6 of the products, near the weights on {CALIBRATION} training sentences, not
-trained after it."""
+modelled, of {MACHINE}; CPU time is measured on this computer.
+HEAT: low-rank factors of .6 of the products, near the weights on {CALIBRATION} training
+sentences, not trained after it."""
 
 
 class Column(NamedTuple):
