@@ -120,7 +120,7 @@ class Chart:
             "figure",
             controls_html(self.controls, self.id),
             plot,
-            tag("p", "This run has no such part.", class_="empty", hidden=True),
+            tag("p", "There is nothing to show for this choice.", class_="empty", hidden=True),
             json_script(data, f"{self.id}-data"),
             None if self.table is None else details("The same as a table", self.table),
             class_="chart",
@@ -155,7 +155,12 @@ class Panels:
             "div",
             tag("div", controls_html(self.controls, self.id), self._items(), class_="choices"),
             *parts,
-            tag("p", "This run has no such part.", class_="empty", hidden=shown in self.parts),
+            tag(
+                "p",
+                "There is nothing to show for this choice.",
+                class_="empty",
+                hidden=shown in self.parts,
+            ),
             class_="panels",
             id=self.id,
         )
