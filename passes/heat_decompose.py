@@ -187,6 +187,14 @@ def _checked(target: Target, moments: Moments) -> Moments:
     )
 
 
+def _without_formats(module: ModuleOp) -> ModuleOp:
+    """The module as it was before a plan said how layers are factorised: moments do not depend on it."""
+    found = module.clone()
+    for target in _planned(found):
+        target.op.planned = None
+    return found
+
+
 def _planned(module: ModuleOp) -> list[Target]:
     """The layers that have a format."""
     found = [t for kind in (False, True) for t in find_targets(module, "*", tables=kind)]
@@ -301,8 +309,14 @@ class _Decomposition:
         )
 
     def _name_inputs(self, targets: Sequence[Target]) -> None:
-        """Layers of one input share its moments, under the name of the first of them."""
+        """
+        Layers of one input share its moments, under the name of the first of them.
+
+        That is the same one for all plans of a model, which find each other's moments.
+        """
         first: dict[SSAValue, str] = {}
+        for target in find_targets(self.module, "*", tables=False):
+            first.setdefault(target.x, target.path)
         for target in targets:
             self.inputs[target.path] = first.setdefault(target.x, target.path)
 
@@ -496,7 +510,7 @@ class _Decomposition:
     def _statistics(self, targets: Sequence[Target], data: Mapping[str, Array]) -> Statistics:
         """The moments of every target's input in the model as it is, from the cache if there."""
         most = self.options.calibration_tokens
-        key = statistics_key(self.module, self.weights, data, most)
+        key = statistics_key(_without_formats(self.module), self.weights, data, most)
         statistics = Statistics(key)
         if statistics.complete and all(name in statistics for name in self.inputs.values()):
             return statistics

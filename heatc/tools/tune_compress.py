@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_op
 
 if TYPE_CHECKING:
     from heatc.hardware import Hardware
-    from heatc.tuning.compress.session import Request, Result
+    from heatc.tuning.compress.request import Request
+    from heatc.tuning.compress.session import Result
 
 PROG = "heatc-tune"
 
@@ -121,7 +123,7 @@ def _tell_start(request: Request, tell: Callable[[str], None]) -> None:
 
     weights = weights_of(request.compilation)
     tell(
-        f"goal {request.goals}; a model of {weights:,} weights gets {request.minutes:g} min; "
+        f"goal {request.goals}; a model of {weights:,} weights gets {request.budget.minutes:g} min; "
         f"costs are modelled for {request.hardware.name}"
     )
     if request.dev is None:
@@ -132,6 +134,7 @@ def _tell_start(request: Request, tell: Callable[[str], None]) -> None:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
+    began = time.monotonic()
     from heatc.readers.npz import LABELS, open_npz
     from heatc.tools.tune_search import formats_of
     from heatc.tuning.common.goal import parse_goals
@@ -146,9 +149,10 @@ def _request(arguments: argparse.Namespace) -> Request:
     dev = None if arguments.dev is None else (arguments.dev, open_npz(arguments.dev))
     extra = {name: open_npz(name).without(LABELS) for name in arguments.extra}
     # The compiler proper: only once the options are known to be good.
-    from heatc.tuning.compress.budget import default_minutes
+    from heatc.tuning.compress.budget import Budget, default_minutes
     from heatc.tuning.compress.goals import Goals
-    from heatc.tuning.compress.session import Request, weights_of
+    from heatc.tuning.compress.request import Request
+    from heatc.tuning.compress.session import weights_of
 
     compilation = captured(arguments, data, BATCH)
     minutes = arguments.minutes or default_minutes(weights_of(compilation))
@@ -163,7 +167,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         hardware=hardware,
         is_numpy=is_numpy,
         goals=Goals(goals),
-        minutes=minutes,
+        budget=Budget(minutes, began=began),
         layers=arguments.layers,
         formats=formats,
         points=arguments.points,
@@ -221,7 +225,7 @@ def _next(arguments: argparse.Namespace, result: Result) -> list[str]:
         + ["--data", arguments.data, "-o", str(folder.with_name(f"{folder.name}-longer.json"))],
     }
     if "eval" in COMMANDS:
-        words = ["heatc-tune", "eval", str(program), arguments.model, "--data", judged]
+        words = ["heatc-tune", "eval", str(program), *model, "--data", judged]
         lines = {"accuracy and time of the program": words, **lines}
     return ["next:", *(f"  {shlex.join(words)}    # {what}" for what, words in lines.items())]
 

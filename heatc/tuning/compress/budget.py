@@ -10,14 +10,17 @@ LEAST_MINUTES, MOST_MINUTES = 2.0, 120.0
 MINUTES_A_MILLION = 0.5
 """Minutes for a million weights, beside the least: 13 for MiniLM, 57 for BERT-Base."""
 
-ONE_FORMAT = 20.0
-"""Minutes below which low-rank alone is searched: other formats take minutes to decompose."""
+LONG = 20.0
+"""
+Minutes of a long run. A shorter one searches low-rank alone, because other formats take minutes to
+decompose, weighs errors on fewer samples, and trains fewer plans.
+"""
+
+PROBED = (64, 128)
+"""Samples that the search weighs errors on, in a short and in a long run."""
 
 TRAINED = (2, 3)
-"""Plans that are trained at most, in a shorter and in a longer run."""
-
-LONG = 30.0
-"""Minutes of a longer run."""
+"""Plans that are trained at most, in a short and in a long run."""
 
 SLACK = 0.9
 """Share of what is left that a training plans with: others use the machine too."""
@@ -57,9 +60,19 @@ class Budget:
         return max(0.0, self.seconds - self.spent)
 
     @property
+    def is_long(self) -> bool:
+        """Whether there is time for a wide search."""
+        return self.minutes >= LONG
+
+    @property
+    def probed(self) -> int:
+        """Samples that the search weighs errors on."""
+        return PROBED[self.is_long]
+
+    @property
     def trainings(self) -> int:
         """Plans that are trained at most."""
-        return TRAINED[self.minutes >= LONG]
+        return TRAINED[self.is_long]
 
     def training_seconds(self, reserved: float, trainings_left: int) -> float:
         """What the next training may take, with so many seconds kept for what follows."""

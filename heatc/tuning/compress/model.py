@@ -25,6 +25,9 @@ from heatc.targets.base import Target
 from heatc.verify import Settings
 from heatc.weights import WeightStore
 
+TOKENS = 8192
+"""Tokens that factors are made near on, half of what they are without training."""
+
 
 @dataclass(frozen=True)
 class CapturedModel:
@@ -68,7 +71,7 @@ class CapturedModel:
         Factors are near the weights on the inputs of `data`. The moments of layer inputs are those
         of the dense model, which the cache keeps for all plans.
         """
-        heat = {**plan_options(data), "statistics": ("original",)}
+        heat = {**plan_options(data), "statistics": ("original",), "tokens": (TOKENS,)}
         found = _of_any_model(plan)
         made = self.compilation(
             Options(Numpy(), plan=found, level=0, heat=heat, calibrate=str(data))

@@ -21,7 +21,9 @@ from heatc.progress import ProgressCallback
 from heatc.targets import Numpy
 from heatc.tuning.compress.figures import FIGURES, SCHEMA, SOURCES, units
 from heatc.tuning.compress.model import copy_plan
-from heatc.tuning.compress.session import Point, Request, Result
+from heatc.tuning.compress.points import Point
+from heatc.tuning.compress.request import Request
+from heatc.tuning.compress.session import Result
 from heatc.verify import Settings
 
 _MEANING = {
@@ -98,7 +100,7 @@ def _front_data(request: Request, result: Result, files: Sequence[str]) -> dict[
         "nearest": None if result.is_met else best,
         "samples": dict(result.samples),
         "judged_by": {"basis": result.basis, "meaning": _MEANING[result.basis]},
-        "minutes": request.minutes,
+        "minutes": request.budget.minutes,
         "stage_seconds": {name: round(value, 1) for name, value in result.seconds.items()},
         "figures": units(),
         "sources": dict(SOURCES),
