@@ -21,9 +21,10 @@ from heatc.plan import hardware_sha256, read_plan
 from heatc.tools import run as hdp_run
 from heatc.tools import tune
 from heatc.tuning.common.goal import Goal
-from heatc.tuning.compress import budget, session
+from heatc.tuning.compress import budget, points, pruning, session, training
 from heatc.tuning.compress.figures import FIGURES
 from heatc.tuning.compress.pruning import Probe
+from heatc.tuning.compress.run import Run
 from heatc.tuning.distill import train
 from heatc.tuning.distill.train import Training
 from heatc.tuning.search import front as fronts
@@ -101,7 +102,7 @@ def train_briefly(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Training, "step_seconds", lambda self: STEP)
     patch.setattr(train, "time", SimpleNamespace(monotonic=lambda: 0.0))
     patch.setattr(budget, "SLACK", 0.1)
-    patch.setattr(session, "LEAST_TRAINING", 0.0)
+    patch.setattr(training, "LEAST_TRAINING", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -209,7 +210,7 @@ def test_goals_out_of_reach_are_exit_code_4_and_everything_is_written(
     def no_search(*_: object) -> None:
         raise AssertionError("searched again")
 
-    monkeypatch.setattr(session.searching, "search", no_search)
+    monkeypatch.setattr(points.searching, "search", no_search)
     output = place / "far"
     words = arguments(tiny, place, output, "accuracy-drop<=45", "edp>=1000x")
     assert tune.main(words) == 4
@@ -264,7 +265,7 @@ def test_a_run_goes_on_where_it_was_interrupted(
     def no_search(*_: object) -> None:
         raise AssertionError("searched again")
 
-    monkeypatch.setattr(session.searching, "search", no_search)
+    monkeypatch.setattr(points.searching, "search", no_search)
     assert tune.main(words) == 0
     assert next(folder.glob("run-*/training-0.json")).read_text() == decided
     assert front_of(output)["goals_met"]
@@ -312,7 +313,7 @@ def test_steps_are_cut_to_the_time(met: Path, place: Path):
 def test_no_time_left_still_gives_plans(
     tiny: Path, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(session, "LEAST_TRAINING", 3.0)
+    monkeypatch.setattr(training, "LEAST_TRAINING", 3.0)
     output = place / "brief"
     words = arguments(tiny, place, output, "accuracy-drop<=0,edp>=1.01x", minutes="0.001")
     assert tune.main(words) in (0, 4)
@@ -333,7 +334,7 @@ def test_pruning_that_costs_more_is_left_out_and_said(met: Path):
 def test_training_that_brings_nothing_keeps_the_first_factors(
     met: Path, tiny: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(session, "RATE", 0.0)
+    monkeypatch.setattr(training, "RATE", 0.0)
     output = place / "kept"
     words = arguments(tiny, place, output, "accuracy-drop<=45,edp>=1.02x", minutes="1.9")
     assert tune.main(words) in (0, 4)
@@ -347,11 +348,11 @@ def test_pruning_that_pays_is_a_point_more(
 ):
     """Deciding costs too much on any machine for so small a model: costs are made up here."""
     monkeypatch.setattr(session, "probe", lambda *_: Probe(2.0, 0.1))
-    monkeypatch.setattr(session._Compression, "_pruning_goal", lambda *_: Goal("sparsity", 0.2))
-    cost = session._Compression._cost
+    monkeypatch.setattr(pruning, "_goal", lambda *_: Goal("sparsity", 0.2))
+    cost = Run.cost
 
-    def cheaper(self: Any, plan: Path, dense: Any) -> dict[str, float]:
-        found = cost(self, plan, dense)
+    def cheaper(self: Run, plan: Path) -> dict[str, float]:
+        found = cost(self, plan)
         if read_plan(plan).rules:
             found = {
                 **found,
@@ -360,7 +361,7 @@ def test_pruning_that_pays_is_a_point_more(
             }
         return found
 
-    monkeypatch.setattr(session._Compression, "_cost", cheaper)
+    monkeypatch.setattr(Run, "cost", cheaper)
     output = place / "pruned"
     words = arguments(tiny, place, output, "accuracy-drop<=60", work_dir=str(place / "pruning"))
     assert tune.main(words) == 0
