@@ -92,6 +92,7 @@ def _front_data(request: Request, result: Result, files: Sequence[str]) -> dict[
         "model": request.model,
         "model_sha256": result.digest,
         "hw": request.hardware.name,
+        "hw_sha256": result.hw_sha256,
         "target": result.target.name,
         "seed": request.seed,
         "goals": [str(goal) for goal in request.goals.goals],

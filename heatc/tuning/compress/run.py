@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatc.dialects.attn import SdpaOp
-from heatc.files import make_folder
+from heatc.files import atomic_write, make_folder
 from heatc.heat.formats import FORMATS, Format
 from heatc.heat.statistics import cache_root
-from heatc.kinds import OUTPUTS
+from heatc.kinds import DATA
 from heatc.passes.rewriting import module_path
 from heatc.progress import ProgressCallback
 from heatc.readers.npz import LABELS, write_npz
@@ -41,8 +41,8 @@ class Run:
     Attributes:
         tell: takes what is decided on the way.
         seconds: of every stage; `remarks` are those of the report.
-        resumed: results of an earlier run that were found.
-        compiling: seconds that one program takes.
+        has_resumed: whether results of an earlier run were found.
+        running: the stage, and when it began.
         fitted, dev: samples that are trained on, and those that judge; `train` are the inputs of
             the former.
         kept, decided: results, and what was decided by the time that was left.
@@ -53,8 +53,8 @@ class Run:
     tell: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     remarks: list[str] = field(default_factory=list[str])
-    resumed: int = 0
-    compiling: float = 0.0
+    has_resumed: bool = False
+    running: tuple[str, float] | None = None
 
     def __post_init__(self) -> None:
         request, self.budget = self.request, self.request.budget
@@ -142,8 +142,8 @@ class Run:
     def text(self) -> Path:
         """The file of inputs that factors are made near on."""
         path = self.folder / "train.npz"
-        with path.open("wb") as stream:
-            write_npz(stream, self.train, OUTPUTS)
+        with atomic_write(path) as stream:
+            write_npz(stream, self.train, DATA)
         return path
 
     @cached_property
@@ -152,22 +152,33 @@ class Run:
         ops = (op for op in self.packed.module.walk() if isinstance(op, SdpaOp))
         return list(dict.fromkeys(path for op in ops if (path := module_path(op))))
 
-    # --- Figures ---
+    # --- Figures ------------------------------------------------------------------------------
 
     @cached_property
     def dense(self) -> dict[str, Any]:
         """Figures of the model as it is."""
+        accuracy = self.judge.dense_accuracy
+        lost = ("accuracy_drop", "accuracy_drop_low", "accuracy_drop_high", "divergence")
+        return {
+            **dict.fromkeys(lost, 0.0),
+            "accuracy": accuracy,
+            "edp_times_less": 1.0,
+            **self._dense_cost,
+        }
 
+    @cached_property
+    def _dense_cost(self) -> dict[str, float]:
         def run() -> dict[str, float]:
             began = time.monotonic()
             cost = self.cost_model.cost(None)
             return {**cost, "compiling": time.monotonic() - began}
 
-        cost = self.step("dense", run)
-        self.compiling = cost.pop("compiling")
-        accuracy = self.judge.dense_accuracy
-        none = dict.fromkeys(("accuracy_drop", "accuracy_drop_low", "accuracy_drop_high"), 0.0)
-        return {**none, "accuracy": accuracy, "divergence": 0.0, "edp_times_less": 1.0, **cost}
+        return self.step("dense", run)
+
+    @property
+    def compiling(self) -> float:
+        """Seconds that a program takes to be compiled and timed."""
+        return self._dense_cost["compiling"]
 
     def cost(self, plan: Path) -> dict[str, float]:
         """Figures of a plan's program on the machine."""
@@ -180,22 +191,20 @@ class Run:
         made.run()
         return self.judge.measure(made)
 
-    # --- Stages and steps ---
+    # --- Stages and steps ---------------------------------------------------------------------
 
     def stage(self, name: str, what: str) -> None:
         """Say what begins, and how much of the time is gone."""
         self.end_stage()
-        self._running = name, time.monotonic()
+        self.running = name, time.monotonic()
         self.tell(f"{self.budget.told()}: {what}")
-
-    _running: tuple[str, float] | None = None
 
     def end_stage(self) -> None:
         """Note what a stage took; an interrupted run goes on with the time that is left."""
-        if self._running is not None:
-            name, began = self._running
+        if self.running is not None:
+            name, began = self.running
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
-        self._running = None
+        self.running = None
         self.decided.write("spent", self.budget.spent)
 
     def remark(self, text: str) -> None:
@@ -208,7 +217,9 @@ class Run:
         kept = self.decided if decided else self.kept
         found = kept.read(name)
         if found is not None:
-            self.resumed += 1
+            if not self.has_resumed:
+                self.tell("going on with the results of an earlier run")
+            self.has_resumed = True
             return found
         found = compute()
         kept.write(name, found)

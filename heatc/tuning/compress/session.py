@@ -35,7 +35,7 @@ class Result:
         dense: figures of the model as it is.
         samples: how many train and judge.
         model: what compiles the program of a point, `target` for what.
-        seconds: of every stage; `resumed` counts results of an earlier run.
+        seconds: of every stage.
     """
 
     points: Sequence[Point]
@@ -47,9 +47,9 @@ class Result:
     model: CapturedModel
     target: Target
     digest: str
+    hw_sha256: str
     remarks: Sequence[str]
     seconds: Mapping[str, float]
-    resumed: int
     budget: Budget
 
 
@@ -97,9 +97,9 @@ def _result(run: Run, points: Sequence[Point]) -> Result:
         run.single,
         Numpy() if request.is_numpy else Hdp(run.machine.file),
         run.digest,
+        run.machine.sha256,
         run.remarks,
         run.seconds,
-        run.resumed,
         run.budget,
     )
 

@@ -148,7 +148,8 @@ def test_the_front_says_what_every_plan_loses_and_takes(met: Path, place: Path):
         assert data["figures"][figure.name]["unit"] == figure.unit
         assert data["figures"][figure.name]["source"] in data["sources"]
     assert all(figure.name in data["dense"] for figure in FIGURES)
-    assert data["hw"] == "small"
+    machine = load_hardware(place / "small.yaml")
+    assert (data["hw"], data["hw_sha256"]) == ("small", hardware_sha256(machine))
 
 
 def test_the_chosen_plan_gains_most_of_those_that_hold(met: Path):
@@ -195,6 +196,7 @@ def test_the_table_and_what_to_type_next(
     assert f"* {met / data['chosen']} holds accuracy-drop<=45" in printed
     assert f"--plan {met / '02.json'}" in printed or len(data["points"]) < 2
     assert "remark: goal accuracy-drop<=45" in told
+    assert "going on with the results of an earlier run" in told
 
 
 # ---- goals that do not hold --------------------------------------------------------------------
@@ -339,7 +341,7 @@ def test_training_that_brings_nothing_keeps_the_first_factors(
     words = arguments(tiny, place, output, "accuracy-drop<=45,edp>=1.02x", minutes="1.9")
     assert tune.main(words) in (0, 4)
     data = front_of(output)
-    assert any("it keeps its first factors" in remark for remark in data["remarks"])
+    assert any("keeps its first factors" in remark for remark in data["remarks"])
     assert not any(point["is_trained"] for point in data["points"])
 
 
