@@ -24,8 +24,6 @@ from heatc.weights import WeightStore
 Array = NDArray[Any]
 Reals = NDArray[np.float64]
 
-WHAT = "running the samples held back"
-
 
 @dataclass(frozen=True)
 class Judge:
@@ -56,7 +54,8 @@ class Judge:
     ) -> Judge:
         """Runs the dense model, at the packed level; raises `HeatcError` for labels that do not fit it."""
         batches = list(samples.batches(batch))
-        outputs = list(_outputs(TorchModel(module, weights, device=device), batches, progress))
+        model = TorchModel(module, weights, device=device)
+        outputs = list(_outputs(model, batches, "the dense model on dev samples", progress))
         is_labelled = samples.labels is not None
         name, classes = compared_output(outputs[0], batch, is_labelled)
         exact = [found[name] for found in outputs]
@@ -71,11 +70,11 @@ class Judge:
         """Percent of the samples that the dense model has right, None without labels."""
         return self._accuracy(self.evaluator.dense)
 
-    def measure(self, student: Compilation) -> dict[str, Any]:
+    def measure(self, student: Compilation, name: str) -> dict[str, Any]:
         """
         What a compilation that has run loses, as figures of `heatc.tuning.compress.figures`.
 
-        Attention is pruned as its plan says.
+        Attention is pruned as its plan says; `name` is what progress calls the plan.
         """
         rules = {
             o: r
@@ -84,7 +83,7 @@ class Judge:
         }
         model = TorchModel(student.module, student.weights, (), self.device, rules)
         evaluator, parts = self.evaluator, list[Reals]()
-        found = _outputs(model, self.batches, self.progress)
+        found = _outputs(model, self.batches, f"{name} on dev samples", self.progress)
         for batch, exact, outputs in zip(self.batches, self.exact, found):
             classes = evaluator.dense.shape[1] > 1
             array = outputs[evaluator.output]
@@ -124,11 +123,11 @@ def _points_lost(evaluator: Evaluator, reduced: Reals) -> Estimate:
 
 
 def _outputs(
-    model: TorchModel, batches: Sequence[Batch], progress: ProgressCallback
+    model: TorchModel, batches: Sequence[Batch], what: str, progress: ProgressCallback
 ) -> Iterator[dict[str, Array]]:
     """The outputs of every batch by name."""
     for number, batch in enumerate(batches):
         with torch.no_grad():
             outputs = model(batch.inputs).outputs
         yield {name: value.cpu().numpy() for name, value in outputs.items()}
-        progress(WHAT, number + 1, len(batches))
+        progress(what, number + 1, len(batches))

@@ -116,10 +116,10 @@ def _start(run: Run, number: int, plan: Path) -> Point:
     path = run.folder / f"start-{name}.json"
 
     def start() -> dict[str, Any]:
-        run.progress("factorising", 0, 0)
+        run.progress(f"factorising {path.stem}", 0, 0)
         made = run.model.factorised(plan, run.text)
         text = {**plan_text(plan), "model_sha256": run.digest, "hw": run.machine.name}
         write_plan(path, text, made.weights, made.weights.added)
-        return run.judge.measure(made) | run.cost(path)
+        return run.judge.measure(made, path.stem) | run.cost(path)
 
     return Point(name, path, run.step(path.stem, start))

@@ -77,6 +77,7 @@ def probe(run: Run, points: Sequence[Point]) -> Probe | None:
     plan = points[len(points) // 2].plan if points else None
 
     def timed() -> dict[str, float]:
+        run.progress("timing pruned attention", 0, 0)
         return _timed(run.cost_model, plan, run.attentions, run.folder)._asdict()
 
     return Probe(**run.step("probe", timed))

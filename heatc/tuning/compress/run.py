@@ -170,6 +170,7 @@ class Run:
     def _dense_cost(self) -> dict[str, float]:
         def run() -> dict[str, float]:
             began = time.monotonic()
+            self.progress("compiling and timing the dense model", 0, 0)
             cost = self.cost_model.cost(None)
             return {**cost, "compiling": time.monotonic() - began}
 
@@ -182,6 +183,7 @@ class Run:
 
     def cost(self, plan: Path) -> dict[str, float]:
         """Figures of a plan's program on the machine."""
+        self.progress(f"compiling and timing {plan.stem}", 0, 0)
         cost = self.cost_model.cost(plan)
         return {"edp_times_less": self.dense["edp"] / cost["edp"], **cost}
 
@@ -189,7 +191,7 @@ class Run:
         """Figures of what a plan loses."""
         made = self.model.planned(plan, Numpy())
         made.run()
-        return self.judge.measure(made)
+        return self.judge.measure(made, plan.stem)
 
     # --- Stages and steps ---------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ def arguments(tiny: Path, place: Path, output: Path, *goals: str, **changes: str
         "-o": str(output),
     }
     options |= {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
-    words = [x for option in options.items() for x in option if x]
+    words = [x for option in options.items() if option[1] for x in option]
     words += [x for goal in goals for x in ("--goal", goal)]
     return ["compress", str(tiny / "model.mlir"), *words]
 
