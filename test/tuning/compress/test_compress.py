@@ -220,7 +220,7 @@ def test_goals_out_of_reach_are_exit_code_4_and_everything_is_written(
     data = front_of(output)
     assert not data["goals_met"]
     assert data["chosen"] is None
-    assert "error: no plan reaches accuracy-drop<=45 and edp>=1000x" in told
+    assert "no plan reaches accuracy-drop<=45 and edp>=1000x" in told
     nearest = chosen_of(data)
     assert f"the nearest plan is {output / data['nearest']}: it loses" in told
     assert f"{nearest['accuracy_drop']:.2f} points" in told
