@@ -15,8 +15,14 @@ from heatc.tuning.compress.run import Run
 from heatc.tuning.distill import session as distilling
 from heatc.tuning.distill.recipe import ROUNDS, Recipe
 
-RATE = 2e-3
-"""Of training: what docs/design/distillation.md found best for features."""
+RATE, NEAR_RATE = 1e-3, 3e-4
+"""Of training; the second is for students that begin near the model (docs/design/distillation.md)."""
+
+NEAR = 0.05
+"""Divergence below which a student begins near: tensor trains of rank 192 do, which 2e-3 spoils."""
+
+EVALUATED = 256
+"""Samples that a training is evaluated on between its rounds."""
 
 
 def train_points(run: Run, points: Sequence[Point], reserved: float) -> None:
@@ -78,17 +84,18 @@ def _problem(start: Mapping[str, Any], found: Mapping[str, Any], seconds: float)
 
 
 def _request(run: Run, point: Point, path: Path, seconds: float) -> distilling.Request:
-    request = run.request
+    request, step = run.request, max(1, len(run.dev) // EVALUATED)
+    rate = NEAR_RATE if point.figures["divergence"] < NEAR else RATE
     return distilling.Request(
         teacher=run.model.compilation(Options(Numpy(), level=0)),
         student=run.model.planned(point.plan, Numpy()),
         data=(request.data[0], run.train),
         extra=request.extra,
-        dev=run.named_dev,
+        dev=(run.named_dev[0], {name: array[::step] for name, array in run.dev.inputs.items()}),
         output=path,
         recipe=Recipe(
             epochs=(1, 0),
-            rates=(RATE, RATE),
+            rates=(rate, rate),
             patience=ROUNDS + 1,
             seed=request.seed,
             seconds=seconds,

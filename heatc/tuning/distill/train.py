@@ -48,7 +48,8 @@ class State:
 
     `slowed` is how often the stage began again, `seconds` are those of all runs that checkpoints
     were kept of. Where seconds are given, `round_steps` are the steps of a round, and `before` those
-    of the rounds before it. `taken` are the steps of all stages.
+    of the rounds before it; `evaluating` are the seconds of an evaluation. `taken` are the steps of
+    all stages.
     """
 
     stage: int = 0
@@ -61,6 +62,7 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
     round_steps: int = 0
     before: int = 0
+    evaluating: float = 0.0
     taken: int = 0
 
 
@@ -136,7 +138,8 @@ class Training:
         if all(entry["stage"] != state.stage + 1 for entry in state.history):
             began = time.monotonic()
             self._evaluate_epoch()
-            self._set_pace(time.monotonic() - began)
+            state.evaluating = time.monotonic() - began
+            self._set_pace(self.step_seconds)
         while state.epoch < self._epochs and state.idle < recipe.patience:
             self._run_epoch()
             state.epoch, state.step = state.epoch + 1, 0
@@ -153,10 +156,11 @@ class Training:
         """From where the stage began, with a smaller rate."""
         self._load(self._best)
         self.state.slowed += 1
+        pace = self._pace
         self.state.epoch = self.state.before = 0
-        # What is left of the time is for all rounds again.
-        self.state.round_steps = self.state.round_steps * (ROUNDS - 1) // ROUNDS
         self._optimizer, self._schedule = self._begin_stage()
+        # What is left of the time is for all rounds again.
+        self._set_pace(lambda: pace or self.step_seconds())
 
     def _run_epoch(self) -> None:
         state = self.state
@@ -222,7 +226,7 @@ class Training:
     def _epochs(self) -> int:
         if self.recipe.seconds is None or not self.recipe.epochs[self.state.stage]:
             return self.recipe.epochs[self.state.stage]
-        return ROUNDS if self.state.round_steps else 0
+        return ROUNDS if self.state.round_steps else self.state.epoch
 
     @property
     def _epoch_steps(self) -> int:
@@ -252,13 +256,13 @@ class Training:
         order = random.Random(f"{self.recipe.seed} {stage} {epoch}")
         return shuffled(self.train.lengths.tolist(), self.recipe.batch, order)
 
-    def _set_pace(self, evaluating: float) -> None:
-        """As many steps a round as fit into the recipe's seconds, an evaluation taking so many."""
-        recipe = self.recipe
-        if recipe.seconds is None or not recipe.epochs[self.state.stage]:
+    def _set_pace(self, step_seconds: Callable[[], float]) -> None:
+        """As many steps a round as fit into the seconds that are left, at so many a step."""
+        recipe, state = self.recipe, self.state
+        if recipe.seconds is None or not recipe.epochs[state.stage]:
             return
-        left = recipe.seconds - self._spent - ROUNDS * evaluating
-        self.state.round_steps = max(0, int(left / self.step_seconds() / ROUNDS))
+        left = recipe.seconds - self._spent - ROUNDS * state.evaluating
+        state.round_steps = max(0, int(left / step_seconds() / ROUNDS)) if left > 0 else 0
         # Measured again, an interrupted run would take another number of steps.
         self._keep()
 
@@ -268,10 +272,20 @@ class Training:
         if recipe.seconds is None:
             return
         state.before += state.round_steps
-        spent, rounds = self._spent, ROUNDS - state.epoch
-        if rounds and spent > 0:
-            fitting = (recipe.seconds - spent) * state.before / spent / rounds
-            state.round_steps = min(state.round_steps, max(0, int(fitting)))
+        rounds = ROUNDS - state.epoch
+        if rounds and (pace := self._pace) > 0:
+            left = recipe.seconds - self._spent - (rounds + 1) * state.evaluating
+            state.round_steps = min(state.round_steps, max(0, int(left / pace / rounds)))
+
+    @property
+    def _pace(self) -> float:
+        """Seconds of a step so far, evaluations apart."""
+        evaluations = sum(
+            1 for entry in self.state.history if entry["stage"] == self.state.stage + 1
+        )
+        return max(0.0, self._spent - evaluations * self.state.evaluating) / max(
+            1, self.state.taken
+        )
 
     @property
     def _spent(self) -> float:

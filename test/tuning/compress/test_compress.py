@@ -337,6 +337,7 @@ def test_training_that_brings_nothing_keeps_the_first_factors(
     met: Path, tiny: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(training, "RATE", 0.0)
+    monkeypatch.setattr(training, "NEAR_RATE", 0.0)
     output = place / "kept"
     words = arguments(tiny, place, output, "accuracy-drop<=45,edp>=1.02x", minutes="1.9")
     assert tune.main(words) in (0, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from heatc.interpreter import execute
 from heatc.names import factors_file
 from heatc.plan import read_plan
 from heatc.tools import main as heatc
-from heatc.tools import tune
+from heatc.tools import tune, tune_distill
 from heatc.tuning.common import torch_model
 from heatc.tuning.common.torch_model import Run, TorchModel
 from heatc.tuning.distill import train
 from heatc.tuning.distill.fast_matmul import fast_matmul
 from heatc.tuning.distill.losses import output_loss
+from heatc.tuning.distill.session import distill
 from heatc.tuning.distill.texts import shuffled
 from heatc.tuning.distill.train import Training
 from heatc.weights import WeightStore
@@ -386,3 +388,49 @@ def test_factors_that_are_not_the_plans(
     assert heatc.main(command) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x.mlir").exists()
+
+
+# ---- so many seconds ---------------------------------------------------------------------------
+
+
+class _Clock:
+    """A clock that training itself moves: a step takes 1 s, an evaluation 2 s."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("spoils", [False, True])
+def test_a_training_of_so_many_seconds_takes_no_more(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoils: bool
+):
+    """Also where the first round spoils the student, and all of them begin again."""
+    clock, step, evaluate = _Clock(), Training._step, Training.evaluate
+
+    def timed_step(self: Training, batch: Any) -> None:
+        clock.now += 1.0
+        step(self, batch)
+
+    def timed_evaluate(self: Training) -> dict[str, float]:
+        clock.now += 2.0
+        found = evaluate(self)
+        return {k: v * (10.0 if spoils and self.state.taken else 1.0) for k, v in found.items()}
+
+    monkeypatch.setattr(train, "time", clock)
+    monkeypatch.setattr(Training, "_step", timed_step)
+    monkeypatch.setattr(Training, "evaluate", timed_evaluate)
+    monkeypatch.setattr(Training, "step_seconds", lambda self: 0.5)
+    plan = tmp_path / "start.json"
+    assert tune.main(arguments(tiny, plan, "--heat", HEAT, "--epochs", "0+0", "--quiet")) == 0
+    words = arguments(tiny, tmp_path / "timed.json", "--plan", str(plan), "--quiet")[1:]
+    request = tune_distill._request(tune_distill.make_parser().parse_args(words))
+    recipe = replace(request.recipe, epochs=(1, 0), seconds=40.0, patience=9)
+    clock.now = 0.0
+    result = distill(replace(request, recipe=recipe), lambda *_: None)
+    steps = result.report["steps"]
+    assert 8 <= steps <= 40
+    # The last evaluations, of the second stage and of the result, come after the training.
+    assert clock.now <= 1.15 * 40.0 + 2 * 2.0
