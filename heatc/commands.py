@@ -53,7 +53,6 @@ _STATS_KINDS = (
     kinds.PROGRAM_JSON,
 )
 
-
 # --- What an option names ---------------------------------------------------------------------
 
 
@@ -220,9 +219,8 @@ _PLAN = Read("plan", "--plan", plan_files)
 _CONFIG = Read("config", "--config")
 _HW = Read("hw", "--hw", hardware_files)
 _TUNED = (_MODEL, _CONFIG, Read("weights", "--weights"), Read("data", "--data"))
-_WORK = Write("work_dir", "--work-dir", _kept, is_folder=True)
-
 _JSON = Write("json", "--json", _one(kinds.SUMMARY))
+_WORK = Write("work_dir", "--work-dir", _kept, is_folder=True)
 
 HEATC = Command(
     "heatc",
@@ -277,13 +275,13 @@ HEATC_OPT = Command(
 CALIBRATE = Command(
     "heatc-tune calibrate",
     reads=(*_TUNED, _PLAN, _HW),
-    writes=(Write("output", "-o", _calibrated), _WORK),
+    writes=(Write("output", "-o", _calibrated), _JSON, _WORK),
 )
 
 SEARCH = Command(
     "heatc-tune search",
     reads=(*_TUNED, Read("dev", "--dev"), _HW, Read("hw_space", "--hw-space")),
-    writes=(Write("output", "-o", _searched, is_folder=True), _WORK),
+    writes=(Write("output", "-o", _searched, is_folder=True), _JSON, _WORK),
 )
 
 DISTILL = Command(
@@ -291,6 +289,7 @@ DISTILL = Command(
     reads=(*_TUNED, _PLAN, Read("extra", "--extra"), Read("dev", "--dev")),
     writes=(
         Write("output", "-o", _distilled),
+        _JSON,
         _WORK,
         Write("keep_teacher", "--keep-teacher", _kept, is_folder=True),
     ),

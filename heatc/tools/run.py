@@ -51,6 +51,7 @@ from heatc.tools.config import add_config_argument
 from heatc.tools.data_dictionary import explain
 from heatc.tools.diagnostics import ToolParser, run_tool, warn
 from heatc.tools.hardware_option import add_hardware_argument
+from heatc.tools.layer_stats import layers_of
 from heatc.tools.progress import progress_bars
 from heatc.tools.quantities import FUNCTIONAL
 from heatc.tools.run_stats import (
@@ -211,6 +212,7 @@ def _run(argv: Sequence[str]) -> None:
     with progress_bars(args.quiet) as progress:
         ran = _execute(args, bounds, progress)
     _warn_about_saturation(ran.simulation, ran.program)
+    _warn_about_nothing_left(ran.simulation, ran.program)
     if wants_summary(args):
         show(summarize(ran), args)
     if ran.differences is not None:
@@ -367,6 +369,19 @@ def _open_trace(
 def _mask(program: Program, inputs: Mapping[str, Array]) -> Array | None:
     port = mask_port(program.manifest)
     return None if port is None else inputs[port.name]
+
+
+def _warn_about_nothing_left(simulation: Simulation, program: Program) -> None:
+    """Say which attentions gave nothing at all: each of their heads was pruned in every pass."""
+    notes = [
+        f"all {heads} heads of {layer.path}"
+        for layer in layers_of(simulation, program)
+        if (heads := layer.sum(lambda r: r.pc_heads))
+        and heads == layer.sum(lambda r: r.pc_heads_pruned)
+    ]
+    if notes:
+        notes.append("a smaller tau_h keeps heads: heatc --tau-h, or another plan")
+        warn("nothing is left of an attention", place=PROG, notes=notes)
 
 
 def _warn_about_saturation(simulation: Simulation, program: Program) -> None:

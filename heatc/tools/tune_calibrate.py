@@ -12,9 +12,10 @@ from heatc.commands import CALIBRATE
 from heatc.errors import InfeasibleError, UsageError
 from heatc.rules import MOST_BLOCK
 from heatc.tools.config import add_config_argument
-from heatc.tools.diagnostics import ToolParser, add_quiet_argument, remark, suggest
+from heatc.tools.diagnostics import ToolParser, remark, suggest
 from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.progress import READING, progress_bars
+from heatc.tools.summary.output import add_output_arguments, show, wants_summary
 from heatc.tools.tune_model import (
     BATCH,
     add_model_options,
@@ -56,7 +57,7 @@ def make_parser() -> ToolParser:
     add("--seed", type=int, default=0, help="of the samples that are held back, default 0")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
     add_config_argument(parser)
-    add_quiet_argument(parser)
+    add_output_arguments(parser)
     return parser
 
 
@@ -71,8 +72,10 @@ def calibrate_command(argv: Sequence[str]) -> int:
         result = calibrate(request, progress)
     for text in result.remarks:
         remark(text, place=PROG)
-    if not arguments.quiet:
-        print(result.table)
+    if wants_summary(arguments):
+        from heatc.tools.summary.calibrated import summarize
+
+        show(summarize(arguments, result.report, result.table), arguments)
     return 0
 
 

@@ -13,9 +13,10 @@ from heatc.commands import DISTILL
 from heatc.errors import UsageError
 from heatc.rules import Rule, RuleError, make_rule, spelling
 from heatc.tools.config import add_config_argument
-from heatc.tools.diagnostics import ToolParser, add_quiet_argument, remark
+from heatc.tools.diagnostics import ToolParser, remark
 from heatc.tools.progress import READING, progress_bars
 from heatc.tools.rule_options import add_rule_options, given_options
+from heatc.tools.summary.output import add_output_arguments, show, wants_summary
 from heatc.tools.tune_model import (
     BATCH,
     add_model_options,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from heatc.api import Compilation
-    from heatc.tuning.distill.session import Request, Result
+    from heatc.tuning.distill.session import Request
 
 SHAPES = 4096
 """
@@ -71,7 +72,7 @@ def make_parser() -> ToolParser:
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
     add("--keep-teacher", metavar="DIR", help="run the model once and keep there what it gave")
     add_config_argument(parser)
-    add_quiet_argument(parser)
+    add_output_arguments(parser)
     add_model_options(parser)
     title = "attention pruning while training"
     add_rule_options(parser, title, "of all attentions; without it what the plan says", RULES)
@@ -90,14 +91,22 @@ def distill_command(argv: Sequence[str]) -> int:
         result = distill(request, progress)
     if result.resumed:
         remark("went on with the checkpoint of an earlier run", place="heatc-tune")
+    for name, before, after in result.worse:
+        remark(
+            f"{name} is worse than before training: the loss was {before:.4g} and is {after:.4g}; train "
+            "with smaller --rates, more --epochs, or more text of that kind",
+            place="heatc-tune",
+        )
     for stage, asked, taken in result.slowed:
         remark(
             f"the stage of {stage} began again with rate {taken:.2g}: one epoch with {asked:g} left it much "
             "worse than it began",
             place="heatc-tune",
         )
-    if not arguments.quiet:
-        print(_table(result))
+    if wants_summary(arguments):
+        from heatc.tools.summary.distilled import summarize
+
+        show(summarize(arguments, result.report), arguments)
     return 0
 
 
@@ -205,10 +214,3 @@ def _device(name: str | None) -> str:
     from heatc.tuning.common.torch_model import best_device, check_device
 
     return best_device() if name is None else check_device(name)
-
-
-def _table(result: Result) -> str:
-    before, after = result.report["before"], result.report["after"]
-    lines = [f"{'on samples held back':32}  {'before':>10}  {'after':>10}"]
-    lines += [f"{name:32}  {before[name]:10.4g}  {after[name]:10.4g}" for name in after]
-    return "\n".join(lines)

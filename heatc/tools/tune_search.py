@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from heatc.commands import SEARCH
 from heatc.errors import UsageError
 from heatc.tools.config import add_config_argument
-from heatc.tools.diagnostics import ToolParser, add_quiet_argument, suggest
+from heatc.tools.diagnostics import ToolParser, suggest
 from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.progress import READING, progress_bars
+from heatc.tools.summary.output import add_output_arguments, show, wants_summary
 from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def make_parser() -> ToolParser:
     add("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster to work on")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
     add_config_argument(parser)
-    add_quiet_argument(parser)
+    add_output_arguments(parser)
     add_model_options(parser)
     return parser
 
@@ -74,8 +75,10 @@ def search_command(argv: Sequence[str]) -> int:
 
         found = search(request, progress)
         data = write_front(request, found, Path(arguments.output), progress)
-    if not arguments.quiet:
-        print(table(data, found.seconds))
+    if wants_summary(arguments):
+        from heatc.tools.summary.searched import summarize
+
+        show(summarize(arguments, data, table(data, found.seconds)), arguments)
     if error := missed(data, Path(arguments.output)):
         raise error
     return 0

@@ -204,6 +204,7 @@ CASES = {
         partial(_tune, "calibrate"),
         {
             "config": "heatc.toml",
+            "json": "s.json",
             "model": "m.mlir",
             "weights": "w.safetensors",
             "data": "c.npz",
@@ -219,6 +220,7 @@ CASES = {
         partial(_tune, "search"),
         {
             "config": "heatc.toml",
+            "json": "s.json",
             "model": "folder",
             "weights": "w.safetensors",
             "data": "c.npz",
@@ -266,6 +268,7 @@ CASES = {
         partial(_tune, "distill"),
         {
             "config": "heatc.toml",
+            "json": "s.json",
             "model": "m.mlir",
             "weights": "w.safetensors",
             "data": "c.npz",

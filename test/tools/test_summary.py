@@ -182,6 +182,18 @@ def test_a_run(model: Path, tmp_path: Path, data: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["modelled"] is None
 
 
+def test_an_attention_of_which_nothing_is_left_is_told(
+    model: Path, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+):
+    program = tmp_path / "p.hdp"
+    compiled(model, program, "--hdp-rule=ours", "--tau-h=1e9", "--no-verify")
+    capsys.readouterr()
+    assert hdp_run([str(program), "--inputs", str(data)]) == 0
+    err = capsys.readouterr().err
+    assert "hdp-run: warning: nothing is left of an attention" in err
+    assert "heads of bert.encoder.layer.1.attention.self" in err
+
+
 # --- Declarations -----------------------------------------------------------------------------
 
 

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from heatc.tools.reference.markdown import code, head, table
-from heatc.tools.summary import compiled, simulated
+from heatc.tools.summary import calibrated, compiled, distilled, searched, simulated
 from heatc.tools.summary.keys import KINDS, SCHEMA, Section
 from heatc.tools.summary.next_steps import NEXT
 
 SECTIONS: Mapping[str, Sequence[Section[Any]]] = {
     compiled.COMMAND: compiled.SECTIONS,
     simulated.COMMAND: simulated.SECTIONS,
+    searched.COMMAND: searched.SECTIONS,
+    calibrated.COMMAND: calibrated.SECTIONS,
+    distilled.COMMAND: distilled.SECTIONS,
 }
 """The sections of each command's JSON, beside those that all have."""
 

@@ -268,7 +268,7 @@ class Report:
             texts = [self._why_nothing()]
         else:
             texts = [self._why_settings(), self._why_values(self.comparison), self._why_layers()]
-        texts += [self._why_dense(), *self._cautions()]
+        texts += [self._why_dense(), *self._layers_without_heads(), *self._cautions()]
         return tuple(text for text in texts if text)
 
     def _why_nothing(self) -> str:
@@ -279,6 +279,18 @@ class Report:
             f"no layer's pruning makes the program cheaper on {self.plan_cost.hw} within the goal, so "
             "the plan prunes nothing"
         )
+
+    def _layers_without_heads(self) -> list[str]:
+        """Layers all of whose heads the gate prunes, on all samples or on some."""
+        trial, texts = self.found.trial, list[str]()
+        for index, table in enumerate(self.tables):
+            empty = int((trial.heads[:, self._columns(index)] == 0).all(axis=1).sum())
+            if empty:
+                texts.append(
+                    f"nothing is left of {table.path} on {empty} of {len(trial.heads)} samples: the gate "
+                    "prunes every head there; --no-head-gate prunes blocks alone"
+                )
+        return texts
 
     def _why_dense(self) -> str:
         """Layers that are not pruned for what the machine would take for it."""

@@ -91,6 +91,16 @@ class Result:
     resumed: bool
 
     @property
+    def worse(self) -> list[tuple[str, float, float]]:
+        """Losses on samples held back that grew: name, before, after."""
+        before, after = self.report["before"], self.report["after"]
+        return [
+            (name, before[name], loss)
+            for name, loss in after.items()
+            if not name.endswith("pruned") and loss > before[name]
+        ]
+
+    @property
     def slowed(self) -> list[tuple[str, float, float]]:
         """Stages that began again with a smaller rate: name, the rate asked for, the one taken."""
         asked, epochs = self.report["recipe"]["rates"], self.report["epochs"]
