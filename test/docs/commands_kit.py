@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
+_COMMAND = re.compile(r".*<<'(?:.|\n)*?\n[A-Z]+\n|(?:.*\\\n)*.*\n")
+
 TOOLS: Mapping[str, str] = {
     "heatc": "heatc.tools.main",
     "heatc-export": "heatc.tools.export",
@@ -53,14 +55,11 @@ def blocks_of(page: Path) -> list[str]:
 
 
 def commands_of(block: str) -> Iterator[Command]:
-    """The commands of a block; one with a here-document is a single command."""
-    if "<<" in block:
-        yield Command(block, None)
-        return
-    for line in block.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
+    """The commands of a block. A here-document belongs to the command before it."""
+    for text in _COMMAND.findall(block):
+        words = shlex.split(text.replace("\\\n", " "), comments=True)
         if words:
-            yield Command(line, words if words[0] in TOOLS else None)
+            yield Command(text, words if words[0] in TOOLS else None)
 
 
 def run(command: Command, folder: Path) -> int:

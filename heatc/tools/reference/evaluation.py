@@ -10,7 +10,7 @@ from heatc.tuning.evaluate.intervals import RESAMPLES
 from heatc.tuning.evaluate.keys import PROVENANCE, SUBJECT, TOP
 
 _TEXT = f"""\
-What `heatc-tune eval -o eval.json` writes, in version {SCHEMA} of its schema. The [manual](../manual.md)
+What `heatc-tune eval -o eval.json` writes, in version {SCHEMA} of its schema. [Evaluate](../howto/evaluate.md)
 says how to use the command.
 
 A *subject* is what was evaluated: a program, a model or a plan. The *reference* is the subject that

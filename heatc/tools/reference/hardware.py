@@ -31,7 +31,7 @@ A file without `base` has every key below. The whole is checked, whichever file 
 file and line of the value. A base may have a base; a circle is refused. `heatc --print-hw machine.yaml` prints the resolved
 description with the area of the machine.
 
-`hdp-run --sweep` takes the same keys ([sweeps](../manual.md#sweeps)).
+`hdp-run --sweep` takes the same keys ([sweeps](../howto/hardware.md#sweeps)).
 
 Energies are of one action, leakage and area of one part. Every value of the presets has its source: `heatc --print-hw
 hdp-edge`."""
