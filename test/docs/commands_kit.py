@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +42,10 @@ GOOD, BAD = ("good", "lovely", "bright", "warm"), ("bad", "dull", "grey", "cold"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 INPUTS = ("input_ids", "attention_mask")
 LENGTH = 64
+SHORT = 12
+"""Tokens of the longest sentence, with its two special ones, and some."""
+
+STEPS = 60
 
 
 class Command(NamedTuple):
@@ -88,14 +94,18 @@ def shorter(block: str) -> str:
 
 def make_folder(folder: Path) -> None:
     """Write what the pages name: a tiny classifier in several forms, text, data and a machine."""
-    _write_model(folder / "model")
+    model = _model(folder / "model")
     for name, count, seed in (("train", 64, 0), ("dev", 24, 1), ("test", 24, 2)):
         _write_text(folder / f"{name}.csv", count, seed)
         _write_data(folder / name, folder / "model")
+    _train(model, folder / "train.npz")
+    model.save_pretrained(folder / "model")
+    _write_archive(model, folder / "model.pt2")
     (folder / "machine.yaml").write_text("name: slow\nschema: 1\nbase: hdp-edge\nclock: 250 MHz\n")
 
 
-def _write_model(place: Path) -> None:
+def _model(place: Path) -> Any:
+    """A BERT that knows nothing yet, written to `place` with its vocabulary."""
     import torch
     import transformers
 
@@ -103,20 +113,41 @@ def _write_model(place: Path) -> None:
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
+        hidden_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
-        intermediate_size=64,
+        intermediate_size=256,
         max_position_embeddings=128,
-        initializer_range=0.2,
     )
-    model = transformers.BertForSequenceClassification(config).eval()
+    model = transformers.BertForSequenceClassification(config)
     model.save_pretrained(place)
     (place / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    return model
+
+
+def _train(model: Any, data: Path) -> None:
+    """Enough to be right about most sentences, so that plans have an accuracy to lose."""
+    import torch
+
+    arrays = {
+        name: torch.from_numpy(array[:, :SHORT] if array.ndim > 1 else array)
+        for name, array in np.load(data).items()
+    }
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    model.train()
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        model(**arrays).loss.backward()
+        optimizer.step()
+    model.eval()
+
+
+def _write_archive(model: Any, path: Path) -> None:
+    import torch
+
     ids = torch.ones(1, LENGTH, dtype=torch.long)
     inputs = {name: ids.clone() for name in INPUTS}
-    exported = torch.export.export(model, (), kwargs=inputs, strict=False)
-    torch.export.save(exported, place.parent / "model.pt2")
+    torch.export.save(torch.export.export(model, (), kwargs=inputs, strict=False), path)
 
 
 def _write_text(path: Path, count: int, seed: int) -> None:
