@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from heatc.tools import main, tune_calibrate, tune_distill
+from heatc.tools import main, report, run, tune_calibrate, tune_distill
 from heatc.tools.reference.summary import SECTIONS
-from heatc.tools.summary import calibrated, distilled, searched
+from heatc.tools.summary import calibrated, distilled, searched, simulated
 from heatc.tools.summary.output import Summary
 from heatc.tuning.calibrate.report import Report
 from heatc.tuning.distill.session import Result
@@ -94,6 +95,20 @@ def test_next_steps_are_taken_by_their_commands():
         assert found.inputs == "x=1x4:f32"
 
 
+@pytest.mark.parametrize("stats", [None, "st"])
+def test_the_next_step_of_a_run(stats: str | None):
+    """Statistics first, then the page of them."""
+    given = argparse.Namespace(
+        program="p.hdp", inputs="d.npz", hw=None, stats=stats, save_masks=None
+    )
+    made: Any = SimpleNamespace(arguments=given, program=SimpleNamespace(path=Path("p.hdp")))
+    (found,) = simulated.next_steps(made)
+    tool, *words = shlex.split(found.command)
+    make = {"hdp-run": run.make_parser, "heatc-report": report.make_parser}[tool]
+    assert make().parse_args(words)
+    assert tool == ("hdp-run" if stats is None else "heatc-report")
+
+
 def test_a_training_that_made_it_worse_is_told():
     """A share of pruned blocks that grows is no loss."""
     assert Result(TRAINING, resumed=False).worse == [("other outputs", 1.0, 1.5)]
@@ -103,10 +118,10 @@ def test_a_training_that_made_it_worse_is_told():
 
 def test_a_layer_that_is_pruned_to_nothing_is_told():
     heads = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [1, 1, 0, 0]])
-    report: Any = SimpleNamespace(
+    told: Any = SimpleNamespace(
         found=SimpleNamespace(trial=SimpleNamespace(heads=heads)),
         tables=[SimpleNamespace(path="layer.0"), SimpleNamespace(path="layer.1")],
         _columns=lambda index: np.arange(2) + 2 * index,
     )
-    (text,) = Report._layers_without_heads(report)
+    (text,) = Report._layers_without_heads(told)
     assert text.startswith("nothing is left of layer.1 on 2 of 3 samples")

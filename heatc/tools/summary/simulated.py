@@ -127,6 +127,9 @@ def next_steps(made: Simulated) -> list[Step]:
     if given.stats is None and given.inputs is not None:
         stats = str(made.program.path.with_suffix(".stats"))
         return [step("cycles, bytes and joules of every layer", *again, "--stats", stats)]
+    if given.stats is not None:
+        words = ["heatc-report", given.stats, "-o", "report.html"]
+        return [step("a page with the run's pictures", *words)]
     if given.save_masks is not None:
         words = [COMMAND, given.program, "--model=timing", "--masks", given.save_masks]
         return [step("the same decisions on another machine", *words, "--hw", "machine.yaml")]
