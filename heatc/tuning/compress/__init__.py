@@ -16,7 +16,7 @@ Imports the other rooms, and uses their sessions from Python.
 | `figures` | the figures of a plan: names, units, where they come from |
 | `accuracy` | what a plan loses on the samples held back |
 | `costs` | what the program of a plan takes on a machine |
-| `choice` | which plan is trained next |
+| `choice` | which plan is measured next, and which is trained next |
 | `pruning` | attention pruned, where it pays on the machine |
 | `output` | the folder: front.json, plans, program; the table and what to type next |
 """

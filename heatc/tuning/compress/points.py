@@ -10,11 +10,15 @@ from typing import Any
 from heatc.errors import InfeasibleError
 from heatc.targets import Numpy, Options
 from heatc.tuning.common.workers import Workers
+from heatc.tuning.compress.choice import next_measured
 from heatc.tuning.compress.goals import Reached
 from heatc.tuning.compress.model import plan_text, write_plan
 from heatc.tuning.compress.run import Run
 from heatc.tuning.search import output as searched
 from heatc.tuning.search import session as searching
+
+FINE = 4
+"""Plans of the search for each one that is measured."""
 
 
 @dataclass
@@ -86,7 +90,7 @@ def _request(run: Run) -> searching.Request:
         formats=run.formats,
         samples=run.budget.probed,
         validate=0,
-        points=request.points,
+        points=FINE * request.points,
         programs=False,
         goal=None,
         seed=request.seed,
@@ -97,15 +101,21 @@ def _request(run: Run) -> searching.Request:
 
 def start_points(run: Run, plans: Sequence[Path]) -> list[Point]:
     """
-    The plans with factors near the weights, the one that gains most first.
+    As many plans as are asked for with factors near the weights, the one that gains most first.
 
-    Those whose programs take no less energy x latency than the dense model's are left out.
+    They are chosen near what the goals bound. Those whose programs take no less energy x latency than the dense model's are left out.
     """
-    points = [_start(run, number, plan) for number, plan in enumerate(plans)]
+    count, wanted = len(plans), min(run.request.points, len(plans))
+    found: dict[int, Point] = {}
+    while len(found) < wanted:
+        reached = {number: point.reached for number, point in found.items()}
+        number = next_measured(run.request.goals, reached, count, wanted)
+        found[number] = _start(run, number, plans[number])
+    points = list(found.values())
     kept = [point for point in points if point.reached.times_less > 1.0]
     if left_out := len(points) - len(kept):
         run.remark(
-            f"{left_out} of {len(points)} plans of the search are left out: at the data's lengths "
+            f"{left_out} of {len(points)} measured plans are left out: at the data's lengths "
             "their programs take no less edp than the dense model's"
         )
     return sorted(kept, key=lambda point: -point.reached.times_less)

@@ -76,7 +76,8 @@ def _points(run: Run) -> list[Point]:
     """Stage after stage."""
     run.stage("search", "searching formats and ranks")
     plans = search_plans(run)
-    run.stage("plans", f"factorising and measuring {len(plans)} plans")
+    count = min(run.request.points, len(plans))
+    run.stage("plans", f"factorising and measuring {count} of {len(plans)} plans")
     points = start_points(run, plans)
     run.stage("pruning", "timing whether pruned attention pays")
     probed = probe(run, points)

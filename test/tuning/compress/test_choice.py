@@ -7,7 +7,7 @@ import pytest
 from heatc.errors import UsageError
 from heatc.tuning.common.goal import Goal, parse_goals
 from heatc.tuning.compress.budget import Budget, default_minutes
-from heatc.tuning.compress.choice import Standing, next_trained
+from heatc.tuning.compress.choice import Standing, next_measured, next_trained
 from heatc.tuning.compress.goals import Goals, Reached
 
 PLANS = [Reached(6.0, 8.0), Reached(2.0, 4.0), Reached(0.8, 2.0), Reached(0.1, 1.2)]
@@ -55,6 +55,32 @@ def test_the_nearest_plan_is_named_with_what_it_loses(
     reached = PLANS[nearest]
     for goal in parse_goals(held, "compress"):
         assert goal.holds(reached.drop if goal.metric == "accuracy-drop" else reached.times_less)
+
+
+@pytest.mark.parametrize("goals", [(DROP,), (EDP,), (DROP, EDP)])
+def test_plans_are_measured_near_what_goals_bound(goals: tuple[Goal, ...]):
+    """Of 24 plans 6 are measured: for every goal one within two of the first that holds it."""
+    plans = [Reached(20.0 * 0.8**k, 30.0 * 0.87**k) for k in range(24)]
+    measured: dict[int, Reached] = {}
+    for _ in range(6):
+        number = next_measured(Goals(goals), measured, len(plans), 6)
+        assert number not in measured
+        measured[number] = plans[number]
+    for goal in goals:
+        holds = [
+            goal.holds(p.drop if goal.metric == "accuracy-drop" else p.times_less) for p in plans
+        ]
+        place = holds.index(goal.metric == "accuracy-drop")
+        assert min(abs(place - number) for number in measured) <= 2
+
+
+def test_in_the_end_every_plan_is_measured():
+    measured: dict[int, Reached] = {}
+    for _ in range(5):
+        number = next_measured(Goals((DROP,)), measured, 5, 5)
+        assert number not in measured
+        measured[number] = Reached(0.5, 2.0)
+    assert sorted(measured) == list(range(5))
 
 
 def standing(*plans: tuple[float, float, bool]) -> list[Standing]:
