@@ -17,6 +17,7 @@ from torch import nn
 from heatc.capture.exported import quiet_torch
 from heatc.errors import HeatcError, VerificationError
 from heatc.export.archive import by_name
+from heatc.intervals import typical
 from heatc.samples import LEFT_AND_HOLES
 from heatc.verify.check import NotVerified, made_up
 from heatc.verify.programs import NumpyFile
@@ -70,13 +71,19 @@ def check_agreement(
 
 
 def _inputs(stages: Stages, kinds: Sequence[str], seed: int) -> Arrays:
+    """Inputs that the model takes; masks have their usual numbers, 1 and 0 where they may."""
     try:
-        return made_up(stages, kinds, seed, far=False)[0]
+        inputs = made_up(stages, kinds, seed, far=False)[0]
     except NotVerified as reason:
         raise HeatcError(
             f"the export cannot be checked: {reason}",
             notes=["--no-verify writes it without the check"],
         ) from reason
+    for name, mask in stages.masks.items():
+        usual = (typical(mask.real), typical(mask.masked))
+        plain = np.where(mask.tells(inputs[name]), *usual)
+        inputs[name] = plain.astype(inputs[name].dtype)
+    return inputs
 
 
 def _distance(

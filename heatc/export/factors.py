@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Block, SSAValue
 from xdsl.passes import ModulePass
 
+from heatc.dialects.attn import PackingOp
 from heatc.dialects.einsum import ContractOp, WeightOp
 from heatc.heat.formats import Spec
 from heatc.passes.apply_plan import ApplyPlanPass
@@ -35,6 +37,8 @@ class PlannedLayer:
         weight: the name of W in the state dict.
         is_table: whether it is an embedding table.
         axis: the axis of the stored weight that inputs are summed over, or looked up by.
+        on_constants: whether what no input decides meets its factors too. Such products are folded
+            with W itself before there are factors, where heatc folds them.
         users: module paths of the calls that are replaced; None for all calls that read the weight.
         spec: format, modes and ranks.
         order: the contraction path; operand 0 is the input, of a table the first factor.
@@ -49,6 +53,7 @@ class PlannedLayer:
     weight: str
     is_table: bool
     axis: int
+    on_constants: bool
     users: frozenset[str] | None
     spec: Spec
     order: tuple[tuple[int, int], ...]
@@ -90,7 +95,6 @@ class NotePlanned(Instrument):
 
     weights: WeightStore
     layers: dict[str, PlannedLayer] = field(default_factory=dict[str, PlannedLayer])
-    _targets: dict[str, list[Target]] = field(default_factory=dict[str, list[Target]])
     _facts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     def after(self, pass_: ModulePass, module: ModuleOp) -> None:
@@ -107,7 +111,9 @@ class NotePlanned(Instrument):
             if target.op.planned is None:
                 continue
             users = frozenset({module_path(target.op)}) if target.weight.keys in looked_up else None
+            before = self._facts.get(target.path, {"on_constants": False})
             self._facts[target.path] = {
+                "on_constants": before["on_constants"] or not _is_decided_by_input(target.x),
                 "path": target.path,
                 "weight": target.weight.keys[0],
                 "is_table": target.is_table,
@@ -131,6 +137,21 @@ class NotePlanned(Instrument):
             self.layers[path] = PlannedLayer(
                 **facts, spec=spec, order=order, factors=arrays, indices=indices, bias=bias
             )
+
+
+def _is_decided_by_input(value: SSAValue) -> bool:
+    """Whether a value depends on an argument of the function; which tokens are real is none of it."""
+    seen, ahead = {value}, [value]
+    while ahead:
+        owner = ahead.pop().owner
+        if isinstance(owner, Block):
+            return True
+        if isinstance(owner, PackingOp):
+            continue
+        new = [operand for operand in owner.operands if operand not in seen]
+        seen.update(new)
+        ahead += new
+    return False
 
 
 def _axis(target: Target) -> int:

@@ -84,11 +84,15 @@ def _names(arg: Arg) -> Iterator[str]:
         yield from _names(item)
 
 
-def applied_to_constants(graph: AtenGraph, layers: Iterable[PlannedLayer]) -> str | None:
-    """A layer of the plan whose weight some call applies to what no input decides, if there is one."""
+def folded_product(graph: AtenGraph, layers: Iterable[PlannedLayer]) -> str | None:
+    """
+    A layer of the plan whose weight is applied to what no input decides, if there is one.
+
+    The plan's program has folded that product, with the weight as it was.
+    """
     bound = {b.value: b.weight for b in graph.weights}
     varying = varying_values(graph)
-    planned = {layer.weight: layer.path for layer in layers}
+    planned = {layer.weight: layer.path for layer in layers if not layer.on_constants}
     for call in graph.calls:
         if call.target not in _PRODUCTS:
             continue
@@ -179,15 +183,16 @@ class _Replacing(Rebuilding):
             return None
         input_name, name, _, axis = _PRODUCTS[call.target]
         x = call.args.get(input_name)
-        if not isinstance(x, Ref) or x.name not in self.varying:
-            return None
         weight = call.args.get(name)
         view = self.views.get(weight.name) if isinstance(weight, Ref) else None
         if view is None or not _is_plain(call) or not self._adds_weight(call):
             return None
+        is_constant = not isinstance(x, Ref) or x.name not in self.varying
         is_table = call.target == "aten.embedding.default"
         for layer in self.layers.get((view.weight, is_table), ()):
             is_user = layer.users is None or call.place.module in layer.users
+            if is_constant and not layer.on_constants:
+                continue
             if is_user and layer.axis == (axis ^ 1 if view.flipped else axis):
                 return layer
         return None

@@ -19,6 +19,7 @@ from heatc.capture.hf_model import quiet_transformers
 from heatc.capture.inputs import InputSpec, check_specs
 from heatc.capture.origin import Origin, open_origin
 from heatc.capture.paths import Request as CaptureRequest
+from heatc.errors import HeatcError
 from heatc.export.agreement import (
     Form,
     Reference,
@@ -45,7 +46,7 @@ from heatc.export.modeling import (
     write_weights,
 )
 from heatc.export.onnx_file import write_onnx
-from heatc.export.program import applied_to_constants, graph_model
+from heatc.export.program import folded_product, graph_model
 from heatc.files import make_folder, together
 from heatc.names import (
     EXPORT_FILE,
@@ -186,7 +187,7 @@ class _Export:
 
     def _step(self, name: str) -> None:
         total = 4 + 2 * len(self.request.formats)
-        self._progress(f"export: {name}", self._done, total)
+        self._progress(name, self._done, total)
         self._done += 1
 
     # --- The plan -----------------------------------------------------------------------------
@@ -230,6 +231,7 @@ class _Export:
 
     def _model(self, origin: Origin, layers: Sequence[PlannedLayer]) -> _Model:
         """The model's own code where that is possible, else its graph."""
+        _check_weights(origin, layers)
         loaded = origin.loaded
         if loaded is not None and loaded.whole is not None:
             try:
@@ -255,7 +257,7 @@ class _Export:
     def _live(self, origin: Origin, layers: Sequence[PlannedLayer]) -> _Model:
         loaded = origin.loaded
         assert loaded is not None
-        path = applied_to_constants(origin.graph, layers)
+        path = folded_product(origin.graph, layers)
         if path is not None:
             # DeBERTa's keys are applied to relative positions too, which are folded with W itself.
             raise CannotReplace(f"{path} is also applied to what no input decides")
@@ -347,6 +349,18 @@ class _Export:
                 with file.open("rb") as source:
                     shutil.copyfileobj(source, files.open(output / file.name))
                 self.result.files.append(file.name)
+
+
+def _check_weights(origin: Origin, layers: Sequence[PlannedLayer]) -> None:
+    """Raise `HeatcError` for a layer whose weight is made of the model's own: a convolution's."""
+    bound = {bound.weight for bound in origin.graph.weights}
+    for layer in layers:
+        if layer.weight not in bound:
+            raise HeatcError(
+                f"the layer {layer.path!r} of the plan cannot be exported: its weight is no tensor "
+                "of the model as it is, but that of a convolution, or computed from others",
+                notes=["leave the layer out of the plan"],
+            )
 
 
 def _outputs(origin: Origin) -> list[str]:

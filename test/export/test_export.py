@@ -311,6 +311,16 @@ def test_a_layer_of_another_model(folder: Path, tmp_path: Path, capsys: Capture)
     assert "the model has no such layer" in capsys.readouterr().err
 
 
+def test_a_convolution_stays_out(tmp_path: Path, capsys: Capture):
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 4, stride=4), torch.nn.Flatten()).eval()
+    program = torch.export.export(module, (torch.randn(1, 3, 8, 8),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    plan = write_plan(tmp_path / "plan.json", {"0": {"format": "low-rank", "ranks": [2]}})
+    words = [str(tmp_path / "m.pt2"), "--plan", str(plan), "-o", str(tmp_path / "out")]
+    assert export.main(words) == 1
+    assert "its weight is no tensor of the model as it is" in capsys.readouterr().err
+
+
 def test_a_file_of_somebody_else(folder: Path, plan: Path, tmp_path: Path, capsys: Capture):
     out = tmp_path / "out"
     out.mkdir()
