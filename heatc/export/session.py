@@ -25,8 +25,10 @@ from heatc.export.agreement import (
     Reference,
     archive_form,
     check_agreement,
+    check_other_extents,
     modeling_form,
     onnx_form,
+    torch_form,
 )
 from heatc.export.archive import (
     by_name,
@@ -181,6 +183,9 @@ class _Export:
                 self._step("compare with NumPy")
                 place = str(self.request.output)
                 self.result.differences = check_agreement(reference, forms, place)
+                if any(self.result.axes.values()):
+                    own, axes = torch_form(model.module), self.result.axes
+                    check_other_extents(reference.stages, own, forms, axes, place)
             self._describe(folder, model)
             self._put(folder)
         return self.result
@@ -244,7 +249,6 @@ class _Export:
             "build": {"kind": "graph"},
             "layers": found.layers,
             "tensors": graph_tensors(found.module, found.layers),
-            "absent": [],
         }
         return _Model(
             found.module,
