@@ -18,6 +18,7 @@ from __future__ import annotations
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseArrayBase,
+    FloatAttr,
     IndexType,
     IntegerAttr,
     StringAttr,
@@ -120,8 +121,8 @@ class TensorOp(IRDLOperation):
     - `point`: the binary point.
     - `ports`: the model's names for an input or output. `shape`, `limit` (rows of the table that it
       indexes), `port_role` (`mask`), `real` and `masked` (the values of a mask), `within` (the
-      interval that an input's values must lie in) and `truth` (i8 that the model has as truth values)
-      describe it.
+      interval that an input's values must lie in), `hides` (or else they are at most this, which hides a
+      score) and `truth` (i8 that the model has as truth values) describe it.
     - `names` and `permutation`: which weights to quantise. `values`: those of a constant.
     - `plane_of`: the tensor that this is the integer or the fraction plane of.
     - `number` and `base` come from allocate-buffers, and `on_chip`: it was to lie in DRAM, and
@@ -144,6 +145,7 @@ class TensorOp(IRDLOperation):
     real = opt_prop_def(ValuesAttr)
     masked = opt_prop_def(ValuesAttr)
     within = opt_prop_def(ValuesAttr)
+    hides = opt_prop_def(FloatAttr)
     truth = opt_prop_def(UnitAttr)
     names = opt_prop_def(ArrayAttr[StringAttr])
     permutation = opt_prop_def(DenseArrayBase)

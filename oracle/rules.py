@@ -100,7 +100,7 @@ class Masks:
         if self.keyless == "zero":
             return scores, own & seen
         if self.keyless == "mean":
-            return scores.masked_fill(blind, 0), (own & seen) | blind
+            return scores.masked_fill(blind, 0), own & (seen | blind)
         return scores, own & (seen | blind)
 
 

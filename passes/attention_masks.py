@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import TensorType, f32, i1
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, nn
@@ -29,16 +29,20 @@ from heatc.dialects.attn_masks import mask_type
 from heatc.dialects.einsum import WeightOp
 from heatc.passes.analysis.constants import evaluate
 from heatc.passes.analysis.masks import is_bias
+from heatc.passes.analysis.ports import mark_hiding
+from heatc.passes.least_hidden import HIDDEN, SWALLOWED, least_hidden
 from heatc.passes.rewriting import at, insert_before
 from heatc.weights import WeightStore
 
-HIDDEN = -1e4
-"""Scores that a mask lowers this far are hidden: e^-10000 is 0 in every type."""
-
-SWALLOWED = -1e8
-"""Numbers so low leave nothing of a score in float32: added to a whole row they make it constant."""
-
 Array = NDArray[Any]
+
+
+class Rest(NamedTuple):
+    """What is done to scores behind what is visible: biases are added, and others are hidden."""
+
+    biases: tuple[SSAValue, ...]
+    visible: SSAValue
+    keyless: str
 
 
 class ScoreMasks(NamedTuple):
@@ -46,12 +50,14 @@ class ScoreMasks(NamedTuple):
     What the masks of one attention say.
 
     Each of `visible` (i1, a score is visible where all are) and `biases` (in units of scores) is
-    (B, heads, S, S) with axes of extent 1. `keyless` is that of `attn.hide_scores`.
+    (B, heads, S, S) with axes of extent 1. `keyless` is that of `attn.hide_scores`. `rest` is there
+    where different numbers hide (`heatc.passes.least_hidden`).
     """
 
     visible: tuple[SSAValue, ...] = ()
     biases: tuple[SSAValue, ...] = ()
     keyless: str = "zero"
+    rest: Rest | None = None
 
 
 class MaskReader:
@@ -68,6 +74,7 @@ class MaskReader:
         if not op.masks:
             return ScoreMasks()
         for mask, fill in zip(op.masks, op.fills):
+            _mark_given(mask)
             if nn.element_of(mask) == i1 and not fill <= HIDDEN:
                 raise PassFailedException(
                     f"{at(op)}hdp attention takes masks of truth values that hide, with a fill of "
@@ -83,28 +90,47 @@ class MaskReader:
         arrays = [(self._constant(mask), mask, fill) for mask, fill in zip(op.masks, op.fills)]
         known = [(array, fill) for array, _, fill in arrays if array is not None]
         others = [(mask, fill) for array, mask, fill in arrays if array is None]
+        if (others or _has_blind_row(op, known)) and self._mixes(op):
+            if not _packs(op):
+                return self._least(op)
+            return self._read_apart(op, known, others)._replace(keyless="refuse")
+        return self._read_apart(op, known, others)
+
+    def _read_apart(
+        self,
+        op: attn.SdpaOp,
+        known: Sequence[tuple[Array, float]],
+        others: Sequence[tuple[SSAValue, float]],
+    ) -> ScoreMasks:
         found = self._of_inputs(op, others)
-        if others and self._mixes(op):
-            found = found._replace(keyless="refuse")
         return self._of_constants(op, known, found) if known else found
 
     def _mixes(self, op: attn.SdpaOp) -> bool:
         """
         Whether scores may be hidden by different numbers: in a row that sees no key, the highest of
-        them would decide. Hidden more than once, a score is lower than one that is hidden once.
+        them decides. Hidden more than once, a score is lower than one that is hidden once. Of a row
+        of weak fills a bias decides.
         """
-        hiding: list[tuple[bool, frozenset[float] | None]] = []
-        for mask, fill in zip(op.masks, op.fills):
-            truth = nn.element_of(mask) == i1
-            levels = frozenset((fill,)) if truth else self._levels(mask)
-            if levels is None or levels:
-                hiding.append((truth, levels))
+        hiding = self._hiding(op)
         if not hiding or all(levels == frozenset((-math.inf,)) for _, levels in hiding):
             return False
         truths = all(truth for truth, _ in hiding)
         first = hiding[0][1]
         alike = first is not None and all(levels == first for _, levels in hiding)
-        return not alike or len(first or ()) > 1 or (len(hiding) > 1 and not truths)
+        if not alike or len(first or ()) > 1 or (len(hiding) > 1 and not truths):
+            return True
+        weak = any(_is_weak_fill(mask, fill) for mask, fill in zip(op.masks, op.fills))
+        return len(hiding) < len(op.masks) and weak
+
+    def _hiding(self, op: attn.SdpaOp) -> list[tuple[bool, frozenset[float] | None]]:
+        """Of each mask that hides, whether it is of truth values, and the numbers that hide."""
+        found: list[tuple[bool, frozenset[float] | None]] = []
+        for mask, fill in zip(op.masks, op.fills):
+            truth = nn.element_of(mask) == i1
+            levels = frozenset((fill,)) if truth else self._levels(mask)
+            if levels is None or levels:
+                found.append((truth, levels))
+        return found
 
     def _levels(self, mask: SSAValue) -> frozenset[float] | None:
         """The numbers by which a mask that is added hides, None where they are not known."""
@@ -174,6 +200,64 @@ class MaskReader:
             self._arrays[key] = weight.result
         return self._arrays[key]
 
+    # -- scores that different numbers hide --------------------------------------------------
+
+    def _least(self, op: attn.SdpaOp) -> ScoreMasks:
+        """What rows see, and the least hidden scores of those that see no key."""
+        masks = [
+            pair for mask, fill in zip(op.masks, op.fills) for pair in self._split(op, mask, fill)
+        ]
+        weak = [i for i, (mask, fill) in enumerate(masks) if _is_weak_fill(mask, fill)]
+        biases = [i for i, (mask, _) in enumerate(masks) if self._hides_nothing(mask)]
+        # A fill takes the place of a score and of what was added to it, not of what comes behind.
+        before = [i for i in biases if not weak or i < weak[0]]
+        behind = [i for i in biases if weak and i > weak[-1]]
+        if weak and not (self._swallows(op) and len(before) + len(behind) == len(biases)):
+            raise PassFailedException(
+                f"{at(op)}masks of this attention fill hidden scores with {masks[weak[0]][1]:g} and add "
+                "numbers that are not known to be far lower: a query that sees no key would have "
+                "scores of both kinds; fill with -1e9, or use --target numpy"
+            )
+        hiding = [pair for i, pair in enumerate(masks) if i not in biases]
+        found = least_hidden(op, hiding, bool(weak))
+        levels = [found.bias] if self._has_levels(found.total) else []
+        keyless = "refuse" if op.keyless == "nan" else "zero"
+        late = (*(masks[i][0] for i in behind), *levels)
+        rest = Rest(tuple(self._scaled(op, bias) for bias in late), found.least, keyless)
+        early = tuple(self._scaled(op, masks[i][0]) for i in before)
+        return ScoreMasks((found.visible,), early, "mean", rest)
+
+    def _swallows(self, op: attn.SdpaOp) -> bool:
+        """Whether all that masks add to hide a score leaves nothing of it."""
+        added = [levels for truth, levels in self._hiding(op) if not truth]
+        return all(levels is not None and max(levels) <= SWALLOWED for levels in added)
+
+    def _split(self, op: attn.SdpaOp, mask: SSAValue, fill: float) -> list[tuple[SSAValue, float]]:
+        """A mask with four axes; a known one as weights, minus infinity as truth values."""
+        array = self._constant(mask)
+        if array is None:
+            return [(_spread(op, mask), fill)]
+        array = np.broadcast_to(array, np.broadcast_shapes((1, 1, 1, _length(op)), array.shape))
+        if array.dtype == np.bool_:
+            return [(self._weight(op, "visible", array, i1), fill)]
+        _expect_numbers(op, array)
+        finite = array > -math.inf
+        parts = [(self._weight(op, "mask", np.where(finite, array, np.float32(0.0)), f32), 0.0)]
+        if not finite.all():
+            parts.append((self._weight(op, "visible", finite, i1), -math.inf))
+        return parts
+
+    def _hides_nothing(self, mask: SSAValue) -> bool:
+        return nn.element_of(mask) != i1 and self._levels(mask) == frozenset()
+
+    def _has_levels(self, total: SSAValue) -> bool:
+        """Whether what masks make of a score may be another number than 0 where it is looked at."""
+        values = self._possible(total)
+        if values is None:
+            return True
+        hidden = np.sort(values[values <= HIDDEN])
+        return bool(values[values > HIDDEN].any() or (np.diff(hidden) < -HIDDEN).any())
+
     # -- masks that inputs decide ------------------------------------------------------------
 
     def _of_inputs(self, op: attn.SdpaOp, masks: Sequence[tuple[SSAValue, float]]) -> ScoreMasks:
@@ -234,6 +318,8 @@ class MaskReader:
         found, owner = self._constant(value), value.owner
         if found is None and isinstance(owner, _MOVES):
             found = self._possible(owner.x)
+        elif found is None and isinstance(owner, nn.FullOp):
+            found = np.array([owner.value.value.data])
         elif found is None and isinstance(owner, nn.WhereOp):
             found = self._joined(np.append, owner.lhs, owner.rhs)
         elif found is None and isinstance(owner, nn.AddOp | nn.SubOp | nn.MulOp):
@@ -309,18 +395,54 @@ def _keyless(op: attn.SdpaOp, lowest: float) -> str:
     return "refuse" if True in truths else "all"
 
 
+def _mark_given(mask: SSAValue) -> None:
+    """Let an input that is nothing but a mask hold numbers that hide, whatever its range."""
+    while isinstance(mask.owner, _MOVES):
+        mask = mask.owner.x
+    if isinstance(mask, BlockArgument) and nn.element_of(mask) != i1 and _is_mask_alone(mask):
+        function = mask.owner.parent_op()
+        assert isinstance(function, FuncOp)
+        mark_hiding(function, mask, HIDDEN)
+
+
+def _is_mask_alone(value: SSAValue) -> bool:
+    """Whether nothing but attentions reads a value, as numbers that are added to scores."""
+    return all(
+        (isinstance(use.operation, attn.SdpaOp) and use.index > 3)
+        or (isinstance(use.operation, _MOVES) and _is_mask_alone(use.operation.results[0]))
+        for use in value.uses
+    )
+
+
+def _is_weak_fill(mask: SSAValue, fill: float) -> bool:
+    """Whether a mask fills hidden scores with a number that another one beside it is not lost in."""
+    return nn.element_of(mask) == i1 and fill > SWALLOWED
+
+
+def _has_blind_row(op: attn.SdpaOp, masks: Sequence[tuple[Array, float]]) -> bool:
+    """Whether masks that are known leave a row without a key."""
+    return bool(masks) and not bool(_combined(op, masks)[0].any(axis=-1).all())
+
+
+def _length(op: attn.SdpaOp) -> int:
+    return attn.packing_of(op.packing).length.data if op.packing is not None else 1
+
+
+def _expect_numbers(op: attn.SdpaOp, mask: Array) -> None:
+    if np.isnan(mask).any() or (mask == np.inf).any():
+        raise PassFailedException(f"{at(op)}a mask that is added holds NaN or infinity")
+
+
 def _combined(op: attn.SdpaOp, masks: Sequence[tuple[Array, float]]) -> tuple[Array, Array, float]:
     """Visible scores, the bias of these, and the least number that hides one; four axes each."""
-    length = attn.packing_of(op.packing).length.data if op.packing is not None else 1
-    shape = np.broadcast_shapes((1, 1, 1, length), *(mask.shape for mask, _ in masks))
+    shape = np.broadcast_shapes((1, 1, 1, _length(op)), *(mask.shape for mask, _ in masks))
     visible, bias, lowest = np.ones(shape, np.bool_), np.zeros(shape), 0.0
     for mask, fill in masks:
         if mask.dtype == np.bool_:
             visible = visible & mask
             lowest = lowest if mask.all() else min(lowest, fill)
             continue
-        if np.isnan(mask).any() or (mask == np.inf).any():
-            raise PassFailedException(f"{at(op)}a mask that is added holds NaN or infinity")
+        _expect_numbers(op, mask)
         hides = mask <= HIDDEN
         visible, lowest = visible & ~hides, min(lowest, float(mask.min(where=hides, initial=0.0)))
         bias = bias + np.where(hides, 0.0, mask)
@@ -357,7 +479,7 @@ def _spread(op: attn.SdpaOp, mask: SSAValue) -> SSAValue:
         reshape = nn.ReshapeOp(mask, shape)
         insert_before(op, reshape)
         mask = reshape.result
-    length = attn.packing_of(op.packing).length.data if op.packing is not None else shape[-1]
+    length = _length(op) if op.packing is not None else shape[-1]
     if shape[-1] != length:
         expand = nn.ExpandOp(mask, (*shape[:-1], length))
         insert_before(op, expand)

@@ -143,8 +143,14 @@ class _Chain:
             scores = self.emit(attn.BiasScoresOp(scores, bias, self.packing))
         if self.visible is None:
             return scores
-        keyless = self.masks.keyless
-        return self.emit(attn.HideScoresOp(scores, self.visible, self.packing, keyless))
+        keyless, rest = self.masks.keyless, self.masks.rest
+        scores = self.emit(attn.HideScoresOp(scores, self.visible, self.packing, keyless))
+        if rest is None:
+            return scores
+        for bias in rest.biases:
+            scores = self.emit(attn.BiasScoresOp(scores, bias, self.packing))
+        visible = self.emit(attn.VisibleOp(self.packing, [rest.visible], self.heads))
+        return self.emit(attn.HideScoresOp(scores, visible, self.packing, rest.keyless))
 
     def _expect_no_masks(self, what: str) -> None:
         if self.masks.visible or self.masks.biases:

@@ -156,6 +156,7 @@ class _Tiler:
             bool(attn.packing_of(parts.values.packing).reads),
             parts.masks.shifts,
             parts.masks.keyless,
+            parts.masks.least_keyless,
         )
         tensors = {**planes, "o": output, **self._masks(parts)}
         emit_attention(self.e, owner.symbol.data, attention, tensors, plan, tiles.cores, cascade)
@@ -166,7 +167,9 @@ class _Tiler:
             return {}
         positions = self.rows.positions_of(attn.outside(parts.values.packing))
         found = {"dq": positions, "dk": positions}
-        for kind, values in (("visible", parts.masks.visible), ("bias", parts.masks.biases)):
+        least = () if parts.masks.least is None else (parts.masks.least,)
+        kinds = {"visible": parts.masks.visible, "bias": parts.masks.biases, "least": least}
+        for kind, values in kinds.items():
             for i, value in enumerate(values):
                 found[f"{kind}.{i}"] = self.masks.tensor_of(value)
         return found

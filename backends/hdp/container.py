@@ -116,7 +116,8 @@ class Port:
     0 where it indexes none. `role` is `mask` for the key-padding mask, else empty; `mask` says what
     its values mean. `padding` is what an output has at masked positions of a token axis: `zero`, or
     `computed` values; it is empty for inputs, and for outputs of older programs. `within` are the least and
-    the greatest value that the program takes of an input, None where it takes all.
+    the greatest value that the program takes of an input, None where it takes all. An input that is added to
+    scores may also hold `hides` or less.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Port:
     mask: MaskValues | None = None
     padding: str = ""
     within: Interval | None = None
+    hides: float | None = None
 
     @property
     def nbytes(self) -> int:
@@ -169,6 +171,8 @@ class Manifest:
                 value["padding"] = p.padding
             if p.within is not None:
                 value["within"] = list(p.within)
+            if p.hides is not None:
+                value["hides"] = p.hides
             return value
 
         return {
@@ -550,6 +554,7 @@ class _Parser:
             self._mask(data.get("mask"), f"{key}.mask"),
             padding,
             self._within(data.get("within"), f"{key}.within"),
+            self._hides(data.get("hides"), f"{key}.hides"),
         )
         if int(np.prod(port.shape, dtype=object)) > _LARGEST_DRAM:
             self._place.fail(f"{key}.shape: {port.shape} is absurdly large")
@@ -563,6 +568,13 @@ class _Parser:
         if len(ends) != 2 or len(numbers) != 2 or numbers[0] > numbers[1]:
             self._place.fail(f"{key}: expected two ascending numbers, found {_brief(ends)}")
         return numbers[0], numbers[1]
+
+    def _hides(self, value: object, key: str) -> float | None:
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            self._place.fail(f"{key}: expected a number, found {_brief(value)}")
+        return float(value)
 
     def _mask(self, value: object, key: str) -> MaskValues | None:
         if value is None:

@@ -284,6 +284,7 @@ def _ports(function: FuncOp, tensors: Sequence[hdp.TensorOp], role: str) -> tupl
                 _mask_values(op, reads),
                 paddings.get(name.data, ""),
                 None if op.within is None else op.within.intervals[0],
+                None if op.hides is None else op.hides.value.data,
             )
     order = _texts(function, f"{role}s")
     return tuple(ports[name] for name in order) if order else tuple(ports.values())

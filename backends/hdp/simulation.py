@@ -7,6 +7,7 @@ last pass is filled up with fully masked samples, which cost nothing.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -371,12 +372,16 @@ def _check_within(port: Port, array: Array, within: Interval) -> None:
     """The program's numbers are of a size that was declared when it was compiled."""
     low, high = within
     values = array.astype(np.float64)
-    wrong = (values < low) | (values > high)
+    limit = -math.inf if port.hides is None else port.hides
+    seen = values > limit
+    wrong = seen & ((values < low) | (values > high))
     if not wrong.any():
         return
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
     ends = f"{number_text(low)} to {number_text(high)}"
-    least, most = (number_text(float(f(values))) for f in (np.min, np.max))
+    if port.hides is not None:
+        ends += f" and not a number of {number_text(limit)} or less, which hides a score"
+    least, most = (number_text(float(f(values[seen]))) for f in (np.min, np.max))
     _fail(
         port.name,
         f"{number_text(float(values[where]))} at {list(where)} is outside {ends}, which the program "

@@ -76,6 +76,7 @@ class AttnMaskFunctions(InterpreterFunctions):
                 )
             own = np.where(shown, scores[at], excluded)
             if op.keyless.data == "mean":
-                own = np.where(visible[at].any(axis=-1, keepdims=True), own, 0)
+                level = np.where(own == excluded, own, 0)
+                own = np.where(visible[at].any(axis=-1, keepdims=True), own, level)
             out[at] = own
         return (out,)

@@ -302,7 +302,8 @@ def masked_scores(
             "give every row a key that its mask does not hide",
         )
     if keyless == "mean":
-        out = np.where(visible.any(axis=-1, keepdims=True), out, np.int32(0))
+        level = np.where(out == units.EXCLUDED, out, np.int32(0))
+        out = np.where(visible.any(axis=-1, keepdims=True), out, level)
     return np.where(shown, out, np.int32(units.EXCLUDED)), saturated
 
 

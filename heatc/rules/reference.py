@@ -45,7 +45,8 @@ def masked(scores: Reals, head: Head) -> Reals:
     if head.visible is None:
         return scores
     blind: Mask = ~np.any(head.visible, axis=1, keepdims=True)
-    instead = {"zero": -np.inf, "refuse": np.nan, "mean": 0.0}.get(head.keyless, scores)
+    level = np.where(scores == -np.inf, -np.inf, 0.0)
+    instead = {"zero": -np.inf, "refuse": np.nan, "mean": level}.get(head.keyless, scores)
     return np.where(blind, instead, np.where(head.visible, scores, -np.inf))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import StringAttr
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, FloatAttr, StringAttr, f64
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import BlockArgument, Operation, SSAValue
+from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 
 from heatc.dialects import attn
 from heatc.interpreter import input_names
@@ -12,6 +12,33 @@ from heatc.intervals import Interval
 
 RANGE = "heatc.range"
 """The attribute of an argument that says the least and the greatest value it may hold."""
+
+
+HIDES = "heatc.hides"
+"""The attribute of an argument of numbers that are added to scores: this one and less hide, whatever the range."""
+
+
+def annotate(function: FuncOp, argument: BlockArgument, name: str, value: Attribute) -> None:
+    """Put an attribute on an argument of a function."""
+    known = function.arg_attrs
+    count = len(function.function_type.inputs)
+    attributes = [*known.data] if known is not None else [DictionaryAttr({})] * count
+    data = {**attributes[argument.index].data, name: value}
+    attributes[argument.index] = DictionaryAttr(data)
+    function.arg_attrs = ArrayAttr(attributes)
+
+
+def mark_hiding(function: FuncOp, argument: BlockArgument, limit: float) -> None:
+    """Say that an argument is read as numbers that hide where they are at most `limit`."""
+    annotate(function, argument, HIDES, FloatAttr(limit, f64))
+
+
+def hiding_limit(function: FuncOp, argument: BlockArgument) -> float | None:
+    """The limit that `mark_hiding` gave an argument."""
+    if function.arg_attrs is None:
+        return None
+    value = function.arg_attrs.data[argument.index].data.get(HIDES)
+    return value.value.data if isinstance(value, FloatAttr) else None
 
 
 def input_ranges(function: FuncOp) -> dict[str, Interval]:

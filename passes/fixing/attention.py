@@ -272,7 +272,7 @@ class AttentionAssigner(Assigner):
             reader = use.operation
             if isinstance(reader, attn.BiasScoresOp) and use.index == 0:
                 total += self._largest(reader.bias) + self._added_behind(reader.result)
-            elif isinstance(reader, attn.MeanQueryOp) and use.index == 0:
+            elif isinstance(reader, attn.MeanQueryOp | attn.HideScoresOp) and use.index == 0:
                 total += self._added_behind(reader.result)
         return total
 

@@ -14,15 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import AnyFloat, ArrayAttr, DictionaryAttr
+from xdsl.dialects.builtin import AnyFloat
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, BlockArgument, Operation
+from xdsl.ir import BlockArgument, Operation
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import attn, nn
 from heatc.interpreter import input_names
 from heatc.intervals import Interval, number_text
-from heatc.passes.analysis.ports import RANGE
+from heatc.passes.analysis.ports import RANGE, annotate
 from heatc.passes.analysis.ranges import Range, of_type
 from heatc.passes.rewriting import remark
 
@@ -106,16 +106,8 @@ class Inputs:
 
     def write(self) -> None:
         """Put the ranges on the function's arguments."""
-        if not self.relied:
-            return
-        known = self.function.arg_attrs
-        count = len(self.function.function_type.inputs)
-        attributes = [*known.data] if known is not None else [DictionaryAttr({})] * count
         for value, ends in self.relied.items():
-            index = value.index
-            data: dict[str, Attribute] = {**attributes[index].data, RANGE: attn.ValuesAttr([ends])}
-            attributes[index] = DictionaryAttr(data)
-        self.function.arg_attrs = ArrayAttr(attributes)
+            annotate(self.function, value, RANGE, attn.ValuesAttr([ends]))
 
 
 def _mask_range(value: BlockArgument) -> Range | None:

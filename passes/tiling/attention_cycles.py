@@ -325,7 +325,9 @@ class _Count:
     ) -> None:
         """A part of a mask: of each head of a round, or one for all of them."""
         which, number = d.names[0].split(".")
-        shapes = self.shape.visible if which == "visible" else self.shape.biases
+        shape = self.shape
+        least = () if shape.least is None else (shape.least,)
+        shapes = {"visible": shape.visible, "bias": shape.biases, "least": least}[which]
         rows = min(self.plan.step, self.length - row_reg) if by_row else 1
         heads = self._heads if by_head else 1
         nbytes = heads * rows * self.length * DTYPES[shapes[int(number)].dtype]

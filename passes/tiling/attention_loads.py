@@ -113,6 +113,9 @@ class Loads(Generic[N, T]):
         for i, mask in enumerate(shape.biases):
             fields = {"t": tiles[f"bias.{i}"], "d": s.tensor(f"bias.{i}"), **place}
             s.do("ldb", **fields, **size, **mask.fields)
+        if shape.least is not None:
+            fields = {"t": tiles["least"], "d": s.tensor("least.0"), **place}
+            s.do("ldv", **fields, **size, **shape.least.fields)
 
     def by_parts(self, tile: T, name: str, column: N, emit: Callable[[N, bool], None]) -> None:
         """All rows of a plane in parts; `emit` takes the first row, and whether it is 0."""

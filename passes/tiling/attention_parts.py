@@ -75,6 +75,8 @@ class ScoreSteps:
 
     `visible` hide, `biases` are added, `shifts` bits finer than scores. `step` is what the steps of the
     attention take for what is visible, None where all is. `keyless` is that of `attn.hide_scores`.
+    `least` hides behind that once more, with `least_keyless`; the last `biases_behind` of the biases
+    are added between both.
     """
 
     visible: tuple[SSAValue, ...] = ()
@@ -82,6 +84,9 @@ class ScoreSteps:
     shifts: tuple[int, ...] = ()
     keyless: str = "zero"
     step: SSAValue | None = None
+    least: SSAValue | None = None
+    least_keyless: str = "zero"
+    biases_behind: int = 0
 
     @property
     def any(self) -> bool:
@@ -161,6 +166,8 @@ class AttentionParts:
             0.0 if pruning is None else pruning.density,
             visible=tuple(_mask_shape(value) for value in self.masks.visible),
             biases=tuple(_mask_shape(value) for value in self.masks.biases),
+            least=None if self.masks.least is None else _mask_shape(self.masks.least),
+            biases_behind=self.masks.biases_behind,
         )
         if prediction is None:
             return shape
@@ -236,19 +243,37 @@ def read_attention(attention: attn.PrunedOp) -> AttentionParts:
 
 def _score_steps(scores: SSAValue) -> tuple[ScoreSteps, SSAValue]:
     """What is done to scores right before the softmax, and the scores before that."""
-    visible, keyless, step = list[SSAValue](), "zero", None
-    biases, shifts = list[SSAValue](), list[int]()
-    if isinstance(scores.owner, attn.HideScoresOp):
-        hide = scores.owner
-        seen: attn.VisibleOp = owner_of(hide.visible, attn.VisibleOp)
-        visible, keyless, step = list(seen.masks), hide.keyless.data, seen.result
-        scores = hide.scores
-    while isinstance(scores.owner, attn.BiasScoresOp):
-        biases.insert(0, scores.owner.bias)
-        shifts.insert(0, _point(scores.owner.bias) - _point(scores))
-        scores = scores.owner.scores
-    hidden, added = (tuple(map(attn.outside, values)) for values in (visible, biases))
-    return ScoreSteps(hidden, added, tuple(shifts), keyless, step), scores
+    hides = list[attn.HideScoresOp]()
+    biases, shifts, behind = list[SSAValue](), list[int](), 0
+    while isinstance(scores.owner, attn.BiasScoresOp | attn.HideScoresOp):
+        step = scores.owner
+        if isinstance(step, attn.HideScoresOp):
+            hides.insert(0, step)
+            behind = len(biases)
+        else:
+            biases.insert(0, attn.outside(step.bias))
+            shifts.insert(0, _point(step.bias) - _point(scores))
+        scores = step.scores
+    found = ScoreSteps(biases=tuple(biases), shifts=tuple(shifts))
+    if not hides:
+        return found, scores
+    first, *last = hides
+    seen: attn.VisibleOp = owner_of(first.visible, attn.VisibleOp)
+    found = replace(
+        found,
+        visible=tuple(map(attn.outside, seen.masks)),
+        keyless=first.keyless.data,
+        step=seen.result,
+        biases_behind=behind,
+    )
+    if not last:
+        _expect(first, not behind, "a bias of scores that are hidden")
+        return found, scores
+    _expect(first, len(last) == 1, "scores that are hidden three times")
+    least: attn.VisibleOp = owner_of(last[0].visible, attn.VisibleOp)
+    _expect(first, len(least.masks) == 1, "scores that are hidden twice by several masks")
+    mask, least_keyless = attn.outside(least.masks[0]), last[0].keyless.data
+    return replace(found, least=mask, least_keyless=least_keyless), scores
 
 
 def _point(value: SSAValue) -> int:

@@ -64,6 +64,8 @@ class AttentionShape:
         likely: the prediction is by the softmax of low-bit scores.
         visible: masks that hide scores.
         biases: masks that are added to scores.
+        least: the mask that hides behind `visible` once more, if there is one.
+        biases_behind: how many of the last biases are added between both.
     """
 
     length: int
@@ -83,6 +85,8 @@ class AttentionShape:
     likely: bool = False
     visible: tuple[MaskShape, ...] = ()
     biases: tuple[MaskShape, ...] = ()
+    least: MaskShape | None = None
+    biases_behind: int = 0
 
     @property
     def masked(self) -> bool:
@@ -291,9 +295,9 @@ class AttentionPlan:
             TileSpec(f"bias.{i}", bias.dtype, cells * DTYPES[bias.dtype])
             for i, bias in enumerate(shape.biases)
         ]
-        if shape.visible:
-            tiles.append(TileSpec("visible", "i8", self.rows * up(shape.length, 8)))
-        return tiles
+        hiding = ["visible"] * bool(shape.visible) + ["least"] * (shape.least is not None)
+        bits = self.rows * up(shape.length, 8)
+        return [*tiles, *(TileSpec(name, "i8", bits) for name in hiding)]
 
     @property
     def score_tiles(self) -> list[TileSpec]:

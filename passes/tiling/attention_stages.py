@@ -40,6 +40,8 @@ class Attention:
     """By how many bits each bias is finer than scores."""
     keyless: str = "zero"
     """What a row gives that sees no key."""
+    least_keyless: str = "zero"
+    """What it gives where `shape.least` hides all of it, too."""
 
 
 class Stages(Generic[N, T]):
@@ -273,17 +275,26 @@ class Stages(Generic[N, T]):
 
     def _mask_scores(self, tiles: dict[str, T]) -> None:
         """What the model adds to the scores of a row tile, and what it hides of them."""
-        s, shape = self.s, self.shape
-        seen = bool(shape.visible)
-        visible = tiles["visible"] if seen else tiles["s"]
-        last = len(shape.biases) - 1
-        for i, shift in enumerate(self.attention.shifts):
-            fields = {"s": tiles["s"], "b": tiles[f"bias.{i}"], "v": visible, "has_bias": 1}
-            hides = {"has_visible": seen and i == last, "keyless": self.attention.keyless}
+        attention, shape = self.attention, self.shape
+        every = range(len(shape.biases))
+        first = len(every) - shape.biases_behind
+        seen = "visible" if shape.visible else None
+        self._offset(tiles, every[:first], seen, attention.keyless)
+        if shape.least is not None:
+            self._offset(tiles, every[first:], "least", attention.least_keyless)
+
+    def _offset(self, tiles: dict[str, T], biases: range, hiding: str | None, keyless: str) -> None:
+        """Add some biases to scores, then hide what a mask says."""
+        s, own = self.s, tiles["s"]
+        visible = own if hiding is None else tiles[hiding]
+        for i in biases:
+            fields = {"s": own, "b": tiles[f"bias.{i}"], "v": visible, "has_bias": 1}
+            hides = {"has_visible": hiding is not None and i == biases[-1], "keyless": keyless}
+            shift = self.attention.shifts[i]
             s.do("offset", REPORTED, **fields, **hides, shift=shift)
-        if seen and not shape.biases:
-            fields = {"s": tiles["s"], "b": tiles["s"], "v": visible, "has_visible": 1}
-            s.do("offset", REPORTED, **fields, keyless=self.attention.keyless)
+        if hiding is not None and not biases:
+            fields = {"s": own, "b": own, "v": visible, "has_visible": 1}
+            s.do("offset", REPORTED, **fields, keyless=keyless)
 
     def softmax_of(self, p: T, s: T) -> None:
         """The softmax of some scores."""

@@ -9,7 +9,6 @@ from xdsl.ir import BlockArgument, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
 from heatc.dialects import hdp, nn
-from heatc.dialects.attn_packing import ValuesAttr
 from heatc.dialects.einsum import WeightOp
 from heatc.dialects.fixed import QType
 from heatc.dialects.host import TaskOp
@@ -77,11 +76,5 @@ class ScoreMaskTensors:
         source, limit = input_behind(op.lhs), op.rhs.owner
         if not isinstance(source, BlockArgument) or not isinstance(limit, nn.FullOp):
             return self.tensors.tensor(op.result)
-        tensor, value = self.tensors.tensor(source), limit.value
-        owner = tensor.owner
-        assert isinstance(owner, hdp.TensorOp)
-        if owner.within is not None:
-            # What hides is compared as it is: the range holds for all other values.
-            owner.real, owner.within = owner.within, None
-            owner.masked = ValuesAttr(((-math.inf, value.value.data),))
-        return self._test(tensor, op.predicate.data, value.value.data)
+        tensor = self.tensors.tensor(source)
+        return self._test(tensor, op.predicate.data, limit.value.value.data)

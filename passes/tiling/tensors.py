@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseArrayBase,
+    FloatAttr,
     IntegerAttr,
     IntegerType,
     StringAttr,
     UnitAttr,
+    f64,
     i1,
     i64,
 )
@@ -29,7 +31,7 @@ from heatc.dialects.fixed import QType
 from heatc.interpreter import input_names, output_names
 from heatc.passes.analysis.constants import evaluate, ops_behind
 from heatc.passes.analysis.host_work import is_view
-from heatc.passes.analysis.ports import input_ranges
+from heatc.passes.analysis.ports import hiding_limit, input_ranges
 from heatc.passes.rewriting import at
 from heatc.passes.tiling.emitter import MOST_TOKENS, Emitter
 from heatc.passes.tiling.shapes import Shapes
@@ -173,6 +175,9 @@ class Tensors:
         within = input_ranges(self.function).get(name)
         if within is not None:
             properties["within"] = ValuesAttr([within])
+            limit = hiding_limit(self.function, value)
+            if limit is not None:
+                properties["hides"] = FloatAttr(limit, f64)
         if element == i1:
             properties["truth"] = UnitAttr()
         return self.e.tensor(

@@ -121,7 +121,7 @@ ROWS = (
         semantics=(
             "scores that are not excluded: with has_bias s := sat32(s + RHE(b * 2^-shift)); then with "
             "has_visible those that v does not keep are excluded. A row of which v keeps nothing: all "
-            "excluded (zero), a trap (refuse), none excluded by v (all), s := 0 and none excluded (mean)"
+            "excluded (zero), a trap (refuse), none excluded by v (all), or none and s := 0 (mean)"
         ),
         precondition=(
             "s is a complete local i32 tile, b a complete i16 or i32 tile, v is what `ldv` wrote; "
