@@ -72,13 +72,15 @@ class Masks:
     """
     Masks of the model's own, by token: what broadcasts to (B, H, L, L).
 
-    `visible` is bool, `bias` int64 codes at `point`. `keyless` is what a row gives that sees no key.
+    `visible` is bool, `bias` int64 codes at `point`. `keyless` is what a row gives that sees no key. Where
+    different numbers hide, `least` is bool: the scores that have a part in the softmax in the end.
     """
 
     visible: Tensor | None = None
     bias: Tensor | None = None
     point: int = 0
     keyless: Literal["zero", "all", "mean"] = "zero"
+    least: Tensor | None = None
 
     def seen(self, whole: Tensor) -> Tensor:
         """V, bool like (B, H, L, L)."""
@@ -100,7 +102,9 @@ class Masks:
         if self.keyless == "zero":
             return scores, own & seen
         if self.keyless == "mean":
-            return scores.masked_fill(blind, 0), own & (seen | blind)
+            left = own & (seen | blind)
+            left = left if self.least is None else left & self.least
+            return scores.masked_fill(blind, 0), left
         return scores, own & (seen | blind)
 
 

@@ -81,24 +81,29 @@ class _Writer:
 
     def __init__(self, anchor: Operation):
         self.anchor = anchor
+        self._numbers: dict[float, SSAValue] = {}
 
     def totals(self, masks: Sequence[tuple[SSAValue, float]]) -> tuple[SSAValue, SSAValue]:
         """What masks make of a score of 0, and where that is finite."""
-        total, seen = self.number(0.0), list[SSAValue]()
+        total, seen = None, list[SSAValue]()
         for mask, fill in masks:
             if nn.element_of(mask) != i1:
-                total = self.binary(nn.AddOp, total, mask)
+                total = mask if total is None else self.binary(nn.AddOp, total, mask)
             elif fill == -math.inf:
                 seen.append(mask)
             else:
-                total = self.where(mask, total, self.number(fill))
+                before = self.number(0.0) if total is None else total
+                total = self.where(mask, before, self.number(fill))
+        assert total is not None, "there is a finite number that hides"
         possible = self.compare(total, _LOWEST, "ge")
         for mask in seen:
             possible = self.both(possible, mask)
         return total, possible
 
     def number(self, value: float) -> SSAValue:
-        return self._placed(nn.FullOp(value, TensorType(f32, ())))
+        if value not in self._numbers:
+            self._numbers[value] = self._placed(nn.FullOp(value, TensorType(f32, ())))
+        return self._numbers[value]
 
     def where(self, condition: SSAValue, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
         type_ = self._typed(f32, condition, lhs, rhs)

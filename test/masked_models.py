@@ -57,6 +57,9 @@ KINDS: dict[str, Scores] = {
     "given causal": lambda m, s, x: s.masked_fill(~x["keep"], -math.inf).masked_fill(
         ~_past(m.tokens), -math.inf
     ),
+    "given summed": lambda m, s, x: (
+        s + torch.where(x["keep"], 0.0, -1e9) + torch.where(_past(m.tokens), 0.0, -1e9)
+    ),
     "turned causal": lambda m, s, x: s.masked_fill(~_past(m.tokens), -math.inf),
     "none": lambda m, s, x: s,
     "padded causal": lambda m, s, x: s + torch.where(_past(m.tokens) & x["keep"], 0.0, LOWEST),
@@ -153,11 +156,17 @@ def padded_batch(tokens: int = 12) -> dict[str, Array]:
 
 
 def batch(kinds: tuple[str, ...], sequences: int = 2, tokens: int = 12) -> dict[str, Array]:
-    """Inputs: ids, and masks (B, 1, S, S) in which every query sees itself, where a kind takes one."""
+    """
+    Inputs: ids, and masks (B, 1, S, S) in which every query sees itself, where a kind takes one.
+
+    A query of "given summed" sees no key.
+    """
     rng = np.random.default_rng(3)
     found: dict[str, Array] = {"ids": rng.integers(0, VOCABULARY, (sequences, tokens))}
     keep = rng.random((sequences, 1, tokens, tokens)) < 0.6
     keep |= np.eye(tokens, dtype=bool)
+    if "given summed" in kinds:
+        keep[0, :, 3, :4] = False
     if any("given" in kind and kind != "given added" for kind in kinds):
         found["keep"] = keep
     if "given added" in kinds:

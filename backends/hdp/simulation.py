@@ -379,13 +379,12 @@ def _check_within(port: Port, array: Array, within: Interval) -> None:
         return
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
     ends = f"{number_text(low)} to {number_text(high)}"
-    if port.hides is not None:
-        ends += f" and not a number of {number_text(limit)} or less, which hides a score"
+    hides = "" if port.hides is None else f" ({number_text(limit)} and less hide a score)"
     least, most = (number_text(float(f(values[seen]))) for f in (np.min, np.max))
     _fail(
         port.name,
         f"{number_text(float(values[where]))} at {list(where)} is outside {ends}, which the program "
-        "was compiled for",
+        f"was compiled for{hides}",
         f"compile with --input-range {port.name}={least}:{most}, or as far as its values go",
     )
 

@@ -32,9 +32,12 @@ def with_masks(head: Head, op: attn.SdpaOp, masks: Sequence[Array], packing: Pac
 
     What lowers a score by 10000 or more hides it. A row that sees no key looks at all of them if
     float32 has room for a score beside the number that hides it, and at none in particular if not.
+    Where different numbers hide, it looks at those scores that the greatest number hides.
     """
     if not masks:
         return head
+    if _differ(op, masks):
+        return _with_levels(head, op, masks)
     visible, bias = np.ones(masks[0].shape, np.bool_), np.zeros(masks[0].shape)
     lowest = 0.0
     for mask, fill in zip(masks, op.fills):
@@ -49,6 +52,41 @@ def with_masks(head: Head, op: attn.SdpaOp, masks: Sequence[Array], packing: Pac
     if lowest == -np.inf:
         keyless = "refuse" if op.keyless == "nan" else "zero"
     return head._replace(bias=np.where(visible, bias, 0.0), visible=visible, keyless=keyless)
+
+
+def _differ(op: attn.SdpaOp, masks: Sequence[Array]) -> bool:
+    """Whether different finite numbers hide scores of one row that sees no key."""
+    total = _totals(op, masks)
+    blind = (total <= -10000.0).all(axis=1)
+    most, least = total[blind].max(axis=1), total[blind].min(axis=1)
+    return bool((np.isfinite(most) & (most != least)).any())
+
+
+def _totals(op: attn.SdpaOp, masks: Sequence[Array]) -> Array:
+    """What masks (M, L) make of scores of 0."""
+    total = np.zeros(masks[0].shape)
+    for mask, fill in zip(masks, op.fills):
+        total = np.where(mask, total, fill) if mask.dtype == np.bool_ else total + mask
+    return np.where(total < np.finfo(np.float32).min, -np.inf, total)
+
+
+def _with_levels(head: Head, op: attn.SdpaOp, masks: Sequence[Array]) -> Head:
+    total = _totals(op, masks)
+    most = total.max(axis=1, keepdims=True)
+    level = total.copy()
+    np.subtract(total, most, out=level, where=(most <= -10000.0) & np.isfinite(most))
+    least = level > -10000.0
+    fills = [fill for mask, fill in zip(masks, op.fills) if mask.dtype == np.bool_]
+    limit = -10000.0 if any(fill > -1e8 for fill in fills) else -1e8
+    visible = least & (most > limit)
+    return head._replace(
+        bias=np.where(visible, level, 0.0),
+        visible=visible,
+        keyless="mean",
+        least=least,
+        level=np.where(least & ~visible, level, 0.0),
+        least_keyless="refuse" if op.keyless == "nan" else "zero",
+    )
 
 
 @register_impls

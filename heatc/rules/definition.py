@@ -89,7 +89,8 @@ class Head(NamedTuple):
 
     Of the rows and keys at hand, (M, L): `bias` is added to scaled scores, and `visible` says which
     scores have a part in anything; None without masks of the model's own. `keyless` is what a row
-    gives that sees no key (`attn.hide_scores`).
+    gives that sees no key (`attn.hide_scores`). Where different numbers hide, `level` is added behind that,
+    and `least` hides once more.
     """
 
     rule: Rule
@@ -98,6 +99,9 @@ class Head(NamedTuple):
     bias: Reals | None = None
     visible: Mask | None = None
     keyless: str = "zero"
+    least: Mask | None = None
+    level: Reals | None = None
+    least_keyless: str = "zero"
 
     @classmethod
     def of(cls, rule: Rule, head: int) -> Head:

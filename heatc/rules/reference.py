@@ -44,10 +44,17 @@ def masked(scores: Reals, head: Head) -> Reals:
         scores = scores + head.bias
     if head.visible is None:
         return scores
-    blind: Mask = ~np.any(head.visible, axis=1, keepdims=True)
+    scores = _hidden(scores, head.visible, head.keyless)
+    if head.least is None or head.level is None:
+        return scores
+    return _hidden(scores + head.level, head.least, head.least_keyless)
+
+
+def _hidden(scores: Reals, visible: Mask, keyless: str) -> Reals:
+    blind: Mask = ~np.any(visible, axis=1, keepdims=True)
     level = np.where(scores == -np.inf, -np.inf, 0.0)
-    instead = {"zero": -np.inf, "refuse": np.nan, "mean": level}.get(head.keyless, scores)
-    return np.where(blind, instead, np.where(head.visible, scores, -np.inf))
+    instead = {"zero": -np.inf, "refuse": np.nan, "mean": level}.get(keyless, scores)
+    return np.where(blind, instead, np.where(visible, scores, -np.inf))
 
 
 def dense(q: Reals, k: Reals, v: Reals, scale: float, head: Head | None = None) -> Reals:

@@ -50,10 +50,18 @@ def shown(kind: str, inputs: dict[str, Any]) -> Any:
     """What is visible, bool, or None."""
     if "given" in kind:
         keep = torch.tensor(inputs["keep"])
-        return keep & (APART >= 0) if "causal" in kind else keep
+        return keep & (APART >= 0) if kind in ("given causal", "given summed") else keep
     if "causal" in kind:
         return APART >= 0
     return APART.abs() <= 2 if kind == "window" else None
+
+
+def least(kind: str, inputs: dict[str, Any]) -> Any:
+    """The scores that the fewest numbers hide in their row, or None."""
+    if kind != "given summed":
+        return None
+    times = (~torch.tensor(inputs["keep"])).int() + (APART < 0).int()
+    return times == times.amin(-1, keepdim=True)
 
 
 def added(kind: str, layer: Attention) -> Any:
@@ -92,7 +100,17 @@ def _codes(values: Any, heads: int) -> Any:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
-    "kind", ["causal", "window", "alibi", "causal alibi", "learned", "unscaled", "given causal"]
+    "kind",
+    [
+        "causal",
+        "window",
+        "alibi",
+        "causal alibi",
+        "learned",
+        "unscaled",
+        "given causal",
+        "given summed",
+    ],
 )
 def test_outputs_and_masks_are_the_oracles(kind: str, rule: str):
     kinds = (kind, kind)
@@ -129,7 +147,8 @@ def _compare(
     operands = [attn.outside(value) for value in (*operands, op.v)]
     scored = steps["attn.softmax"].scores
     points = [fixed_type(v).point.data for v in (*operands, scored, op.result)]
-    masks = rules.Masks(shown(kind, inputs))
+    keyless = "mean" if kind == "given summed" else "zero"
+    masks = rules.Masks(shown(kind, inputs), keyless=keyless, least=least(kind, inputs))
     bias = added(kind, layer)
     if bias is not None:
         point = fixed_type(attn.outside(steps["attn.bias_scores"].bias)).point.data

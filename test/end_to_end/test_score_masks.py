@@ -210,10 +210,12 @@ def test_what_an_input_adds():
     assert worst_cosine(*_found(compiled)) >= 0.999
     other = {**inputs, "added": inputs["added"].copy()}
     other["added"][0, 0, 0, 0] = -100.0
-    message = r"'added': -100\.0 at \[0, 0, 0, 0\] is outside -16 to 16 .*or less, which hides"
+    message = (
+        r"'added': -100 at \[0, 0, 0, 0\] is outside -16 to 16, .*\(-10000 and less hide a score\)"
+    )
     with pytest.raises(HeatcError, match=message) as raised:
         compiled.run_on(other)
-    assert "--input-range added=-100.0:2.5" in "\n".join(raised.value.notes)
+    assert "--input-range added=-100:2.5" in "\n".join(raised.value.notes)
 
 
 def test_masks_are_not_multiplied_in_memory():
