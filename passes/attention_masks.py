@@ -30,7 +30,7 @@ from heatc.dialects.einsum import WeightOp
 from heatc.passes.analysis.constants import evaluate
 from heatc.passes.analysis.masks import is_bias
 from heatc.passes.analysis.ports import mark_hiding
-from heatc.passes.least_hidden import HIDDEN, SWALLOWED, least_hidden
+from heatc.passes.least_hidden import FAR, HIDDEN, SWALLOWED, least_hidden
 from heatc.passes.rewriting import at, insert_before
 from heatc.weights import WeightStore
 
@@ -255,8 +255,8 @@ class MaskReader:
         values = self._possible(total)
         if values is None:
             return True
-        hidden = np.sort(values[values <= HIDDEN])
-        return bool(values[values > HIDDEN].any() or (np.diff(hidden) < -HIDDEN).any())
+        hidden = np.sort(values[values <= FAR])
+        return bool(values[values > FAR].any() or (np.diff(hidden) < -FAR).any())
 
     # -- masks that inputs decide ------------------------------------------------------------
 

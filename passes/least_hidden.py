@@ -7,7 +7,9 @@ depend on inputs, so the host computes it, for every row alike:
 
     T = what the masks make of a score of 0, and M = the greatest T of a row
     X = T, or T - M in a row that sees no key: a softmax does not change by what all its scores have
-    least hidden = X > HIDDEN, visible scores in a row that sees a key
+    least hidden = X > FAR, visible scores in a row that sees a key
+
+A row sees no key where M <= FAR, which is half of HIDDEN: a bias may stand beside numbers that hide.
 
 A number of `SWALLOWED` or less leaves nothing of a score in float32, and a fill leaves nothing of any:
 such a row has scores of 0 (`keyless = "mean"`) and X. Another one has its scores and X.
@@ -31,6 +33,9 @@ HIDDEN = -1e4
 
 SWALLOWED = -1e8
 """Numbers so low leave nothing of a score in float32: added to a whole row they make it constant."""
+
+FAR = HIDDEN / 2
+"""Scores that are this much below others of their row have no part in its softmax."""
 
 _LOWEST = float(np.finfo(np.float32).min)
 """What is lower is minus infinity to the model."""
@@ -64,14 +69,14 @@ def least_hidden(
     total, possible = write.totals(masks)
     kept = write.where(possible, total, write.number(_LOWEST))
     most = write.greatest(kept)
-    blind = write.compare(most, HIDDEN, "le")
+    blind = write.compare(most, FAR, "le")
     none = write.number(0.0)
     # The difference is at most 0, which its bound does not know.
     above = write.binary(nn.MinimumOp, write.binary(nn.SubOp, kept, most), none)
     level = write.where(blind, above, kept)
-    shown = write.compare(level, HIDDEN, "gt")
+    shown = write.compare(level, FAR, "gt")
     least = write.both(shown, possible)
-    limit = HIDDEN if fills_alone else SWALLOWED
+    limit = FAR if fills_alone else SWALLOWED
     visible = write.both(least, write.compare(most, limit, "gt"))
     return LeastHidden(visible, write.where(shown, level, none), least, total)
 

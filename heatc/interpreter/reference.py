@@ -57,7 +57,7 @@ def with_masks(head: Head, op: attn.SdpaOp, masks: Sequence[Array], packing: Pac
 def _differ(op: attn.SdpaOp, masks: Sequence[Array]) -> bool:
     """Whether different finite numbers hide scores of one row that sees no key."""
     total = _totals(op, masks)
-    blind = (total <= -10000.0).all(axis=1)
+    blind = (total <= -5000.0).all(axis=1)
     most, least = total[blind].max(axis=1), total[blind].min(axis=1)
     return bool((np.isfinite(most) & (most != least)).any())
 
@@ -74,10 +74,10 @@ def _with_levels(head: Head, op: attn.SdpaOp, masks: Sequence[Array]) -> Head:
     total = _totals(op, masks)
     most = total.max(axis=1, keepdims=True)
     level = total.copy()
-    np.subtract(total, most, out=level, where=(most <= -10000.0) & np.isfinite(most))
-    least = level > -10000.0
+    np.subtract(total, most, out=level, where=(most <= -5000.0) & np.isfinite(most))
+    least = level > -5000.0
     fills = [fill for mask, fill in zip(masks, op.fills) if mask.dtype == np.bool_]
-    limit = -10000.0 if any(fill > -1e8 for fill in fills) else -1e8
+    limit = -5000.0 if any(fill > -1e8 for fill in fills) else -1e8
     visible = least & (most > limit)
     return head._replace(
         bias=np.where(visible, level, 0.0),

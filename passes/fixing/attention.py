@@ -28,14 +28,9 @@ from heatc.passes.fixing.common import (
     point_of,
     typed,
 )
+from heatc.passes.fixing.widths import FINE_BIAS, FINEST_BIAS
 from heatc.passes.rewriting import at
 from heatc.weights import WeightStore
-
-FINE_BIAS = 8
-"""Fraction bits that a bias needs: a score is then off by 2^-9 at most."""
-
-FINEST_BIAS = 24
-"""Fraction bits beyond which a bias gains nothing."""
 
 
 class AttentionAssigner(Assigner):

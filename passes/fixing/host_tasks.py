@@ -21,7 +21,14 @@ from heatc.passes.analysis.host_bounds import HostBounds
 from heatc.passes.analysis.ranges import Range
 from heatc.passes.fixing.common import Assigner, nn_element, point_of, typed
 from heatc.passes.fixing.inputs import Inputs
-from heatc.passes.fixing.widths import NARROW, WIDE, is_wide_result
+from heatc.passes.fixing.widths import (
+    FINE_BIAS,
+    FINEST_BIAS,
+    NARROW,
+    WIDE,
+    is_bias,
+    is_wide_result,
+)
 from heatc.passes.rewriting import at, insert_before
 from heatc.weights import WeightStore
 
@@ -125,6 +132,9 @@ class HostAssigner(Assigner):
             )
         width = WIDE if is_wide_result(task, index) else NARROW
         point = point_of(op, bound.largest, width, "its result")
+        if width == NARROW and point < FINE_BIAS and is_bias(result):
+            width = WIDE
+            point = min(point_of(op, bound.largest, width, "its result"), FINEST_BIAS)
         quantize = QuantizeOp(value, typed(shape, width, point))
         body.add_op(quantize)
         return quantize.result, bound.rounded(point)

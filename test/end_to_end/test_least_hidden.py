@@ -38,6 +38,9 @@ SPELLINGS: dict[str, Spelling] = {
     "two sums": lambda s, mask: s + _where(CAUSAL, -1e9) + _where(mask > 0, -1e9),
     "sums of two strengths": lambda s, mask: s + _where(CAUSAL, -1e5) + _where(mask > 0, -1e9),
     "a weak sum": lambda s, mask: s + _where(CAUSAL, -1e9) + _where(mask > 0, -2e4),
+    "a bias in a weak sum": lambda s, mask: (
+        s + ((1.5 + NEAR) + _where(CAUSAL, -1e4) + _where(mask > 0, -1e4))
+    ),
     "two fills": lambda s, mask: s.masked_fill(mask == 0, -1e9).masked_fill(~CAUSAL, -1e5),
     "a bias behind a weak fill": lambda s, mask: s.masked_fill(mask == 0, -1e4) + NEAR,
     "a bias before a weak fill": lambda s, mask: (s + NEAR).masked_fill(mask == 0, -1e4),
