@@ -210,12 +210,12 @@ def may_refuse(program: Program, case: Case, error: Exception, want: Sequence[Ar
     It may where a sequence has no real token that an output beside its own rows depends on (pairs of
     tokens are no rows), or that an attention reads which is not recognised. It may where a mask holds
     values that key padding does not. It must name the row or the input. It may where PyTorch has no
-    number, `want` being what it gives, since a query sees no key.
+    number, `want` being what it gives, since a query sees no key, or a pooling no token.
     """
     if not isinstance(error, HeatcError | ValueError):
         return False
     text = error.render() if isinstance(error, HeatcError) else str(error)
-    if "sees no key" in text and any(
+    if re.search("sees no key|holds a NaN", text) and any(
         np.isnan(array).any() for array in want if array.dtype.kind == "f"
     ):
         return True
