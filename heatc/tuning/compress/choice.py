@@ -94,12 +94,14 @@ def next_trained(goals: Goals, plans: Sequence[Standing]) -> int | None:
     more: beyond a trained plan that still loses too much none is trained.
     """
     open_ = [k for k, plan in enumerate(plans) if not plan.is_trained]
+    if not open_:
+        return None
     enough = [k for k in open_ if goals.gains_much(plans[k].reached)]
     most = goals.most_lost
     if most is None:
         trained = any(plan.is_trained for plan in plans)
         # Of those that gain enough the one that gains least loses least.
-        return None if trained or not open_ else (enough or open_[:1])[-1]
+        return None if trained else (enough or open_[:1])[-1]
     if not enough:
         return None if any(plan.is_trained for plan in plans) else _promising(open_, plans, most)
     failed = [k for k, plan in enumerate(plans) if plan.is_trained and plan.reached.drop > most]

@@ -140,3 +140,8 @@ def test_what_earlier_runs_took_is_gone():
     assert 14.0 < budget.left <= 15.0
     assert budget.training_seconds(5.0, 2) == pytest.approx(0.9 * 5.0, abs=0.2)
     assert Budget(1.0, earlier=90.0).training_seconds(0.0, 1) == 0.0
+
+
+@pytest.mark.parametrize("goals", [(DROP,), (EDP,)])
+def test_of_no_plans_none_is_trained(goals: tuple[Goal, ...]):
+    assert next_trained(Goals(goals), []) is None
