@@ -309,9 +309,6 @@ ONE_SEQUENCE: dict[str, list[str]] = {
         slice_of("%a", ONE, (0, 2, 0), (1, 1, 1), tensor(1, 1, N)),
         reshaped("%0", tensor(1, 1, N), V),
     ],
-}
-
-ONE_SEQUENCE |= {
     "over its size": over_its_size(ONE, tensor(1, N), tensor(1, N, 1)),
     "numbers along the width": [
         reduced("%a", ONE, 2, tensor(1, N)),
