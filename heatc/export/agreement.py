@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,10 +144,22 @@ def modeling_form(
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _without_bytecode():
+        spec.loader.exec_module(module)
     with quiet_torch():
         model: nn.Module = module.from_folder(folder)
     return torch_form(by_name(model, inputs, outputs, options))
+
+
+@contextmanager
+def _without_bytecode() -> Generator[None]:
+    """Modules that are imported leave no __pycache__ beside their file."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def archive_form(path: Path) -> Form:

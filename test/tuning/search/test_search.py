@@ -522,7 +522,7 @@ def test_wrong_spaces(
     assert tune.main(arguments(tiny, tmp_path / "front", hw_space=str(path))) == 1
     told = capsys.readouterr().err
     assert message in told
-    assert f"{path}:{line}: error:" in told if line else f"{path}: error:" in told
+    assert f"error: {path}:{line}: " in told if line else f"error: {path}: " in told
     assert told.count("error:") == 1
 
 
