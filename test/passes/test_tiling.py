@@ -65,7 +65,7 @@ def test_linear_plans_fit_and_keep_the_array_busy(name: str, rows: int, depth: i
         assert plan.cost(hw) < 1.1 * rows * depth * columns / hw.macs_per_cycle
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 600), st.integers(1, 16), st.integers(1, 128), st.booleans(), st.booleans())
 def test_attention_plans_fit(length: int, heads: int, dim: int, pruned: bool, gate: bool):
     """Every attention of a usual size fits the small preset; tiles begin at blocks."""
