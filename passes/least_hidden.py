@@ -26,10 +26,11 @@ from xdsl.dialects.builtin import TensorType, f32, i1
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from heatc.dialects import nn
+from heatc.passes.analysis.padding import BLOCKED
 from heatc.passes.rewriting import insert_before
 
-HIDDEN = -1e4
-"""Scores that a mask lowers this far are hidden: e^-10000 is 0 in every type."""
+HIDDEN = BLOCKED
+"""Scores that a mask lowers this far are hidden."""
 
 SWALLOWED = -1e8
 """Numbers so low leave nothing of a score in float32: added to a whole row they make it constant."""

@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ class Work:
         return max(0.0, pace * (self.total - self.done) - (now - self.changed))
 
 
-class _Display:
+class _Display(ABC):
     """What both displays share: the work that was told of, and a thread that shows it."""
 
     def __init__(self) -> None:
@@ -163,8 +164,9 @@ class _Display:
         work.total = total
         self.current = work
 
+    @abstractmethod
     def _show(self) -> None:
-        raise NotImplementedError
+        """Show what was told of, until `_over` is set: the body of the thread."""
 
 
 @contextmanager
