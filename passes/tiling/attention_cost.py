@@ -31,7 +31,7 @@ def expected_cycles(plan: AttentionPlan, hw: Hardware, limit: float = math.inf) 
     done, rest = 0.0, least_cycles(plan, hw) * sum(lengths.values())
     for length, n in lengths.items():
         rest -= n * _bound(plan, hw, length)
-        done += n * counted_cycles(plan, hw, length)
+        done += n * counted_cycles(plan, hw, length, (most - done - rest) / n)
         if done + rest > most:
             return math.inf
     return done / sum(lengths.values())

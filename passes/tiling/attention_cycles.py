@@ -14,6 +14,7 @@ what it writes (docs/design/machine.md). What is not known at compile time is as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from itertools import accumulate
@@ -48,14 +49,31 @@ def fullest(blocks: int, rows: int, unit: int, share: float = KEPT) -> float:
     return sum(1 - min(1.0, at_most[n]) ** rows for n in range(0, blocks, unit))
 
 
-def counted_cycles(plan: AttentionPlan, hw: Hardware, length: int) -> float:
-    """Estimated cycles of one sequence of `length` tokens: the first rounds, the others like them."""
+class _Beyond(Exception):
+    """More cycles than anybody wants to know."""
+
+
+def counted_cycles(
+    plan: AttentionPlan, hw: Hardware, length: int, limit: float = math.inf
+) -> float:
+    """
+    Estimated cycles of one sequence of `length` tokens: the first rounds, the others like them.
+
+    Infinity once they are more than `limit`: the rest is not counted.
+    """
+    try:
+        return _counted_cycles(plan, hw, length, limit)
+    except _Beyond:
+        return math.inf
+
+
+def _counted_cycles(plan: AttentionPlan, hw: Hardware, length: int, limit: float) -> float:
     items = hw.cores // plan.parts
     rounds = up(plan.shape.heads, items)
     work = up(length, plan.step) * up(length, plan.part)
     most = min(rounds, _ROUNDS if work <= _SHORT else 2)
     heads = min(plan.shape.heads, most * items)
-    sink = _Count(plan, hw, length)
+    sink = _Count(plan, hw, length, limit)
     sums = _Magnitudes(sink) if plan.shape.counted else None
     Kernel(sink, _unnamed(plan.shape), plan, items, heads, sums).run()
     last, ends = max(sink.free.values()), sink.ends
@@ -96,14 +114,17 @@ class _Count:
     """
     Counts the cycles of an attention's instructions; a method of its own for each that takes any.
 
+    Raises `_Beyond` at the first engine that is busy after cycle `limit`.
+
     Attributes:
         free: the cycle from which on an engine is free.
         ends: the cycle at which the engines have done each round of heads, 0 first.
         moved: cycles of all transfers.
     """
 
-    def __init__(self, plan: AttentionPlan, hw: Hardware, length: int):
+    def __init__(self, plan: AttentionPlan, hw: Hardware, length: int, limit: float):
         self.plan, self.hw, self.length = plan, hw, length
+        self._limit = limit
         self.shape = plan.shape
         self.free: dict[str, float] = {}
         self.ends = [0.0]
@@ -254,6 +275,8 @@ class _Count:
             for name in tile.names:
                 start = max(start, ready.get(name, 0.0), busy.get(name, 0.0))
         end = self.free[lane] = start + cycles
+        if end > self._limit:
+            raise _Beyond
         for tile in reads:
             for name in tile.names:
                 if busy.get(name, 0.0) < end:

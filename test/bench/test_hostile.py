@@ -40,13 +40,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.mark.torch
 def test_a_moment(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep, state = tmp_path / "faults", tmp_path / "state.json"
-    command = ["--cases", "600", "--least", "8", "--corpus", str(corpus.folder)]
+    command = ["--cases", "300", "--least", "4", "--corpus", str(corpus.folder)]
     code = hostile.main([*command, "--keep", str(keep), "--state", str(state)])
     found = json.loads(state.read_text())
     assert not found["faults"], capsys.readouterr().err
     assert code == 0
     assert set(found["kinds"]) == set(KINDS)
-    assert all(sum(k["codes"].values()) >= 8 for k in found["kinds"].values())
+    assert all(sum(k["codes"].values()) >= 4 for k in found["kinds"].values())
 
 
 # ---- the judge ----------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def shorter(block: str) -> str:
 def make_folder(folder: Path) -> None:
     """Write what the pages name: a tiny classifier in several forms, text, data and a machine."""
     model = _model(folder / "model")
-    for name, count, seed in (("train", 64, 0), ("dev", 24, 1), ("test", 24, 2)):
+    for name, count, seed in (("train", 48, 0), ("dev", 16, 1), ("test", 16, 2)):
         _write_text(folder / f"{name}.csv", count, seed)
         _write_data(folder / name, folder / "model")
     _train(model, folder / "train.npz")

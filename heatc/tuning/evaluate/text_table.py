@@ -88,7 +88,8 @@ def _check(row: Row, needed: Sequence[str], place: str) -> None:
 
 def _separated(delimiter: str) -> Callable[[IO[str], str], Iterator[Row]]:
     def read(stream: IO[str], place: str) -> Iterator[Row]:
-        csv.field_size_limit(_LONGEST_FIELD)
+        # The limit is the process's: whoever reads a csv file after this one has its own back.
+        former = csv.field_size_limit(_LONGEST_FIELD)
         quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
         reader = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=True)
         header: list[str] = []
@@ -102,6 +103,8 @@ def _separated(delimiter: str) -> Callable[[IO[str], str], Iterator[Row]]:
                     raise HeatcError("the line is empty", place=f"{place}:{reader.line_num}")
         except csv.Error as error:
             raise HeatcError(str(error), place=f"{place}:{reader.line_num}") from None
+        finally:
+            csv.field_size_limit(former)
 
     return read
 

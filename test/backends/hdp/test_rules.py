@@ -165,8 +165,7 @@ def test_with_streamed_keys(rule: str, tmp_path: Path):
     compare(rule, write_hardware(small, tmp_path))
 
 
-@pytest.mark.parametrize("summed", [False, True])
-@pytest.mark.parametrize("cores", [2, 3])
+@pytest.mark.parametrize(("cores", "summed"), [(2, False), (3, True)])
 @pytest.mark.parametrize(
     "rule", ["paper rho-b=0.1,-0.2,0.3 pruned-score=mean", "ours", "ours tau-h=3.2,0.0,2.0"]
 )
