@@ -13,7 +13,8 @@ the token axis is 0 at masked positions, and its attribute `heatc.padding` says 
 `padding=compute` every position is computed.
 
 Where the masks are not proven, or not the same, every position is a token, the masks stay, and a
-remark says so. Leaves functions without attention, and those whose attentions are of several
+remark says so. So it is where a masked position may see nothing but scores of -inf beside real tokens
+and a product with 0 would carry its NaN on. Leaves functions without attention, and those whose attentions are of several
 streams.
 
 Example: test/passes/pack_tokens.mlir.
@@ -69,13 +70,16 @@ class Masks(NamedTuple):
     The key padding of a function, and the masks that each attention keeps beside it.
 
     Without `every_row` masked positions must not be read. With `needs_token` a sequence without a real
-    token has to be refused.
+    token has to be refused. `nan` are the attentions where a row that sees no key is NaN; with
+    `nan_at_masked` a masked position may be such a row.
     """
 
     padding: KeyPadding
     kept: dict[attn.SdpaOp, list[Part]]
     every_row: bool = True
     needs_token: bool = False
+    nan: frozenset[attn.SdpaOp] = frozenset()
+    nan_at_masked: bool = False
 
 
 class _Packer:
@@ -91,7 +95,8 @@ class _Packer:
         self.tokens = tokens
         self.batch, self.length = tokens.batch, tokens.length
         self.compute = compute
-        self.padding, self.kept, self.every_row, self.needs_token = masks
+        self.masks = masks
+        self.padding, self.kept = masks.padding, masks.kept
         self.packing = self._packing_op(())
         self.packed: dict[SSAValue, SSAValue] = {}
         self.rows = PackedRows(tokens, self.packed, self.packing.result)
@@ -123,10 +128,15 @@ class _Packer:
         outputs = list(last.operands)
         reads = Reads(self.tokens, self.converted, compute=self.compute, padding=self.padding)
         if self.padding.mask is not None:
+            positions = self._positions(reads)
+            # NaN times 0 is NaN: a weight of 0 does not keep it out of a sum over tokens.
+            sums_nan = bool(self.masks.nan) and reads.weighs_with_zero
+            if self.masks.nan_at_masked and (sums_nan or len(self.kept) > 1):
+                return False
             # A row of its own for the first position refuses a sequence without a real token.
-            first = range(1) if self.needs_token else range(0)
-            positions = self._positions(reads).union(first)
-            if positions and not self.every_row:
+            if self.masks.needs_token or sums_nan:
+                positions |= {0}
+            if positions and not self.masks.every_row:
                 return False
             self._keep(positions)
             reads.rows = positions
@@ -503,7 +513,11 @@ def _common_masks(ctx: Context, attentions: list[attn.SdpaOp]) -> Masks:
             "would need a lower fill",
         )
     kept = {op: reading.kept for op, reading in readings.items()}
-    return Masks(padding, kept, all(reading.every_row for reading in readings.values()))
+    every_row = all(reading.every_row for reading in readings.values())
+    nan = frozenset(op for op in readings if op.masks and op.keyless == "nan")
+    return Masks(
+        padding, kept, every_row, nan=nan, nan_at_masked=any(readings[op].blinds for op in nan)
+    )
 
 
 def _with_maxima(function: FuncOp, tokens: TokenAxes, masks: Masks, compute: bool) -> Masks:
@@ -540,7 +554,7 @@ def pack_function(ctx: Context, function: FuncOp, padding: str = "skip") -> None
     if _Packer(function, tokens, masks, padding == "compute").run():
         return
     erase_dead(function)
-    text = "masked positions are read, and see no key that is real: every position is computed"
+    text = "masked positions matter, and may see no key that is real: every position is computed"
     remark(ctx, attentions[0], text)
     whole = _whole(attentions, dict.fromkeys(attentions))
     _Packer(function, tokens, whole, padding == "compute").run()

@@ -95,6 +95,8 @@ def _on_inputs(
             judge = Judge(stages, program, settings, place, inputs, name, {"model": model})
             if judge.has_reference:
                 found = _judged(judge, found, rounding)
+            else:
+                judge.hold_nan()
             now = time.perf_counter()
             found = replace(found, left_out=max(len(rounds) - number - 1, 0))
             late = now + (now - before) > deadline

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heatc.errors import VerificationError
+from heatc.errors import HeatcError, VerificationError
 from heatc.files import make_folder, together
 from heatc.kinds import DIVERGENCE
 from heatc.readers.npz import write_npz
@@ -65,8 +65,12 @@ class Judge:
         """Whether the model gives numbers that codes can stand for."""
         if self.stages.levels.fixed is None:
             return True
-        judged = (self._rows.get(n, Rows()).of(a) for n, a in self.outputs["model"].items())
-        return all(np.isfinite(array).all() for array in judged)
+        return all(np.isfinite(array).all() for array in self._model_rows.values())
+
+    @cached_property
+    def _model_rows(self) -> dict[str, Array]:
+        """What the model computes, without masked tokens."""
+        return {n: self._rows.get(n, Rows()).of(a) for n, a in self.outputs["model"].items()}
 
     def output(self, stage: Stage) -> dict[str, Array]:
         """What a stage computes, once; `VerificationError` where it fails."""
@@ -94,6 +98,24 @@ class Judge:
             return
         worst = max(wrong, key=lambda d: d.share)
         raise self._wrong(_message(worst, step), self._layer(step))
+
+    def hold_nan(self) -> None:
+        """
+        Raise `VerificationError` where the model gives NaN and a program of codes gives numbers.
+
+        One that refuses the input is right.
+        """
+        nan = next((n for n, array in self._model_rows.items() if np.isnan(array).any()), None)
+        if nan is None:
+            return
+        try:
+            self.program.run(self.inputs)
+        except HeatcError:
+            return
+        raise self._wrong(
+            f"the model gives NaN in output {nan!r}, of which codes have none",
+            ["a mask of -inf, or a division by 0, may be what it comes from"],
+        )
 
     def hold_rounding(self, rounding: Rounding) -> None:
         """
@@ -240,6 +262,8 @@ def _message(worst: Difference, step: Step) -> str:
         return f"{output} of {found} has {worst.padding} values at masked positions that are not 0"
     if step.bound == IDENTICAL:
         return f"{found} differs from {expected} in {worst.share:.0f} values of {output}"
+    if np.isinf(worst.largest):
+        return f"{found} has other infinities or NaN than {expected} in {output}"
     return (
         f"{found} differs from {expected} in {output} by {worst.share:.3g} of {step.bound.size}, "
         f"allowed is {step.bound.share:g}"

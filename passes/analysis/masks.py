@@ -76,12 +76,14 @@ class Reading:
         kept: what is left of its masks once padding has no rows.
         hides: whether what is kept hides keys.
         every_row: whether a masked position sees what it sees in the model, too.
+        blinds: whether a masked position may see nothing but scores of -inf where a token is real.
     """
 
     paddings: set[KeyPadding] = field(default_factory=set[KeyPadding])
     kept: list[Part] = field(default_factory=list[Part])
     hides: bool = False
     every_row: bool = True
+    blinds: bool = False
 
 
 def read_masks(op: attn.SdpaOp, tracker: MaskTracker) -> Reading | None:
@@ -119,6 +121,7 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
     if of_queries is not None:
         reading.paddings.add(part.of(of_queries))
         reading.every_row = False
+        reading.blinds |= math.isinf(of_queries.weakest)
         return True
     if traced.input is None:
         return _read_static(part, length, tracker, reading)
@@ -128,6 +131,7 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
     reading.paddings.add(part.of(masking))
     reading.kept.append(part)
     reading.every_row = False
+    reading.blinds |= math.isinf(masking.weakest)
     return True
 
 
@@ -143,6 +147,7 @@ def _read_static(part: Part, length: int, tracker: MaskTracker, reading: Reading
     if hides.any():
         reading.hides = True
         reading.every_row &= math.isinf(part.fill)
+        reading.blinds |= values.dtype != np.bool_ or math.isinf(part.fill)
     return True
 
 

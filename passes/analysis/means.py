@@ -6,16 +6,17 @@ Means by weights, however they are written: their range is that of what is avera
     sum(x w)                  with w = m / sum(m), or w = softmax(m)
     sum(x m) / sqrt(sum(m))   the mean times the root of the sum
 
-with m >= 0, but for a softmax. A denominator may be clamped from below, or have a number of at least 0 added. Between
-these ops may stand casts, repetitions, and reshapes that only add or drop axes of extent 1; axes are
-followed through them, so that equal extents do not matter.
+with m >= 0, but for a softmax; truth values are, whatever they were compared of. A denominator may be
+clamped from below, or have a number of at least 0 added. Between these ops may stand casts, repetitions,
+and reshapes that only add or drop axes of extent 1; axes are followed through them, so that equal extents
+do not matter.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from xdsl.dialects.builtin import AnyFloat, IntegerType, TensorType
@@ -43,6 +44,7 @@ class _Sum:
         axes: for each axis of the sum the one of the source.
         summed: the axis of the source that is summed.
         is_chosen: each weight is 1 where the source is not 0, and 0 elsewhere.
+        truth: the truth values that such weights are, as long as they are the comparison's own.
     """
 
     x: SSAValue
@@ -50,14 +52,20 @@ class _Sum:
     axes: Axes
     summed: int
     is_chosen: bool = False
+    truth: SSAValue | None = None
 
 
 @dataclass(frozen=True)
 class _Total:
-    """The sum of weights that a denominator is at least, or is at least the root of."""
+    """
+    The sum of weights that a denominator is at least, or is at least the root of.
+
+    With `is_truth` it is of the truth values that the weights are, whatever their source holds.
+    """
 
     value: SSAValue
     is_root: bool
+    is_truth: bool = False
 
 
 def mean_range(
@@ -109,7 +117,9 @@ class _Means:
         """The range of a weighted sum over the sum of its weights, or over the root of that."""
         found = self._weighted_sum(op.lhs)
         total = None if found is None else self._total(op.rhs, found, len(nn.shape_of(op.result)))
-        mean = None if found is None or total is None else self._averaged(op, found)
+        mean = None
+        if found is not None and total is not None:
+            mean = self._within(op, found.x) if total.is_truth else self._averaged(op, found)
         if mean is None or total is None or not total.is_root:
             return mean
         most = math.sqrt(max(self.range_of(total.value).whole[1], 0.0))
@@ -149,7 +159,7 @@ class _Means:
         if found is None:
             return None
         outer = tuple(None if axis is None else found.axes[axis] for axis in axes)
-        return _Sum(found.x, found.source, outer, found.summed, found.is_chosen)
+        return replace(found, axes=outer)
 
     def _reduced(self, op: nn.ReduceOp) -> _Sum | None:
         if op.kind.data != "sum" or len(op.reduced) != 1:
@@ -175,13 +185,21 @@ class _Means:
         above: Sequence[str] = _ABOVE,
     ) -> _Sum | None:
         """A sum along one axis of `x` by weights that are repeated to `shape`."""
-        source, axes = self._traced(weights)
-        source, axes, is_chosen = self._counted(source, axes, above)
+        truth, axes = self._traced(weights)
+        source, axes, is_chosen = self._counted(truth, axes, above)
         axes = (None,) * (len(shape) - len(axes)) + axes
         axis = axes[summed]
         if axis is None or summed == len(shape) - 1 or nn.shape_of(x) != shape:
             return None
-        return _Sum(x, source, axes[:summed] + axes[summed + 1 :], axis, is_chosen)
+        is_own = is_chosen and above is _ABOVE
+        return _Sum(
+            x,
+            source,
+            axes[:summed] + axes[summed + 1 :],
+            axis,
+            is_chosen,
+            truth if is_own else None,
+        )
 
     def _chosen(self, op: nn.WhereOp, summed: int) -> _Sum | None:
         """`where(m, x, 0)`, or `where(not m, 0, x)`."""
@@ -226,13 +244,14 @@ class _Means:
             # The last axis of the result is x's own, and so are its channels.
             if not result or terms[x][-1] != result[-1] or result[-1] in terms[weights]:
                 continue
-            source, axes, is_chosen = self._counted(*self._traced(op.inputs[weights]))
+            truth, axes = self._traced(op.inputs[weights])
+            source, axes, is_chosen = self._counted(truth, axes)
             place = dict(zip(terms[weights], axes))
             axis = place[summed[0]]
             if axis is not None:
-                return _Sum(
-                    op.inputs[x], source, tuple(place.get(c) for c in result), axis, is_chosen
-                )
+                outer = tuple(place.get(c) for c in result)
+                own = truth if is_chosen else None
+                return _Sum(op.inputs[x], source, outer, axis, is_chosen, own)
         return None
 
     def _total(self, value: SSAValue, weights: _Sum, rank: int) -> _Total | None:
@@ -258,6 +277,7 @@ class _Means:
         ):
             return None
         source, inner = self._traced(total.x)
+        is_truth = weights.truth is not None and is_same(source, weights.truth)
         if weights.is_chosen:
             source, inner, _ = self._counted(source, inner)
         if not is_same(source, weights.source) or inner[total.reduced[0]] != weights.summed:
@@ -270,7 +290,7 @@ class _Means:
             + tuple(None if axis is None or extents[axis] == 1 else axis for axis in axes)
             for axes in (weights.axes, found)
         )
-        return _Total(value, is_root) if own == other else None
+        return _Total(value, is_root, is_truth) if own == other else None
 
 
 def _same_axes(value: SSAValue) -> Axes:

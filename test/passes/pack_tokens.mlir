@@ -318,6 +318,29 @@ func.func @unmasked(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {
 
 // -----
 
+// The window hides by -inf what padding does not: at the left end a masked position may see no key and
+// be NaN. The second attention would multiply that NaN with 0, so that every position stays a key.
+
+// CHECK-LABEL: func.func @carried(
+// CHECK-NEXT:    [[P:%.+]] = attn.packing : () -> !attn.packing<2, 3>
+// CHECK:         attn.sdpa {{.*}} packed [[P]] : !attn.packing<2, 3> masks %both
+// CHECK:         attn.sdpa {{.*}} packed [[P]] : !attn.packing<2, 3> masks %both
+// REMARK: remark: masked positions matter, and may see no key that is real: every position is computed
+func.func @carried(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf32> {
+  %q = nn.iota {start = 0 : i64, step = 1 : i64} : tensor<3xi64>
+  %c = nn.reshape %q : (tensor<3xi64>) -> tensor<3x1xi64>
+  %d = nn.sub %q, %c : (tensor<3xi64>, tensor<3x1xi64>) -> tensor<3x3xi64>
+  %one = nn.full {value = 1.0 : f64} : tensor<i64>
+  %ahead = nn.compare %one, %d {predicate = "gt"} : (tensor<i64>, tensor<3x3xi64>) -> tensor<3x3xi1>
+  %k = nn.reshape %m : (tensor<2x3xi1>) -> tensor<2x1x1x3xi1>
+  %both = nn.and %ahead, %k : (tensor<3x3xi1>, tensor<2x1x1x3xi1>) -> tensor<2x1x3x3xi1>
+  %a = attn.sdpa %x, %x, %x masks %both : tensor<2x1x3x3xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "nan"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  %b = attn.sdpa %a, %a, %a masks %both : tensor<2x1x3x3xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "nan"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %b : tensor<2x3x4xf32>
+}
+
+// -----
+
 // A function without attention has no padding to speak of.
 
 // CHECK-LABEL: func.func @no_attention(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {
@@ -355,4 +378,19 @@ func.func @windows(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf3
   %other = nn.and %ahead, %k : (tensor<3x3xi1>, tensor<2x1x1x3xi1>) -> tensor<2x1x3x3xi1>
   %b = attn.sdpa %a, %a, %a masks %other : tensor<2x1x3x3xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "zero"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
   func.return %b : tensor<2x3x4xf32>
+}
+
+// -----
+
+// A sum that weighs masked positions with 0 is NaN where a sequence has no real token: the first
+// position has a row, so that such a sequence is refused.
+
+// CHECK-LABEL: func.func @weighed(
+// CHECK-NEXT:    attn.packing %m {{.*}} -> !attn.packing<2, 3, reads [0]>
+func.func @weighed(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x4xf32> {
+  %k = nn.reshape %m : (tensor<2x3xi1>) -> tensor<2x1x1x3xi1>
+  %a = attn.sdpa %x, %x, %x masks %k : tensor<2x1x1x3xi1> {heads = 2 : i64, scale = 0.5 : f64, fills = [0xFFF0000000000000 : f64], keyless = "nan"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  %w = nn.cast %m : (tensor<2x3xi1>) -> tensor<2x3xf32>
+  %s = einsum.contract "btd,bt->bd" %a, %w : (tensor<2x3x4xf32>, tensor<2x3xf32>) -> tensor<2x4xf32>
+  func.return %s : tensor<2x4xf32>
 }

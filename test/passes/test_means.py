@@ -76,6 +76,43 @@ def test_mean(name: str, batch: int, tmp_path: Path):
     np.testing.assert_allclose(found["logits"], wanted, atol=2e-2)
 
 
+def _by_truth(x: Any, m: Any) -> Any:
+    real = (m != 0).float()
+    return (x * real[..., None]).sum(1) / (real.sum(1, True) + 1e-9)
+
+
+def _by_other_truth(x: Any, m: Any) -> Any:
+    return (x * (m != 0)[..., None]).sum(1) / ((m > 0).sum(1, True) + 1e-9)
+
+
+def _of_large_values(inputs: dict[str, Any]) -> dict[str, Any]:
+    mask = inputs["attention_mask"]
+    return {
+        **inputs,
+        "attention_mask": torch.where(mask != 0, torch.tensor([3, -2, 9, 1, 7, -5]), 0),
+    }
+
+
+def test_truth_values_of_any_integers(tmp_path: Path):
+    """What truth values say does not depend on how large integers are."""
+    inputs, model = _given(6, 2), Pooled(_by_truth).eval()
+    path = compile_model(model, inputs, output=tmp_path / "p.hdp")
+    large = _of_large_values(inputs)
+    found = load_hdp(path).run({key: value.numpy() for key, value in large.items()})
+    with torch.no_grad():
+        wanted = model(**large)["logits"].numpy()
+    np.testing.assert_allclose(found["logits"], wanted, atol=2e-2)
+
+
+def test_other_truth_values_than_those_that_are_counted(tmp_path: Path):
+    """They are a mean of integers from 0 on; the program says so."""
+    inputs = _given(6, 2)
+    path = compile_model(Pooled(_by_other_truth).eval(), inputs, output=tmp_path / "p.hdp")
+    large = _of_large_values(inputs)
+    with pytest.raises(HeatcError, match="is outside 0 to 1"):
+        load_hdp(path).run({key: value.numpy() for key, value in large.items()})
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_no_mean(name: str, tmp_path: Path):
     """Quotients that may be as large as they like have no fixed-point type."""

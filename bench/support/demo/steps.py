@@ -20,7 +20,7 @@ MACHINE = "hdp-edge-vector"
 SHORT, LONG = 64, 512
 """Tokens of a program: for sentences as they are, and for text that fills the model's positions."""
 
-SCORED, SIMULATED, CALIBRATION = 1000, 64, 128
+SCORED, SIMULATED, CALIBRATION = 800, 64, 128
 """Test sentences of NumPy programs and of HDP programs; training sentences that factors are found on."""
 
 LONG_TEXTS = 1
