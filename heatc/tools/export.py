@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from heatc.errors import UsageError, suggest
 from heatc.tools.diagnostics import ToolParser, remark, run_tool
-from heatc.tools.progress import progress_bars
+from heatc.tools.progress import READING, progress_bars
 
 if TYPE_CHECKING:
     from heatc.export.session import Request, Result
@@ -64,10 +64,11 @@ def make_parser() -> ToolParser:
 
 def _run(argv: Sequence[str]) -> int:
     arguments = make_parser().parse_args(argv)
-    request = _request(arguments)
-    from heatc.export.session import export_model
-
     with progress_bars(arguments.quiet) as progress:
+        progress(READING, 0, 0)
+        request = _request(arguments)
+        from heatc.export.session import export_model
+
         result = export_model(request, progress)
     for text in result.remarks:
         remark(text, place=PROG)

@@ -3,7 +3,8 @@ What the masks of an attention are: key padding, and what stays when padding is 
 
 A mask is taken apart where it is a sum or a conjunction. Each part is one of five.
 
-* Key padding (`passes/analysis/padding.py`): its keys have no rows, and it goes.
+* Key padding (`passes/analysis/padding.py`): its keys have no rows, and it goes. One that is added and
+  made of floats weighs keys by the numbers between: it stays as well.
 * Static: it depends on positions alone, as a causal mask or a sliding window does. It stays.
 * Key padding and static parts in one that cannot be taken apart. It stays whole.
 * A mask of queries: it hides everything from masked tokens and nothing from others. It goes, and
@@ -38,6 +39,7 @@ from heatc.passes.analysis.padding import (
     prove_key_padding,
     prove_masking,
     prove_query_padding,
+    softened,
 )
 from heatc.passes.rewriting import insert_before
 
@@ -113,6 +115,10 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
         return True
     proof = prove_key_padding(tracker, value, fill, batch, heads, length)
     if proof is not None:
+        weighs = None if truth else softened(tracker, value, proof)
+        if weighs is not None:
+            proof = weighs
+            reading.kept.append(part)
         reading.paddings |= {part.of(proof)} if proof.mask is not None else set()
         return True
     if truth and fill > BLOCKED:

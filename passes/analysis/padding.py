@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from xdsl.dialects.builtin import IntegerType, ModuleOp, i1
+from xdsl.dialects.builtin import AnyFloat, IntegerType, ModuleOp, i1
 from xdsl.interpreter import Interpreter
 from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import InterpretationError
@@ -59,6 +59,9 @@ BLOCKED = -1e4
 
 DOUBTED = -1e6
 """Above this, scores of a few thousand are in doubt: docs/design/padding.md says what is assumed."""
+
+_STRONGEST = -1e5
+"""A mask that hides by no less than this may weigh: codes of 32 bits are fine enough for what it adds."""
 
 _EXACT = float(1 << 24)
 """Integers below this are numbers of float32."""
@@ -130,6 +133,11 @@ class MaskTracker:
             finally:
                 self._depth -= 1
         return self._known[value]
+
+    def depends(self, value: SSAValue) -> bool:
+        """Whether a traced value depends on an input."""
+        traced = self.trace(value)
+        return traced is not None and traced.input is not None
 
     def run(self, value: SSAValue, number: float) -> Array:
         """What a traced value is where every element of its input is one number."""
@@ -339,6 +347,41 @@ def prove_query_padding(
     if not (source == queries).all():
         return None
     return _padding(tracker, mask, fill, _attends, lambda values: _hides(values, fill))
+
+
+def softened(tracker: MaskTracker, mask: SSAValue, padding: KeyPadding) -> KeyPadding | None:
+    """
+    The padding of a mask that weighs keys: what it adds to the scores of real tokens is -5000 at least.
+
+    So is one that is added and a linear function of its input, such as (1 - m) * -10000, where floats
+    from 1/2 to 1 are real. As much at least lies between a real token and a masked one. None for any
+    other mask, and for one that hides by more than `_STRONGEST`: numbers between hide as well.
+    """
+    traced = tracker.trace(mask)
+    if traced is None or traced.cut or padding.mask is None or padding.weakest < _STRONGEST:
+        return None
+    if not isinstance(nn.element_of(padding.mask), AnyFloat) or not _is_linear(tracker, traced):
+        return None
+    (real, _), *more = padding.real
+    (masked, _), *others = padding.masked
+    if more or others:
+        return None
+    softest = real + (masked - real) * min(0.5, BLOCKED / 2 / padding.weakest)
+    return replace(padding, real=((min(real, softest), max(real, softest)),))
+
+
+def _is_linear(tracker: MaskTracker, traced: Traced) -> bool:
+    """Whether a value is a constant times its input, plus a constant."""
+    for op in traced.ops:
+        depends = [tracker.depends(v) for v in op.operands]
+        if not any(depends) or isinstance(op, _MOVES):
+            continue
+        if isinstance(op, nn.CastOp) and isinstance(nn.element_of(op.result), AnyFloat):
+            continue
+        if isinstance(op, nn.AddOp | nn.SubOp | nn.MulOp) and not all(depends):
+            continue
+        return False
+    return True
 
 
 def hidden(values: Array, fill: float, length: int) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import AnyFloat
 from xdsl.dialects.func import FuncOp
@@ -80,10 +81,14 @@ class Inputs:
         return input_names(self.function)[value.index]
 
     def range(self, value: BlockArgument) -> Range:
-        """The range of an input: what is declared, the usual one of floats, or that of its type."""
-        if isinstance(nn.element_of(value), AnyFloat) or self.name(value) in self.declared:
+        """The range of an input: what is declared, a mask's, the usual one of floats, or that of its type."""
+        if self.name(value) in self.declared:
             return Range.of(*self.rely(value))
         real = _mask_range(value)
+        if real is not None and np.isfinite(real.whole).all():
+            return real
+        if isinstance(nn.element_of(value), AnyFloat):
+            return Range.of(*self.rely(value))
         return of_type(nn.element_of(value)) if real is None else real
 
     def rely(self, value: BlockArgument) -> Interval:

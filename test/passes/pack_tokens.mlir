@@ -341,6 +341,25 @@ func.func @carried(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf3
 
 // -----
 
+// A mask of floats that is added weighs keys by numbers from 1/2 to 1: it stays, and padding has no rows.
+
+// CHECK-LABEL: func.func @weighs(
+// CHECK-NEXT:    [[P:%.+]] = attn.packing %m {real = #attn.values<0.5 : 1>, masked = #attn.values<0 : 0>} : (tensor<2x3xf32>) -> !attn.packing<2, 3>
+// CHECK:         [[B:%.+]] = nn.mul {{.*}} -> tensor<2x1x1x3xf32>
+// CHECK:         attn.sdpa {{.*}} packed [[P]] : !attn.packing<2, 3> masks [[B]] : tensor<2x1x1x3xf32>
+// REMARK: remark: a key with a score of -10000 is taken to be hidden
+func.func @weighs(%x: tensor<2x3x4xf32>, %m: tensor<2x3xf32>) -> tensor<2x3x4xf32> {
+  %one = nn.full {value = 1.0 : f64} : tensor<f32>
+  %low = nn.full {value = -1.0e4 : f64} : tensor<f32>
+  %k = nn.reshape %m : (tensor<2x3xf32>) -> tensor<2x1x1x3xf32>
+  %d = nn.sub %one, %k : (tensor<f32>, tensor<2x1x1x3xf32>) -> tensor<2x1x1x3xf32>
+  %b = nn.mul %d, %low : (tensor<2x1x1x3xf32>, tensor<f32>) -> tensor<2x1x1x3xf32>
+  %a = attn.sdpa %x, %x, %x masks %b : tensor<2x1x1x3xf32> {heads = 2 : i64, scale = 0.5 : f64, keyless = "zero"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %a : tensor<2x3x4xf32>
+}
+
+// -----
+
 // A function without attention has no padding to speak of.
 
 // CHECK-LABEL: func.func @no_attention(%x: tensor<2x3x4xf32>) -> tensor<2x3x4xf32> {
