@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import TensorType, f64
 from xdsl.interpreter import (
     Interpreter,
     InterpreterFunctions,
@@ -18,10 +23,13 @@ from heatc.dialects.host import TaskOp, YieldOp
 
 @register_impls
 class HostFunctions(InterpreterFunctions):
-    """A task runs its region."""
+    """A task runs its region, in float64 where its values have that type."""
 
     @impl(TaskOp)
     def run_task(self, interpreter: Interpreter, op: TaskOp, args: PythonValues) -> PythonValues:
+        if _is_wide(op):
+            # Whatever a host register is loaded with, it holds float64.
+            args = tuple(_widened(value) for value in args)
         return interpreter.run_ssacfg_region(op.body, args, "host.task")
 
     @impl_terminator(YieldOp)
@@ -29,3 +37,18 @@ class HostFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: YieldOp, args: PythonValues
     ) -> tuple[TerminatorValue, PythonValues]:
         return ReturnedValues(args), ()
+
+
+def _is_wide(op: TaskOp) -> bool:
+    """Whether a task computes in float64, as all do once types are fixed point."""
+    results = (r.type for inner in op.body.block.ops for r in inner.results)
+    return any(isinstance(t, TensorType) and t.element_type == f64 for t in results)
+
+
+def _widened(value: Any) -> Any:
+    """Floats of a narrower type as float64; anything else as it is."""
+    if isinstance(value, np.ndarray):
+        array: NDArray[Any] = value
+        if np.issubdtype(array.dtype, np.floating):
+            return array.astype(np.float64, copy=False)
+    return value
