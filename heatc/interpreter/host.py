@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from xdsl.interpreter import (
     register_impls,
 )
 
+from heatc.dialects import nn
 from heatc.dialects.host import TaskOp, YieldOp
 
 
@@ -41,14 +42,13 @@ class HostFunctions(InterpreterFunctions):
 
 def _is_wide(op: TaskOp) -> bool:
     """Whether a task computes in float64, as all do once types are fixed point."""
-    results = (r.type for inner in op.body.block.ops for r in inner.results)
-    return any(isinstance(t, TensorType) and t.element_type == f64 for t in results)
+    results = [r for inner in op.body.block.ops for r in inner.results]
+    return any(isinstance(r.type, TensorType) and nn.element_of(r) == f64 for r in results)
 
 
 def _widened(value: Any) -> Any:
     """Floats of a narrower type as float64; anything else as it is."""
-    if isinstance(value, np.ndarray):
-        array: NDArray[Any] = value
-        if np.issubdtype(array.dtype, np.floating):
-            return array.astype(np.float64, copy=False)
-    return value
+    if not isinstance(value, np.ndarray):
+        return value
+    array = cast(NDArray[Any], value)
+    return array.astype(np.float64, copy=False) if array.dtype.kind == "f" else array
