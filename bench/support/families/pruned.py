@@ -303,12 +303,15 @@ def quantised(
     """
     Codes of a bias in units of scores, at the point that the program has for it.
 
-    All attentions have one bias. Where an input gives it, it has the path of the first attention.
+    All attentions have one bias. Where an input gives it, it has the path of the first attention,
+    and maybe another number behind it.
     """
     if bias is None:
         return None, 0
     constants = [point for key, point in points.items() if key.startswith("attention.bias")]
-    point = constants[0] if constants else points[plain(first)]
+    path = plain(first)
+    given = [point for key, point in points.items() if key != first and plain(key) == path]
+    (point,) = constants[:1] or given
     scaled = (bias * math.sqrt(WIDTH // HEADS)).float().double()
     return torch.round(scaled * 2.0**point).long(), point
 
