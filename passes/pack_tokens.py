@@ -14,8 +14,8 @@ the token axis is 0 at masked positions, and its attribute `heatc.padding` says 
 
 Where the masks are not proven, or not the same, every position is a token, the masks stay, and a
 remark says so. So it is where a masked position may see nothing but scores of -inf beside real tokens
-and a product with 0 would carry its NaN on. Leaves functions without attention, and those whose attentions are of several
-streams.
+and a product with 0 would carry its NaN on. Leaves functions without attention, and those whose
+attentions are of several streams.
 
 Example: test/passes/pack_tokens.mlir.
 """
@@ -70,15 +70,15 @@ class Masks(NamedTuple):
     The key padding of a function, and the masks that each attention keeps beside it.
 
     Without `every_row` masked positions must not be read. With `needs_token` a sequence without a real
-    token has to be refused. `nan` are the attentions where a row that sees no key is NaN; with
-    `nan_at_masked` a masked position may be such a row.
+    token has to be refused. With `has_nan` rows of a sequence without a real token are NaN in the model;
+    with `nan_at_masked` masked positions of others may be, too.
     """
 
     padding: KeyPadding
     kept: dict[attn.SdpaOp, list[Part]]
     every_row: bool = True
     needs_token: bool = False
-    nan: frozenset[attn.SdpaOp] = frozenset()
+    has_nan: bool = False
     nan_at_masked: bool = False
 
 
@@ -130,7 +130,7 @@ class _Packer:
         if self.padding.mask is not None:
             positions = self._positions(reads)
             # NaN times 0 is NaN: a weight of 0 does not keep it out of a sum over tokens.
-            sums_nan = bool(self.masks.nan) and reads.weighs_with_zero
+            sums_nan = self.masks.has_nan and reads.relies_on_zero
             if self.masks.nan_at_masked and (sums_nan or len(self.kept) > 1):
                 return False
             # A row of its own for the first position refuses a sequence without a real token.
@@ -514,10 +514,9 @@ def _common_masks(ctx: Context, attentions: list[attn.SdpaOp]) -> Masks:
         )
     kept = {op: reading.kept for op, reading in readings.items()}
     every_row = all(reading.every_row for reading in readings.values())
-    nan = frozenset(op for op in readings if op.masks and op.keyless == "nan")
-    return Masks(
-        padding, kept, every_row, nan=nan, nan_at_masked=any(readings[op].blinds for op in nan)
-    )
+    nan = [r for op, r in readings.items() if op.keyless == "nan" and r.infinite]
+    at_masked = any(reading.blinds for reading in nan)
+    return Masks(padding, kept, every_row, has_nan=bool(nan), nan_at_masked=at_masked)
 
 
 def _with_maxima(function: FuncOp, tokens: TokenAxes, masks: Masks, compute: bool) -> Masks:

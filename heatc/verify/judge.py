@@ -262,6 +262,8 @@ def _message(worst: Difference, step: Step) -> str:
         return f"{output} of {found} has {worst.padding} values at masked positions that are not 0"
     if step.bound == IDENTICAL:
         return f"{found} differs from {expected} in {worst.share:.0f} values of {output}"
+    if not worst.values:
+        return f"{found} has no {output} of the shape that {expected} gives it"
     if np.isinf(worst.largest):
         return f"{found} has other infinities or NaN than {expected} in {output}"
     return (

@@ -78,13 +78,15 @@ class Reading:
         kept: what is left of its masks once padding has no rows.
         hides: whether what is kept hides keys.
         every_row: whether a masked position sees what it sees in the model, too.
-        blinds: whether a masked position may see nothing but scores of -inf where a token is real.
+        infinite: whether masked keys are left a score of -inf.
+        blinds: whether a masked position may see nothing but those where another token is real.
     """
 
     paddings: set[KeyPadding] = field(default_factory=set[KeyPadding])
     kept: list[Part] = field(default_factory=list[Part])
     hides: bool = False
     every_row: bool = True
+    infinite: bool = False
     blinds: bool = False
 
 
@@ -119,7 +121,9 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
         if weighs is not None:
             proof = weighs
             reading.kept.append(part)
-        reading.paddings |= {part.of(proof)} if proof.mask is not None else set()
+        if proof.mask is not None:
+            reading.paddings.add(part.of(proof))
+            reading.infinite |= math.isinf(proof.weakest)
         return True
     if truth and fill > BLOCKED:
         return False
@@ -127,6 +131,7 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
     if of_queries is not None:
         reading.paddings.add(part.of(of_queries))
         reading.every_row = False
+        reading.infinite |= math.isinf(of_queries.weakest)
         reading.blinds |= math.isinf(of_queries.weakest)
         return True
     if traced.input is None:
@@ -137,6 +142,7 @@ def _read(part: Part, op: attn.SdpaOp, tracker: MaskTracker, reading: Reading) -
     reading.paddings.add(part.of(masking))
     reading.kept.append(part)
     reading.every_row = False
+    reading.infinite |= math.isinf(masking.weakest)
     reading.blinds |= math.isinf(masking.weakest)
     return True
 
@@ -153,7 +159,8 @@ def _read_static(part: Part, length: int, tracker: MaskTracker, reading: Reading
     if hides.any():
         reading.hides = True
         reading.every_row &= math.isinf(part.fill)
-        reading.blinds |= values.dtype != np.bool_ or math.isinf(part.fill)
+        scores = np.where(values, 0.0, part.fill) if values.dtype == np.bool_ else values
+        reading.blinds |= bool(np.isneginf(scores).any())
     return True
 
 

@@ -355,7 +355,8 @@ def softened(tracker: MaskTracker, mask: SSAValue, padding: KeyPadding) -> KeyPa
 
     So is one that is added and a linear function of its input, such as (1 - m) * -10000, where floats
     from 1/2 to 1 are real. As much at least lies between a real token and a masked one. None for any
-    other mask, and for one that hides by more than `_STRONGEST`: numbers between hide as well.
+    other mask, for one that hides keys by different numbers, and for one that hides by more than
+    `_STRONGEST`: numbers between hide as well.
     """
     traced = tracker.trace(mask)
     if traced is None or traced.cut or padding.mask is None or padding.weakest < _STRONGEST:
@@ -364,7 +365,7 @@ def softened(tracker: MaskTracker, mask: SSAValue, padding: KeyPadding) -> KeyPa
         return None
     (real, _), *more = padding.real
     (masked, _), *others = padding.masked
-    if more or others:
+    if more or others or np.ptp(tracker.run(mask, masked)):
         return None
     softest = real + (masked - real) * min(0.5, BLOCKED / 2 / padding.weakest)
     return replace(padding, real=((min(real, softest), max(real, softest)),))

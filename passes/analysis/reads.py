@@ -207,8 +207,8 @@ class Reads:
         self.everything = frozenset(range(tokens.length))
         self.rows: frozenset[int] = frozenset()
         """Masked positions that have rows: masks of attention are read there, once they are known."""
-        self.weighs_with_zero = False
-        """Whether a value was found not to be read at masked positions since a factor is 0 there."""
+        self.relies_on_zero = False
+        """Whether some value is taken not to be read at masked positions because a factor is 0 there."""
 
     def of(self, value: SSAValue) -> frozenset[int]:
         """The positions of a value that are read."""
@@ -318,7 +318,7 @@ class Reads:
         if positions is None or self.padding is None:
             return False
         found = vanishes(self._tracker, factor, self.padding, positions)
-        self.weighs_with_zero |= found
+        self.relies_on_zero |= found
         return found
 
     def _positions(self, factor: SSAValue, order: Sequence[int | None]) -> NDArray[np.int64] | None:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import AnyFloat
 from xdsl.dialects.func import FuncOp
@@ -85,9 +84,8 @@ class Inputs:
         if self.name(value) in self.declared:
             return Range.of(*self.rely(value))
         real = _mask_range(value)
-        if real is not None and np.isfinite(real.whole).all():
-            return real
-        if isinstance(nn.element_of(value), AnyFloat):
+        is_bounded = real is not None and all(map(math.isfinite, real.whole))
+        if isinstance(nn.element_of(value), AnyFloat) and not is_bounded:
             return Range.of(*self.rely(value))
         return of_type(nn.element_of(value)) if real is None else real
 

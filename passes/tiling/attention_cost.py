@@ -23,8 +23,8 @@ def expected_cycles(plan: AttentionPlan, hw: Hardware, limit: float = math.inf) 
     """
     Estimated cycles of a sequence, the mean over `_lengths`; infinity once beyond `limit`.
 
-    What is not counted yet stands with its bound, so that a plan that cannot win is dropped
-    after the longest sequence.
+    What is not counted yet stands with its bound, so that a plan that cannot win is dropped while
+    its longest sequence is counted.
     """
     lengths = _lengths(plan)
     most = limit * sum(lengths.values()) * (1 + _TIE)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # bench is no part of the installed package
 sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers of all tests
 
 from bench.support.data import texts as data  # noqa: E402

@@ -36,7 +36,7 @@ SOFT = np.array(
 
 
 class Layers(torch.nn.Module):
-    """Two attentions under a mask of floats; every token, and the mean by the mask."""
+    """Two attentions under a mask of floats."""
 
     def __init__(self, bias: Bias):
         super().__init__()
@@ -46,7 +46,7 @@ class Layers(torch.nn.Module):
         self.bias = bias
 
     def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-        """Tokens, and the first of them."""
+        """Every token, and the first of them."""
         x, bias = self.table(input_ids), self.bias(attention_mask)[:, None, None, :]
         for layer in self.layers:
             q, k, v = (t.view(-1, TOKENS, 2, 8).transpose(1, 2) for t in layer(x).split(WIDTH, -1))

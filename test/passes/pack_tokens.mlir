@@ -401,6 +401,31 @@ func.func @windows(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf3
 
 // -----
 
+// Numbers that are finite leave a masked position the mean of what it sees, and no NaN: padding goes.
+
+// CHECK-LABEL: func.func @finite(
+// CHECK-NEXT:    [[P:%.+]] = attn.packing %m {{.*}} -> !attn.packing<2, 3>
+// CHECK:         attn.sdpa {{.*}} packed [[P]] : !attn.packing<2, 3> masks %near
+// CHECK:         attn.sdpa {{.*}} packed [[P]] : !attn.packing<2, 3> masks %near
+func.func @finite(%x: tensor<2x3x4xf32>, %m: tensor<2x3xi1>) -> tensor<2x3x4xf32> {
+  %q = nn.iota {start = 0 : i64, step = 1 : i64} : tensor<3xi64>
+  %c = nn.reshape %q : (tensor<3xi64>) -> tensor<3x1xi64>
+  %d = nn.sub %q, %c : (tensor<3xi64>, tensor<3x1xi64>) -> tensor<3x3xi64>
+  %f = nn.cast %d : (tensor<3x3xi64>) -> tensor<3x3xf32>
+  %zero = nn.full {value = 0.0 : f64} : tensor<f32>
+  %low = nn.full {value = -1.0e9 : f64} : tensor<f32>
+  %ahead = nn.maximum %f, %zero : (tensor<3x3xf32>, tensor<f32>) -> tensor<3x3xf32>
+  %near = nn.mul %ahead, %low : (tensor<3x3xf32>, tensor<f32>) -> tensor<3x3xf32>
+  %k = nn.reshape %m : (tensor<2x3xi1>) -> tensor<2x1x1x3xi1>
+  %added = nn.where %k, %zero, %low : (tensor<2x1x1x3xi1>, tensor<f32>, tensor<f32>) -> tensor<2x1x1x3xf32>
+  %both = nn.add %near, %added : (tensor<3x3xf32>, tensor<2x1x1x3xf32>) -> tensor<2x1x3x3xf32>
+  %a = attn.sdpa %x, %x, %x masks %both : tensor<2x1x3x3xf32> {heads = 2 : i64, scale = 0.5 : f64, keyless = "nan"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  %b = attn.sdpa %a, %a, %a masks %both : tensor<2x1x3x3xf32> {heads = 2 : i64, scale = 0.5 : f64, keyless = "nan"} : tensor<2x3x4xf32>, tensor<2x3x4xf32>, tensor<2x3x4xf32> -> tensor<2x3x4xf32>
+  func.return %b : tensor<2x3x4xf32>
+}
+
+// -----
+
 // A sum that weighs masked positions with 0 is NaN where a sequence has no real token: the first
 // position has a row, so that such a sequence is refused.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from heatc.targets import Hdp, Numpy, Options
 from heatc.verify import Settings, Verification
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # bench is not installed
 
 WHOLE = Settings(seconds=60.0)
 """Time for all inputs, however slow the machine is."""
