@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # helpers of all tests
 
-from bench.support.data import texts as data  # noqa: E402
+from bench.support.data import texts as data
 
 
 @pytest.fixture(scope="session")
