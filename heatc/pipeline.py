@@ -23,6 +23,7 @@ from heatc.kinds import IR
 from heatc.names import ir_weights_file, phase_file
 from heatc.passed import name_of, passed, record
 from heatc.universe import known_passes
+from heatc.verifier import Verifier
 from heatc.weights import WeightStore
 
 _NAME = re.compile(r"(?!(true|false)$)[A-Za-z_][A-Za-z0-9_-]*")
@@ -180,13 +181,17 @@ def run_passes(
 ) -> None:
     """Run passes in order, verifying the module before the first and after each."""
     watchers = tuple(instruments)
-    module.verify()
-    for pass_ in passes:
+    verifier = Verifier(module)
+    verifier.changed()
+    for left, pass_ in zip(range(len(passes) - 1, -1, -1), passes):
         if progress is not None:
             progress(pass_.name)
         for watcher in watchers:
             watcher.before(pass_, module)
         pass_.apply(ctx, module)
-        module.verify()
+        if left:
+            verifier.changed()
+        else:
+            verifier.everything()
         for watcher in watchers:
             watcher.after(pass_, module)

@@ -57,9 +57,10 @@ class Case:
         """A program a target, by the target's name."""
         ones = torch.ones(self.ids.shape, dtype=torch.long)
         example = {"input_ids": torch.tensor(self.ids), "attention_mask": ones}
+        exported = torch.export.export(self.model, (), example, strict=False)
         for target, load in LOADERS.items():
             path = self.folder / f"program.{'py' if target == 'numpy' else 'hdp'}"
-            yield target, load(compile_model(self.model, example, target=target, output=path))
+            yield target, load(compile_model(exported, target=target, output=path))
 
     def wanted(self, mask: NDArray[Any]) -> NDArray[Any]:
         """What PyTorch gives."""
