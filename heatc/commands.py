@@ -313,7 +313,9 @@ EVAL = Command(
 )
 
 DATA = Command(
-    "heatc-tune data", reads=(_CONFIG, *_TEXT), writes=(Write("output", "-o", _tokenized),)
+    "heatc-tune data",
+    reads=(_CONFIG, *_TEXT),
+    writes=(Write("output", "-o", _tokenized), _JSON),
 )
 
 EXPORT = Command(
@@ -323,13 +325,13 @@ EXPORT = Command(
         _PLAN,
         Read("calibrate", "--calibrate"),
     ),
-    writes=(Write("output", "-o", _exported, is_folder=True),),
+    writes=(Write("output", "-o", _exported, is_folder=True), _JSON),
 )
 
 COMPRESS = Command(
     "heatc-tune compress",
     reads=(*_TUNED, Read("dev", "--dev"), Read("extra", "--extra"), _HW),
-    writes=(Write("output", "-o", _compressed, is_folder=True), _WORK),
+    writes=(Write("output", "-o", _compressed, is_folder=True), _JSON, _WORK),
 )
 
 HDP_RUN = Command(

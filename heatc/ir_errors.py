@@ -34,6 +34,8 @@ from heatc.files import from_os_error
 
 _LONGEST_LINE = 240
 
+_IN_PASS = "in the pass "
+
 _DRIVERS = (
     *("heatc.tools", "heatc.pipeline", "heatc.api", "heatc.ir_errors"),
     *("xdsl.xdsl_opt_main", "xdsl.passes"),
@@ -60,6 +62,7 @@ def explain(
     if not isinstance(error, DiagnosticException):
         return _explain_upstream(error, place, notes)
     message, op = str(error), failing_op(error)
+    notes = (*_pass_notes(error), *notes)
     if isinstance(error, PassFailedException):
         # What a pass has to say may take several lines: a list of ops, what to do.
         notes = (*(line.strip() for line in message.strip().splitlines()[1:]), *notes)
@@ -99,6 +102,22 @@ def translated() -> Generator[None]:
         if explained is None or explained is error:
             raise
         raise explained from error
+
+
+@contextmanager
+def naming_pass(name: str) -> Generator[None]:
+    """Exceptions about the IR that leave the block say which pass was at work."""
+    try:
+        yield
+    except DiagnosticException as error:
+        error.add_note(f"{_IN_PASS}{name}")
+        raise
+
+
+def _pass_notes(error: BaseException) -> list[str]:
+    """What `naming_pass` said; xDSL's own notes are whole modules."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return [note for note in notes if note.startswith(_IN_PASS)]
 
 
 def _explain_upstream(

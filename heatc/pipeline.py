@@ -18,6 +18,7 @@ from xdsl.utils.arg_spec import ArgSpec, parse_pipeline
 from heatc.dialects import attn
 from heatc.files import make_folder, together
 from heatc.heat.options import Value
+from heatc.ir_errors import naming_pass
 from heatc.ir_weights import weights_read, write_weights
 from heatc.kinds import IR
 from heatc.names import ir_weights_file, phase_file
@@ -188,10 +189,11 @@ def run_passes(
             progress(pass_.name)
         for watcher in watchers:
             watcher.before(pass_, module)
-        pass_.apply(ctx, module)
-        if left:
-            verifier.changed()
-        else:
-            verifier.everything()
+        with naming_pass(pass_.name):
+            pass_.apply(ctx, module)
+            if left:
+                verifier.changed()
+            else:
+                verifier.everything()
         for watcher in watchers:
             watcher.after(pass_, module)

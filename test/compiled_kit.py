@@ -11,7 +11,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import make_context
 from heatc.backends.hdp.emit import run_module
-from heatc.capture import capture_module
+from heatc.capture import Captured, capture_module
 from heatc.hardware import Hardware, load_hardware
 from heatc.interpreter import execute
 from heatc.pipeline import build, run_passes
@@ -21,18 +21,28 @@ from heatc.weights import WeightStore
 ABOVE, _, BELOW = pipeline_text(Options(Hdp())).partition(",plan-tiles")
 
 
+def as_tensors(inputs: dict[str, Array]) -> dict[str, torch.Tensor]:
+    """Inputs as PyTorch takes them."""
+    return {name: torch.tensor(value) for name, value in inputs.items()}
+
+
 class Compiled:
     """A model at the fixed level and as a program, both run on its inputs."""
 
     def __init__(
-        self, model: Any, inputs: dict[str, Array], rule: str = "none", hw: Hardware | None = None
+        self,
+        model: Any,
+        inputs: dict[str, Array],
+        rule: str = "none",
+        hw: Hardware | None = None,
+        captured: Captured | None = None,
     ):
         self.inputs, self.hw = inputs, hw or load_hardware("hdp-edge")
-        given = {name: torch.tensor(value) for name, value in inputs.items()}
+        given = as_tensors(inputs)
         with torch.no_grad():
             self.expected: Array = model.eval()(**given).numpy()
-        found = capture_module(model, given)
-        self.module: ModuleOp = found.module
+        found = captured or capture_module(model, given)
+        self.module: ModuleOp = found.module.clone()
         self.weights: WeightStore = found.weights
         passes = ABOVE.replace("rule=none", f"rule={rule.replace('_', '-')}")
         context = make_context(self.weights, hardware=self.hw)

@@ -18,6 +18,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from heatc.api import make_context
 from heatc.dialects import nn
+from heatc.ir_errors import explain
 from heatc.pipeline import build, run_passes
 from heatc.verifier import Verifier
 
@@ -117,6 +118,10 @@ def test_every_break_is_seen_after_its_pass(module: ModuleOp, change: Callable[[
     assert ran == ["canonicalize", "break"]
     with pytest.raises(seen.type):
         module.verify()
+    if isinstance(seen.value, VerifyException):
+        found = explain(seen.value)
+        assert found is not None
+        assert "in the pass break" in found.notes
 
 
 def test_ops_as_they_were_are_not_asked_until_everything_is(

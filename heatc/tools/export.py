@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from heatc.errors import UsageError, suggest
 from heatc.tools.diagnostics import ToolParser, remark, run_tool
 from heatc.tools.progress import READING, progress_bars
+from heatc.tools.summary.output import add_output_arguments, show, wants_summary
 
 if TYPE_CHECKING:
-    from heatc.export.session import Request, Result
+    from heatc.export.session import Request
 
 PROG = "heatc-export"
 
@@ -58,7 +59,7 @@ def make_parser() -> ToolParser:
     )
     add("--no-verify", action="store_true", help="write without a look at the plan's NumPy program")
     add("--trust-pickle", action="store_true", help="unpickle MODEL: runs code that it contains")
-    add("--quiet", "-q", action="store_true", help="no progress, no summary")
+    add_output_arguments(parser)
     return parser
 
 
@@ -72,8 +73,10 @@ def _run(argv: Sequence[str]) -> int:
         result = export_model(request, progress)
     for text in result.remarks:
         remark(text, place=PROG)
-    if not arguments.quiet:
-        print(_summary(arguments, result))
+    if wants_summary(arguments):
+        from heatc.tools.summary.exported import summarize
+
+        show(summarize(arguments, result), arguments)
     return 0
 
 
@@ -138,20 +141,6 @@ def _check_onnx() -> None:
             place="--formats",
             notes=["pip install 'heatc[export]', or give --formats=torch"],
         )
-
-
-def _summary(arguments: argparse.Namespace, result: Result) -> str:
-    """What was written, and how near it is to the NumPy program."""
-    lines = [f"{arguments.output}: {', '.join(result.files)}"]
-    parameters = f", {result.parameters:,} parameters in all" if result.parameters else ""
-    lines.append(f"factorised layers: {result.layers}{parameters}")
-    free = [f"{name} (axis {', '.join(map(str, a))})" for name, a in result.axes.items() if a]
-    lines.append(f"free extents: {'; '.join(free) or 'none, shapes are those that were captured'}")
-    if not result.differences:
-        return "\n".join([*lines, "not compared with the NumPy program"])
-    lines.append("largest absolute difference from the plan's NumPy program, measured:")
-    lines += [f"  {name:30} {value:.2g}" for name, value in result.differences.items()]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

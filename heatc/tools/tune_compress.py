@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heatc.commands import COMPRESS
 from heatc.errors import UsageError
-from heatc.names import FRONT_PLAN, compressed_program
+from heatc.names import compressed_program
 from heatc.tools.config import add_config_argument
 from heatc.tools.diagnostics import ToolParser, remark, suggest
 from heatc.tools.hardware_option import add_hardware_argument
 from heatc.tools.progress import READING, progress_bars
+from heatc.tools.summary.output import add_output_arguments, show, wants_summary
 from heatc.tools.tune_distill import SHAPES
 from heatc.tools.tune_model import BATCH, add_model_options, captured, folder_option
 
 if TYPE_CHECKING:
     from heatc.hardware import Hardware
     from heatc.tuning.compress.request import Request
-    from heatc.tuning.compress.session import Result
 
 PROG = "heatc-tune"
 
@@ -70,7 +69,7 @@ def make_parser() -> ToolParser:
     add("--jobs", "-j", metavar="N", type=int, default=-1, help="processes; all cores")
     add("--work-dir", metavar="DIR", help="where an interrupted run goes on (user's cache)")
     add_config_argument(parser)
-    add("--quiet", "-q", action="store_true", help="no progress, no remarks, no table")
+    add_output_arguments(parser)
     add_model_options(parser)
     return parser
 
@@ -110,8 +109,12 @@ def compress_command(argv: Sequence[str]) -> int:
         tell(f"{result.budget.told()}: compiling and checking the program")
         checked = write_program(result, folder, progress)
     tell(f"{folder / compressed_program(request.is_numpy)}: {checked}")
-    if not arguments.quiet:
-        print("\n".join([table(data), "", verdict(data, folder), "", *_next(arguments, result)]))
+    if wants_summary(arguments):
+        from heatc.tools.summary.compressed import Compressed, summarize
+
+        text = f"{table(data)}\n\n{verdict(data, folder)}"
+        made = Compressed(arguments, data, result.model.inputs, checked)
+        show(summarize(made, text), arguments)
     if not result.is_met:
         raise out_of_reach(request, result, folder)
     return 0
@@ -201,36 +204,3 @@ def _target(arguments: argparse.Namespace) -> tuple[bool, Hardware]:
         raise UsageError("--hw and --target both name the machine", notes=["give one of them"])
     machine = None if is_numpy else arguments.target
     return is_numpy, load_hardware(arguments.hw or machine or DEFAULT_TARGET)
-
-
-# ---- what to type next -------------------------------------------------------------------------
-
-
-def _next(arguments: argparse.Namespace, result: Result) -> list[str]:
-    """Commands that go on from here, each with what it is for."""
-    from heatc.tools.tune_commands import COMMANDS
-
-    folder = Path(arguments.output)
-    program = folder / compressed_program(arguments.target == "numpy")
-    model = [arguments.model, *_words(arguments, {"weights": "--weights"})]
-    inputs = [] if not Path(arguments.model).is_dir() else ["--inputs", result.model.inputs]
-    target = _words(arguments, {"target": "--target", "hw": "--hw"})
-    judged = arguments.dev or arguments.data
-    other = folder / f"other{program.suffix}"
-    number = min(2, len(result.points))
-    lines = {
-        "another plan of the front": ["heatc", *model, "--plan", str(folder / f"{number:02d}.json")]
-        + [*inputs, *target, "-o", str(other)],
-        "longer training": ["heatc-tune", "distill", *model, "--plan", str(folder / FRONT_PLAN)]
-        + ["--data", arguments.data, "-o", str(folder.with_name(f"{folder.name}-longer.json"))],
-    }
-    if "eval" in COMMANDS:
-        words = ["heatc-tune", "eval", str(program), *model, "--data", judged]
-        lines = {"accuracy and time of the program": words, **lines}
-    return ["next:", *(f"  {shlex.join(words)}    # {what}" for what, words in lines.items())]
-
-
-def _words(arguments: argparse.Namespace, options: Mapping[str, str]) -> list[str]:
-    """The options that were given, as they were."""
-    given = ((option, getattr(arguments, name)) for name, option in options.items())
-    return [word for option, value in given if value is not None for word in (option, value)]

@@ -14,8 +14,9 @@ from heatc.kinds import DATA as DATA_KIND
 from heatc.kinds import LABEL_NAMES
 from heatc.names import labels_file
 from heatc.tools.config import add_config_argument
-from heatc.tools.diagnostics import ToolParser, add_quiet_argument, remark, warn
+from heatc.tools.diagnostics import ToolParser, remark, warn
 from heatc.tools.progress import progress_bars
+from heatc.tools.summary.output import add_output_arguments, show, wants_summary
 
 if TYPE_CHECKING:
     from heatc.tuning.evaluate.tokens import TextRequest, Tokenized
@@ -54,7 +55,7 @@ def make_parser() -> ToolParser:
     add("-o", dest="output", metavar="FILE.npz", required=True, help="the data set")
     add("--limit", metavar="N", type=int, help="the first N samples, after --shuffle")
     add_config_argument(parser)
-    add_quiet_argument(parser)
+    add_output_arguments(parser)
     return parser
 
 
@@ -92,8 +93,10 @@ def data_command(argv: Sequence[str]) -> int:
             names = {"schema": 1, "names": list(found.classes.names)}
             stream = files.open(labels_file(Path(arguments.output)), "w")
             stream.write(LABEL_NAMES.json_text(names))
-    if not arguments.quiet:
-        print(_summary(found, arguments.output))
+    if wants_summary(arguments):
+        from heatc.tools.summary.tokenized import summarize
+
+        show(summarize(arguments, found), arguments)
     return 0
 
 
@@ -150,16 +153,6 @@ def tell(found: Tokenized, text: str) -> None:
         count = len(next(iter(found.arrays.values())))
         notes = ["--length keeps more of them"]
         warn(f"{found.cut} of {count} samples were cut", place=text, notes=notes)
-
-
-def _summary(found: Tokenized, output: str) -> str:
-    arrays = ", ".join(f"{n} {'x'.join(map(str, a.shape))}" for n, a in found.arrays.items())
-    text = f"{output}: {arrays}"
-    if found.classes is None:
-        return f"{text}; no labels"
-    counts = [int((found.classes.labels == n).sum()) for n in range(len(found.classes.names))]
-    each = ", ".join(f"{name} {count}" for name, count in zip(found.classes.names, counts))
-    return f"{text}; samples by class: {each[:400]}"
 
 
 def _split(text: str) -> list[str]:

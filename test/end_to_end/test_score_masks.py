@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
+from heatc.capture import Captured, capture_module
 from heatc.errors import HeatcError
 from heatc.hardware import load_hardware
 from heatc.passes.insert_hdp import InsertHdpPass
@@ -16,7 +18,7 @@ from heatc.pipeline import build
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from compiled_kit import Compiled, worst_cosine  # noqa: E402
+from compiled_kit import Compiled, as_tensors, worst_cosine  # noqa: E402
 from masked_models import KINDS, LOWEST, Array, Encoder, PaddedEncoder, batch, padded_batch  # noqa: E402
 
 RULES = (
@@ -83,13 +85,20 @@ def test_padding_where_keys_stream(kind: str, rule: str):
     np.testing.assert_array_equal(compiled.run(), compiled.interpreted())
 
 
+@cache
+def encoder(kind: str) -> tuple[Encoder, dict[str, Array], Captured]:
+    """An encoder with a mask in its first attention, its inputs, and what is captured of it."""
+    kinds = (kind, "none")
+    model, inputs = Encoder(kinds, 14).eval(), batch(kinds, 2, 14)
+    return model, inputs, capture_module(model, as_tensors(inputs))
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("kind", ["causal", "window", "causal alibi", "learned", "given"])
 def test_rules_compute_the_fixed_level(kind: str, rule: str):
     """The machine's bits are those of the ops, and some blocks are pruned."""
-    kinds = (kind, "none")
-    model, inputs = Encoder(kinds, 14), batch(kinds, 2, 14)
-    compiled = Compiled(model, inputs, rule)
+    model, inputs, captured = encoder(kind)
+    compiled = Compiled(model, inputs, rule, captured=captured)
     found = compiled.run()
     np.testing.assert_array_equal(found, compiled.interpreted())
     assert np.abs(found - compiled.expected).max() > 1e-2

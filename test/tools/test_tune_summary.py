@@ -12,9 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heatc.tools import main, report, run, tune_calibrate, tune_distill
+from heatc.tools import main, report, run, tune_calibrate, tune_distill, tune_eval
 from heatc.tools.reference.summary import SECTIONS
-from heatc.tools.summary import calibrated, distilled, searched, simulated
+from heatc.tools.summary import (
+    calibrated,
+    compressed,
+    distilled,
+    exported,
+    searched,
+    simulated,
+    tokenized,
+)
 from heatc.tools.summary.output import Summary
 from heatc.tuning.calibrate.report import Report
 from heatc.tuning.distill.session import Result
@@ -26,6 +34,9 @@ GIVEN = argparse.Namespace(
     output="out.json",
     hw=None,
     target="hdp-server",
+    weights=None,
+    dev=None,
+    tokenizer="my model",
 )
 
 COSTS = {"proxy": 0.1, "edp": 6e-9, "seconds": 2e-3, "joules": 3e-6, "cycles": 100}
@@ -51,16 +62,42 @@ TRAINING: dict[str, Any] = {
     "recipe": {"rates": [1e-3, 1e-4]},
 }
 
+SMALLER: dict[str, Any] = {
+    **{"hw": "hdp-server", "goals": ["edp>=2x"], "goals_met": False},
+    **{"chosen": None, "nearest": "01.json"},
+    "dense": {"edp": 6e-9, "accuracy": 90.0},
+    "points": [{"file": "01.json", "made_by": "factorised", "edp": 4e-9, "accuracy_drop": 0.5}],
+}
+
+TEXTS: Any = SimpleNamespace(
+    arrays={"input_ids": np.zeros((3, 8), np.int64), "labels": np.array([0, 1, 1])},
+    classes=SimpleNamespace(names=("bad", "good"), labels=np.array([0, 1, 1])),
+    cut=1,
+)
+
+EXPORTED: Any = SimpleNamespace(
+    files=["model.onnx", "modeling.py"],
+    layers=2,
+    parameters=70,
+    differences={"model.onnx (ONNX Runtime)": 2e-6},
+    axes={"x": [0, 1]},
+)
+
 
 def summaries() -> list[Summary]:
     return [
         searched.summarize(GIVEN, FRONT, "a table"),
         calibrated.summarize(GIVEN, CALIBRATION, "a table"),
         distilled.summarize(GIVEN, TRAINING),
+        compressed.summarize(
+            compressed.Compressed(GIVEN, SMALLER, "x=1x4:f32", "verified"), "a table"
+        ),
+        tokenized.summarize(GIVEN, TEXTS),
+        exported.summarize(GIVEN, EXPORTED),
     ]
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(6))
 def test_every_key_is_declared(number: int):
     told = json.loads(summaries()[number].json_text())
     named = {section.name: section for section in SECTIONS[told["command"]]}
@@ -71,12 +108,24 @@ def test_every_key_is_declared(number: int):
 
 
 def test_figures_are_those_of_the_reports():
-    front, calibration, training = (json.loads(one.json_text()) for one in summaries())
+    front, calibration, training, smaller, texts, folder = (
+        json.loads(one.json_text()) for one in summaries()
+    )
     assert front["points"][0]["energy_delay_product_joule_seconds"] == 6e-9
     assert front["chosen"] is None
     assert calibration["samples"][0]["pruned_blocks_percent"] == 25.0
     assert calibration["cost"]["unpruned_cycles"] == 20.0
     assert training["losses"][0] == {"name": "dev outputs", "before": 2.0, "after": 1.0}
+    assert smaller["chosen"] == {"goals": ["edp>=2x"], "is_met": False, "file": "01.json"}
+    assert smaller["points"][0]["energy_delay_product_joule_seconds"] == 4e-9
+    assert smaller["points"][0]["accuracy_drop_points"] == 0.5
+    assert smaller["dense"]["accuracy_percent"] == 90.0
+    assert smaller["program"]["checked"] == "verified"
+    assert texts["data"] == {"file": "out.json", "samples_count": 3, "cut_count": 1}
+    assert texts["arrays"][0] == {"name": "input_ids", "shape": [3, 8]}
+    assert [one["samples_count"] for one in texts["classes"]] == [1, 2]
+    assert folder["folder"]["parameters_count"] == 70
+    assert folder["differences"] == [{"form": "model.onnx (ONNX Runtime)", "largest": 2e-6}]
 
 
 def test_next_steps_are_taken_by_their_commands():
@@ -84,15 +133,20 @@ def test_next_steps_are_taken_by_their_commands():
         "heatc": main.make_parser,
         "heatc-tune calibrate": tune_calibrate.make_parser,
         "heatc-tune distill": tune_distill.make_parser,
+        "heatc-tune eval": tune_eval.make_parser,
     }
     lines = [one.command for summary in summaries() for one in summary.steps]
-    assert len(lines) == 5
+    assert len(lines) == 9
     for line in lines:
         words = shlex.split(line)
         split = 2 if words[0] == "heatc-tune" else 1
         found = parsers[" ".join(words[:split])]().parse_args(words[split:])
+        if "eval" in words:
+            assert found.subjects[-1] == "my model"
+            continue
         assert found.model == "my model"
-        assert found.inputs == "x=1x4:f32"
+        # A compressed folder's inputs are given, as a folder alone lacks their shapes.
+        assert found.inputs == ("x=1x4:f32" if "--inputs" in words else None)
 
 
 @pytest.mark.parametrize("stats", [None, "st"])

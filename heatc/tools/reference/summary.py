@@ -6,23 +6,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from heatc.tools.reference.markdown import code, head, table
-from heatc.tools.summary import calibrated, compiled, distilled, searched, simulated
+from heatc.tools.summary import (
+    calibrated,
+    compiled,
+    compressed,
+    distilled,
+    exported,
+    searched,
+    simulated,
+    tokenized,
+)
 from heatc.tools.summary.keys import KINDS, SCHEMA, Section
 from heatc.tools.summary.next_steps import NEXT
 
 SECTIONS: Mapping[str, Sequence[Section[Any]]] = {
     compiled.COMMAND: compiled.SECTIONS,
     simulated.COMMAND: simulated.SECTIONS,
+    tokenized.COMMAND: tokenized.SECTIONS,
+    compressed.COMMAND: compressed.SECTIONS,
     searched.COMMAND: searched.SECTIONS,
     calibrated.COMMAND: calibrated.SECTIONS,
     distilled.COMMAND: distilled.SECTIONS,
+    exported.COMMAND: exported.SECTIONS,
 }
 """The sections of each command's JSON, beside those that all have."""
 
 _TEXT = f"""\
 At its end every command prints a table, unless `--quiet` says not to. `--json FILE` writes the same facts
 as JSON, `--json -` to standard output, which then has no table. What `heatc` compiles to standard output
-leaves no room for the table there: it goes to standard error.
+leaves no room for the table there: it goes to standard error. The figures of `heatc-tune eval` are
+[evaluation](evaluation.md)'s.
 
 All files have `producer`, `schema` ({SCHEMA}), `command`, the sections below and `next`. A value that there
 is not is null. The name of a number ends in its unit, or in `count`. A *run* is one call of the program on a

@@ -31,7 +31,7 @@ _AHEAD = 4
 @dataclass(frozen=True)
 class Workers:
     """
-    Where tasks run: in this process with one job, in others, or on a Dask cluster.
+    Where tasks run: in this process where one process is enough, in others, or on a Dask cluster.
 
     Attributes:
         jobs: processes; -1 for all cores.
@@ -55,7 +55,7 @@ class Workers:
         """
         if not tasks:
             return
-        if self.jobs == 1 and self.dask is None:
+        if self.dask is None and min(self._processes(), len(tasks)) == 1:
             for number, task in enumerate(tasks):
                 done(number, single_threaded(function, *task))
             return
@@ -73,6 +73,10 @@ class Workers:
             except BrokenProcessPool as error:
                 notes = ["a process that takes too much memory is ended: fewer --jobs take less"]
                 raise HeatcError("a worker process was ended from outside", notes=notes) from error
+
+    def _processes(self) -> int:
+        """How many there may be; joblib counts the cores that this process may use."""
+        return self.jobs if self.jobs > 0 else _joblib("joblib").cpu_count()
 
     @contextmanager
     def _backend(self, joblib: Any) -> Generator[None]:

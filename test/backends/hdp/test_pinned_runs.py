@@ -88,8 +88,9 @@ def captured() -> Captured:
     return capture_module(encoder, example)
 
 
+@cache
 def program_of(rule: str, hw: Hardware) -> Encoded:
-    """The program of that encoder."""
+    """The program of that encoder; several tests run it."""
     module, weights = captured().module.clone(), captured().weights
     passes = (
         *RAISE,
