@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +25,7 @@ from heatc.hardware import Hardware, load_hardware
 from heatc.heat.calibrate import read_calibration
 from heatc.heat.options import PassOptions, heat_options, plan_options
 from heatc.ir_errors import translated
+from heatc.ir_model import SUFFIX, read_ir
 from heatc.passed import name_of, passed
 from heatc.passes.pack_tokens import PADDINGS
 from heatc.pipeline import (
@@ -40,7 +41,7 @@ from heatc.pipeline import (
 )
 from heatc.plan import Plan, hardware_sha256, model_sha256, read_plan, weights_sha256
 from heatc.progress import ProgressCallback, no_progress
-from heatc.readers.source import as_path
+from heatc.readers.source import STDIN, as_path
 from heatc.remarks import Remark, RemarkLog, RemarkSink, drop_remark, print_remark
 from heatc.rules import PRUNING_RULE, RuleError, make_rule
 from heatc.targets import RAISE, Hdp, Numpy, Options, find_target, pipeline
@@ -192,6 +193,20 @@ class Compilation:
             captured = capture_path(path, inputs, trust_pickle=trust_pickle, remarks=self._tell)
         self.adopt(captured.module, captured.weights, path.name)
         self._steps.append(("capture", time.perf_counter() - start))
+
+    @translated()
+    def read_ir(self, model: str | PathLike[str], weights: Sequence[str] = ()) -> None:
+        """
+        Go on with a text that heatc wrote, where its passes end; `-` is standard input.
+
+        `weights` are safetensors files, beside those that lie beside the text.
+        """
+        path = fspath(model)
+        if path != STDIN:
+            self.check_model(path)
+        module, store, name = read_ir(make_context(), path, weights)
+        self.resume(module, name)
+        self.adopt(module, store, name)
 
     @translated()
     def capture_module(
@@ -555,7 +570,13 @@ def _range_texts(
 def _capture(compilation: Compilation, model: Any, inputs: Any) -> None:
     """Capture whatever `compile` was given."""
     if isinstance(model, str | PathLike):
-        compilation.capture(cast("str | PathLike[str]", model), inputs)
+        path = as_path(model, "model")
+        if path.suffix != SUFFIX:
+            compilation.capture(path, inputs)
+        elif inputs is not None:
+            raise UsageError("the shapes of an .mlir model are in its text", place="inputs")
+        else:
+            compilation.read_ir(path)
         return
     # Whoever has a live model has imported torch.
     torch: Any = sys.modules.get("torch")

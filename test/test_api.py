@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import runpy
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import heatc
 from heatc.api import Compilation
 from heatc.errors import HeatcError
 from heatc.plan import model_sha256
-from heatc.targets import Hdp, Options
+from heatc.targets import Hdp, Numpy, Options
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -68,6 +69,22 @@ def test_numpy(model: Any, tmp_path: Path):
     y = module.main(IDS, MASK)["output"]
     np.testing.assert_allclose(y[:, :4], reference(model)[:, :4], atol=1e-5)
     assert not y[:, 4:].any()
+
+
+@pytest.mark.parametrize("phase", ["00-captured", "*-raise-attention"])
+def test_a_text_of_the_model_goes_on(model: Any, tmp_path: Path, phase: str):
+    """What `--dump-phases-to` wrote is a model, with the weights beside it."""
+    first = Compilation(Options(Numpy()), dump_phases_to=tmp_path / "phases")
+    first.capture_module(model, example())
+    first.run()
+    (text,) = (tmp_path / "phases").glob(f"{phase}.mlir")
+    names = ("again.py", "direct.py")
+    heatc.compile(text, target="numpy", output=tmp_path / names[0])
+    heatc.compile(model, example(), target="numpy", output=tmp_path / names[1])
+    found = [runpy.run_path(str(tmp_path / name))["main"](IDS, MASK)["output"] for name in names]
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(HeatcError, match=r"shapes of an \.mlir model are in its text"):
+        heatc.compile(text, example(), target="numpy", output=tmp_path / "x.py")
 
 
 def test_hdp(model: Any, tmp_path: Path):

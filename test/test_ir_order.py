@@ -7,7 +7,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import make_context
 from heatc.errors import HeatcError
-from heatc.tools.parsing import parse_module
+from heatc.parsing import parse_module
 
 
 def parsed(text: str, *, ordered: bool = True) -> ModuleOp:

@@ -10,6 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import make_context
 from heatc.errors import HeatcError
+from heatc.parsing import parse_module
 from heatc.samples import (
     KINDS,
     LEFT_AND_HOLES,
@@ -19,7 +20,6 @@ from heatc.samples import (
     sample_inputs,
     table_limits,
 )
-from heatc.tools.parsing import parse_module
 
 ENCODER = """
 func.func @main(

@@ -41,7 +41,6 @@ from heatc.tools.summary.output import (
 if TYPE_CHECKING:
     from xdsl.utils.arg_spec import ArgSpec
 
-    from heatc.api import Compilation
     from heatc.progress import ProgressCallback
     from heatc.targets import Options, Target
     from heatc.targets.base import Form
@@ -420,6 +419,7 @@ def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> 
     # Imports of the compiler proper: only once the options are known to be good.
     from heatc.api import Compilation
     from heatc.capture import parse_inputs
+    from heatc.ir_model import is_ir
     from heatc.tools.diagnostics import remark
     from heatc.tools.summary.changes import Changes
     from heatc.tools.summary.compiled import Compiled, summarize
@@ -441,8 +441,10 @@ def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> 
         progress=progress,
         instruments=[changes],
     )
-    if _is_ir(arguments.model):
-        _read_ir(arguments, compilation)
+    if is_ir(arguments.model):
+        if inputs is not None:
+            raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
+        compilation.read_ir(arguments.model, arguments.weights)
     else:
         compilation.capture(arguments.model, inputs, trust_pickle=arguments.trust_pickle)
     compilation.run()
@@ -460,21 +462,6 @@ def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> 
     if not wants_summary(arguments) or (form.name == "ir" and arguments.json is None):
         return None
     return summarize(Compiled(arguments, compilation, changes, form.name), progress)
-
-
-def _is_ir(model: str) -> bool:
-    return model == "-" or Path(model).suffix == ".mlir"
-
-
-def _read_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
-    """Go on with an .mlir MODEL where its text ends."""
-    from heatc.tools.ir_model import read_ir
-
-    if arguments.model != "-":
-        compilation.check_model(arguments.model)
-    module, weights, name = read_ir(arguments.model, arguments.weights, arguments.inputs)
-    compilation.resume(module, name)
-    compilation.adopt(module, weights, name)
 
 
 def _check_output(arguments: argparse.Namespace, form: Form, options: Options) -> None:

@@ -32,6 +32,7 @@ from heatc.context import HeatcContext
 from heatc.errors import HeatcError
 from heatc.files import atomic_write, write_safetensors
 from heatc.ir_errors import explain, explain_spec_error, failing_op, print_op
+from heatc.parsing import input_name, parse_module, read_text
 from heatc.pass_text import check_name, read_passes
 from heatc.passed import PASSED, names_passed, record
 from heatc.progress import ProgressCallback, no_progress
@@ -45,7 +46,6 @@ from heatc.tools.diagnostics import (
     warn,
 )
 from heatc.tools.hardware_option import add_hardware_argument
-from heatc.tools.parsing import input_name, parse_module, read_text
 from heatc.tools.progress import is_terminal, progress_bars
 from heatc.universe import known_dialects, known_passes, known_targets
 from heatc.version import VERSION

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from heatc.api import Compilation, factor_options
+from heatc.api import Compilation, factor_options, make_context
 from heatc.backends.hdp.container import Program, open_program
 from heatc.backends.hdp.simulation import simulate, simulate_timing
 from heatc.capture import InputSpec
 from heatc.errors import HeatcError, InfeasibleError, UsageError
 from heatc.hardware import Hardware, render
+from heatc.ir_model import read_ir
 from heatc.pass_text import read_passes
 from heatc.plan import Plan, read_plan
 from heatc.progress import ProgressCallback
@@ -30,7 +31,6 @@ from heatc.targets.base import Result
 from heatc.targets.text import write_ir
 from heatc.temporary import scratch_folder
 from heatc.tools.diagnostics import warn
-from heatc.tools.ir_model import read_ir
 from heatc.tools.run_stats import figures_of, run_of
 from heatc.tools.sweep_points import POINTS, Point
 from heatc.tuning.common.workers import Workers
@@ -168,7 +168,7 @@ def _point(task: _Task) -> dict[str, Any]:
         pipeline=read_passes(task.pipeline),
     )
     compilation = _fresh(options)
-    module, weights, name = read_ir(task.model, [], None)
+    module, weights, name = read_ir(make_context(), task.model, [])
     compilation.adopt(module, weights, name)
     try:
         compilation.run()

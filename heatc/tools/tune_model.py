@@ -82,12 +82,15 @@ def model_inputs(
 
 def _adopt_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
     """The module of an .mlir MODEL, which no pass has changed."""
+    from heatc.api import make_context
+    from heatc.ir_model import read_ir
     from heatc.passed import passed
-    from heatc.tools.ir_model import read_ir
 
+    if arguments.inputs:
+        raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
     compilation.check_model(arguments.model)
     weights = [arguments.weights] if arguments.weights else []
-    module, store, name = read_ir(arguments.model, weights, arguments.inputs)
+    module, store, name = read_ir(make_context(), arguments.model, weights)
     if behind := passed(module):
         raise HeatcError(
             f"the module has been through {behind[-1]}, tuning begins at what was captured",

@@ -13,9 +13,9 @@ from xdsl.dialects.builtin import ModuleOp
 from heatc.api import make_context
 from heatc.dialects import nn
 from heatc.interpreter import execute
+from heatc.parsing import parse_module
 from heatc.passes.analysis.columns import columns_of
 from heatc.passes.raise_attention import slice_columns
-from heatc.tools.parsing import parse_module
 from heatc.weights import WeightStore
 
 BATCH, LENGTH, HEADS, HEAD = 2, 3, 2, 4

@@ -244,6 +244,7 @@ CASES = {
         partial(_tune, "compress"),
         {
             "config": "heatc.toml",
+            "json": "s.json",
             "model": "m.mlir",
             "weights": "w.safetensors",
             "data": "c.npz",
@@ -302,12 +303,24 @@ CASES = {
     "heatc-tune data": Case(
         commands.DATA,
         partial(_tune, "data"),
-        {"config": "heatc.toml", "text": "t.csv", "tokenizer": "folder", "output": "x.npz"},
+        {
+            "config": "heatc.toml",
+            "json": "s.json",
+            "text": "t.csv",
+            "tokenizer": "folder",
+            "output": "x.npz",
+        },
     ),
     "heatc-export": Case(
         commands.EXPORT,
         export.main,
-        {"model": "folder", "plan": "plan.json", "calibrate": "c.npz", "output": "exported"},
+        {
+            "json": "s.json",
+            "model": "folder",
+            "plan": "plan.json",
+            "calibrate": "c.npz",
+            "output": "exported",
+        },
         more={"formats": ["torch", "onnx"]},
     ),
     "heatc-export to ONNX": Case(

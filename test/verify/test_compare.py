@@ -11,9 +11,9 @@ from xdsl.dialects.builtin import ModuleOp
 
 from heatc.api import make_context
 from heatc.dialects import attn
+from heatc.parsing import parse_module
 from heatc.samples import MaskValues
 from heatc.tools.main import main
-from heatc.tools.parsing import parse_module
 from heatc.verify.compare import CLOSE, IDENTICAL, ROUNDED, cosine, differences
 from heatc.verify.programs import NumpyFile
 from heatc.verify.rows import Rows, Tokens, output_rows, tokens_of

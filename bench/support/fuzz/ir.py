@@ -66,7 +66,7 @@ def parse(data: bytes, name: str) -> ModuleOp | None:
     """The module of a text, None where it is none."""
     from heatc.api import make_context
     from heatc.errors import HeatcError
-    from heatc.tools.parsing import parse_module
+    from heatc.parsing import parse_module
 
     try:
         return parse_module(make_context(), data, name)

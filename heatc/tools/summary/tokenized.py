@@ -75,7 +75,7 @@ CLASSES: Section[Class] = Section(
     "what labels stand for; empty without labels",
     (
         Key("name", "text", TOLD, "of the label in the text", lambda c: c.name),
-        Key("number", "count", TOLD, "the label in the data set", lambda c: c.number),
+        Key("number", "class", TOLD, "the label in the data set", lambda c: c.number),
         Key("samples_count", "count", COUNTED, "samples of the class", lambda c: c.samples),
     ),
     is_list=True,

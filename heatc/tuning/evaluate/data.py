@@ -18,7 +18,7 @@ from heatc.tuning.evaluate.program import MASK, Port, Program, length_of
 Array = NDArray[Any]
 
 SEGMENTS = "token_type_ids"
-"""Zeros are what every model takes where it is not given; a program may lack this input then."""
+"""Zeros are what every model takes where it is not given: data without it are data with zeros."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Data:
         place, ports = f"{self.place}: {program.files[0].name}", program.ports
         listing = f"the program takes {', '.join(_described(n, p) for n, p in ports.items())}"
         for name in ports:
-            if name not in found:
+            if name not in found and not self._has_zeros(name):
                 raise HeatcError(
                     f"the data has no array {name!r}", place=place, notes=[listing, _listing(found)]
                 )
         for name in found:
-            if name not in ports and not self._may_lack(name):
+            if name not in ports and not (name == SEGMENTS and not self.arrays[name].any()):
                 raise HeatcError(
                     f"the program has no input {name!r}",
                     place=place,
@@ -70,10 +70,13 @@ class Data:
                 )
         return {name: self._fit(name, port, program) for name, port in ports.items()}
 
-    def _may_lack(self, name: str) -> bool:
-        return name == SEGMENTS and not self.arrays[name].any()
+    def _has_zeros(self, name: str) -> bool:
+        """`heatc-tune data` leaves out token types that are all 0."""
+        return name == SEGMENTS and MASK in self.arrays
 
     def _fit(self, name: str, port: Port, program: Program) -> Array:
+        if name not in self.arrays:
+            return np.zeros((len(self), *port.shape[1:]), port.dtype)
         shape = forms_of(self.arrays)[name].shape
         if shape[1:] == port.shape[1:]:
             return self.arrays[name]

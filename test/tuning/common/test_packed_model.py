@@ -11,7 +11,7 @@ from tiny_classifier import HEADS, LAYERS, VOCABULARY, WIDTH, ir_text, weights
 from heatc.api import make_context
 from heatc.errors import HeatcError
 from heatc.interpreter import execute
-from heatc.tools.parsing import parse_module
+from heatc.parsing import parse_module
 from heatc.tuning.calibrate.attention import attend
 from heatc.tuning.common.packed_model import PackedModel, Paused
 from heatc.weights import WeightStore

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from heatc.errors import HeatcError
 from heatc.readers.npz import open_npz
 from heatc.tools import tune
+from heatc.tuning.evaluate.data import Data
+from heatc.tuning.evaluate.program import Port
 
 Capture = pytest.CaptureFixture[str]
 
@@ -220,3 +224,19 @@ def test_text_is_evaluated_in_one_go(here: Path, programs: Path, capsys: Capture
     assert [s["compared"] for s in one["subjects"]] == [s["compared"] for s in other["subjects"]]
     assert one["samples"] == other["samples"] == 3
     assert other["provenance"]["data"]["file"] == "train.csv"
+
+
+def test_data_without_token_types_are_data_with_zeros():
+    ids = np.ones((3, 4), np.int64)
+    port = Port((1, 6), np.dtype(np.int64))
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    program: Any = SimpleNamespace(ports=dict.fromkeys(names, port), files=[Path("p.hdp")])
+    given = {"input_ids": ids, "attention_mask": ids}
+    found = Data(given, None, "d.npz").fitted(program)
+    assert {name: array.shape for name, array in found.items()} == dict.fromkeys(names, (3, 6))
+    assert not found["token_type_ids"].any()
+    other: Any = SimpleNamespace(
+        ports={n: port for n in names if "mask" not in n}, files=program.files
+    )
+    with pytest.raises(HeatcError, match="no array 'token_type_ids'"):
+        Data({"input_ids": ids}, None, "d.npz").fitted(other)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
-from heatc.errors import HeatcError, UsageError
+from heatc.errors import HeatcError
+from heatc.ir_weights import weights_beside
+from heatc.parsing import input_name, parse_module, read_text
+from heatc.passed import names_passed
 from heatc.readers.source import STDIN
+from heatc.weights import WeightStore
 
-if TYPE_CHECKING:
-    from heatc.weights import WeightStore
+SUFFIX = ".mlir"
+
+
+def is_ir(model: str) -> bool:
+    """Whether a MODEL is IR text: a file with its suffix, or standard input."""
+    return model == STDIN or Path(model).suffix == SUFFIX
 
 
 def read_ir(
-    model: str, weights: Sequence[str], inputs: str | None
+    context: Context, model: str, weights: Sequence[str]
 ) -> tuple[ModuleOp, WeightStore, str]:
     """
     The module of an .mlir MODEL, its weights, and what messages call it.
@@ -24,16 +32,8 @@ def read_ir(
     A weight of the files `weights` comes before one of the same name beside the text. Raises
     `HeatcError` for a text that is no module.
     """
-    from heatc.api import make_context
-    from heatc.ir_weights import weights_beside
-    from heatc.passed import names_passed
-    from heatc.tools.parsing import input_name, parse_module, read_text
-    from heatc.weights import WeightStore
-
-    if inputs:
-        raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
     name = input_name(model)
-    module = parse_module(make_context(), read_text(model), name)
+    module = parse_module(context, read_text(model), name)
     store = WeightStore.open_all(weights)
     try:
         names = names_passed(module)
