@@ -29,6 +29,9 @@ Values = Sequence[Any]
 """The arguments of a graph: its weights, sizes that vary, and its inputs, in Dynamo's order."""
 
 
+_NOT_IN_NUMPY = (torch.bfloat16, torch.complex32)
+
+
 class NotCompiledWarning(UserWarning):
     """A graph, or one call of it, runs in PyTorch."""
 
@@ -56,6 +59,26 @@ class _Program(NamedTuple):
     dtypes: Sequence[torch.dtype]
 
 
+class _State(NamedTuple):
+    """Which tensor a weight was, and how often it had been changed; its id may be another one's today."""
+
+    tensor: weakref.ref[torch.Tensor] | None
+    address: int
+    version: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _State:
+        return cls(weakref.ref(tensor), tensor.data_ptr(), tensor._version)
+
+    def is_of(self, tensor: torch.Tensor) -> bool:
+        """Whether a program that was made then has the weight of now."""
+        is_same = self.tensor is not None and self.tensor() is tensor
+        return is_same and (self.address, self.version) == (tensor.data_ptr(), tensor._version)
+
+
+_NO_STATE = _State(None, 0, 0)
+
+
 class Graph:
     """
     A graph, with a program for each set of sizes that it was called with.
@@ -68,7 +91,7 @@ class Graph:
         self.graph = graph
         self.is_weight = is_weight
         self._programs: dict[Any, _Program | None] = {}
-        self._weights: tuple[Any, ...] = ()
+        self._weights = [_NO_STATE] * sum(is_weight)
         self._told: set[str] = set()
         self._folder = tempfile.mkdtemp(prefix="heatc-torch-")
         self._open = ExitStack()
@@ -100,11 +123,10 @@ class Graph:
 
     def _program(self, values: Values, weights: Sequence[torch.Tensor]) -> _Program | None:
         """The program for the sizes of `values`; None where heatc refuses the graph."""
-        state = tuple((id(weight), weight.data_ptr(), weight._version) for weight in weights)
-        if state != self._weights:
+        if not all(state.is_of(w) for state, w in zip(self._weights, weights, strict=True)):
             self._open.close()
             self._programs.clear()
-            self._weights = state
+            self._weights = [_State.of(weight) for weight in weights]
         key = tuple(
             (tuple(v.shape), v.dtype) if isinstance(v, torch.Tensor) else v
             for v in self._free(values)
@@ -167,6 +189,9 @@ def _why_not(values: Values, weights: Sequence[torch.Tensor]) -> str:
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
     if len(tensors) == len(weights):
         return "it has no input that is a tensor"
+    inputs = [tensor for tensor in tensors if not any(tensor is weight for weight in weights)]
+    if any(t.layout != torch.strided or t.dtype in _NOT_IN_NUMPY for t in inputs):
+        return "an input has a layout or a dtype that NumPy lacks"
     if other := {str(t.device) for t in tensors if t.device.type != "cpu"}:
         return f"its tensors are on {', '.join(sorted(other))}, programs run on the CPU"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
