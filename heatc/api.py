@@ -25,7 +25,7 @@ from heatc.hardware import Hardware, load_hardware
 from heatc.heat.calibrate import read_calibration
 from heatc.heat.options import PassOptions, heat_options, plan_options
 from heatc.ir_errors import translated
-from heatc.ir_model import SUFFIX, read_ir
+from heatc.ir_model import SUFFIX, read_ir, refuse_inputs
 from heatc.passed import name_of, passed
 from heatc.passes.pack_tokens import PADDINGS
 from heatc.pipeline import (
@@ -573,10 +573,9 @@ def _capture(compilation: Compilation, model: Any, inputs: Any) -> None:
         path = as_path(model, "model")
         if path.suffix != SUFFIX:
             compilation.capture(path, inputs)
-        elif inputs is not None:
-            raise UsageError("the shapes of an .mlir model are in its text", place="inputs")
-        else:
-            compilation.read_ir(path)
+            return
+        refuse_inputs(inputs, "inputs")
+        compilation.read_ir(path)
         return
     # Whoever has a live model has imported torch.
     torch: Any = sys.modules.get("torch")

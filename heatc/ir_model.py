@@ -8,7 +8,7 @@ from pathlib import Path
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
-from heatc.errors import HeatcError
+from heatc.errors import HeatcError, UsageError
 from heatc.ir_weights import weights_beside
 from heatc.parsing import input_name, parse_module, read_text
 from heatc.passed import names_passed
@@ -21,6 +21,12 @@ SUFFIX = ".mlir"
 def is_ir(model: str) -> bool:
     """Whether a MODEL is IR text: a file with its suffix, or standard input."""
     return model == STDIN or Path(model).suffix == SUFFIX
+
+
+def refuse_inputs(inputs: object, place: str) -> None:
+    """Raise `UsageError` where somebody says shapes of an .mlir MODEL."""
+    if inputs:
+        raise UsageError("the shapes of an .mlir model are in its text", place=place)
 
 
 def read_ir(

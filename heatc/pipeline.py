@@ -184,14 +184,14 @@ def run_passes(
     watchers = tuple(instruments)
     verifier = Verifier(module)
     verifier.changed()
-    for left, pass_ in zip(range(len(passes) - 1, -1, -1), passes):
+    for number, pass_ in enumerate(passes, 1):
         if progress is not None:
             progress(pass_.name)
         for watcher in watchers:
             watcher.before(pass_, module)
         with naming_pass(pass_.name):
             pass_.apply(ctx, module)
-            if left:
+            if number < len(passes):
                 verifier.changed()
             else:
                 verifier.everything()

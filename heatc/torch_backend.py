@@ -62,7 +62,7 @@ class _Program(NamedTuple):
 class _State(NamedTuple):
     """Which tensor a weight was, and how often it had been changed; its id may be another one's today."""
 
-    tensor: weakref.ref[torch.Tensor] | None
+    tensor: weakref.ref[torch.Tensor]
     address: int
     version: int
 
@@ -72,11 +72,8 @@ class _State(NamedTuple):
 
     def is_of(self, tensor: torch.Tensor) -> bool:
         """Whether a program that was made then has the weight of now."""
-        is_same = self.tensor is not None and self.tensor() is tensor
-        return is_same and (self.address, self.version) == (tensor.data_ptr(), tensor._version)
-
-
-_NO_STATE = _State(None, 0, 0)
+        found = (tensor.data_ptr(), tensor._version)
+        return self.tensor() is tensor and (self.address, self.version) == found
 
 
 class Graph:
@@ -91,7 +88,7 @@ class Graph:
         self.graph = graph
         self.is_weight = is_weight
         self._programs: dict[Any, _Program | None] = {}
-        self._weights = [_NO_STATE] * sum(is_weight)
+        self._weights: list[_State] = []
         self._told: set[str] = set()
         self._folder = tempfile.mkdtemp(prefix="heatc-torch-")
         self._open = ExitStack()
@@ -100,14 +97,19 @@ class Graph:
     def __call__(self, *values: Any) -> Values:
         """What the graph computes, by a program where there can be one."""
         weights = [value for value, fixed in zip(values, self.is_weight) if fixed]
-        if reason := _why_not(values, weights):
+        free = [value for value, fixed in zip(values, self.is_weight) if not fixed]
+        inputs = [value for value in free if isinstance(value, torch.Tensor)]
+        if reason := _why_not(inputs, weights):
             self._tell(reason)
             return self.graph(*values)
-        program = self._program(values, weights)
+        self._forget_other(weights)
+        key = tuple((v.shape, v.dtype) if isinstance(v, torch.Tensor) else v for v in free)
+        if key not in self._programs:
+            self._programs[key] = self._compiled(values, inputs)
+        program = self._programs[key]
         if program is None:
             return self.graph(*values)
-        tensors = [v for v in self._free(values) if isinstance(v, torch.Tensor)]
-        arrays = {n: t.detach().numpy() for n, t in zip(program.names, tensors, strict=True)}
+        arrays = {n: t.detach().numpy() for n, t in zip(program.names, inputs, strict=True)}
         try:
             outputs = program.program(arrays)
         except (HeatcError, ValueError) as error:
@@ -117,30 +119,21 @@ class Graph:
         found = zip(outputs.values(), program.dtypes, strict=True)
         return [torch.as_tensor(array).to(dtype) for array, dtype in found]
 
-    def _free(self, values: Values) -> list[Any]:
-        """The arguments that are no weights."""
-        return [value for value, fixed in zip(values, self.is_weight) if not fixed]
+    def _forget_other(self, weights: Sequence[torch.Tensor]) -> None:
+        """Leave the programs that were made of other weights than those of now."""
+        known = self._weights
+        if len(known) == len(weights) and all(s.is_of(w) for s, w in zip(known, weights)):
+            return
+        self._open.close()
+        self._programs.clear()
+        self._weights = [_State.of(weight) for weight in weights]
 
-    def _program(self, values: Values, weights: Sequence[torch.Tensor]) -> _Program | None:
+    def _compiled(self, values: Values, inputs: Sequence[torch.Tensor]) -> _Program | None:
         """The program for the sizes of `values`; None where heatc refuses the graph."""
-        if not all(state.is_of(w) for state, w in zip(self._weights, weights, strict=True)):
-            self._open.close()
-            self._programs.clear()
-            self._weights = [_State.of(weight) for weight in weights]
-        key = tuple(
-            (tuple(v.shape), v.dtype) if isinstance(v, torch.Tensor) else v
-            for v in self._free(values)
-        )
-        if key not in self._programs:
-            self._programs[key] = self._compiled(values)
-        return self._programs[key]
-
-    def _compiled(self, values: Values) -> _Program | None:
         model = _Fixed(self.graph, values, self.is_weight).eval()
-        tensors = tuple(v for v in self._free(values) if isinstance(v, torch.Tensor))
         path = Path(self._folder) / f"program_{len(self._programs)}.py"
         try:
-            exported = export(model, tensors)
+            exported = export(model, tuple(inputs))
             write_program(exported, path)
             # heatc refuses graphs that change an input or draw random numbers: one run more is harmless.
             dtypes = _dtypes(self.graph(*values), values)
@@ -184,14 +177,13 @@ class _Fixed(torch.nn.Module):
         return tuple(self.graph(*values))
 
 
-def _why_not(values: Values, weights: Sequence[torch.Tensor]) -> str:
+def _why_not(inputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> str:
     """Why a program of heatc cannot take the place of the graph for these arguments."""
-    tensors = [value for value in values if isinstance(value, torch.Tensor)]
-    if len(tensors) == len(weights):
+    if not inputs:
         return "it has no input that is a tensor"
-    inputs = [tensor for tensor in tensors if not any(tensor is weight for weight in weights)]
     if any(t.layout != torch.strided or t.dtype in _NOT_IN_NUMPY for t in inputs):
         return "an input has a layout or a dtype that NumPy lacks"
+    tensors = [*inputs, *weights]
     if other := {str(t.device) for t in tensors if t.device.type != "cpu"}:
         return f"its tensors are on {', '.join(sorted(other))}, programs run on the CPU"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):

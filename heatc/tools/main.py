@@ -419,7 +419,7 @@ def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> 
     # Imports of the compiler proper: only once the options are known to be good.
     from heatc.api import Compilation
     from heatc.capture import parse_inputs
-    from heatc.ir_model import is_ir
+    from heatc.ir_model import is_ir, refuse_inputs
     from heatc.tools.diagnostics import remark
     from heatc.tools.summary.changes import Changes
     from heatc.tools.summary.compiled import Compiled, summarize
@@ -442,8 +442,7 @@ def _compile_with(arguments: argparse.Namespace, progress: ProgressCallback) -> 
         instruments=[changes],
     )
     if is_ir(arguments.model):
-        if inputs is not None:
-            raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
+        refuse_inputs(inputs, "--inputs")
         compilation.read_ir(arguments.model, arguments.weights)
     else:
         compilation.capture(arguments.model, inputs, trust_pickle=arguments.trust_pickle)

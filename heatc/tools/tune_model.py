@@ -83,11 +83,10 @@ def model_inputs(
 def _adopt_ir(arguments: argparse.Namespace, compilation: Compilation) -> None:
     """The module of an .mlir MODEL, which no pass has changed."""
     from heatc.api import make_context
-    from heatc.ir_model import read_ir
+    from heatc.ir_model import read_ir, refuse_inputs
     from heatc.passed import passed
 
-    if arguments.inputs:
-        raise UsageError("the shapes of an .mlir MODEL are in its text", place="--inputs")
+    refuse_inputs(arguments.inputs, "--inputs")
     compilation.check_model(arguments.model)
     weights = [arguments.weights] if arguments.weights else []
     module, store, name = read_ir(make_context(), arguments.model, weights)
